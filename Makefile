@@ -1,0 +1,31 @@
+# Two commands: `make run` and `make test`. Both set up first; that is quick when nothing changed.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.PHONY: run test setup lint bench lock
+run: setup
+	@$(BIN)/ai-assets up
+
+test: setup
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@sh setup.sh $(VENV)
+	@touch $@
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+bench: setup
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+# Needs uv. The lock names no package index, so that everyone's own is used.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--extra dev pyproject.toml -o requirements.lock

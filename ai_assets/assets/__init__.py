@@ -1,0 +1,1 @@
+"""Dagster's side: thin shells that bind keys, partitions, checks and metadata to the datasets."""

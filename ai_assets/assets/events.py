@@ -1,0 +1,123 @@
+"""Outcomes as Dagster events: one materialization per asset and partition, with its own versions and metadata."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ai_assets.assets.specs import key_of
+from ai_assets.checks.suites import CheckOutcome
+from ai_assets.collection import Collection
+from ai_assets.work import Outcome
+from resources.lake import Manifest
+
+DATA_VERSION = "dagster/data_version"
+USER_VERSION = "dagster/data_version_is_user_provided"
+CODE_VERSION = "dagster/code_version"
+INPUT_VERSION = "dagster/input_data_version"
+INPUT_POINTER = "dagster/input_event_pointer"
+
+
+def materialization(collection: Collection, outcome: Outcome) -> dg.AssetMaterialization:
+    """The event of one dataset. The tags give Dagster the versions it computes staleness from."""
+    manifest = outcome.manifest
+    return dg.AssetMaterialization(
+        key_of(collection, manifest.asset),
+        partition=manifest.partition,
+        description="unchanged: nothing was computed" if outcome.unchanged else None,
+        metadata=metadata(outcome),
+        tags={**version_tags(data_version(manifest)), **_provenance(collection, manifest)},
+    )
+
+
+def data_version(manifest: Manifest) -> str:
+    """A candidate is known by the digest that people sign, any other dataset by its content."""
+    return str(manifest.stats.get("digest") or manifest.version)
+
+
+def version_tags(version: str) -> dict[str, str]:
+    return {DATA_VERSION: version, USER_VERSION: "true"}
+
+
+def _provenance(collection: Collection, manifest: Manifest) -> dict[str, str]:
+    tags = {CODE_VERSION: manifest.code_version}
+    for asset, version in manifest.inputs.items():
+        name = key_of(collection, asset).to_user_string()
+        tags[f"{INPUT_VERSION}/{name}"] = version
+        tags[f"{INPUT_POINTER}/{name}"] = "NULL"
+    return tags
+
+
+def metadata(outcome: Outcome) -> dict[str, Any]:
+    """Numbers become plots in the UI; five rows become a table."""
+    stats = outcome.manifest.stats
+    found: dict[str, Any] = {
+        "documents": outcome.documents_in,
+        "documents_out": outcome.documents_out,
+        "reused": outcome.reused,
+        "failures": outcome.quarantined,
+        "seconds": round(outcome.seconds, 3),
+        "cost_usd": outcome.cost_usd,
+        "rows": outcome.manifest.rows,
+        "file": outcome.manifest.file,
+    }
+    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "digest"):
+        if stats.get(name) is not None:
+            found[name] = stats[name]
+    for name in ("statuses", "labels"):
+        found.update({f"{name}/{key}": count for key, count in stats.get(name, {}).items()})
+    if outcome.manifest.asset == "evaluation_scores":
+        found.update(_score_metadata(stats))
+    if stats["preview"]:
+        found["sample"] = _table(stats["preview"])
+    return found
+
+
+def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        f"{row['scope']}/{row['metric']}": row["value"] for row in stats["scores"] if row["value"] is not None
+    }
+    details = stats["details"]
+    if details.get("confusion"):
+        found["confusion"] = dg.MetadataValue.md(details["confusion"])
+    for name in ("mislabelled", "not_found_in_5"):
+        if details.get(name):
+            found[name] = dg.MetadataValue.json(details[name])
+    return found
+
+
+def _table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    records = [dg.TableRecord({k: "" if v is None else v for k, v in row.items()}) for row in rows]
+    names: dict[str, str] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                kind = "float" if isinstance(value, float) else "int" if isinstance(value, int) else "string"
+                names.setdefault(name, kind)
+            else:
+                names.setdefault(name, "string")
+    columns = [dg.TableColumn(name, kind) for name, kind in names.items()]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def check_evaluation(collection: Collection, check: CheckOutcome) -> dg.AssetCheckEvaluation:
+    details: dict[str, Any] = {}
+    for name, value in check.details.items():
+        if name == "failing_rows":
+            if value:
+                details[name] = _table([{k: _cell(v) for k, v in row.items()} for row in value])
+        else:
+            details[name] = dg.MetadataValue.json(value) if isinstance(value, list | dict) else value
+    return dg.AssetCheckEvaluation(
+        asset_key=key_of(collection, check.asset),
+        check_name=check.name,
+        passed=check.passed,
+        partition=check.partition,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking or check.passed else dg.AssetCheckSeverity.WARN,
+        description="; ".join(check.failures) or None,
+        metadata=details,
+    )
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)

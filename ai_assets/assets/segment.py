@@ -1,0 +1,66 @@
+"""The segment: one subsettable op for the whole chain from documents to release candidate.
+
+A run takes many partitions and gives each its own events, so a backfill of 30 days is a few runs.
+"""
+
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+import dagster as dg
+
+from ai_assets.assets.events import check_evaluation, materialization
+from ai_assets.assets.specs import asset_spec, check_specs
+from ai_assets.collection import Collection
+from ai_assets.errors import PartitionsFailed
+from ai_assets.refresh import Event, refresh
+from ai_assets.work import Outcome, Stores, Work
+from resources.errors import UserError
+from resources.settings import Home
+
+Watcher = Callable[[Event], None]
+watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""Sees every event of a run in this process; the command line draws its table from it."""
+bars: ContextVar[Callable[[str, str, int, int], None] | None] = ContextVar("bars", default=None)
+"""Sees progress of a run in this process: asset, partition, done, total."""
+
+
+def segment(collection: Collection) -> dg.AssetsDefinition:
+    """The op of a collection. It must stay a generator: a plain return would emit outputs that replace its events."""
+    specs = [asset_spec(collection, asset) for asset in collection.asset_names]
+
+    @dg.multi_asset(
+        name=f"{collection.name}__segment",
+        specs=specs,
+        check_specs=check_specs(collection),
+        can_subset=True,
+        partitions_def=collection.scheme.definition(),
+        backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
+    )
+    def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        selected = [key.path[-1] for key in context.selected_asset_keys]
+        chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
+        try:
+            with Work(
+                collection,
+                Stores.at(Home.from_environment()),
+                context.run_id,
+                say=context.log.info,
+                advance=bars.get() or (lambda *_progress: None),
+            ) as work:
+                for event in refresh(work, context.partition_keys, selected):
+                    if (watch := watcher.get()) is not None:
+                        watch(event)
+                    if isinstance(event, Outcome):
+                        yield materialization(collection, event)
+                    elif (event.asset, event.name) in chosen_checks:
+                        yield check_evaluation(collection, event)
+        except (PartitionsFailed, UserError) as error:
+            raise failure(error) from error
+
+    return body
+
+
+def failure(error: Exception) -> dg.Failure:
+    """What no retry can mend, with its message up front."""
+    listed = dg.MetadataValue.json(error.errors) if isinstance(error, PartitionsFailed) else str(error)
+    return dg.Failure(str(error), metadata={"failed": listed}, allow_retries=False)

@@ -1,0 +1,43 @@
+"""`source_files`: the observed beginning of the graph."""
+
+import dagster as dg
+
+from ai_assets.assets.specs import DESCRIPTIONS, KINDS, key_of, without_preview_warnings
+from ai_assets.collection import Collection
+from ai_assets.listing import observe
+from ai_assets.work import Stores
+from resources.settings import Home
+
+
+@without_preview_warnings
+def source_files(collection: Collection) -> dg.SourceAsset:
+    """Observing it looks at the source and gives each partition the digest of its listing as data version."""
+
+    @dg.observable_source_asset(
+        key=key_of(collection, "source_files"),
+        description=DESCRIPTIONS["source_files"],
+        group_name=collection.name,
+        tags={"tenant": collection.settings.tenant, **{f"dagster/kind/{kind}": "" for kind in KINDS["source_files"]}},
+        partitions_def=collection.scheme.definition(),
+    )
+    def body(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
+        stores = Stores.at(Home.from_environment())
+        listing = observe(collection, stores.lake, stores.state)
+        for entry in listing.unassigned:
+            context.log.warning(f"{entry.path} belongs to no partition: {entry.problem}")
+        register_folders(collection, context.instance, listing.by_partition)
+        return dg.DataVersionsByPartition({key: listing.digest_of(key) for key in listing.by_partition})
+
+    return body
+
+
+def register_folders(collection: Collection, instance: dg.DagsterInstance, partitions: object) -> list[str]:
+    """Tell Dagster of folders it does not know; partitions by time or shard need no telling. Returns the new ones."""
+    if collection.settings.partitions.by != "folder":
+        return []
+    name = collection.scheme.dynamic_name
+    known = set(instance.get_dynamic_partitions(name))
+    new = sorted(set(partitions) - known)  # type: ignore[call-overload]
+    if new:
+        instance.add_dynamic_partitions(name, new)
+    return new

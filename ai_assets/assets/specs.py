@@ -1,0 +1,129 @@
+"""Asset specs of a collection: keys, kinds, owners, descriptions. What a row is, what it comes from, what makes it stale."""
+
+import datetime
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+import dagster as dg
+
+from ai_assets.checks.suites import GATES, QUALITY
+from ai_assets.collection import Collection
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
+    "Its data version per partition is a digest of the listing; an unchanged source causes no run.",
+    "documents": "A row is a document: its normalised text, title, language and digest; or why it was quarantined, "
+    "what it duplicates, or that it was deleted. Stale when a file of the partition or the parser changes.",
+    "chunks": "A row is a passage of a readable document, under an identity that survives edits elsewhere in it. "
+    "Stale when the documents or the chunking settings change.",
+    "embeddings": "A row is the vector of a chunk. Stale when the chunks or the embedding backend change; "
+    "a text that has a vector is not embedded again.",
+    "evaluation_scores": "A row is a metric on the golden data, over the corpus or over the partition. "
+    "Stale when what the partition publishes, or the golden data, change.",
+    "release_candidate": "A row is a document with the digest of all that would be published of it. The candidate's "
+    "own digest is what people sign. Stale when anything before it changes.",
+    "sign_off": "A mirror of people's decisions: the data version is the digest that was approved. The authority is "
+    "the audit chain (`ai-assets audit verify`), never this event.",
+    "published": "A row is a document of the live release: approved candidates of all partitions behind one pointer. "
+    "Materializing publishes what is approved, and fails when nothing is.",
+}
+KINDS: Mapping[str, set[str]] = {
+    "source_files": {"file"},
+    "documents": {"parquet"},
+    "chunks": {"parquet"},
+    "embeddings": {"parquet", "wordllama"},
+    "evaluation_scores": {"parquet"},
+    "release_candidate": {"parquet"},
+    "sign_off": {"person"},
+    "published": {"lancedb", "parquet"},
+}
+
+
+Made = TypeVar("Made")
+Parameters = ParamSpec("Parameters")
+
+
+def without_preview_warnings(make: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
+    """Partitioned checks and observable sources are preview and beta in this Dagster; our tests pin what we use."""
+
+    @functools.wraps(make)
+    def quietly(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return make(*args, **kwargs)
+
+    return quietly
+
+
+def key_of(collection: Collection, asset: str) -> dg.AssetKey:
+    return dg.AssetKey([collection.name, asset])
+
+
+def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
+    """The spec of any asset of the collection."""
+    settings = collection.settings
+    stage = next((stage for stage in collection.stages if stage.name == asset), None)
+    if stage is not None:
+        labels = ", ".join(label.name for label in stage.labels)
+        description = (
+            f"A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. "
+            "Stale when the document, the labels or the classifier change."
+        )
+    else:
+        description = DESCRIPTIONS[asset]
+    in_segment = asset in collection.asset_names
+    return dg.AssetSpec(
+        key_of(collection, asset),
+        deps=[key_of(collection, needed) for needed in collection.inputs_of(asset)]
+        if in_segment or asset == "published"
+        else [],
+        description=description,
+        group_name=collection.name,
+        owners=list(settings.owners),
+        kinds=KINDS.get(asset, {"parquet"}),
+        tags={"tenant": settings.tenant},
+        code_version=collection.code_versions.get(asset),
+        skippable=in_segment,
+        partitions_def=None if asset == "published" else collection.scheme.definition(),
+        freshness_policy=_freshness(collection) if asset == "documents" else None,
+    )
+
+
+@without_preview_warnings
+def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
+    """Quality suites and gates, per partition. Blocking is decided by the body, which stops just that partition."""
+    partitions = collection.scheme.definition()
+    found = [
+        dg.AssetCheckSpec(
+            QUALITY,
+            asset=key_of(collection, asset),
+            description=f"{len(suite)} Great Expectations expectations declared in defs.yaml.",
+            partitions_def=partitions,
+        )
+        for asset, suite in collection.settings.quality.items()
+    ]
+    if collection.settings.gates:
+        listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.gates)
+        found.append(
+            dg.AssetCheckSpec(
+                GATES,
+                asset=key_of(collection, "evaluation_scores"),
+                description=f"Declared minimums: {listed}. Below one of them no candidate is made.",
+                partitions_def=partitions,
+            )
+        )
+    return found
+
+
+def _freshness(collection: Collection) -> dg.FreshnessPolicy | None:
+    declared = collection.settings.freshness
+    if declared is None:
+        return None
+    warn = declared.warn_after_hours
+    return dg.FreshnessPolicy.time_window(
+        fail_window=datetime.timedelta(hours=declared.fail_after_hours),
+        warn_window=datetime.timedelta(hours=warn) if warn else None,
+    )

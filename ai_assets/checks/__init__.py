@@ -1,0 +1,1 @@
+"""What must hold of a dataset: Great Expectations suites and gates on evaluation scores."""

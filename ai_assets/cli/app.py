@@ -1,0 +1,46 @@
+"""All commands together, and the one place where an error becomes a sentence and an exit code."""
+
+import sys
+
+import click
+import typer
+
+from ai_assets.cli import audit, documents, new, releases, run, signoff, status, up
+from ai_assets.cli.output import errors
+from resources.errors import AiAssetsError
+
+app = typer.Typer(
+    name="ai-assets",
+    help="Documents as assets: traced to their bytes, their model, their cost and the person who signed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("up")(up.up)
+app.command("new")(new.new)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("publish")(releases.publish)
+app.command("search")(documents.search)
+app.command("explain")(documents.explain)
+app.add_typer(signoff.app, name="signoff")
+app.add_typer(releases.app, name="releases")
+app.add_typer(audit.app, name="audit")
+
+
+def main() -> None:
+    """Exit code 0: done; 1: something failed; 2: a mistake that its message says how to mend; 130: interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except AiAssetsError as error:
+        errors.print(f"[bold red]error:[/] {click.unstyle(str(error)).replace('[', chr(92) + '[')}")
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("Interrupted. Run it again to go on; what was done stays done.")
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,51 @@
+"""`ai-assets search` and `ai-assets explain`: questions to the live release."""
+
+import textwrap
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores, table
+from ai_assets.explain import explain as explain_document
+from ai_assets.explain import search as search_live
+
+
+def search(
+    name: CollectionName,
+    text: Annotated[str, typer.Argument(help="A name, a number, or a question in your own words.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many documents.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Search the live release: full text and vectors together."""
+    chosen = collection(name)
+    release, hits = search_live(chosen, stores(), text, k)
+    if as_json:
+        print_json({"release": release.number, "hits": [vars(hit) for hit in hits]})
+        return
+    if not hits:
+        console.print(f"Release {release.number} of {name} has nothing for that.")
+    for number, hit in enumerate(hits, start=1):
+        console.print(f"[bold]{number}. {escape(hit.document_id)}[/]  ({hit.partition}, score {hit.score:.4f})")
+        console.print(escape(textwrap.shorten(hit.text, 240, placeholder=" …")), style="dim")
+
+
+def explain(
+    name: CollectionName,
+    document: Annotated[str, typer.Argument(help="Its identity, as search and status show it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Where a document comes from, what was made of it, in which release it is live, and who signed."""
+    found = explain_document(collection(name), stores(), document)
+    if as_json:
+        print_json(found)
+        return
+    rows: list[tuple[str, object]] = []
+    for key, value in found.items():
+        if isinstance(value, dict):
+            rows += [(f"{key}.{inner}", item) for inner, item in value.items() if item is not None]
+        elif key != "history":
+            rows.append((key, value))
+    table(f"{name}: {document}", ("what", "value"), [(key, escape(str(value))) for key, value in rows])
+    events = [(e["happened_at"], e["event"], (e["digest"] or "")[:12], escape(e["reason"] or ""), e["run_id"][:8]) for e in found["history"]]
+    table("History", ("when (UTC)", "what", "digest", "reason", "run"), events)

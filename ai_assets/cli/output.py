@@ -1,0 +1,70 @@
+"""How commands speak: tables for people, JSON for programs, one sentence for errors."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from getpass import getuser
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ai_assets.collection import Collection, collection_names, load_collection
+from ai_assets.work import Stores
+from resources.settings import Home
+
+WIDE = 200
+"""Width where there is no terminal: lines are for programs and logs there, and must not be cut."""
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of a folder below collections/.")]
+By = Annotated[str | None, typer.Option("--by", help="Who decides; your user name by default.")]
+
+
+def home() -> Home:
+    return Home.from_environment()
+
+
+
+def collection(name: str) -> Collection:
+    return load_collection(home().project / "collections", name)
+
+
+def all_collections() -> list[Collection]:
+    root = home().project / "collections"
+    return [load_collection(root, name) for name in collection_names(root)]
+
+
+def stores() -> Stores:
+    return Stores.at(home())
+
+
+def person(by: str | None) -> str:
+    return by or getuser()
+
+
+def print_json(value: Any) -> None:
+    """Plain JSON on standard output, whatever the terminal is."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
+    if title:
+        console.print(title, style="bold", markup=False)
+    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for name in columns:
+        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+    for row in rows:
+        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(drawn)
+
+
+def money(amount: float | None) -> str:
+    """Unknown is never shown as zero."""
+    return "?" if amount is None else f"${amount:,.4f}"

@@ -1,0 +1,106 @@
+"""`ai-assets publish` and `ai-assets releases`: what is live, what was, and the way back."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ai_assets.cli.output import AsJson, By, CollectionName, collection, console, home, person, print_json, stores, table
+from ai_assets.errors import NothingApproved
+from ai_assets.signoff import releases, requests
+
+app = typer.Typer(help="What is live, what was live, and the way back.", no_args_is_help=True)
+
+
+def publish(name: CollectionName, as_json: AsJson = False) -> None:
+    """Publish what is approved, now: the same Dagster run that the sensor asks for."""
+    chosen = collection(name)
+    places = stores()
+    with places.state.read() as connection:
+        if not requests.find(connection, name, statuses=("approved",)):
+            raise NothingApproved(name, requests.count_open(connection, name))
+    from ai_assets.cli.run import why
+    from ai_assets.component import collection_definitions
+    from ai_assets.instance import instance
+    from ai_assets.interrupted import PID_TAG
+    from resources.processes import identity
+
+    with instance(home()) as dagster:
+        job = collection_definitions(chosen).resolve_job_def(f"{name}__publish")
+        result = job.execute_in_process(
+            instance=dagster,
+            tags={PID_TAG: identity()},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+    if not result.success:
+        console.print(f"failed: {why(result)}", style="red", markup=False)
+        raise typer.Exit(1)
+    with places.state.read() as connection:
+        live = releases.require_live(connection, name)
+    if as_json:
+        print_json(asdict(live))
+        return
+    console.print(f"Release {live.number} of {name} is live: {live.documents} documents in {len(live.parts)} partitions.")
+    console.print(f'Ask it:  ai-assets search {name} "..."')
+
+
+@app.command("list")
+def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
+    """All releases, and which one is live."""
+    collection(name)
+    with stores().state.read() as connection:
+        found = releases.find(connection, name)
+        live = releases.live(connection, name)
+    number = live.number if live else None
+    if as_json:
+        print_json([{**asdict(item), "live": item.number == number} for item in found])
+        return
+    if not found:
+        console.print(f"{name} has no release yet.")
+        return
+    rows = [
+        ("●" if r.number == number else "", r.number, r.created_at[:16], r.created_by, len(r.parts), r.documents, r.digest[:12])
+        for r in found
+    ]
+    columns = ("live", "release", "since (UTC)", "by", "partitions", "documents", "digest")
+    table(f"Releases of {name}", columns, rows, ("release", "partitions", "documents"))
+
+
+@app.command("show")
+def show(
+    name: CollectionName,
+    number: Annotated[int | None, typer.Argument(help="Which release; the live one by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Partitions of a release: digests, files, who signed."""
+    collection(name)
+    places = stores()
+    with places.state.read() as connection:
+        found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
+    if as_json:
+        print_json(asdict(found))
+        return
+    rows = [
+        (key, part.documents, part.chunks, ", ".join(part.approved_by), part.digest[:12], part.run_id[:8])
+        for key, part in found.parts.items()
+    ]
+    columns = ("partition", "documents", "chunks", "approved by", "digest", "run")
+    table(f"Release {found.number} of {name}, digest {found.digest[:12]}", columns, rows, ("documents", "chunks"))
+
+
+@app.command("rollback")
+def rollback(
+    name: CollectionName,
+    to: Annotated[int | None, typer.Option("--to", help="Which release; the one before the live one by default.")] = None,
+    by: By = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Recorded in the audit chain.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point readers at another release, in one step. Nothing is deleted; rolling forward is the same command."""
+    collection(name)
+    target = releases.rollback(stores().state, name, to, by=person(by), reason=reason)
+    if as_json:
+        print_json(asdict(target))
+    else:
+        console.print(f"Release {target.number} of {name} is live: {target.documents} documents.")

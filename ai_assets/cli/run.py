@@ -1,0 +1,211 @@
+"""`ai-assets run`: the same Dagster job that the UI starts, in this process, with progress and a table at the end."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ai_assets.cli.output import (
+    AsJson,
+    CollectionName,
+    collection,
+    console,
+    errors,
+    home,
+    money,
+    print_json,
+    stores,
+    table,
+)
+from ai_assets.collection import Collection
+from ai_assets.interrupted import PID_TAG
+from ai_assets.listing import observe
+from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.status import partition_states
+from ai_assets.work import Outcome, Stores
+from resources.processes import identity
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+@dataclass
+class Row:
+    """One line of the closing table."""
+
+    asset: str
+    partitions: int = 0
+    documents_in: int = 0
+    documents_out: int = 0
+    reused: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+
+@dataclass
+class Report:
+    """What a run did, for people and as JSON."""
+
+    collection: str
+    partitions: list[str]
+    rows: dict[str, Row] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    run_ids: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def see(self, event: object) -> None:
+        if isinstance(event, Outcome):
+            row = self.rows.setdefault(event.manifest.asset, Row(event.manifest.asset))
+            row.partitions += 1
+            row.documents_in += event.documents_in
+            row.documents_out += event.documents_out
+            row.reused += event.reused
+            row.quarantined += event.quarantined
+            row.seconds += event.seconds
+            row.cost_usd += event.cost_usd
+
+
+def run(
+    name: CollectionName,
+    partition: Annotated[str | None, typer.Option(help="One partition.")] = None,
+    partitions: Annotated[str | None, typer.Option(metavar="A...B", help="All partitions from A to B.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every partition.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring partitions up to date, from the source to the release candidate. Without an option: those that are due."""
+    chosen = collection(name)
+    if sum(map(bool, (partition, partitions, every))) > 1:
+        raise typer.BadParameter("give one of --partition, --partitions and --all")
+    places = stores()
+    if not as_json:
+        console.print(f"Looking at {chosen.source_path} …")
+    listing = observe(chosen, places.lake, places.state)
+    keys = _keys(chosen, places, sorted(listing.by_partition), partition, partitions, every)
+    report = Report(name, keys)
+    if keys:
+        started = time.perf_counter()
+        _execute(chosen, keys, report, quiet=as_json)
+        report.seconds = time.perf_counter() - started
+    if as_json:
+        print_json({**asdict(report), "rows": [asdict(row) for row in report.rows.values()]})
+    else:
+        _show(chosen, report)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _keys(
+    chosen: Collection, places: Stores, folders: Sequence[str], one: str | None, span: str | None, every: bool
+) -> list[str]:
+    if one is not None:
+        return chosen.scheme.select(one, one, folders)
+    if span is not None:
+        first, dots, last = span.partition("...")
+        if not dots or not first or not last:
+            raise typer.BadParameter(f"'{span}' is not a range such as 2026-10-05...2026-10-16", param_hint="--partitions")
+        return chosen.scheme.select(first, last, folders)
+    if every:
+        return chosen.scheme.keys(folders)
+    states = partition_states(chosen, places)
+    return [key for key, state in states.items() if state in ("missing", "stale", "failed")]
+
+
+def _execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool) -> None:
+    from ai_assets.assets.segment import bars, watcher
+    from ai_assets.assets.sources import register_folders
+    from ai_assets.component import collection_definitions
+    from ai_assets.instance import instance
+
+    with instance(home()) as dagster, _progress(report, len(keys), quiet) as (see, advance):
+        register_folders(chosen, dagster, keys)
+        dynamic = chosen.settings.partitions.by == "folder"
+        order = dagster.get_dynamic_partitions(chosen.scheme.dynamic_name) if dynamic else chosen.scheme.keys()
+        job = collection_definitions(chosen).resolve_job_def(chosen.name)
+        watcher.set(see)
+        bars.set(advance)
+        for group in consecutive(order, keys, len(keys)):
+            result = job.execute_in_process(
+                instance=dagster,
+                tags={RANGE_START: group[0], RANGE_END: group[-1], PID_TAG: identity()},
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+            report.run_ids.append(result.run_id)
+            if not result.success:
+                report.failures.append(why(result))
+
+
+def why(result: "dg.ExecuteInProcessResult") -> str:
+    """The message of the failed step, without the stack trace that the run's log in the UI has."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            if data.error is not None:
+                return (data.error.cause or data.error).message.strip()
+    return f"run {result.run_id} failed; its log in the Dagster UI says why"
+
+
+@contextmanager
+def _progress(
+    report: Report, partitions: int, quiet: bool
+) -> Iterator[tuple[Callable[[object], None], Callable[[str, str, int, int], None]]]:
+    """Bars on a terminal, a line per finished partition elsewhere."""
+    if quiet or not console.is_terminal:
+
+        def tell(event: object) -> None:
+            report.see(event)
+            if not quiet and isinstance(event, Outcome) and event.manifest.asset == "release_candidate":
+                console.print(f"{event.manifest.partition}: {_sentence(event)}")
+
+        yield tell, lambda *_progress: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as drawn:
+        whole = drawn.add_task(f"{report.collection}: candidates", total=partitions)
+        part = drawn.add_task("", total=None)
+
+        def see(event: object) -> None:
+            report.see(event)
+            if isinstance(event, Outcome) and event.manifest.asset == "release_candidate":
+                drawn.advance(whole)
+
+        def advance(asset: str, partition: str, done: int, total: int) -> None:
+            drawn.update(part, description=f"{partition}: {asset}", completed=done, total=total)
+
+        yield see, advance
+
+
+def _sentence(outcome: Outcome) -> str:
+    found = f"{outcome.documents_out} documents"
+    if outcome.quarantined:
+        found += f", {outcome.quarantined} quarantined"
+    return f"{found}, candidate {outcome.manifest.stats['digest'][:12]}{' (unchanged)' if outcome.unchanged else ''}"
+
+
+def _show(chosen: Collection, report: Report) -> None:
+    if not report.partitions:
+        console.print(f"Every partition of {report.collection} is up to date; nothing to run.")
+        return
+    rows = [
+        (
+            row.asset, row.partitions, row.documents_in, row.documents_out, row.reused, row.quarantined,
+            f"{row.seconds:.2f}", money(row.cost_usd),
+        )
+        for row in report.rows.values()
+    ]  # fmt: skip
+    columns = ("asset", "partitions", "docs in", "out", "reused", "quarantined", "seconds", "dollars")
+    table(f"{report.collection}: {len(report.partitions)} partitions in {report.seconds:.1f} s", columns, rows, columns[1:])
+    for failure in report.failures:
+        errors.print(f"[bold red]failed:[/] {escape(failure)}")
+    waiting = sum(state == "awaiting sign-off" for state in partition_states(chosen, stores()).values())
+    if waiting:
+        noun = "partition waits" if waiting == 1 else "partitions wait"
+        console.print(f"{waiting} {noun} for sign-off. Look: ai-assets signoff list {report.collection}")

@@ -1,0 +1,118 @@
+"""`ai-assets up`: the web interface, the daemon and the code, until Ctrl-C. In a new home the collections run once."""
+
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import sqlalchemy as sa
+import typer
+
+from ai_assets.cli.output import all_collections, console, stores
+from ai_assets.collection import Collection
+from ai_assets.listing import observe
+from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.status import partition_states
+from ai_assets.work import Stores
+from resources.errors import AiAssetsError
+from resources.settings import Home
+
+if TYPE_CHECKING:
+    from ai_assets.supervisor import Supervisor
+
+POLL_S = 1.0
+
+
+def up(
+    port: Annotated[int, typer.Option(help="Port of the web interface.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    first_run: Annotated[bool, typer.Option(help="Run the collections once when the home is new.")] = True,
+) -> None:
+    """Start Dagster's web interface and daemon, and keep them running until Ctrl-C."""
+    from ai_assets.supervisor import Supervisor
+
+    chosen = all_collections()  # a mistake in one is told before anything starts
+    home = Home.from_environment()
+    places = stores()
+    with Supervisor(home, host=host, port=port) as supervisor:
+        supervisor.start()
+        with console.status("starting") if console.is_terminal else _Plain() as shown:
+            supervisor.wait_until_healthy(on_progress=lambda line: shown.update(f"{line} …"))
+        for note in supervisor.notes:
+            console.print(f"note: {note}", markup=False)
+        console.print(f"Dagster is up:  {supervisor.url}")
+        console.print(f"Home:           {home.root}")
+        console.print("Stop it with Ctrl-C. In another terminal: ai-assets status")
+        if first_run:
+            fresh = [item for item in chosen if _never_ran(item, places)]
+            if fresh and len(fresh) == len(chosen):
+                threading.Thread(target=_first_runs, args=(fresh, places, supervisor), daemon=True).start()
+        supervisor.run_forever(on_progress=lambda line: console.print(line, markup=False))
+    console.print("Stopped; no process is left.")
+
+
+class _Plain:
+    """Progress without a terminal: a line each time it changes."""
+
+    def __enter__(self) -> "_Plain":
+        return self
+
+    def __exit__(self, *_exit: object) -> None:
+        return None
+
+    def update(self, line: str) -> None:
+        console.print(line, markup=False)
+
+
+def _never_ran(item: Collection, places: Stores) -> bool:
+    states = partition_states(item, places).values()
+    return all(state in ("missing", "empty") for state in states)
+
+
+def _first_runs(fresh: list[Collection], places: Stores, supervisor: "Supervisor") -> None:
+    """Launch each collection as ordinary runs, tell how they go, and say what to type next."""
+    for item in fresh:
+        try:
+            _first_run(item, places, supervisor)
+        except AiAssetsError as error:
+            console.print(f"{item.name} was not run: {error}", markup=False)
+
+
+def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> None:
+    from ai_assets.assets.sources import register_folders
+    from ai_assets.instance import instance
+
+    listing = observe(item, places.lake, places.state)
+    keys = [key for key in item.scheme.keys(sorted(listing.by_partition)) if key in listing.by_partition]
+    with instance(supervisor.home) as dagster:
+        register_folders(item, dagster, keys)
+    runs = [
+        supervisor.api.launch_run(item.name, {RANGE_START: group[0], RANGE_END: group[-1]})
+        for group in consecutive(keys, keys, item.settings.partitions.per_run)
+    ]
+    console.print(f"First run of {item.name}: {len(keys)} partitions. Watch it: {supervisor.url}/runs/{runs[0]}")
+    done, told = 0, -1
+    while any(supervisor.api.run_status(run) not in ("SUCCESS", "FAILURE", "CANCELED") for run in runs):
+        time.sleep(POLL_S)
+        with places.state.read() as connection:
+            done = _candidates(connection, item.name)
+        if done != told:
+            console.print(f"{item.name}: {done} of {len(keys)} partitions have a candidate")
+            told = done
+    _say_next(item, places, supervisor.url)
+
+
+def _candidates(connection: "sa.Connection", collection: str) -> int:
+    query = sa.text("SELECT count(*) FROM datasets WHERE collection = :c AND asset = 'release_candidate'")
+    return int(connection.execute(query, {"c": collection}).scalar_one())
+
+
+def _say_next(item: Collection, places: Stores, url: str) -> None:
+    states = list(partition_states(item, places).values())
+    failed, waiting = states.count("failed"), states.count("awaiting sign-off")
+    if failed:
+        console.print(f"{failed} partitions of {item.name} failed; see: ai-assets status {item.name}")
+    if waiting:
+        console.print(f"\n{waiting} partitions of {item.name} wait for sign-off. In another terminal:\n")
+        console.print(f"  .venv/bin/ai-assets signoff list {item.name}")
+        console.print(f"  .venv/bin/ai-assets signoff approve {item.name} --all")
+        console.print(f'  .venv/bin/ai-assets search {item.name} "who pays for damaged parcels?"\n')

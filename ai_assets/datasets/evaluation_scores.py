@@ -1,0 +1,235 @@
+"""`evaluation_scores`: what the golden data says of the collection as it would be, and of each partition's share.
+
+Labels and search are judged over the whole corpus, because a partition alone holds too few golden items to say
+anything. The verdict is remembered per partition and made again only when that partition changes, so an edit in one
+partition never voids the sign-off of another.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.listing import Listing
+from ai_assets.settings import ClassifyStage
+from ai_assets.signoff.publication import index_rows
+from ai_assets.stages.evaluate import (
+    GateResult,
+    GoldenQuery,
+    Scope,
+    Score,
+    confusion_markdown,
+    judge,
+    label_scores,
+    retrieval_scores,
+)
+from ai_assets.work import Outcome, Work
+from resources.lake import Manifest
+from resources.leases import hold
+from resources.state import upsert
+
+INDEX = "evaluation"
+DEPTH = 10
+INDEX_BATCH_ROWS = 50_000
+
+
+class CorpusEvaluation:
+    """Everything measured once per run, after all its partitions are computed."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.collection = work.collection
+
+    @cached_property
+    def placed(self) -> Mapping[str, Sequence[str]]:
+        """Golden documents and the partitions they may be in; empty where the source has no such file."""
+        wanted = {item.document for item in self.collection.golden_labels}
+        wanted |= {name for item in self.collection.golden_queries for name in item.documents}
+        return {name: _partitions_of(self.work.listing, name) for name in wanted}
+
+    @cached_property
+    def stage(self) -> ClassifyStage:
+        wanted = self.collection.settings.golden.labels_stage
+        return next(stage for stage in self.collection.stages if wanted in (None, stage.name))
+
+    @cached_property
+    def predicted(self) -> Mapping[str, str]:
+        """The label of every golden document that has one."""
+        found: dict[str, str] = {}
+        golden = {item.document for item in self.collection.golden_labels}
+        for partition in sorted({p for name in golden for p in self.placed[name]}):
+            manifest = self.work.manifest(self.stage.name, partition)
+            if manifest is not None:
+                rows = self.work.read(manifest, ["document_id", "label"]).to_pylist()
+                found.update({r["document_id"]: r["label"] for r in rows if r["document_id"] in golden})
+        return found
+
+    def _computed(self, asset: str, name: str) -> bool:
+        return any(self.work.manifest(asset, partition) is not None for partition in self.placed[name])
+
+    @cached_property
+    def truth(self) -> Mapping[str, str]:
+        """Golden labels of documents whose partition is computed."""
+        return {
+            item.document: item.label
+            for item in self.collection.golden_labels
+            if self._computed(self.stage.name, item.document)
+        }
+
+    @cached_property
+    def queries(self) -> Sequence[GoldenQuery]:
+        """Golden queries with at least one relevant document in the corpus as it is."""
+        return [q for q in self.collection.golden_queries if any(self._computed("embeddings", d) for d in q.documents)]
+
+    @cached_property
+    def ranked(self) -> Mapping[str, Sequence[str]]:
+        """For each golden query the documents found, best first."""
+        if not self.queries:
+            return {}
+        version = sync_index(self.work)
+        index = self.work.stores.index(self.collection.name, INDEX)
+        vectors = self.work.embedder.embed([item.query for item in self.queries])
+        return {
+            item.query: [hit.document_id for hit in index.search(version, vector, item.query, DEPTH)]
+            for item, vector in zip(self.queries, vectors, strict=True)
+        }
+
+    def scores(self, partition: str | None) -> list[Score]:
+        """Over the corpus, or over the golden items of one partition."""
+        scope: Scope = "corpus" if partition is None else "partition"
+        found: list[Score] = []
+        if self.collection.golden_labels:
+            found += self._label_scores(partition).scores(scope, self.stage.name)
+        if self.collection.golden_queries:
+            pairs = [
+                (self.ranked[item.query], [d for d in item.documents if self._computed("embeddings", d)])
+                for item in self.queries
+                if partition is None or any(partition in self.placed[d] for d in item.documents)
+            ]
+            found += retrieval_scores(pairs).scores(scope)
+        return found
+
+    def _label_scores(self, partition: str | None) -> Any:
+        truth = {name: label for name, label in self.truth.items() if partition is None or partition in self.placed[name]}
+        return label_scores(truth, self.predicted, [label.name for label in self.stage.labels])
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """What people want to see beside the numbers: the confusion table, and which golden items were missed."""
+        details: dict[str, Any] = {}
+        if self.collection.golden_labels:
+            details["confusion"] = confusion_markdown(self._label_scores(None).confusion)
+            details["mislabelled"] = [
+                {"document": name, "golden": label, "label": self.predicted.get(name)}
+                for name, label in sorted(self.truth.items())
+                if self.predicted.get(name) != label
+            ]
+        if self.collection.golden_queries:
+            details["not_found_in_5"] = [
+                item.query for item in self.queries if not set(item.documents) & set(self.ranked[item.query][:5])
+            ]
+        names = self.placed.values()
+        details["absent"] = sum(not partitions for partitions in names)
+        details["pending"] = len(self.placed) - details["absent"] - sum(self._computed("documents", n) for n in self.placed)
+        return details
+
+
+def _partitions_of(listing: Listing, name: str) -> Sequence[str]:
+    """A document is a file, or a row `file#key` of one."""
+    path = name if name in listing.partitions_of_path else name.rpartition("#")[0]
+    return listing.partitions_of_path.get(path, ())
+
+
+def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
+    started = time.perf_counter()
+    needed = {name: work.input("evaluation_scores", partition, name) for name in work.collection.inputs_of("evaluation_scores")}
+    inputs = {name: manifest.version for name, manifest in needed.items()}
+    if same := work.unchanged("evaluation_scores", partition, inputs):
+        return same
+    scores = [*corpus.scores(None), *corpus.scores(partition)]
+    documents = needed["embeddings"].stats["documents_in"]
+    return work.commit(
+        "evaluation_scores",
+        partition,
+        _table(scores),
+        inputs,
+        started=started,
+        documents_in=documents,
+        documents_out=documents,
+        reused=0,
+        preview=[asdict(score) for score in scores],
+        scores=[asdict(score) for score in scores],
+        details=corpus.details,
+    )
+
+
+def gate_results(work: Work, manifest: Manifest) -> list[GateResult]:
+    """The declared gates held against stored scores."""
+    scores = [Score(**row) for row in work.read(manifest).to_pylist()]
+    details = manifest.stats["details"]
+    return judge(work.collection.settings.gates, scores, details["pending"], details["absent"])
+
+
+def sync_index(work: Work) -> int:
+    """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
+    name = work.collection.name
+    index = work.stores.index(name, INDEX)
+    with hold(work.stores.state, f"index:{name}"):
+        with work.stores.state.read() as connection:
+            current = _versions(connection, "SELECT partition, version FROM datasets WHERE collection = :c AND asset = 'embeddings'", name)
+            held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
+            version = connection.execute(
+                sa.text("SELECT version FROM index_versions WHERE collection = :c"), {"c": name}
+            ).scalar_one_or_none()
+        if version is not None and index.version() is None:
+            held, version = {}, None  # its folder was deleted: the index is made from the lake, so make it again
+        stale = sorted(partition for partition, found in current.items() if held.get(partition) != found)
+        while stale or version is None:
+            batch, tables, rows = [], {}, 0
+            while stale and rows < INDEX_BATCH_ROWS:
+                partition = stale.pop(0)
+                table = _index_table(work, partition)
+                rows += table.num_rows
+                tables[partition] = table if table.num_rows else None
+                batch.append(partition)
+            version = index.replace(tables, base_version=version)
+            with work.stores.state.write() as connection:
+                upsert(connection, "index_versions", {"collection": name}, {"version": version})
+                for partition in batch:
+                    key = {"collection": name, "partition": partition}
+                    upsert(connection, "index_parts", key, {"version": current[partition]})
+            index.prune([version])
+    return int(version)
+
+
+def _versions(connection: sa.Connection, query: str, collection: str) -> dict[str, str]:
+    return {row.partition: row.version for row in connection.execute(sa.text(query), {"c": collection})}
+
+
+def _index_table(work: Work, partition: str) -> Any:
+    embeddings = work.input("evaluation_scores", partition, "embeddings")
+    chunks = work.input("evaluation_scores", partition, "chunks")
+    if embeddings.inputs["chunks"] != chunks.version:
+        return index_rows(partition, _empty(work, chunks))
+    table = work.read(chunks, ["chunk_id", "document_id", "title", "text"])
+    return index_rows(partition, table.append_column("vector", work.read(embeddings, ["vector"])["vector"]))
+
+
+def _empty(work: Work, chunks: Manifest) -> Any:
+    import pyarrow as pa
+
+    table = work.read(chunks, ["chunk_id", "document_id", "title", "text"]).slice(0, 0)
+    return table.append_column("vector", pa.array([], pa.list_(pa.float32(), work.embedder.dimensions)))
+
+
+def _table(scores: Sequence[Score]) -> Any:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [("metric", pa.string()), ("scope", pa.string()), ("stage", pa.string()), ("value", pa.float64()), ("n", pa.int64())]
+    )
+    return pa.Table.from_pylist([asdict(score) for score in scores], schema=schema)
+

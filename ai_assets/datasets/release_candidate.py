@@ -1,0 +1,162 @@
+"""`release_candidate`: what a partition would publish, frozen into files, with the digest that people sign."""
+
+import time
+from typing import Any
+
+from ai_assets.errors import InputStale
+from ai_assets.signoff import releases, requests
+from ai_assets.signoff.candidate import candidate_digest, difference, leaves_of, snapshot_folder
+from ai_assets.work import Outcome, Work
+from resources.lake import Manifest, write_parquet
+
+STAGE_COLUMNS = ("label", "confidence", "runner_up", "runner_up_confidence", "evidence", "evidence_start", "model")
+DOCUMENT_COLUMNS = (
+    "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
+    "language",
+)  # fmt: skip
+COST_USD = 0.0
+"""The built-in backends are free; paid stages will add what the ledger says."""
+
+
+def build(work: Work, partition: str) -> Outcome:
+    """Freeze the rows, compute the digest, and ask for sign-off where it differs from what is live."""
+    started = time.perf_counter()
+    manifests = {name: work.input("release_candidate", partition, name) for name in _inputs(work)}
+    _refuse_mixed(work, partition, manifests)
+    inputs = {name: manifest.version for name, manifest in manifests.items()}
+    outcome = work.unchanged("release_candidate", partition, inputs)
+    if outcome is None or not _snapshot_exists(work, partition, outcome.manifest):
+        outcome = _freeze(work, partition, manifests, inputs, started)
+    _ask(work, partition, outcome.manifest)
+    return outcome
+
+
+def _inputs(work: Work) -> tuple[str, ...]:
+    return work.collection.inputs_of("release_candidate")
+
+
+def _refuse_mixed(work: Work, partition: str, manifests: dict[str, Manifest]) -> None:
+    """All datasets must come from one another's current versions; a partial materialization can break that."""
+    for name, manifest in manifests.items():
+        for needed, version in manifest.inputs.items():
+            if needed in manifests and manifests[needed].version != version:
+                raise InputStale(work.collection.name, name, partition, needed)
+
+
+def _freeze(
+    work: Work, partition: str, manifests: dict[str, Manifest], inputs: dict[str, str], started: float
+) -> Outcome:
+    documents = _documents(work, manifests)
+    chunks = _chunks(work, manifests)
+    leaves = leaves_of(documents, chunks)
+    scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
+    code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
+    digest = candidate_digest(work.collection.name, partition, leaves, code_versions, scores, COST_USD)
+    folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
+    statuses = documents["status"].to_pylist()
+    readable = statuses.count("ok")
+    return work.commit(
+        "release_candidate",
+        partition,
+        _leaf_table(work, documents, leaves),
+        inputs,
+        started=started,
+        documents_in=documents.num_rows,
+        documents_out=readable,
+        reused=0,
+        quarantined=statuses.count("quarantined"),
+        preview=[
+            {"document_id": row["document_id"], "status": row["status"],
+             **{s.name: row[f"{s.name}_label"] for s in work.collection.stages}}
+            for row in documents.slice(0, 5).to_pylist()
+        ],
+        digest=digest,
+        documents_file=write_parquet(folder, documents).name,
+        chunks_file=write_parquet(folder, chunks).name,
+        code_versions=code_versions,
+        scores=scores,
+        cost_usd=COST_USD,
+    )  # fmt: skip
+
+
+def _documents(work: Work, manifests: dict[str, Manifest]) -> Any:
+    """Every document that is there, with the labels each stage gave it."""
+    import pyarrow as pa
+
+    rows = [r for r in work.read(manifests["documents"], list(DOCUMENT_COLUMNS)).to_pylist() if r["status"] != "deleted"]
+    fields = [(name, pa.string()) for name in DOCUMENT_COLUMNS]
+    for stage in work.collection.stages:
+        labels = {row["document_id"]: row for row in work.read(manifests[stage.name]).to_pylist()}
+        for row in rows:
+            found = labels.get(row["document_id"], {})
+            row.update({f"{stage.name}_{column}": found.get(column) for column in STAGE_COLUMNS})
+        for column in STAGE_COLUMNS:
+            kind = pa.float64() if "confidence" in column else pa.int64() if column == "evidence_start" else pa.string()
+            fields.append((f"{stage.name}_{column}", kind))
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def _chunks(work: Work, manifests: dict[str, Manifest]) -> Any:
+    chunks = work.read(manifests["chunks"], ["chunk_id", "document_id", "ordinal", "start", "end", "title", "text"])
+    return chunks.append_column("vector", work.read(manifests["embeddings"], ["vector"])["vector"])
+
+
+def _leaf_table(work: Work, documents: Any, leaves: dict[str, str]) -> Any:
+    import pyarrow as pa
+
+    names = ["document_id", "status", *(f"{stage.name}_label" for stage in work.collection.stages)]
+    table = documents.select(names)
+    return table.append_column("leaf", pa.array([leaves[d] for d in table["document_id"].to_pylist()], pa.string()))
+
+
+def _snapshot_exists(work: Work, partition: str, manifest: Manifest) -> bool:
+    folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
+    return all((folder / manifest.stats[name]).is_file() for name in ("documents_file", "chunks_file"))
+
+
+def _ask(work: Work, partition: str, manifest: Manifest) -> None:
+    """Open a request for this digest, once; an earlier candidate's request or unused approval is void."""
+    stages = [stage.name for stage in work.collection.stages]
+    digest = manifest.stats["digest"]
+    with work.stores.state.read() as connection:
+        live = releases.live(connection, work.collection.name)
+        current = requests.latest_of(connection, work.collection.name, partition)
+    part = live.parts.get(partition) if live else None
+    if current is not None and current.digest == digest and current.status in ("open", "approved", "rejected"):
+        return
+    published = {} if part is None else _published(work, partition, part)
+    candidate = {
+        row["document_id"]: (row["leaf"], {s: row[f"{s}_label"] for s in stages})
+        for row in work.read(manifest).to_pylist()
+    }
+    summary = {
+        **difference(candidate, published, stages),
+        "documents": manifest.stats["documents_in"],
+        "quarantined": manifest.stats["quarantined"],
+        "scores": manifest.stats["scores"],
+        "cost_usd": manifest.stats["cost_usd"],
+        "live_release": live.number if live else None,
+        "run_id": work.run_id,
+    }
+    with work.stores.state.write() as connection:
+        requests.open_request(
+            connection,
+            work.collection.name,
+            partition,
+            digest,
+            live=part.digest if part else None,
+            summary=summary,
+            empty=not candidate,
+        )
+
+
+def _published(work: Work, partition: str, part: releases.Part) -> dict[str, tuple[str, dict[str, Any]]]:
+    from ai_assets.signoff.publication import read_snapshot
+
+    documents, chunks = read_snapshot(work.collection.name, work.stores, partition, vars(part))
+    leaves = leaves_of(documents, chunks)
+    stages = [stage.name for stage in work.collection.stages]
+    return {
+        row["document_id"]: (leaves[row["document_id"]], {s: row.get(f"{s}_label") for s in stages})
+        for row in documents.to_pylist()
+    }

@@ -1,0 +1,173 @@
+"""The part of the error tree that knows documents; it hangs below `UserError` of `resources/errors.py`.
+
+    UserError
+      CollectionInvalid          defs.yaml or a file it names is wrong: file, line, what to write
+      CollectionUnknown          no such collection
+      CollectionExists, CollectionNameInvalid, NothingToScaffold   `ai-assets new` refuses
+      PartitionUnknown           no such partition, or a range the wrong way round
+      GoldenError                a golden file is wrong: file, line, what was found
+      InputMissing               a dataset is asked for before what it is made from exists
+      InputStale                 datasets of a partition do not belong together
+      QualityFailed, GateFailed  a blocking check refused a partition
+      NothingApproved            publication without approval
+      CandidateChanged           what would be published is not what was approved
+      RequestUnknown             no open request to decide on
+      DecisionRefused            this person may not decide this
+      ReleaseUnknown             no such release
+      NothingLive                a question to the live release before there is one
+      DocumentUnknown            no such document
+      AuditBroken                the audit chain does not verify
+    PartitionsFailed             at the end of a run: which partitions failed, and why
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from resources.errors import AiAssetsError, UserError
+
+
+class CollectionInvalid(UserError):
+    def __init__(self, path: Path, line: int | None, problem: str) -> None:
+        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
+
+
+class CollectionUnknown(UserError):
+    def __init__(self, name: str, known: Sequence[str], folder: Path) -> None:
+        found = ", ".join(known) or "none"
+        super().__init__(
+            f"There is no collection '{name}' in {folder} (found: {found}). "
+            f"Make one with: ai-assets new {name} --from FOLDER"
+        )
+
+
+class CollectionExists(UserError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already; nothing was changed. Edit it, or choose another name.")
+
+
+class CollectionNameInvalid(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"'{name}' cannot name a collection: use lower-case letters, digits and underscores, a letter first."
+        )
+
+
+class NothingToScaffold(UserError):
+    def __init__(self, source: str, files: int) -> None:
+        super().__init__(
+            f"{source} holds no document this can read ({files} files found; "
+            "readable are txt, md, html, pdf, docx, csv, jsonl and parquet)."
+        )
+
+
+class PartitionUnknown(UserError):
+    def __init__(self, collection: str, key: str, by: str, keys: Sequence[str]) -> None:
+        span = f"they go from {keys[0]} to {keys[-1]}" if keys else "the source has none yet"
+        super().__init__(f"'{key}' is no partition of {collection} (by {by}: {span}).")
+
+
+class GoldenError(UserError):
+    def __init__(self, path: Path, line: int | None, problem: str) -> None:
+        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
+
+
+class InputMissing(UserError):
+    def __init__(self, collection: str, asset: str, partition: str, needed: str) -> None:
+        super().__init__(
+            f"{collection}/{asset} of {partition} is made from {collection}/{needed}, which does not exist yet "
+            f"for that partition. Materialize {needed} first: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class InputStale(UserError):
+    def __init__(self, collection: str, asset: str, partition: str, needed: str) -> None:
+        super().__init__(
+            f"{collection}/{asset} of {partition} was made from an earlier {needed} than there is now. "
+            f"Bring the partition up to date first: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class QualityFailed(UserError):
+    def __init__(self, asset: str, failures: Sequence[str]) -> None:
+        super().__init__(f"the quality suite of {asset} refuses it: {'; '.join(failures)}")
+
+
+class GateFailed(UserError):
+    def __init__(self, failures: Sequence[str]) -> None:
+        super().__init__(f"{'; '.join(failures)}. No release candidate was made.")
+
+
+class NothingApproved(UserError):
+    def __init__(self, collection: str, waiting: int) -> None:
+        if waiting:
+            found = f"{waiting} partition{'s' if waiting > 1 else ''} of {collection} wait{'' if waiting > 1 else 's'} for sign-off"
+            remedy = f"Look with: ai-assets signoff list {collection}; then: ai-assets signoff approve {collection} --all"
+        else:
+            found = f"no candidate of {collection} waits, and none is approved"
+            remedy = f"Make candidates with: ai-assets run {collection} --all"
+        super().__init__(f"Nothing to publish: {found}. {remedy}")
+
+
+class CandidateChanged(UserError):
+    def __init__(self, collection: str, partition: str, approved: str, found: str) -> None:
+        super().__init__(
+            f"{collection} {partition}: approved was {approved[:12]}, but {found}. Not published. "
+            f"Run the partition again and have it signed: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class RequestUnknown(UserError):
+    def __init__(self, collection: str, partition: str, status: str | None) -> None:
+        found = f"its last request is {status}" if status else "it has none"
+        super().__init__(
+            f"{collection} {partition} has no open request for sign-off ({found}). "
+            f"See what waits with: ai-assets signoff list {collection}"
+        )
+
+
+class DecisionRefused(UserError):
+    def __init__(self, who: str, problem: str) -> None:
+        super().__init__(f"'{who}' cannot decide this: {problem}.")
+
+
+class ReleaseUnknown(UserError):
+    def __init__(self, collection: str, number: int, known: Sequence[int]) -> None:
+        found = f"they are {known[0]} to {known[-1]}" if known else "there is none yet"
+        super().__init__(f"{collection} has no release {number} ({found}). See: ai-assets releases list {collection}")
+
+
+class NothingLive(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"{collection} has no live release yet. Sign what waits (ai-assets signoff list {collection}), "
+            f"then: ai-assets publish {collection}"
+        )
+
+
+class DocumentUnknown(UserError):
+    def __init__(self, collection: str, document_id: str, hint: str) -> None:
+        super().__init__(f"{collection} has no document '{document_id}'{hint}")
+
+
+class PartitionsFailed(AiAssetsError):
+    """Raised once, at the end of a run, for all partitions that failed; the others are done."""
+
+    def __init__(self, collection: str, errors: Mapping[str, str], total: int) -> None:
+        self.errors = dict(errors)
+        alike: dict[str, list[str]] = {}
+        for partition, error in errors.items():
+            alike.setdefault(error, []).append(partition)
+        shown = "\n".join(f"  {_span(partitions)}: {error}" for error, partitions in alike.items())
+        super().__init__(f"{len(errors)} of {total} partitions of {collection} failed:\n{shown}")
+
+
+def _span(partitions: Sequence[str]) -> str:
+    """Few by name, many by number."""
+    if len(partitions) <= 3:
+        return ", ".join(partitions)
+    return f"{partitions[0]} to {partitions[-1]} ({len(partitions)} partitions)"
+
+
+class AuditBroken(UserError):
+    def __init__(self, record: str, problem: str) -> None:
+        super().__init__(f"The audit trail does not verify. First bad record: {record}: {problem}")

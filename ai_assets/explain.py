@@ -1,0 +1,111 @@
+"""Questions to the live release: which documents answer a query, and where one document comes from."""
+
+import difflib
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.errors import DocumentUnknown
+from ai_assets.signoff import releases, requests
+from ai_assets.signoff.publication import LIVE_INDEX, read_snapshot
+from ai_assets.signoff.releases import Release
+from ai_assets.work import Stores
+from resources.index import Hit
+
+
+def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:
+    """The best documents of the live release, full text and vectors together."""
+    from resources.backends.builtin import BuiltinEmbedder
+
+    with stores.state.read() as connection:
+        live = releases.require_live(connection, collection.name)
+    if live.index_version is None or not text.strip():
+        return live, []
+    vector = BuiltinEmbedder().embed([text])[0]
+    return live, stores.index(collection.name, LIVE_INDEX).search(live.index_version, vector, text, k)
+
+
+def explain(collection: Collection, stores: Stores, document: str) -> dict[str, Any]:
+    """Bytes, versions, labels, release and signature of one document, and its history."""
+    with stores.state.read() as connection:
+        history = [
+            dict(row)
+            for row in connection.execute(
+                sa.text(
+                    "SELECT happened_at, event, digest, reason, partition, run_id FROM document_history "
+                    "WHERE collection = :c AND document_id = :d ORDER BY happened_at"
+                ),
+                {"c": collection.name, "d": document},
+            ).mappings()
+        ]
+        if not history:
+            query = sa.text("SELECT DISTINCT document_id FROM document_history WHERE collection = :c LIMIT 100000")
+            known = list(connection.execute(query, {"c": collection.name}).scalars())
+            raise DocumentUnknown(collection.name, document, _hint(document, known))
+        live = releases.live(connection, collection.name)
+        partition = history[-1]["partition"]
+        request = requests.latest_of(connection, collection.name, partition)
+    found: dict[str, Any] = {"collection": collection.name, "document": document, "partition": partition}
+    found["current"] = _current(collection, stores, partition, document)
+    found["request"] = {"status": request.status, "digest": request.digest} if request else None
+    found["live"] = _live(collection, stores, live, partition, document)
+    found["history"] = history
+    return found
+
+
+def _current(collection: Collection, stores: Stores, partition: str, document: str) -> dict[str, Any] | None:
+    """The document as last computed, published or not."""
+    manifest = stores.lake.manifest(collection.name, "documents", partition)
+    row = _row(stores.lake.read(manifest), document) if manifest else None
+    if row is None or manifest is None:
+        return None
+    names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
+    found: dict[str, Any] = {name: row[name] for name in names}
+    found["parsed_by"] = manifest.code_version
+    found["run"] = manifest.run_id
+    for stage in collection.stages:
+        labelled = stores.lake.manifest(collection.name, stage.name, partition)
+        label = _row(stores.lake.read(labelled), document) if labelled else None
+        if label and labelled:
+            for name in ("label", "confidence", "runner_up", "evidence", "model"):
+                found[f"{stage.name}.{name}"] = label[name]
+            found[f"{stage.name}.code_version"] = labelled.code_version
+    return found
+
+
+def _live(
+    collection: Collection, stores: Stores, live: Release | None, partition: str, document: str
+) -> dict[str, Any] | None:
+    """The document as readers see it."""
+    part = live.parts.get(partition) if live else None
+    if live is None or part is None:
+        return None
+    documents, _ = read_snapshot(collection.name, stores, partition, vars(part))
+    row = _row(documents, document)
+    if row is None:
+        return None
+    return {
+        "release": live.number,
+        "candidate": part.digest,
+        "approved_by": ", ".join(part.approved_by),
+        "request": part.request_id,
+        "run": part.run_id,
+        "source_digest": row["source_digest"],
+        **{stage.name: row.get(f"{stage.name}_label") for stage in collection.stages},
+    }
+
+
+def _row(table: Any, document: str) -> dict[str, Any] | None:
+    import pyarrow.compute as pc
+
+    rows: list[dict[str, Any]] = table.filter(pc.equal(table["document_id"], document)).to_pylist()
+    return rows[0] if rows else None
+
+
+def _hint(document: str, known: list[str]) -> str:
+    if not known:
+        return "; nothing has been computed yet (ai-assets run)."
+    ending = [name for name in known if name.rsplit("/", 1)[-1] == document]
+    close = ending[:1] or difflib.get_close_matches(document, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else "."

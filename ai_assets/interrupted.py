@@ -1,0 +1,41 @@
+"""Runs whose process is gone: Dagster's local launcher never notices, so they would stay 'started' for ever."""
+
+from typing import TYPE_CHECKING
+
+from resources.processes import is_alive, was_alive_at
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, DagsterRun
+
+PID_TAG = "ai_assets/pid"
+"""Set by a command that executes a run in its own process, to `resources.processes.identity()`."""
+MESSAGE = "ai-assets up ended while this run was executing; run it again, nothing paid is repeated"
+MESSAGE_OF_COMMAND = "The command that executed this run ended before it; run it again, nothing paid is repeated"
+
+
+def report_interrupted_runs(instance: "DagsterInstance") -> list[str]:
+    """Report them failed and free their pool slots; the ids. Call it while nothing of ours can launch a run."""
+    from dagster import DagsterRunStatus, RunsFilter
+    from dagster._core.launcher import DefaultRunLauncher
+
+    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+        return []  # a hand-written launcher (Kubernetes, say) runs elsewhere: the pids here mean nothing
+    statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    interrupted = [run for run in instance.get_runs(RunsFilter(statuses=statuses)) if not _is_executing(instance, run)]
+    for run in interrupted:
+        instance.report_run_failed(run, MESSAGE_OF_COMMAND if PID_TAG in run.tags else MESSAGE)
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in interrupted]
+
+
+def _is_executing(instance: "DagsterInstance", run: "DagsterRun") -> bool:
+    from dagster import DagsterEventType
+
+    if PID_TAG in run.tags:
+        return is_alive(run.tags[PID_TAG])
+    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
+        pid = entry.dagster_event.engine_event_data.metadata.get("pid") if entry.dagster_event else None
+        if pid is not None and str(pid.value).isdigit() and was_alive_at(int(str(pid.value)), entry.timestamp):
+            return True
+    return False

@@ -1,0 +1,124 @@
+"""Bringing partitions up to date: the whole chain from documents to release candidate, without Dagster.
+
+A generator: each dataset is announced when it is committed. A partition that fails is skipped from there on and the
+others go on; the failures are raised together at the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ai_assets.checks.suites import GATES, CheckOutcome, check_quality
+from ai_assets.datasets import chunks, classification, documents, embeddings, evaluation_scores, release_candidate
+from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
+from ai_assets.work import Outcome, Work, record_dataset
+from resources.errors import UserError
+from resources.leases import hold
+from resources.state import now, upsert
+
+Event = Outcome | CheckOutcome
+
+
+def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
+    """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end."""
+    wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
+    errors: dict[str, str] = {}
+    for number, partition in enumerate(partitions, start=1):
+        with _collecting(work, partition, errors), _leased(work, partition):
+            for asset in wanted:
+                if asset not in ("evaluation_scores", "release_candidate"):
+                    yield from _announced(work, _build(work, partition, asset))
+        work.say(f"{partition} ({number} of {len(partitions)}): {errors.get(partition, 'computed')}")
+    corpus = evaluation_scores.CorpusEvaluation(work)
+    for partition in partitions:
+        if partition in errors:
+            continue
+        with _collecting(work, partition, errors), _leased(work, partition):
+            if "evaluation_scores" in wanted:
+                outcome = evaluation_scores.build(work, partition, corpus)
+                yield from _announced(work, outcome)
+                yield from _gated(work, outcome)
+            if "release_candidate" in wanted:
+                yield from _announced(work, release_candidate.build(work, partition))
+    for partition in partitions:
+        _record_refresh(work, partition, errors.get(partition))
+    if errors:
+        raise PartitionsFailed(work.collection.name, errors, len(partitions))
+
+
+def _build(work: Work, partition: str, asset: str) -> Outcome:
+    match asset:
+        case "documents":
+            return documents.build(work, partition)
+        case "chunks":
+            return chunks.build(work, partition)
+        case "embeddings":
+            return embeddings.build(work, partition)
+        case _:
+            stage = next(stage for stage in work.collection.stages if stage.name == asset)
+            return classification.build(work, partition, stage)
+
+
+def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
+    with work.stores.state.write() as connection:
+        record_dataset(connection, outcome.manifest)
+    yield outcome
+    check = check_quality(work, outcome.manifest)
+    if check is not None:
+        yield check
+        if check.blocking:
+            raise QualityFailed(check.asset, check.failures)
+
+
+def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
+    results = evaluation_scores.gate_results(work, outcome.manifest)
+    failed = [result.message for result in results if not result.passed]
+    if results:
+        yield CheckOutcome(
+            asset="evaluation_scores",
+            partition=outcome.manifest.partition,
+            name=GATES,
+            passed=not failed,
+            blocking=bool(failed),
+            failures=failed,
+            details={"gates": [result.message for result in results]},
+        )
+    if failed:
+        raise GateFailed(failed)
+
+
+@contextmanager
+def _collecting(work: Work, partition: str, errors: dict[str, str]) -> Iterator[None]:
+    """A user's error ends this partition only; anything else is a bug or a dying machine and ends the run."""
+    try:
+        yield
+    except UserError as error:
+        errors[partition] = str(error)
+        work.say(f"{partition}: {error}")
+
+
+@contextmanager
+def _leased(work: Work, partition: str) -> Iterator[None]:
+    with hold(work.stores.state, f"refresh:{work.collection.name}:{partition}") as lease:
+        work.check_lease = lease.check
+        try:
+            yield
+        finally:
+            work.check_lease = lambda: None
+
+
+def _record_refresh(work: Work, partition: str, error: str | None) -> None:
+    with work.stores.state.write() as connection:
+        upsert(
+            connection,
+            "refreshes",
+            {"collection": work.collection.name, "partition": partition},
+            {
+                "status": "failed" if error else "ok",
+                "error": error,
+                "listing_digest": work.listing.digest_of(partition),
+                "settings_digest": work.collection.settings_digest,
+                "run_id": work.run_id,
+                "finished_at": now(),
+            },
+        )
+

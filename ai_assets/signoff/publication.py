@@ -1,0 +1,133 @@
+"""Publication: approved candidates become the live release, or nothing changes.
+
+Before anything is written the candidate's digest is computed again from its files, and the approval is looked up in
+the audit chain. The index gets a new version beside the old ones; then one transaction moves the pointer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ai_assets.collection import Collection
+from ai_assets.errors import CandidateChanged, NothingApproved
+from ai_assets.signoff import releases, requests
+from ai_assets.signoff.candidate import candidate_digest, leaves_of, snapshot_folder
+from ai_assets.signoff.releases import Part, Release
+from ai_assets.work import Stores
+from resources.lake import Manifest, read_parquet
+from resources.leases import hold
+from resources.state import now
+
+LIVE_INDEX = "live"
+
+
+@dataclass(frozen=True)
+class Publication:
+    release: Release
+    partitions: Sequence[str]
+    """What changed against the release before."""
+
+
+def publish(
+    collection: Collection, stores: Stores, *, by: str, say: Callable[[str], None] = lambda _line: None
+) -> Publication:
+    """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with."""
+    with hold(stores.state, f"publish:{collection.name}") as lease:
+        with stores.state.read() as connection:
+            before = releases.live(connection, collection.name)
+            every = releases.find(connection, collection.name)
+            approved = requests.find(connection, collection.name, statuses=("approved",))
+            waiting = requests.find(connection, collection.name, statuses=("open",))
+            given = requests.approvals(connection, collection.name)
+        if not approved:
+            raise NothingApproved(collection.name, len(waiting))
+        parts: dict[str, Part] = {}
+        tables: dict[str, Any] = {}
+        for request in approved:
+            signers = given.get((request.request_id, request.digest), [])
+            if len(set(signers)) < collection.settings.signoff.approvals:
+                raise CandidateChanged(
+                    collection.name, request.partition, request.digest,
+                    "the audit chain holds no sufficient approval of it (was the state store edited?)",
+                )  # fmt: skip
+            say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
+            parts[request.partition], tables[request.partition] = _verified(collection, stores, request, signers)
+        lease.check()
+        say(f"writing the index: {len(parts)} partition(s)")
+        index = stores.index(collection.name, LIVE_INDEX)
+        version = index.replace(
+            {name: table if table.num_rows else None for name, table in tables.items()},
+            base_version=before.index_version if before else None,
+        )
+        merged = {**(before.parts if before else {}), **parts}
+        release = Release(
+            collection=collection.name,
+            number=(every[-1].number if every else 0) + 1,
+            digest=releases.release_digest(merged),
+            index_version=version,
+            parts=merged,
+            created_at=now(),
+            created_by=by,
+        )
+        lease.check()
+        with stores.state.write() as connection:
+            still = {r.request_id for r in requests.find(connection, collection.name, statuses=("approved",))}
+            for request in approved:
+                if request.request_id not in still:
+                    raise CandidateChanged(
+                        collection.name, request.partition, request.digest, "a newer candidate replaced it meanwhile"
+                    )
+                requests.mark_published(connection, request)
+            releases.publish_release(connection, release, parts)
+        say(f"release {release.number} is live: {release.documents} documents")
+    return Publication(release, sorted(parts))
+
+
+def _verified(
+    collection: Collection, stores: Stores, request: requests.Request, signers: Sequence[str]
+) -> tuple[Part, Any]:
+    """The approved candidate's files, if they still are what was approved, and the index rows made from them."""
+    manifest = stores.lake.manifest(collection.name, "release_candidate", request.partition)
+    found = manifest.stats["digest"] if manifest else None
+    if manifest is None or found != request.digest:
+        what = f"the candidate there now is {str(found)[:12]}" if found else "there is no candidate any more"
+        raise CandidateChanged(collection.name, request.partition, request.digest, what)
+    documents, chunks = read_snapshot(collection.name, stores, request.partition, manifest.stats)
+    leaves = leaves_of(documents, chunks)
+    recomputed = candidate_digest(
+        collection.name, request.partition, leaves, manifest.stats["code_versions"], manifest.stats["scores"],
+        manifest.stats["cost_usd"],
+    )  # fmt: skip
+    if recomputed != request.digest:
+        raise CandidateChanged(
+            collection.name, request.partition, request.digest, f"its files now amount to {recomputed[:12]}"
+        )
+    return _part(manifest, documents.num_rows, chunks.num_rows, request, signers), index_rows(request.partition, chunks)
+
+
+def _part(manifest: Manifest, documents: int, chunks: int, request: requests.Request, signers: Sequence[str]) -> Part:
+    return Part(
+        digest=request.digest,
+        documents_file=manifest.stats["documents_file"],
+        chunks_file=manifest.stats["chunks_file"],
+        documents=documents,
+        chunks=chunks,
+        request_id=request.request_id,
+        approved_by=tuple(signers),
+        code_versions=manifest.stats["code_versions"],
+        run_id=manifest.run_id,
+    )
+
+
+def read_snapshot(collection: str, stores: Stores, partition: str, files: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The documents and chunks of one partition, as a candidate or a release holds them."""
+    folder = snapshot_folder(stores.lake.root, collection, partition)
+    return read_parquet(folder / files["documents_file"]), read_parquet(folder / files["chunks_file"])
+
+
+def index_rows(partition: str, chunks: Any) -> Any:
+    """Chunks as the search index wants them."""
+    import pyarrow as pa
+
+    named = chunks.select(["chunk_id", "document_id", "title", "text", "vector"])
+    return named.append_column("partition", pa.array([partition] * chunks.num_rows, pa.string()))

@@ -1,0 +1,141 @@
+"""Releases: which candidate of each partition is published together, and which release readers see."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.errors import NothingLive, ReleaseUnknown
+from ai_assets.signoff import audit
+from resources.digest import canonical_json, digest
+from resources.state import StateStore, now, upsert
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One partition of a release: the approved digest, its files, who asked and who signed."""
+
+    digest: str
+    documents_file: str
+    chunks_file: str
+    documents: int
+    chunks: int
+    request_id: str
+    approved_by: tuple[str, ...]
+    code_versions: Mapping[str, str]
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    collection: str
+    number: int
+    digest: str
+    index_version: int | None
+    parts: Mapping[str, Part]
+    created_at: str
+    created_by: str
+
+    @property
+    def documents(self) -> int:
+        return sum(part.documents for part in self.parts.values())
+
+
+def release_digest(parts: Mapping[str, Part]) -> str:
+    return digest({partition: part.digest for partition, part in parts.items()})
+
+
+def find(connection: sa.Connection, collection: str) -> list[Release]:
+    rows = connection.execute(
+        sa.text("SELECT * FROM releases WHERE collection = :c ORDER BY number"), {"c": collection}
+    ).mappings()
+    return [_release(row) for row in rows]
+
+
+def get(connection: sa.Connection, collection: str, number: int) -> Release:
+    row = connection.execute(
+        sa.text("SELECT * FROM releases WHERE collection = :c AND number = :n"), {"c": collection, "n": number}
+    ).mappings().one_or_none()  # fmt: skip
+    if row is None:
+        query = sa.text("SELECT number FROM releases WHERE collection = :c ORDER BY number")
+        raise ReleaseUnknown(collection, number, list(connection.execute(query, {"c": collection}).scalars()))
+    return _release(row)
+
+
+def live(connection: sa.Connection, collection: str) -> Release | None:
+    number = connection.execute(
+        sa.text("SELECT number FROM live_releases WHERE collection = :c"), {"c": collection}
+    ).scalar_one_or_none()
+    return None if number is None else get(connection, collection, number)
+
+
+def require_live(connection: sa.Connection, collection: str) -> Release:
+    found = live(connection, collection)
+    if found is None:
+        raise NothingLive(collection)
+    return found
+
+
+def _release(row: Mapping[str, Any]) -> Release:
+    parts = json.loads(row["manifest"])["parts"]
+    return Release(
+        collection=row["collection"],
+        number=row["number"],
+        digest=row["digest"],
+        index_version=row["index_version"],
+        parts={name: Part(**{**part, "approved_by": tuple(part["approved_by"])}) for name, part in parts.items()},
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+    )
+
+
+def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
+    """Store the release, move the pointer and record it, in the caller's one transaction."""
+    connection.execute(
+        sa.text(
+            "INSERT INTO releases VALUES (:collection, :number, :digest, :index_version, :manifest, :at, :by)"
+        ),
+        {
+            "collection": release.collection,
+            "number": release.number,
+            "digest": release.digest,
+            "index_version": release.index_version,
+            "manifest": canonical_json({"parts": {name: asdict(part) for name, part in release.parts.items()}}),
+            "at": release.created_at,
+            "by": release.created_by,
+        },
+    )
+    upsert(connection, "live_releases", {"collection": release.collection}, {"number": release.number})
+    audit.append(
+        connection,
+        release.created_by,
+        "published",
+        {
+            "collection": release.collection,
+            "release": release.number,
+            "digest": release.digest,
+            "partitions": sorted(published),
+            "requests": sorted(part.request_id for part in published.values()),
+        },
+    )
+
+
+def rollback(state: StateStore, collection: str, number: int | None, *, by: str, reason: str | None) -> Release:
+    """Point readers at an earlier (or later) release; without a number, at the one before the live one."""
+    with state.write() as connection:
+        current = require_live(connection, collection)
+        target = get(connection, collection, current.number - 1 if number is None else number)
+        if target.number != current.number:
+            upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
+            audit.append(
+                connection,
+                by,
+                "rolled back",
+                {
+                    "collection": collection, "release": target.number, "from": current.number,
+                    "digest": target.digest, "reason": reason, "at": now(),
+                },
+            )  # fmt: skip
+    return target

@@ -1,0 +1,104 @@
+"""Bytes to clean text, and what can be told from the text alone: its title and its language."""
+
+import codecs
+import re
+import unicodedata
+
+_LANGUAGE_SAMPLE = 1_000
+"""Characters looked at: 0.1 ms for English, 0.3 ms for Chinese; 2,000 cost twice that and changed no answer."""
+_LANGUAGE_LETTERS = 20
+"""Below this py3langid guesses: 'Invoice 2024' is Latin to it."""
+_TITLE_CHARACTERS = 120
+_TITLE_SAMPLE = 20_000
+_BINARY_SAMPLE = 4_096
+
+_NEWLINES = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_BLANK = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\ufeff"
+_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*)")
+_EMPHASIS = re.compile(r"(\*{1,3}|`+)(?=\S)(.+?)(?<=\S)\1")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+
+
+class Unreadable(ValueError):
+    """A file or row that gives no text; the message is the reason shown to people."""
+
+
+def decode(data: bytes) -> str:
+    """UTF-8, or UTF-16 when it begins with a byte order mark. Nothing is guessed, nothing replaced."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding, name = "utf-16", "UTF-16"
+    else:
+        encoding, name = "utf-8-sig", "UTF-8"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        offset = error.start + (3 if name == "UTF-8" and data.startswith(codecs.BOM_UTF8) else 0)
+        raise Unreadable(f"not valid {name} at byte {offset}; save it as UTF-8") from error
+
+
+def refuse_binary(text: str) -> None:
+    """Text holds no NUL, and hardly any control characters."""
+    nul = text.find("\0")
+    if nul >= 0:
+        raise Unreadable(f"binary content: NUL at character {nul}")
+    sample = text[:_BINARY_SAMPLE]
+    controls = len(_CONTROLS.findall(sample))
+    if controls * 10 > len(sample):
+        raise Unreadable(f"binary content: {controls} of the first {len(sample)} characters are control characters")
+
+
+def normalise(text: str) -> str:
+    """NFC, lines ended by \\n, no control characters but \\n and \\t, no lone surrogates, no blank ends. Idempotent."""
+    text = _CONTROLS.sub("", _NEWLINES.sub("\n", text))
+    text = _SURROGATES.sub("\ufffd", text)
+    return unicodedata.normalize("NFC", text).strip(_BLANK)
+
+
+def title_of(text: str, *, markdown: bool) -> str | None:
+    """The first heading of a Markdown text, else the first line that says something."""
+    first, fenced = None, False
+    for line in text[:_TITLE_SAMPLE].split("\n"):
+        if not markdown:
+            if any(map(str.isalnum, line)):
+                return shortened(line)
+        elif line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        elif any(map(str.isalnum, line)):
+            if not fenced and (heading := _HEADING.match(line)):
+                return _said(heading[1])
+            first = first or _said(line)
+    return first
+
+
+def _said(line: str) -> str | None:
+    """A line of Markdown without the Markdown."""
+    line = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line[: 10 * _TITLE_CHARACTERS])).strip()
+    before, _, last = line.rpartition(" ")
+    return shortened((before if last.strip("#") == "" else line).lstrip("#>|- ").rstrip("| "))
+
+
+def shortened(title: str) -> str | None:
+    """One line of at most 120 characters."""
+    return " ".join(normalise(title[: 10 * _TITLE_CHARACTERS]).split())[:_TITLE_CHARACTERS].rstrip() or None
+
+
+def language_of(text: str) -> str | None:
+    """The ISO 639-1 code; None when there are too few letters to tell."""
+    sample = text[:_LANGUAGE_SAMPLE]
+    if sum(map(str.isalpha, sample)) < _LANGUAGE_LETTERS:
+        return None
+    import py3langid
+
+    language: str = py3langid.classify(sample)[0]
+    return language
+
+
+def shown_bytes(count: int) -> str:
+    """For people: 2 GiB, 62.3 MB, 512 bytes."""
+    if count >= 1 << 20 and count % (1 << 20) == 0:
+        return f"{count >> 30} GiB" if count % (1 << 30) == 0 else f"{count >> 20} MiB"
+    if count >= 1_000_000:
+        return f"{count / 1_000_000:.1f} MB".replace(".0 ", " ")
+    return f"{count / 1_000:.1f} kB" if count >= 10_000 else f"{count} bytes"

@@ -1,0 +1,180 @@
+"""The process that converts pdf, docx and html to Markdown, one file after another, for `parse_converter.py`.
+
+It alone loads the converters, under a memory limit, without the network, and dies with its parent. Run by its path:
+importing the package around it would load Dagster, too.
+
+Protocol: each message is its length (8 bytes) and a body. In: a format, a newline, the file. Out: JSON, a `Reply`.
+"""
+
+import ctypes
+import io
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import struct
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypedDict
+
+if TYPE_CHECKING:
+    from markitdown import DocumentConverter
+
+LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1
+_ZIP_BYTES = 300_000_000
+"""Word's own largest documents unpack to some 100 MB; the memory limit alone would stop a bomb only after seconds."""
+_ZIP_RATIO = 200
+"""XML packs 10 to 50 times smaller. Only counted above `_ZIP_SMALL_BYTES`: a short, dull document packs very well."""
+_ZIP_SMALL_BYTES = 20_000_000
+_DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
+
+
+class Reply(TypedDict, total=False):
+    text: str
+    title: str | None
+    reason: str
+    """Instead of a text: why there is none."""
+    exhausted: bool
+    """The memory limit was hit; this process ends."""
+
+
+class _Refused(Exception):
+    pass
+
+
+def main() -> None:
+    parent, memory_bytes, max_characters = map(int, sys.argv[1:])
+    _die_with(parent)
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not end up between our replies
+    logging.disable()
+    warnings.simplefilter("ignore")
+    try:
+        converters = _converters()
+    except ImportError as error:
+        _send(replies, {"reason": str(error)})
+        return
+    _confine(memory_bytes)
+    _send(replies, {})
+    while head := requests.read(LENGTH.size):
+        format_name, _, data = requests.read(LENGTH.unpack(head)[0]).partition(b"\n")
+        reply = _convert(converters[format_name.decode()], data, max_characters)
+        _send(replies, reply)
+        if reply.get("exhausted"):
+            return
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent is gone")
+
+
+def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":
+    # markitdown wants pandas for spreadsheets, which never come here; without it this process starts in half the time.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+    # The converters themselves and not `MarkItDown`: it would ask a neural network what each file is, 30 ms a time.
+    from markitdown import StreamInfo
+    from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
+
+    def by(
+        converter: "DocumentConverter", before: Callable[[bytes], bytes]
+    ) -> Callable[[bytes], tuple[str, str | None]]:
+        def convert(data: bytes) -> tuple[str, str | None]:
+            result = converter.convert(io.BytesIO(before(data)), StreamInfo(charset="utf-8"))
+            return _DATA_IMAGE.sub(r"\1", result.markdown), result.title
+
+        return convert
+
+    return {
+        "pdf": by(PdfConverter(), bytes),
+        "docx": by(DocxConverter(), _checked_docx),  # type: ignore[no-untyped-call]
+        "html": by(HtmlConverter(), _html_as_utf8),
+    }
+
+
+def _confine(memory_bytes: int) -> None:
+    """No more than `memory_bytes` beyond what is loaded; no core dumps, no network, no other process."""
+    if sys.platform == "linux":
+        loaded = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (loaded + memory_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.addaudithook(_refuse_outside)
+
+
+def _refuse_outside(event: str, _: tuple[object, ...]) -> None:
+    if event.startswith(("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")):
+        raise _Refused(f"it tried to reach outside ({event})")
+
+
+def _convert(convert: Callable[[bytes], tuple[str, str | None]], data: bytes, max_characters: int) -> Reply:
+    try:
+        text, title = convert(data)
+    except _Refused as refused:
+        return {"reason": str(refused)}
+    except MemoryError:
+        return {"exhausted": True}
+    # The one boundary around the third-party converters: what they raise at a broken file is anybody's guess.
+    except Exception as error:  # noqa: BLE001
+        return {"reason": _reason(error)}
+    if len(text) > max_characters:
+        return {"reason": f"{len(text):,} characters of text; the limit is {max_characters:,}"}
+    return {"text": text, "title": title}
+
+
+def _reason(error: Exception) -> str:
+    chain = [error, *error.args, error.__cause__, error.__context__]
+    if any(type(link).__name__ in ("PDFPasswordIncorrect", "PDFEncryptionError") for link in chain):
+        return "it is encrypted; save it without a password"
+    said = (str(error).strip() or "no details").splitlines()[0]
+    return f"could not be read: {type(error).__name__}: {said[:200]}"
+
+
+def _checked_docx(data: bytes) -> bytes:
+    """Refuse a zip bomb by its directory; one whose directory lies meets the memory limit."""
+    if data.startswith(b"\xd0\xcf\x11\xe0"):
+        raise _Refused("it is encrypted, or an old .doc; save it as .docx without a password")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names, unpacked = archive.namelist(), sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise _Refused(f"could not be read: not a Word document ({error})") from error
+    if unpacked > _ZIP_BYTES or (unpacked > _ZIP_SMALL_BYTES and unpacked > _ZIP_RATIO * len(data)):
+        raise _Refused(f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much")
+    if "[Content_Types].xml" not in names:
+        raise _Refused("could not be read: a zip archive, but no Word document in it")
+    return data
+
+
+def _html_as_utf8(data: bytes) -> bytes:
+    """UTF-8 or what the page declares. Left to itself the converter takes anything for Windows text."""
+    from bs4.dammit import EncodingDetector
+
+    marks = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+    marked = next((encoding for mark, encoding in marks if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(marked).encode()
+    except UnicodeDecodeError as error:
+        declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+        try:
+            return data.decode(declared or "utf-8").encode()
+        except (UnicodeDecodeError, LookupError):
+            saying = f"nor the declared {declared}" if declared else "and no charset is declared"
+            raise _Refused(f"not valid UTF-8 at byte {error.start}, {saying}") from error
+
+
+def _send(replies: BinaryIO, reply: Reply) -> None:
+    body = json.dumps(reply).encode()  # ASCII, so that a lone surrogate passes
+    replies.write(LENGTH.pack(len(body)) + body)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

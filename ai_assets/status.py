@@ -1,0 +1,104 @@
+"""Where every partition and document of a collection stands: a few queries over the state store, no dataset is read."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.listing import Listing, known_folders, stored_listing
+from ai_assets.signoff import releases, requests
+from ai_assets.work import Stores
+
+PartitionState = Literal[
+    "missing", "stale", "failed", "awaiting sign-off", "approved", "rejected", "published", "up to date", "empty"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionStatus:
+    collection: str
+    partitions: Mapping[str, PartitionState]
+    documents: Mapping[str, int]
+    """Documents by state, over all partitions."""
+    errors: Mapping[str, str]
+    """Why the failed partitions failed."""
+    live_release: int | None
+    unassigned: int
+    """Files that belong to no partition."""
+
+
+def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
+    listing = stored_listing(collection.name, stores.lake)
+    with stores.state.read() as connection:
+        documents: Counter[str] = Counter()
+        for stats in connection.execute(
+            sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'documents'"), {"c": collection.name}
+        ).scalars():
+            documents.update(json.loads(stats)["statuses"])
+        errors = connection.execute(
+            sa.text("SELECT partition, error FROM refreshes WHERE collection = :c AND status = 'failed'"),
+            {"c": collection.name},
+        ).all()
+        live = releases.live(connection, collection.name)
+    return CollectionStatus(
+        collection=collection.name,
+        partitions=partition_states(collection, stores),
+        documents=dict(documents),
+        errors={row.partition: row.error for row in errors},
+        live_release=live.number if live else None,
+        unassigned=len(listing.unassigned) if listing else 0,
+    )
+
+
+def partition_states(collection: Collection, stores: Stores) -> dict[str, PartitionState]:
+    """The state of each partition, in order; the most urgent thing that is true of it."""
+    with stores.state.read() as connection:
+        listed = {
+            row.partition: row
+            for row in connection.execute(
+                sa.text("SELECT partition, digest, files FROM listings WHERE collection = :c"), {"c": collection.name}
+            )
+        }
+        refreshed = {
+            row.partition: row
+            for row in connection.execute(
+                sa.text("SELECT * FROM refreshes WHERE collection = :c"), {"c": collection.name}
+            )
+        }
+        live = releases.live(connection, collection.name)
+        last = requests.latest(connection, collection.name)
+    nothing = Listing(()).digest_of("")
+    settings = collection.settings_digest
+    states: dict[str, PartitionState] = {}
+    for key in collection.scheme.keys(known_folders(stores.state, collection.name)):
+        done = refreshed.get(key)
+        digest = listed[key].digest if key in listed else nothing
+        if done is None:
+            states[key] = "missing" if key in listed else "empty"
+        elif (done.listing_digest, done.settings_digest) != (digest, settings):
+            states[key] = "stale"
+        elif done.status == "failed":
+            states[key] = "failed"
+        else:
+            states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
+    return states
+
+
+def _signed_state(
+    request: requests.Request | None, live: releases.Release | None, partition: str, *, empty: bool
+) -> PartitionState:
+    part = live.parts.get(partition) if live else None
+    match request.status if request else None:
+        case "open":
+            return "awaiting sign-off"
+        case "approved":
+            return "approved"
+        case "rejected":
+            return "rejected"
+    if part is not None:
+        return "published"
+    return "empty" if empty else "up to date"

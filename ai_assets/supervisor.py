@@ -1,0 +1,246 @@
+"""`ai-assets up`: one code server, the web server and the daemon, started together, kept running, and ended together.
+
+Whatever is started carries the home in its environment, so that it can be found and ended at any depth: by `stop`, by
+`resources/warden.py` when this process is killed, or by the next `up`.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any, Literal, Self
+
+import yaml
+
+import resources
+from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable
+from ai_assets.instance import instance, use_home
+from ai_assets.interrupted import report_interrupted_runs
+from ai_assets.services import Service
+from resources.errors import UserError
+from resources.processes import end_all_started_by_up, identity, why_port_is_unusable
+from resources.settings import Home
+
+CODE_LOCATION = "definitions"
+STOP_GRACE_S = 10.0
+POLL_S = 0.2
+SOCKET_PATH_LIMIT = 100
+"""Bytes; the kernel refuses a socket path of more than 107 (Linux) or 103 (macOS)."""
+
+
+class PortBusy(UserError):
+    def __init__(self, port: int, found: str) -> None:
+        super().__init__(f"Port {port} is {found}. Choose another one: `ai-assets up --port {port + 1}`.")
+
+
+class AlreadyUp(UserError):
+    def __init__(self, home: Path, holder: str) -> None:
+        super().__init__(f"ai-assets up is already running on {home} ({holder}). Stop that one first, or use it.")
+
+
+class NoDefinitions(UserError):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"No definitions.py in {folder} or above it. Go to a project, or make one: `ai-assets new`.")
+
+
+class DefinitionsBroken(UserError):
+    def __init__(self, message: str) -> None:
+        super().__init__(f"The definitions cannot be loaded. {message}")
+
+
+class NotHealthyInTime(UserError):
+    def __init__(self, timeout_s: float, waiting_for: str, logs: Path) -> None:
+        super().__init__(f"After {timeout_s:.0f} s still waiting for {waiting_for}. See the logs in {logs}.")
+
+
+class Supervisor:
+    """A context manager: leaving it ends everything, and a Ctrl-C inside it is a normal way to leave.
+
+    Use it on the main thread: there it also hears SIGTERM and SIGHUP, and the kernel ties the children to it.
+    """
+
+    def __init__(self, home: Home, *, host: str = "127.0.0.1", port: int = 3000) -> None:
+        self.home = home
+        self.host = host
+        self.port = port
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+        self.api = DagsterApi(self.url)
+        self.notes: list[str] = []
+        """What a person should know about the start: a file left alone, runs found interrupted."""
+        self._services: list[Service] = []
+        self._warden: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+        self._socket_folder: Path | None = None
+        self._started_at = 0.0
+        self._hurry = threading.Event()
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if name != signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:  # `nohup` wants it ignored
+                    self._handlers[name] = signal.signal(name, _interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[True] | None:
+        for name in self._handlers:
+            signal.signal(name, self._hurry_up)
+        try:
+            self.stop()
+        finally:
+            for name, handler in self._handlers.items():
+                signal.signal(name, handler)
+        return True if kind is KeyboardInterrupt else None
+
+    def start(self) -> None:
+        """Start everything; returns before anything answers."""
+        if not (self.home.project / "definitions.py").is_file():
+            raise NoDefinitions(self.home.project)
+        configuration = use_home(self.home)
+        self._take_lock()
+        if found := why_port_is_unusable(self.host, self.port):
+            raise PortBusy(self.port, found)
+        if configuration.note:
+            self.notes.append(configuration.note)
+        end_all_started_by_up(self.home.root, grace_s=2.0)
+        self._warden = self._start_warden()
+        self._started_at = time.time()
+        code, web, daemon = self._services = self._define_services()
+        if not (self.home.dagster / "schedules").exists():
+            self._settle_instance()  # two processes that both create the SQLite tables stumble over each other
+        code.start()
+        web.start()
+        # Only the daemon launches runs. So what runs now is left from earlier; and its imports, started a second
+        # later, do not compete with the other two (2 cores: the page answers at 5.4 s instead of 7.1 s).
+        self._settle_instance()
+        daemon.start()
+
+    def wait_until_healthy(self, timeout_s: float = 120.0, on_progress: Callable[[str], None] = lambda _: None) -> None:
+        """Until the page answers, the definitions are loaded and every daemon has given a sign of life."""
+        deadline = time.monotonic() + timeout_s
+        waiting_for, before = "the web server", ""
+        while waiting_for:
+            if waiting_for != before:
+                on_progress(f"waiting for {waiting_for}")
+                before = waiting_for
+            if time.monotonic() > deadline:
+                raise NotHealthyInTime(timeout_s, waiting_for, self.home.logs)
+            for service in self._services:
+                service.raise_if_dead()
+            time.sleep(POLL_S)
+            waiting_for = self._missing()
+
+    def run_forever(self, on_progress: Callable[[str], None] = lambda _: None) -> None:
+        """Keep the services running until a signal ends it (KeyboardInterrupt, which `__exit__` takes as normal)."""
+        while True:
+            for service in self._services:
+                if done := service.keep_alive():
+                    on_progress(done)
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """End every process, at any depth, and say of the runs that were executing that they were interrupted."""
+        if self._lock is None:
+            return
+        try:
+            if self._services:
+                end_all_started_by_up(self.home.root, STOP_GRACE_S, in_a_hurry=self._hurry.is_set)
+                self._reap()
+                self._settle_instance()
+        finally:
+            if self._socket_folder:
+                shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._lock.close()
+            self._lock = None
+
+    def _missing(self) -> str:
+        """What is not there yet, in words; nothing when all is well."""
+        if not self.api.answers():
+            return "the web server"
+        try:
+            health = self.api.health(heartbeats_after=self._started_at)
+        except (DagsterUnreachable, DagsterRefused):
+            return "the web server"
+        if health.code_error:
+            raise DefinitionsBroken(health.code_error)
+        if not health.code_loaded:
+            return "the definitions to load"
+        return "the daemons" if health.daemons_missing else ""
+
+    def _define_services(self) -> list[Service]:
+        socket = self._code_server_socket()
+        workspace = self.home.dagster / "workspace.yaml"
+        server = {"grpc_server": {"socket": str(socket), "location_name": CODE_LOCATION}}
+        workspace.write_text(yaml.safe_dump({"load_from": [server]}), encoding="utf-8")
+        code = ["code-server", "start", "--socket", str(socket), "--module-name", CODE_LOCATION]
+        code += ["--working-directory", str(self.home.project), "--location-name", CODE_LOCATION]
+        code += ["--use-python-environment-entry-point"]
+        web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
+        daemon = ["run", "--workspace", str(workspace)]
+        return [
+            Service(name="code server", module="dagster", arguments=code, home=self.home, stale=socket),
+            Service(name="web server", module="dagster_webserver", arguments=web, home=self.home),
+            Service(name="daemon", module="dagster._daemon", arguments=daemon, home=self.home),
+        ]
+
+    def _code_server_socket(self) -> Path:
+        socket = self.home.root / "code-server.sock"
+        if len(os.fsencode(socket)) <= SOCKET_PATH_LIMIT:
+            return socket
+        self._socket_folder = Path(tempfile.mkdtemp(prefix="ai-assets-"))
+        return self._socket_folder / socket.name
+
+    def _take_lock(self) -> None:
+        lock = (self.home.root / "up.lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            lock.seek(0)
+            holder = lock.read().partition(":")[0]
+            lock.close()
+            raise AlreadyUp(self.home.root, f"pid {holder}") from e
+        lock.truncate(0)
+        lock.write(identity())
+        lock.flush()
+        self._lock = lock
+
+    def _start_warden(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "resources.warden", str(self.home.root)],
+            cwd=Path(resources.__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _settle_instance(self) -> None:
+        with instance(self.home) as opened:
+            interrupted = report_interrupted_runs(opened)
+        if interrupted:
+            self.notes.append(f"{len(interrupted)} interrupted run(s) reported failed: {', '.join(interrupted)}")
+
+    def _reap(self) -> None:
+        for service in self._services:
+            if service.process:
+                service.process.wait()
+        if self._warden and self._warden.stdin:
+            self._warden.stdin.close()
+            self._warden.wait()
+
+    def _hurry_up(self, _signal: int, _frame: FrameType | None) -> None:
+        self._hurry.set()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,210 @@
+"""The bench a run works at: one collection, its stores, and what is loaded once per run and used by every dataset."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.errors import InputMissing
+from ai_assets.listing import Listing, limits_of, observe
+from ai_assets.stages.parse import Parser
+from resources.digest import Json, canonical_json, digest
+from resources.index import SearchIndex
+from resources.lake import Lake, Manifest
+from resources.settings import Home
+from resources.source import Source
+from resources.state import StateStore, upsert
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ai_assets.stages.classify import BuiltinClassifier
+    from resources.backends.builtin import BuiltinEmbedder
+
+PREVIEW_ROWS = 5
+PREVIEW_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where everything is kept."""
+
+    home: Home
+    lake: Lake
+    state: StateStore
+
+    @classmethod
+    def at(cls, home: Home) -> Self:
+        home.ensure()
+        return cls(home, Lake(home.lake), StateStore(home.state_url))
+
+    def index(self, collection: str, name: str) -> SearchIndex:
+        from resources.backends.builtin import BuiltinEmbedder
+
+        return SearchIndex(self.home.index / collection, name, BuiltinEmbedder.dimensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one asset of one partition."""
+
+    manifest: Manifest
+    documents_in: int = 0
+    documents_out: int = 0
+    reused: int = 0
+    computed: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+    unchanged: bool = False
+    """Nothing it depends on had changed, so nothing was read or computed."""
+
+
+@dataclass
+class Work:
+    """Opened for one run; closes what it opened."""
+
+    collection: Collection
+    stores: Stores
+    run_id: str
+    say: Callable[[str], None] = lambda _line: None
+    """Progress for people: one short line."""
+    advance: Callable[[str, str, int, int], None] = lambda _asset, _partition, _done, _total: None
+    """Progress for bars: asset, partition, documents done, documents in all."""
+    classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
+    """One per stage, made when the first document needs it."""
+    check_lease: Callable[[], None] = lambda: None
+    _closing: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closing.close()
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The source as it is now; looked at once per run."""
+        return observe(self.collection, self.stores.lake, self.stores.state)
+
+    @cached_property
+    def source(self) -> Source:
+        return Source.at(self.collection.source_path)
+
+    @cached_property
+    def parser(self) -> Parser:
+        return self._closing.enter_context(Parser(limits_of(self.collection)))
+
+    @cached_property
+    def embedder(self) -> "BuiltinEmbedder":
+        from resources.backends.builtin import BuiltinEmbedder
+
+        return BuiltinEmbedder()
+
+    def manifest(self, asset: str, partition: str) -> Manifest | None:
+        return self.stores.lake.manifest(self.collection.name, asset, partition)
+
+    def input(self, asset: str, partition: str, needed: str) -> Manifest:
+        """The dataset `asset` is made from; where it does not exist the error says what to run."""
+        manifest = self.manifest(needed, partition)
+        if manifest is None:
+            raise InputMissing(self.collection.name, asset, partition, needed)
+        return manifest
+
+    def read(self, manifest: Manifest, columns: list[str] | None = None) -> "pa.Table":
+        return self.stores.lake.read(manifest, columns)
+
+    def fingerprint(self, asset: str, inputs: Mapping[str, str]) -> str:
+        return digest([self.collection.code_versions[asset], dict(inputs)])[:32]
+
+    def unchanged(self, asset: str, partition: str, inputs: Mapping[str, str]) -> Outcome | None:
+        """The dataset that is there already, if it was made from these very inputs by this very code."""
+        manifest = self.manifest(asset, partition)
+        if manifest is None or manifest.fingerprint != self.fingerprint(asset, inputs):
+            return None
+        if not self.stores.lake.path(manifest).exists():
+            return None  # a lost file is made anew
+        stats = manifest.stats
+        return Outcome(
+            manifest=manifest,
+            documents_in=stats["documents_in"],
+            documents_out=stats["documents_out"],
+            reused=stats["documents_out"],
+            quarantined=stats["quarantined"],
+            unchanged=True,
+        )
+
+    def commit(
+        self,
+        asset: str,
+        partition: str,
+        table: "pa.Table",
+        inputs: Mapping[str, str],
+        *,
+        started: float,
+        documents_in: int,
+        documents_out: int,
+        reused: int,
+        quarantined: int = 0,
+        preview: list[dict[str, Any]],
+        **stats: Json,
+    ) -> Outcome:
+        """Make the rows the current dataset of the partition, and the state store's view of it."""
+        manifest = self.stores.lake.commit(
+            self.collection.name,
+            asset,
+            partition,
+            table,
+            code_version=self.collection.code_versions[asset],
+            fingerprint=self.fingerprint(asset, inputs),
+            inputs=inputs,
+            stats={
+                **stats,
+                "documents_in": documents_in,
+                "documents_out": documents_out,
+                "quarantined": quarantined,
+                "preview": [_shortened(row) for row in preview[:PREVIEW_ROWS]],
+            },
+            run_id=self.run_id,
+            before_commit=self.check_lease,
+        )
+        return Outcome(
+            manifest=manifest,
+            documents_in=documents_in,
+            documents_out=documents_out,
+            reused=reused,
+            computed=documents_in - reused,
+            quarantined=quarantined,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:
+    """Show a manifest in the state store, so that a question over all partitions is one query."""
+    shown = {key: value for key, value in manifest.stats.items() if key != "preview"}
+    upsert(
+        connection,
+        "datasets",
+        {"collection": manifest.collection, "asset": manifest.asset, "partition": manifest.partition},
+        {
+            "version": manifest.version,
+            "code_version": manifest.code_version,
+            "row_count": manifest.rows,
+            "stats": canonical_json(shown),
+            "run_id": manifest.run_id,
+            "written_at": manifest.written_at,
+        },
+    )
+
+
+def _shortened(row: Mapping[str, Any]) -> dict[str, Json]:
+    return {
+        key: value[:PREVIEW_CHARACTERS] + "…" if isinstance(value, str) and len(value) > PREVIEW_CHARACTERS else value
+        for key, value in row.items()
+    }

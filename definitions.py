@@ -1,0 +1,22 @@
+"""The code location: every collection below `collections/`, and what watches them."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from ai_assets import collection_definitions, load_collections
+from sensors import nightly, publication, source_changes
+
+COLLECTIONS = load_collections(Path(__file__).parent / "collections")
+
+defs = dg.Definitions.merge(
+    *(collection_definitions(collection) for collection in COLLECTIONS),
+    dg.Definitions(
+        executor=dg.in_process_executor,
+        schedules=[schedule for collection in COLLECTIONS for schedule in nightly(collection)],
+        sensors=[
+            *(source_changes(collection) for collection in COLLECTIONS),
+            *(publication(collection) for collection in COLLECTIONS),
+        ],
+    ),
+)

@@ -1,0 +1,81 @@
+"""The one error tree. A class takes data and writes its own message: the thing, what was found, what to do.
+
+    AiAssetsError
+      UserError                  a mistake or an environment a person can mend: exit code 2, no traceback
+        SourceUnavailable        the documents cannot be reached
+        ConverterUnavailable     the process that converts pdf, docx and html does not start
+        HomeUnusable             AI_ASSETS_HOME cannot be used (resources/settings.py)
+        StateUnavailable         the state store does not answer, or is no database
+        StateTooNew              the state store was written by a newer version
+        DatasetDamaged           a file of the lake is missing or not what its manifest says
+        LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
+        LeaseBusy                somebody else has been working on the same thing for too long
+      LeaseLost                  this process was taken for dead and replaced; it must not write any more
+      IndexUnavailable           the search index failed (resources/index.py)
+
+Errors about documents continue the tree in `ai_assets/errors.py`.
+"""
+
+from pathlib import Path
+
+
+class AiAssetsError(Exception):
+    """The root: everything we raise on purpose."""
+
+
+class UserError(AiAssetsError):
+    """Shown as one message, without a traceback; the command ends with exit code 2."""
+
+
+class SourceUnavailable(UserError):
+    def __init__(self, source: str, found: str, remedy: str) -> None:
+        super().__init__(f"Source {source}: {found}. {remedy}")
+
+
+class ConverterUnavailable(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"The process that converts pdf, docx and html did not start: {found}. "
+            "Reinstall it with: pip install --force-reinstall 'markitdown[pdf,docx]'"
+        )
+
+
+class StateUnavailable(UserError):
+    def __init__(self, store: str, found: str) -> None:
+        super().__init__(
+            f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."
+        )
+
+
+class StateTooNew(UserError):
+    def __init__(self, store: str, migration: str) -> None:
+        super().__init__(
+            f"State store {store} was written by a newer version (it has '{migration}', unknown here). "
+            "Install that version, or point AI_ASSETS_HOME at another folder; nothing was changed."
+        )
+
+
+class DatasetDamaged(UserError):
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(
+            f"Dataset file {path}: {found}. Remove the folder {path.parent} and run its partition again; "
+            "it is made anew from the source."
+        )
+
+
+class LakeUnwritable(UserError):
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"Cannot write to {folder}: {error.strerror or error}. Free some space or mend the permissions and run "
+            "again; what was there before is still readable."
+        )
+
+
+class LeaseBusy(UserError):
+    def __init__(self, name: str, holder: str, waited_s: float) -> None:
+        super().__init__(f"'{name}' has been held by {holder} for {waited_s:.0f} s. Wait for it to end, or stop it.")
+
+
+class LeaseLost(AiAssetsError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' was taken over by another process while this one was not responding; stopped here.")

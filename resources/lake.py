@@ -1,0 +1,205 @@
+"""The lake: one Parquet dataset per asset and partition, committed by a manifest.
+
+Data files are named by their content and never change; `manifest.json` names the current one and is replaced in one
+rename. A reader therefore sees the old dataset or the new one, and a writer killed anywhere leaves the old one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resources.digest import Json
+from resources.errors import DatasetDamaged, LakeUnwritable
+from resources.state import now
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+ROW_GROUP_ROWS = 2_000
+KEPT_S = 600.0
+"""How long a replaced data file stays for readers that opened its manifest before; a query takes seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What one dataset is: which bytes, made from what, by which code."""
+
+    collection: str
+    asset: str
+    partition: str
+    version: str
+    """SHA-256 of the Parquet file: the same rows give the same version."""
+    code_version: str
+    fingerprint: str
+    """Digest of everything the rows depend on: an equal one means that nothing needs to be computed."""
+    inputs: Mapping[str, str]
+    """Versions of the datasets it was made from, by asset name."""
+    file: str
+    rows: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str
+    written_at: str
+    format: int = MANIFEST_FORMAT
+
+
+class Lake:
+    """Datasets below one folder. Writers of one partition hold its lease; readers need nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, collection: str, asset: str, partition: str) -> Path:
+        return self.root / _component(collection) / _component(asset) / _component(partition)
+
+    def manifest(self, collection: str, asset: str, partition: str) -> Manifest | None:
+        """The committed dataset, or None where there is none yet."""
+        path = self.folder(collection, asset, partition) / MANIFEST
+        try:
+            found = json.loads(path.read_bytes())
+            if found["format"] > MANIFEST_FORMAT:
+                raise DatasetDamaged(path, f"it has format {found['format']}, this version reads {MANIFEST_FORMAT}")
+            return Manifest(**found)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DatasetDamaged(path, f"it is not a manifest ({error})") from error
+
+    def path(self, manifest: Manifest) -> Path:
+        return self.folder(manifest.collection, manifest.asset, manifest.partition) / manifest.file
+
+    def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "pa.Table":
+        return read_parquet(self.path(manifest), columns)
+
+    def commit(
+        self,
+        collection: str,
+        asset: str,
+        partition: str,
+        table: "pa.Table",
+        *,
+        code_version: str,
+        fingerprint: str,
+        inputs: Mapping[str, str],
+        stats: Mapping[str, Json],
+        run_id: str,
+        before_commit: Callable[[], None],
+    ) -> Manifest:
+        """Write the rows, then make them the current dataset. `before_commit` may still refuse (a lost lease)."""
+        folder = self.folder(collection, asset, partition)
+        path = write_parquet(folder, table)
+        manifest = Manifest(
+            collection=collection,
+            asset=asset,
+            partition=partition,
+            version=path.stem,
+            code_version=code_version,
+            fingerprint=fingerprint,
+            inputs=dict(inputs),
+            file=path.name,
+            rows=table.num_rows,
+            stats=dict(stats),
+            run_id=run_id,
+            written_at=now(),
+        )
+        before_commit()
+        replaced = self.manifest_or_none(folder)
+        write_file(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+        _sweep(folder, keep={manifest.file, MANIFEST} | ({replaced} if replaced else set()))
+        return manifest
+
+    @staticmethod
+    def manifest_or_none(folder: Path) -> str | None:
+        """The file the current manifest names; None where the manifest is missing or unreadable."""
+        try:
+            return str(json.loads((folder / MANIFEST).read_bytes())["file"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
+    except FileNotFoundError as error:
+        raise DatasetDamaged(path, "it is missing") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetDamaged(path, f"it cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def write_parquet(folder: Path, table: "pa.Table") -> Path:
+    """Write the table under the name of its own digest; the same rows are the same file."""
+    import pyarrow.parquet as pq
+
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(folder)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        path = folder / f"{file_sha256(temporary)}.parquet"
+        _replace(temporary, path)
+    return path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step that survives a power cut."""
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path.parent)
+        temporary.write_bytes(data)
+        _replace(temporary, path)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LakeUnwritable(folder, error) from error
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f".{os.getpid()}-{time.monotonic_ns()}.tmp"
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sweep(folder: Path, keep: set[str]) -> None:
+    for entry in folder.iterdir():
+        if entry.name in keep:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - entry.stat().st_mtime > KEPT_S:
+                entry.unlink()
+
+
+def _component(name: str) -> str:
+    """A name as one safe folder name, reversible; a partition key may hold slashes, dots or any letter."""
+    quoted = urllib.parse.quote(name, safe="")
+    return quoted.replace(".", "%2E") if set(quoted) <= {"."} else quoted

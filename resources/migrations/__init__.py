@@ -1,0 +1,9 @@
+"""Migrations of the state store, applied in order and recorded by name. A landed migration never changes."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from resources.migrations import m001_initial
+
+MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (("m001_initial", m001_initial.up),)

@@ -1,0 +1,114 @@
+"""Where this installation keeps its things: the one module that reads the process environment.
+
+Precedence: built-in default < environment. What a collection declares is in `ai_assets/settings.py`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from resources.errors import UserError
+
+HOME_VARIABLE = "AI_ASSETS_HOME"
+STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
+UP_VARIABLE = "AI_ASSETS_UP"
+"""Set by `ai-assets up` for everything it starts; its value is the home. Inherited, so it finds grandchildren too."""
+
+_PROBE = b"\0" * 65536
+"""Enough bytes that a full disk is noticed now and not in the middle of the first run."""
+
+
+class HomeUnusable(UserError):
+    def __init__(self, root: Path, found: str) -> None:
+        super().__init__(
+            f"The home folder {root} cannot be used: {found}. Set {HOME_VARIABLE} to a folder you can write."
+        )
+
+
+def variable(name: str) -> str | None:
+    """The value of an environment variable; `None` when it is missing or empty."""
+    return os.environ.get(name) or None
+
+
+def project_directory(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` that holds a `definitions.py`; without one, `start` itself."""
+    here = (start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / "definitions.py").is_file()), here)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The folder that holds everything a local installation writes."""
+
+    root: Path
+    """Absolute."""
+    project: Path
+    """The folder of `definitions.py`, where the code server runs."""
+    declared_state_url: str | None = None
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        project = project_directory()
+        declared = variable(HOME_VARIABLE)
+        root = Path(declared).expanduser() if declared else project / ".ai-assets"
+        return cls(root=root.absolute(), project=project, declared_state_url=variable(STATE_URL_VARIABLE))
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def state_url(self) -> str:
+        return self.declared_state_url or f"sqlite:///{self.root / 'state.db'}"
+
+    def ensure(self) -> Self:
+        """Create the folder, closed to other users, and prove that it can be written."""
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            self.dagster.mkdir(exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
+            _prove_writable(self.root / f".probe-{os.getpid()}")
+        except FileExistsError as e:
+            raise HomeUnusable(self.root, f"{e.filename} is a file, not a folder") from e
+        except NotADirectoryError as e:
+            raise HomeUnusable(self.root, "a file is in its way") from e
+        except OSError as e:
+            raise HomeUnusable(self.root, (e.strerror or str(e)).lower()) from e
+        return self
+
+    def variables(self) -> dict[str, str]:
+        """What tells a process, Dagster's own included, to use this home."""
+        declared = {STATE_URL_VARIABLE: self.declared_state_url} if self.declared_state_url else {}
+        return {"DAGSTER_HOME": str(self.dagster), HOME_VARIABLE: str(self.root), **declared}
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment of a process that `ai-assets up` starts."""
+        return {**os.environ, **self.variables(), UP_VARIABLE: str(self.root), "PYTHONUNBUFFERED": "1"}
+
+    def export(self) -> None:
+        """Make this home the one of the current process."""
+        os.environ.update(self.variables())
+
+
+def _prove_writable(probe: Path) -> None:
+    try:
+        with probe.open("wb") as file:
+            file.write(_PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        probe.unlink(missing_ok=True)

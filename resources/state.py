@@ -1,0 +1,130 @@
+"""The state store: one SQL database (SQLite by default, PostgreSQL by URL) behind short transactions.
+
+Queries live with the nouns they are about; here are the engine, the migrations and the two kinds of transaction.
+"""
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from resources.errors import StateTooNew, StateUnavailable
+from resources.migrations import MIGRATIONS
+
+BUSY_TIMEOUT_S = 30.0
+
+
+def now() -> str:
+    """The present moment as the ISO 8601 text that every table holds: UTC, so that text order is time order."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+class StateStore:
+    """Opened by URL; created and migrated on first use. Safe to share between threads, never across a fork."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine = _engine(url)
+        try:
+            _migrate(self._engine, self.describe())
+        except sa.exc.OperationalError as error:
+            raise StateUnavailable(self.describe(), _first_line(error)) from error
+        except sa.exc.DatabaseError as error:
+            raise StateUnavailable(self.describe(), f"not a database ({_first_line(error)})") from error
+
+    def describe(self) -> str:
+        """The store's address without its password."""
+        return sa.make_url(self.url).render_as_string(hide_password=True)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start; committed when the block ends without error."""
+        with self._transaction("IMMEDIATE") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment of the store."""
+        with self._transaction("DEFERRED") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, kind: str) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect().execution_options(sqlite_begin=kind) as connection, connection.begin():
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise StateUnavailable(self.describe(), _first_line(error)) from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def upsert(connection: sa.Connection, table: str, key: dict[str, object], values: dict[str, object]) -> None:
+    """Insert a row or replace its values; the statement is the same in SQLite and PostgreSQL."""
+    columns = [*key, *values]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in values) or f"{next(iter(key))} = excluded.{next(iter(key))}"
+    connection.execute(
+        sa.text(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(':' + name for name in columns)}) "  # noqa: S608
+            f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+        ),
+        {**key, **values},
+    )
+
+
+def _engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    database = sa.make_url(url).database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we write BEGIN ourselves: the driver's own begins too late to hold a lock
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        kind = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {kind}")
+
+    return engine
+
+
+def _migrate(engine: sa.Engine, described: str) -> None:
+    known = [name for name, _ in MIGRATIONS]
+    with engine.connect().execution_options(sqlite_begin="DEFERRED") as connection, connection.begin():
+        if sa.inspect(connection).has_table("schema_migrations") and _applied(connection, described) == known:
+            return
+    with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(726354)"))
+        connection.execute(
+            sa.text("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)")
+        )
+        applied = _applied(connection, described)
+        for name, up in MIGRATIONS:
+            if name not in applied:
+                up(connection)
+                connection.execute(
+                    sa.text("INSERT INTO schema_migrations VALUES (:name, :at)"), {"name": name, "at": now()}
+                )
+
+
+def _applied(connection: sa.Connection, described: str) -> list[str]:
+    applied = [row.name for row in connection.execute(sa.text("SELECT name FROM schema_migrations ORDER BY name"))]
+    unknown = [name for name in applied if name not in {known for known, _ in MIGRATIONS}]
+    if unknown:
+        raise StateTooNew(described, unknown[0])
+    return applied
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    return str(error.orig).splitlines()[0]

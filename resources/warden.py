@@ -1,0 +1,24 @@
+"""Outlives `ai-assets up` by a moment: when its standard input closes, it ends all that `up` on this home started.
+
+The input closes however `up` ends, SIGKILL included, so nothing is left behind. Started by `ai_assets/supervisor.py`
+in its own session, where no Ctrl-C of a terminal reaches it.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+from resources.processes import end_all_started_by_up
+
+GRACE_S = 5.0
+
+
+def main() -> None:
+    for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(caught, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    end_all_started_by_up(Path(sys.argv[1]), GRACE_S)
+
+
+if __name__ == "__main__":
+    main()

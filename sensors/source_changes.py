@@ -1,0 +1,105 @@
+"""Runs for partitions whose source, code or last attempt asks for one: every minute if watched, and each night.
+
+An unchanged source starts nothing, and only partitions that changed are observed in the event log.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from ai_assets.assets.events import version_tags
+from ai_assets.assets.sources import register_folders
+from ai_assets.assets.specs import key_of
+from ai_assets.collection import Collection
+from ai_assets.listing import known_folders, observe
+from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.status import PartitionState, partition_states
+from ai_assets.work import Stores
+from resources.settings import Home
+
+REASON = "ai_assets/reason"
+WATCH_INTERVAL_S = 60
+DUE: tuple[PartitionState, ...] = ("missing", "stale")
+
+
+def source_changes(collection: Collection) -> dg.SensorDefinition:
+    """Looks at the source each minute. Off unless the collection says `watch: true`; the UI switches it on too."""
+
+    @dg.sensor(
+        name=f"{collection.name}__source_changes",
+        job_name=collection.name,
+        minimum_interval_seconds=WATCH_INTERVAL_S,
+        description="Starts a run for partitions whose source or settings changed. An unchanged source starts nothing.",
+        default_status=dg.DefaultSensorStatus.RUNNING if collection.settings.watch else dg.DefaultSensorStatus.STOPPED,
+    )
+    def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if _busy(collection, context.instance):
+            return dg.SkipReason("a run of this collection is queued or under way")
+        due, events = _due(collection, context.instance, DUE)
+        if not due:
+            return dg.SkipReason("the source is unchanged")
+        return dg.SensorResult(run_requests=list(_requests(collection, due, "source changed")), asset_events=events)
+
+    return body
+
+
+def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
+    """The schedule: what is missing, stale or failed, and nothing where nothing is."""
+    declared = collection.settings.schedule
+    if declared is None:
+        return
+
+    @dg.schedule(
+        name=f"{collection.name}__nightly",
+        job_name=collection.name,
+        cron_schedule=declared.cron,
+        execution_timezone=declared.timezone,
+        description="Brings up to date what is missing, stale or failed; skips when nothing is.",
+        default_status=dg.DefaultScheduleStatus.RUNNING if declared.enabled else dg.DefaultScheduleStatus.STOPPED,
+    )
+    def body(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        due, _ = _due(collection, context.instance, (*DUE, "failed"))
+        if not due:
+            return dg.SkipReason("every partition is up to date")
+        return list(_requests(collection, due, "nightly"))
+
+    yield body
+
+
+def _due(
+    collection: Collection, instance: dg.DagsterInstance, states: Sequence[PartitionState]
+) -> tuple[list[str], list[dg.AssetObservation]]:
+    """Partitions to run, in order, and one observation for each whose source is new to Dagster."""
+    stores = Stores.at(Home.from_environment())
+    listing = observe(collection, stores.lake, stores.state)
+    register_folders(collection, instance, listing.by_partition)
+    found = partition_states(collection, stores)
+    due = [key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")]
+    events = [
+        dg.AssetObservation(
+            key_of(collection, "source_files"), partition=key, tags=version_tags(listing.digest_of(key))
+        )
+        for key in due
+    ]
+    return due, events
+
+
+def _requests(collection: Collection, due: Sequence[str], reason: str) -> Iterator[dg.RunRequest]:
+    """Neighbouring partitions share a run, up to the collection's limit."""
+    stores = Stores.at(Home.from_environment())
+    order = collection.scheme.keys(known_folders(stores.state, collection.name))
+    for group in consecutive(order, due, collection.settings.partitions.per_run):
+        yield dg.RunRequest(tags={RANGE_START: group[0], RANGE_END: group[-1], REASON: reason})
+
+
+def _busy(collection: Collection, instance: dg.DagsterInstance) -> bool:
+    under_way = dg.RunsFilter(
+        job_name=collection.name,
+        statuses=[
+            dg.DagsterRunStatus.QUEUED,
+            dg.DagsterRunStatus.NOT_STARTED,
+            dg.DagsterRunStatus.STARTING,
+            dg.DagsterRunStatus.STARTED,
+        ],
+    )
+    return bool(instance.get_run_ids(under_way, limit=1))

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes the virtual environment $1 from requirements.lock, with uv where there is one and with pip otherwise.
+set -eu
+venv=$1
+
+for candidate in python3.13 python3.12 python3.11 python3 python; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+if [ -z "${python:-}" ]; then
+    echo "error: Python 3.11, 3.12 or 3.13 is needed, and none is on PATH. Install one (on Debian: apt install python3 python3-venv) and run make again." >&2
+    exit 2
+fi
+
+packages=$(grep -c '==' requirements.lock)
+started=$(date +%s)
+if [ ! -x "$venv/bin/python" ]; then
+    echo "[1/3] Making $venv with $("$python" --version)"
+    "$python" -m venv "$venv" || {
+        echo "error: $python cannot make a virtual environment. On Debian: apt install python3-venv" >&2
+        exit 2
+    }
+else
+    echo "[1/3] Using $venv"
+fi
+
+echo "[2/3] Installing up to $packages pinned packages (about 1.6 GB on disk; some minutes the first time)"
+if command -v uv >/dev/null 2>&1; then
+    uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
+    uv pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+else
+    "$venv/bin/python" -m pip install --disable-pip-version-check --require-hashes -r requirements.lock |
+        grep --line-buffered -v '^Requirement already satisfied' || true
+    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+fi
+"$venv/bin/python" -c 'import dagster, lancedb, pyarrow' || {
+    echo "error: the packages did not install; the lines above say why. Mend it and run make again." >&2
+    exit 2
+}
+echo "[3/3] Set up in $(($(date +%s) - started)) s"

@@ -1,0 +1,308 @@
+"""`ai-assets up` as real processes around a tiny definitions module."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import resources
+from ai_assets import services
+from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable, essential_message
+from ai_assets.instance import instance
+from ai_assets.interrupted import MESSAGE
+from ai_assets.services import Service, ServiceDied, ServiceKeepsDying, essential_line
+from resources.processes import started_by_up
+from resources.settings import Home
+
+REPOSITORY = Path(resources.__file__).parents[1]
+DEFINITIONS = """
+import os, time
+from pathlib import Path
+import dagster as dg
+
+with Path("imports.txt").open("a") as file:
+    print(os.getpid(), file=file)
+parts = dg.StaticPartitionsDefinition(["a", "b", "c"])
+
+@dg.asset(partitions_def=parts)
+def letters() -> int:
+    return 1
+
+@dg.asset(partitions_def=parts)
+def slow() -> None:
+    Path("slow-runs").touch()
+    time.sleep(60)
+
+defs = dg.Definitions(assets=[letters, slow], executor=dg.in_process_executor)
+"""
+BROKEN = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from resources.errors import SourceUnavailable
+raise SourceUnavailable("letters", "folder 'inbox' does not exist", "Create it.")
+"""
+UP = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from ai_assets.supervisor import Supervisor
+from resources.errors import UserError
+from resources.settings import Home
+try:
+    with Supervisor(Home.from_environment(), port=int(sys.argv[1])) as supervisor:
+        supervisor.start()
+        supervisor.wait_until_healthy(90, lambda text: print(text, flush=True))
+        print("READY", *supervisor.notes, flush=True)
+        supervisor.run_forever(lambda text: print(text, flush=True))
+    print("STOPPED", *supervisor.notes, flush=True)
+except UserError as e:
+    print(e, flush=True)
+    sys.exit(2)
+"""
+
+
+class Up:
+    """One `ai-assets up` in its own process."""
+
+    def __init__(self, folder: Path, definitions: str = DEFINITIONS, port: int | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "definitions.py").write_text(definitions)
+        self.folder = folder
+        self.home = Home(root=folder / "home", project=folder)
+        self.port = port or free_port()
+        self.api = DagsterApi(f"http://127.0.0.1:{self.port}")
+        self._output = folder / f"up-{self.port}.txt"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", UP, str(self.port)],
+                cwd=folder,
+                env={**os.environ, "AI_ASSETS_HOME": str(self.home.root)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    def ready(self) -> "Up":
+        eventually(lambda: "READY" in self.said or self.process.poll() is not None, 90)
+        assert "READY" in self.said, self.said
+        return self
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+    def left(self) -> list[psutil.Process]:
+        return started_by_up(self.home.root)
+
+    def launch_slow_run(self) -> str:
+        """The id of a run that is executing."""
+        self.api.launch_backfill([["slow"]], ["a"], "slow")
+        eventually((self.folder / "slow-runs").exists, 60)
+        with instance(self.home) as opened:
+            return opened.get_runs()[0].run_id
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(claim: Callable[[], object], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not claim():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DAGSTER_HOME", "AI_ASSETS_HOME"):
+        monkeypatch.setenv(name, "")  # so that what `instance` exports is taken back after each test
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    up = Up(tmp_path_factory.mktemp("running")).ready()
+    yield up
+    assert up.end(signal.SIGTERM) == 0, up.said
+    assert up.left() == []
+
+
+def test_the_definitions_are_loaded_by_one_process_only(running: Up) -> None:
+    assert len((running.folder / "imports.txt").read_text().split()) == 1
+
+
+def test_the_page_answers_and_all_is_well(running: Up) -> None:
+    health = running.api.health(heartbeats_after=running.home.root.stat().st_ctime - 60)
+    assert running.api.answers()
+    assert (health.code_loaded, health.code_error, health.daemons_missing) == (True, None, ())
+
+
+def test_a_second_up_on_the_same_home_names_the_first(running: Up) -> None:
+    second = Up(running.folder)
+    assert second.process.wait(30) == 2
+    assert f"already running on {running.home.root} (pid {running.process.pid})" in second.said
+
+
+def test_a_busy_port_is_refused_by_name_before_anything_starts(running: Up, tmp_path: Path) -> None:
+    other = Up(tmp_path / "other", port=running.port)
+    assert other.process.wait(30) == 2
+    assert f"Port {running.port} is already used by python" in other.said
+    assert f"--port {running.port + 1}" in other.said
+    assert list(other.home.logs.iterdir()) == []
+
+
+def test_a_backfill_launched_through_the_client_completes(running: Up) -> None:
+    backfill = running.api.launch_backfill([["letters"]], ["a", "b"], "two letters", {"team": "post"})
+    eventually(lambda: running.api.backfill_status(backfill).done, 90)
+    status = running.api.backfill_status(backfill)
+    assert (status.succeeded, status.partitions, status.materialized, status.failed) == (True, 2, 2, 0)
+    with instance(running.home) as opened:
+        runs = opened.get_runs()
+    assert {run.tags["team"] for run in runs} == {"post"}
+    assert {running.api.run_status(run.run_id) for run in runs} == {"SUCCESS"}
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda api: api.launch_backfill([["unknown"]], ["a"], "none"), "launch the backfill: .*unknown"),
+        (lambda api: api.launch_backfill([["letters"]], ["z"], "none"), "launch the backfill: .*z"),
+        (lambda api: api.backfill_status("nonesuch"), "show the backfill: .*nonesuch"),
+        (lambda api: api.run_status("nonesuch"), "show the run: .*nonesuch"),
+    ],
+    ids=["unknown asset", "unknown partition", "unknown backfill", "unknown run"],
+)
+def test_a_refusal_carries_the_words_of_dagster(running: Up, ask: Callable[[DagsterApi], object], said: str) -> None:
+    with pytest.raises(DagsterRefused, match=said):
+        ask(running.api)
+
+
+def test_a_killed_daemon_is_started_again(running: Up) -> None:
+    (daemon,) = (process for process in running.left() if "dagster._daemon" in process.cmdline())
+    killed_at = time.time()
+    daemon.kill()
+    eventually(lambda: running.api.health(heartbeats_after=killed_at).daemons_missing == (), 40)
+    assert "daemon ended with status -9, starting it again in 0.5 s" in running.said
+
+
+def test_ctrl_c_ends_even_a_run_in_flight_and_says_so(tmp_path: Path) -> None:
+    up = Up(tmp_path / "p").ready()
+    run = up.launch_slow_run()
+    assert up.end(signal.SIGINT) == 0
+    assert up.left() == []
+    assert "Traceback" not in up.said
+    with instance(up.home) as opened:
+        assert opened.get_run_by_id(run).status.value == "FAILURE"  # type: ignore[union-attr]
+
+
+def test_after_sigkill_nothing_is_left_and_the_next_up_reports_the_run_failed(tmp_path: Path) -> None:
+    up = Up(tmp_path / "p").ready()
+    run = up.launch_slow_run()
+    assert len(up.left()) >= 5
+    up.end(signal.SIGKILL)
+    eventually(lambda: up.left() == [], 15)
+    again = Up(up.folder).ready()
+    try:
+        with instance(up.home) as opened:
+            messages = [entry.message for entry in opened.all_logs(run)]
+            status = opened.get_run_by_id(run).status.value  # type: ignore[union-attr]
+    finally:
+        assert again.end() == 0
+    assert status == "FAILURE"
+    assert MESSAGE in messages or any("interrupted" in message.lower() for message in messages)
+
+
+def test_a_mistake_of_the_user_is_shown_without_a_traceback(tmp_path: Path) -> None:
+    up = Up(tmp_path / "p", BROKEN)
+    assert up.process.wait(90) == 2
+    wanted = "The definitions cannot be loaded. Source letters: folder 'inbox' does not exist. Create it."
+    assert up.said.splitlines()[-1] == wanted
+    assert "Traceback" not in up.said
+    assert up.left() == []
+
+
+def service(tmp_path: Path, code: str) -> Service:
+    (tmp_path / "mortal.py").write_text(code)
+    home = Home(root=tmp_path / "home", project=tmp_path).ensure()
+    return Service(name="mortal", module="mortal", arguments=[], home=home)
+
+
+def test_a_service_that_dies_at_start_gives_its_reason_and_its_log(tmp_path: Path) -> None:
+    mortal = service(tmp_path, "raise RuntimeError('no luck')")
+    mortal.start()
+    assert mortal.process is not None
+    mortal.process.wait()
+    with pytest.raises(ServiceDied, match=r"mortal ended .*RuntimeError: no luck See .*/home/logs/mortal\.log"):
+        mortal.raise_if_dead()
+
+
+def test_a_service_that_keeps_dying_is_given_up_after_five_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "FIRST_DELAY_S", 0.0)
+    mortal = service(tmp_path, "raise SystemExit('Error: gone')")
+    mortal.start()
+    done: list[str] = []
+
+    def live() -> None:
+        while True:
+            if said := mortal.keep_alive():
+                done.append(said)
+            time.sleep(0.01)
+
+    with pytest.raises(ServiceKeepsDying, match="ended 6 times in 10 minutes.*Error: gone"):
+        live()
+    assert done.count("mortal started again") == 5
+
+
+def test_a_client_without_a_server_says_how_to_start_it() -> None:
+    with pytest.raises(DagsterUnreachable, match="ai-assets up"):
+        DagsterApi(f"http://127.0.0.1:{free_port()}").run_status("any")
+
+
+@pytest.mark.parametrize(
+    ("lines", "essential"),
+    [
+        ([], None),
+        (["Started", ""], "Started"),
+        (["Traceback (most recent call last):", '  File "x"', "a.b.SomeError: it broke", "    at once"], "a.b.SomeError: it broke"),
+        (["\x1b[31mOSError: [Errno 28] No space left\x1b[0m", "Shutting down"], "OSError: [Errno 28] No space left"),
+    ],
+    ids=["nothing", "no error", "traceback", "coloured"],
+)  # fmt: skip
+def test_the_essential_line_of_a_log_is_its_last_error(lines: list[str], essential: str | None) -> None:
+    assert essential_line(lines) == essential
+
+
+def cause(name: str, message: str, *stack: str) -> dict[str, object]:
+    return {"className": name, "message": message, "stack": list(stack), "causes": []}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            {**cause("CodeLoadError", "Error loading"), "causes": [cause("ValueError", "ValueError: no\n", '  File "/p/defs.py", line 3, in x\n')]},
+            "ValueError: no (/p/defs.py, line 3)",
+        ),
+        (cause("UserError", "resources.errors.UserError: Do this.\n", '  File "/p/defs.py", line 3, in x\n'), "Do this."),
+        (
+            cause("KeyError", "KeyError: 'a'\n", '  File "/p/defs.py", line 3\n', '  File "/v/site-packages/dagster/x.py", line 9\n'),
+            "KeyError: 'a' (/p/defs.py, line 3)",
+        ),
+    ],
+    ids=["innermost cause", "our own error", "dagster's frames are left out"],
+)  # fmt: skip
+def test_an_error_of_the_definitions_is_told_in_one_line(error: dict[str, object], said: str) -> None:
+    assert essential_message(error) == said
