@@ -76,6 +76,7 @@ class Collection:
         settings = self.settings
         described: dict[str, Any] = {
             "documents": [
+                "documents-1",
                 PARSER_VERSION,
                 {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
                 settings.source.max_bytes,
@@ -109,9 +110,9 @@ def _embedder_version() -> str:
 
 
 def _classifier_version() -> str:
-    from ai_assets.stages.classify import CLASSIFIER_VERSION
+    from ai_assets.stages.classify import ALGORITHM_VERSION
 
-    return CLASSIFIER_VERSION
+    return ALGORITHM_VERSION
 
 
 def collection_names(root: Path) -> list[str]:
@@ -136,7 +137,9 @@ def load_collection(root: Path, name: str) -> Collection:
         raise CollectionInvalid(path, 1, f"expected 'type: {COMPONENT_TYPE}' and 'attributes:'")
     extra = [key for key in data if key not in ("type", "attributes", "requirements", "template_vars_module")]
     if extra:
-        raise CollectionInvalid(path, _line(node, (extra[0],)), f"unknown key '{extra[0]}'; known here: type, attributes")
+        raise CollectionInvalid(
+            path, _line(node, (extra[0],)), f"unknown key '{extra[0]}'; known here: type, attributes"
+        )
     try:
         settings = CollectionSettings.model_validate(data.get("attributes") or {})
     except ValidationError as error:
@@ -165,7 +168,11 @@ def build_collection(
         for query in queries:
             if query.query.strip().casefold() in leaked:
                 where = _line(node, ("attributes", "stages", number, "labels"))
-                raise CollectionInvalid(path, where, f"example '{query.query}' is also a golden query; examples and golden data must not overlap")
+                raise CollectionInvalid(
+                    path,
+                    where,
+                    f"example '{query.query}' is also a golden query; examples and golden data must not overlap",
+                )
     source = settings.source.path
     if "://" not in source:
         source = str((folder / source).resolve())
@@ -186,7 +193,9 @@ def _located(path: Path, node: yaml.Node | None, error: ValidationError) -> Coll
     if first["type"] == "missing":
         message = "is missing"
     found = first["input"]
-    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) and first["type"] != "unknown_key" else ""
+    shown = (
+        f" (found {found!r})" if isinstance(found, str | int | float | bool) and first["type"] != "unknown_key" else ""
+    )
     more = f"; {len(problems) - 1} more problem(s) in this file" if len(problems) > 1 else ""
     return CollectionInvalid(path, line, f"{f'{where}: ' if where else ''}{message}{shown}{more}")
 

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Self
 
 import dagster as dg
+from pydantic import BaseModel
 
 from ai_assets.assets.published import published, sign_off
 from ai_assets.assets.segment import segment
 from ai_assets.assets.sources import source_files
 from ai_assets.assets.specs import key_of
-from ai_assets.collection import Collection, build_collection, collection_names, load_collection
+from ai_assets.collection import DEFS_FILE, Collection, build_collection, collection_names, load_collection
+from ai_assets.errors import CollectionInvalid
 from ai_assets.settings import CollectionSettings
-from resources.errors import UserError
 
 
 class DocumentCollection(dg.Component):
@@ -25,9 +26,9 @@ class DocumentCollection(dg.Component):
         return CollectionSettings
 
     @classmethod
-    def load(cls, attributes: CollectionSettings | None, context: dg.ComponentLoadContext) -> Self:
-        if attributes is None:
-            raise UserError(f"{context.path}/defs.yaml: 'attributes:' is missing")
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        if not isinstance(attributes, CollectionSettings):
+            raise CollectionInvalid(context.path / DEFS_FILE, None, "'attributes:' is missing")
         return cls(build_collection(context.path.name, context.path, attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -36,7 +37,12 @@ class DocumentCollection(dg.Component):
 
 def collection_definitions(collection: Collection) -> dg.Definitions:
     """The assets, checks and jobs of one collection."""
-    assets = [segment(collection), source_files(collection), published(collection), sign_off(collection)]
+    assets: list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec] = [
+        segment(collection),
+        source_files(collection),
+        published(collection),
+        sign_off(collection),
+    ]
     return dg.Definitions(assets=assets, jobs=[refresh_job(collection), publish_job(collection)])
 
 

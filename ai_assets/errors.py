@@ -1,23 +1,23 @@
 """The part of the error tree that knows documents; it hangs below `UserError` of `resources/errors.py`.
 
-    UserError
-      CollectionInvalid          defs.yaml or a file it names is wrong: file, line, what to write
-      CollectionUnknown          no such collection
-      CollectionExists, CollectionNameInvalid, NothingToScaffold   `ai-assets new` refuses
-      PartitionUnknown           no such partition, or a range the wrong way round
-      GoldenError                a golden file is wrong: file, line, what was found
-      InputMissing               a dataset is asked for before what it is made from exists
-      InputStale                 datasets of a partition do not belong together
-      QualityFailed, GateFailed  a blocking check refused a partition
-      NothingApproved            publication without approval
-      CandidateChanged           what would be published is not what was approved
-      RequestUnknown             no open request to decide on
-      DecisionRefused            this person may not decide this
-      ReleaseUnknown             no such release
-      NothingLive                a question to the live release before there is one
-      DocumentUnknown            no such document
-      AuditBroken                the audit chain does not verify
-    PartitionsFailed             at the end of a run: which partitions failed, and why
+UserError
+  CollectionInvalid          defs.yaml or a file it names is wrong: file, line, what to write
+  CollectionUnknown          no such collection
+  CollectionExists, CollectionNameInvalid, NothingToScaffold   `ai-assets new` refuses
+  PartitionUnknown           no such partition, or a range the wrong way round
+  GoldenError                a golden file is wrong: file, line, what was found
+  InputMissing               a dataset is asked for before what it is made from exists
+  InputStale                 datasets of a partition do not belong together
+  QualityFailed, GateFailed  a blocking check refused a partition
+  NothingApproved            publication without approval
+  CandidateChanged           what would be published is not what was approved
+  RequestUnknown             no open request to decide on
+  DecisionRefused            this person may not decide this
+  ReleaseUnknown             no such release
+  NothingLive                a question to the live release before there is one
+  DocumentUnknown            no such document
+  AuditBroken                the audit chain does not verify
+PartitionsFailed             at the end of a run: which partitions failed, and why
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,8 +100,11 @@ class GateFailed(UserError):
 class NothingApproved(UserError):
     def __init__(self, collection: str, waiting: int) -> None:
         if waiting:
-            found = f"{waiting} partition{'s' if waiting > 1 else ''} of {collection} wait{'' if waiting > 1 else 's'} for sign-off"
-            remedy = f"Look with: ai-assets signoff list {collection}; then: ai-assets signoff approve {collection} --all"
+            noun = "partition waits" if waiting == 1 else "partitions wait"
+            found = f"{waiting} {noun} for sign-off in {collection}"
+            remedy = (
+                f"Look with: ai-assets signoff list {collection}; then: ai-assets signoff approve {collection} --all"
+            )
         else:
             found = f"no candidate of {collection} waits, and none is approved"
             remedy = f"Make candidates with: ai-assets run {collection} --all"
@@ -118,10 +121,9 @@ class CandidateChanged(UserError):
 
 class RequestUnknown(UserError):
     def __init__(self, collection: str, partition: str, status: str | None) -> None:
-        found = f"its last request is {status}" if status else "it has none"
+        found = f"its last request is {status}" if status else "it never had one: has it been run, and did it pass?"
         super().__init__(
-            f"{collection} {partition} has no open request for sign-off ({found}). "
-            f"See what waits with: ai-assets signoff list {collection}"
+            f"{collection} {partition} has no open request for sign-off ({found}). See: ai-assets status {collection}"
         )
 
 

@@ -47,6 +47,7 @@ def instance_settings(max_concurrent_runs: int) -> dict[str, Any]:
         "nux": {"enabled": False},
         # A retried run would multiply with the retries of the calls inside it.
         "run_retries": {"enabled": False, "retry_on_asset_or_op_failure": False},
+        "run_queue": {"dequeue_interval_seconds": 1},
         "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": max_concurrent_runs}},
         # Without the last key a run that died keeps its pool slots for good.
         "run_monitoring": {"enabled": True, "start_timeout_seconds": 300, "free_slots_after_run_end_seconds": 60},

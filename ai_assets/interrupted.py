@@ -1,5 +1,6 @@
 """Runs whose process is gone: Dagster's local launcher never notices, so they would stay 'started' for ever."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from resources.processes import is_alive, was_alive_at
@@ -13,20 +14,40 @@ MESSAGE = "ai-assets up ended while this run was executing; run it again, nothin
 MESSAGE_OF_COMMAND = "The command that executed this run ended before it; run it again, nothing paid is repeated"
 
 
+def runs_in_flight(instance: "DagsterInstance") -> list[str]:
+    """The runs that end when `ai-assets up` ends: not those a command executes in its own process."""
+    return [run.run_id for run in _unfinished(instance) if PID_TAG not in run.tags]
+
+
+def explain_interrupted_runs(instance: "DagsterInstance", run_ids: Collection[str]) -> list[str]:
+    """Add our reason where a run process, being terminated, could still report its own failure; the ids."""
+    from dagster import DagsterRunStatus
+
+    runs = [run for run_id in run_ids if (run := instance.get_run_by_id(run_id))]
+    failed = [run for run in runs if run.status == DagsterRunStatus.FAILURE]
+    for run in failed:
+        instance.report_engine_event(MESSAGE, run)
+    return [run.run_id for run in failed]
+
+
 def report_interrupted_runs(instance: "DagsterInstance") -> list[str]:
     """Report them failed and free their pool slots; the ids. Call it while nothing of ours can launch a run."""
-    from dagster import DagsterRunStatus, RunsFilter
-    from dagster._core.launcher import DefaultRunLauncher
-
-    if not isinstance(instance.run_launcher, DefaultRunLauncher):
-        return []  # a hand-written launcher (Kubernetes, say) runs elsewhere: the pids here mean nothing
-    statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    interrupted = [run for run in instance.get_runs(RunsFilter(statuses=statuses)) if not _is_executing(instance, run)]
+    interrupted = [run for run in _unfinished(instance) if not _is_executing(instance, run)]
     for run in interrupted:
         instance.report_run_failed(run, MESSAGE_OF_COMMAND if PID_TAG in run.tags else MESSAGE)
         if instance.event_log_storage.supports_global_concurrency_limits:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in interrupted]
+
+
+def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
+    from dagster import DagsterRunStatus, RunsFilter
+    from dagster._core.launcher import DefaultRunLauncher
+
+    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+        return []  # another launcher (Kubernetes, say) executes runs elsewhere: they live on, and their pids mean nothing
+    statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    return list(instance.get_runs(RunsFilter(statuses=statuses)))
 
 
 def _is_executing(instance: "DagsterInstance", run: "DagsterRun") -> bool:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import sqlalchemy as sa
 
@@ -24,9 +24,11 @@ from resources.source import Source, SourceFile
 from resources.state import StateStore, now
 
 ALL = "_all"
+UNREAD = "unread:"
+"""Begins the digest of a file that must not, or need not, be read."""
 RACY_NS = 2_000_000_000
-"""A file changed this shortly before it was read may change again within the clock's step, so its time is not trusted."""
-TABLE_FORMATS: frozenset[Format] = frozenset({"csv", "jsonl", "parquet"})
+"""A file changed this shortly before it was read may change again within the clock's step; its time proves nothing."""
+TABLE_FORMATS: tuple[Literal["csv", "jsonl", "parquet"], ...] = ("csv", "jsonl", "parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,9 @@ class Listing:
 
     def digest_of(self, partition: str) -> str:
         """The data version of the partition's source: it changes when a file comes, goes or changes."""
-        return digest([[e.path, e.digest, e.problem, e.duplicate_of] for e in self.by_partition.get(partition, ())])[:32]
+        return digest([[e.path, e.digest, e.problem, e.duplicate_of] for e in self.by_partition.get(partition, ())])[
+            :32
+        ]
 
 
 def limits_of(collection: Collection) -> Limits:
@@ -87,8 +91,8 @@ def tables_of(collection: Collection) -> dict[Format, TableFormat]:
     declared = collection.settings.source.tables
     column = collection.settings.partitions.column
     tables: dict[Format, TableFormat] = {}
-    for name in sorted(TABLE_FORMATS):
-        table = declared.get(name)  # type: ignore[call-overload]
+    for name in TABLE_FORMATS:
+        table = declared.get(name)
         tables[name] = TableFormat(
             key=table.key if table else None,
             text=table.text if table else (),
@@ -167,7 +171,7 @@ def _look_at(collection: Collection, source: Source, parser: Parser, file: Sourc
         return
     partition, problem = _place(collection, file.path)
     if file.problem is not None or (file.size > collection.settings.source.max_bytes and not _is_table(file.path)):
-        content = f"unread:{file.size}:{file.modified_ns}:{file.problem}"
+        content = f"{UNREAD}{file.size}:{file.modified_ns}:{file.problem}"
     else:
         with source.open(file.path) as stream:
             content = _sha256(stream)
@@ -203,7 +207,9 @@ def _sha256(stream: BinaryIO) -> str:
 def _link_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
     originals: dict[str, str] = {}
     for entry in sorted(entries, key=lambda entry: (entry.path, entry.partition or "")):
-        whole_file = entry.partition is not None and entry.problem is None and not _is_table(entry.path) and entry.size > 0
+        whole_file = (
+            entry.partition is not None and entry.problem is None and not _is_table(entry.path) and entry.size > 0
+        )
         original = originals.setdefault(entry.digest, entry.path) if whole_file else entry.path
         yield replace(entry, duplicate_of=original) if original != entry.path else entry
 

@@ -55,7 +55,11 @@ class PartitionScheme:
                     raise Unassigned("it lies in no folder, and this collection is partitioned by folder")
                 return folder
             case _:
-                date = _date_of(row_value) if self.settings.column and row_value is not None else _date_in(path, self.settings.by)
+                date = (
+                    _date_of(row_value)
+                    if self.settings.column and row_value is not None
+                    else _date_in(path, self.settings.by)
+                )
                 return self._time_key(date)
 
     def row_belongs(self, partition: str, path: str, row_key: str, row_value: str | None) -> bool:

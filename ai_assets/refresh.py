@@ -7,9 +7,10 @@ others go on; the failures are raised together at the end.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ai_assets.checks.suites import GATES, CheckOutcome, check_quality
+from ai_assets.checks.suites import CheckOutcome, check_quality
 from ai_assets.datasets import chunks, classification, documents, embeddings, evaluation_scores, release_candidate
 from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
+from ai_assets.settings import GATES_CHECK
 from ai_assets.work import Outcome, Work, record_dataset
 from resources.errors import UserError
 from resources.leases import hold
@@ -76,7 +77,7 @@ def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
         yield CheckOutcome(
             asset="evaluation_scores",
             partition=outcome.manifest.partition,
-            name=GATES,
+            name=GATES_CHECK,
             passed=not failed,
             blocking=bool(failed),
             failures=failed,
@@ -121,4 +122,3 @@ def _record_refresh(work: Work, partition: str, error: str | None) -> None:
                 "finished_at": now(),
             },
         )
-

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import resources.attached
 from resources.errors import UserError
+from resources.processes import identity
 from resources.settings import Home
 
 RESTARTS_ALLOWED = 5
@@ -44,6 +45,8 @@ class Service:
     module: str
     arguments: Sequence[str]
     home: Home
+    folder: Path
+    """Where it runs, and from where it imports."""
     stale: Path | None = None
     """A file an earlier process of this service may have left, which must be gone before the next one starts."""
     process: "subprocess.Popen[bytes] | None" = None
@@ -64,8 +67,8 @@ class Service:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                cwd=self.home.project,
-                env=self.home.child_environment(),
+                cwd=self.folder,
+                env=self.home.child_environment(identity()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

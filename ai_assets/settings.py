@@ -15,8 +15,11 @@ from ai_assets.checks.expectations import Expectation
 from ai_assets.stages.evaluate import Gate
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+QUALITY_CHECK = "quality"
+GATES_CHECK = "gates"
 FIXED_ASSETS = (
-    "source_files", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate", "sign_off", "published",
+    "source_files", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate", "sign_off",
+    "published",
 )  # fmt: skip
 
 
@@ -108,7 +111,9 @@ class ChunkingSettings(Strict):
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
         if self.overlap >= self.max_characters:
-            raise ValueError(f"'overlap' ({self.overlap}) must be smaller than 'max_characters' ({self.max_characters})")
+            raise ValueError(
+                f"'overlap' ({self.overlap}) must be smaller than 'max_characters' ({self.max_characters})"
+            )
         return self
 
 
@@ -233,7 +238,9 @@ class CollectionSettings(Strict):
         if self.golden.labels and self.golden.labels_stage is None and len(names) > 1:
             raise ValueError(f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})")
         if self.golden.labels_stage is not None and self.golden.labels_stage not in names:
-            raise ValueError(f"unknown 'labels_stage' '{self.golden.labels_stage}'{nearest(self.golden.labels_stage, names)}")
+            raise ValueError(
+                f"unknown 'labels_stage' '{self.golden.labels_stage}'{nearest(self.golden.labels_stage, names)}"
+            )
         for gate in self.gates:
             needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
             if getattr(self.golden, needed) is None:
@@ -245,11 +252,15 @@ class CollectionSettings(Strict):
         for stage in self.stages:
             for earlier, labels in stage.when.items():
                 if earlier not in stages:
-                    raise ValueError(f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}")
+                    raise ValueError(
+                        f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}"
+                    )
                 known = [label.name for label in stages[earlier].labels]
                 for label in labels:
                     if label not in known:
-                        raise ValueError(f"stage '{stage.name}' waits for unknown label '{label}'{nearest(label, known)}")
+                        raise ValueError(
+                            f"stage '{stage.name}' waits for unknown label '{label}'{nearest(label, known)}"
+                        )
         self.ordered_stages()
 
     def ordered_stages(self) -> tuple[ClassifyStage, ...]:
@@ -269,5 +280,3 @@ class CollectionSettings(Strict):
         for stage in self.stages:
             visit(stage, ())
         return tuple(ordered)
-
-

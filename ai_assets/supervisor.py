@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Literal, Self
@@ -23,12 +23,14 @@ import yaml
 import resources
 from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable
 from ai_assets.instance import instance, use_home
-from ai_assets.interrupted import report_interrupted_runs
+from ai_assets.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
 from ai_assets.services import Service
 from resources.errors import UserError
 from resources.processes import end_all_started_by_up, identity, why_port_is_unusable
 from resources.settings import Home
 
+PACKAGES = Path(resources.__file__).parents[1]
+"""From where our own modules can be imported, in a project that has them installed or not."""
 CODE_LOCATION = "definitions"
 STOP_GRACE_S = 10.0
 POLL_S = 0.2
@@ -108,11 +110,13 @@ class Supervisor:
             raise NoDefinitions(self.home.project)
         configuration = use_home(self.home)
         self._take_lock()
+        end_all_started_by_up(
+            self.home.root, up=None, grace_s=2.0
+        )  # an earlier one that was killed may still hold the port
         if found := why_port_is_unusable(self.host, self.port):
             raise PortBusy(self.port, found)
         if configuration.note:
             self.notes.append(configuration.note)
-        end_all_started_by_up(self.home.root, grace_s=2.0)
         self._warden = self._start_warden()
         self._started_at = time.time()
         code, web, daemon = self._services = self._define_services()
@@ -154,10 +158,14 @@ class Supervisor:
             return
         try:
             if self._services:
-                end_all_started_by_up(self.home.root, STOP_GRACE_S, in_a_hurry=self._hurry.is_set)
-                self._reap()
-                self._settle_instance()
+                with instance(self.home) as opened:
+                    in_flight = runs_in_flight(opened)
+                    end_all_started_by_up(self.home.root, None, STOP_GRACE_S, in_a_hurry=self._hurry.is_set)
+                    self._note_interrupted(
+                        [*explain_interrupted_runs(opened, in_flight), *report_interrupted_runs(opened)]
+                    )
         finally:
+            self._reap()
             if self._socket_folder:
                 shutil.rmtree(self._socket_folder, ignore_errors=True)
             self._lock.close()
@@ -187,10 +195,11 @@ class Supervisor:
         code += ["--use-python-environment-entry-point"]
         web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
         daemon = ["run", "--workspace", str(workspace)]
+        home, project = self.home, self.home.project
         return [
-            Service(name="code server", module="dagster", arguments=code, home=self.home, stale=socket),
-            Service(name="web server", module="dagster_webserver", arguments=web, home=self.home),
-            Service(name="daemon", module="dagster._daemon", arguments=daemon, home=self.home),
+            Service(name="code server", module="dagster", arguments=code, home=home, folder=project, stale=socket),
+            Service(name="web server", module="dagster_webserver", arguments=web, home=home, folder=project),
+            Service(name="daemon", module="ai_assets.daemon", arguments=daemon, home=home, folder=PACKAGES),
         ]
 
     def _code_server_socket(self) -> Path:
@@ -216,8 +225,8 @@ class Supervisor:
 
     def _start_warden(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", "resources.warden", str(self.home.root)],
-            cwd=Path(resources.__file__).parents[1],
+            [sys.executable, "-m", "resources.warden", identity(), str(self.home.root)],
+            cwd=PACKAGES,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -226,17 +235,20 @@ class Supervisor:
 
     def _settle_instance(self) -> None:
         with instance(self.home) as opened:
-            interrupted = report_interrupted_runs(opened)
-        if interrupted:
-            self.notes.append(f"{len(interrupted)} interrupted run(s) reported failed: {', '.join(interrupted)}")
+            self._note_interrupted(report_interrupted_runs(opened))
+
+    def _note_interrupted(self, run_ids: Sequence[str]) -> None:
+        if run_ids:
+            self.notes.append(f"{len(run_ids)} run(s) were interrupted and are reported failed: {', '.join(run_ids)}")
 
     def _reap(self) -> None:
-        for service in self._services:
-            if service.process:
-                service.process.wait()
+        """The warden, told by its closed input, ends whatever is left, should `stop` itself have failed."""
         if self._warden and self._warden.stdin:
             self._warden.stdin.close()
             self._warden.wait()
+        for service in self._services:
+            if service.process:
+                service.process.wait()
 
     def _hurry_up(self, _signal: int, _frame: FrameType | None) -> None:
         self._hurry.set()

@@ -323,11 +323,14 @@ def _rank(hit: Hit) -> tuple[float, str, str]:
 
 def _text_query(text: str) -> Any:
     """Any word of the text, in body or title; codes such as INV-2043/77 count again where they occur whole."""
-    from lancedb.query import BooleanQuery, MatchQuery, Occur, PhraseQuery
+    from lancedb import query
 
-    parts: list[Any] = [MatchQuery(text, "text"), MatchQuery(text, "title", boost=_TITLE_BOOST)]
-    parts += [PhraseQuery(code, "text") for code in dict.fromkeys(_CODE.findall(text))]
-    return BooleanQuery([(Occur.SHOULD, part) for part in parts])
+    # Its pydantic dataclasses have defaults that a type checker does not see.
+    match_query: Any = query.MatchQuery
+    phrase_query: Any = query.PhraseQuery
+    parts: list[Any] = [match_query(text, "text"), match_query(text, "title", boost=_TITLE_BOOST)]
+    parts += [phrase_query(code, "text") for code in dict.fromkeys(_CODE.findall(text))]
+    return query.BooleanQuery([(query.Occur.SHOULD, part) for part in parts])
 
 
 def _complete_versions(table: Any) -> set[int]:

@@ -43,30 +43,34 @@ def _start_time(pid: int) -> float:
     return float(process.create_time())
 
 
-def started_by_up(home: Path) -> list[psutil.Process]:
-    """Every living process that an `ai-assets up` on `home` started, at any depth, whoever its parent is by now."""
+def started_by_up(home: Path, up: str | None = None) -> list[psutil.Process]:
+    """Every living process that an `ai-assets up` on `home` started, at any depth, whoever its parent is by now.
+
+    `up` is the identity of one `ai-assets up`; without it, those of earlier ones on the same home count too.
+    """
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    return [process for process in psutil.process_iter() if process.pid not in own and _belongs_to(process, home)]
+    return [process for process in psutil.process_iter() if process.pid not in own and _belongs_to(process, home, up)]
 
 
-def _belongs_to(process: psutil.Process, home: Path) -> bool:
+def _belongs_to(process: psutil.Process, home: Path, up: str | None) -> bool:
     try:
-        return bool(process.environ().get(UP_VARIABLE) == str(home) and process.status() != psutil.STATUS_ZOMBIE)
+        by, _, where = process.environ().get(UP_VARIABLE, "").partition("@")
+        return where == str(home) and up in (None, by) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
-def end_all_started_by_up(home: Path, grace_s: float, in_a_hurry: Callable[[], bool] = lambda: False) -> int:
-    """Terminate them, wait, then kill whatever is left until nothing is; how many had to be killed."""
-    _signal(started_by_up(home), psutil.Process.terminate)
+def end_all_started_by_up(
+    home: Path, up: str | None, grace_s: float, in_a_hurry: Callable[[], bool] = lambda: False
+) -> None:
+    """Terminate them, wait, then kill whatever is left until nothing is."""
+    _signal(started_by_up(home, up), psutil.Process.terminate)
     deadline = time.monotonic() + grace_s
-    while (left := started_by_up(home)) and time.monotonic() < deadline and not in_a_hurry():
+    while (left := started_by_up(home, up)) and time.monotonic() < deadline and not in_a_hurry():
         psutil.wait_procs(left, timeout=0.2)
-    killed = len(left)
-    while left := started_by_up(home):
+    while left := started_by_up(home, up):
         _signal(left, psutil.Process.kill)
         psutil.wait_procs(left, timeout=0.2)
-    return killed
 
 
 def _signal(processes: Iterable[psutil.Process], send: Callable[[psutil.Process], None]) -> None:

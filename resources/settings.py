@@ -13,7 +13,7 @@ from resources.errors import UserError
 HOME_VARIABLE = "AI_ASSETS_HOME"
 STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
 UP_VARIABLE = "AI_ASSETS_UP"
-"""Set by `ai-assets up` for everything it starts; its value is the home. Inherited, so it finds grandchildren too."""
+"""Set by `ai-assets up` for everything it starts, to "<its identity>@<home>". Inherited, so it finds grandchildren too."""
 
 _PROBE = b"\0" * 65536
 """Enough bytes that a full disk is noticed now and not in the middle of the first run."""
@@ -95,9 +95,9 @@ class Home:
         declared = {STATE_URL_VARIABLE: self.declared_state_url} if self.declared_state_url else {}
         return {"DAGSTER_HOME": str(self.dagster), HOME_VARIABLE: str(self.root), **declared}
 
-    def child_environment(self) -> dict[str, str]:
-        """The environment of a process that `ai-assets up` starts."""
-        return {**os.environ, **self.variables(), UP_VARIABLE: str(self.root), "PYTHONUNBUFFERED": "1"}
+    def child_environment(self, up: str) -> dict[str, str]:
+        """The environment of a process that the `ai-assets up` with this process identity starts."""
+        return {**os.environ, **self.variables(), UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
 
     def export(self) -> None:
         """Make this home the one of the current process."""

@@ -5,7 +5,7 @@ Queries live with the nouns they are about; here are the engine, the migrations 
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,12 @@ class StateStore:
         self._engine.dispose()
 
 
-def upsert(connection: sa.Connection, table: str, key: dict[str, object], values: dict[str, object]) -> None:
+def upsert(connection: sa.Connection, table: str, key: Mapping[str, object], values: Mapping[str, object]) -> None:
     """Insert a row or replace its values; the statement is the same in SQLite and PostgreSQL."""
     columns = [*key, *values]
-    changes = ", ".join(f"{name} = excluded.{name}" for name in values) or f"{next(iter(key))} = excluded.{next(iter(key))}"
+    changes = (
+        ", ".join(f"{name} = excluded.{name}" for name in values) or f"{next(iter(key))} = excluded.{next(iter(key))}"
+    )
     connection.execute(
         sa.text(
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(':' + name for name in columns)}) "  # noqa: S608

@@ -1,7 +1,7 @@
-"""Outlives `ai-assets up` by a moment: when its standard input closes, it ends all that `up` on this home started.
+"""Outlives an `ai-assets up` by a moment: when its standard input closes, it ends all that this one `up` started.
 
 The input closes however `up` ends, SIGKILL included, so nothing is left behind. Started by `ai_assets/supervisor.py`
-in its own session, where no Ctrl-C of a terminal reaches it.
+in its own session, where no Ctrl-C of a terminal reaches it: `python -m resources.warden <identity of up> <home>`.
 """
 
 import signal
@@ -17,7 +17,7 @@ def main() -> None:
     for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(caught, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    end_all_started_by_up(Path(sys.argv[1]), GRACE_S)
+    end_all_started_by_up(Path(sys.argv[2]), sys.argv[1], GRACE_S)
 
 
 if __name__ == "__main__":

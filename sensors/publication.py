@@ -1,4 +1,4 @@
-"""The gate: an approval becomes one publication run. It holds nothing while it waits, and asks the chain, not Dagster."""
+"""The gate: an approval becomes one publication run. Nothing is held while it waits; Dagster's events do not count."""
 
 import json
 
@@ -6,8 +6,6 @@ import dagster as dg
 
 from ai_assets.assets.published import sign_off_event
 from ai_assets.collection import Collection
-from ai_assets.signoff import requests
-from ai_assets.work import Stores
 from resources.digest import digest
 from resources.settings import Home
 
@@ -26,6 +24,9 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from ai_assets.signoff import requests
+        from ai_assets.work import Stores
+
         stores = Stores.at(Home.from_environment())
         with stores.state.read() as connection:
             approved = requests.find(connection, collection.name, statuses=("approved",))
@@ -36,7 +37,9 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         batch = digest(sorted(request.request_id for request in approved))[:16]
         tries = cursor.get("tries", 0) if cursor.get("batch") == batch else 0
         if tries >= MOST_TRIES:
-            return dg.SkipReason(f"publication failed {tries} times; see its runs, then: ai-assets publish {collection.name}")
+            return dg.SkipReason(
+                f"publication failed {tries} times; see its runs, then: ai-assets publish {collection.name}"
+            )
         if tries and _under_way(context.instance, f"{batch}-{tries}"):
             return dg.SkipReason("the publication is under way")
         mirrored = set(cursor.get("mirrored", []))

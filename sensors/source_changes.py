@@ -4,6 +4,7 @@ An unchanged source starts nothing, and only partitions that changed are observe
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -11,15 +12,15 @@ from ai_assets.assets.events import version_tags
 from ai_assets.assets.sources import register_folders
 from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
-from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
-from ai_assets.status import PartitionState, partition_states
-from ai_assets.work import Stores
 from resources.settings import Home
+
+if TYPE_CHECKING:
+    from ai_assets.status import PartitionState
 
 REASON = "ai_assets/reason"
 WATCH_INTERVAL_S = 60
-DUE: tuple[PartitionState, ...] = ("missing", "stale")
+DUE: "tuple[PartitionState, ...]" = ("missing", "stale")
 
 
 def source_changes(collection: Collection) -> dg.SensorDefinition:
@@ -67,14 +68,20 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
 
 
 def _due(
-    collection: Collection, instance: dg.DagsterInstance, states: Sequence[PartitionState]
+    collection: Collection, instance: dg.DagsterInstance, states: "Sequence[PartitionState]"
 ) -> tuple[list[str], list[dg.AssetObservation]]:
     """Partitions to run, in order, and one observation for each whose source is new to Dagster."""
+    from ai_assets.listing import observe
+    from ai_assets.status import partition_states
+    from ai_assets.work import Stores
+
     stores = Stores.at(Home.from_environment())
     listing = observe(collection, stores.lake, stores.state)
     register_folders(collection, instance, listing.by_partition)
     found = partition_states(collection, stores)
-    due = [key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")]
+    due = [
+        key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")
+    ]
     events = [
         dg.AssetObservation(
             key_of(collection, "source_files"), partition=key, tags=version_tags(listing.digest_of(key))
@@ -86,6 +93,9 @@ def _due(
 
 def _requests(collection: Collection, due: Sequence[str], reason: str) -> Iterator[dg.RunRequest]:
     """Neighbouring partitions share a run, up to the collection's limit."""
+    from ai_assets.listing import known_folders
+    from ai_assets.work import Stores
+
     stores = Stores.at(Home.from_environment())
     order = collection.scheme.keys(known_folders(stores.state, collection.name))
     for group in consecutive(order, due, collection.settings.partitions.per_run):

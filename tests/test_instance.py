@@ -1,16 +1,22 @@
 """The dagster.yaml we write: accepted by this Dagster, safe, and never written over a person's own."""
 
+import inspect
+import os
 from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.events import EngineEventData
 from dagster._core.instance.config import PoolGranularity
 from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.test_utils import create_run_for_test
+from dagster._daemon import controller
+from dagster._daemon.backfill import execute_backfill_iteration_loop
 
-from ai_assets.instance import InstanceUnusable, instance, use_home, write_instance_file
+from ai_assets.daemon import BACKFILL_INTERVAL_S
+from ai_assets.instance import InstanceUnusable, instance, usable_cores, use_home, write_instance_file
 from ai_assets.interrupted import MESSAGE, MESSAGE_OF_COMMAND, PID_TAG, report_interrupted_runs
 from resources.processes import identity
 from resources.settings import Home
@@ -24,11 +30,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def test_dagster_takes_every_setting_as_it_was_meant(home: Home) -> None:
-    write_instance_file(home, max_concurrent_runs=3)
     with instance(home) as opened:
         limits = opened.get_concurrency_config()
         assert limits.run_queue_config is not None
-        assert limits.run_queue_config.max_concurrent_runs == 3
+        assert limits.run_queue_config.max_concurrent_runs == usable_cores()
         assert limits.pool_config.pool_granularity == PoolGranularity.OP
         assert (opened.telemetry_enabled, opened.nux_enabled, opened.run_retries_enabled) == (False, False, False)
         assert not opened.run_retries_retry_on_asset_or_op_failure
@@ -90,7 +95,6 @@ def test_use_home_makes_it_the_home_of_this_process(home: Home) -> None:
         (DagsterRunStatus.STARTED, {PID_TAG: "1:1.0"}, MESSAGE_OF_COMMAND),
         (DagsterRunStatus.STARTED, {PID_TAG: "nonsense"}, MESSAGE_OF_COMMAND),
         (DagsterRunStatus.STARTED, {PID_TAG: identity()}, None),
-        (DagsterRunStatus.QUEUED, {}, None),
         (DagsterRunStatus.NOT_STARTED, {}, None),
         (DagsterRunStatus.SUCCESS, {}, None),
     ],
@@ -108,11 +112,14 @@ def test_only_a_run_whose_process_is_gone_is_reported_failed(
 
 
 def test_a_run_executed_by_a_living_process_without_our_tag_is_left_alone(home: Home) -> None:
-    from dagster._core.events import EngineEventData
-
     with instance(home) as opened:
-        import os
-
         run = create_run_for_test(opened, status=DagsterRunStatus.STARTED)
         opened.report_engine_event("Started process for run", run, EngineEventData.in_process(os.getpid()))
         assert report_interrupted_runs(opened) == []
+
+
+def test_dagster_still_reads_its_backfill_interval_where_our_daemon_sets_it() -> None:
+    """Pins a private name of Dagster 1.13: without it `ai_assets/daemon.py` has no effect."""
+    source = inspect.getsource(execute_backfill_iteration_loop)
+    assert "from dagster._daemon.controller import DEFAULT_DAEMON_INTERVAL_SECONDS" in source
+    assert controller.DEFAULT_DAEMON_INTERVAL_SECONDS > BACKFILL_INTERVAL_S

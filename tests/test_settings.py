@@ -87,7 +87,11 @@ def test_a_read_only_place_is_refused(project: Path) -> None:
 
 def test_a_child_gets_absolute_folders_for_dagster_and_for_us(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(HOME_VARIABLE, "elsewhere")
-    child = Home.from_environment().child_environment()
+    child = Home.from_environment().child_environment("7:1.00")
     root = f"{project}/elsewhere"
-    assert (child["DAGSTER_HOME"], child[HOME_VARIABLE], child[UP_VARIABLE]) == (f"{root}/dagster", root, root)
+    assert (child["DAGSTER_HOME"], child[HOME_VARIABLE], child[UP_VARIABLE]) == (
+        f"{root}/dagster",
+        root,
+        f"7:1.00@{root}",
+    )
     assert child["PATH"] == os.environ["PATH"]

@@ -245,14 +245,14 @@ def test_a_file_url_is_a_folder(folder: Path) -> None:
     assert source.describe() == str(spaced)
 
 
-def test_listing_keeps_a_pace_of_a_hundred_thousand_files_in_a_few_seconds(tmp_path: Path) -> None:
-    for number in range(20):
+def test_listing_keeps_a_pace_of_ten_thousand_files_a_second(tmp_path: Path) -> None:
+    for number in range(5):
         (tmp_path / f"{number}").mkdir()
         for name in range(1_000):
             (tmp_path / f"{number}" / f"{name}.md").touch()
     started = time.monotonic()
-    assert len(paths(tmp_path, "**/*.md")) == 20_000
-    assert time.monotonic() - started < 1.0  # 0.15 s on a quiet machine
+    assert len(paths(tmp_path, "**/*.md")) == 5_000
+    assert time.monotonic() - started < 0.5  # 0.03 s on a quiet machine
 
 
 def test_importing_the_module_does_not_import_arrow() -> None:

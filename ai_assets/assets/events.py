@@ -1,15 +1,17 @@
 """Outcomes as Dagster events: one materialization per asset and partition, with its own versions and metadata."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ai_assets.assets.specs import key_of
-from ai_assets.checks.suites import CheckOutcome
 from ai_assets.collection import Collection
-from ai_assets.work import Outcome
-from resources.lake import Manifest
+
+if TYPE_CHECKING:
+    from ai_assets.checks.suites import CheckOutcome
+    from ai_assets.work import Outcome
+    from resources.lake import Manifest
 
 DATA_VERSION = "dagster/data_version"
 USER_VERSION = "dagster/data_version_is_user_provided"
@@ -18,7 +20,7 @@ INPUT_VERSION = "dagster/input_data_version"
 INPUT_POINTER = "dagster/input_event_pointer"
 
 
-def materialization(collection: Collection, outcome: Outcome) -> dg.AssetMaterialization:
+def materialization(collection: Collection, outcome: "Outcome") -> dg.AssetMaterialization:
     """The event of one dataset. The tags give Dagster the versions it computes staleness from."""
     manifest = outcome.manifest
     return dg.AssetMaterialization(
@@ -30,7 +32,7 @@ def materialization(collection: Collection, outcome: Outcome) -> dg.AssetMateria
     )
 
 
-def data_version(manifest: Manifest) -> str:
+def data_version(manifest: "Manifest") -> str:
     """A candidate is known by the digest that people sign, any other dataset by its content."""
     return str(manifest.stats.get("digest") or manifest.version)
 
@@ -39,7 +41,7 @@ def version_tags(version: str) -> dict[str, str]:
     return {DATA_VERSION: version, USER_VERSION: "true"}
 
 
-def _provenance(collection: Collection, manifest: Manifest) -> dict[str, str]:
+def _provenance(collection: Collection, manifest: "Manifest") -> dict[str, str]:
     tags = {CODE_VERSION: manifest.code_version}
     for asset, version in manifest.inputs.items():
         name = key_of(collection, asset).to_user_string()
@@ -48,7 +50,7 @@ def _provenance(collection: Collection, manifest: Manifest) -> dict[str, str]:
     return tags
 
 
-def metadata(outcome: Outcome) -> dict[str, Any]:
+def metadata(outcome: "Outcome") -> dict[str, Any]:
     """Numbers become plots in the UI; five rows become a table."""
     stats = outcome.manifest.stats
     found: dict[str, Any] = {
@@ -100,7 +102,7 @@ def _table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
-def check_evaluation(collection: Collection, check: CheckOutcome) -> dg.AssetCheckEvaluation:
+def check_evaluation(collection: Collection, check: "CheckOutcome") -> dg.AssetCheckEvaluation:
     details: dict[str, Any] = {}
     for name, value in check.details.items():
         if name == "failing_rows":

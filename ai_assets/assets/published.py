@@ -6,8 +6,6 @@ from ai_assets.assets.events import version_tags
 from ai_assets.assets.segment import failure
 from ai_assets.assets.specs import asset_spec, key_of
 from ai_assets.collection import Collection
-from ai_assets.signoff.publication import publish
-from ai_assets.work import Stores
 from resources.errors import AiAssetsError
 from resources.settings import Home
 
@@ -17,6 +15,9 @@ def published(collection: Collection) -> dg.AssetsDefinition:
 
     @dg.multi_asset(name=f"{collection.name}__published", specs=[asset_spec(collection, "published")])
     def body(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        from ai_assets.signoff.publication import publish
+        from ai_assets.work import Stores
+
         try:
             stores = Stores.at(Home.from_environment())
             done = publish(collection, stores, by="ai-assets", say=context.log.info)

@@ -5,6 +5,7 @@ A run takes many partitions and gives each its own events, so a backfill of 30 d
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,12 +13,13 @@ from ai_assets.assets.events import check_evaluation, materialization
 from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
 from ai_assets.errors import PartitionsFailed
-from ai_assets.refresh import Event, refresh
-from ai_assets.work import Outcome, Stores, Work
 from resources.errors import UserError
 from resources.settings import Home
 
-Watcher = Callable[[Event], None]
+if TYPE_CHECKING:
+    from ai_assets.refresh import Event
+
+Watcher = Callable[["Event"], None]
 watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 """Sees every event of a run in this process; the command line draws its table from it."""
 bars: ContextVar[Callable[[str, str, int, int], None] | None] = ContextVar("bars", default=None)
@@ -37,6 +39,9 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
     )
     def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        from ai_assets.refresh import refresh
+        from ai_assets.work import Outcome, Stores, Work
+
         selected = [key.path[-1] for key in context.selected_asset_keys]
         chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
         try:

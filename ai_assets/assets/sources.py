@@ -4,8 +4,6 @@ import dagster as dg
 
 from ai_assets.assets.specs import DESCRIPTIONS, KINDS, key_of, without_preview_warnings
 from ai_assets.collection import Collection
-from ai_assets.listing import observe
-from ai_assets.work import Stores
 from resources.settings import Home
 
 
@@ -21,6 +19,9 @@ def source_files(collection: Collection) -> dg.SourceAsset:
         partitions_def=collection.scheme.definition(),
     )
     def body(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
+        from ai_assets.listing import observe
+        from ai_assets.work import Stores
+
         stores = Stores.at(Home.from_environment())
         listing = observe(collection, stores.lake, stores.state)
         for entry in listing.unassigned:

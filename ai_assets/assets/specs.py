@@ -1,4 +1,4 @@
-"""Asset specs of a collection: keys, kinds, owners, descriptions. What a row is, what it comes from, what makes it stale."""
+"""Asset specs of a collection: keys, kinds, owners; what a row is, what it comes from, what makes it stale."""
 
 import datetime
 import functools
@@ -8,8 +8,8 @@ from typing import ParamSpec, TypeVar
 
 import dagster as dg
 
-from ai_assets.checks.suites import GATES, QUALITY
 from ai_assets.collection import Collection
+from ai_assets.settings import GATES_CHECK, QUALITY_CHECK
 
 DESCRIPTIONS: Mapping[str, str] = {
     "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
@@ -98,7 +98,7 @@ def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
     partitions = collection.scheme.definition()
     found = [
         dg.AssetCheckSpec(
-            QUALITY,
+            QUALITY_CHECK,
             asset=key_of(collection, asset),
             description=f"{len(suite)} Great Expectations expectations declared in defs.yaml.",
             partitions_def=partitions,
@@ -109,7 +109,7 @@ def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
         listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.gates)
         found.append(
             dg.AssetCheckSpec(
-                GATES,
+                GATES_CHECK,
                 asset=key_of(collection, "evaluation_scores"),
                 description=f"Declared minimums: {listed}. Below one of them no candidate is made.",
                 partitions_def=partitions,

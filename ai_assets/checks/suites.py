@@ -6,13 +6,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.settings import QUALITY_CHECK
 from ai_assets.work import Work
 from resources.digest import canonical_json, digest
 from resources.lake import Manifest
 from resources.state import upsert
-
-QUALITY = "quality"
-GATES = "gates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ def check_quality(work: Work, manifest: Manifest) -> CheckOutcome | None:
         "collection": manifest.collection,
         "asset": manifest.asset,
         "partition": manifest.partition,
-        "check_name": QUALITY,
+        "check_name": QUALITY_CHECK,
     }
     with work.stores.state.read() as connection:
         known = connection.execute(
@@ -81,7 +79,7 @@ def _run(work: Work, manifest: Manifest) -> CheckOutcome:
     return CheckOutcome(
         asset=manifest.asset,
         partition=manifest.partition,
-        name=QUALITY,
+        name=QUALITY_CHECK,
         passed=not failed,
         blocking=any(result.blocking for result in failed),
         failures=[f"{result.expectation}({result.column or 'table'}): {result.observed}" for result in failed],

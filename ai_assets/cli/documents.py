@@ -47,5 +47,8 @@ def explain(
         elif key != "history":
             rows.append((key, value))
     table(f"{name}: {document}", ("what", "value"), [(key, escape(str(value))) for key, value in rows])
-    events = [(e["happened_at"], e["event"], (e["digest"] or "")[:12], escape(e["reason"] or ""), e["run_id"][:8]) for e in found["history"]]
+    events = [
+        (e["happened_at"], e["event"], (e["digest"] or "")[:12], escape(e["reason"] or ""), e["run_id"][:8])
+        for e in found["history"]
+    ]
     table("History", ("when (UTC)", "what", "digest", "reason", "run"), events)

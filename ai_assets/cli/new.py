@@ -61,7 +61,11 @@ def _guess(name: str, files: list[SourceFile]) -> Guess:
     if len(dated) >= ENOUGH * len(files):
         first, last = min(dated), max(dated)
         return Guess(
-            ["  by: day", f"  start: {first}", f"  # end: {last}        # without an end the partitions go on to today"],
+            [
+                "  by: day",
+                f"  start: {first}",
+                f"  # end: {last}        # without an end the partitions go on to today",
+            ],
             f"partitioned by day ({len(dated)} of {len(files)} paths carry a date)",
         )
     folders = {file.path.partition("/")[0] for file in files if "/" in file.path}

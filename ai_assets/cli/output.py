@@ -30,7 +30,6 @@ def home() -> Home:
     return Home.from_environment()
 
 
-
 def collection(name: str) -> Collection:
     return load_collection(home().project / "collections", name)
 

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, By, CollectionName, collection, console, home, person, print_json, stores, table
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    CollectionName,
+    collection,
+    console,
+    home,
+    person,
+    print_json,
+    stores,
+    table,
+)
 from ai_assets.errors import NothingApproved
 from ai_assets.signoff import releases, requests
 
@@ -41,7 +52,9 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     if as_json:
         print_json(asdict(live))
         return
-    console.print(f"Release {live.number} of {name} is live: {live.documents} documents in {len(live.parts)} partitions.")
+    console.print(
+        f"Release {live.number} of {name} is live: {live.documents} documents in {len(live.parts)} partitions."
+    )
     console.print(f'Ask it:  ai-assets search {name} "..."')
 
 
@@ -60,7 +73,15 @@ def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
         console.print(f"{name} has no release yet.")
         return
     rows = [
-        ("●" if r.number == number else "", r.number, r.created_at[:16], r.created_by, len(r.parts), r.documents, r.digest[:12])
+        (
+            "●" if r.number == number else "",
+            r.number,
+            r.created_at[:16],
+            r.created_by,
+            len(r.parts),
+            r.documents,
+            r.digest[:12],
+        )
         for r in found
     ]
     columns = ("live", "release", "since (UTC)", "by", "partitions", "documents", "digest")
@@ -92,7 +113,9 @@ def show(
 @app.command("rollback")
 def rollback(
     name: CollectionName,
-    to: Annotated[int | None, typer.Option("--to", help="Which release; the one before the live one by default.")] = None,
+    to: Annotated[
+        int | None, typer.Option("--to", help="Which release; the one before the live one by default.")
+    ] = None,
     by: By = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Recorded in the audit chain.")] = None,
     as_json: AsJson = False,

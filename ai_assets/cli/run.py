@@ -108,7 +108,9 @@ def _keys(
     if span is not None:
         first, dots, last = span.partition("...")
         if not dots or not first or not last:
-            raise typer.BadParameter(f"'{span}' is not a range such as 2026-10-05...2026-10-16", param_hint="--partitions")
+            raise typer.BadParameter(
+                f"'{span}' is not a range such as 2026-10-05...2026-10-16", param_hint="--partitions"
+            )
         return chosen.scheme.select(first, last, folders)
     if every:
         return chosen.scheme.keys(folders)
@@ -202,7 +204,12 @@ def _show(chosen: Collection, report: Report) -> None:
         for row in report.rows.values()
     ]  # fmt: skip
     columns = ("asset", "partitions", "docs in", "out", "reused", "quarantined", "seconds", "dollars")
-    table(f"{report.collection}: {len(report.partitions)} partitions in {report.seconds:.1f} s", columns, rows, columns[1:])
+    table(
+        f"{report.collection}: {len(report.partitions)} partitions in {report.seconds:.1f} s",
+        columns,
+        rows,
+        columns[1:],
+    )
     for failure in report.failures:
         errors.print(f"[bold red]failed:[/] {escape(failure)}")
     waiting = sum(state == "awaiting sign-off" for state in partition_states(chosen, stores()).values())

@@ -77,14 +77,14 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     manifest = places.lake.manifest(name, "release_candidate", partition)
     labels: list[dict[str, Any]] = places.lake.read(manifest).to_pylist() if manifest else []
     if as_json:
-        print_json({**_plain(request), "documents": [row for row in labels]})
+        print_json({**_plain(request), "documents": labels})
         return
     changes = request.changes
     live = f"against live release {changes['live_release']}" if changes["live_release"] else "nothing is live yet"
     console.print(f"[bold]{name} {partition}[/]: {request.status}, digest {request.digest}")
     console.print(
-        f"{changes['documents']} documents, {changes['quarantined']} quarantined; {live}: {len(changes['added'])} added, "
-        f"{len(changes['changed'])} changed, {len(changes['removed'])} removed, {changes['unchanged']} unchanged"
+        f"{changes['documents']} documents, {changes['quarantined']} quarantined; {live}: "
+        f"{len(changes['added'])} added, {len(changes['changed'])} changed, {len(changes['removed'])} removed, {changes['unchanged']} unchanged"
     )
     scores = [s for s in changes["scores"] if s["value"] is not None]
     if scores:
@@ -92,7 +92,9 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
               [(s["metric"], s["scope"], f"{s['value']:.3f}", s["n"]) for s in scores], ("value", "n"))  # fmt: skip
     marks = {**dict.fromkeys(changes["added"], "added"), **dict.fromkeys(changes["changed"], "changed")}
     columns = [key for key in (labels[0] if labels else {}) if key != "leaf"]
-    table("Documents", ("change", *columns), [(marks.get(r["document_id"], ""), *(r[c] for c in columns)) for r in labels])
+    table(
+        "Documents", ("change", *columns), [(marks.get(r["document_id"], ""), *(r[c] for c in columns)) for r in labels]
+    )
     for document, moves in changes["relabelled"].items():
         for move in moves:
             console.print(f"relabelled: {document}: {move['from']} -> {move['to']} ({move['stage']})")

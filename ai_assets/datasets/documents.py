@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.listing import Entry, tables_of
+from ai_assets.listing import UNREAD, Entry, tables_of
 from ai_assets.stages.parse import Parsed
 from ai_assets.work import Outcome, Work
 from resources.digest import digest
@@ -38,7 +38,9 @@ def build(work: Work, partition: str) -> Outcome:
     kept = [row for row in rows if row["status"] != "deleted"]
     cause = digest([previous.written_at if previous else "", work.fingerprint("documents", inputs)])
     _record_history(work, partition, cause, before, rows)
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "duplicate", "quarantined", "deleted")}
+    counts = {
+        status: sum(row["status"] == status for row in rows) for status in ("ok", "duplicate", "quarantined", "deleted")
+    }
     return work.commit(
         "documents",
         partition,
@@ -125,7 +127,7 @@ def _bare(entry: Entry, status: str, reason: str | None) -> Row:
         "reason": reason,
         "duplicate_of": entry.duplicate_of,
         "entry_digest": entry.digest,
-        "source_digest": entry.digest,
+        "source_digest": None if entry.digest.startswith(UNREAD) else entry.digest,
         "text": "",
     }
 

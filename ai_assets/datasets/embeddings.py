@@ -1,6 +1,7 @@
 """`embeddings`: one vector per chunk, as a fixed-size list, so that any Parquet reader can use it."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.stages.embed import embed_chunks
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 def build(work: Work, partition: str) -> Outcome:
     """Embed the texts that have no vector yet; the same text is embedded once, whatever holds it."""
-    import pyarrow as pa
 
     started = time.perf_counter()
     chunks = work.input("embeddings", partition, "chunks")
@@ -73,7 +73,7 @@ def vectors_of(table: Any) -> "np.ndarray":
     return np.asarray(array.flatten(), dtype=np.float32).reshape(table.num_rows, -1)
 
 
-def _vectors(vectors: "dict[str, np.ndarray]", digests: list[str], dimensions: int) -> Any:
+def _vectors(vectors: "Mapping[str, np.ndarray]", digests: list[str], dimensions: int) -> Any:
     import numpy as np
     import pyarrow as pa
 

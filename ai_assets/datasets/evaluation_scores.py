@@ -113,7 +113,9 @@ class CorpusEvaluation:
         return found
 
     def _label_scores(self, partition: str | None) -> Any:
-        truth = {name: label for name, label in self.truth.items() if partition is None or partition in self.placed[name]}
+        truth = {
+            name: label for name, label in self.truth.items() if partition is None or partition in self.placed[name]
+        }
         return label_scores(truth, self.predicted, [label.name for label in self.stage.labels])
 
     @cached_property
@@ -133,7 +135,9 @@ class CorpusEvaluation:
             ]
         names = self.placed.values()
         details["absent"] = sum(not partitions for partitions in names)
-        details["pending"] = len(self.placed) - details["absent"] - sum(self._computed("documents", n) for n in self.placed)
+        details["pending"] = (
+            len(self.placed) - details["absent"] - sum(self._computed("documents", n) for n in self.placed)
+        )
         return details
 
 
@@ -145,7 +149,10 @@ def _partitions_of(listing: Listing, name: str) -> Sequence[str]:
 
 def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
     started = time.perf_counter()
-    needed = {name: work.input("evaluation_scores", partition, name) for name in work.collection.inputs_of("evaluation_scores")}
+    needed = {
+        name: work.input("evaluation_scores", partition, name)
+        for name in work.collection.inputs_of("evaluation_scores")
+    }
     inputs = {name: manifest.version for name, manifest in needed.items()}
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
@@ -179,7 +186,11 @@ def sync_index(work: Work) -> int:
     index = work.stores.index(name, INDEX)
     with hold(work.stores.state, f"index:{name}"):
         with work.stores.state.read() as connection:
-            current = _versions(connection, "SELECT partition, version FROM datasets WHERE collection = :c AND asset = 'embeddings'", name)
+            current = _versions(
+                connection,
+                "SELECT partition, version FROM datasets WHERE collection = :c AND asset = 'embeddings'",
+                name,
+            )
             held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
             version = connection.execute(
                 sa.text("SELECT version FROM index_versions WHERE collection = :c"), {"c": name}
@@ -229,7 +240,12 @@ def _table(scores: Sequence[Score]) -> Any:
     import pyarrow as pa
 
     schema = pa.schema(
-        [("metric", pa.string()), ("scope", pa.string()), ("stage", pa.string()), ("value", pa.float64()), ("n", pa.int64())]
+        [
+            ("metric", pa.string()),
+            ("scope", pa.string()),
+            ("stage", pa.string()),
+            ("value", pa.float64()),
+            ("n", pa.int64()),
+        ]
     )
     return pa.Table.from_pylist([asdict(score) for score in scores], schema=schema)
-

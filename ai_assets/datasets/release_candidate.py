@@ -83,7 +83,9 @@ def _documents(work: Work, manifests: dict[str, Manifest]) -> Any:
     """Every document that is there, with the labels each stage gave it."""
     import pyarrow as pa
 
-    rows = [r for r in work.read(manifests["documents"], list(DOCUMENT_COLUMNS)).to_pylist() if r["status"] != "deleted"]
+    rows = [
+        r for r in work.read(manifests["documents"], list(DOCUMENT_COLUMNS)).to_pylist() if r["status"] != "deleted"
+    ]
     fields = [(name, pa.string()) for name in DOCUMENT_COLUMNS]
     for stage in work.collection.stages:
         labels = {row["document_id"]: row for row in work.read(manifests[stage.name]).to_pylist()}

@@ -138,4 +138,7 @@ def _hold_tables(
         raise AuditBroken(f"release {min(gone)[1]} of {min(gone)[0]}", "the chain has it, the table does not")
     for row in connection.execute(sa.text("SELECT collection, number FROM live_releases")):
         if live.get(row.collection) != row.number:
-            raise AuditBroken(f"live pointer of {row.collection}", f"it says release {row.number}, the chain {live.get(row.collection)}")
+            raise AuditBroken(
+                f"live pointer of {row.collection}",
+                f"it says release {row.number}, the chain {live.get(row.collection)}",
+            )

@@ -23,7 +23,9 @@ def leaves_of(documents: "pa.Table", chunks: "pa.Table") -> dict[str, str]:
     """One digest per document: its row with all labels, its chunks and their vectors."""
     vectors = _chunk_digests(chunks)
     return {
-        row["document_id"]: digest([{k: v for k, v in row.items() if k not in HIDDEN}, vectors.get(row["document_id"], [])])
+        row["document_id"]: digest(
+            [{k: v for k, v in row.items() if k not in HIDDEN}, vectors.get(row["document_id"], [])]
+        )
         for row in documents.to_pylist()
     }
 

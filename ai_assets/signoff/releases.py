@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -78,7 +77,7 @@ def require_live(connection: sa.Connection, collection: str) -> Release:
     return found
 
 
-def _release(row: Mapping[str, Any]) -> Release:
+def _release(row: sa.RowMapping) -> Release:
     parts = json.loads(row["manifest"])["parts"]
     return Release(
         collection=row["collection"],
@@ -94,9 +93,7 @@ def _release(row: Mapping[str, Any]) -> Release:
 def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
     """Store the release, move the pointer and record it, in the caller's one transaction."""
     connection.execute(
-        sa.text(
-            "INSERT INTO releases VALUES (:collection, :number, :digest, :index_version, :manifest, :at, :by)"
-        ),
+        sa.text("INSERT INTO releases VALUES (:collection, :number, :digest, :index_version, :manifest, :at, :by)"),
         {
             "collection": release.collection,
             "number": release.number,

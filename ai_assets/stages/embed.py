@@ -37,9 +37,7 @@ class Embedded:
     embedded: int
 
 
-def embed_chunks(
-    texts_by_digest: Mapping[str, str], known: Mapping[str, np.ndarray], embedder: Embedder
-) -> Embedded:
+def embed_chunks(texts_by_digest: Mapping[str, str], known: Mapping[str, np.ndarray], embedder: Embedder) -> Embedded:
     """Vectors for every text, from `known` (of the same embedder version) where it has them."""
     missing = [digest for digest in texts_by_digest if digest not in known]
     rows = embedder.embed([texts_by_digest[digest] for digest in missing]) if missing else ()

@@ -1,4 +1,4 @@
-"""Manner: how a text speaks, whatever it speaks about. Who is addressed, what is asked, ordered, agreed, counted, timed.
+"""Manner: how a text speaks, whatever it speaks about: who is addressed, what is asked, ordered, counted, timed.
 
 A few function words per language and the shapes of numbers; classify.py compares a document with the labels by it.
 """
@@ -37,7 +37,7 @@ def manner(text: str, sentences: int) -> np.ndarray:
     import numpy as np
 
     words = _WORD.findall(text.lower())
-    counts = Counter(map(_KINDS.get, words))
+    counts = Counter([_KINDS[word] for word in words if word in _KINDS])
     per_word, per_sentence = max(len(words), 1), max(sentences, 1)
     rates = [counts[kind] / per_word for kind in _WORDS]
     rates += [
@@ -47,4 +47,5 @@ def manner(text: str, sentences: int) -> np.ndarray:
         len(_NUMBER.findall(text)) / per_word,
         len(_BULLET.findall(text)) / per_sentence,
     ]
-    return np.sqrt(np.array(rates))
+    rooted: np.ndarray = np.sqrt(np.array(rates))
+    return rooted

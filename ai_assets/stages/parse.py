@@ -166,12 +166,14 @@ class Parser:
         wanted: RowFilter | None,
     ) -> Iterator[Parsed]:
         seen: set[str] = set()
+        times: dict[str, int] = {}
         delimiter = "\t" if file.path.lower().endswith(".tsv") else None
         with source.open(file.path) as stream:
             for row in read_rows(kind, stream, table, self._limits.max_line_bytes, delimiter):
                 key = row.key
-                if key in seen:
-                    key = next(other for n in range(2, len(seen) + 3) if (other := f"{row.key}~{n}") not in seen)
+                while key in seen:
+                    times[row.key] = times.get(row.key, 1) + 1
+                    key = f"{row.key}~{times[row.key]}"
                 seen.add(key)
                 if wanted is None or wanted(row.key, row.partition):
                     yield self._row(file, row, key)

@@ -334,10 +334,12 @@ def _parquet_records(stream: io.BufferedReader, table: TableFormat, max_bytes: i
     try:
         file = pq.ParquetFile(stream, buffer_size=1 << 20)
         _check_columns(list(file.schema_arrow.names), table)
-        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-            columns = [_cells(column) for column in batch.columns]
-            for cells in zip(*columns, strict=True):
-                yield _parquet_record(batch.schema.names, cells, max_bytes)
+        # Group by group: a batch over the border would lose sound rows to damage in the next group.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, row_groups=[group]):
+                columns = [_cells(column) for column in batch.columns]
+                for cells in zip(*columns, strict=True):
+                    yield _parquet_record(batch.schema.names, cells, max_bytes)
     except Unreadable:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """The process that converts pdf, docx and html to Markdown, one file after another, for `parse_converter.py`.
 
-It alone loads the converters, under a memory limit, without the network, and dies with its parent. Run by its path:
-importing the package around it would load Dagster, too.
+It alone loads the converters, under a memory limit, without the network, and dies with its parent. It is run by its
+path and imports nothing of ours, so that no file of a hostile author ever meets the rest of the program.
 
 Protocol: each message is its length (8 bytes) and a body. In: a format, a newline, the file. Out: JSON, a `Reply`.
 """
