@@ -1,5 +1,7 @@
 """Reading `collections/<name>/defs.yaml`: from text to a `Collection`, or to one sentence with file and line."""
 
+import keyword
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,14 +11,19 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ai_assets.errors import CollectionInvalid, CollectionUnknown
+from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionUnknown
 from ai_assets.partitions import PartitionScheme
-from ai_assets.settings import ClassifyStage, CollectionSettings
+from ai_assets.settings import ClassifyStage, CollectionSettings, nearest
 from ai_assets.stages.chunk import CHUNKER_VERSION
 from ai_assets.stages.evaluate import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.stages.parse import PARSER_VERSION
 from resources.digest import digest
 
+RESERVED_NAMES = frozenset({
+    "context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict", "int", "str",
+    "float", "bool", "input", "output", "type",
+})  # fmt: skip
+"""Dagster takes them for itself, like the keywords of Python."""
 COMPONENT_TYPE = "ai_assets.DocumentCollection"
 DEFS_FILE = "defs.yaml"
 
@@ -80,6 +87,7 @@ class Collection:
                 PARSER_VERSION,
                 {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
                 settings.source.max_bytes,
+                settings.source.parse_timeout_s,
             ],
             "chunks": [CHUNKER_VERSION, settings.chunking.model_dump(mode="json")],
             "embeddings": [settings.embedding.model_dump(mode="json"), _embedder_version()],
@@ -115,6 +123,12 @@ def _classifier_version() -> str:
     return ALGORITHM_VERSION
 
 
+def is_valid_name(name: str) -> bool:
+    """It becomes a Dagster job, group and key; two underscores in a row divide it from what we add there."""
+    known = re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name) is not None
+    return known and "__" not in name and name not in RESERVED_NAMES and not keyword.iskeyword(name)
+
+
 def collection_names(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob(f"*/{DEFS_FILE}"))
 
@@ -124,24 +138,16 @@ def load_collection(root: Path, name: str) -> Collection:
     path = root / name / DEFS_FILE
     if "/" in name or name in ("", ".", "..") or not path.is_file():
         raise CollectionUnknown(name, collection_names(root), root)
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except UnicodeDecodeError as error:
-        raise CollectionInvalid(path, None, f"not UTF-8 text (byte {error.start})") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise CollectionInvalid(path, line, f"not valid YAML: {error.problem}") from error
+    node, data = _read(path)
     if not isinstance(data, dict) or data.get("type") != COMPONENT_TYPE:
         raise CollectionInvalid(path, 1, f"expected 'type: {COMPONENT_TYPE}' and 'attributes:'")
     extra = [key for key in data if key not in ("type", "attributes", "requirements", "template_vars_module")]
     if extra:
         raise CollectionInvalid(
-            path, _line(node, (extra[0],)), f"unknown key '{extra[0]}'; known here: type, attributes"
+            path, _line(node, (extra[0],)), f"unknown key '{extra[0]}'{nearest(str(extra[0]), ['type', 'attributes'])}"
         )
     try:
-        settings = CollectionSettings.model_validate(data.get("attributes") or {})
+        settings = CollectionSettings.model_validate({} if data.get("attributes") is None else data["attributes"])
     except ValidationError as error:
         raise _located(path, node, error) from error
     return build_collection(name, path.parent, settings, path, node)
@@ -151,6 +157,8 @@ def build_collection(
     name: str, folder: Path, settings: CollectionSettings, path: Path | None = None, node: yaml.Node | None = None
 ) -> Collection:
     """Settings that are already valid, together with the files they name."""
+    if not is_valid_name(name):
+        raise CollectionNameInvalid(name)
     path = path or folder / DEFS_FILE
     labels: tuple[GoldenLabel, ...] = ()
     queries: tuple[GoldenQuery, ...] = ()
@@ -179,23 +187,90 @@ def build_collection(
     return Collection(name, folder, settings, labels, queries, source)
 
 
+def _read(path: Path) -> tuple[yaml.Node | None, Any]:
+    """The file with and without the places of its parts."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated(path, node)
+        return node, yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise CollectionInvalid(path, None, f"not UTF-8 text (byte {error.start})") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise CollectionInvalid(path, line, f"not valid YAML: {said}") from error
+    except yaml.YAMLError as error:
+        raise CollectionInvalid(path, None, f"not valid YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise CollectionInvalid(path, None, "a part of it contains itself, or it is nested too deep") from error
+    except OSError as error:
+        raise CollectionInvalid(path, None, f"cannot be read: {error.strerror}") from error
+
+
+def _refuse_repeated(path: Path, node: yaml.Node | None) -> None:
+    """What the YAML reader lets pass: of two equal keys it keeps the last, and a date that is none it does not place."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[object, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise CollectionInvalid(path, line, f"key '{key.value}' is here already, on line {seen[key.value]}")
+                seen[key.value] = line
+            _refuse_repeated(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated(path, item)
+    elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:timestamp":
+        try:
+            yaml.SafeLoader("").construct_yaml_timestamp(node)
+        except ValueError as error:
+            raise CollectionInvalid(path, node.start_mark.line + 1, f"'{node.value}' is no date: {error}") from error
+
+
+_SAYINGS = {
+    "missing": "is missing",
+    "literal_error": "should be {expected}",
+    "string_type": "should be text",
+    "string_too_short": "should have at least {min_length} characters",
+    "string_too_long": "should have at most {max_length} characters",
+    "too_short": "should have at least {min_length} items",
+    "greater_than": "should be more than {gt:g}",
+    "greater_than_equal": "should be at least {ge:g}",
+    "less_than": "should be less than {lt:g}",
+    "less_than_equal": "should be at most {le:g}",
+    **dict.fromkeys(("tuple_type", "list_type"), "should be a list"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "should be keys with values"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "should be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "should be true or false"),
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "should be a date such as 2026-10-05",
+    ),
+    "string_pattern_mismatch": "has characters that cannot stand there; it must match {pattern}",
+}
+"""Pydantic's complaints in the words of whoever writes the file."""
+
+
 def _located(path: Path, node: yaml.Node | None, error: ValidationError) -> CollectionInvalid:
     """The first problem, with its place; how many more there are is said at the end."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    location = tuple(part for part in first["loc"] if part != "[key]")
+    context = first.get("ctx", {})
+    location = (*(part for part in first["loc"] if part != "[key]"), *context.get("at", ()))
     if first["type"] == "unknown_key":
-        line = _line(node, ("attributes", *location, first["ctx"]["key"]))
+        line = _line(node, ("attributes", *location, context["key"]))
     else:
         line = _line(node, ("attributes", *location))
     where = ".".join(str(part) for part in location)
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "is missing"
     found = first["input"]
-    shown = (
-        f" (found {found!r})" if isinstance(found, str | int | float | bool) and first["type"] != "unknown_key" else ""
-    )
+    shown = ""
+    if first["type"] in _SAYINGS:
+        message = _SAYINGS[first["type"]].format(**context)
+        shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) else ""
     more = f"; {len(problems) - 1} more problem(s) in this file" if len(problems) > 1 else ""
     return CollectionInvalid(path, line, f"{f'{where}: ' if where else ''}{message}{shown}{more}")
 

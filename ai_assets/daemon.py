@@ -1,6 +1,6 @@
 """Dagster's daemon, looking for backfills every few seconds: `python -m ai_assets.daemon run ...`.
 
-Dagster looks every 30 seconds and has no setting for it, so that two partitions of work took a minute (now 15 s).
+Dagster looks every 30 seconds and has no setting for it: a backfill of two trivial partitions took 60 s, and now 6 s.
 """
 
 from dagster._daemon import controller

@@ -48,7 +48,8 @@ class CollectionExists(UserError):
 class CollectionNameInvalid(UserError):
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"'{name}' cannot name a collection: use lower-case letters, digits and underscores, a letter first."
+            f"'{name}' cannot name a collection: use lower-case letters, digits and single underscores, a letter first, "
+            "and no word that Python or Dagster keeps for itself (such as 'class' or 'input')."
         )
 
 

@@ -45,7 +45,7 @@ def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
     from dagster._core.launcher import DefaultRunLauncher
 
     if not isinstance(instance.run_launcher, DefaultRunLauncher):
-        return []  # another launcher (Kubernetes, say) executes runs elsewhere: they live on, and their pids mean nothing
+        return []  # another launcher (Kubernetes, say) executes runs elsewhere: they live on
     statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     return list(instance.get_runs(RunsFilter(statuses=statuses)))
 

@@ -55,12 +55,12 @@ class PartitionScheme:
                     raise Unassigned("it lies in no folder, and this collection is partitioned by folder")
                 return folder
             case _:
-                date = (
-                    _date_of(row_value)
-                    if self.settings.column and row_value is not None
-                    else _date_in(path, self.settings.by)
-                )
-                return self._time_key(date)
+                column = self.settings.column
+                if column is None or row_key is None:
+                    return self._time_key(_date_in(path, self.settings.by))
+                if row_value is None:
+                    raise Unassigned(f"it has no value in the column '{column}'")
+                return self._time_key(_date_of(row_value))
 
     def row_belongs(self, partition: str, path: str, row_key: str, row_value: str | None) -> bool:
         try:
@@ -118,11 +118,11 @@ class PartitionScheme:
                 return dg.DynamicPartitionsDefinition(name=self.dynamic_name)
             case by:
                 first, end = self._range()
-                until = None
+                until, offset = None, 1
                 if self.settings.end is not None:
                     last = period_start(end, by)
                     until = _next(last, by).isoformat()
-                offset = 0 if until else 1
+                    offset = _periods_to_come(last, by)
                 if by == "day":
                     return dg.DailyPartitionsDefinition(start_date=first.isoformat(), end_date=until, end_offset=offset)
                 if by == "week":
@@ -161,6 +161,14 @@ def _next(date: datetime.date, by: str) -> datetime.date:
     if by == "month":
         return (date.replace(day=28) + datetime.timedelta(days=4)).replace(day=1)
     return date + datetime.timedelta(days=7 if by == "week" else 1)
+
+
+def _periods_to_come(last: datetime.date, by: str) -> int:
+    """Dagster leaves out a period that has not ended, but for so many; a declared end holds before it has come."""
+    day, periods = period_start(datetime.datetime.now(datetime.UTC).date(), by), 0
+    while day <= last:
+        day, periods = _next(day, by), periods + 1
+    return periods
 
 
 def _date_in(path: str, by: str) -> datetime.date:

@@ -28,7 +28,8 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             for asset in wanted:
                 if asset not in ("evaluation_scores", "release_candidate"):
                     yield from _announced(work, _build(work, partition, asset))
-        work.say(f"{partition} ({number} of {len(partitions)}): {errors.get(partition, 'computed')}")
+        if partition not in errors:
+            work.say(f"{partition} ({number} of {len(partitions)}): computed")
     corpus = evaluation_scores.CorpusEvaluation(work)
     for partition in partitions:
         if partition in errors:
@@ -81,7 +82,10 @@ def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
             passed=not failed,
             blocking=bool(failed),
             failures=failed,
-            details={"gates": [result.message for result in results]},
+            details={
+                **{result.gate.metric: result.value for result in results if result.value is not None},
+                "gates": "\n".join(result.message for result in results),
+            },
         )
     if failed:
         raise GateFailed(failed)

@@ -6,6 +6,7 @@ Errors are given a place in the file by `collection.load_collection`; here they 
 import datetime
 import difflib
 import re
+import zoneinfo
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -14,6 +15,8 @@ from pydantic_core import PydanticCustomError
 from ai_assets.checks.expectations import Expectation
 from ai_assets.stages.evaluate import Gate
 
+EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
+"""Beyond them a date is a slip, and ten thousand years of partitions are more than Dagster bears."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
@@ -41,10 +44,15 @@ class Strict(BaseModel):
         return data
 
 
-def nearest(found: str, known: list[str]) -> str:
-    """'; did you mean ...' or the whole list of what is known."""
+def wrong(problem: str, *at: str | int) -> PydanticCustomError:
+    """A problem that shows at another place than where the check stands: the keys that lead there."""
+    return PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": at})
+
+
+def nearest(found: str, known: list[str], otherwise: str | None = None) -> str:
+    """'; did you mean ...' or the whole list of what is known, unless that is long."""
     match = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else f"; known here: {', '.join(sorted(known))}"
+    return f"; did you mean '{match[0]}'?" if match else f"; {otherwise or 'known here: ' + ', '.join(sorted(known))}"
 
 
 class TableColumns(Strict):
@@ -90,8 +98,12 @@ class PartitionSettings(Strict):
         timed = self.by in ("day", "week", "month")
         if timed and self.start is None:
             raise ValueError(f"partitions by {self.by} need a 'start' date")
+        for key in ("start", "end"):
+            date = getattr(self, key)
+            if date is not None and not EARLIEST <= date <= LATEST:
+                raise wrong(f"{date} is not between {EARLIEST} and {LATEST}", key)
         if timed and self.start and self.end and self.end < self.start:
-            raise ValueError(f"'end' ({self.end}) is before 'start' ({self.start})")
+            raise wrong(f"{self.end} is before the 'start' ({self.start})", "end")
         if self.by == "shards" and self.count is None:
             raise ValueError("partitions by shards need a 'count'")
         misplaced = [
@@ -100,7 +112,7 @@ class PartitionSettings(Strict):
             if not used and getattr(self, key) is not None
         ]
         if misplaced:
-            raise ValueError(f"'{misplaced[0]}' has no meaning for partitions by {self.by}")
+            raise wrong(f"it has no meaning for partitions by {self.by}", misplaced[0])
         return self
 
 
@@ -179,9 +191,47 @@ class ScheduleSettings(Strict):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, value: str) -> str:
-        if not re.fullmatch(r"\S+( \S+){4}", value):
-            raise ValueError(f"'{value}' is not a cron expression of five fields, such as '0 2 * * *'")
+        if problem := _cron_problem(value):
+            raise ValueError(f"'{value}' is not a cron expression such as '0 2 * * *': {problem}")
         return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        known = zoneinfo.available_timezones()
+        if value not in known:
+            raise ValueError(f"unknown time zone '{value}'{nearest(value, sorted(known), 'one is Europe/Berlin')}")
+        return value
+
+
+_CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_CRON_NAMES = {
+    "month": "jan feb mar apr may jun jul aug sep oct nov dec".split(),  # noqa: SIM905
+    "weekday": "sun mon tue wed thu fri sat".split(),  # noqa: SIM905
+}
+
+
+def _cron_problem(value: str) -> str | None:
+    """Numbers, names, lists, ranges and steps: what every cron knows, and Dagster too."""
+    fields = value.split()
+    if len(fields) != len(_CRON_FIELDS):
+        return f"it has {len(fields)} fields, not 5"
+    for text, (name, least, most) in zip(fields, _CRON_FIELDS, strict=True):
+        for part in text.lower().split(","):
+            match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part, re.ASCII)
+            ends = [_cron_number(end, name, least) for end in match.groups()[:2] if end is not None] if match else [-1]
+            if not all(least <= end <= most for end in ends) or ends != sorted(ends):
+                return f"'{part}' is no {name}"
+            if match and match[3] and not 1 <= int(match[3]) <= most:
+                return f"'{part}' has no {name} step"
+    if fields[3].lower() in ("2", "02", "feb") and fields[2] in ("30", "31"):
+        return f"February has no day {fields[2]}"
+    return None
+
+
+def _cron_number(text: str, field: str, least: int) -> int:
+    names = _CRON_NAMES.get(field, [])
+    return names.index(text) + least if text in names else int(text) if text.isdigit() else -1
 
 
 class FreshnessSettings(Strict):
@@ -190,6 +240,16 @@ class FreshnessSettings(Strict):
     warn_after_hours: float | None = Field(default=None, gt=0.02)
     fail_after_hours: float = Field(gt=0.02)
 
+    @model_validator(mode="after")
+    def _warns_first(self) -> Self:
+        if self.warn_after_hours is not None and self.warn_after_hours >= self.fail_after_hours:
+            raise wrong(f"it must be less than 'fail_after_hours' ({self.fail_after_hours:g})", "warn_after_hours")
+        return self
+
+
+class GateSettings(Strict, Gate):
+    """A gate; a key it does not know is refused with the nearest one."""
+
 
 class CollectionSettings(Strict):
     """One collection: its documents, what is made of them, what must hold, who signs."""
@@ -197,14 +257,14 @@ class CollectionSettings(Strict):
     description: str = ""
     owners: tuple[str, ...] = ()
     """As Dagster wants them: `team:name` or an e-mail address."""
-    tenant: str = "default"
+    tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_.-]{1,63}$")
     source: SourceSettings
     partitions: PartitionSettings
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     stages: tuple[ClassifyStage, ...] = ()
     golden: GoldenSettings = GoldenSettings()
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[GateSettings, ...] = ()
     quality: dict[str, tuple[Expectation, ...]] = {}
     """Great Expectations suites by asset: `documents` or a stage's name."""
     signoff: SignoffSettings = SignoffSettings()
@@ -217,50 +277,54 @@ class CollectionSettings(Strict):
     @classmethod
     def _dagster_owner(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
         for owner in owners:
-            if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+            if not re.fullmatch(r"team:[\w-]+|[\w.+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]+", owner, re.ASCII):
                 raise ValueError(f"owner '{owner}' is neither 'team:<name>' nor an e-mail address")
         return owners
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [stage.name for stage in self.stages]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"stage '{name}' is declared twice")
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise wrong(f"stage '{name}' is declared twice", "stages", number, "name")
             if name in FIXED_ASSETS:
-                raise ValueError(f"stage '{name}' takes the name of a built-in asset; choose another")
+                problem = f"stage '{name}' takes the name of a built-in asset; choose another"
+                raise wrong(problem, "stages", number, "name")
         self._check_conditions(names)
         for asset in self.quality:
             if asset not in ("documents", *names):
-                raise ValueError(f"quality suite for unknown asset '{asset}'{nearest(asset, ['documents', *names])}")
+                hint = nearest(asset, ["documents", *names])
+                raise wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
         if self.golden.labels and not self.stages:
-            raise ValueError("golden labels are declared, but no stage that assigns labels")
+            raise wrong("golden labels are declared, but no stage that assigns labels", "golden", "labels")
         if self.golden.labels and self.golden.labels_stage is None and len(names) > 1:
-            raise ValueError(f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})")
+            problem = f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})"
+            raise wrong(problem, "golden", "labels")
         if self.golden.labels_stage is not None and self.golden.labels_stage not in names:
-            raise ValueError(
-                f"unknown 'labels_stage' '{self.golden.labels_stage}'{nearest(self.golden.labels_stage, names)}"
-            )
-        for gate in self.gates:
+            hint = nearest(self.golden.labels_stage, names)
+            raise wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
+        for number, gate in enumerate(self.gates):
             needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
             if getattr(self.golden, needed) is None:
-                raise ValueError(f"the gate on {gate.metric} needs golden {needed}, and none are declared")
+                problem = f"the gate on {gate.metric} needs golden {needed}, and none are declared"
+                raise wrong(problem, "gates", number)
+            if gate.stage is not None and (needed == "queries" or gate.stage not in names):
+                hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, names)
+                raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
         return self
 
     def _check_conditions(self, names: list[str]) -> None:
         stages = {stage.name: stage for stage in self.stages}
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             for earlier, labels in stage.when.items():
+                at = ("stages", number, "when", earlier)
                 if earlier not in stages:
-                    raise ValueError(
-                        f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}"
-                    )
+                    raise wrong(f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}", *at)
                 known = [label.name for label in stages[earlier].labels]
                 for label in labels:
                     if label not in known:
-                        raise ValueError(
-                            f"stage '{stage.name}' waits for unknown label '{label}'{nearest(label, known)}"
-                        )
+                        hint = nearest(label, known)
+                        raise wrong(f"stage '{stage.name}' waits for unknown label '{label}'{hint}", *at)
         self.ordered_stages()
 
     def ordered_stages(self) -> tuple[ClassifyStage, ...]:
@@ -271,7 +335,8 @@ class CollectionSettings(Strict):
         def visit(stage: ClassifyStage, path: tuple[str, ...]) -> None:
             if stage.name in path:
                 cycle = " -> ".join((*path[path.index(stage.name) :], stage.name))
-                raise ValueError(f"the stages depend on each other in a circle: {cycle}")
+                at = ("stages", self.stages.index(stage), "when")
+                raise wrong(f"the stages depend on each other in a circle: {cycle}", *at)
             if stage not in ordered:
                 for earlier in stage.when:
                     visit(stages[earlier], (*path, stage.name))

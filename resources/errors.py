@@ -8,6 +8,7 @@
         StateUnavailable         the state store does not answer, or is no database
         StateTooNew              the state store was written by a newer version
         DatasetDamaged           a file of the lake is missing or not what its manifest says
+        DatasetTooNew            a manifest of the lake was written by a newer version
         LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
         LeaseBusy                somebody else has been working on the same thing for too long
       LeaseLost                  this process was taken for dead and replaced; it must not write any more
@@ -60,6 +61,14 @@ class DatasetDamaged(UserError):
         super().__init__(
             f"Dataset file {path}: {found}. Remove the folder {path.parent} and run its partition again; "
             "it is made anew from the source."
+        )
+
+
+class DatasetTooNew(UserError):
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"Dataset file {path} was written by a newer version (format {found}; this one reads up to {known}). "
+            "Install that version, or point AI_ASSETS_HOME at another folder; nothing was changed."
         )
 
 

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resources.digest import Json
-from resources.errors import DatasetDamaged, LakeUnwritable
+from resources.errors import DatasetDamaged, DatasetTooNew, LakeUnwritable
 from resources.state import now
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 ROW_GROUP_ROWS = 2_000
+LONGEST_NAME = 200
+"""File systems take 255 bytes, and a letter outside ASCII becomes up to 12."""
 KEPT_S = 600.0
 """How long a replaced data file stays for readers that opened its manifest before; a query takes seconds."""
 
@@ -66,12 +69,14 @@ class Lake:
         try:
             found = json.loads(path.read_bytes())
             if found["format"] > MANIFEST_FORMAT:
-                raise DatasetDamaged(path, f"it has format {found['format']}, this version reads {MANIFEST_FORMAT}")
+                raise DatasetTooNew(path, found["format"], MANIFEST_FORMAT)
             return Manifest(**found)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DatasetDamaged(path, f"it is not a manifest ({error})") from error
+        except OSError as error:
+            raise DatasetDamaged(path, f"it cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetDamaged(path, "it is not a manifest") from error
 
     def path(self, manifest: Manifest) -> Path:
         return self.folder(manifest.collection, manifest.asset, manifest.partition) / manifest.file
@@ -112,6 +117,9 @@ class Lake:
         )
         before_commit()
         replaced = self.manifest_or_none(folder)
+        if replaced is not None and replaced != manifest.file:
+            with contextlib.suppress(OSError):
+                os.utime(folder / replaced)  # its time is from now on the time it was replaced
         write_file(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
         _sweep(folder, keep={manifest.file, MANIFEST} | ({replaced} if replaced else set()))
         return manifest
@@ -143,10 +151,10 @@ def write_parquet(folder: Path, table: "pa.Table") -> Path:
 
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(folder)
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-        path = folder / f"{file_sha256(temporary)}.parquet"
-        _replace(temporary, path)
+        with _temporary(folder) as temporary:
+            pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            path = folder / f"{file_sha256(temporary)}.parquet"
+            _replace(temporary, path)
     return path
 
 
@@ -154,9 +162,9 @@ def write_file(path: Path, data: bytes) -> None:
     """Replace a file's content in one step that survives a power cut."""
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path.parent)
-        temporary.write_bytes(data)
-        _replace(temporary, path)
+        with _temporary(path.parent) as temporary:
+            temporary.write_bytes(data)
+            _replace(temporary, path)
 
 
 def file_sha256(path: Path) -> str:
@@ -172,8 +180,14 @@ def _writing(folder: Path) -> Iterator[None]:
         raise LakeUnwritable(folder, error) from error
 
 
-def _temporary(folder: Path) -> Path:
-    return folder / f".{os.getpid()}-{time.monotonic_ns()}.tmp"
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A name for a file that is not there yet; on a full disk half of it must not stay in the way."""
+    path = folder / f".{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}.tmp"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -194,12 +208,14 @@ def _sweep(folder: Path, keep: set[str]) -> None:
     for entry in folder.iterdir():
         if entry.name in keep:
             continue
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if time.time() - entry.stat().st_mtime > KEPT_S:
                 entry.unlink()
 
 
 def _component(name: str) -> str:
-    """A name as one safe folder name, reversible; a partition key may hold slashes, dots or any letter."""
+    """A name as one safe folder name, its own alone; a partition key may hold slashes, dots or any letter."""
     quoted = urllib.parse.quote(name, safe="")
+    if len(quoted) > LONGEST_NAME:
+        return f"{quoted[: LONGEST_NAME - 70]}%-{hashlib.sha256(name.encode()).hexdigest()}"
     return quoted.replace(".", "%2E") if set(quoted) <= {"."} else quoted

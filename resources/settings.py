@@ -13,7 +13,7 @@ from resources.errors import UserError
 HOME_VARIABLE = "AI_ASSETS_HOME"
 STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
 UP_VARIABLE = "AI_ASSETS_UP"
-"""Set by `ai-assets up` for everything it starts, to "<its identity>@<home>". Inherited, so it finds grandchildren too."""
+"""Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
 
 _PROBE = b"\0" * 65536
 """Enough bytes that a full disk is noticed now and not in the middle of the first run."""

@@ -27,13 +27,19 @@ class StateStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine = _engine(url)
         try:
-            _migrate(self._engine, self.describe())
-        except sa.exc.OperationalError as error:
-            raise StateUnavailable(self.describe(), _first_line(error)) from error
-        except sa.exc.DatabaseError as error:
-            raise StateUnavailable(self.describe(), f"not a database ({_first_line(error)})") from error
+            self._engine = _engine(url)
+        except sa.exc.ArgumentError as error:
+            raise StateUnavailable("address", "it is not a database URL such as postgresql://user@host/name") from error
+        with contextlib.ExitStack() as refused:
+            refused.callback(self.close)
+            try:
+                _migrate(self._engine, self.describe())
+            except sa.exc.OperationalError as error:
+                raise StateUnavailable(self.describe(), _first_line(error)) from error
+            except sa.exc.DatabaseError as error:
+                raise StateUnavailable(self.describe(), f"not a database ({_first_line(error)})") from error
+            refused.pop_all()
 
     def describe(self) -> str:
         """The store's address without its password."""
@@ -43,18 +49,20 @@ class StateStore:
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start; committed when the block ends without error."""
         with self._transaction("IMMEDIATE") as connection:
+            _take_turns(connection)
             yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that sees one moment of the store."""
-        with self._transaction("DEFERRED") as connection:
+        with self._transaction("DEFERRED", isolation_level="REPEATABLE READ") as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, kind: str) -> Iterator[sa.Connection]:
+    def _transaction(self, kind: str, **postgresql: str) -> Iterator[sa.Connection]:
+        options: dict[str, Any] = {"sqlite_begin": kind, **(postgresql if self._engine.name == "postgresql" else {})}
         try:
-            with self._engine.connect().execution_options(sqlite_begin=kind) as connection, connection.begin():
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except sa.exc.OperationalError as error:
             raise StateUnavailable(self.describe(), _first_line(error)) from error
@@ -79,11 +87,17 @@ def upsert(connection: sa.Connection, table: str, key: Mapping[str, object], val
 
 
 def _engine(url: str) -> sa.Engine:
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
-    database = sa.make_url(url).database
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    address = sa.make_url(url)
+    kind = address.drivername.partition("+")[0]
+    if kind in ("postgresql", "postgres"):
+        return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    if kind != "sqlite":
+        raise StateUnavailable(address.render_as_string(), f"it is of kind '{kind}'; known are sqlite and postgresql")
+    if address.database and address.database != ":memory:":
+        try:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateUnavailable(address.render_as_string(), f"its folder cannot be made: {error.strerror}") from error
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @sa.event.listens_for(engine, "connect")
@@ -106,8 +120,7 @@ def _migrate(engine: sa.Engine, described: str) -> None:
         if sa.inspect(connection).has_table("schema_migrations") and _applied(connection, described) == known:
             return
     with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(726354)"))
+        _take_turns(connection)
         connection.execute(
             sa.text("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)")
         )
@@ -118,6 +131,12 @@ def _migrate(engine: sa.Engine, described: str) -> None:
                 connection.execute(
                     sa.text("INSERT INTO schema_migrations VALUES (:name, :at)"), {"name": name, "at": now()}
                 )
+
+
+def _take_turns(connection: sa.Connection) -> None:
+    """What BEGIN IMMEDIATE is to SQLite: what a writer reads, no other writer changes before it is done."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(726354)"))
 
 
 def _applied(connection: sa.Connection, described: str) -> list[str]:

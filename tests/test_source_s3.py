@@ -15,6 +15,7 @@ import pytest
 
 from resources.errors import SourceUnavailable
 from resources.source import Source
+from conftest import STAGE, Project, text_of
 
 KEYS = {
     "corpus/a.md": b"alpha",
@@ -187,3 +188,26 @@ def _refusing() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_collection_on_s3_computes_only_the_object_that_changed(endpoint: str, project: Project) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="papers")
+    for number in range(6):
+        client.put_object(Bucket="papers", Key=f"in/2026-10-0{5 + number % 2}/{number}.txt", Body=text_of(number).encode())
+    source = {"path": f"s3://papers/in?endpoint_override={endpoint}&region=us-east-1"}
+    collection = project.declare(source=source, stages=[STAGE])
+
+    first = {(o.manifest.asset, o.manifest.partition): o for o in project.refresh(collection)}
+    assert first["documents", "2026-10-05"].documents_out == first["kind", "2026-10-05"].computed == 3
+    assert all(outcome.unchanged for outcome in project.refresh(collection))
+
+    client.put_object(Bucket="papers", Key="in/2026-10-05/2.txt", Body=b"Another text about a pump that failed.")
+    client.delete_object(Bucket="papers", Key="in/2026-10-06/1.txt")
+    again = {(o.manifest.asset, o.manifest.partition): o for o in project.refresh(collection)}
+    for asset in ("chunks", "embeddings", "kind"):
+        changed = again[asset, "2026-10-05"]
+        assert (changed.documents_in, changed.reused, changed.computed) == (3, 2, 1), asset
+    assert again["documents", "2026-10-06"].manifest.stats["statuses"]["deleted"] == 1

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as JudgedMaterialization,
+)
 
 from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
@@ -102,7 +105,10 @@ def _table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
-def check_evaluation(collection: Collection, check: "CheckOutcome") -> dg.AssetCheckEvaluation:
+def check_evaluation(
+    collection: Collection, check: "CheckOutcome", instance: dg.DagsterInstance
+) -> dg.AssetCheckEvaluation:
+    """The verdict, tied to the materialization it is about: without that Dagster takes it for a verdict on older rows."""
     details: dict[str, Any] = {}
     for name, value in check.details.items():
         if name == "failing_rows":
@@ -118,6 +124,17 @@ def check_evaluation(collection: Collection, check: "CheckOutcome") -> dg.AssetC
         severity=dg.AssetCheckSeverity.ERROR if check.blocking or check.passed else dg.AssetCheckSeverity.WARN,
         description="; ".join(check.failures) or None,
         metadata=details,
+        target_materialization_data=_judged(instance, key_of(collection, check.asset), check.partition),
+    )
+
+
+def _judged(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> JudgedMaterialization | None:
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    found = instance.fetch_materializations(wanted, limit=1).records
+    if not found:
+        return None
+    return JudgedMaterialization(
+        storage_id=found[0].storage_id, run_id=found[0].run_id, timestamp=found[0].timestamp
     )
 
 

@@ -22,7 +22,7 @@ def published(collection: Collection) -> dg.AssetsDefinition:
             stores = Stores.at(Home.from_environment())
             done = publish(collection, stores, by="ai-assets", say=context.log.info)
         except AiAssetsError as error:
-            raise failure(error) from error
+            raise failure(error) from None
         release = done.release
         signers = sorted({name for partition in done.partitions for name in release.parts[partition].approved_by})
         return dg.MaterializeResult(

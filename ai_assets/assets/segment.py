@@ -58,14 +58,14 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     if isinstance(event, Outcome):
                         yield materialization(collection, event)
                     elif (event.asset, event.name) in chosen_checks:
-                        yield check_evaluation(collection, event)
+                        yield check_evaluation(collection, event, context.instance)
         except (PartitionsFailed, UserError) as error:
-            raise failure(error) from error
+            raise failure(error) from None
 
     return body
 
 
 def failure(error: Exception) -> dg.Failure:
-    """What no retry can mend, with its message up front."""
-    listed = dg.MetadataValue.json(error.errors) if isinstance(error, PartitionsFailed) else str(error)
-    return dg.Failure(str(error), metadata={"failed": listed}, allow_retries=False)
+    """What no retry can mend. Raise it `from None`: the run page shows a cause as a second traceback below the first."""
+    failed = {"failed": dg.MetadataValue.json(error.errors)} if isinstance(error, PartitionsFailed) else {}
+    return dg.Failure(str(error), metadata=failed, allow_retries=False)

@@ -62,6 +62,15 @@ def key_of(collection: Collection, asset: str) -> dg.AssetKey:
     return dg.AssetKey([collection.name, asset])
 
 
+def group_of(collection: Collection, asset: str) -> str:
+    """`published` has a group of its own, so that "Materialize all" on the collection's asks for candidates only.
+
+    Together, Dagster would go on to publish what nobody has signed, and the whole backfill would end red. See
+    docs/adr/0006-published-in-its-own-group.md.
+    """
+    return f"{collection.name}__published" if asset == "published" else collection.name
+
+
 def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
     """The spec of any asset of the collection."""
     settings = collection.settings
@@ -81,7 +90,7 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
         if in_segment or asset == "published"
         else [],
         description=description,
-        group_name=collection.name,
+        group_name=group_of(collection, asset),
         owners=list(settings.owners),
         kinds=KINDS.get(asset, {"parquet"}),
         tags={"tenant": settings.tenant},
@@ -94,13 +103,14 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
 
 @without_preview_warnings
 def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
-    """Quality suites and gates, per partition. Blocking is decided by the body, which stops just that partition."""
+    """Quality suites and gates, per partition. The body does the blocking: it stops just that partition."""
     partitions = collection.scheme.definition()
     found = [
         dg.AssetCheckSpec(
             QUALITY_CHECK,
             asset=key_of(collection, asset),
             description=f"{len(suite)} Great Expectations expectations declared in defs.yaml.",
+            blocking=any(item.blocking for item in suite),
             partitions_def=partitions,
         )
         for asset, suite in collection.settings.quality.items()
@@ -112,6 +122,7 @@ def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
                 GATES_CHECK,
                 asset=key_of(collection, "evaluation_scores"),
                 description=f"Declared minimums: {listed}. Below one of them no candidate is made.",
+                blocking=True,
                 partitions_def=partitions,
             )
         )

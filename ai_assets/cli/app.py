@@ -2,8 +2,8 @@
 
 import sys
 
-import click
 import typer
+from rich.markup import escape
 
 from ai_assets.cli import audit, documents, new, releases, run, signoff, status, up
 from ai_assets.cli.output import errors
@@ -14,6 +14,7 @@ app = typer.Typer(
     help="Documents as assets: traced to their bytes, their model, their cost and the person who signed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     add_completion=False,
 )
 app.command("up")(up.up)
@@ -29,18 +30,9 @@ app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:
-    """Exit code 0: done; 1: something failed; 2: a mistake that its message says how to mend; 130: interrupted."""
+    """Exit code 0: done; 1: something failed; 2: a mistake that its message says how to mend."""
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = 2
+        app()
     except AiAssetsError as error:
-        errors.print(f"[bold red]error:[/] {click.unstyle(str(error)).replace('[', chr(92) + '[')}")
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
-        errors.print("Interrupted. Run it again to go on; what was done stays done.")
-        code = 130
-    except BrokenPipeError:
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(2)

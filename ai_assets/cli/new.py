@@ -1,6 +1,5 @@
 """`ai-assets new`: a collection scaffolded from a folder, with its guesses explained in comments."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
@@ -10,14 +9,13 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import console, home
-from ai_assets.collection import COMPONENT_TYPE, DEFS_FILE, load_collection
+from ai_assets.collection import COMPONENT_TYPE, DEFS_FILE, is_valid_name, load_collection
 from ai_assets.errors import CollectionExists, CollectionNameInvalid, NothingToScaffold
 from ai_assets.partitions import PartitionScheme, Unassigned
 from ai_assets.settings import PartitionSettings
 from ai_assets.stages.parse import format_of
 from resources.source import Source, SourceFile
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 ENOUGH = 0.8
 """Share of files that must carry a date, or lie in a folder, before partitions are guessed from it."""
 MOST_FOLDERS = 200
@@ -37,7 +35,7 @@ def new(
     source: Annotated[str, typer.Option("--from", metavar="PATH", help="Folder or s3:// URL with the documents.")],
 ) -> None:
     """Scaffold collections/NAME/defs.yaml from what lies in a folder. The documents stay where they are."""
-    if not NAME.fullmatch(name):
+    if not is_valid_name(name):
         raise CollectionNameInvalid(name)
     root = home().project / "collections"
     path = root / name / DEFS_FILE

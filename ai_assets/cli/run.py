@@ -90,7 +90,11 @@ def run(
     report = Report(name, keys)
     if keys:
         started = time.perf_counter()
-        _execute(chosen, keys, report, quiet=as_json)
+        try:
+            execute(chosen, keys, report, quiet=as_json)
+        except KeyboardInterrupt:
+            errors.print("Interrupted. Run it again to go on; what was done stays done.")
+            raise typer.Exit(130) from None
         report.seconds = time.perf_counter() - started
     if as_json:
         print_json({**asdict(report), "rows": [asdict(row) for row in report.rows.values()]})
@@ -118,7 +122,7 @@ def _keys(
     return [key for key, state in states.items() if state in ("missing", "stale", "failed")]
 
 
-def _execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool) -> None:
+def execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool) -> None:
     from ai_assets.assets.segment import bars, watcher
     from ai_assets.assets.sources import register_folders
     from ai_assets.component import collection_definitions
@@ -150,6 +154,8 @@ def why(result: "dg.ExecuteInProcessResult") -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
                 return data.user_failure_data.description
+            if data.error is not None and data.error.cls_name == "DagsterExecutionInterruptedError":
+                return "interrupted; run it again to go on, what was done stays done"
             if data.error is not None:
                 return (data.error.cause or data.error).message.strip()
     return f"run {result.run_id} failed; its log in the Dagster UI says why"

@@ -46,7 +46,10 @@ def up(
             fresh = [item for item in chosen if _never_ran(item, places)]
             if fresh and len(fresh) == len(chosen):
                 threading.Thread(target=_first_runs, args=(fresh, places, supervisor), daemon=True).start()
+        told = len(supervisor.notes)
         supervisor.run_forever(on_progress=lambda line: console.print(line, markup=False))
+    for note in supervisor.notes[told:]:
+        console.print(f"note: {note}", markup=False)
     console.print("Stopped; no process is left.")
 
 

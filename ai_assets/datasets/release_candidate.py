@@ -5,7 +5,7 @@ from typing import Any
 
 from ai_assets.errors import InputStale
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.candidate import candidate_digest, difference, leaves_of, snapshot_folder
+from ai_assets.signoff.candidate import candidate_digest, content_digest, difference, leaves_of, snapshot_folder
 from ai_assets.work import Outcome, Work
 from resources.lake import Manifest, write_parquet
 
@@ -51,7 +51,8 @@ def _freeze(
     leaves = leaves_of(documents, chunks)
     scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
-    digest = candidate_digest(work.collection.name, partition, leaves, code_versions, scores, COST_USD)
+    content = content_digest(leaves)
+    digest = candidate_digest(work.collection.name, partition, content, code_versions, scores, COST_USD)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
     statuses = documents["status"].to_pylist()
     readable = statuses.count("ok")
@@ -71,6 +72,7 @@ def _freeze(
             for row in documents.slice(0, 5).to_pylist()
         ],
         digest=digest,
+        content=content,
         documents_file=write_parquet(folder, documents).name,
         chunks_file=write_parquet(folder, chunks).name,
         code_versions=code_versions,
@@ -146,9 +148,8 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
             work.collection.name,
             partition,
             digest,
-            live=part.digest if part else None,
             summary=summary,
-            empty=not candidate,
+            nothing_new=part.content == manifest.stats["content"] if part else not candidate,
         )
 
 

@@ -43,10 +43,15 @@ def _chunk_digests(chunks: "pa.Table") -> Mapping[str, list[Json]]:
     return found
 
 
+def content_digest(leaves: Mapping[str, str]) -> str:
+    """The Merkle root over the documents: equal ones publish the same rows."""
+    return merkle_root(f"{document}\n{leaf}" for document, leaf in sorted(leaves.items()))
+
+
 def candidate_digest(
     collection: str,
     partition: str,
-    leaves: Mapping[str, str],
+    content: str,
     code_versions: Mapping[str, str],
     scores: Sequence[Mapping[str, Json]],
     cost_usd: float | None,
@@ -56,7 +61,7 @@ def candidate_digest(
             "format": FORMAT,
             "collection": collection,
             "partition": partition,
-            "documents": merkle_root(f"{document}\n{leaf}" for document, leaf in sorted(leaves.items())),
+            "documents": content,
             "code_versions": dict(code_versions),
             "scores": list(scores),
             "cost_usd": cost_usd,

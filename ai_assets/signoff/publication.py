@@ -11,7 +11,7 @@ from typing import Any
 from ai_assets.collection import Collection
 from ai_assets.errors import CandidateChanged, NothingApproved
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.candidate import candidate_digest, leaves_of, snapshot_folder
+from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
 from resources.lake import Manifest, read_parquet
@@ -93,9 +93,9 @@ def _verified(
         what = f"the candidate there now is {str(found)[:12]}" if found else "there is no candidate any more"
         raise CandidateChanged(collection.name, request.partition, request.digest, what)
     documents, chunks = read_snapshot(collection.name, stores, request.partition, manifest.stats)
-    leaves = leaves_of(documents, chunks)
+    content = content_digest(leaves_of(documents, chunks))
     recomputed = candidate_digest(
-        collection.name, request.partition, leaves, manifest.stats["code_versions"], manifest.stats["scores"],
+        collection.name, request.partition, content, manifest.stats["code_versions"], manifest.stats["scores"],
         manifest.stats["cost_usd"],
     )  # fmt: skip
     if recomputed != request.digest:
@@ -108,6 +108,7 @@ def _verified(
 def _part(manifest: Manifest, documents: int, chunks: int, request: requests.Request, signers: Sequence[str]) -> Part:
     return Part(
         digest=request.digest,
+        content=manifest.stats["content"],
         documents_file=manifest.stats["documents_file"],
         chunks_file=manifest.stats["chunks_file"],
         documents=documents,

@@ -17,6 +17,8 @@ class Part:
     """One partition of a release: the approved digest, its files, who asked and who signed."""
 
     digest: str
+    content: str
+    """Digest of the rows alone: a candidate with the same would publish nothing new."""
     documents_file: str
     chunks_file: str
     documents: int

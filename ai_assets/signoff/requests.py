@@ -103,13 +103,12 @@ def open_request(
     partition: str,
     candidate: str,
     *,
-    live: str | None,
     summary: Mapping[str, Any],
-    empty: bool,
+    nothing_new: bool,
 ) -> Request | None:
     """Ask for sign-off of a candidate, once. An open request or unpublished approval of an earlier one is voided.
 
-    Nothing is asked when the candidate is what is live already, or holds nothing while nothing is live.
+    Nothing is asked when publishing would change nothing: the same rows are live, or there are none on either side.
     """
     found = find(connection, collection, partitions=[partition])
     current = next((r for r in found if r.digest == candidate and r.status in ("open", "approved", "rejected")), None)
@@ -118,7 +117,7 @@ def open_request(
             _close(connection, request, "void", "ai-assets", f"replaced by candidate {candidate[:12]}")
     if current is not None:
         return current
-    if candidate == live or (live is None and empty):
+    if nothing_new:
         return None
     request = Request(
         request_id=digest([collection, partition, candidate, len(found)])[:16],

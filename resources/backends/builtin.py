@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 ALGORITHM_VERSION = "1"
 
-# No token of this vocabulary holds a space mark after another character, a newline or a tab (test_embedder.py holds it
-# to that), so no BPE merge crosses these borders and tokenizing the pieces gives the tokens of the whole.
-_PIECE = re.compile(r" *[^ \n\t]+|[\n\t]| +")
+# Every token of this vocabulary lies within one piece, and every piece within one word (test_embedder.py holds them to
+# that), so no BPE merge crosses their borders and tokenizing the pieces gives the tokens of the whole.
+_WORD = re.compile(r" *[^ \n\t]++|[\n\t]| ++")
+_PIECE = re.compile(r" *(?:(?:[^\W\d_²]++|[^\w \n\t]++)(?![_²])|[^ \n\t\d]++)|[\d\n\t]| ++")
 _BORDER = re.compile(r"(?<=[^ ])(?=[ \n\t])")
 _SPECIAL = re.compile(r"(<unk>|<s>|</s>)")
 _SPECIAL_IDS = {"<unk>": 0, "<s>": 1, "</s>": 2}
@@ -32,32 +33,43 @@ _SPACE_MARK = "▁"
 
 _WINDOW_CHARACTERS = 1 << 15
 _BLOCK_TOKENS = 1 << 12
-_CACHED_PIECE_CHARACTERS = 40
-_CACHED_PIECES = 250_000
+_KNOWN_CHARACTERS = 40
+_KNOWN_WORDS = 250_000
 
 
 class _Vocabulary:
-    """Token vectors, the tokenizer and the pieces already tokenized. One per process; safe to share between threads."""
+    """Token vectors, the tokenizer and the words already tokenized. One per process; safe to share between threads."""
 
     def __init__(self, vectors: np.ndarray, tokenizer: Tokenizer) -> None:
         self.vectors = vectors
         self._tokenizer = tokenizer
-        self._pieces: dict[str, list[int]] = {}
+        self._known: dict[str, list[int]] = {}
 
     def token_ids(self, window: str) -> list[int]:
-        pieces = _PIECE.findall(window)
-        known = self._pieces
+        words = _WORD.findall(window)
+        known = self._known
         try:
-            return list(chain.from_iterable([known[piece] for piece in pieces]))
+            return list(chain.from_iterable([known[word] for word in words]))
         except KeyError:
-            return list(chain.from_iterable([known.get(piece) or self._tokenize(piece) for piece in pieces]))
+            return list(chain.from_iterable([known.get(word) or self._word_ids(word) for word in words]))
+
+    def forget(self) -> None:
+        """Start again without words already tokenized: for measurements."""
+        self._known.clear()
+
+    def _word_ids(self, word: str) -> list[int]:
+        known = self._known
+        pieces = _PIECE.findall(word)
+        return self._keep(word, [id_ for piece in pieces for id_ in known.get(piece) or self._tokenize(piece)])
 
     def _tokenize(self, piece: str) -> list[int]:
         # One call per new piece: a batch call would start the library's thread pool, which does not survive a fork.
         printable = piece.encode("utf-8", "replace").decode("utf-8")
-        ids: list[int] = self._tokenizer.encode(printable, add_special_tokens=False).ids
-        if len(piece) <= _CACHED_PIECE_CHARACTERS and len(self._pieces) < _CACHED_PIECES:
-            self._pieces[piece] = ids
+        return self._keep(piece, self._tokenizer.encode(printable, add_special_tokens=False).ids)
+
+    def _keep(self, text: str, ids: list[int]) -> list[int]:
+        if len(text) <= _KNOWN_CHARACTERS and len(self._known) < _KNOWN_WORDS:
+            self._known[text] = ids
         return ids
 
     @functools.cached_property

@@ -1,0 +1,32 @@
+"""`make bench`: every ratio the project is held to, measured side by side on this machine; one table at the end.
+
+`BENCH_ARGS="load embed"` measures only those.
+"""
+
+import importlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search")
+
+
+def main(names: list[str]) -> int:
+    console = Console()
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        console.print(f"error: unknown bench '{unknown[0]}'; known: {', '.join(BENCHES)}")
+        return 2
+    figures = []
+    for name in names or BENCHES:
+        console.print(f"measuring {name} …")
+        figures += importlib.import_module(f"bench.{name}").measure()
+    table = Table("measured", "figure", "limit", "holds", "detail")
+    for figure in figures:
+        table.add_row(*figure.row())
+    console.print(table)
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+sys.exit(main(sys.argv[1:]))

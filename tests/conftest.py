@@ -1,0 +1,210 @@
+"""Shared fixtures: a project in a temporary folder with collections of its own, and a real PostgreSQL server."""
+
+import multiprocessing
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ai_assets.collection import Collection, load_collection
+from ai_assets.refresh import Event, refresh
+from ai_assets.work import Outcome, Stores, Work
+from resources.settings import Home
+
+REPOSITORY = Path(__file__).parent.parent
+DAYS: Mapping[str, Any] = {"by": "day", "start": "2026-10-05", "end": "2026-10-07"}
+LABELS: list[dict[str, Any]] = [
+    {"name": "invoice", "description": "A bill with amounts, tax, a total due and payment terms."},
+    {"name": "incident", "description": "A report on an accident, a fire, a leak or an outage, and its cause."},
+]
+STAGE: Mapping[str, Any] = {"name": "kind", "kind": "classify", "labels": LABELS}
+_SUBJECTS = ("pump", "invoice", "leak", "contract", "conveyor", "payment")
+
+
+def text_of(number: int) -> str:
+    """The text of generated document `number`: its own words, and always the same."""
+    subject = _SUBJECTS[number % len(_SUBJECTS)]
+    return f"Note {number} on the {subject} in hall {number * 7}. It was looked at on Monday; the total due is {number}.00."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A folder with `definitions.py` and collections, and a home to work in."""
+
+    root: Path
+    home: Home
+
+    def declare(self, name: str = "notes", **attributes: Any) -> Collection:
+        """Write `defs.yaml` (three days, no stages, unless said otherwise) and load it."""
+        declared = {"source": {"path": "documents"}, "partitions": dict(DAYS), "schedule": None, **attributes}
+        folder = self.root / "collections" / name
+        (folder / "documents").mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump({"type": "ai_assets.DocumentCollection", "attributes": declared}, sort_keys=False)
+        (folder / "defs.yaml").write_text(text)
+        return load_collection(self.root / "collections", name)
+
+    def document(self, path: str, content: str | bytes, collection: str = "notes") -> Path:
+        """Write a document, old enough that its time is trusted."""
+        file = self.root / "collections" / collection / "documents" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.utime(file, (1_700_000_000, 1_700_000_000 + file.stat().st_size))
+        return file
+
+    def documents(self, per_day: int, days: int = 3, collection: str = "notes") -> None:
+        """Generated documents: `2026-10-05/0.txt` and so on."""
+        for number in range(per_day * days):
+            self.document(f"2026-10-{5 + number // per_day:02d}/{number}.txt", text_of(number), collection)
+
+    def stores(self) -> Stores:
+        return Stores.at(self.home)
+
+    def work(self, collection: Collection, run_id: str = "run") -> Work:
+        return Work(collection, self.stores(), run_id)
+
+    def refresh(
+        self, collection: Collection, partitions: list[str] | None = None, selected: list[str] | None = None
+    ) -> list[Outcome]:
+        """Bring partitions (all by default) up to date in this process; what became of each dataset."""
+        return [event for event in self.events(collection, partitions, selected) if isinstance(event, Outcome)]
+
+    def events(
+        self, collection: Collection, partitions: list[str] | None = None, selected: list[str] | None = None
+    ) -> Iterator[Event]:
+        with self.work(collection) as work:
+            keys = collection.scheme.keys(sorted(work.listing.by_partition)) if partitions is None else partitions
+            yield from refresh(work, keys, selected)
+
+    def cli(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """The real command, in a process of its own."""
+        return subprocess.run(
+            [Path(sys.executable).parent / "ai-assets", *arguments],
+            cwd=self.root,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    root = tmp_path / "project"
+    (root / "collections").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "definitions.py", root)
+    home = Home(root=tmp_path / "home", project=root)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("AI_ASSETS_HOME", str(home.root))
+    monkeypatch.setenv("DAGSTER_HOME", str(home.dagster))
+    monkeypatch.delenv("AI_ASSETS_STATE_URL", raising=False)
+    home.ensure()
+    return Project(root=root, home=home)
+
+
+POSTGRES_PASSWORD = "s3cret-Pa55"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A server of its own, from the Debian package; skipped with a line in the summary where it is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        _skip("PostgreSQL is not installed (apt-get install postgresql): its tests did not run")
+    with tempfile.TemporaryDirectory(prefix="ai-assets-pg-", ignore_cleanup_errors=True) as folder:
+        server = Postgres(bin=found[-1].parent, folder=Path(folder), port=free_port())
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Postgres:
+    bin: Path
+    folder: Path
+    port: int
+
+    def create(self) -> None:
+        password = self.folder / "password"
+        password.write_text(POSTGRES_PASSWORD)
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("postgres")
+            for path in (self.folder, password):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        initialise = ["initdb", "-D", "data", "-U", "keeper", "-A", "scram-sha-256", f"--pwfile={password}", "-N"]
+        self._run(*initialise)
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -F"
+        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
+
+    def url(self, database: str = "postgres", password: str = POSTGRES_PASSWORD) -> str:
+        return f"postgresql://keeper:{password}@127.0.0.1:{self.port}/{database}"
+
+    def database(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+        return self.url(name)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self.bin / program), *arguments]
+        if os.geteuid() == 0:
+            command = ["runuser", "-u", "postgres", "--", *command]
+        subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty state store, once per kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database(f"t{uuid.uuid4().hex}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _skip(reason: str) -> None:
+    """Skip, and say so among the warnings too: a skipped fault test must not go unnoticed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.warn(reason, stacklevel=2)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Starts real processes in milliseconds: they are forked from one that has our modules imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["resources.leases", "resources.lake", "pyarrow.parquet", "ai_assets.refresh"])
+    return context
+
+
+@pytest.fixture
+def skip_loudly() -> Callable[[str], None]:
+    return _skip

@@ -1,0 +1,290 @@
+"""Claims about the lake: a dataset is there whole or not at all, whatever happens to its writer, its disk or its files."""
+
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resources.errors import DatasetDamaged, DatasetTooNew, LakeUnwritable
+from resources.lake import KEPT_S, MANIFEST, Lake, Manifest, file_sha256, read_parquet, write_parquet
+
+WHERE = ("notes", "chunks", "2026-10-05")
+
+
+def commit(
+    lake: Lake, table: pa.Table, where: tuple[str, str, str] = WHERE, before: Callable[[], None] = lambda: None
+) -> Manifest:
+    return lake.commit(
+        *where, table, code_version="1", fingerprint="f", inputs={"documents": "v"}, stats={"n": 1}, run_id="r",
+        before_commit=before,
+    )  # fmt: skip
+
+
+def numbered(number: int, rows: int = 500) -> pa.Table:
+    return pa.table({"number": [number] * rows})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def test_what_was_committed_is_read_back_with_its_manifest(lake: Lake) -> None:
+    committed = commit(lake, numbered(7))
+    assert lake.manifest(*WHERE) == committed
+    assert (committed.rows, committed.inputs, committed.stats) == (500, {"documents": "v"}, {"n": 1})
+    assert committed.version == file_sha256(lake.path(committed))
+    assert lake.read(committed).equals(numbered(7))
+    assert lake.read(committed, ["number"]).column_names == ["number"]
+
+
+def test_a_partition_nobody_wrote_has_no_manifest(lake: Lake) -> None:
+    assert lake.manifest(*WHERE) is None
+
+
+def test_equal_rows_are_the_same_version_and_other_rows_another(lake: Lake) -> None:
+    first, other, again = (commit(lake, numbered(n)) for n in (1, 2, 1))
+    assert first.version == again.version != other.version
+
+
+def write_many(root: Path, pipe: Connection, times: int) -> None:
+    lake = Lake(root)
+    for number in range(times):
+        commit(lake, numbered(number))
+        pipe.send(number)
+    pipe.send(None)
+
+
+def test_readers_during_200_commits_see_one_whole_dataset_each_time(
+    lake: Lake, processes: ForkServerContext
+) -> None:
+    commit(lake, numbered(0))
+    ours, theirs = processes.Pipe()
+    writer = processes.Process(target=write_many, args=(lake.root, theirs, 200))
+    writer.start()
+    seen, running = set(), True
+    while running:
+        manifest = lake.manifest(*WHERE)
+        assert manifest is not None
+        values = set(lake.read(manifest)["number"].to_pylist())
+        assert len(values) == 1
+        seen |= values
+        while ours.poll():
+            running = ours.recv() is not None and running
+    writer.join()
+    assert len(seen) > 5
+    last = lake.manifest(*WHERE)
+    assert last is not None
+    assert lake.read(last).equals(numbered(199))
+
+
+def test_a_refusal_before_the_commit_leaves_the_dataset_there_was(lake: Lake) -> None:
+    before = commit(lake, numbered(1))
+
+    def refuse() -> None:
+        raise RuntimeError("the lease is lost")
+
+    with pytest.raises(RuntimeError, match="lease"):
+        commit(lake, numbered(2), before=refuse)
+    assert lake.manifest(*WHERE) == before
+    assert lake.read(before).equals(numbered(1))
+
+
+# Damage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    id: str
+    content: bytes
+    says: str
+    error: type[Exception] = DatasetDamaged
+
+
+def manifest_with(**changes: object) -> bytes:
+    """A manifest as it would be, but for the changes."""
+    found = {
+        "collection": "notes", "asset": "chunks", "partition": "p", "version": "v", "code_version": "1",
+        "fingerprint": "f", "inputs": {}, "file": "v.parquet", "rows": 1, "stats": {}, "run_id": "r",
+        "written_at": "2026", "format": 1, **changes,
+    }  # fmt: skip
+    return json.dumps(found).encode()
+
+
+DAMAGES = [
+    Damage(id="empty", content=b"", says="it is not a manifest"),
+    Damage(id="cut off", content=manifest_with()[:60], says="it is not a manifest"),
+    Damage(id="not UTF-8", content=b"\xff\xfe{}", says="it is not a manifest"),
+    Damage(id="another document", content=b'["a", "list"]', says="it is not a manifest"),
+    Damage(id="keys are missing", content=b'{"format": 1}', says="it is not a manifest"),
+    Damage(id="keys nobody knows", content=manifest_with(colour="red"), says="it is not a manifest"),
+    Damage(id="format is text", content=manifest_with(format="new"), says="it is not a manifest"),
+    Damage(
+        id="newer", content=manifest_with(format=2), error=DatasetTooNew,
+        says="was written by a newer version (format 2; this one reads up to 1). Install that version, "
+        "or point AI_ASSETS_HOME at another folder; nothing was changed.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.id)
+def test_a_manifest_that_is_none_is_named_with_what_to_do_and_left_alone(lake: Lake, damage: Damage) -> None:
+    commit(lake, numbered(1))
+    path = lake.folder(*WHERE) / MANIFEST
+    path.write_bytes(damage.content)
+    with pytest.raises(damage.error) as found:
+        lake.manifest(*WHERE)
+    assert str(path) in str(found.value)
+    assert damage.says in str(found.value)
+    assert path.read_bytes() == damage.content
+
+
+def test_a_folder_in_place_of_a_manifest_is_named(lake: Lake) -> None:
+    (lake.folder(*WHERE) / MANIFEST).mkdir(parents=True)
+    with pytest.raises(DatasetDamaged, match=r"manifest.json: it cannot be read \(Is a directory\)"):
+        lake.manifest(*WHERE)
+
+
+def test_a_data_file_that_is_gone_or_cut_off_is_named(lake: Lake) -> None:
+    manifest = commit(lake, numbered(1))
+    path = lake.path(manifest)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DatasetDamaged, match=f"{path.name}: it cannot be read as Parquet"):
+        lake.read(manifest)
+    path.unlink()
+    with pytest.raises(DatasetDamaged, match=f"{path.name}: it is missing"):
+        lake.read(manifest)
+
+
+def test_a_commit_over_a_damaged_manifest_mends_the_dataset(lake: Lake) -> None:
+    commit(lake, numbered(1))
+    (lake.folder(*WHERE) / MANIFEST).write_bytes(b"{")
+    mended = commit(lake, numbered(2))
+    assert lake.manifest(*WHERE) == mended
+    assert lake.read(mended).equals(numbered(2))
+
+
+# A disk that refuses
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, skip_loudly: Callable[[str], None]) -> Iterator[Path]:
+    """A file system of its own, of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
+    ).returncode
+    if not mounted:
+        skip_loudly("a full and a read-only disk need the right to mount one: their tests did not run")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def incompressible(rows: int) -> pa.Table:
+    noise = random.Random(7)
+    return pa.table({"noise": [noise.randbytes(1000) for _ in range(rows)]})
+
+
+def test_on_a_full_disk_the_dataset_before_stays_and_no_half_file_takes_its_place(small_disk: Path) -> None:
+    lake = Lake(small_disk)
+    before = commit(lake, numbered(1))
+    names = sorted(path.name for path in lake.folder(*WHERE).iterdir())
+    with pytest.raises(LakeUnwritable, match=r"No space left on device.*Free some space.*still readable"):
+        commit(lake, incompressible(3000))
+    assert lake.manifest(*WHERE) == before
+    assert lake.read(before).equals(numbered(1))
+    assert sorted(path.name for path in lake.folder(*WHERE).iterdir()) == names
+    assert commit(lake, numbered(2)).rows == 500
+
+
+def test_on_a_read_only_disk_the_dataset_before_stays(small_disk: Path) -> None:
+    lake = Lake(small_disk)
+    before = commit(lake, numbered(1))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for where in (WHERE, ("notes", "chunks", "a new one")):
+        with pytest.raises(LakeUnwritable, match="Read-only file system"):
+            commit(lake, numbered(2), where)
+    assert lake.manifest(*WHERE) == before
+    assert lake.read(before).equals(numbered(1))
+
+
+# What is kept
+
+
+def age(folder: Path) -> None:
+    """Make all files older than what is kept."""
+    past = time.time() - 2 * KEPT_S
+    for path in folder.iterdir():
+        os.utime(path, (past, past))
+
+
+def data_files(lake: Lake) -> set[str]:
+    return {path.name for path in lake.folder(*WHERE).iterdir()} - {MANIFEST}
+
+
+def test_a_replaced_file_stays_for_whoever_opened_its_manifest_before(lake: Lake) -> None:
+    old = commit(lake, numbered(1))
+    age(lake.folder(*WHERE))
+    newer = [commit(lake, numbered(n)) for n in (2, 3)]
+    assert data_files(lake) == {old.file, *(m.file for m in newer)}
+    assert lake.read(old).equals(numbered(1))
+
+
+def test_what_was_replaced_long_ago_and_what_a_dead_writer_left_is_swept(lake: Lake) -> None:
+    commit(lake, numbered(1))
+    current = commit(lake, numbered(2))
+    (lake.folder(*WHERE) / ".123-456.tmp").write_bytes(b"half")
+    age(lake.folder(*WHERE))
+    newest = commit(lake, numbered(3))
+    assert data_files(lake) == {current.file, newest.file}
+
+
+# Names
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)
+
+
+@given(st.lists(NAMES, min_size=2, max_size=2, unique=True))
+@settings(deadline=None)
+def test_every_name_has_a_folder_of_its_own_directly_below_its_asset(names: list[str]) -> None:
+    first, second = (Lake(Path("/lake")).folder("c", "a", name) for name in names)
+    assert first != second
+    for folder in (first, second):
+        assert folder.parent == Path("/lake/c/a")
+        assert Path(os.path.normpath(folder)) == folder
+        assert 0 < len(os.fsencode(folder.name)) <= 255
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../etc", ".", "..", "...", ".hidden", "żółć", "a b%20", "語" * 80, "x" * 255])
+def test_a_partition_of_any_name_round_trips(lake: Lake, name: str) -> None:
+    committed = commit(lake, numbered(1), ("notes", "chunks", name))
+    assert lake.manifest("notes", "chunks", name) == committed
+    assert lake.read(committed).equals(numbered(1))
+    assert [path.parent.parent for path in lake.root.rglob(MANIFEST)] == [lake.root / "notes" / "chunks"]
+
+
+def test_threads_that_write_the_same_rows_do_not_disturb_each_other(tmp_path: Path) -> None:
+    paths: list[Path] = []
+    threads = [threading.Thread(target=lambda: paths.append(write_parquet(tmp_path, numbered(1)))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(paths) == 8
+    assert len(set(paths)) == 1
+    assert read_parquet(paths[0]).equals(numbered(1))
+    assert [path.name for path in tmp_path.iterdir()] == [paths[0].name]
