@@ -99,7 +99,7 @@ class Collection:
             "release_candidate": ["candidate-1", [gate.model_dump(mode="json") for gate in settings.gates]],
         }
         for stage in self.stages:
-            described[stage.name] = ["classify-1", _classifier_version(), stage.model_dump(mode="json")]
+            described[stage.name] = ["classify-2", _classifier_version(), stage.model_dump(mode="json")]
         return {asset: digest(described[asset])[:16] for asset in self.asset_names}
 
     @cached_property
@@ -209,7 +209,7 @@ def _read(path: Path) -> tuple[yaml.Node | None, Any]:
 
 
 def _refuse_repeated(path: Path, node: yaml.Node | None) -> None:
-    """What the YAML reader lets pass: of two equal keys it keeps the last, and a date that is none it does not place."""
+    """What the YAML reader lets pass: of two equal keys it keeps the last, and a date that is none has no line."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[object, int] = {}
         for key, value in node.value:
@@ -258,6 +258,7 @@ def _located(path: Path, node: yaml.Node | None, error: ValidationError) -> Coll
     """The first problem, with its place; how many more there are is said at the end."""
     problems = error.errors(include_url=False)
     first = problems[0]
+    echoes = [p for p in problems[1:] if p["type"] == "too_short" and p["loc"] == first["loc"][: len(p["loc"])]]
     context = first.get("ctx", {})
     location = (*(part for part in first["loc"] if part != "[key]"), *context.get("at", ()))
     if first["type"] == "unknown_key":
@@ -271,7 +272,8 @@ def _located(path: Path, node: yaml.Node | None, error: ValidationError) -> Coll
     if first["type"] in _SAYINGS:
         message = _SAYINGS[first["type"]].format(**context)
         shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) else ""
-    more = f"; {len(problems) - 1} more problem(s) in this file" if len(problems) > 1 else ""
+    others = len(problems) - 1 - len(echoes)
+    more = f"; {others} more problem(s) in this file" if others else ""
     return CollectionInvalid(path, line, f"{f'{where}: ' if where else ''}{message}{shown}{more}")
 
 

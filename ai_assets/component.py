@@ -52,7 +52,6 @@ def refresh_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
         collection.name,
         dg.AssetSelection.assets(*(key_of(collection, asset) for asset in collection.asset_names)),
         description=f"Bring partitions of {collection.name} up to date, from the source to the release candidate.",
-        partitions_def=collection.scheme.definition(),
     )
 
 

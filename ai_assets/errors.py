@@ -8,9 +8,11 @@ UserError
   GoldenError                a golden file is wrong: file, line, what was found
   InputMissing               a dataset is asked for before what it is made from exists
   InputStale                 datasets of a partition do not belong together
+  ChecksAlone                a check is asked for without its asset
   QualityFailed, GateFailed  a blocking check refused a partition
   NothingApproved            publication without approval
   CandidateChanged           what would be published is not what was approved
+  PublicationOvertaken       the live release changed while another was being prepared
   RequestUnknown             no open request to decide on
   DecisionRefused            this person may not decide this
   ReleaseUnknown             no such release
@@ -48,7 +50,7 @@ class CollectionExists(UserError):
 class CollectionNameInvalid(UserError):
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"'{name}' cannot name a collection: use lower-case letters, digits and single underscores, a letter first, "
+            f"'{name}' cannot name a collection: use lower-case letters, digits and single underscores, letter first, "
             "and no word that Python or Dagster keeps for itself (such as 'class' or 'input')."
         )
 
@@ -88,6 +90,14 @@ class InputStale(UserError):
         )
 
 
+class ChecksAlone(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"Checks of {collection} are made together with their asset, partition by partition. "
+            f"Press Materialize on the asset and choose partitions, or: ai-assets run {collection} --all"
+        )
+
+
 class QualityFailed(UserError):
     def __init__(self, asset: str, failures: Sequence[str]) -> None:
         super().__init__(f"the quality suite of {asset} refuses it: {'; '.join(failures)}")
@@ -117,6 +127,15 @@ class CandidateChanged(UserError):
         super().__init__(
             f"{collection} {partition}: approved was {approved[:12]}, but {found}. Not published. "
             f"Run the partition again and have it signed: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class PublicationOvertaken(UserError):
+    def __init__(self, collection: str, live: int | None) -> None:
+        found = f"release {live} of {collection} became live" if live else f"{collection} lost its live release"
+        super().__init__(
+            f"While this publication was being prepared, {found}; nothing was published. "
+            f"Look at what is live now, then: ai-assets publish {collection}"
         )
 
 

@@ -11,7 +11,7 @@ from ai_assets.signoff import releases, requests
 from ai_assets.signoff.publication import LIVE_INDEX, read_snapshot
 from ai_assets.signoff.releases import Release
 from ai_assets.work import Stores
-from resources.index import Hit
+from resources.ranking import Hit
 
 
 def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:
@@ -44,13 +44,21 @@ def explain(collection: Collection, stores: Stores, document: str) -> dict[str, 
             known = list(connection.execute(query, {"c": collection.name}).scalars())
             raise DocumentUnknown(collection.name, document, _hint(document, known))
         live = releases.live(connection, collection.name)
-        partition = history[-1]["partition"]
+        partition = _partition_of(history)
         request = requests.latest_of(connection, collection.name, partition)
     found: dict[str, Any] = {"collection": collection.name, "document": document, "partition": partition}
     found["current"] = _current(collection, stores, partition, document)
     found["request"] = {"status": request.status, "digest": request.digest} if request else None
     found["live"] = _live(collection, stores, live, partition, document)
     found["history"] = history
+    return found
+
+
+def _partition_of(history: list[dict[str, Any]]) -> str:
+    """Where the document is now: a row that moved may be added to one partition before the other deletes it."""
+    last = {event["partition"]: event["event"] for event in history}
+    present = [event["partition"] for event in history if last[event["partition"]] != "deleted"]
+    found: str = (present or [history[-1]["partition"]])[-1]
     return found
 
 

@@ -40,6 +40,15 @@ def report_interrupted_runs(instance: "DagsterInstance") -> list[str]:
     return [run.run_id for run in interrupted]
 
 
+def is_orphaned(instance: "DagsterInstance", run: "DagsterRun") -> bool:
+    """Whether the run counts as started while its process is gone, killed perhaps: nothing is to be waited for."""
+    from dagster import DagsterRunStatus
+    from dagster._core.launcher import DefaultRunLauncher
+
+    local = isinstance(instance.run_launcher, DefaultRunLauncher)
+    return local and run.status == DagsterRunStatus.STARTED and not _is_executing(instance, run)
+
+
 def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
     from dagster import DagsterRunStatus, RunsFilter
     from dagster._core.launcher import DefaultRunLauncher

@@ -127,9 +127,20 @@ def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:
             else:
                 entries += _look_at(collection, source, parser, file)
     listing = Listing(tuple(_link_duplicates(entries)))
-    if previous is None or listing != previous:
+    if previous is None or listing != previous or _digests(listing) != _recorded(state, collection.name):
         _remember(collection, lake, state, listing)
     return listing
+
+
+def _digests(listing: Listing) -> dict[str, str]:
+    return {key: listing.digest_of(key) for key in listing.by_partition}
+
+
+def _recorded(state: StateStore, collection: str) -> dict[str, str]:
+    """What the state store shows of the last observation: less than it was, if its writer died half way."""
+    with state.read() as connection:
+        query = sa.text("SELECT partition, digest FROM listings WHERE collection = :c")
+        return {row.partition: row.digest for row in connection.execute(query, {"c": collection})}
 
 
 def _unchanged(entry: Entry, file: SourceFile) -> bool:
@@ -248,7 +259,10 @@ def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Li
 
 
 def known_folders(state: StateStore, collection: str) -> list[str]:
-    """Partitions the source was last seen to have."""
+    """Partitions the source was last seen to have, and those computed before: a folder that is gone has tombstones."""
     with state.read() as connection:
-        query = sa.text("SELECT partition FROM listings WHERE collection = :c ORDER BY partition")
+        query = sa.text(
+            "SELECT partition FROM listings WHERE collection = :c "
+            "UNION SELECT partition FROM refreshes WHERE collection = :c ORDER BY partition"
+        )
         return list(connection.execute(query, {"c": collection}).scalars())

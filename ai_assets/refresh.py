@@ -41,8 +41,9 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
                 yield from _gated(work, outcome)
             if "release_candidate" in wanted:
                 yield from _announced(work, release_candidate.build(work, partition))
-    for partition in partitions:
-        _record_refresh(work, partition, errors.get(partition))
+    if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
+        for partition in partitions:
+            _record_refresh(work, partition, errors.get(partition))
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
 

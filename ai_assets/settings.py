@@ -319,7 +319,9 @@ class CollectionSettings(Strict):
             for earlier, labels in stage.when.items():
                 at = ("stages", number, "when", earlier)
                 if earlier not in stages:
-                    raise wrong(f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}", *at)
+                    raise wrong(
+                        f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}", *at
+                    )
                 known = [label.name for label in stages[earlier].labels]
                 for label in labels:
                     if label not in known:

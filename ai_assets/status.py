@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from ai_assets.collection import Collection
 from ai_assets.listing import Listing, known_folders, stored_listing
 from ai_assets.signoff import releases, requests
 from ai_assets.work import Stores
+from resources.errors import DatasetDamaged
 
 PartitionState = Literal[
     "missing", "stale", "failed", "awaiting sign-off", "approved", "rejected", "published", "up to date", "empty"
@@ -86,6 +87,28 @@ def partition_states(collection: Collection, stores: Stores) -> dict[str, Partit
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
     return states
+
+
+def due_partitions(collection: Collection, stores: Stores, keys: Sequence[str]) -> list[str]:
+    """Those of the partitions that a run would change: missing, stale or failed, or with a file gone or damaged."""
+    states = partition_states(collection, stores)
+    return [
+        key
+        for key in keys
+        if states[key] in ("missing", "stale", "failed")
+        or (states[key] != "empty" and not _intact(collection, stores, key))
+    ]
+
+
+def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
+    for asset in collection.asset_names:
+        try:
+            manifest = stores.lake.manifest(collection.name, asset, partition)
+        except DatasetDamaged:
+            return False
+        if manifest is None or not stores.lake.path(manifest).is_file():
+            return False
+    return True
 
 
 def _signed_state(

@@ -112,6 +112,11 @@ class Work:
     def manifest(self, asset: str, partition: str) -> Manifest | None:
         return self.stores.lake.manifest(self.collection.name, asset, partition)
 
+    def previous(self, asset: str, partition: str) -> Manifest | None:
+        """What was computed before, to take rows over from; None also where its file is lost."""
+        manifest = self.manifest(asset, partition)
+        return manifest if manifest is not None and self.stores.lake.path(manifest).exists() else None
+
     def input(self, asset: str, partition: str, needed: str) -> Manifest:
         """The dataset `asset` is made from; where it does not exist the error says what to run."""
         manifest = self.manifest(needed, partition)

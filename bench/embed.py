@@ -1,38 +1,28 @@
 """Chunks and embeddings per second: our stages against the two libraries called directly, on the same texts.
 
-    python bench/embed.py [--documents 4000] [--repeats 5]
-
-Both sides cut with the same splitter and settings. Repeats alternate and each starts without cached words; the last
-column is the largest difference of any number of any vector.
+Both sides cut with the same splitter and settings. Repeats alternate, and each starts without cached words.
 """
 
-from __future__ import annotations
-
-import argparse
 import importlib.util
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ai_assets.stages.chunk import chunk_document
+from ai_assets.stages.embed import embed_chunks
+from bench.hybrid_search import documents
+from bench.measure import Figure, median_ratio
+from resources.backends import builtin
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from ai_assets.stages.chunk import chunk_document  # noqa: E402
-from ai_assets.stages.embed import embed_chunks  # noqa: E402
-from bench.hybrid_search import documents  # noqa: E402
-from resources.backends import builtin  # noqa: E402
 
 MAX_CHARACTERS, OVERLAP = 1200, 100
 
 
-def library() -> Callable[[list[str]], np.ndarray]:
+def library() -> "Callable[[list[str]], np.ndarray]":
     """WordLlama as its README uses it, with the files it ships."""
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
@@ -48,15 +38,11 @@ def library() -> Callable[[list[str]], np.ndarray]:
     return lambda texts: model.embed(texts, norm=True)
 
 
-def main() -> None:
+def measure(count: int = 4_000, repeats: int = 5) -> list[Figure]:
     import numpy as np
     from semantic_text_splitter import MarkdownSplitter
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=4_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    texts = [f"{each.summary}\n\n{each.body}" for each in documents()[: options.documents]]
+    texts = [f"{each.summary}\n\n{each.body}" for each in documents()[:count]]
     embed, ours = library(), builtin.BuiltinEmbedder()
 
     def their_chunks() -> list[str]:
@@ -69,25 +55,28 @@ def main() -> None:
         return {chunk.text_digest: chunk.text for chunk in chunks}
 
     passages = their_chunks()
-    tasks: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "embed passages": (lambda: embed(passages), lambda: ours.embed(passages)),
-        "embed whole documents": (lambda: embed(texts), lambda: ours.embed(texts)),
-        "chunk + embed": (lambda: embed(their_chunks()), lambda: embed_chunks(our_chunks(), {}, ours)),
-    }
     difference = float(np.abs(embed(passages) - ours.embed(passages)).max())
-    print(f"{len(texts):,} documents, {len(passages):,} passages, {sum(map(len, passages)):,} characters\n")
-    print("| task | library, s | ours, s | ratio | largest difference |\n|---|---|---|---|---|")
+    tasks: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "chunk + embed": (lambda: embed(their_chunks()), lambda: embed_chunks(our_chunks(), {}, ours)),
+        "embed whole ragged texts": (lambda: embed(texts), lambda: ours.embed(texts)),
+    }
+    figures = []
     for name, sides in tasks.items():
         took: tuple[list[float], list[float]] = ([], [])
-        for _ in range(options.repeats):
+        for _ in range(repeats):
             for side, times in zip(sides, took, strict=True):
                 builtin._load().forget()
                 started = time.perf_counter()
                 side()
                 times.append(time.perf_counter() - started)
-        theirs, mine = (statistics.median(times) for times in took)
-        print(f"| {name} | {theirs:.2f} | {mine:.2f} | {theirs / mine:.1f} | {difference:.1e} |")
-
-
-if __name__ == "__main__":
-    main()
+        theirs, mine = (len(texts) / statistics.median(times) for times in took)
+        figures.append(
+            Figure(
+                name=f"documents per second, {name}: ours / library",
+                value=median_ratio(took[0], took[1]),
+                limit=2,
+                at_most=False,
+                detail=f"{mine:,.0f} and {theirs:,.0f} documents/s; vectors differ by at most {difference:.0e}",
+            )
+        )
+    return figures

@@ -1,38 +1,32 @@
 """Recall and MRR of vector, text and hybrid search on a corpus we did not write: docstrings of Python packages.
 
-    python bench/hybrid_search.py [--seed 20261121] [--queries 150]
-
 A document is a docstring without its summary line and without its own name. Queries, each with one right document:
 `summary` is the removed line, `name` a qualified name that one body mentions, `rare` a number or word of one body only.
 """
 
-from __future__ import annotations
-
-import argparse
 import ast
 import hashlib
 import random
 import re
-import sys
 import sysconfig
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.table import Table
+
+from ai_assets.stages.chunk import chunk_document
+from bench.measure import Figure
+from resources.backends.builtin import BuiltinEmbedder
+from resources.index import Mode, SearchIndex
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pyarrow as pa
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from ai_assets.stages.chunk import chunk_document  # noqa: E402
-from resources.backends.builtin import BuiltinEmbedder  # noqa: E402
-from resources.index import Mode, SearchIndex  # noqa: E402
 
 MODES: tuple[Mode, ...] = ("vector", "text", "hybrid")
 KINDS = ("summary", "name", "rare")
@@ -113,7 +107,7 @@ def queries(corpus: list[Document], per_kind: int, rng: random.Random) -> list[Q
     return [query for kind in KINDS for query in rng.sample(made[kind], min(per_kind, len(made[kind])))]
 
 
-def rows(corpus: list[Document], embedder: BuiltinEmbedder) -> dict[str, pa.Table]:
+def rows(corpus: list[Document], embedder: BuiltinEmbedder) -> "dict[str, pa.Table]":
     import numpy as np
     import pyarrow as pa
 
@@ -137,42 +131,45 @@ def rows(corpus: list[Document], embedder: BuiltinEmbedder) -> dict[str, pa.Tabl
     return {name: table.filter(pa.array([p == name for p in packages])) for name in sorted(set(packages))}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=20261121)
-    parser.add_argument("--queries", type=int, default=150, help="queries of each kind")
-    options = parser.parse_args()
-    rng = random.Random(options.seed)
+def measure(seed: int = 20261121, per_kind: int = 150) -> list[Figure]:
+    rng = random.Random(seed)
     everything = documents()
     corpus = rng.sample(everything, min(DOCUMENTS, len(everything)))
-    asked = queries(corpus, options.queries, rng)
+    asked = queries(corpus, per_kind, rng)
     embedder = BuiltinEmbedder()
     with tempfile.TemporaryDirectory() as folder:
         index = SearchIndex(Path(folder), "bench", embedder.dimensions)
         version = index.replace(rows(corpus, embedder), base_version=None)
-        print(f"{len(corpus):,} documents, {index.count(version):,} chunks, {len(asked)} queries, {options.seed=}\n")
-        print("| queries | mode | recall@1 | recall@5 | MRR | ms per query |\n|---|---|---|---|---|---|")
         vectors = embedder.embed([query.text for query in asked])
         ranks: dict[tuple[str, Mode], list[int | None]] = {}
-        took: dict[tuple[str, Mode], float] = {}
+        took: dict[tuple[str, Mode], float] = defaultdict(float)
         for mode in MODES:
             for query, vector in zip(asked, vectors, strict=True):
                 started = time.perf_counter()
                 hits = index.search(version, vector, query.text, 50, mode)
                 for kind in (query.kind, "all"):
-                    took[kind, mode] = took.get((kind, mode), 0.0) + time.perf_counter() - started
+                    took[kind, mode] += time.perf_counter() - started
                     rank = next((i for i, hit in enumerate(hits, 1) if hit.document_id == query.document), None)
                     ranks.setdefault((kind, mode), []).append(rank)
+    table = Table("queries", "mode", "recall@1", "recall@5", "MRR", "ms per query")
     for kind in (*KINDS, "all"):
         for mode in MODES:
             got = ranks[kind, mode]
-            first, five = (sum(r is not None and r <= k for r in got) / len(got) for k in (1, 5))
-            mrr = sum(1 / r for r in got if r) / len(got)
-            print(
-                f"| {kind} ({len(got)}) | {mode} | {first:.3f} | {five:.3f} | {mrr:.3f} "
-                f"| {took[kind, mode] / len(got) * 1e3:.1f} |"
-            )
+            mrr = sum(1 / rank for rank in got if rank) / len(got)
+            shares = [f"{_share(got, k):.3f}" for k in (1, 5)]
+            table.add_row(f"{kind} ({len(got)})", mode, *shares, f"{mrr:.3f}", f"{took[kind, mode] / len(got) * 1e3:.1f}")
+    Console().print(table)
+    return [
+        Figure(
+            name="recall@5 of search, both combined - vectors alone",
+            value=_share(ranks["all", "hybrid"], 5) - _share(ranks["all", "vector"], 5),
+            limit=0,
+            at_most=False,
+            detail=f"{_share(ranks['all', 'hybrid'], 5):.2f} and {_share(ranks['all', 'vector'], 5):.2f} on "
+            f"{len(corpus):,} docstrings we did not write, {len(asked)} queries",
+        )
+    ]
 
 
-if __name__ == "__main__":
-    main()
+def _share(ranks: list[int | None], k: int) -> float:
+    return sum(rank is not None and rank <= k for rank in ranks) / len(ranks)

@@ -30,7 +30,9 @@ def measure() -> list[Figure]:
         ),
         Figure(
             name="first run / run with nothing changed", value=large["first_s"] / large["again_s"], limit=20,
-            at_most=False, detail=f"{large['first_s']:.1f} s and {large['again_s']:.2f} s for 20,000 documents",
+            at_most=False,
+            detail=f"{large['first_s']:.1f} s and {large['again_s']:.2f} s for 20,000 documents; "
+            f"announcing all to Dagster again: {large['announced_s']:.1f} s",
         ),
     ]  # fmt: skip
 
@@ -48,20 +50,24 @@ def _run(project: Path, documents: int) -> dict[str, float]:
 
 def main(project: Path) -> None:
     """One process: the collection twice, as a Dagster run each."""
-    from ai_assets.cli.run import Report, execute
+    from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection import load_collection
+    from ai_assets.listing import observe
+    from ai_assets.work import Stores
+    from resources.settings import Home
 
     chosen = load_collection(project / "collections", "bulk")
+    stores = Stores.at(Home.from_environment())
     seconds = []
-    for _ in range(2):
-        report = Report("bulk", chosen.scheme.keys())
+    for insist in (False, False, True):
         started = time.perf_counter()
-        execute(chosen, report.partitions, report, quiet=True)
+        observe(chosen, stores.lake, stores.state)
+        report = bring_up_to_date(chosen, stores, chosen.scheme.keys(), quiet=True, insist=insist)
         seconds.append(time.perf_counter() - started)
         if report.failures:
             raise SystemExit("\n".join(report.failures))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"first_s": seconds[0], "again_s": seconds[1], "peak_gib": peak}))
+    print(json.dumps({"first_s": seconds[0], "again_s": seconds[1], "announced_s": seconds[2], "peak_gib": peak}))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import math
 import re
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from resources.errors import AiAssetsError
+from resources.ranking import VECTOR_WEIGHT, Hit, best_first, fuse, weigh_by_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -42,13 +42,9 @@ _FUSED_DOCUMENTS = 50
 _QUERY_CHARACTERS = 2_000
 _CODE = re.compile(r"[^\W_]+(?:[-/._:#][^\W_]+)+")
 
-# Chosen with the queries of bench/hybrid_search.py on seeds 1, 2, 3 and 7; report other seeds. A title word counts half
-# a body word (boost 2 costs 0.10 MRR on summaries). A code found whole counts again (+0.19 MRR on names). Scaled scores
-# beat reciprocal ranks (MRR 0.77 against 0.61 with k=60), which let the weaker ranking push exact hits down.
+# bench/hybrid_search.py: a title word counts half a body word (boost 2 costs 0.10 MRR on summaries); a code found whole
+# counts again (+0.19 MRR on names).
 _TITLE_BOOST = 0.5
-VECTOR_WEIGHT = 0.3
-"""How much the best vector hit counts beside the best text hit. Measured with the built-in static vectors: 0.1 to 0.4
-is level, 0.8 loses names. A stronger embedding model deserves more."""
 
 
 class IndexUnavailable(AiAssetsError):
@@ -67,18 +63,6 @@ class IndexVersionMissing(IndexUnavailable):
     def __init__(self, index: str, version: int) -> None:
         super().__init__(index, f"reading version {version}", "there is no such complete version")
         self.version = version
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hit:
-    """One document that matched, with the passage that matched best."""
-
-    document_id: str
-    chunk_id: str
-    partition: str
-    text: str
-    score: float
-    """Higher is better; comparable within one answer only."""
 
 
 class SearchIndex:
@@ -174,7 +158,7 @@ class SearchIndex:
                 by_text = reader.by_text(text[:_QUERY_CHARACTERS], documents)
         if mode != "hybrid":
             return (by_vector or by_text)[:k]
-        return fuse(by_vector, by_text, vector_weight=self._vector_weight)[:k]
+        return fuse(by_vector, by_text, self._vector_weight)[:k]
 
     def _query_vector(self, vector: np.ndarray | Sequence[float]) -> np.ndarray:
         import numpy as np
@@ -272,13 +256,14 @@ class _Reader:
         return self._best_passages(search, "_distance", documents)
 
     def by_text(self, text: str, documents: int) -> list[Hit]:
-        return self._best_passages(self.table.search(_text_query(text), query_type="fts"), "_score", documents)
+        found = self._best_passages(self.table.search(_text_query(text), query_type="fts"), "_score", documents)
+        return weigh_by_words(found, text)
 
     def _best_passages(self, search: Any, column: str, documents: int) -> list[Hit]:
         """Widen the search until enough documents are among the passages found, or there are no more."""
         limit = min(4 * documents, self.rows)
         while True:
-            columns = ["document_id", "chunk_id", "partition", "text", column]
+            columns = ["document_id", "chunk_id", "partition", "title", "text", column]
             found = search.select(columns).limit(limit).to_list()
             best: dict[str, Hit] = {}
             for row in found:
@@ -287,39 +272,16 @@ class _Reader:
                     document_id=row["document_id"],
                     chunk_id=row["chunk_id"],
                     partition=row["partition"],
+                    title=row["title"] or "",
                     text=row["text"],
                     score=score,
                 )
                 held = best.get(hit.document_id)
-                if held is None or _rank(hit) < _rank(held):
+                if held is None or best_first(hit) < best_first(held):
                     best[hit.document_id] = hit
             if len(best) >= documents or len(found) < limit or limit >= self.rows:
-                return sorted(best.values(), key=_rank)[:documents]
+                return sorted(best.values(), key=best_first)[:documents]
             limit = min(4 * limit, self.rows)
-
-
-def fuse(by_vector: Sequence[Hit], by_text: Sequence[Hit], *, vector_weight: float = VECTOR_WEIGHT) -> list[Hit]:
-    """One ranking of two, best first; the passage shown is the text search's, if it has one.
-
-    A text score counts as a share of the best one. A vector score counts by its place between the worst and the best
-    found, times the best similarity, so that a search that is near nothing says little.
-    """
-    scores: dict[str, float] = {}
-    shown: dict[str, Hit] = {}
-    if by_vector:
-        best, worst = by_vector[0].score, by_vector[-1].score
-        spread = max(best - worst, 1e-9)
-        for hit in by_vector:
-            scores[hit.document_id] = vector_weight * max(best, 0.0) * (hit.score - worst) / spread
-            shown[hit.document_id] = hit
-    for hit in by_text:
-        scores[hit.document_id] = scores.get(hit.document_id, 0.0) + hit.score / max(by_text[0].score, 1e-9)
-        shown[hit.document_id] = hit
-    return sorted((replace(hit, score=scores[document]) for document, hit in shown.items()), key=_rank)
-
-
-def _rank(hit: Hit) -> tuple[float, str, str]:
-    return (-hit.score, hit.document_id, hit.chunk_id)
 
 
 def _text_query(text: str) -> Any:

@@ -97,7 +97,9 @@ def _engine(url: str) -> sa.Engine:
         try:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StateUnavailable(address.render_as_string(), f"its folder cannot be made: {error.strerror}") from error
+            raise StateUnavailable(
+                address.render_as_string(), f"its folder cannot be made: {error.strerror}"
+            ) from error
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @sa.event.listens_for(engine, "connect")

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ai_assets.assets.published import sign_off_event
 from ai_assets.collection import Collection
+from ai_assets.interrupted import is_orphaned
 from resources.digest import digest
 from resources.settings import Home
 
@@ -62,4 +63,4 @@ def publication(collection: Collection) -> dg.SensorDefinition:
 
 def _under_way(instance: dg.DagsterInstance, attempt: str) -> bool:
     runs = instance.get_runs(dg.RunsFilter(tags={"ai_assets/publication": attempt}), limit=1)
-    return bool(runs) and not runs[0].is_finished
+    return bool(runs) and not runs[0].is_finished and not is_orphaned(instance, runs[0])

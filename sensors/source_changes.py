@@ -12,6 +12,7 @@ from ai_assets.assets.events import version_tags
 from ai_assets.assets.sources import register_folders
 from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
+from ai_assets.interrupted import is_orphaned
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from resources.settings import Home
 
@@ -39,7 +40,8 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
         due, events = _due(collection, context.instance, DUE)
         if not due:
             return dg.SkipReason("the source is unchanged")
-        return dg.SensorResult(run_requests=list(_requests(collection, due, "source changed")), asset_events=events)
+        requests = list(_requests(collection, context.instance, due, "source changed"))
+        return dg.SensorResult(run_requests=requests, asset_events=events)
 
     return body
 
@@ -62,7 +64,7 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
         due, _ = _due(collection, context.instance, (*DUE, "failed"))
         if not due:
             return dg.SkipReason("every partition is up to date")
-        return list(_requests(collection, due, "nightly"))
+        return list(_requests(collection, context.instance, due, "nightly"))
 
     yield body
 
@@ -77,8 +79,8 @@ def _due(
 
     stores = Stores.at(Home.from_environment())
     listing = observe(collection, stores.lake, stores.state)
-    register_folders(collection, instance, listing.by_partition)
     found = partition_states(collection, stores)
+    register_folders(collection, instance, found)
     due = [
         key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")
     ]
@@ -91,13 +93,12 @@ def _due(
     return due, events
 
 
-def _requests(collection: Collection, due: Sequence[str], reason: str) -> Iterator[dg.RunRequest]:
-    """Neighbouring partitions share a run, up to the collection's limit."""
-    from ai_assets.listing import known_folders
-    from ai_assets.work import Stores
-
-    stores = Stores.at(Home.from_environment())
-    order = collection.scheme.keys(known_folders(stores.state, collection.name))
+def _requests(
+    collection: Collection, instance: dg.DagsterInstance, due: Sequence[str], reason: str
+) -> Iterator[dg.RunRequest]:
+    """Neighbouring partitions share a run, up to the collection's limit. Dagster orders folders as they came to it."""
+    dynamic = collection.settings.partitions.by == "folder"
+    order = instance.get_dynamic_partitions(collection.scheme.dynamic_name) if dynamic else collection.scheme.keys()
     for group in consecutive(order, due, collection.settings.partitions.per_run):
         yield dg.RunRequest(tags={RANGE_START: group[0], RANGE_END: group[-1], REASON: reason})
 
@@ -112,4 +113,4 @@ def _busy(collection: Collection, instance: dg.DagsterInstance) -> bool:
             dg.DagsterRunStatus.STARTED,
         ],
     )
-    return bool(instance.get_run_ids(under_way, limit=1))
+    return any(not is_orphaned(instance, run) for run in instance.get_runs(under_way))

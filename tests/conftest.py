@@ -10,19 +10,25 @@ import sys
 import tempfile
 import uuid
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from ai_assets.collection import Collection, load_collection
+from ai_assets.instance import instance
 from ai_assets.refresh import Event, refresh
 from ai_assets.work import Outcome, Stores, Work
 from resources.settings import Home
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 REPOSITORY = Path(__file__).parent.parent
 DAYS: Mapping[str, Any] = {"by": "day", "start": "2026-10-05", "end": "2026-10-07"}
@@ -37,7 +43,7 @@ _SUBJECTS = ("pump", "invoice", "leak", "contract", "conveyor", "payment")
 def text_of(number: int) -> str:
     """The text of generated document `number`: its own words, and always the same."""
     subject = _SUBJECTS[number % len(_SUBJECTS)]
-    return f"Note {number} on the {subject} in hall {number * 7}. It was looked at on Monday; the total due is {number}.00."
+    return f"Note {number} on the {subject} in hall {number * 7}. Looked at on Monday; the total due is {number}.00."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +66,9 @@ class Project:
         """Write a document, old enough that its time is trusted."""
         file = self.root / "collections" / collection / "documents" / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.utime(file, (1_700_000_000, 1_700_000_000 + file.stat().st_size))
+        data = content.encode() if isinstance(content, str) else content
+        file.write_bytes(data)
+        os.utime(file, (1_700_000_000, 1_700_000_000 + zlib.crc32(data) % 1_000_000))
         return file
 
     def documents(self, per_day: int, days: int = 3, collection: str = "notes") -> None:
@@ -87,6 +94,27 @@ class Project:
         with self.work(collection) as work:
             keys = collection.scheme.keys(sorted(work.listing.by_partition)) if partitions is None else partitions
             yield from refresh(work, keys, selected)
+
+    @contextmanager
+    def instance(self) -> "Iterator[dg.DagsterInstance]":
+        """The Dagster instance of the home."""
+        with instance(self.home) as opened:
+            yield opened
+
+    def execute(
+        self, opened: "dg.DagsterInstance", collection: Collection, job: str, **tags: str
+    ) -> "dg.ExecuteInProcessResult":
+        """Run one of the collection's jobs in this process, as a click in the UI would in another."""
+        from ai_assets.component import collection_definitions
+
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        found = collection_definitions(collection).resolve_job_def(job)
+        return found.execute_in_process(instance=opened, run_config=quiet, tags=tags, raise_on_error=False)
+
+    def elsewhere(self) -> "Project":
+        """The same project with a home of its own."""
+        home = replace(self.home, root=self.home.root.with_name("other-home")).ensure()
+        return replace(self, home=home)
 
     def cli(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """The real command, in a process of its own."""
@@ -201,7 +229,7 @@ def _skip(reason: str) -> None:
 def processes() -> ForkServerContext:
     """Starts real processes in milliseconds: they are forked from one that has our modules imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["resources.leases", "resources.lake", "pyarrow.parquet", "ai_assets.refresh"])
+    context.set_forkserver_preload(["ai_assets.refresh", "ai_assets.signoff.publication", "pyarrow.parquet"])
     return context
 
 

@@ -6,17 +6,25 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ai_assets.collection import load_collection
 from ai_assets.stages.classify import BuiltinClassifier, Label, sentence_spans
 from resources.backends.builtin import BuiltinEmbedder
 
 ROOT = Path(__file__).resolve().parents[1]
-DRAFT = yaml.safe_load((ROOT / "collections" / "handbook" / "labels.draft.yaml").read_text(encoding="utf-8"))
-LABELS = [Label(name=row["name"], description=row["description"], examples=tuple(row["examples"])) for row in DRAFT]
-DEV = [json.loads(line) for line in (ROOT / "tests" / "data" / "classify_dev.jsonl").read_text("utf-8").splitlines()]
+DECLARED = load_collection(ROOT / "collections", "handbook").stages[0].labels
+LABELS = [Label(name=label.name, description=label.description, examples=label.examples) for label in DECLARED]
+
+
+def texts(name):
+    return [json.loads(line) for line in (ROOT / "tests" / "data" / name).read_text("utf-8").splitlines()]
+
+
+DEV = texts("classify_dev.jsonl")
+HELD_OUT = texts("classify_heldout.jsonl")
+"""72 texts of other fictional organisations, written by somebody who had seen neither classifier nor descriptions."""
 CLASSIFIER = BuiltinClassifier(LABELS, BuiltinEmbedder())
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
@@ -24,8 +32,20 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 @pytest.fixture(scope="module")
 def judged():
     """Confidence and whether it is right, of every development text, least sure first."""
-    results = CLASSIFIER.classify([(row["title"], row["text"]) for row in DEV])
-    return sorted((got.confidence, got.label == row["label"]) for got, row in zip(results, DEV, strict=True))
+    return judge(DEV)
+
+
+def judge(rows):
+    results = CLASSIFIER.classify([(row["title"], row["text"]) for row in rows])
+    return sorted((got.confidence, got.label == row["label"]) for got, row in zip(results, rows, strict=True))
+
+
+def test_texts_that_nothing_was_tuned_on_are_right_85_times_in_100_and_the_sure_ones_nearly_always():
+    found = judge(HELD_OUT)
+    third = len(found) // 3
+    assert sum(right for _, right in found) / len(found) >= 0.85
+    assert sum(right for _, right in found[-third:]) / third >= 0.97
+    assert sum(right for _, right in found[:third]) / third <= 0.85
 
 
 def test_nine_of_ten_development_texts_are_right(judged):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  a wrong file is a row, and a row is a line
 """Claims about reading `defs.yaml`: what is wrong in it is refused at load, in one sentence with file, line and remedy."""
 
 from collections.abc import Callable
@@ -85,7 +86,7 @@ WRONG = [
     Case(id="too little", text=added("  signoff: {approvals: 0}\n"), says=":6: signoff.approvals: should be at least 1 (found 0)"),
     Case(
         id="two problems", text=BASE + STAGE.replace("A bill with amounts.", "bill").replace("A report on an accident.", "fire"),
-        says=":10: stages.0.labels.0.description: should have at least 10 characters (found 'bill'); 2 more problem(s) in this file",
+        says=":10: stages.0.labels.0.description: should have at least 10 characters (found 'bill'); 1 more problem(s) in this file",
     ),
     # Dates
     Case(id="no such month", text=BASE.replace("2026-10-07", "2026-13-07"), says=":5: '2026-13-07' is no date: month must be in 1..12"),

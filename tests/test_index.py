@@ -153,7 +153,7 @@ def test_an_impossible_vector_is_refused(library, vector):
 
 
 def hit(document: str, score: float) -> Hit:
-    return Hit(document_id=document, chunk_id=document, partition="p", text=document, score=score)
+    return Hit(document_id=document, chunk_id=document, partition="p", title="", text=document, score=score)
 
 
 def test_fusion_agrees_with_both_rankings_where_they_agree():

@@ -23,15 +23,28 @@ INPUT_VERSION = "dagster/input_data_version"
 INPUT_POINTER = "dagster/input_event_pointer"
 
 
-def materialization(collection: Collection, outcome: "Outcome") -> dg.AssetMaterialization:
+def materialization(
+    collection: Collection, outcome: "Outcome", instance: dg.DagsterInstance
+) -> dg.AssetMaterialization:
     """The event of one dataset. The tags give Dagster the versions it computes staleness from."""
     manifest = outcome.manifest
+    newest = instance.event_log_storage.get_maximum_record_id()
     return dg.AssetMaterialization(
         key_of(collection, manifest.asset),
         partition=manifest.partition,
         description="unchanged: nothing was computed" if outcome.unchanged else None,
         metadata=metadata(outcome),
-        tags={**version_tags(data_version(manifest)), **_provenance(collection, manifest)},
+        tags={**version_tags(data_version(manifest)), **_provenance(collection, manifest, newest)},
+    )
+
+
+def source_observation(collection: Collection, documents: "Outcome") -> dg.AssetObservation:
+    """The source as these documents were made from it. Without it, a later look at the same source seems a change."""
+    manifest = documents.manifest
+    return dg.AssetObservation(
+        key_of(collection, "source_files"),
+        partition=manifest.partition,
+        tags=version_tags(manifest.inputs["source_files"]),
     )
 
 
@@ -44,12 +57,13 @@ def version_tags(version: str) -> dict[str, str]:
     return {DATA_VERSION: version, USER_VERSION: "true"}
 
 
-def _provenance(collection: Collection, manifest: "Manifest") -> dict[str, str]:
+def _provenance(collection: Collection, manifest: "Manifest", newest: int | None) -> dict[str, str]:
+    """For partitions Dagster does not compare versions: it takes a change of an input after the event pointed at."""
     tags = {CODE_VERSION: manifest.code_version}
     for asset, version in manifest.inputs.items():
         name = key_of(collection, asset).to_user_string()
         tags[f"{INPUT_VERSION}/{name}"] = version
-        tags[f"{INPUT_POINTER}/{name}"] = "NULL"
+        tags[f"{INPUT_POINTER}/{name}"] = str(newest) if newest else "NULL"
     return tags
 
 
@@ -108,7 +122,7 @@ def _table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
 def check_evaluation(
     collection: Collection, check: "CheckOutcome", instance: dg.DagsterInstance
 ) -> dg.AssetCheckEvaluation:
-    """The verdict, tied to the materialization it is about: without that Dagster takes it for a verdict on older rows."""
+    """The verdict, tied to the materialization it is about: untied, Dagster takes it for one on older rows."""
     details: dict[str, Any] = {}
     for name, value in check.details.items():
         if name == "failing_rows":
@@ -133,9 +147,7 @@ def _judged(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> J
     found = instance.fetch_materializations(wanted, limit=1).records
     if not found:
         return None
-    return JudgedMaterialization(
-        storage_id=found[0].storage_id, run_id=found[0].run_id, timestamp=found[0].timestamp
-    )
+    return JudgedMaterialization(storage_id=found[0].storage_id, run_id=found[0].run_id, timestamp=found[0].timestamp)
 
 
 def _cell(value: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ai_assets.assets.events import check_evaluation, materialization
+from ai_assets.assets.events import check_evaluation, materialization, source_observation
 from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
-from ai_assets.errors import PartitionsFailed
+from ai_assets.errors import ChecksAlone, PartitionsFailed
 from resources.errors import UserError
 from resources.settings import Home
 
@@ -44,6 +44,8 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
 
         selected = [key.path[-1] for key in context.selected_asset_keys]
         chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
+        if not selected:
+            raise failure(ChecksAlone(collection.name))
         try:
             with Work(
                 collection,
@@ -56,7 +58,9 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     if (watch := watcher.get()) is not None:
                         watch(event)
                     if isinstance(event, Outcome):
-                        yield materialization(collection, event)
+                        if event.manifest.asset == "documents" and not event.unchanged:
+                            context.log_event(source_observation(collection, event))
+                        yield materialization(collection, event, context.instance)
                     elif (event.asset, event.name) in chosen_checks:
                         yield check_evaluation(collection, event, context.instance)
         except (PartitionsFailed, UserError) as error:
@@ -66,6 +70,6 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
 
 
 def failure(error: Exception) -> dg.Failure:
-    """What no retry can mend. Raise it `from None`: the run page shows a cause as a second traceback below the first."""
+    """What no retry can mend. Raise it `from None`: the run page shows a cause as one more traceback."""
     failed = {"failed": dg.MetadataValue.json(error.errors)} if isinstance(error, PartitionsFailed) else {}
     return dg.Failure(str(error), metadata=failed, allow_retries=False)

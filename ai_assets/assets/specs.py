@@ -66,7 +66,7 @@ def group_of(collection: Collection, asset: str) -> str:
     """`published` has a group of its own, so that "Materialize all" on the collection's asks for candidates only.
 
     Together, Dagster would go on to publish what nobody has signed, and the whole backfill would end red. See
-    docs/adr/0006-published-in-its-own-group.md.
+    docs/adr/0005-published-in-its-own-group.md.
     """
     return f"{collection.name}__published" if asset == "published" else collection.name
 

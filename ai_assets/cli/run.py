@@ -1,11 +1,13 @@
 """`ai-assets run`: the same Dagster job that the UI starts, in this process, with progress and a table at the end."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
+import sqlalchemy as sa
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,9 +26,9 @@ from ai_assets.cli.output import (
 )
 from ai_assets.collection import Collection
 from ai_assets.interrupted import PID_TAG
-from ai_assets.listing import observe
+from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
-from ai_assets.status import partition_states
+from ai_assets.status import due_partitions, partition_states
 from ai_assets.work import Outcome, Stores
 from resources.processes import identity
 
@@ -54,14 +56,37 @@ class Report:
 
     collection: str
     partitions: list[str]
+    due: list[str]
+    """Those that were run; the others were up to date."""
     rows: dict[str, Row] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def count_settled(self, places: Stores) -> None:
+        """What is there already, from the state store alone."""
+        settled = set(self.partitions) - set(self.due)
+        query = sa.text("SELECT asset, partition, stats FROM datasets WHERE collection = :c ORDER BY asset")
+        with places.state.read() as connection:
+            for found in connection.execute(query, {"c": self.collection}):
+                if found.partition in settled:
+                    stats = json.loads(found.stats)
+                    row = self._row(found.asset)
+                    row.partitions += 1
+                    row.documents_in += stats["documents_in"]
+                    row.documents_out += stats["documents_out"]
+                    row.reused += stats["documents_out"]
+                    row.quarantined += stats["quarantined"]
+
+    def ordered_rows(self, chosen: Collection) -> list[Row]:
+        return [self.rows[asset] for asset in chosen.asset_names if asset in self.rows]
+
+    def _row(self, asset: str) -> Row:
+        return self.rows.setdefault(asset, Row(asset))
+
     def see(self, event: object) -> None:
         if isinstance(event, Outcome):
-            row = self.rows.setdefault(event.manifest.asset, Row(event.manifest.asset))
+            row = self._row(event.manifest.asset)
             row.partitions += 1
             row.documents_in += event.documents_in
             row.documents_out += event.documents_out
@@ -75,38 +100,52 @@ def run(
     name: CollectionName,
     partition: Annotated[str | None, typer.Option(help="One partition.")] = None,
     partitions: Annotated[str | None, typer.Option(metavar="A...B", help="All partitions from A to B.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every partition.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every partition (the default).")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring partitions up to date, from the source to the release candidate. Without an option: those that are due."""
+    """Bring partitions up to date, from the source to the release candidate; by default all.
+
+    Only what is due is run: missing, stale, failed or damaged. A partition named by --partition is always run.
+    """
     chosen = collection(name)
     if sum(map(bool, (partition, partitions, every))) > 1:
         raise typer.BadParameter("give one of --partition, --partitions and --all")
     places = stores()
     if not as_json:
         console.print(f"Looking at {chosen.source_path} …")
-    listing = observe(chosen, places.lake, places.state)
-    keys = _keys(chosen, places, sorted(listing.by_partition), partition, partitions, every)
-    report = Report(name, keys)
-    if keys:
-        started = time.perf_counter()
-        try:
-            execute(chosen, keys, report, quiet=as_json)
-        except KeyboardInterrupt:
-            errors.print("Interrupted. Run it again to go on; what was done stays done.")
-            raise typer.Exit(130) from None
-        report.seconds = time.perf_counter() - started
+    observe(chosen, places.lake, places.state)
+    keys = _keys(chosen, known_folders(places.state, name), partition, partitions)
+    try:
+        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=bool(partition or partitions))
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Run it again to go on; what was done stays done.")
+        raise typer.Exit(130) from None
     if as_json:
-        print_json({**asdict(report), "rows": [asdict(row) for row in report.rows.values()]})
+        print_json({**asdict(report), "rows": [asdict(row) for row in report.ordered_rows(chosen)]})
     else:
         _show(chosen, report)
     if report.failures:
         raise typer.Exit(1)
 
 
-def _keys(
-    chosen: Collection, places: Stores, folders: Sequence[str], one: str | None, span: str | None, every: bool
-) -> list[str]:
+def bring_up_to_date(
+    chosen: Collection, places: Stores, keys: Sequence[str], *, quiet: bool, insist: bool = False
+) -> Report:
+    """Run those of the partitions that are due; the others are as they should be and only counted.
+
+    With `insist` all are run, and Dagster hears of each again.
+    """
+    started = time.perf_counter()
+    due = list(keys) if insist else due_partitions(chosen, places, keys)
+    report = Report(chosen.name, list(keys), due)
+    report.count_settled(places)
+    if due:
+        execute(chosen, due, report, quiet=quiet)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _keys(chosen: Collection, folders: Sequence[str], one: str | None, span: str | None) -> list[str]:
     if one is not None:
         return chosen.scheme.select(one, one, folders)
     if span is not None:
@@ -116,10 +155,7 @@ def _keys(
                 f"'{span}' is not a range such as 2026-10-05...2026-10-16", param_hint="--partitions"
             )
         return chosen.scheme.select(first, last, folders)
-    if every:
-        return chosen.scheme.keys(folders)
-    states = partition_states(chosen, places)
-    return [key for key, state in states.items() if state in ("missing", "stale", "failed")]
+    return chosen.scheme.keys(folders)
 
 
 def execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool) -> None:
@@ -199,19 +235,18 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _show(chosen: Collection, report: Report) -> None:
-    if not report.partitions:
+    if not report.due:
         console.print(f"Every partition of {report.collection} is up to date; nothing to run.")
-        return
     rows = [
         (
             row.asset, row.partitions, row.documents_in, row.documents_out, row.reused, row.quarantined,
             f"{row.seconds:.2f}", money(row.cost_usd),
         )
-        for row in report.rows.values()
+        for row in report.ordered_rows(chosen)
     ]  # fmt: skip
     columns = ("asset", "partitions", "docs in", "out", "reused", "quarantined", "seconds", "dollars")
     table(
-        f"{report.collection}: {len(report.partitions)} partitions in {report.seconds:.1f} s",
+        f"{report.collection}: {len(report.due)} of {len(report.partitions)} partitions run in {report.seconds:.1f} s",
         columns,
         rows,
         columns[1:],

@@ -23,7 +23,7 @@ def build(work: Work, partition: str) -> Outcome:
     reused = 0
     sources = ok_rows(work, documents, ["document_id", "digest", "title", "text"])
     for number, document in enumerate(sources, start=1):
-        found = known.get((document["document_id"], document["digest"]))
+        found = known.get((document["document_id"], document["digest"], document["title"]))
         if found is not None:
             rows += found
             reused += 1
@@ -51,12 +51,12 @@ def build(work: Work, partition: str) -> Outcome:
     )
 
 
-def _known(work: Work, partition: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    previous = work.manifest("chunks", partition)
-    known: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+def _known(work: Work, partition: str) -> dict[tuple[str, str, str | None], list[dict[str, Any]]]:
+    previous = work.previous("chunks", partition)
+    known: dict[tuple[str, str, str | None], list[dict[str, Any]]] = defaultdict(list)
     if previous and previous.code_version == work.collection.code_versions["chunks"]:
         for row in work.read(previous).to_pylist():
-            known[row["document_id"], row["document_digest"]].append(row)
+            known[row["document_id"], row["document_digest"], row["title"]].append(row)
     return known
 
 

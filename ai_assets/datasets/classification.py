@@ -1,6 +1,7 @@
 """A `classify` stage: one row per document it applies to, with label, confidence, runner-up and evidence."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -8,10 +9,11 @@ from ai_assets.datasets.documents import ok_rows
 from ai_assets.settings import ClassifyStage
 from ai_assets.stages.classify import BuiltinClassifier, Label
 from ai_assets.work import Outcome, Work
+from resources.digest import digest
 from resources.lake import Manifest
 
 BLOCK = 500
-TEXT = ("document_id", "document_digest", "label", "runner_up", "evidence", "model")
+TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model")
 NUMBERS = ("confidence", "runner_up_confidence")
 
 
@@ -30,7 +32,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     rows, fresh = {}, []
     known = _known(work, partition, stage)
     for row in sources:
-        found = known.get((row["document_id"], row["digest"]))
+        found = known.get((row["document_id"], _input_digest(row)))
         if found is None:
             fresh.append(row)
         else:
@@ -42,7 +44,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
         for row, result in zip(block, results, strict=True):
             rows[row["document_id"]] = {
                 "document_id": row["document_id"],
-                "document_digest": row["digest"],
+                "input_digest": _input_digest(row),
                 "model": f"builtin/zero-shot {classifier_of(work, stage).version}",
                 **asdict(result),
             }
@@ -72,16 +74,21 @@ def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
     return work.classifiers[stage.name]
 
 
+def _input_digest(document: Mapping[str, Any]) -> str:
+    """Of all that the classifier reads; a title can change while the text stays."""
+    return digest([document["title"], document["digest"]])
+
+
 def _labelled(work: Work, manifest: Manifest, labels: tuple[str, ...]) -> set[str]:
     rows = work.read(manifest, ["document_id", "label"]).to_pylist()
     return {row["document_id"] for row in rows if row["label"] in labels}
 
 
 def _known(work: Work, partition: str, stage: ClassifyStage) -> dict[tuple[str, str], dict[str, Any]]:
-    previous = work.manifest(stage.name, partition)
+    previous = work.previous(stage.name, partition)
     if not previous or previous.code_version != work.collection.code_versions[stage.name]:
         return {}
-    return {(row["document_id"], row["document_digest"]): row for row in work.read(previous).to_pylist()}
+    return {(row["document_id"], row["input_digest"]): row for row in work.read(previous).to_pylist()}
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

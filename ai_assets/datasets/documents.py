@@ -28,7 +28,7 @@ def build(work: Work, partition: str) -> Outcome:
     inputs = {"source_files": work.listing.digest_of(partition)}
     if same := work.unchanged("documents", partition, inputs):
         return same
-    previous = work.manifest("documents", partition)
+    previous = work.previous("documents", partition)
     before: list[Row] = work.read(previous).to_pylist() if previous else []
     reusable = before if previous and previous.code_version == work.collection.code_versions["documents"] else []
     rows, reused = _rows(work, partition, reusable)

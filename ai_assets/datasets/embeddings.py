@@ -52,7 +52,7 @@ def build(work: Work, partition: str) -> Outcome:
 
 def _known(work: Work, partition: str) -> "dict[str, np.ndarray]":
     """Vectors this partition has already, by the digest of their text."""
-    previous = work.manifest("embeddings", partition)
+    previous = work.previous("embeddings", partition)
     if not previous or previous.code_version != work.collection.code_versions["embeddings"]:
         return {}
     table = work.read(previous, ["text_digest", "vector"]).combine_chunks()

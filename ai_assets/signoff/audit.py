@@ -5,8 +5,8 @@ A record is written in the same transaction as what it tells of. Nothing else is
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -60,8 +60,28 @@ def records(connection: sa.Connection, collection: str | None = None) -> Iterato
             subject = json.loads(row["subject"])
         except ValueError as error:
             raise AuditBroken(f"number {row['seq']}", "its subject is not JSON") from error
-        if collection is None or subject.get("collection") == collection:
+        if collection is None or (isinstance(subject, dict) and subject.get("collection") == collection):
             yield Record(**{**row, "subject": subject})
+
+
+def release_record(manifest: str, index_version: int | None, created_at: str, created_by: str) -> str:
+    """Digest of all that a stored release says; the chain has it from the moment of publication."""
+    return digest([manifest, index_version, created_at, created_by])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """A request as the chain tells of it; the names are those of the table's columns."""
+
+    collection: str
+    partition: str
+    number: int
+    digest: str
+    summary: str
+    """Its digest: people decide by it."""
+    status: str = "open"
+    closed_by: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +95,8 @@ def verify(state: StateStore) -> Verified:
     """Walk the chain, then hold requests, releases and the live pointer against it. Raises on the first mismatch."""
     with state.read() as connection:
         previous, count = GENESIS, 0
-        closed: dict[str, tuple[str, str]] = {}
-        published: dict[tuple[str, int], str] = {}
+        requests: dict[str, _Request] = {}
+        published: dict[tuple[str, int], tuple[str, str]] = {}
         live: dict[str, int] = {}
         for record in records(connection):
             name = f"number {record.seq} ({record.action} by {record.actor} at {record.recorded_at})"
@@ -87,55 +107,77 @@ def verify(state: StateStore) -> Verified:
             if record.computed_hash() != record.hash:
                 raise AuditBroken(name, "its content is not what was recorded")
             previous, count = record.hash, record.seq
-            _replay(record, closed, published, live)
-        _hold_tables(connection, closed, published, live)
+            try:
+                _replay(record, requests, published, live)
+            except (KeyError, TypeError, ValueError) as error:
+                raise AuditBroken(name, f"what it tells of is not in the records before it ({error})") from error
+        _hold_tables(connection, requests, published, live)
     return Verified(count, previous)
 
 
 def _replay(
     record: Record,
-    requests: dict[str, tuple[str, str]],
-    published: dict[tuple[str, int], str],
+    requests: dict[str, _Request],
+    published: dict[tuple[str, int], tuple[str, str]],
     live: dict[str, int],
 ) -> None:
-    subject = record.subject
-    status = {"requested": "open", "voided": "void", "rejected": "rejected"}.get(record.action)
-    if record.action == "approved":
-        status = "approved" if subject["complete"] else "open"
-    if status:
-        requests[str(subject["request_id"])] = (str(subject["digest"]), status)
-    if record.action in ("published", "rolled back"):
-        collection, number = str(subject["collection"]), int(str(subject["release"]))
-        live[collection] = number
-        if record.action == "published":
-            published[collection, number] = str(subject["digest"])
-            for request in subject["requests"]:  # type: ignore[union-attr]
-                requests[str(request)] = (requests[str(request)][0], "published")
+    subject: Mapping[str, Any] = record.subject
+    collection = subject["collection"]
+    match record.action:
+        case "requested":
+            requests[subject["request_id"]] = _Request(
+                collection=collection,
+                partition=subject["partition"],
+                number=subject["number"],
+                digest=subject["digest"],
+                summary=subject["summary"],
+            )
+        case "approved" if not subject["complete"]:
+            pass
+        case "approved" | "rejected" | "voided":
+            status = "void" if record.action == "voided" else record.action
+            closed = replace(requests[subject["request_id"]], status=status, closed_by=record.actor)
+            requests[subject["request_id"]] = replace(closed, reason=subject["reason"])
+        case "published":
+            live[collection] = subject["release"]
+            published[collection, subject["release"]] = (subject["digest"], subject["record"])
+            for request in subject["requests"]:
+                requests[request] = replace(requests[request], status="published")
+        case "rolled back":
+            live[collection] = subject["release"]
 
 
 def _hold_tables(
     connection: sa.Connection,
-    requests: Mapping[str, tuple[str, str]],
-    published: Mapping[tuple[str, int], str],
+    requests: Mapping[str, _Request],
+    published: Mapping[tuple[str, int], tuple[str, str]],
     live: Mapping[str, int],
 ) -> None:
-    found = connection.execute(sa.text("SELECT request_id, digest, status FROM review_requests")).all()
+    found = connection.execute(
+        sa.text("SELECT * FROM review_requests ORDER BY collection, partition, number")
+    ).mappings()
+    seen = set()
     for row in found:
-        if requests.get(row.request_id) != (row.digest, row.status):
-            recorded = requests.get(row.request_id, ("nothing", "unknown"))
-            raise AuditBroken(f"request {row.request_id}", f"the table says '{row.status}', the chain '{recorded[1]}'")
-    if missing := set(requests) - {row.request_id for row in found}:
+        name = f"request {row['request_id']} ({row['collection']} {row['partition']})"
+        recorded = requests.get(row["request_id"])
+        if recorded is None:
+            raise AuditBroken(name, "the table has it, the chain does not")
+        for column, value in vars(recorded).items():
+            stored = digest(row[column]) if column == "summary" else row[column]
+            if stored != value:
+                raise AuditBroken(name, f"the table says {column} '{stored}', the chain '{value}'")
+        seen.add(row["request_id"])
+    if missing := set(requests) - seen:
         raise AuditBroken(f"request {min(missing)}", "the chain has it, the table does not")
-    releases = connection.execute(sa.text("SELECT collection, number, digest, manifest FROM releases")).all()
-    for row in releases:
-        parts = {name: part["digest"] for name, part in json.loads(row.manifest)["parts"].items()}
-        if published.get((row.collection, row.number)) != row.digest or digest(parts) != row.digest:
-            raise AuditBroken(f"release {row.number} of {row.collection}", "its content is not what was published")
-    if gone := set(published) - {(row.collection, row.number) for row in releases}:
+    releases = connection.execute(sa.text("SELECT * FROM releases ORDER BY collection, number")).all()
+    for release in releases:
+        stored = release_record(release.manifest, release.index_version, release.created_at, release.created_by)
+        if published.get((release.collection, release.number)) != (release.digest, stored):
+            raise AuditBroken(f"release {release.number} of {release.collection}", "its content is not what was published")
+    if gone := set(published) - {(release.collection, release.number) for release in releases}:
         raise AuditBroken(f"release {min(gone)[1]} of {min(gone)[0]}", "the chain has it, the table does not")
-    for row in connection.execute(sa.text("SELECT collection, number FROM live_releases")):
-        if live.get(row.collection) != row.number:
-            raise AuditBroken(
-                f"live pointer of {row.collection}",
-                f"it says release {row.number}, the chain {live.get(row.collection)}",
-            )
+    pointers = {r.collection: r.number for r in connection.execute(sa.text("SELECT * FROM live_releases"))}
+    for collection in sorted({*pointers, *live}):
+        if pointers.get(collection) != live.get(collection):
+            said = f"it says release {pointers.get(collection)}, the chain {live.get(collection)}"
+            raise AuditBroken(f"live pointer of {collection}", said)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ai_assets.collection import Collection
-from ai_assets.errors import CandidateChanged, NothingApproved
+from ai_assets.errors import CandidateChanged, NothingApproved, PublicationOvertaken
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
@@ -48,7 +48,8 @@ def publish(
             if len(set(signers)) < collection.settings.signoff.approvals:
                 raise CandidateChanged(
                     collection.name, request.partition, request.digest,
-                    "the audit chain holds no sufficient approval of it (was the state store edited?)",
+                    f"the audit chain holds {len(set(signers))} of the {collection.settings.signoff.approvals} "
+                    "approvals it needs",
                 )  # fmt: skip
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
             parts[request.partition], tables[request.partition] = _verified(collection, stores, request, signers)
@@ -71,6 +72,9 @@ def publish(
         )
         lease.check()
         with stores.state.write() as connection:
+            overtaken = releases.live(connection, collection.name)
+            if overtaken != before:
+                raise PublicationOvertaken(collection.name, overtaken.number if overtaken else None)
             still = {r.request_id for r in requests.find(connection, collection.name, statuses=("approved",))}
             for request in approved:
                 if request.request_id not in still:
@@ -102,13 +106,16 @@ def _verified(
         raise CandidateChanged(
             collection.name, request.partition, request.digest, f"its files now amount to {recomputed[:12]}"
         )
-    return _part(manifest, documents.num_rows, chunks.num_rows, request, signers), index_rows(request.partition, chunks)
+    part = _part(manifest, content, documents.num_rows, chunks.num_rows, request, signers)
+    return part, index_rows(request.partition, chunks)
 
 
-def _part(manifest: Manifest, documents: int, chunks: int, request: requests.Request, signers: Sequence[str]) -> Part:
+def _part(
+    manifest: Manifest, content: str, documents: int, chunks: int, request: requests.Request, signers: Sequence[str]
+) -> Part:
     return Part(
         digest=request.digest,
-        content=manifest.stats["content"],
+        content=content,
         documents_file=manifest.stats["documents_file"],
         chunks_file=manifest.stats["chunks_file"],
         documents=documents,

@@ -94,6 +94,7 @@ def _release(row: sa.RowMapping) -> Release:
 
 def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
     """Store the release, move the pointer and record it, in the caller's one transaction."""
+    manifest = canonical_json({"parts": {name: asdict(part) for name, part in release.parts.items()}})
     connection.execute(
         sa.text("INSERT INTO releases VALUES (:collection, :number, :digest, :index_version, :manifest, :at, :by)"),
         {
@@ -101,7 +102,7 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
             "number": release.number,
             "digest": release.digest,
             "index_version": release.index_version,
-            "manifest": canonical_json({"parts": {name: asdict(part) for name, part in release.parts.items()}}),
+            "manifest": manifest,
             "at": release.created_at,
             "by": release.created_by,
         },
@@ -115,6 +116,7 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
             "collection": release.collection,
             "release": release.number,
             "digest": release.digest,
+            "record": audit.release_record(manifest, release.index_version, release.created_at, release.created_by),
             "partitions": sorted(published),
             "requests": sorted(part.request_id for part in published.values()),
         },

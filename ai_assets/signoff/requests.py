@@ -111,9 +111,11 @@ def open_request(
     Nothing is asked when publishing would change nothing: the same rows are live, or there are none on either side.
     """
     found = find(connection, collection, partitions=[partition])
-    current = next((r for r in found if r.digest == candidate and r.status in ("open", "approved", "rejected")), None)
+    last = found[-1] if found else None
+    current = last if last and last.digest == candidate and last.status in ("open", "approved", "rejected") else None
+    replaced = ("open", "approved", "rejected") if nothing_new else ("open", "approved")
     for request in found:
-        if request is not current and request.status in ("open", "approved"):
+        if request is not current and request.status in replaced:
             _close(connection, request, "void", "ai-assets", f"replaced by candidate {candidate[:12]}")
     if current is not None:
         return current
@@ -133,7 +135,8 @@ def open_request(
         summary=canonical_json(summary),
     )
     connection.execute(sa.insert(TABLE).values(vars(request)))
-    audit.append(connection, "ai-assets", "requested", _subject(request))
+    said = {**_subject(request), "number": request.number, "summary": digest(request.summary)}
+    audit.append(connection, "ai-assets", "requested", said)
     return request
 
 
@@ -147,20 +150,29 @@ def decide(
     reason: str | None,
     rules: SignoffSettings,
 ) -> list[Request]:
-    """Record one person's decision on the named partitions, or on all that wait. All of it, or nothing."""
+    """Record one person's decision on the named partitions, or on all that wait. All of it, or nothing.
+
+    What was approved waits again when the rules have come to ask for more approvals than it has.
+    """
+    if not by.strip():
+        raise DecisionRefused(by, "a decision needs a name")
     if rules.approvers and by not in rules.approvers:
         raise DecisionRefused(by, f"{collection} is signed by {', '.join(rules.approvers)}")
     if verdict == "reject" and not (reason or "").strip():
         raise DecisionRefused(by, "a rejection needs a reason (--reason)")
     with state.write() as connection:
-        waiting = find(connection, collection, statuses=("open",), partitions=partitions)
+        given = approvals(connection, collection)
+        waiting = [
+            request
+            for request in find(connection, collection, statuses=("open", "approved"), partitions=partitions)
+            if request.status == "open" or len(given.get((request.request_id, request.digest), [])) < rules.approvals
+        ]
         for partition in partitions if partitions is not None else ():
             if partition not in {request.partition for request in waiting}:
                 last = latest(connection, collection).get(partition)
                 raise RequestUnknown(collection, partition, last.status if last else None)
         if not waiting:
             raise RequestUnknown(collection, "(all)", None)
-        given = approvals(connection, collection)
         decided = []
         for request in waiting:
             if verdict == "reject":

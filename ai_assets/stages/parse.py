@@ -6,6 +6,7 @@ The shape only; `parse_text.py` knows text, `parse_tables.py` rows, `parse_conve
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from os.path import splitext
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Literal, Self
@@ -40,7 +41,7 @@ _UNDECLARED = TableFormat(key=None, text=(), title=None, partition=None)
 
 
 def format_of(path: str) -> Format | None:
-    return _FORMATS.get(PurePosixPath(path).suffix.lower())
+    return _FORMATS.get(splitext(path)[1].lower())
 
 
 @dataclass(frozen=True, kw_only=True)

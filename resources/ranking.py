@@ -1,0 +1,91 @@
+"""Two rankings of documents made one: what the words say, and what the vectors say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# bench/hybrid_search.py, chosen on seeds 1, 2, 3 and 7 and reported on another: weighing a text score by the share of
+# the query's words in the passage lifts rare words (recall@5 0.88 to 0.90) and costs nothing elsewhere; a query that
+# shares only common words with the corpus is then left to the vectors. Scaled scores beat reciprocal ranks (MRR 0.77
+# against 0.61 with k=60), which let the weaker ranking push exact hits down.
+VECTOR_WEIGHT = 0.3
+"""How much the best vector hit counts beside a passage with all the words. For the built-in static vectors 0.1 to 0.4 is
+level, and 0.8 loses names; a stronger embedding model deserves more."""
+
+_WORD = re.compile(r"\w+")
+_STEM_CHARACTERS = 6
+_FUNCTION_WORDS = frozenset(
+    """a about after all am an and any are as at be been before by can did do does for from had has have he her his how i
+    if in into is it its many me more much my no not of on one or our out over per she should so some than that the their
+    them then there these they this those to two up us was we were what when where which who whom why will with would you
+    your der die das und ist ein eine de het een en is van w z na i do się nie""".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One document that matched, with the passage that matched best."""
+
+    document_id: str
+    chunk_id: str
+    partition: str
+    title: str
+    text: str
+    score: float
+    """Higher is better; comparable within one answer only."""
+
+
+def best_first(hit: Hit) -> tuple[float, str, str]:
+    """Sort key; equal scores are put in order of identity, so that an answer never depends on chance."""
+    return (-hit.score, hit.document_id, hit.chunk_id)
+
+
+def weigh_by_words(hits: Sequence[Hit], query: str) -> list[Hit]:
+    """Text hits with their score as a share of the best one, times the share of the query's words they contain."""
+    best = max((hit.score for hit in hits), default=0.0)
+    words = _content_words(query)
+    if best <= 0 or not words:
+        return list(hits)
+    weighed = [
+        replace(hit, score=hit.score / best * len(words & _stems(f"{hit.title}\n{hit.text}")) / len(words)) for hit in hits
+    ]
+    return sorted(weighed, key=best_first)
+
+
+def fuse(by_vector: Sequence[Hit], by_text: Sequence[Hit], vector_weight: float = VECTOR_WEIGHT) -> list[Hit]:
+    """One ranking of two, best first; the passage shown is the text search's, if it has one.
+
+    A vector score counts by its place between the worst and the best found; text scores come from `weigh_by_words`.
+    """
+    scores: dict[str, float] = {}
+    shown: dict[str, Hit] = {}
+    if by_vector:
+        best, worst = by_vector[0].score, by_vector[-1].score
+        spread = max(best - worst, 1e-9)
+        for hit in by_vector:
+            scores[hit.document_id] = vector_weight * (hit.score - worst) / spread
+            shown[hit.document_id] = hit
+    for hit in by_text:
+        scores[hit.document_id] = scores.get(hit.document_id, 0.0) + hit.score
+        shown[hit.document_id] = hit
+    return sorted((replace(hit, score=scores[document]) for document, hit in shown.items()), key=best_first)
+
+
+def _content_words(query: str) -> set[str]:
+    """The words that say something; a query of function words alone ("The Who") keeps them."""
+    words = _WORD.findall(query.casefold())
+    return {_stem(word) for word in words if word not in _FUNCTION_WORDS} or {_stem(word) for word in words}
+
+
+def _stems(text: str) -> set[str]:
+    return {_stem(word) for word in _WORD.findall(text.casefold())}
+
+
+def _stem(word: str) -> str:
+    """Crude, but the same on both sides: it only decides whether a word of the query occurs in a passage at all."""
+    return word[:_STEM_CHARACTERS] if len(word) > _STEM_CHARACTERS else word.removesuffix("s")
