@@ -26,17 +26,26 @@ else
     echo "[1/3] Using $venv"
 fi
 
-echo "[2/3] Installing up to $packages pinned packages (about 1.6 GB on disk; some minutes the first time)"
+echo "[2/3] Installing $packages pinned packages (about 1.6 GB on disk; a minute or some, the first time)"
+log=$venv/set-up.log
 if command -v uv >/dev/null 2>&1; then
-    uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
-    uv pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+    install() { uv pip install --python "$venv/bin/python" "$@"; }
 else
-    "$venv/bin/python" -m pip install --disable-pip-version-check --require-hashes -r requirements.lock |
-        grep --line-buffered -v '^Requirement already satisfied' || true
-    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+    install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
 fi
-"$venv/bin/python" -c 'import dagster, lancedb, pyarrow' || {
-    echo "error: the packages did not install; the lines above say why. Mend it and run make again." >&2
+# The lock names every package, so nothing is left to resolve: --no-deps.
+{ install --no-deps --require-hashes -r requirements.lock 2>"$log" || echo "@failed"; } |
+    awk -v total="$packages" -v live="$([ -t 1 ] && echo 1)" '
+        /^(Collecting|Processing|Requirement already satisfied)/ {
+            n++
+            if (live) printf "\r      %d of %d", n, total; else if (n % 50 == 0) printf "      %d of %d\n", n, total
+            fflush()
+        }
+        /^Installing collected/ { if (live) printf "\r"; print "      unpacking"; fflush() }
+        /^@failed/ { failed = 1 }
+        END { if (live && n) print ""; exit failed }' && install --quiet --no-deps --no-build-isolation -e . 2>>"$log" || {
+    tail -n 15 "$log" >&2
+    echo "error: the packages did not install; the lines above say why (all of them: $log). Mend it and run make again." >&2
     exit 2
 }
 echo "[3/3] Set up in $(($(date +%s) - started)) s"

@@ -50,7 +50,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             with Work(
                 collection,
                 Stores.at(Home.from_environment()),
-                context.run_id,
+                context.run.run_id,
                 say=context.log.info,
                 advance=bars.get() or (lambda *_progress: None),
             ) as work:
