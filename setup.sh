@@ -28,10 +28,10 @@ fi
 
 echo "[2/3] Installing $packages pinned packages (about 1.6 GB on disk; a minute or some, the first time)"
 log=$venv/set-up.log
+install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
 if command -v uv >/dev/null 2>&1; then
-    install() { uv pip install --python "$venv/bin/python" "$@"; }
-else
-    install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
+    uv pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements.lock 2>"$log" ||
+        echo "      uv could not install them ($log says why); trying pip"
 fi
 # The lock names every package, so nothing is left to resolve: --no-deps.
 { install --no-deps --require-hashes -r requirements.lock 2>"$log" || echo "@failed"; } |

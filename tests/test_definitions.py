@@ -265,9 +265,7 @@ def test_our_versions_decide_what_dagster_shows_as_stale(
     assert stale(opened, notes) == set()
     labels = [{**label, "description": label["description"] + " Nothing else."} for label in LABELS]
     edited = declare(project, stages=[{**STAGE, "labels": labels}])
-    assert stale(opened, edited) == {("kind", day) for day in DAYS} | {
-        (asset, day) for asset in ("evaluation_scores", "release_candidate") for day in DAYS
-    }
+    assert stale(opened, edited) == {("kind", day) for day in DAYS}
     project.execute(opened, edited, "notes", **RANGE)
     assert stale(opened, edited) == set()
 

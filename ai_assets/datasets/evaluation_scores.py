@@ -27,6 +27,7 @@ from ai_assets.stages.evaluate import (
     retrieval_scores,
 )
 from ai_assets.work import Outcome, Work
+from resources.errors import DatasetDamaged
 from resources.lake import Manifest
 from resources.leases import hold
 from resources.state import upsert
@@ -61,14 +62,14 @@ class CorpusEvaluation:
         found: dict[str, str] = {}
         golden = {item.document for item in self.collection.golden_labels}
         for partition in sorted({p for name in golden for p in self.placed[name]}):
-            manifest = self.work.manifest(self.stage.name, partition)
+            manifest = intact(self.work, self.stage.name, partition)
             if manifest is not None:
                 rows = self.work.read(manifest, ["document_id", "label"]).to_pylist()
                 found.update({r["document_id"]: r["label"] for r in rows if r["document_id"] in golden})
         return found
 
     def _computed(self, asset: str, name: str) -> bool:
-        return any(self.work.manifest(asset, partition) is not None for partition in self.placed[name])
+        return any(intact(self.work, asset, partition) is not None for partition in self.placed[name])
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
@@ -188,7 +189,9 @@ def sync_index(work: Work) -> int:
         with work.stores.state.read() as connection:
             current = _versions(
                 connection,
-                "SELECT partition, version FROM datasets WHERE collection = :c AND asset = 'embeddings'",
+                "SELECT c.partition, c.version || ' ' || e.version AS version FROM datasets c JOIN datasets e "
+                "ON e.collection = c.collection AND e.partition = c.partition AND e.asset = 'embeddings' "
+                "WHERE c.collection = :c AND c.asset = 'chunks'",
                 name,
             )
             held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
@@ -203,9 +206,13 @@ def sync_index(work: Work) -> int:
             while stale and rows < INDEX_BATCH_ROWS:
                 partition = stale.pop(0)
                 table = _index_table(work, partition)
+                if table is None:
+                    continue
                 rows += table.num_rows
                 tables[partition] = table if table.num_rows else None
                 batch.append(partition)
+            if not batch and version is not None:
+                break
             version = index.replace(tables, base_version=version)
             with work.stores.state.write() as connection:
                 upsert(connection, "index_versions", {"collection": name}, {"version": version})
@@ -220,20 +227,21 @@ def _versions(connection: sa.Connection, query: str, collection: str) -> dict[st
     return {row.partition: row.version for row in connection.execute(sa.text(query), {"c": collection})}
 
 
+def intact(work: Work, asset: str, partition: str) -> Manifest | None:
+    """A dataset of any partition of the corpus; one that is damaged fails its own partition, not the others."""
+    try:
+        return work.previous(asset, partition)
+    except DatasetDamaged:
+        return None
+
+
 def _index_table(work: Work, partition: str) -> Any:
-    embeddings = work.input("evaluation_scores", partition, "embeddings")
-    chunks = work.input("evaluation_scores", partition, "chunks")
-    if embeddings.inputs["chunks"] != chunks.version:
-        return index_rows(partition, _empty(work, chunks))
+    """Chunks with their vectors; None while the two do not belong together, so that the index keeps what it has."""
+    embeddings, chunks = (intact(work, asset, partition) for asset in ("embeddings", "chunks"))
+    if embeddings is None or chunks is None or embeddings.inputs["chunks"] != chunks.version:
+        return None
     table = work.read(chunks, ["chunk_id", "document_id", "title", "text"])
     return index_rows(partition, table.append_column("vector", work.read(embeddings, ["vector"])["vector"]))
-
-
-def _empty(work: Work, chunks: Manifest) -> Any:
-    import pyarrow as pa
-
-    table = work.read(chunks, ["chunk_id", "document_id", "title", "text"]).slice(0, 0)
-    return table.append_column("vector", pa.array([], pa.list_(pa.float32(), work.embedder.dimensions)))
 
 
 def _table(scores: Sequence[Score]) -> Any:
