@@ -206,8 +206,8 @@ class ScheduleSettings(Strict):
 
 _CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
 _CRON_NAMES = {
-    "month": "jan feb mar apr may jun jul aug sep oct nov dec".split(),  # noqa: SIM905
-    "weekday": "sun mon tue wed thu fri sat".split(),  # noqa: SIM905
+    "month": "jan feb mar apr may jun jul aug sep oct nov dec".split(),
+    "weekday": "sun mon tue wed thu fri sat".split(),
 }
 
 

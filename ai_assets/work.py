@@ -44,6 +44,15 @@ class Stores:
         home.ensure()
         return cls(home, Lake(home.lake), StateStore(home.state_url))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Sensors open these every few seconds in a process that lives for days."""
+        self.state.close()
+
     def index(self, collection: str, name: str) -> SearchIndex:
         from resources.backends.builtin import BuiltinEmbedder
 

@@ -157,7 +157,9 @@ def measure(seed: int = 20261121, per_kind: int = 150) -> list[Figure]:
             got = ranks[kind, mode]
             mrr = sum(1 / rank for rank in got if rank) / len(got)
             shares = [f"{_share(got, k):.3f}" for k in (1, 5)]
-            table.add_row(f"{kind} ({len(got)})", mode, *shares, f"{mrr:.3f}", f"{took[kind, mode] / len(got) * 1e3:.1f}")
+            table.add_row(
+                f"{kind} ({len(got)})", mode, *shares, f"{mrr:.3f}", f"{took[kind, mode] / len(got) * 1e3:.1f}"
+            )
     Console().print(table)
     return [
         Figure(

@@ -28,8 +28,7 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         from ai_assets.signoff import requests
         from ai_assets.work import Stores
 
-        stores = Stores.at(Home.from_environment())
-        with stores.state.read() as connection:
+        with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
             approved = requests.find(connection, collection.name, statuses=("approved",))
             waiting = requests.count_open(connection, collection.name)
         if not approved:

@@ -77,9 +77,9 @@ def _due(
     from ai_assets.status import partition_states
     from ai_assets.work import Stores
 
-    stores = Stores.at(Home.from_environment())
-    listing = observe(collection, stores.lake, stores.state)
-    found = partition_states(collection, stores)
+    with Stores.at(Home.from_environment()) as stores:
+        listing = observe(collection, stores.lake, stores.state)
+        found = partition_states(collection, stores)
     register_folders(collection, instance, found)
     due = [
         key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")

@@ -45,7 +45,13 @@ class Project:
             path.write_text(text, encoding="utf-8")
 
     def __call__(self, *arguments: str, code: int = 0, **variables: str) -> Said:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "USER": "ada", "LOGNAME": "ada", **variables}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "USER": "ada",
+            "LOGNAME": "ada",
+            **variables,
+        }
         done = subprocess.run(
             [COMMAND, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=180
         )
@@ -98,7 +104,9 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
     found = project("search", "papers", "who rents the hall?", "--json").json
     assert found["release"] == 1
     assert found["hits"][0]["document_id"] == "2026-03-01/lease.md"
-    assert not [hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]]
+    assert not [
+        hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]
+    ]
 
     project("signoff", "approve", "papers", "--all")
     project("publish", "papers")
@@ -115,7 +123,9 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
 
     project("releases", "rollback", "papers", "--reason", "offer withdrawn")
     assert [r["number"] for r in project("releases", "list", "papers", "--json").json if r["live"]] == [1]
-    assert not [hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]]
+    assert not [
+        hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]
+    ]
     project("releases", "rollback", "papers", "--to", "2")
     assert project("audit", "verify", "--json").json["records"] == 8
 

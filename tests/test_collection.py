@@ -184,7 +184,9 @@ def test_a_wrong_golden_file_is_refused_with_its_line(tmp_path: Path, case: Gold
     folder = tmp_path / "notes"
     folder.mkdir()
     stage = STAGE.replace("amounts.}", "amounts., examples: [total due]}")
-    (folder / "defs.yaml").write_text(f"{BASE}{stage}  golden:\n" + "".join(f"    {k}: {v}\n" for k, v in case.golden.items()))
+    (folder / "defs.yaml").write_text(
+        f"{BASE}{stage}  golden:\n" + "".join(f"    {k}: {v}\n" for k, v in case.golden.items())
+    )
     for name, content in case.files.items():
         (folder / name).write_text(content)
     with pytest.raises(case.error) as refused:

@@ -134,7 +134,9 @@ def test_jobs_schedules_and_sensors(notes: Collection) -> None:
         dg.Definitions(schedules=list(nightly(notes)), sensors=[source_changes(notes), publication(notes)]),
     )
     repository = defs.get_repository_def()
-    jobs = {job.name: {key.path[-1] for key in job.asset_layer.selected_asset_keys} for job in repository.get_all_jobs()}
+    jobs = {
+        job.name: {key.path[-1] for key in job.asset_layer.selected_asset_keys} for job in repository.get_all_jobs()
+    }
     assert {name: assets for name, assets in jobs.items() if not name.startswith("__")} == {
         "notes": set(SEGMENT), "notes__publish": {"published"},
     }  # fmt: skip
@@ -161,7 +163,9 @@ def test_what_watches_follows_the_declaration(project: Project) -> None:
 def test_a_backfill_takes_many_partitions_per_run(project: Project) -> None:
     partitions = {"by": "day", "start": "2026-10-05", "end": "2026-11-05", "per_run": 15}
     graph = collection_definitions(project.declare(partitions=partitions)).resolve_asset_graph()
-    policies = {graph.get(dg.AssetKey(["notes", asset])).backfill_policy for asset in ("documents", "release_candidate")}
+    policies = {
+        graph.get(dg.AssetKey(["notes", asset])).backfill_policy for asset in ("documents", "release_candidate")
+    }
     assert policies == {dg.BackfillPolicy.multi_run(15)}
 
 
@@ -205,7 +209,11 @@ def opened(project: Project) -> Iterator[dg.DagsterInstance]:
 
 def materializations(instance: dg.DagsterInstance, asset: str) -> dict[str | None, dg.AssetMaterialization]:
     records = instance.fetch_materializations(dg.AssetKey(["notes", asset]), limit=100).records
-    return {record.partition_key: record.asset_materialization for record in reversed(records) if record.asset_materialization}
+    return {
+        record.partition_key: record.asset_materialization
+        for record in reversed(records)
+        if record.asset_materialization
+    }
 
 
 def test_one_run_over_a_range_gives_each_partition_its_own_events(
@@ -218,8 +226,14 @@ def test_one_run_over_a_range_gives_each_partition_its_own_events(
         assert list(materializations(opened, asset)) == DAYS, asset
     counts = {day: event.metadata["documents"].value for day, event in materializations(opened, "documents").items()}
     assert counts == {DAYS[0]: 2, DAYS[1]: 3, DAYS[2]: 2}
-    checks = [event.asset_check_evaluation_data for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
-    assert [(check.check_name, check.partition, check.passed) for check in checks] == [("gates", day, True) for day in DAYS]
+    checks = [
+        event.asset_check_evaluation_data
+        for event in result.all_events
+        if event.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    assert [(check.check_name, check.partition, check.passed) for check in checks] == [
+        ("gates", day, True) for day in DAYS
+    ]
 
 
 def test_a_failed_partition_is_missing_alone_and_the_run_says_so_once(
@@ -236,7 +250,9 @@ def test_a_failed_partition_is_missing_alone_and_the_run_says_so_once(
     assert list(materializations(opened, "documents")) == DAYS
 
 
-def test_a_part_of_the_segment_can_be_materialized(project: Project, notes: Collection, opened: dg.DagsterInstance) -> None:
+def test_a_part_of_the_segment_can_be_materialized(
+    project: Project, notes: Collection, opened: dg.DagsterInstance
+) -> None:
     job = collection_definitions(notes).resolve_implicit_global_asset_job_def()
     selection = [dg.AssetKey(["notes", asset]) for asset in ("documents", "chunks")]
     assert job.execute_in_process(instance=opened, tags=RANGE, asset_selection=selection).success

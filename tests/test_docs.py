@@ -33,7 +33,9 @@ def first_cells(table: str) -> list[str]:
 def test_the_asset_table_is_the_sample_collections_graph(text: str) -> None:
     handbook = load_collection(ROOT / "collections", "handbook")
     table = marked(text, "assets")
-    assert first_cells(table) == [f"`{name}`" for name in ("source_files", *handbook.asset_names, "sign_off", "published")]
+    assert first_cells(table) == [
+        f"`{name}`" for name in ("source_files", *handbook.asset_names, "sign_off", "published")
+    ]
     for line in table.splitlines():
         if line.startswith("| `") and "all of the above" not in line:
             name, inputs = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
@@ -57,7 +59,9 @@ LISTS = ("tables", "schedule", "stages", "gates", "quality")
 def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
-        kinds = [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(kind, type)]
+        kinds = [
+            kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(kind, type)
+        ]
         inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
         if inner is not None and name not in LISTS:
             found += leaves(inner, f"{prefix}{name}.")
@@ -67,7 +71,12 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def test_every_key_of_a_collection_is_documented() -> None:
-    documented = set(re.findall(r"`([\w.]+)`", " ".join(line.split("|")[1] for line in marked(COLLECTIONS, "keys").splitlines() if "|" in line)))
+    documented = set(
+        re.findall(
+            r"`([\w.]+)`",
+            " ".join(line.split("|")[1] for line in marked(COLLECTIONS, "keys").splitlines() if "|" in line),
+        )
+    )
     assert documented == set(leaves(CollectionSettings))
 
 
@@ -92,9 +101,16 @@ def test_every_file_the_architecture_names_exists() -> None:
 
 
 def test_the_architecture_names_symbols_that_exist() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for top in ("ai_assets", "resources", "sensors") for path in (ROOT / top).rglob("*.py"))
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for top in ("ai_assets", "resources", "sensors")
+        for path in (ROOT / top).rglob("*.py")
+    )
     table = ARCHITECTURE.split("## Layers")[1].split("##")[0]
     for line in table.splitlines():
         for symbol in re.findall(r"`([A-Za-z_.]+)`", line.split("|")[-2] if line.count("|") > 3 else ""):
             last = symbol.rsplit(".", 1)[-1]
-            assert re.search(rf"\b(def|class) {last}\b|^{last}\b", source, re.MULTILINE) or symbol in ("defs", "defs.yaml"), symbol
+            assert re.search(rf"\b(def|class) {last}\b|^{last}\b", source, re.MULTILINE) or symbol in (
+                "defs",
+                "defs.yaml",
+            ), symbol

@@ -54,7 +54,9 @@ def test_it_has_some_life_in_it(computed: tuple[Collection, Stores, list[Outcome
 
 
 def test_its_broken_files_are_quarantined_with_a_reason(computed: tuple[Collection, Stores, list[Outcome]]) -> None:
-    broken = {str(row["path"]): str(row["reason"]) for row in rows(computed, "documents") if row["status"] == "quarantined"}
+    broken = {
+        str(row["path"]): str(row["reason"]) for row in rows(computed, "documents") if row["status"] == "quarantined"
+    }
     assert "2026-10-11/scan-0093.pdf" in broken
     assert "byte 62" in broken["2026-10-15/fax-transcript.txt"]
     assert "empty" in broken["2026-10-10/minutes.md"]
@@ -62,7 +64,9 @@ def test_its_broken_files_are_quarantined_with_a_reason(computed: tuple[Collecti
 
 
 def score(computed: tuple[Collection, Stores, list[Outcome]], metric: str) -> tuple[float, int]:
-    row = next(row for row in rows(computed, "evaluation_scores") if row["metric"] == metric and row["scope"] == "corpus")
+    row = next(
+        row for row in rows(computed, "evaluation_scores") if row["metric"] == metric and row["scope"] == "corpus"
+    )
     return float(str(row["value"])), int(str(row["n"]))
 
 
@@ -72,7 +76,9 @@ def test_labels_are_right_at_least_85_times_in_100(computed: tuple[Collection, S
     assert accuracy >= 0.85
 
 
-def test_search_finds_at_least_90_in_100_among_the_first_five(computed: tuple[Collection, Stores, list[Outcome]]) -> None:
+def test_search_finds_at_least_90_in_100_among_the_first_five(
+    computed: tuple[Collection, Stores, list[Outcome]],
+) -> None:
     recall, judged = score(computed, "recall@5")
     assert judged >= 25
     assert recall >= 0.90
@@ -101,8 +107,12 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def test_descriptions_examples_and_golden_data_do_not_overlap(computed: tuple[Collection, Stores, list[Outcome]]) -> None:
-    golden = {item.document for item in HANDBOOK.golden_labels} | {d for q in HANDBOOK.golden_queries for d in q.documents}
+def test_descriptions_examples_and_golden_data_do_not_overlap(
+    computed: tuple[Collection, Stores, list[Outcome]],
+) -> None:
+    golden = {item.document for item in HANDBOOK.golden_labels} | {
+        d for q in HANDBOOK.golden_queries for d in q.documents
+    }
     texts = [words(str(row["text"])) for row in rows(computed, "documents") if row["document_id"] in golden]
     seen = {tuple(text[n : n + 6]) for text in texts for n in range(len(text) - 5)}
     seen |= {tuple(words(q.query)[n : n + 6]) for q in HANDBOOK.golden_queries for n in range(len(words(q.query)) - 5)}

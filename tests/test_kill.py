@@ -29,7 +29,9 @@ FIRST_SIGN = "Looking at"
 def write_draft(project: Project, draft: int) -> Collection:
     """Three days of documents that are all different in each draft, some of them twice."""
     for number in range(12):
-        text = f"Draft {draft} of note {number}: the pump in hall {number // 2}.\n\nLooked at on Monday, due {number % 4}.00."
+        text = (
+            f"Draft {draft} of note {number}: the pump in hall {number // 2}.\n\nSeen on Monday, due {number % 4}.00."
+        )
         project.document(f"{DAYS[number // 4]}/{number}.txt", text)
     project.document(f"{DAYS[2]}/copy.txt", f"Draft {draft}, copied.")
     project.document(f"{DAYS[0]}/original.txt", f"Draft {draft}, copied.")

@@ -1,4 +1,4 @@
-"""Claims about the lake: a dataset is there whole or not at all, whatever happens to its writer, its disk or its files."""
+"""Claims about the lake: a dataset is there whole or not at all, whatever happens to its writer, disk or files."""
 
 import json
 import os
@@ -67,9 +67,7 @@ def write_many(root: Path, pipe: Connection, times: int) -> None:
     pipe.send(None)
 
 
-def test_readers_during_200_commits_see_one_whole_dataset_each_time(
-    lake: Lake, processes: ForkServerContext
-) -> None:
+def test_readers_during_200_commits_see_one_whole_dataset_each_time(lake: Lake, processes: ForkServerContext) -> None:
     commit(lake, numbered(0))
     ours, theirs = processes.Pipe()
     writer = processes.Process(target=write_many, args=(lake.root, theirs, 200))
@@ -184,9 +182,12 @@ def small_disk(tmp_path: Path, skip_loudly: Callable[[str], None]) -> Iterator[P
     """A file system of its own, of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
-    ).returncode
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
+        ).returncode
+    )
     if not mounted:
         skip_loudly("a full and a read-only disk need the right to mount one: their tests did not run")
     yield folder
@@ -269,7 +270,9 @@ def test_every_name_has_a_folder_of_its_own_directly_below_its_asset(names: list
         assert 0 < len(os.fsencode(folder.name)) <= 255
 
 
-@pytest.mark.parametrize("name", ["a/b", "../../etc", ".", "..", "...", ".hidden", "żółć", "a b%20", "語" * 80, "x" * 255])
+@pytest.mark.parametrize(
+    "name", ["a/b", "../../etc", ".", "..", "...", ".hidden", "żółć", "a b%20", "語" * 80, "x" * 255]
+)
 def test_a_partition_of_any_name_round_trips(lake: Lake, name: str) -> None:
     committed = commit(lake, numbered(1), ("notes", "chunks", name))
     assert lake.manifest("notes", "chunks", name) == committed

@@ -1,4 +1,4 @@
-"""Claims about leases, on real SQLite and PostgreSQL with real processes: one holder at a time, and the dead do not count."""
+"""Claims about leases, on real databases with real processes: one holder at a time, and the dead do not count."""
 
 import os
 import signal
@@ -55,9 +55,7 @@ def hold_until_told(url: str, pipe: Connection, ttl_s: float) -> None:
     store.close()
 
 
-def start_holder(
-    processes: ForkServerContext, url: str, ttl_s: float = leases.TTL_S
-) -> tuple[BaseProcess, Connection]:
+def start_holder(processes: ForkServerContext, url: str, ttl_s: float = leases.TTL_S) -> tuple[BaseProcess, Connection]:
     ours, theirs = processes.Pipe()
     holder = processes.Process(target=hold_until_told, args=(url, theirs, ttl_s))
     holder.start()
@@ -87,7 +85,9 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(state: StateStore, 
     assert time.monotonic() - started < leases.TTL_S / 4
 
 
-def test_a_suspended_holder_is_replaced_and_told_so_when_it_wakes(state: StateStore, processes: ForkServerContext) -> None:
+def test_a_suspended_holder_is_replaced_and_told_so_when_it_wakes(
+    state: StateStore, processes: ForkServerContext
+) -> None:
     holder, pipe = start_holder(processes, state.url, SHORT_S)
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGSTOP)

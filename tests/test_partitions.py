@@ -1,6 +1,8 @@
+# ruff: noqa: E501  a document is a row, and a row is a line
 """Claims about partitions: our keys are Dagster's own, and every document has one of them or a reason why not."""
 
 import datetime
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,8 +72,8 @@ def test_a_dated_document_is_in_a_partition_that_exists_or_in_none(
     except Unassigned:
         assert not span[0] <= date <= span[1]
     else:
-        assert key in found.keys()  # noqa: SIM118  a method
-        later = [other for other in found.keys() if other > key]  # noqa: SIM118
+        assert key in found.keys()
+        later = [other for other in found.keys() if other > key]
         assert key <= date.isoformat()
         assert not later or date.isoformat() < later[0]
 
@@ -82,7 +84,7 @@ def test_every_document_has_the_same_shard_for_good(count: int, path: str, row: 
     found = scheme(by="shards", count=count)
     for row_key in (None, row):
         key = found.key_for(path, row_key)
-        assert key in found.keys()  # noqa: SIM118
+        assert key in found.keys()
         assert key == scheme(by="shards", count=count).key_for(path, row_key)
 
 
@@ -108,7 +110,9 @@ PLACED = [
     Placed(id="a month alone", by="month", path="2026-11/a.txt", key="2026-11-01"),
     Placed(id="month before the first day", by="month", path="2026-10-02/a.txt", key="2026-10-01"),
     Placed(id="by column", by="day", path="x.csv", row="2026-10-06", column="day", key="2026-10-06"),
-    Placed(id="by column with a time", by="day", path="x.csv", row=" 2026-10-06T23:59:59Z", column="day", key="2026-10-06"),
+    Placed(
+        id="by column with a time", by="day", path="x.csv", row=" 2026-10-06T23:59:59Z", column="day", key="2026-10-06"
+    ),
     Placed(id="column before path", by="day", path="2026-10-05.csv", row="2026-10-06", column="day", key="2026-10-06"),
 ]
 
@@ -147,7 +151,9 @@ REFUSED = [
 def test_a_document_without_a_place_has_a_reason(case: Refused) -> None:
     span = {} if case.by == "folder" else RANGE
     with pytest.raises(Unassigned) as refused:
-        scheme(by=case.by, column=case.column, **span).key_for(case.path, None if case.row is None else "1", case.row or None)
+        scheme(by=case.by, column=case.column, **span).key_for(
+            case.path, None if case.row is None else "1", case.row or None
+        )
     assert str(refused.value) == case.reason
 
 
@@ -190,7 +196,7 @@ def test_groups_are_neighbours_and_hold_every_chosen_key_once_and_nothing_else(
         assert 1 <= len(group) <= most
         start = order.index(group[0])
         assert order[start : start + len(group)] == group
-    full = [a for a, b in zip(groups, groups[1:], strict=False) if order.index(b[0]) == order.index(a[-1]) + 1]
+    full = [a for a, b in itertools.pairwise(groups) if order.index(b[0]) == order.index(a[-1]) + 1]
     assert all(len(group) == most for group in full)
 
 

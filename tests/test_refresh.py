@@ -197,7 +197,12 @@ def test_a_broken_file_is_quarantined_and_does_not_stop_its_partition(project: P
     found = rows(project, "documents", DAYS[0])
     assert found["2026-10-05/empty.txt"]["reason"] == "empty"
     assert found["2026-10-05/broken.txt"]["reason"]
-    assert collection_status(notes, project.stores()).documents == {"ok": 4, "quarantined": 2, "duplicate": 0, "deleted": 0}
+    assert collection_status(notes, project.stores()).documents == {
+        "ok": 4,
+        "quarantined": 2,
+        "duplicate": 0,
+        "deleted": 0,
+    }
 
 
 def damage(project: Project, asset: str, partition: str) -> str:
@@ -339,7 +344,7 @@ def test_rows_of_one_table_are_spread_over_shards_and_each_is_in_one(project: Pr
     project.document("all.csv", f"id,body\n{body}")
     project.document("other.txt", "A file among the rows.")
     project.refresh(collection)
-    shards = [set(statuses(project, key)) for key in collection.scheme.keys()]  # noqa: SIM118  a method
+    shards = [set(statuses(project, key)) for key in collection.scheme.keys()]
     assert sum(map(len, shards)) == 31 == len(set.union(*shards))
     assert all(shards)
 
@@ -364,5 +369,57 @@ def test_folders_are_partitions_and_one_that_is_gone_leaves_tombstones(project: 
 
 def test_explaining_a_document_that_never_was_names_the_nearest(project: Project, notes: Collection) -> None:
     project.refresh(notes, [DAYS[0]])
-    with pytest.raises(DocumentUnknown, match="did you mean '2026-10-05/1.txt'"):
+    with pytest.raises(DocumentUnknown, match=r"did you mean '2026-10-05/1\.txt'"):
         explain(notes, project.stores(), "1.txt")
+
+
+# Judged over the corpus
+
+
+def judged(project: Project) -> Collection:
+    queries = project.root / "collections/notes/q.jsonl"
+    queries.parent.mkdir(parents=True, exist_ok=True)
+    queries.write_text('{"query": "pump in hall 0", "documents": ["2026-10-05/0.txt"]}\n')
+    return project.declare(golden={"queries": "q.jsonl"})
+
+
+def indexed(project: Project) -> dict[str, int]:
+    """Chunks per partition in the index that search is judged on."""
+    index = project.stores().index("notes", "evaluation")
+    version = index.version()
+    assert version is not None
+    return index.partitions(version)
+
+
+def test_search_is_judged_on_every_computed_partition(project: Project) -> None:
+    collection = judged(project)
+    project.documents(per_day=2)
+    project.refresh(collection, DAYS[:2])
+    assert indexed(project) == {DAYS[0]: 2, DAYS[1]: 2}
+    project.refresh(collection)
+    assert indexed(project) == dict.fromkeys(DAYS, 2)
+
+
+def test_a_partition_whose_vectors_lagged_behind_is_judged_again_once_they_fit(project: Project) -> None:
+    collection = judged(project)
+    project.documents(per_day=2)
+    project.refresh(collection)
+    project.document("2026-10-05/0.txt", "Edited and half computed.")
+    project.refresh(collection, [DAYS[0]], ["documents", "chunks"])
+    project.document("2026-10-06/2.txt", "A change that has the index written.")
+    project.refresh(collection, [DAYS[1]])
+    assert indexed(project) == dict.fromkeys(DAYS, 2)
+    project.document("2026-10-05/0.txt", text_of(0))
+    project.refresh(collection)
+    assert indexed(project) == dict.fromkeys(DAYS, 2)
+
+
+def test_a_damaged_partition_does_not_stop_the_judging_of_the_others(project: Project) -> None:
+    collection = judged(project)
+    project.documents(per_day=2)
+    project.refresh(collection, [DAYS[0]])
+    damage(project, "embeddings", DAYS[0])
+    with pytest.raises(PartitionsFailed) as failed:
+        project.refresh(collection)
+    assert set(failed.value.errors) == {DAYS[0]}
+    assert partition_states(collection, project.stores())[DAYS[2]] == "awaiting sign-off"

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  a tampering is a row, and a row is a line
 """Claims about sign-off: only what was approved is published, exactly that, by whoever may, and every trace holds."""
 
 import contextlib
@@ -14,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -152,7 +152,9 @@ def test_going_back_to_what_was_rejected_asks_again(project: Project, stores: St
     audit.verify(stores.state)
 
 
-def test_going_back_to_what_is_live_leaves_nothing_to_decide(project: Project, stores: Stores, notes: Collection) -> None:
+def test_going_back_to_what_is_live_leaves_nothing_to_decide(
+    project: Project, stores: Stores, notes: Collection
+) -> None:
     file = project.root / "collections/notes/documents/2026-10-05/0.txt"
     text = file.read_text()
     approve(stores, notes)
@@ -248,7 +250,9 @@ def test_an_edit_after_approval_is_not_published(project: Project, stores: Store
     folder = stores.lake.folder("notes", "release_snapshots", DAYS[0])
     rewrite(folder / manifest.stats["documents_file"], "text", "Something nobody has read.")
     told = publish_by_hand(project, notes)
-    assert told.startswith(f"notes {DAYS[0]}: approved was {manifest.stats['digest'][:12]}, but its files now amount to")
+    assert told.startswith(
+        f"notes {DAYS[0]}: approved was {manifest.stats['digest'][:12]}, but its files now amount to"
+    )
     assert live(stores) is None
 
 
@@ -262,14 +266,18 @@ def test_a_redraft_voids_the_approval(project: Project, stores: Stores, notes: C
         assert [r.action for r in audit.records(connection)][-2:] == ["voided", "requested"]
 
 
-def test_an_approval_written_into_the_table_publishes_nothing(project: Project, stores: Stores, notes: Collection) -> None:
+def test_an_approval_written_into_the_table_publishes_nothing(
+    project: Project, stores: Stores, notes: Collection
+) -> None:
     with stores.state.write() as connection:
         connection.execute(sa.text("UPDATE review_requests SET status = 'approved', closed_by = 'the director'"))
     assert "the audit chain holds 0 of the 1 approvals it needs" in publish_by_hand(project, notes)
     assert live(stores) is None
 
 
-def test_a_manifest_pointed_at_other_files_publishes_nothing(project: Project, stores: Stores, notes: Collection) -> None:
+def test_a_manifest_pointed_at_other_files_publishes_nothing(
+    project: Project, stores: Stores, notes: Collection
+) -> None:
     approve(stores, notes, [DAYS[0]])
     manifests = [stores.lake.manifest("notes", "release_candidate", day) for day in DAYS[:2]]
     assert manifests[0] is not None

@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import create_server
 
 import pytest
+from conftest import STAGE, Project, text_of
 
 from resources.errors import SourceUnavailable
 from resources.source import Source
-from conftest import STAGE, Project, text_of
 
 KEYS = {
     "corpus/a.md": b"alpha",
@@ -196,7 +196,9 @@ def test_a_collection_on_s3_computes_only_the_object_that_changed(endpoint: str,
     client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
     client.create_bucket(Bucket="papers")
     for number in range(6):
-        client.put_object(Bucket="papers", Key=f"in/2026-10-0{5 + number % 2}/{number}.txt", Body=text_of(number).encode())
+        client.put_object(
+            Bucket="papers", Key=f"in/2026-10-0{5 + number % 2}/{number}.txt", Body=text_of(number).encode()
+        )
     source = {"path": f"s3://papers/in?endpoint_override={endpoint}&region=us-east-1"}
     collection = project.declare(source=source, stages=[STAGE])
 

@@ -1,4 +1,4 @@
-"""Claims about the state store, on real SQLite and real PostgreSQL: it is made once, and refuses what it cannot read."""
+"""Claims about the state store, on real SQLite and PostgreSQL: it is made once, and refuses what it cannot read."""
 
 import hashlib
 from collections.abc import Iterator
@@ -55,7 +55,9 @@ def test_eight_processes_that_open_an_empty_store_at_once_migrate_it_once(
         assert list(pool.map(migrations_of, [state_url] * 8)) == [NAMES] * 8
 
 
-def test_write_transactions_take_turns_so_that_no_update_is_lost(state: StateStore, processes: ForkServerContext) -> None:
+def test_write_transactions_take_turns_so_that_no_update_is_lost(
+    state: StateStore, processes: ForkServerContext
+) -> None:
     with ProcessPoolExecutor(4, mp_context=processes) as pool:
         list(pool.map(count_up, [state.url] * 4, [25] * 4))
     with state.read() as connection:
@@ -70,7 +72,7 @@ def test_a_read_sees_one_moment_while_others_write(state: StateStore) -> None:
 
 
 def test_a_block_that_fails_leaves_nothing_behind(state: StateStore) -> None:
-    with pytest.raises(RuntimeError, match="half way"), state.write() as connection:
+    with pytest.raises(RuntimeError, match="half way"), state.write() as connection:  # noqa: PT012
         upsert(connection, "index_versions", {"collection": "c"}, {"version": 1})
         raise RuntimeError("half way")
     with state.read() as connection:
@@ -89,7 +91,7 @@ def test_a_store_of_a_newer_version_is_refused_by_name(state: StateStore) -> Non
     with state.write() as connection:
         connection.execute(sa.text("INSERT INTO schema_migrations VALUES ('m999_future', '2027')"))
     state.close()
-    with pytest.raises(StateTooNew, match="newer version.*'m999_future'.*nothing was changed"):
+    with pytest.raises(StateTooNew, match=r"newer version.*'m999_future'.*nothing was changed"):
         StateStore(state.url)
 
 
@@ -126,7 +128,11 @@ class Case:
 
 
 UNUSABLE = [
-    Case(id="no such program", url="oracle7://u:secret@h/d", says="it is of kind 'oracle7'; known are sqlite and postgresql"),
+    Case(
+        id="no such program",
+        url="oracle7://u:secret@h/d",
+        says="it is of kind 'oracle7'; known are sqlite and postgresql",
+    ),
     Case(id="not a URL", url="state.db", says="it is not a database URL"),
     Case(id="folder in the way", url="sqlite:////proc/nothing/state.db", says="its folder cannot be made"),
     Case(id="a folder", url="sqlite:////tmp", says="unable to open database file"),

@@ -33,10 +33,10 @@ def published(collection: Collection) -> dg.AssetsDefinition:
                 "chunks": sum(part.chunks for part in release.parts.values()),
                 "partitions": len(release.parts),
                 "partitions_changed": len(done.partitions),
-                "changed": dg.MetadataValue.json(list(done.partitions)),
                 "approved_by": ", ".join(signers),
                 "digest": release.digest,
                 "index_version": release.index_version or 0,
+                "changed": dg.MetadataValue.json(list(done.partitions)),
             },
         )
 

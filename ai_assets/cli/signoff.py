@@ -82,9 +82,10 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     changes = request.changes
     live = f"against live release {changes['live_release']}" if changes["live_release"] else "nothing is live yet"
     console.print(f"[bold]{name} {partition}[/]: {request.status}, digest {request.digest}")
+    counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
-        f"{changes['documents']} documents, {changes['quarantined']} quarantined; {live}: "
-        f"{len(changes['added'])} added, {len(changes['changed'])} changed, {len(changes['removed'])} removed, {changes['unchanged']} unchanged"
+        f"{changes['documents']} documents, {changes['quarantined']} quarantined; "
+        f"{live}: {counts}, {changes['unchanged']} unchanged"
     )
     scores = [s for s in changes["scores"] if s["value"] is not None]
     if scores:

@@ -173,7 +173,8 @@ def _hold_tables(
     for release in releases:
         stored = release_record(release.manifest, release.index_version, release.created_at, release.created_by)
         if published.get((release.collection, release.number)) != (release.digest, stored):
-            raise AuditBroken(f"release {release.number} of {release.collection}", "its content is not what was published")
+            name = f"release {release.number} of {release.collection}"
+            raise AuditBroken(name, "its content is not what was published")
     if gone := set(published) - {(release.collection, release.number) for release in releases}:
         raise AuditBroken(f"release {min(gone)[1]} of {min(gone)[0]}", "the chain has it, the table does not")
     pointers = {r.collection: r.number for r in connection.execute(sa.text("SELECT * FROM live_releases"))}

@@ -44,7 +44,7 @@ _CACHED_WORDS = 100_000
 _SENTENCE = re.compile(r"[^\s][^\n.!?]*(?:[.!?]+(?!\s)[^\n.!?]*)*[.!?]*")
 _CLAUSE = re.compile(r"[,;:.]")
 _TOKEN = re.compile(r"[^\W\d_]+|[?%]")
-_COMMON = frozenset("a an the of and to in on or is are as at by for with that it this be".split())  # noqa: SIM905
+_COMMON = frozenset("a an the of and to in on or is are as at by for with that it this be".split())
 
 
 @dataclass(frozen=True, kw_only=True)
