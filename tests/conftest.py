@@ -229,7 +229,9 @@ def _skip(reason: str) -> None:
 def processes() -> ForkServerContext:
     """Starts real processes in milliseconds: they are forked from one that has our modules imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ai_assets.refresh", "ai_assets.signoff.publication", "pyarrow.parquet"])
+    # LanceDB itself has threads, which do not survive a fork; what it imports has none and takes most of its time.
+    heavy = ["pandas", "pyarrow.dataset", "pyarrow.parquet", "lance_namespace"]
+    context.set_forkserver_preload(["ai_assets.refresh", "ai_assets.signoff.publication", *heavy])
     return context
 
 

@@ -118,4 +118,4 @@ def _say_next(item: Collection, places: Stores, url: str) -> None:
         console.print(f"\n{waiting} partitions of {item.name} wait for sign-off. In another terminal:\n")
         console.print(f"  .venv/bin/ai-assets signoff list {item.name}")
         console.print(f"  .venv/bin/ai-assets signoff approve {item.name} --all")
-        console.print(f'  .venv/bin/ai-assets search {item.name} "who pays for damaged parcels?"\n')
+        console.print(f'  .venv/bin/ai-assets search {item.name} "what may a hotel cost on a business trip?"\n')
