@@ -42,10 +42,11 @@ def up(
         console.print(f"Dagster is up:  {supervisor.url}")
         console.print(f"Home:           {home.root}")
         console.print("Stop it with Ctrl-C. In another terminal: ai-assets status")
-        if first_run:
-            fresh = [item for item in chosen if _never_ran(item, places)]
-            if fresh and len(fresh) == len(chosen):
-                threading.Thread(target=_first_runs, args=(fresh, places, supervisor), daemon=True).start()
+        if first_run and all(_never_ran(item, places) for item in chosen):
+            threading.Thread(target=_first_runs, args=(chosen, places, supervisor), daemon=True).start()
+        else:
+            for item in chosen:
+                _say_next(item, places, supervisor.url)
         told = len(supervisor.notes)
         supervisor.run_forever(on_progress=lambda line: console.print(line, markup=False))
     for note in supervisor.notes[told:]:
