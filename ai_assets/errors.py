@@ -18,6 +18,7 @@ UserError
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
   DocumentUnknown            no such document
+  IndexLost                  the live release cannot be searched; publishing makes its index again
   AuditBroken                the audit chain does not verify
 PartitionsFailed             at the end of a run: which partitions failed, and why
 """
@@ -163,6 +164,14 @@ class NothingLive(UserError):
         super().__init__(
             f"{collection} has no live release yet. Sign what waits (ai-assets signoff list {collection}), "
             f"then: ai-assets publish {collection}"
+        )
+
+
+class IndexLost(UserError):
+    def __init__(self, collection: str, release: int) -> None:
+        super().__init__(
+            f"The search index of release {release} of {collection} is gone. It is made from the release's files; "
+            f"make it again with: ai-assets publish {collection}"
         )
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
-from ai_assets.errors import DocumentUnknown
+from ai_assets.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.publication import LIVE_INDEX, read_snapshot
+from ai_assets.signoff.publication import read_snapshot
 from ai_assets.signoff.releases import Release
 from ai_assets.work import Stores
 from resources.ranking import Hit
@@ -20,10 +20,13 @@ def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[R
 
     with stores.state.read() as connection:
         live = releases.require_live(connection, collection.name)
-    if live.index_version is None or not text.strip():
+    if not text.strip():
         return live, []
     vector = BuiltinEmbedder().embed([text])[0]
-    return live, stores.index(collection.name, LIVE_INDEX).search(live.index_version, vector, text, k)
+    index = stores.index(collection.name, live.index_name)
+    if not index.holds(live.index_version):
+        raise IndexLost(collection.name, live.number)
+    return live, index.search(live.index_version, vector, text, k)
 
 
 def explain(collection: Collection, stores: Stores, document: str) -> dict[str, Any]:

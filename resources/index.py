@@ -81,6 +81,11 @@ class SearchIndex:
         with self._lance("listing versions"):
             return max(_complete_versions(self._table()), default=None) if self._exists() else None
 
+    def holds(self, version: int) -> bool:
+        """Whether the version is there and complete."""
+        with self._lance("listing versions"):
+            return self._exists() and version in _complete_versions(self._table())
+
     def count(self, version: int) -> int:
         """How many chunks the version holds."""
         return self._at(version).rows

@@ -26,6 +26,7 @@ from ai_assets.errors import (
     AuditBroken,
     CandidateChanged,
     DecisionRefused,
+    IndexLost,
     NothingApproved,
     PublicationOvertaken,
     ReleaseUnknown,
@@ -530,3 +531,22 @@ def test_a_publisher_killed_anywhere_leaves_the_old_release_or_the_new_one(
         assert draft_found() == f"Draft {draft}"
         number = release.number
     assert number == 13
+
+
+def test_a_live_release_that_lost_its_index_is_searchable_again_after_publishing(project: Project) -> None:
+    collection = project.declare()
+    project.documents(per_day=2)
+    stores = project.stores()
+    project.refresh(collection)
+    requests.decide(stores.state, "notes", None, "approve", by="ada", reason=None, rules=collection.settings.signoff)
+    first = publish(collection, stores, by="test").release
+    shutil.rmtree(stores.home.index / "notes")
+    with pytest.raises(IndexLost, match="ai-assets publish notes"):
+        search(collection, stores, "pump in hall 0", 1)
+    second = publish(collection, stores, by="test").release
+    assert (second.number, second.digest, second.parts) == (first.number + 1, first.digest, first.parts)
+    assert search(collection, stores, "pump in hall 0", 1)[1][0].document_id == "2026-10-05/0.txt"
+    releases.rollback(stores.state, "notes", first.number, by="ada", reason=None)
+    with pytest.raises(IndexLost):
+        search(collection, stores, "pump in hall 0", 1)
+    audit.verify(stores.state)

@@ -35,7 +35,7 @@ def published(collection: Collection) -> dg.AssetsDefinition:
                 "partitions_changed": len(done.partitions),
                 "approved_by": ", ".join(signers),
                 "digest": release.digest,
-                "index_version": release.index_version or 0,
+                "index_version": release.index_version,
                 "changed": dg.MetadataValue.json(list(done.partitions)),
             },
         )

@@ -19,6 +19,7 @@ from ai_assets.cli.output import (
 )
 from ai_assets.errors import NothingApproved
 from ai_assets.signoff import releases, requests
+from ai_assets.signoff.publication import anything_to_publish
 
 app = typer.Typer(help="What is live, what was live, and the way back.", no_args_is_help=True)
 
@@ -27,8 +28,8 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     """Publish what is approved, now: the same Dagster run that the sensor asks for."""
     chosen = collection(name)
     places = stores()
-    with places.state.read() as connection:
-        if not requests.find(connection, name, statuses=("approved",)):
+    if not anything_to_publish(chosen, places):
+        with places.state.read() as connection:
             raise NothingApproved(name, requests.count_open(connection, name))
     from ai_assets.cli.run import why
     from ai_assets.component import collection_definitions

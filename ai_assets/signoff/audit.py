@@ -64,9 +64,9 @@ def records(connection: sa.Connection, collection: str | None = None) -> Iterato
             yield Record(**{**row, "subject": subject})
 
 
-def release_record(manifest: str, index_version: int | None, created_at: str, created_by: str) -> str:
+def release_record(manifest: str, index: tuple[str, int], created_at: str, created_by: str) -> str:
     """Digest of all that a stored release says; the chain has it from the moment of publication."""
-    return digest([manifest, index_version, created_at, created_by])
+    return digest([manifest, list(index), created_at, created_by])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,8 @@ def _hold_tables(
         raise AuditBroken(f"request {min(missing)}", "the chain has it, the table does not")
     releases = connection.execute(sa.text("SELECT * FROM releases ORDER BY collection, number")).all()
     for release in releases:
-        stored = release_record(release.manifest, release.index_version, release.created_at, release.created_by)
+        index = (release.index_name, release.index_version)
+        stored = release_record(release.manifest, index, release.created_at, release.created_by)
         if published.get((release.collection, release.number)) != (release.digest, stored):
             name = f"release {release.number} of {release.collection}"
             raise AuditBroken(name, "its content is not what was published")

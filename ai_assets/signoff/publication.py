@@ -18,7 +18,7 @@ from resources.lake import Manifest, read_parquet
 from resources.leases import hold
 from resources.state import now
 
-LIVE_INDEX = "live"
+FIRST_INDEX = "live"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Publication:
 def publish(
     collection: Collection, stores: Stores, *, by: str, say: Callable[[str], None] = lambda _line: None
 ) -> Publication:
-    """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with."""
+    """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with.
+
+    A live release whose index is gone is published again as it is, with a new one.
+    """
     with hold(stores.state, f"publish:{collection.name}") as lease:
         with stores.state.read() as connection:
             before = releases.live(connection, collection.name)
@@ -39,7 +42,8 @@ def publish(
             approved = requests.find(connection, collection.name, statuses=("approved",))
             waiting = requests.find(connection, collection.name, statuses=("open",))
             given = requests.approvals(connection, collection.name)
-        if not approved:
+        lost = before is not None and not _searchable(collection, stores, before)
+        if not approved and not lost:
             raise NothingApproved(collection.name, len(waiting))
         parts: dict[str, Part] = {}
         tables: dict[str, Any] = {}
@@ -54,17 +58,23 @@ def publish(
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
             parts[request.partition], tables[request.partition] = _verified(collection, stores, request, signers)
         lease.check()
-        say(f"writing the index: {len(parts)} partition(s)")
-        index = stores.index(collection.name, LIVE_INDEX)
-        version = index.replace(
-            {name: table if table.num_rows else None for name, table in tables.items()},
-            base_version=before.index_version if before else None,
-        )
+        number = (every[-1].number if every else 0) + 1
         merged = {**(before.parts if before else {}), **parts}
+        name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
+        if lost:
+            # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows.
+            name, base = f"live-{number}", None
+            for partition in merged.keys() - parts.keys():
+                tables[partition] = _published_rows(collection, stores, partition, merged[partition])
+        say(f"writing the index: {len(tables)} partition(s)")
+        version = stores.index(collection.name, name).replace(
+            {partition: table if table.num_rows else None for partition, table in tables.items()}, base_version=base
+        )
         release = Release(
             collection=collection.name,
-            number=(every[-1].number if every else 0) + 1,
+            number=number,
             digest=releases.release_digest(merged),
+            index_name=name,
             index_version=version,
             parts=merged,
             created_at=now(),
@@ -85,6 +95,28 @@ def publish(
             releases.publish_release(connection, release, parts)
         say(f"release {release.number} is live: {release.documents} documents")
     return Publication(release, sorted(parts))
+
+
+def anything_to_publish(collection: Collection, stores: Stores) -> bool:
+    """Something is approved, or the live release lost its index."""
+    with stores.state.read() as connection:
+        approved = requests.find(connection, collection.name, statuses=("approved",))
+        live = releases.live(connection, collection.name)
+    return bool(approved) or (live is not None and not _searchable(collection, stores, live))
+
+
+def _searchable(collection: Collection, stores: Stores, release: Release) -> bool:
+    return stores.index(collection.name, release.index_name).holds(release.index_version)
+
+
+def _published_rows(collection: Collection, stores: Stores, partition: str, part: Part) -> Any:
+    """Index rows of what is live already, if its files still are what was approved."""
+    documents, chunks = read_snapshot(collection.name, stores, partition, vars(part))
+    if (found := content_digest(leaves_of(documents, chunks))) != part.content:
+        raise CandidateChanged(
+            collection.name, partition, part.digest, f"the rows of its files now amount to {found[:12]}"
+        )
+    return index_rows(partition, chunks)
 
 
 def _verified(

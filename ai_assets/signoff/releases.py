@@ -34,7 +34,9 @@ class Release:
     collection: str
     number: int
     digest: str
-    index_version: int | None
+    index_name: str
+    index_version: int
+    """Where search finds exactly these rows."""
     parts: Mapping[str, Part]
     created_at: str
     created_by: str
@@ -85,6 +87,7 @@ def _release(row: sa.RowMapping) -> Release:
         collection=row["collection"],
         number=row["number"],
         digest=row["digest"],
+        index_name=row["index_name"],
         index_version=row["index_version"],
         parts={name: Part(**{**part, "approved_by": tuple(part["approved_by"])}) for name, part in parts.items()},
         created_at=row["created_at"],
@@ -96,11 +99,15 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
     """Store the release, move the pointer and record it, in the caller's one transaction."""
     manifest = canonical_json({"parts": {name: asdict(part) for name, part in release.parts.items()}})
     connection.execute(
-        sa.text("INSERT INTO releases VALUES (:collection, :number, :digest, :index_version, :manifest, :at, :by)"),
+        sa.text(
+            "INSERT INTO releases VALUES "
+            "(:collection, :number, :digest, :index_name, :index_version, :manifest, :at, :by)"
+        ),
         {
             "collection": release.collection,
             "number": release.number,
             "digest": release.digest,
+            "index_name": release.index_name,
             "index_version": release.index_version,
             "manifest": manifest,
             "at": release.created_at,
@@ -116,7 +123,9 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
             "collection": release.collection,
             "release": release.number,
             "digest": release.digest,
-            "record": audit.release_record(manifest, release.index_version, release.created_at, release.created_by),
+            "record": audit.release_record(
+                manifest, (release.index_name, release.index_version), release.created_at, release.created_by
+            ),
             "partitions": sorted(published),
             "requests": sorted(part.request_id for part in published.values()),
         },

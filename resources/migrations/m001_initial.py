@@ -43,7 +43,8 @@ TABLES = (
     "CREATE INDEX review_requests_partition ON review_requests (collection, partition)",
     "CREATE INDEX review_requests_status ON review_requests (status)",
     """CREATE TABLE releases (
-        collection TEXT NOT NULL, number BIGINT NOT NULL, digest TEXT NOT NULL, index_version BIGINT,
+        collection TEXT NOT NULL, number BIGINT NOT NULL, digest TEXT NOT NULL, index_name TEXT NOT NULL,
+        index_version BIGINT NOT NULL,
         manifest TEXT NOT NULL, created_at TEXT NOT NULL, created_by TEXT NOT NULL,
         PRIMARY KEY (collection, number))""",
     # The atomic pointer: which release readers see.
