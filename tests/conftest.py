@@ -197,10 +197,14 @@ class Postgres:
         return self.url(name)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self.bin / program), *arguments]
-        if os.geteuid() == 0:
-            command = ["runuser", "-u", "postgres", "--", *command]
-        subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            [self.bin / program, *arguments],
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            user="postgres" if os.geteuid() == 0 else None,  # the server refuses to run as root
+        )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
