@@ -5,6 +5,7 @@ Queries live with the nouns they are about; here are the engine, the migrations 
 
 import contextlib
 import datetime
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class StateStore:
             except sa.exc.DatabaseError as error:
                 raise StateUnavailable(self.describe(), f"not a database ({_first_line(error)})") from error
             refused.pop_all()
+        weakref.finalize(self, self._engine.dispose)  # a store that nobody holds any more keeps no connection
 
     def describe(self) -> str:
         """The store's address without its password."""
