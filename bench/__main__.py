@@ -4,6 +4,7 @@
 """
 
 import importlib
+import logging
 import sys
 
 from rich.console import Console
@@ -14,6 +15,7 @@ BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search")
 
 def main(names: list[str]) -> int:
     console = Console()
+    logging.disable(logging.INFO)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         console.print(f"error: unknown bench '{unknown[0]}'; known: {', '.join(BENCHES)}")
