@@ -40,6 +40,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
                 yield from _announced(work, outcome)
                 yield from _gated(work, outcome)
             if "release_candidate" in wanted:
+                _refuse_unsound(work, partition)
                 yield from _announced(work, release_candidate.build(work, partition))
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
         for partition in partitions:
@@ -90,6 +91,19 @@ def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
         )
     if failed:
         raise GateFailed(failed)
+
+
+def _refuse_unsound(work: Work, partition: str) -> None:
+    """No candidate of what a blocking check refuses, also when somebody asks for the candidate alone."""
+    for asset in work.collection.settings.quality:
+        check = check_quality(work, work.input("release_candidate", partition, asset))
+        if check is not None and check.blocking:
+            raise QualityFailed(asset, check.failures)
+    if work.collection.settings.gates:
+        scores = work.input("release_candidate", partition, "evaluation_scores")
+        failed = [result.message for result in evaluation_scores.gate_results(work, scores) if not result.passed]
+        if failed:
+            raise GateFailed(failed)
 
 
 @contextmanager

@@ -423,3 +423,25 @@ def test_a_damaged_partition_does_not_stop_the_judging_of_the_others(project: Pr
         project.refresh(collection)
     assert set(failed.value.errors) == {DAYS[0]}
     assert partition_states(collection, project.stores())[DAYS[2]] == "awaiting sign-off"
+
+
+def test_asking_for_the_candidate_alone_does_not_get_past_a_gate(project: Project) -> None:
+    golden = project.root / "collections" / "notes" / "golden.jsonl"
+    golden.parent.mkdir(parents=True, exist_ok=True)
+    golden.write_text('{"query": "zeppelin", "documents": ["2026-10-05/0.txt"]}\n')
+    gated = project.declare(golden={"queries": "golden.jsonl"}, gates=[{"metric": "recall@1", "min": 1.0}])
+    project.documents(per_day=2)
+    for selected in (None, ["release_candidate"]):
+        with pytest.raises(PartitionsFailed, match=r"recall@1 .* is below the minimum 1"):
+            project.refresh(gated, selected=selected)
+    assert project.stores().lake.manifest("notes", "release_candidate", "2026-10-05") is None
+
+
+def test_asking_for_the_candidate_alone_does_not_get_past_a_quality_suite(project: Project) -> None:
+    suite = [{"expect": "expect_table_row_count_to_be_between", "min_value": 5}]
+    checked = project.declare(quality={"documents": suite})
+    project.documents(per_day=2)
+    with pytest.raises(PartitionsFailed, match="quality suite of documents"):
+        project.refresh(checked)
+    with pytest.raises(PartitionsFailed, match="quality suite of documents"):
+        project.refresh(checked, selected=["chunks", "embeddings", "release_candidate"])
