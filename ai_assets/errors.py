@@ -155,7 +155,13 @@ class DecisionRefused(UserError):
 
 class ReleaseUnknown(UserError):
     def __init__(self, collection: str, number: int, known: Sequence[int]) -> None:
-        found = f"they are {known[0]} to {known[-1]}" if known else "there is none yet"
+        found = (
+            f"they are {known[0]} to {known[-1]}"
+            if len(known) > 1
+            else "it has one only"
+            if known
+            else "it has none yet"
+        )
         super().__init__(f"{collection} has no release {number} ({found}). See: ai-assets releases list {collection}")
 
 
