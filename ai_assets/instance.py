@@ -16,6 +16,11 @@ from resources.settings import Home
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+# Dagster copies what a step prints through a `tail` process, which outlives a run killed by SIGKILL and keeps the
+# command's output open. A run in our own process prints to the person who started it; only `up` needs the copies.
+_NO_CAPTURE = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
 _MARK = "# Written by ai-assets (digest "
 _MARK_END = "). Change anything below and the file is yours: it is then left alone."
 
@@ -96,11 +101,12 @@ def instance(home: Home) -> Iterator["DagsterInstance"]:
     """The Dagster instance of `home`; its databases are created when missing."""
     from dagster import DagsterInstance
     from dagster._core.errors import DagsterInvalidConfigError
+    from dagster._core.instance.ref import InstanceRef
 
     use_home(home)
     path = home.dagster / "dagster.yaml"
     try:
-        opened = DagsterInstance.from_config(str(home.dagster))
+        opened = DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster), overrides=_NO_CAPTURE))
     except DagsterInvalidConfigError as e:
         raise InstanceUnusable(path, " ".join(error.message for error in e.errors) or str(e)) from e
     except yaml.YAMLError as e:
