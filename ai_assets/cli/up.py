@@ -46,7 +46,7 @@ def up(
             threading.Thread(target=_first_runs, args=(chosen, places, supervisor), daemon=True).start()
         else:
             for item in chosen:
-                _say_next(item, places, supervisor.url)
+                _say_next(item, places)
         told = len(supervisor.notes)
         supervisor.run_forever(on_progress=lambda line: console.print(line, markup=False))
     for note in supervisor.notes[told:]:
@@ -102,7 +102,7 @@ def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> No
         if done != told:
             console.print(f"{item.name}: {done} of {len(keys)} partitions have a candidate")
             told = done
-    _say_next(item, places, supervisor.url)
+    _say_next(item, places)
 
 
 def _candidates(connection: "sa.Connection", collection: str) -> int:
@@ -110,7 +110,7 @@ def _candidates(connection: "sa.Connection", collection: str) -> int:
     return int(connection.execute(query, {"c": collection}).scalar_one())
 
 
-def _say_next(item: Collection, places: Stores, url: str) -> None:
+def _say_next(item: Collection, places: Stores) -> None:
     states = list(partition_states(item, places).values())
     failed, waiting = states.count("failed"), states.count("awaiting sign-off")
     if failed:
