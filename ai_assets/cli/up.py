@@ -116,7 +116,8 @@ def _say_next(item: Collection, places: Stores) -> None:
     if failed:
         console.print(f"{failed} partitions of {item.name} failed; see: ai-assets status {item.name}")
     if waiting:
-        console.print(f"\n{waiting} partitions of {item.name} wait for sign-off. In another terminal:\n")
+        found = f"1 partition of {item.name} waits" if waiting == 1 else f"{waiting} partitions of {item.name} wait"
+        console.print(f"\n{found} for sign-off. In another terminal:\n")
         console.print(f"  .venv/bin/ai-assets signoff list {item.name}")
         console.print(f"  .venv/bin/ai-assets signoff approve {item.name} --all")
         console.print(f'  .venv/bin/ai-assets search {item.name} "what may a hotel cost on a business trip?"\n')
