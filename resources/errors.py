@@ -2,6 +2,7 @@
 
     AiAssetsError
       UserError                  a mistake or an environment a person can mend: exit code 2, no traceback
+        DeclarationInvalid       a YAML file that a user wrote is wrong: file, line, what to write
         SourceUnavailable        the documents cannot be reached
         ConverterUnavailable     the process that converts pdf, docx and html does not start
         HomeUnusable             AI_ASSETS_HOME cannot be used (resources/settings.py)
@@ -26,6 +27,11 @@ class AiAssetsError(Exception):
 
 class UserError(AiAssetsError):
     """Shown as one message, without a traceback; the command ends with exit code 2."""
+
+
+class DeclarationInvalid(UserError):
+    def __init__(self, path: Path, line: int | None, problem: str) -> None:
+        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
 
 
 class SourceUnavailable(UserError):

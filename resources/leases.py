@@ -73,6 +73,12 @@ def hold(state: StateStore, name: str, *, wait_s: float = 600.0) -> Iterator[Lea
         lease.release()
 
 
+def is_held(connection: sa.Connection, name: str) -> bool:
+    """Whether somebody alive holds the lease."""
+    row = connection.execute(sa.text("SELECT * FROM leases WHERE name = :name"), {"name": name}).one_or_none()
+    return row is not None and row.expires_at > time.time() and not _dead(row)
+
+
 def _beat(lease: Lease, stopped: threading.Event) -> None:
     while not stopped.wait(TTL_S / 4):
         with contextlib.suppress(StateUnavailable):  # a restarting server: the lease outlives three missed beats
@@ -83,7 +89,7 @@ def _try(state: StateStore, lease: Lease) -> str | None:
     """Take the lease; otherwise say who holds it."""
     with state.write() as connection:
         row = connection.execute(sa.text("SELECT * FROM leases WHERE name = :name"), {"name": lease.name}).one_or_none()
-        if row is not None and row.expires_at > time.time() and not _dead(row):
+        if row is not None and is_held(connection, lease.name):
             return f"process {row.process.partition(':')[0]} on {row.host}"
         upsert(
             connection,

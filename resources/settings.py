@@ -1,6 +1,7 @@
 """Where this installation keeps its things: the one module that reads the process environment.
 
-Precedence: built-in default < environment. What a collection declares is in `ai_assets/settings.py`.
+Precedence: built-in default < environment. What a collection declares is in `ai_assets/settings.py`,
+what models may be called in `resources/inference/settings.py`.
 """
 
 import os
@@ -12,6 +13,10 @@ from resources.errors import UserError
 
 HOME_VARIABLE = "AI_ASSETS_HOME"
 STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
+INFERENCE_VARIABLE = "AI_ASSETS_INFERENCE"
+"""Another file than the `inference.yaml` of the project."""
+REHEARSAL_VARIABLE = "AI_ASSETS_REHEARSAL_URL"
+"""A rehearsal provider that runs already; without it a run starts one for itself."""
 UP_VARIABLE = "AI_ASSETS_UP"
 """Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
 
@@ -46,13 +51,21 @@ class Home:
     project: Path
     """The folder of `definitions.py`, where the code server runs."""
     declared_state_url: str | None = None
+    declared_inference: Path | None = None
+    """Absolute."""
 
     @classmethod
     def from_environment(cls) -> Self:
         project = project_directory()
         declared = variable(HOME_VARIABLE)
         root = Path(declared).expanduser() if declared else project / ".ai-assets"
-        return cls(root=root.absolute(), project=project, declared_state_url=variable(STATE_URL_VARIABLE))
+        inference = variable(INFERENCE_VARIABLE)
+        return cls(
+            root=root.absolute(),
+            project=project,
+            declared_state_url=variable(STATE_URL_VARIABLE),
+            declared_inference=Path(inference).expanduser().absolute() if inference else None,
+        )
 
     @property
     def dagster(self) -> Path:
@@ -74,6 +87,10 @@ class Home:
     def state_url(self) -> str:
         return self.declared_state_url or f"sqlite:///{self.root / 'state.db'}"
 
+    @property
+    def inference(self) -> Path:
+        return self.declared_inference or self.project / "inference.yaml"
+
     def ensure(self) -> Self:
         """Create the folder, closed to other users, and prove that it can be written."""
         try:
@@ -92,8 +109,15 @@ class Home:
 
     def variables(self) -> dict[str, str]:
         """What tells a process, Dagster's own included, to use this home."""
-        declared = {STATE_URL_VARIABLE: self.declared_state_url} if self.declared_state_url else {}
-        return {"DAGSTER_HOME": str(self.dagster), HOME_VARIABLE: str(self.root), **declared}
+        declared = {
+            STATE_URL_VARIABLE: self.declared_state_url,
+            INFERENCE_VARIABLE: str(self.declared_inference) if self.declared_inference else None,
+        }
+        return {
+            "DAGSTER_HOME": str(self.dagster),
+            HOME_VARIABLE: str(self.root),
+            **{name: value for name, value in declared.items() if value},
+        }
 
     def child_environment(self, up: str) -> dict[str, str]:
         """The environment of a process that the `ai-assets up` with this process identity starts."""

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from resources.migrations import m001_initial
+from resources.migrations import m001_initial, m002_calls
 
-MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (("m001_initial", m001_initial.up),)
+MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
+    ("m001_initial", m001_initial.up),
+    ("m002_calls", m002_calls.up),
+)

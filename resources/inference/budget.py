@@ -1,0 +1,80 @@
+"""Which budgets a call draws on, and whether they hold what it may cost. Pure; the rows are the ledger's."""
+
+import datetime
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from resources.inference.prices import NUSD
+from resources.inference.records import Caller
+from resources.inference.settings import Budget
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """One budget of one period and one holder, as declared."""
+
+    budget: str
+    """Identifies the row: name, period, holder."""
+    name: str
+    limit_nusd: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Balance:
+    """A row read, changed and written within one turn. Spent and reserved never pass the limit together."""
+
+    limit_nusd: int
+    spent_nusd: int = 0
+    reserved_nusd: int = 0
+    """For calls that may end any moment: some of it comes back."""
+    held_nusd: int = 0
+    """For calls that may have been billed: comes back only when somebody resolves them."""
+
+    @property
+    def left_nusd(self) -> int:
+        return self.limit_nusd - self.spent_nusd - self.reserved_nusd - self.held_nusd
+
+    def could_ever_hold(self, amount_nusd: int) -> bool:
+        """Whether it would fit if every call in flight turned out to be free."""
+        return self.limit_nusd - self.spent_nusd - self.held_nusd >= amount_nusd
+
+
+def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: datetime.date) -> tuple[Account, ...]:
+    """The accounts that a call for this caller and document draws on, on that day (UTC)."""
+    return tuple(
+        Account(
+            budget="/".join((budget.name, _period(budget, on), *_holder(budget, caller, document))),
+            name=budget.name,
+            limit_nusd=math.floor(budget.limit_usd * NUSD),
+        )
+        for budget in budgets
+        if all(getattr(caller, scope) == wanted for scope, wanted in budget.of.items())
+    )
+
+
+def _period(budget: Budget, on: datetime.date) -> str:
+    return {"day": on.isoformat(), "month": on.isoformat()[:7], None: "ever"}[budget.per]
+
+
+def _holder(budget: Budget, caller: Caller, document: str) -> Iterable[str]:
+    match budget.each:
+        case None:
+            return ()
+        case "run":
+            return (caller.run_id,)
+        case "document":
+            return (caller.collection, document)
+        case "partition":
+            return (caller.collection, caller.partition)
+        case "asset":
+            return (caller.collection, caller.asset)
+        case "tenant":
+            return (caller.tenant,)
+        case "collection":
+            return (caller.collection,)
+
+
+def first_short(accounts: Iterable[Account], balances: Mapping[str, Balance], amount_nusd: int) -> Account | None:
+    """The first account that has not this much left."""
+    return next((account for account in accounts if balances[account.budget].left_nusd < amount_nusd), None)

@@ -1,0 +1,275 @@
+"""The engine: many requests in, durable answers out, through everything that `asking.py` does for one of them.
+
+It has a thread of its own with an event loop, so it serves plain code, asynchronous code and several assets at once.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from resources.inference.asking import Asker, Job
+from resources.inference.errors import EngineClosed
+from resources.inference.identity import Unhashable
+from resources.inference.ledger import Ledger, Recall
+from resources.inference.records import Caller, Request, Result, Unanswered
+from resources.inference.settings import InferenceSettings
+from resources.inference.tickets import Ticket, judged, reply_of, ticket_for
+from resources.inference.turns import Turns
+from resources.leases import hold
+from resources.state import StateStore
+
+CHUNK = 64
+CHUNK_CHARACTERS = 4_000_000
+"""A chunk of requests is prepared, looked up and delivered together."""
+MOST_UNDER_WAY = 512
+"""Requests sent or waiting to be, of one `map`; those that wait for their next attempt included."""
+MOST_CHUNKS = 64
+"""Chunks under way or waiting to be delivered in order: what bounds memory when the first takes long."""
+FEW = 8
+"""With fewer requests under way, each is written at once and not in company."""
+GRACE_S = 5.0
+"""How long closing waits for answers that are on their way."""
+
+_T = TypeVar("_T")
+_Pending = deque[Future[list[Result]]]
+
+
+class Engine:
+    """Opened by first use; `close` it, or use it in a `with` block."""
+
+    def __init__(
+        self, settings: InferenceSettings, state: StateStore, *, rehearsal_url: Callable[[], str] | None = None
+    ) -> None:
+        """`rehearsal_url` says where the rehearsal provider is; without it one is started when it is needed."""
+        self.settings = settings
+        self._state = state
+        self._rehearsal_url = rehearsal_url or self._start_rehearsal
+        self._opening = threading.Lock()
+        self._closing = contextlib.ExitStack()
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: Turns
+        self._asker: Asker
+        self._jobs: set[int] = set()
+        self._live: dict[int, Job] = {}
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_exit: object) -> None:
+        self.close()
+
+    def map(self, requests: Iterable[Request], caller: Caller) -> Iterator[Result]:
+        """Results in the order of the requests, which are read as they are needed.
+
+        A request that cannot be answered is an `Unanswered` among the results. What concerns all of them (no budget
+        left, no price, no key) is raised, once, after the calls in flight have ended.
+        """
+        changed = threading.Event()
+        job = Job(caller, changed.set)
+        chunks, pending = _chunks(requests), _Pending()
+        try:
+            while True:
+                changed.clear()
+                self._feed(job, chunks, pending)
+                if not pending:
+                    return
+                if pending[0].done():
+                    yield from pending.popleft().result()
+                else:
+                    changed.wait()
+        finally:
+            self._abandon(job, pending)
+
+    async def amap(self, requests: Iterable[Request], caller: Caller) -> AsyncIterator[Result]:
+        """`map` for asynchronous code."""
+        changed, loop = asyncio.Event(), asyncio.get_running_loop()
+        job = Job(caller, lambda: loop.call_soon_threadsafe(changed.set))
+        chunks, pending = _chunks(requests), _Pending()
+        try:
+            while True:
+                changed.clear()
+                self._feed(job, chunks, pending)
+                if not pending:
+                    return
+                if pending[0].done():
+                    for result in pending.popleft().result():
+                        yield result
+                else:
+                    await changed.wait()
+        finally:
+            await loop.run_in_executor(None, self._abandon, job, pending)
+
+    def call(self, request: Request, caller: Caller) -> Result:
+        (result,) = self.map([request], caller)
+        return result
+
+    async def acall(self, request: Request, caller: Caller) -> Result:
+        (result,) = [result async for result in self.amap([request], caller)]
+        return result
+
+    def close(self) -> None:
+        """Waits a little for answers on their way; what is then still open is recorded as ambiguous."""
+        with self._opening:
+            if self._closed:
+                return
+            self._closed = True
+            if self._loop is not None:
+                asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
+                self._turns.close()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._closing.close()
+
+    def _feed(self, job: Job, chunks: Iterator[list[Request]], pending: _Pending) -> None:
+        """Keep enough requests under way, however long the first of them takes, and not too many results waiting."""
+        while job.under_way < MOST_UNDER_WAY and len(pending) < MOST_CHUNKS and (chunk := next(chunks, None)):
+            job.under_way += len(chunk)
+            pending.append(self._submit(self._answer_chunk(job, chunk)))
+
+    def _abandon(self, job: Job, pending: _Pending) -> None:
+        """The consumer went away, or an error ends the job: ask nothing more, wait for what is in flight."""
+        left = [chunk for chunk in pending if not chunk.done()]
+        if not left or self._loop is None or self._closed:
+            return
+        self._loop.call_soon_threadsafe(job.stop, asyncio.CancelledError())
+        for chunk in left:
+            with contextlib.suppress(BaseException):
+                chunk.result()
+
+    def _submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._opened())
+        except BaseException:
+            work.close()
+            raise
+
+    def _opened(self) -> asyncio.AbstractEventLoop:
+        with self._opening:
+            if self._closed:
+                raise EngineClosed
+            if self._loop is None:
+                lease = self._closing.enter_context(hold(self._state, f"calls:{uuid.uuid4().hex}"))
+                with self._state.write() as connection:
+                    ledger = Ledger.open(connection, lease.name)
+                loop = asyncio.new_event_loop()
+                self._turns = Turns(self._state, ledger, loop)
+                self._asker = Asker(self.settings, self._turns, self._rehearsal_url)
+                thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
+                self._closing.callback(loop.close)
+                self._closing.callback(thread.join)
+                thread.start()
+                self._loop = loop
+            return self._loop
+
+    def _start_rehearsal(self) -> str:
+        from resources.inference.rehearsal import RehearsalProvider
+
+        provider = RehearsalProvider()
+        self._closing.callback(provider.close)
+        return provider.url()
+
+    async def _shut_down(self) -> None:
+        for job in list(self._live.values()):
+            job.stop(EngineClosed())
+        tasks = [task for job in self._live.values() for task in job.tasks]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=GRACE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._asker.close()
+
+    async def _answer_chunk(self, job: Job, requests: list[Request]) -> list[Result]:
+        if job.stopped is not None:
+            raise job.stopped
+        self._live[id(job)] = job
+        try:
+            return await self._answer_all(job, requests)
+        except BaseException as error:
+            job.stop(error)
+            raise
+        finally:
+            if not job.tasks:
+                self._live.pop(id(job), None)
+            asyncio.get_running_loop().call_soon(job.changed)
+
+    async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
+        results: dict[int, Result] = {}
+        tickets: dict[int, Ticket] = {}
+        for place, request in enumerate(requests):
+            try:
+                tickets[place] = ticket_for(self.settings, request, job.caller, self._asker.p95_s)
+            except Unhashable as error:
+                said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
+                results[place] = Unanswered(request=request, error="unhashable", message=said)
+        recalled = await self._turns.take(Recall(claims=[ticket.claim for ticket in tickets.values()]))
+        for (place, ticket), reused in zip(tickets.items(), recalled, strict=True):
+            if reused is not None:
+                ticket.saved_nusd += reused.cost_nusd
+                if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
+                    results[place] = result
+        job.under_way -= len(results)
+        self._turns.crowded = job.under_way > FEW
+        groups = _groups({place: ticket for place, ticket in tickets.items() if place not in results})
+        running = {self._start(job, list(group.values())): list(group) for group in groups}
+        if running:
+            await asyncio.wait(running)
+        for task, places in running.items():
+            if task.cancelled() and job.stopped is not None:
+                raise job.stopped
+            results.update(zip(places, task.result(), strict=True))
+        return [results[place] for place in range(len(requests))]
+
+    def _start(self, job: Job, tickets: Sequence[Ticket]) -> "asyncio.Task[list[Result]]":
+        task = asyncio.get_running_loop().create_task(self._asker.answer(job, tickets))
+        job.tasks[task] = tickets
+        task.add_done_callback(lambda done: self._done(job, done))
+        return task
+
+    def _done(self, job: Job, task: "asyncio.Task[list[Result]]") -> None:
+        before = job.under_way
+        job.under_way -= len(job.tasks.pop(task))
+        if job.under_way <= MOST_UNDER_WAY - CHUNK < before:
+            job.changed()
+
+
+def _chunks(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    chunk: list[Request] = []
+    characters = 0
+    for request in requests:
+        chunk.append(request)
+        characters += _characters(request)
+        if len(chunk) >= CHUNK or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _characters(request: Request) -> int:
+    if request.text is not None:
+        return len(request.text)
+    return sum(len(content) for message in request.messages if isinstance(content := message.get("content"), str))
+
+
+def _groups(tickets: dict[int, Ticket]) -> Iterator[dict[int, Ticket]]:
+    """What may share a request to the provider: texts to embed that are asked in the same way; a chat never."""
+    alike: dict[Any, dict[int, Ticket]] = {}
+    for place, ticket in tickets.items():
+        request = ticket.request
+        if request.text is None:
+            yield {place: ticket}
+        else:
+            how = (tuple(hop.name for hop in ticket.claim.hops), request.kind, request.on_ambiguous, request.timeout_s)
+            alike.setdefault(how, {})[place] = ticket
+    for group in alike.values():
+        first = next(iter(group.values())).claim.hops[0].endpoint
+        places = iter(group.items())
+        while part := dict(itertools.islice(places, first.texts_per_request)):
+            yield part

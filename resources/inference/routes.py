@@ -1,0 +1,37 @@
+"""Which endpoints a request is sent to, in which order. Pure."""
+
+from collections.abc import Callable
+
+from resources.inference.errors import RouteUnknown
+from resources.inference.prices import estimated_tokens
+from resources.inference.records import Request
+from resources.inference.settings import Endpoint, InferenceSettings, RouteRule
+
+
+def endpoints_for(
+    settings: InferenceSettings, request: Request, p95_s: Callable[[str], float | None]
+) -> tuple[tuple[str, Endpoint], ...]:
+    """The endpoints of its route in the order in which to try them; an endpoint named directly stands alone.
+
+    The first rule that holds puts its endpoint first. `p95_s` says how long 19 of 20 recent answers of an endpoint took
+    at most; of one without recent answers nothing is known, and it is not slow.
+    """
+    if request.route in settings.endpoints:
+        return ((request.route, settings.endpoints[request.route]),)
+    route = settings.routes.get(request.route)
+    if route is None:
+        raise RouteUnknown(request.route, [*settings.routes, *settings.endpoints])
+    names = list(route.endpoints)
+    for rule in route.rules:
+        if _holds(rule, request, names[0], p95_s):
+            names.remove(rule.use)
+            names.insert(0, rule.use)
+            break
+    return tuple((name, settings.endpoints[name]) for name in names)
+
+
+def _holds(rule: RouteRule, request: Request, first: str, p95_s: Callable[[str], float | None]) -> bool:
+    if rule.longer_than_tokens is not None:
+        return estimated_tokens(request) > rule.longer_than_tokens
+    taken_s = p95_s(first)
+    return rule.slower_than_s is not None and taken_s is not None and taken_s > rule.slower_than_s
