@@ -93,17 +93,17 @@ def upsert(connection: sa.Connection, table: str, key: Mapping[str, object], val
     )
 
 
-def rows_of(dialect: str, **columns: str) -> str:
-    """A SELECT of the JSON array of arrays bound as `:rows`, with these columns and types.
+def rows_of(dialect: str, given: str, **columns: str) -> str:
+    """A SELECT of the JSON array of arrays that the parameter `given` holds, with these columns and types.
 
     Many rows are one statement and one parameter: SQLite then works without the interpreter lock, PostgreSQL without
     more round trips.
     """
     if dialect == "sqlite":
         cells = [f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(columns)]
-        return f"SELECT {', '.join(cells)} FROM json_each(:rows) WHERE true"  # noqa: S608
+        return f"SELECT {', '.join(cells)} FROM json_each({given}) WHERE true"  # noqa: S608
     cells = [f"CAST(value ->> {place} AS {kind}) AS {name}" for place, (name, kind) in enumerate(columns.items())]
-    return f"SELECT {', '.join(cells)} FROM json_array_elements(CAST(:rows AS json)) AS given(value) WHERE true"  # noqa: S608
+    return f"SELECT {', '.join(cells)} FROM json_array_elements(CAST({given} AS json)) AS array_of(value) WHERE true"  # noqa: S608
 
 
 def _engine(url: str) -> sa.Engine:

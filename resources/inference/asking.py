@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from resources.backends.openai import Fault, Reply
 from resources.inference.admission import Wait
 from resources.inference.allowance import RetryAllowance
+from resources.inference.calls import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short
 from resources.inference.errors import BudgetExhausted, EndpointRefuses, KeyMissing
-from resources.inference.ledger import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short
 from resources.inference.line import Line
 from resources.inference.prices import usd_of
 from resources.inference.records import AMBIGUOUS, Caller, ErrorClass, Result, Unanswered

@@ -6,6 +6,7 @@ It has a thread of its own with an event loop, so it serves plain code, asynchro
 import asyncio
 import contextlib
 import itertools
+import sys
 import threading
 import uuid
 from collections import deque
@@ -14,9 +15,10 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from resources.inference.asking import Asker, Job
+from resources.inference.calls import Recall
 from resources.inference.errors import EngineClosed
 from resources.inference.identity import Unhashable
-from resources.inference.ledger import Ledger, Recall
+from resources.inference.ledger import Ledger
 from resources.inference.records import Caller, Request, Result, Unanswered
 from resources.inference.settings import InferenceSettings
 from resources.inference.tickets import Ticket, judged, reply_of, ticket_for
@@ -33,6 +35,7 @@ MOST_CHUNKS = 64
 """Chunks under way or waiting to be delivered in order: what bounds memory when the first takes long."""
 FEW = 8
 """With fewer requests under way, each is written at once and not in company."""
+SWITCH_INTERVAL_S = 0.0005
 GRACE_S = 5.0
 """How long closing waits for answers that are on their way."""
 
@@ -164,6 +167,9 @@ class Engine:
                 self._closing.callback(loop.close)
                 self._closing.callback(thread.join)
                 thread.start()
+                # The loop and the ledger's thread hand the interpreter to each other thousands of times a second. With
+                # the 5 ms that Python lets one go on by default, each of those could take as long as a commit.
+                sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
                 self._loop = loop
             return self._loop
 

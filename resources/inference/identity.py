@@ -24,27 +24,31 @@ def call_key(endpoint: Endpoint, body: bytes, sample: int) -> str:
 
 def body_of(endpoint: Endpoint, request: Request) -> bytes:
     """The request as the endpoint shall get it. The order of keys in a message means nothing; in a schema it does."""
+    try:
+        return json.dumps(_payload(endpoint, request), separators=(",", ":"), allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Unhashable(str(error)) from error
+
+
+def _payload(endpoint: Endpoint, request: Request) -> dict[str, Json]:
     payload: dict[str, Json] = {"model": endpoint.llm}
     if request.text is not None:
         payload["input"] = request.text
         payload["encoding_format"] = "base64"
-    else:
-        payload["messages"] = [_ordered(message) for message in request.messages]
-        payload[endpoint.output_limit] = request.max_output_tokens
-        if request.temperature is not None:
-            payload["temperature"] = float(request.temperature)
-        if request.seed is not None:
-            payload["seed"] = request.seed
-        if request.logprobs and endpoint.logprobs:
-            payload["logprobs"] = True
-        if request.tools:
-            payload["tools"] = list(request.tools)
-        if request.schema is not None:
-            _ask_for_schema(payload, endpoint, request.schema)
-    try:
-        return json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Unhashable(str(error)) from error
+        return payload
+    payload["messages"] = [_ordered(message) for message in request.messages]
+    payload[endpoint.output_limit] = request.max_output_tokens
+    if request.temperature is not None:
+        payload["temperature"] = float(request.temperature)
+    if request.seed is not None:
+        payload["seed"] = request.seed
+    if request.logprobs and endpoint.logprobs:
+        payload["logprobs"] = True
+    if request.tools:
+        payload["tools"] = list(request.tools)
+    if request.schema is not None:
+        _ask_for_schema(payload, endpoint, request.schema)
+    return payload
 
 
 def _ask_for_schema(payload: dict[str, Json], endpoint: Endpoint, schema: Mapping[str, Json]) -> None:
@@ -54,11 +58,7 @@ def _ask_for_schema(payload: dict[str, Json], endpoint: Endpoint, schema: Mappin
         return
     if endpoint.structured == "json_object":
         payload["response_format"] = {"type": "json_object"}
-    try:
-        wanted = json.dumps(schema, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Unhashable(str(error)) from error
-    told = f"Answer with one JSON object that conforms to this JSON schema: {wanted}"
+    told = f"Answer with one JSON object that conforms to this JSON schema: {json.dumps(schema, allow_nan=False)}"
     messages = payload["messages"]
     assert isinstance(messages, list)
     payload["messages"] = [{"content": told, "role": "system"}, *messages]
@@ -67,7 +67,7 @@ def _ask_for_schema(payload: dict[str, Json], endpoint: Endpoint, schema: Mappin
 def _ordered(value: Json) -> Json:
     if isinstance(value, Mapping):
         return {key: _ordered(value[key]) for key in sorted(value)}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list | tuple):
         return [_ordered(item) for item in value]
     return value
 

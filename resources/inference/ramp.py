@@ -41,6 +41,8 @@ class Ramp:
         elif self._good >= self.limit * (self._patience if self.limit + 1 >= self._refused_at else 1):
             self._fell_from = 0
             self.limit, self._good = min(self.limit + 1, self.most), 0
+            if self.limit > self._refused_at + 1:
+                self._patience = FIRST_PATIENCE  # what was refused there once is taken now
 
     def limited(self, in_flight: int) -> None:
         """A 429 while so many calls, itself included, were in flight."""
@@ -50,11 +52,13 @@ class Ramp:
             return
         self._starting, self._deaf = False, 0
         height = min(in_flight, self.limit)
+        falling = self._fell_from > 0
         self._fell_from = max(self._fell_from, height)
         if height <= self._fell_from * 0.75 and self._share < SELDOM:
             self._deaf, self._fell_from = DEAF_FOR, 0
             return
-        again = height >= self._refused_at - 1
-        self._patience = min(self._patience * 2, LONGEST_PATIENCE) if again else FIRST_PATIENCE
+        if not falling:  # the other refusals of one fall are of calls that were under way already
+            again = abs(height - self._refused_at) <= 1
+            self._patience = min(self._patience * 2, LONGEST_PATIENCE) if again else FIRST_PATIENCE
         self._refused_at = height
         self.limit, self._good = max(height - 1, 1), 0

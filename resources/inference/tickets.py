@@ -7,10 +7,10 @@ from typing import Any
 
 from resources.backends.openai import Fault, NotAnAnswer, Reply, read_reply
 from resources.inference.budget import accounts_of
+from resources.inference.calls import Claim, Ended, Hop, Opened, Reused
 from resources.inference.errors import PriceUnknown
 from resources.inference.identity import body_of, call_key
 from resources.inference.judging import parse, repair_of
-from resources.inference.ledger import Claim, Ended, Hop, Opened, Reused
 from resources.inference.prices import cost_nusd, input_tokens_at_most, price_at, usd_of, worst_case_nusd
 from resources.inference.records import AMBIGUOUS, NO_USAGE, Answer, Caller, ErrorClass, Request, Result, Unanswered
 from resources.inference.routes import endpoints_for

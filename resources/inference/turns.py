@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from resources.errors import StateUnavailable
-from resources.inference.ledger import Ledger, Operation
+from resources.inference.calls import Operation
+from resources.inference.ledger import Ledger
 from resources.state import StateStore
 
 LINGER_S = 0.001
@@ -78,10 +79,9 @@ class Turns:
         while True:
             try:
                 with self._state.write() as connection:
-                    if results is not None and self._ledger.marked(connection) == self._batch:
+                    if results is not None and self._ledger.applied(connection) == self._batch:
                         return results  # the commit had come through, only its confirmation was lost
-                    results = self._ledger.apply(connection, operations)
-                    self._ledger.mark(connection, self._batch)
+                    results = self._ledger.apply(connection, operations, self._batch)
                 return results
             except StateUnavailable:
                 self._ledger.forget_callers()

@@ -11,8 +11,9 @@ def up(connection: sa.Connection) -> None:
     keyed = "INTEGER PRIMARY KEY" if connection.dialect.name == "sqlite" else "BIGINT PRIMARY KEY"
     compact = "WITHOUT ROWID" if connection.dialect.name == "sqlite" else ""
     for statement in (
-        # A process that makes calls, and the lease that shows whether it lives. `batch`: its last committed turn.
-        f"CREATE TABLE owners (owner_id {counted}, lease TEXT NOT NULL, batch BIGINT NOT NULL)",
+        # A process that makes calls, and the lease that shows whether it lives. `batch`: its last committed turn;
+        # `reaped`: others took it for dead.
+        f"CREATE TABLE owners (owner_id {counted}, lease TEXT NOT NULL, batch BIGINT NOT NULL, reaped BIGINT NOT NULL)",
         f"""CREATE TABLE callers (
             caller_id {counted}, tenant TEXT NOT NULL, collection TEXT NOT NULL, asset TEXT NOT NULL,
             partition TEXT NOT NULL, run_id TEXT NOT NULL, UNIQUE (run_id, collection, asset, partition, tenant))""",
@@ -23,8 +24,8 @@ def up(connection: sa.Connection) -> None:
         f"""CREATE TABLE attempts (
             attempt_id {keyed}, call_key TEXT NOT NULL, previous_id BIGINT, caller_id BIGINT NOT NULL,
             document TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
-            state TEXT NOT NULL, error TEXT, message TEXT, sent_at TEXT NOT NULL, ended_at TEXT,
-            latency_s DOUBLE PRECISION, input_tokens BIGINT, cached_tokens BIGINT, output_tokens BIGINT,
+            state TEXT NOT NULL, carried BIGINT NOT NULL, error TEXT, message TEXT, sent_at TEXT NOT NULL,
+            ended_at TEXT, latency_s DOUBLE PRECISION, input_tokens BIGINT, cached_tokens BIGINT, output_tokens BIGINT,
             reasoning_tokens BIGINT, reserved_nusd BIGINT NOT NULL, cost_nusd BIGINT, budgets TEXT NOT NULL,
             provider_id TEXT, answered_model TEXT)""",
         "CREATE INDEX attempts_caller ON attempts (caller_id)",

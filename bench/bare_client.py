@@ -1,0 +1,53 @@
+"""The yardstick: asyncio and aiohttp with nothing around. `bare_client.py URL CALLS CONCURRENCY`, a line of JSON."""
+
+import asyncio
+import json
+import random
+import resource
+import sys
+from collections.abc import Iterator
+
+import aiohttp
+
+from bench.requests import messages
+
+TRIES = 12
+
+
+async def _one(session: aiohttp.ClientSession, url: str, number: int) -> bool:
+    body = {"model": "rehearsal-mini", "messages": messages(number), "max_tokens": 64, "temperature": 0}
+    for tried in range(TRIES):
+        retry_after_s = 0.0
+        try:
+            async with session.post(f"{url}/chat/completions", json=body) as response:
+                if response.status == 200:
+                    return bool((await response.json())["choices"][0]["message"]["content"])
+                retry_after_s = float(response.headers.get("retry-after", 0))
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            pass
+        # The engine's own backoff for both classes, as bench/inference.py declares it.
+        await asyncio.sleep(max(random.random() * min(8.0, 0.25 * 2**tried), retry_after_s))
+    return False
+
+
+async def main(url: str, calls: int, concurrency: int) -> int:
+    numbers: Iterator[int] = iter(range(calls))
+    answered = 0
+
+    async def worker() -> None:
+        nonlocal answered
+        for number in numbers:
+            is_answered = await _one(session, url, number)
+            answered += is_answered
+
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
+        await asyncio.gather(*(worker() for _ in range(concurrency)))
+    return answered
+
+
+if __name__ == "__main__":
+    answered = asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"answered": answered, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}))

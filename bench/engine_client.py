@@ -1,0 +1,65 @@
+"""The engine with everything it does: `engine_client.py URL CALLS CONCURRENCY STATE_URL [again]`, a line of JSON."""
+
+import json
+import resource
+import sys
+import time
+
+from bench.requests import messages
+from resources.inference.engine import Engine
+from resources.inference.records import Answer, Caller, Request
+from resources.inference.settings import InferenceSettings
+from resources.state import StateStore
+
+
+def settings(url: str, concurrency: int) -> InferenceSettings:
+    backoff = {"attempts": 12, "base_s": 0.25, "cap_s": 8}
+    return InferenceSettings.model_validate(
+        {
+            "endpoints": {
+                "bench": {
+                    "base_url": url,
+                    "model": "rehearsal-mini",
+                    "prices": [{"from": "2026-01-01", "input": 0.15, "output": 0.6}],
+                    "limits": {"concurrency": concurrency},
+                }
+            },
+            "retries": {"all": {"rate_limited": backoff, "server_error": backoff}},
+            "budgets": [
+                {"name": "month", "per": "month", "limit_usd": 1000},
+                {"name": "each-run", "each": "run", "limit_usd": 500},
+            ],
+        }
+    )
+
+
+def request(number: int) -> Request:
+    return Request(
+        messages=tuple(messages(number)),
+        route="bench",
+        temperature=0,
+        max_output_tokens=64,
+        document=f"doc-{number:06d}",
+    )
+
+
+def main(url: str, calls: int, concurrency: int, state_url: str) -> dict[str, float]:
+    started, cpu = time.perf_counter(), time.process_time()
+    answered = reused = 0
+    with Engine(settings(url, concurrency), StateStore(state_url)) as engine:
+        for result in engine.map(map(request, range(calls)), Caller(collection="bench", asset="labels", run_id="run")):
+            answered += isinstance(result, Answer)
+            reused += isinstance(result, Answer) and result.reused
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "answered": answered,
+        "reused": reused,
+        "wall_s": time.perf_counter() - started,
+        "work_s": time.process_time() - cpu,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_kib": used.ru_maxrss,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])))

@@ -1,0 +1,126 @@
+"""What is asked of the ledger, and what it says: claims, intents, answers, endings. Plain values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from resources.inference.admission import Wait
+from resources.inference.budget import Account, Balance
+from resources.inference.records import NO_USAGE, Caller, ErrorClass, Usage
+from resources.inference.settings import Endpoint, Price
+
+ELSEWHERE_S = 0.1
+BUDGET_S = 0.05
+
+State = Literal["intent", "settled", "failed", "ambiguous"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hop:
+    """One endpoint of a request's route, and the call it would be there."""
+
+    name: str
+    endpoint: Endpoint
+    price: Price
+    key: str
+    body: bytes
+    reserve_nusd: int
+    """The most it can cost."""
+    tokens: int
+    """The most tokens it can use."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """The wish to make a call at one hop, unless any hop of the route has an answer already."""
+
+    hops: tuple[Hop, ...]
+    at: int
+    caller: Caller
+    document: str
+    kind: str
+    accounts: tuple[Account, ...]
+    oldest: str | None
+    """Answers from before this moment have expired."""
+    on_ambiguous: Literal["retry", "hold"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parcel:
+    """Claims that shall leave in one request to the provider: texts to embed; or a single one."""
+
+    claims: Sequence[Claim]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recall:
+    """The wish for answers that are there already, for many requests at once."""
+
+    claims: Sequence[Claim]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened:
+    """An intent: it may leave now."""
+
+    attempt_id: int
+    hop: Hop
+    budgets: tuple[str, ...]
+    carried: bool
+    """Leaves in the request of another one of its parcel, so it takes no place of its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reused:
+    """An answer from the ledger."""
+
+    attempt_id: int
+    hop: Hop
+    body: str
+    cost_nusd: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Elsewhere:
+    """Another process is asking this very question; look again soon."""
+
+    seconds: float = ELSEWHERE_S
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """An attempt may have been billed, and the policy is to wait for a person."""
+
+    attempt_id: int
+    reserved_nusd: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Short:
+    """A budget has not this much left. `final`: nor will it when all calls in flight have ended."""
+
+    account: Account
+    balance: Balance
+    amount_nusd: int
+    final: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How an attempt ended."""
+
+    opened: Opened
+    state: State
+    error: ErrorClass | None = None
+    message: str | None = None
+    latency_s: float
+    usage: Usage = NO_USAGE
+    cost_nusd: int | None = None
+    """None where nobody knows: the reservation is held."""
+    body: str | None = None
+    provider_id: str | None = None
+    answered_model: str | None = None
+
+
+Decision = Opened | Reused | Elsewhere | Held | Short | Wait
+Operation = Parcel | Recall | Ended

@@ -1,0 +1,256 @@
+"""One turn of the ledger: all that ended and all that is claimed, in one look at the tables and one write."""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from resources.inference.admission import EndpointState
+from resources.inference.budget import Account, Balance, first_short
+from resources.inference.calls import (
+    Claim,
+    Decision,
+    Elsewhere,
+    Ended,
+    Held,
+    Hop,
+    Opened,
+    Operation,
+    Parcel,
+    Recall,
+    Reused,
+    Short,
+)  # fmt: skip
+from resources.inference.ledger_sql import ENDPOINT_COLUMNS
+from resources.state import now
+
+if TYPE_CHECKING:
+    from resources.inference.ledger import Ledger
+
+
+class LedgerTurn:
+    def __init__(
+        self, ledger: "Ledger", connection: sa.Connection, operations: Sequence[Operation], *, taken_for_dead: bool
+    ) -> None:
+        self._ledger = ledger
+        self._connection = connection
+        self._operations = operations
+        self._taken_for_dead = taken_for_dead
+        """Others have made this process's calls ambiguous while it did not respond; it was alive after all."""
+        self._endings = [operation for operation in operations if isinstance(operation, Ended)]
+        self._claims = [claim for each in operations if not isinstance(each, Ended) for claim in each.claims]
+        self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
+        self._balances = self._load_balances()
+        self._endpoints = self._load_endpoints()
+        self._known: dict[str, Any] = {}
+        self._moment = time.time()
+        self._at = now()
+        self._attempts: list[list[Any]] = []
+        self._pointers: list[list[Any]] = []
+        self._reuses: list[list[Any]] = []
+        self._opened: set[str] = set()
+
+    def run(self) -> list[Any]:
+        """First what ended, so that its answer, its place and its money are there for what is claimed."""
+        if self._endings:
+            self._end()
+        if self._claims:
+            keys = {hop.key for claim in self._claims for hop in claim.hops}
+            self._known = {row.call_key: row for row in self._read("look_up", list(keys))}
+        results: list[Any] = []
+        for operation in self._operations:
+            if isinstance(operation, Ended):
+                results.append(None)
+            elif isinstance(operation, Recall):
+                results.append([self._recall(claim) for claim in operation.claims])
+            else:
+                results.append(self._decide_all(operation))
+        self._write_all()
+        return results
+
+    def _read(self, name: str, keys: Sequence[Any]) -> Sequence[Any]:
+        return self._ledger.sql.read(self._connection, name, keys) if keys else ()
+
+    def _write(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._ledger.sql.write(self._connection, name, rows)
+
+    # What is there
+
+    def _load_balances(self) -> dict[str, tuple[str, Balance]]:
+        """Name and balance by budget; the limit is as declared now, and else as it was declared last."""
+        touched = {budget for item in self._endings for budget in item.opened.budgets} | set(self._accounts)
+        found = {row.budget: row for row in self._read("balances", list(touched))}
+        balances: dict[str, tuple[str, Balance]] = {}
+        for budget in touched:
+            row, account = found.get(budget), self._accounts.get(budget)
+            if row is None:
+                assert account is not None  # what an attempt has reserved from has a row
+                balances[budget] = (account.name, Balance(limit_nusd=account.limit_nusd))
+                continue
+            balance = Balance(
+                limit_nusd=account.limit_nusd if account else row.limit_nusd,
+                spent_nusd=row.spent_nusd,
+                reserved_nusd=row.reserved_nusd,
+                held_nusd=row.held_nusd,
+            )
+            balances[budget] = (row.name, balance)
+        return balances
+
+    def _load_endpoints(self) -> dict[str, EndpointState]:
+        wanted = {item.opened.hop.name for item in self._endings} | {
+            claim.hops[claim.at].name for claim in self._claims
+        }
+        found = {row.endpoint: row for row in self._read("endpoints", list(wanted))}
+        return {
+            name: EndpointState(**{column: getattr(found[name], column) for column in ENDPOINT_COLUMNS})
+            if name in found
+            else EndpointState()
+            for name in wanted
+        }
+
+    # What ended
+
+    def _end(self) -> None:
+        was: dict[int, str] = {}
+        if self._taken_for_dead:
+            ids = [item.opened.attempt_id for item in self._endings]
+            was = {row.attempt_id: row.state for row in self._read("states", ids)}
+        rows, bodies, settled = [], [], []
+        for item in self._endings:
+            usage, attempt_id = item.usage, item.opened.attempt_id
+            rows.append([
+                attempt_id, item.state, item.error, _text(item.message), self._at, round(item.latency_s, 6),
+                usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens, item.cost_nusd,
+                _text(item.provider_id), _text(item.answered_model),
+            ])  # fmt: skip
+            if item.body is not None:
+                bodies.append([attempt_id, _text(item.body)])
+            if item.state == "settled":
+                settled.append([item.opened.hop.key, attempt_id])
+            self._account_for(item, was.get(attempt_id, "intent"))
+        self._write("end", rows)
+        self._write("add_answers", bodies)
+        if self._taken_for_dead:  # only then can somebody have made a newer attempt
+            self._write("point", settled)
+
+    def _account_for(self, item: Ended, was: str) -> None:
+        reserved = item.opened.hop.reserve_nusd
+        if was not in ("intent", "ambiguous"):
+            return  # a person has resolved it meanwhile
+        for budget in item.opened.budgets:
+            _, balance = self._balances[budget]
+            if was == "intent":
+                balance.reserved_nusd -= reserved
+            else:
+                balance.held_nusd -= reserved
+            if item.cost_nusd is None:
+                balance.held_nusd += reserved
+            else:
+                balance.spent_nusd += item.cost_nusd
+        if was == "intent":
+            state, hop = self._endpoints[item.opened.hop.name], item.opened.hop
+            if item.state != "ambiguous":
+                state.give_back(hop.tokens - item.usage.input_tokens - item.usage.output_tokens)
+            if not item.opened.carried:
+                state.end(self._moment, error=item.error, chance=random.random())
+
+    # What is claimed
+
+    def _recall(self, claim: Claim) -> Reused | None:
+        """The answer that is there, if it has not expired."""
+        for hop in claim.hops:
+            row = self._known.get(hop.key)
+            if row is not None and row.state == "settled" and (claim.oldest is None or row.ended_at >= claim.oldest):
+                caller = self._ledger.caller_id(self._connection, claim.caller)
+                cost = row.cost_nusd or 0
+                self._reuses.append([row.attempt_id, caller, _text(claim.document), cost, self._at])
+                return Reused(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
+        return None
+
+    def _decide_all(self, parcel: Parcel) -> list[Decision]:
+        decisions: list[Decision] = []
+        carried = False
+        for claim in parcel.claims:
+            decisions.append(self._decide(claim, carried=carried))
+            carried = carried or isinstance(decisions[-1], Opened)
+        return decisions
+
+    def _decide(self, claim: Claim, *, carried: bool) -> Decision:
+        if (reused := self._recall(claim)) is not None:
+            return reused
+        hop = claim.hops[claim.at]
+        row = self._known.get(hop.key)
+        if hop.key in self._opened or (row is not None and row.state == "intent"):
+            self._ledger.suspect()
+            return Elsewhere()
+        if (held := self._held(claim)) is not None:
+            return held
+        if (short := self._short(claim.accounts, hop.reserve_nusd)) is not None:
+            self._ledger.suspect()
+            return short
+        state, limits = self._endpoints[hop.name], hop.endpoint.limits
+        if carried:
+            state.charge(limits, hop.tokens)
+        else:
+            wait = state.admit(limits, self._moment, tokens=hop.tokens, probe_s=hop.endpoint.timeout_s)
+            if wait is not None:
+                self._ledger.suspect()
+                return wait
+        return self._open(claim, hop, row, carried=carried)
+
+    def _held(self, claim: Claim) -> Held | None:
+        if claim.on_ambiguous != "hold":
+            return None
+        for hop in claim.hops:
+            row = self._known.get(hop.key)
+            if row is not None and row.state == "ambiguous":
+                return Held(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
+        return None
+
+    def _short(self, accounts: Sequence[Account], amount_nusd: int) -> Short | None:
+        account = first_short(accounts, {a.budget: self._balances[a.budget][1] for a in accounts}, amount_nusd)
+        if account is None:
+            return None
+        _, balance = self._balances[account.budget]
+        final = not balance.could_ever_hold(amount_nusd)
+        return Short(account=account, balance=balance, amount_nusd=amount_nusd, final=final)
+
+    def _open(self, claim: Claim, hop: Hop, row: Any, *, carried: bool) -> Opened:
+        attempt_id = self._ledger.next_attempt()
+        budgets = tuple(account.budget for account in claim.accounts)
+        for budget in budgets:
+            self._balances[budget][1].reserved_nusd += hop.reserve_nusd
+        self._attempts.append([
+            attempt_id, hop.key, row.attempt_id if row is not None else None,
+            self._ledger.caller_id(self._connection, claim.caller), _text(claim.document), hop.name,
+            hop.endpoint.llm, claim.kind, "intent", int(carried), self._at, hop.reserve_nusd, json.dumps(budgets),
+        ])  # fmt: skip
+        self._pointers.append([hop.key, attempt_id])
+        self._opened.add(hop.key)
+        return Opened(attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried)
+
+    # The write
+
+    def _write_all(self) -> None:
+        self._write("add_reuses", self._reuses)
+        self._write("add_attempts", self._attempts)
+        self._write("repoint", self._pointers)
+        if self._attempts or self._endings:
+            self._write("write_budgets", [
+                [budget, name, b.limit_nusd, b.spent_nusd, b.reserved_nusd, b.held_nusd]
+                for budget, (name, b) in self._balances.items()
+            ])  # fmt: skip
+            self._write("write_endpoints", [
+                [name, *(getattr(state, column) for column in ENDPOINT_COLUMNS)]
+                for name, state in self._endpoints.items()
+            ])  # fmt: skip
+
+
+def _text(value: str | None) -> str | None:
+    """What every database can hold: no NUL, no half of a character."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
