@@ -33,8 +33,6 @@ MOST_UNDER_WAY = 512
 """Requests sent or waiting to be, of one `map`; those that wait for their next attempt included."""
 MOST_CHUNKS = 64
 """Chunks under way or waiting to be delivered in order: what bounds memory when the first takes long."""
-FEW = 8
-"""With fewer requests under way, each is written at once and not in company."""
 SWITCH_INTERVAL_S = 0.0005
 GRACE_S = 5.0
 """How long closing waits for answers that are on their way."""
@@ -221,7 +219,6 @@ class Engine:
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
         job.under_way -= len(results)
-        self._turns.crowded = job.under_way > FEW
         groups = _groups({place: ticket for place, ticket in tickets.items() if place not in results})
         running = {self._start(job, list(group.values())): list(group) for group in groups}
         if running:
@@ -239,6 +236,8 @@ class Engine:
         return task
 
     def _done(self, job: Job, task: "asyncio.Task[list[Result]]") -> None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain: the job has raised the first
         before = job.under_way
         job.under_way -= len(job.tasks.pop(task))
         if job.under_way <= MOST_UNDER_WAY - CHUNK < before:

@@ -17,8 +17,6 @@ from resources.inference.calls import Operation
 from resources.inference.ledger import Ledger
 from resources.state import StateStore
 
-LINGER_S = 0.001
-"""How long a turn waits for company while others are at work: a commit costs about as much."""
 MOST_PER_TURN = 2000
 PATIENCE_S = 60.0
 """For so long a state store that does not answer is asked again: a PostgreSQL that restarts."""
@@ -33,8 +31,6 @@ class Turns:
         self._loop = loop
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._batch = 0
-        self.crowded = False
-        """Whether waiting for company is worth it."""
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -50,8 +46,6 @@ class Turns:
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
-            if self.crowded:
-                time.sleep(LINGER_S)
             waiting, ends = [first], False
             with contextlib.suppress(queue.Empty):
                 while len(waiting) < MOST_PER_TURN:
