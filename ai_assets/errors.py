@@ -1,13 +1,15 @@
 """The part of the error tree that knows documents; it hangs below `UserError` of `resources/errors.py`.
 
 UserError
-  CollectionInvalid          defs.yaml or a file it names is wrong: file, line, what to write
+  DeclarationInvalid
+    CollectionInvalid        defs.yaml or a file it names is wrong: file, line, what to write
   CollectionUnknown          no such collection
   CollectionExists, CollectionNameInvalid, NothingToScaffold   `ai-assets new` refuses
   PartitionUnknown           no such partition, or a range the wrong way round
   GoldenError                a golden file is wrong: file, line, what was found
   InputMissing               a dataset is asked for before what it is made from exists
   InputStale                 datasets of a partition do not belong together
+  ExampleUnreadable          a document that a prompt shows as an example is not there, or has no text
   ChecksAlone                a check is asked for without its asset
   QualityFailed, GateFailed  a blocking check refused a partition
   NothingApproved            publication without approval
@@ -26,12 +28,11 @@ PartitionsFailed             at the end of a run: which partitions failed, and w
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from resources.errors import AiAssetsError, UserError
+from resources.errors import AiAssetsError, DeclarationInvalid, UserError
 
 
-class CollectionInvalid(UserError):
-    def __init__(self, path: Path, line: int | None, problem: str) -> None:
-        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
+class CollectionInvalid(DeclarationInvalid):
+    """`defs.yaml`, or a file it names, is wrong."""
 
 
 class CollectionUnknown(UserError):
@@ -88,6 +89,14 @@ class InputStale(UserError):
         super().__init__(
             f"{collection}/{asset} of {partition} was made from an earlier {needed} than there is now. "
             f"Bring the partition up to date first: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class ExampleUnreadable(UserError):
+    def __init__(self, collection: str, stage: str, document: str, found: str) -> None:
+        super().__init__(
+            f"Stage '{stage}' of {collection} shows '{document}' as an example, but {found}. "
+            f"Bring it back, or take it out of the stage's 'examples' in collections/{collection}/defs.yaml."
         )
 
 

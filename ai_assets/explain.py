@@ -76,12 +76,12 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
     for stage in collection.stages:
-        labelled = stores.lake.manifest(collection.name, stage.name, partition)
-        label = _row(stores.lake.read(labelled), document) if labelled else None
-        if label and labelled:
-            for name in ("label", "confidence", "runner_up", "evidence", "model"):
-                found[f"{stage.name}.{name}"] = label[name]
-            found[f"{stage.name}.code_version"] = labelled.code_version
+        made = stores.lake.manifest(collection.name, stage.name, partition)
+        answer = _row(stores.lake.read(made), document) if made else None
+        if answer and made:
+            for name in stage.columns.explained:
+                found[f"{stage.name}.{name}"] = answer.get(name)
+            found[f"{stage.name}.code_version"] = made.code_version
     return found
 
 
@@ -103,7 +103,7 @@ def _live(
         "request": part.request_id,
         "run": part.run_id,
         "source_digest": row["source_digest"],
-        **{stage.name: row.get(f"{stage.name}_label") for stage in collection.stages},
+        **{stage.name: row.get(f"{stage.name}_{stage.columns.headline}") for stage in collection.stages},
     }
 
 

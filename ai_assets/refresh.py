@@ -8,9 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ai_assets.checks.suites import CheckOutcome, check_quality
-from ai_assets.datasets import chunks, classification, documents, embeddings, evaluation_scores, release_candidate
+from ai_assets.datasets import (
+    chunks,
+    classification,
+    documents,
+    embeddings,
+    evaluation_scores,
+    llm_stage,
+    release_candidate,
+)
 from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
 from ai_assets.settings import GATES_CHECK
+from ai_assets.stage_settings import ClassifyStage
 from ai_assets.work import Outcome, Work, record_dataset
 from resources.errors import UserError
 from resources.leases import hold
@@ -59,7 +68,9 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
             return embeddings.build(work, partition)
         case _:
             stage = next(stage for stage in work.collection.stages if stage.name == asset)
-            return classification.build(work, partition, stage)
+            if isinstance(stage, ClassifyStage) and stage.route is None:
+                return classification.build(work, partition, stage)
+            return llm_stage.build(work, partition, stage)
 
 
 def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:

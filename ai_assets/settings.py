@@ -4,55 +4,26 @@ Errors are given a place in the file by `collection.load_collection`; here they 
 """
 
 import datetime
-import difflib
 import re
 import zoneinfo
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
 from ai_assets.checks.expectations import Expectation
+from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
 from ai_assets.stages.evaluate import Gate
+from resources.declared import Strict, nearest, wrong
 
 EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
 """Beyond them a date is a slip, and ten thousand years of partitions are more than Dagster bears."""
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
 FIXED_ASSETS = (
     "source_files", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate", "sign_off",
     "published",
 )  # fmt: skip
-
-
-class Strict(BaseModel):
-    """Refuses a key it does not know and names the nearest one it does."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in data:
-                if key not in known and key not in cls.model_fields:
-                    raise PydanticCustomError(
-                        "unknown_key", "unknown key '{key}'{hint}", {"key": str(key), "hint": nearest(str(key), known)}
-                    )
-        return data
-
-
-def wrong(problem: str, *at: str | int) -> PydanticCustomError:
-    """A problem that shows at another place than where the check stands: the keys that lead there."""
-    return PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": at})
-
-
-def nearest(found: str, known: list[str], otherwise: str | None = None) -> str:
-    """'; did you mean ...' or the whole list of what is known, unless that is long."""
-    match = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else f"; {otherwise or 'known here: ' + ', '.join(sorted(known))}"
 
 
 class TableColumns(Strict):
@@ -72,7 +43,7 @@ class SourceSettings(Strict):
     """A folder, relative to this file, or an S3-style URL such as `s3://bucket/prefix`."""
     include: tuple[str, ...] = ("**/*",)
     exclude: tuple[str, ...] = ()
-    tables: dict[Literal["csv", "jsonl", "parquet"], TableColumns] = {}
+    tables: dict[Literal["csv", "jsonl", "parquet"], TableColumns] = Field(default={})
     max_bytes: int = Field(default=50_000_000, ge=1)
     """A larger file is quarantined unread (table files are streamed, and limited by the row)."""
     parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
@@ -133,34 +104,6 @@ class EmbeddingSettings(Strict):
     backend: Literal["builtin"] = "builtin"
 
 
-class LabelSettings(Strict):
-    name: str = Field(min_length=1, max_length=80)
-    description: str = Field(min_length=10)
-    """What such a document is, in a sentence or three: the classifier reads this."""
-    examples: tuple[str, ...] = ()
-    """Short phrases typical of such documents; never taken from the golden set (the load refuses it)."""
-
-
-class ClassifyStage(Strict):
-    """Gives each document one label of a declared set, with confidence, runner-up and an evidence sentence."""
-
-    name: Name
-    kind: Literal["classify"]
-    backend: Literal["builtin"] = "builtin"
-    labels: tuple[LabelSettings, ...] = Field(min_length=2)
-    when: dict[str, tuple[str, ...]] = {}
-    """Only documents that an earlier stage gave one of these labels: `{stage: [label, ...]}`."""
-
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[LabelSettings, ...]) -> tuple[LabelSettings, ...]:
-        names = [label.name for label in labels]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"label '{name}' is declared twice")
-        return labels
-
-
 class GoldenSettings(Strict):
     """The questions with known answers that every refresh is measured on; paths relative to this file."""
 
@@ -198,9 +141,12 @@ class ScheduleSettings(Strict):
     @field_validator("timezone")
     @classmethod
     def _is_timezone(cls, value: str) -> str:
-        known = zoneinfo.available_timezones()
-        if value not in known:
-            raise ValueError(f"unknown time zone '{value}'{nearest(value, sorted(known), 'one is Europe/Berlin')}")
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            known = sorted(zoneinfo.available_timezones())  # reads hundreds of files
+            problem = f"unknown time zone '{value}'{nearest(value, known, 'one is Europe/Berlin')}"
+            raise ValueError(problem) from error
         return value
 
 
@@ -262,10 +208,10 @@ class CollectionSettings(Strict):
     partitions: PartitionSettings
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
-    stages: tuple[ClassifyStage, ...] = ()
+    stages: tuple[TaggedStage, ...] = ()
     golden: GoldenSettings = GoldenSettings()
     gates: tuple[GateSettings, ...] = ()
-    quality: dict[str, tuple[Expectation, ...]] = {}
+    quality: dict[str, tuple[Expectation, ...]] = Field(default={})
     """Great Expectations suites by asset: `documents` or a stage's name."""
     signoff: SignoffSettings = SignoffSettings()
     schedule: ScheduleSettings | None = ScheduleSettings()
@@ -281,6 +227,20 @@ class CollectionSettings(Strict):
                 raise ValueError(f"owner '{owner}' is neither 'team:<name>' nor an e-mail address")
         return owners
 
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _known_kinds(cls, stages: Any) -> Any:
+        """Said here, because the union would say it of the stage and not of its `kind`."""
+        for number, stage in enumerate(stages if isinstance(stages, Sequence) else ()):
+            if not isinstance(stage, Mapping):
+                continue
+            if "kind" not in stage:
+                raise wrong("is missing", number, "kind")
+            if stage["kind"] not in STAGE_KINDS:
+                listed = ", ".join(f"'{kind}'" for kind in STAGE_KINDS[:-1])
+                raise wrong(f"should be {listed} or '{STAGE_KINDS[-1]}' (found '{stage['kind']}')", number, "kind")
+        return stages
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [stage.name for stage in self.stages]
@@ -295,7 +255,20 @@ class CollectionSettings(Strict):
             if asset not in ("documents", *names):
                 hint = nearest(asset, ["documents", *names])
                 raise wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
-        if self.golden.labels and not self.stages:
+        self._check_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
+        for number, gate in enumerate(self.gates):
+            needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
+            if getattr(self.golden, needed) is None:
+                problem = f"the gate on {gate.metric} needs golden {needed}, and none are declared"
+                raise wrong(problem, "gates", number)
+            judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
+            if gate.stage is not None and (needed == "queries" or gate.stage not in judged):
+                hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, judged)
+                raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
+        return self
+
+    def _check_golden(self, names: list[str]) -> None:
+        if self.golden.labels and not names:
             raise wrong("golden labels are declared, but no stage that assigns labels", "golden", "labels")
         if self.golden.labels and self.golden.labels_stage is None and len(names) > 1:
             problem = f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})"
@@ -303,44 +276,40 @@ class CollectionSettings(Strict):
         if self.golden.labels_stage is not None and self.golden.labels_stage not in names:
             hint = nearest(self.golden.labels_stage, names)
             raise wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
-        for number, gate in enumerate(self.gates):
-            needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
-            if getattr(self.golden, needed) is None:
-                problem = f"the gate on {gate.metric} needs golden {needed}, and none are declared"
-                raise wrong(problem, "gates", number)
-            if gate.stage is not None and (needed == "queries" or gate.stage not in names):
-                hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, names)
-                raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
-        return self
 
     def _check_conditions(self, names: list[str]) -> None:
         stages = {stage.name: stage for stage in self.stages}
         for number, stage in enumerate(self.stages):
+            for key in ("when", "after"):
+                for place, earlier in enumerate(getattr(stage, key)):
+                    if earlier not in stages:
+                        problem = f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}"
+                        raise wrong(problem, "stages", number, key, earlier if key == "when" else place)
             for earlier, labels in stage.when.items():
                 at = ("stages", number, "when", earlier)
-                if earlier not in stages:
-                    raise wrong(
-                        f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}", *at
-                    )
-                known = [label.name for label in stages[earlier].labels]
+                awaited = stages[earlier]
+                if not isinstance(awaited, ClassifyStage):
+                    problem = f"stage '{earlier}' gives no labels to wait for ({awaited.kind}); use 'after'"
+                    raise wrong(problem, *at)
+                known = [label.name for label in awaited.labels]
                 for label in labels:
                     if label not in known:
                         hint = nearest(label, known)
                         raise wrong(f"stage '{stage.name}' waits for unknown label '{label}'{hint}", *at)
         self.ordered_stages()
 
-    def ordered_stages(self) -> tuple[ClassifyStage, ...]:
+    def ordered_stages(self) -> tuple[Stage, ...]:
         """The stages, each after those it depends on; a cycle is refused by name."""
-        ordered: list[ClassifyStage] = []
+        ordered: list[Stage] = []
         stages = {stage.name: stage for stage in self.stages}
 
-        def visit(stage: ClassifyStage, path: tuple[str, ...]) -> None:
+        def visit(stage: Stage, path: tuple[str, ...]) -> None:
             if stage.name in path:
                 cycle = " -> ".join((*path[path.index(stage.name) :], stage.name))
-                at = ("stages", self.stages.index(stage), "when")
+                at = ("stages", self.stages.index(stage), "when" if stage.when else "after")
                 raise wrong(f"the stages depend on each other in a circle: {cycle}", *at)
             if stage not in ordered:
-                for earlier in stage.when:
+                for earlier in stage.upstream:
                     visit(stages[earlier], (*path, stage.name))
                 ordered.append(stage)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ai_assets.stages.classify import BuiltinClassifier
     from resources.backends.builtin import BuiltinEmbedder
+    from resources.inference.engine import Engine
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160
@@ -117,6 +118,19 @@ class Work:
         from resources.backends.builtin import BuiltinEmbedder
 
         return BuiltinEmbedder()
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Makes the calls of the stages on a route; made when the first one has something to ask."""
+        from resources.inference.declaration import load_inference
+        from resources.inference.engine import Engine
+        from resources.inference.rehearsal import RehearsalProvider
+
+        settings = load_inference(self.stores.home.inference)
+        provider = self._closing.enter_context(RehearsalProvider())
+        engine = Engine(settings, self.stores.state, rehearsal_url=provider.url)
+        self._closing.callback(engine.close)
+        return engine
 
     def manifest(self, asset: str, partition: str) -> Manifest | None:
         return self.stores.lake.manifest(self.collection.name, asset, partition)

@@ -1,7 +1,9 @@
 """The documents say what the code does: commands, keys, assets, outcomes, links."""
 
+import datetime
 import re
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -11,11 +13,18 @@ from typer.main import get_command
 from ai_assets.cli.app import app
 from ai_assets.collection import load_collection
 from ai_assets.settings import CollectionSettings
+from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
+from resources import settings as environment
+from resources.inference.prices import cost_nusd, input_tokens_at_most, usd_of, worst_case_nusd
+from resources.inference.records import AMBIGUOUS, ErrorClass, Request, Usage
+from resources.inference.retry import DEFAULTS
+from resources.inference.settings import InferenceSettings, Price, Route
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COLLECTIONS = (ROOT / "docs" / "collections.md").read_text(encoding="utf-8")
+INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 EVERY_DOCUMENT = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -56,34 +65,89 @@ LISTS = ("tables", "schedule", "stages", "gates", "quality")
 """Keys documented as a whole."""
 
 
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]
+
+
 def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
-        kinds = [
-            kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(kind, type)
-        ]
-        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
-        if inner is not None and name not in LISTS:
-            found += leaves(inner, f"{prefix}{name}.")
+        inner = models_in(field.annotation)
+        if inner and name not in LISTS:
+            found += leaves(inner[0], f"{prefix}{name}.")
         else:
-            found.append(prefix + name)
+            found.append(prefix + (field.alias or name))
     return found
 
 
-def test_every_key_of_a_collection_is_documented() -> None:
-    documented = set(
-        re.findall(
-            r"`([\w.]+)`",
-            " ".join(line.split("|")[1] for line in marked(COLLECTIONS, "keys").splitlines() if "|" in line),
-        )
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [(COLLECTIONS, CollectionSettings), (INFERENCE, InferenceSettings)],
+    ids=["collection", "inference"],
+)
+def test_every_key_of_a_file_is_documented(text: str, model: type[BaseModel]) -> None:
+    documented = re.findall(
+        r"`([\w.]+)`", " ".join(line.split("|")[1] for line in marked(text, "keys").splitlines() if "|" in line)
     )
-    assert documented == set(leaves(CollectionSettings))
+    assert sorted(documented) == sorted(leaves(model))
+
+
+def test_every_key_of_a_stage_is_documented_with_its_kinds() -> None:
+    documented = {}
+    for line in marked(COLLECTIONS, "stage-keys").splitlines():
+        if line.startswith("| `"):
+            keys, kinds = (re.findall(r"\w+", cell) for cell in line.split("|")[1:3])
+            documented.update({key: set(STAGE_KINDS if kinds == ["all"] else kinds) for key in keys})
+    declared: dict[str, set[str]] = {}
+    for model in (ClassifyStage, ExtractStage, SummariseStage, GenerateStage):
+        for name, field in model.model_fields.items():
+            declared.setdefault(field.alias or name, set()).update(get_args(model.model_fields["kind"].annotation))
+    assert documented == declared
+
+
+def test_the_error_table_says_what_is_billed_retried_and_walked_around() -> None:
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in marked(INFERENCE, "errors").splitlines()
+        if line.startswith("| `")
+    ]
+    assert [row[0] for row in rows] == [f"`{error}`" for error in get_args(ErrorClass)]
+    for error, (_, _, billed, retried, walked) in zip(get_args(ErrorClass), rows, strict=True):
+        rule = DEFAULTS.get(error)
+        assert (billed == "maybe") == (error in AMBIGUOUS), error
+        assert retried == (f"{rule.attempts}, {rule.base_s:g} s, {rule.cap_s:g} s" if rule else "never again"), error
+        assert walked == ("yes" if error in Route(endpoints=("any",)).fallback_on else "no"), error
+
+
+def test_the_budget_example_is_calculated_as_calls_are() -> None:
+    price = Price.model_validate({"from": datetime.date(2026, 1, 1), "input": 2.5, "output": 10})
+    request = Request(messages=({"role": "user", "content": "x" * 2000},))
+    reserved = worst_case_nusd(price, input_tokens_at_most(request, 0), request.max_output_tokens)
+    spent = cost_nusd(price, Usage(input_tokens=450, output_tokens=60))
+    assert f"reserves ${usd_of(reserved)};" in INFERENCE
+    assert f"${usd_of(spent):.6f} is spent" in INFERENCE
+    assert f"`each-run` holds {10**9 // reserved} of those" in INFERENCE
+
+
+def test_the_environment_table_names_variables_that_are_read() -> None:
+    assert first_cells(marked(INFERENCE, "environment")) == [
+        f"`{name}`" for name in (environment.INFERENCE_VARIABLE, environment.REHEARSAL_VARIABLE)
+    ]
+
+
+def test_the_examples_of_inference_are_valid() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", INFERENCE, re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        InferenceSettings.model_validate(yaml.safe_load(block))
 
 
 def test_the_examples_in_the_documents_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", COLLECTIONS, re.DOTALL)
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         found = yaml.safe_load(block)
         CollectionSettings.model_validate(found["attributes"] if "attributes" in found else {**whole, **found})

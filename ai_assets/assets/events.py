@@ -61,6 +61,8 @@ def _provenance(collection: Collection, manifest: "Manifest", newest: int | None
     """For partitions Dagster does not compare versions: it takes a change of an input after the event pointed at."""
     tags = {CODE_VERSION: manifest.code_version}
     for asset, version in manifest.inputs.items():
+        if asset not in collection.inputs_of(manifest.asset):
+            continue  # such as the examples of a prompt, which are no asset
         name = key_of(collection, asset).to_user_string()
         tags[f"{INPUT_VERSION}/{name}"] = version
         tags[f"{INPUT_POINTER}/{name}"] = str(newest) if newest else "NULL"
@@ -85,10 +87,20 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
             found[name] = stats[name]
     for name in ("statuses", "labels"):
         found.update({f"{name}/{key}": count for key, count in stats.get(name, {}).items()})
+    if "spend" in stats and not outcome.unchanged:
+        found.update(_spend_metadata(stats["spend"]))
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
     if stats["preview"]:
         found["sample"] = _table(stats["preview"])
+    return found
+
+
+def _spend_metadata(spend: Mapping[str, Any]) -> dict[str, Any]:
+    """What the calls of this run came to; an unknown latency has no plot."""
+    found = {name: value for name, value in spend.items() if name not in ("errors", "reused") and value is not None}
+    found["answers_reused"] = spend["reused"]
+    found.update({f"errors/{name}": count for name, count in spend["errors"].items()})
     return found
 
 

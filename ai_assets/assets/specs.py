@@ -10,6 +10,7 @@ import dagster as dg
 
 from ai_assets.collection import Collection
 from ai_assets.settings import GATES_CHECK, QUALITY_CHECK
+from ai_assets.stage_settings import ClassifyStage, Stage
 
 DESCRIPTIONS: Mapping[str, str] = {
     "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
@@ -28,6 +29,16 @@ DESCRIPTIONS: Mapping[str, str] = {
     "the audit chain (`ai-assets audit verify`), never this event.",
     "published": "A row is a document of the live release: approved candidates of all partitions behind one pointer. "
     "Materializing publishes what is approved, and fails when nothing is.",
+}
+STAGE_DESCRIPTIONS: Mapping[str, str] = {
+    "classify": "A row is a document with its label ({labels}), confidence, reason and a quote as evidence; or why it "
+    "has none. Stale when the document, the prompt, the labels, the model or what the prompt uses change.",
+    "extract": "A row is a document with what the schema asks for, as JSON; or why it has none. Stale when the "
+    "document, the prompt, the schema, the model or what the prompt uses change.",
+    "summarise": "A row is a document with its summary; or why it has none. Stale when the document, the prompt, the "
+    "limits, the model or what the prompt uses change.",
+    "generate": "A row is a document with the text written for it; or why it has none. Stale when the document, the "
+    "prompt, the model or what the prompt uses change.",
 }
 KINDS: Mapping[str, set[str]] = {
     "source_files": {"file"},
@@ -75,14 +86,7 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
     """The spec of any asset of the collection."""
     settings = collection.settings
     stage = next((stage for stage in collection.stages if stage.name == asset), None)
-    if stage is not None:
-        labels = ", ".join(label.name for label in stage.labels)
-        description = (
-            f"A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. "
-            "Stale when the document, the labels or the classifier change."
-        )
-    else:
-        description = DESCRIPTIONS[asset]
+    description = DESCRIPTIONS[asset] if stage is None else describe(stage)
     in_segment = asset in collection.asset_names
     return dg.AssetSpec(
         key_of(collection, asset),
@@ -92,12 +96,22 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
         description=description,
         group_name=group_of(collection, asset),
         owners=list(settings.owners),
-        kinds=KINDS.get(asset, {"parquet"}),
+        kinds={"parquet", "llm"} if stage is not None and stage.route else KINDS.get(asset, {"parquet"}),
         tags={"tenant": settings.tenant},
         code_version=collection.code_versions.get(asset),
         skippable=in_segment,
         partitions_def=None if asset == "published" else collection.scheme.definition(),
         freshness_policy=_freshness(collection) if asset == "documents" else None,
+    )
+
+
+def describe(stage: Stage) -> str:
+    labels = ", ".join(label.name for label in stage.labels) if isinstance(stage, ClassifyStage) else ""
+    if stage.route:
+        return STAGE_DESCRIPTIONS[stage.kind].format(labels=labels)
+    return (
+        f"A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. "
+        "Stale when the document, the labels or the classifier change."
     )
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from ai_assets.cli import audit, documents, new, releases, run, signoff, status, up
+from ai_assets.cli import audit, documents, ledger, new, provider, releases, run, signoff, status, up
 from ai_assets.cli.output import errors
 from resources.errors import AiAssetsError
 
@@ -22,10 +22,12 @@ app.command("new")(new.new)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("publish")(releases.publish)
+app.command("provider")(provider.provider)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(releases.app, name="releases")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")
 
 

@@ -1,4 +1,4 @@
-"""A `classify` stage: one row per document it applies to, with label, confidence, runner-up and evidence."""
+"""A `classify` stage without a route: one row per document it applies to, labelled by the built-in classifier."""
 
 import time
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ai_assets.datasets.documents import ok_rows
-from ai_assets.settings import ClassifyStage
+from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.classify import BuiltinClassifier, Label
 from ai_assets.work import Outcome, Work
 from resources.digest import digest

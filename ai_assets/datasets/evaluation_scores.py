@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.listing import Listing
-from ai_assets.settings import ClassifyStage
 from ai_assets.signoff.publication import index_rows
+from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.evaluate import (
     GateResult,
     GoldenQuery,
@@ -54,7 +54,7 @@ class CorpusEvaluation:
     @cached_property
     def stage(self) -> ClassifyStage:
         wanted = self.collection.settings.golden.labels_stage
-        return next(stage for stage in self.collection.stages if wanted in (None, stage.name))
+        return next(stage for stage in self.collection.labelling if wanted in (None, stage.name))
 
     @cached_property
     def predicted(self) -> Mapping[str, str]:

@@ -1,21 +1,24 @@
 """`release_candidate`: what a partition would publish, frozen into files, with the digest that people sign."""
 
+import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
+from ai_assets.datasets.llm_stage import arrow_type
 from ai_assets.errors import InputStale
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import candidate_digest, content_digest, difference, leaves_of, snapshot_folder
+from ai_assets.stage_settings import Stage
 from ai_assets.work import Outcome, Work
 from resources.lake import Manifest, write_parquet
 
-STAGE_COLUMNS = ("label", "confidence", "runner_up", "runner_up_confidence", "evidence", "evidence_start", "model")
 DOCUMENT_COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
     "language",
 )  # fmt: skip
-COST_USD = 0.0
-"""The built-in backends are free; paid stages will add what the ledger says."""
+HEADLINE_CHARACTERS = 160
+"""Of a text, in the table of the candidate; the release holds all of it."""
 
 
 def build(work: Work, partition: str) -> Outcome:
@@ -52,7 +55,8 @@ def _freeze(
     scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
     content = content_digest(leaves)
-    digest = candidate_digest(work.collection.name, partition, content, code_versions, scores, COST_USD)
+    cost_usd = _cost_usd(work, manifests)
+    digest = candidate_digest(work.collection.name, partition, content, code_versions, scores, cost_usd)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
     statuses = documents["status"].to_pylist()
     readable = statuses.count("ok")
@@ -68,7 +72,7 @@ def _freeze(
         quarantined=statuses.count("quarantined"),
         preview=[
             {"document_id": row["document_id"], "status": row["status"],
-             **{s.name: row[f"{s.name}_label"] for s in work.collection.stages}}
+             **_by_stage(work, row)}
             for row in documents.slice(0, 5).to_pylist()
         ],
         digest=digest,
@@ -77,12 +81,12 @@ def _freeze(
         chunks_file=write_parquet(folder, chunks).name,
         code_versions=code_versions,
         scores=scores,
-        cost_usd=COST_USD,
+        cost_usd=cost_usd,
     )  # fmt: skip
 
 
 def _documents(work: Work, manifests: dict[str, Manifest]) -> Any:
-    """Every document that is there, with the labels each stage gave it."""
+    """Every document that is there, with what each stage made of it."""
     import pyarrow as pa
 
     rows = [
@@ -90,13 +94,12 @@ def _documents(work: Work, manifests: dict[str, Manifest]) -> Any:
     ]
     fields = [(name, pa.string()) for name in DOCUMENT_COLUMNS]
     for stage in work.collection.stages:
-        labels = {row["document_id"]: row for row in work.read(manifests[stage.name]).to_pylist()}
+        columns = stage.columns
+        made = {row["document_id"]: row for row in work.read(manifests[stage.name]).to_pylist()}
         for row in rows:
-            found = labels.get(row["document_id"], {})
-            row.update({f"{stage.name}_{column}": found.get(column) for column in STAGE_COLUMNS})
-        for column in STAGE_COLUMNS:
-            kind = pa.float64() if "confidence" in column else pa.int64() if column == "evidence_start" else pa.string()
-            fields.append((f"{stage.name}_{column}", kind))
+            found = made.get(row["document_id"], {})
+            row.update({f"{stage.name}_{column}": found.get(column) for column in columns.published})
+        fields += [(f"{stage.name}_{name}", arrow_type(columns.dataset[name])) for name in columns.published]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
@@ -108,9 +111,36 @@ def _chunks(work: Work, manifests: dict[str, Manifest]) -> Any:
 def _leaf_table(work: Work, documents: Any, leaves: dict[str, str]) -> Any:
     import pyarrow as pa
 
-    names = ["document_id", "status", *(f"{stage.name}_label" for stage in work.collection.stages)]
-    table = documents.select(names)
-    return table.append_column("leaf", pa.array([leaves[d] for d in table["document_id"].to_pylist()], pa.string()))
+    rows = [
+        {
+            "document_id": row["document_id"],
+            "status": row["status"],
+            **_headlines(work, row),
+            "leaf": leaves[row["document_id"]],
+        }
+        for row in documents.to_pylist()
+    ]
+    names = ["document_id", "status", *(_headline(stage) for stage in work.collection.stages), "leaf"]
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
+
+
+def _headline(stage: Stage) -> str:
+    return f"{stage.name}_{stage.columns.headline}"
+
+
+def _headlines(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What each stage says of a document of a candidate or a release, in short."""
+    found = {_headline(stage): row.get(_headline(stage)) for stage in work.collection.stages}
+    return {
+        name: value[:HEADLINE_CHARACTERS] + "…" if value and len(value) > HEADLINE_CHARACTERS else value
+        for name, value in found.items()
+    }
+
+
+def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
+    """What the answers of these rows cost when they were paid for, so that reusing them changes no digest."""
+    paid = [float(manifests[stage.name].stats.get("paid_usd", 0.0)) for stage in work.collection.stages]
+    return round(math.fsum(paid), 9)
 
 
 def _snapshot_exists(work: Work, partition: str, manifest: Manifest) -> bool:
@@ -130,7 +160,7 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
         return
     published = {} if part is None else _published(work, partition, part)
     candidate = {
-        row["document_id"]: (row["leaf"], {s: row[f"{s}_label"] for s in stages})
+        row["document_id"]: (row["leaf"], {s.name: row[_headline(s)] for s in work.collection.stages})
         for row in work.read(manifest).to_pylist()
     }
     summary = {
@@ -158,8 +188,9 @@ def _published(work: Work, partition: str, part: releases.Part) -> dict[str, tup
 
     documents, chunks = read_snapshot(work.collection.name, work.stores, partition, vars(part))
     leaves = leaves_of(documents, chunks)
-    stages = [stage.name for stage in work.collection.stages]
-    return {
-        row["document_id"]: (leaves[row["document_id"]], {s: row.get(f"{s}_label") for s in stages})
-        for row in documents.to_pylist()
-    }
+    return {row["document_id"]: (leaves[row["document_id"]], _by_stage(work, row)) for row in documents.to_pylist()}
+
+
+def _by_stage(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = _headlines(work, row)
+    return {stage.name: shown[_headline(stage)] for stage in work.collection.stages}

@@ -14,7 +14,7 @@ from ai_assets.errors import AuditBroken
 from resources.digest import Json, canonical_json, digest
 from resources.state import StateStore, now
 
-Action = Literal["requested", "voided", "approved", "rejected", "published", "rolled back"]
+Action = Literal["requested", "voided", "approved", "rejected", "published", "rolled back", "resolved"]
 GENESIS = "0" * 64
 
 

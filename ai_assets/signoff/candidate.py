@@ -20,7 +20,7 @@ HIDDEN = frozenset({"leaf", "partition"})
 
 
 def leaves_of(documents: "pa.Table", chunks: "pa.Table") -> dict[str, str]:
-    """One digest per document: its row with all labels, its chunks and their vectors."""
+    """One digest per document: its row with what the stages made of it, its chunks and their vectors."""
     vectors = _chunk_digests(chunks)
     return {
         row["document_id"]: digest(
@@ -80,7 +80,7 @@ def difference(
     live: Mapping[str, tuple[str, Mapping[str, Any]]],
     stages: Iterable[str],
 ) -> dict[str, Any]:
-    """What publishing would change: by document `(leaf, labels)`. Relabelled documents are changed ones too."""
+    """What publishing would change: by document `(leaf, headline of each stage)`. Relabelled ones are changed too."""
     added = sorted(set(candidate) - set(live))
     removed = sorted(set(live) - set(candidate))
     changed = sorted(name for name in set(candidate) & set(live) if candidate[name][0] != live[name][0])

@@ -1,0 +1,199 @@
+"""A stage on a route: one row per document it applies to, with a model's answer or the reason why there is none."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ai_assets.datasets.documents import ok_rows
+from ai_assets.errors import ExampleUnreadable
+from ai_assets.listing import Entry, tables_of
+from ai_assets.stage_settings import ClassifyStage, Stage
+from ai_assets.stages.columns import Columns, ColumnType
+from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
+from ai_assets.stages.prompt import Example
+from ai_assets.work import Outcome, Work
+from resources.digest import Json, digest
+from resources.inference.records import Caller, Request
+from resources.inference.spend import spend
+from resources.lake import Manifest
+from resources.source import SourceFile
+
+Row = dict[str, Any]
+COLUMNS = ("document_id", "digest", "title", "text", "language", "path")
+EXAMPLES = "examples"
+"""Among the inputs of a dataset: what the source holds of the documents shown as examples."""
+
+
+def build(work: Work, partition: str, stage: Stage) -> Outcome:
+    """Ask about what is new or changed. Rows of the same question about the same document are taken over."""
+    started = time.perf_counter()
+    question = work.collection.questions[stage.name]
+    documents = work.input(stage.name, partition, "documents")
+    earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
+    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    if question.examples:
+        inputs[EXAMPLES] = digest([[name, entry.digest] for name, entry in _places(work, question).items()])
+    same = work.unchanged(stage.name, partition, inputs)
+    # Answers that expire, and rows without one, are asked for again by every run; the ledger has what is still good.
+    if same and stage.reuse_for is None and not same.manifest.stats["unanswered"]:
+        return same
+    asked = list(_asked(work, question, documents, earlier))
+    rows, reused = _rows(work, partition, stage, asked)
+    spent = _spent(work, partition, stage)
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "quarantined")}
+    outcome = work.commit(
+        stage.name,
+        partition,
+        table_of(stage.columns, rows),
+        inputs,
+        started=started,
+        documents_in=len(rows),
+        documents_out=counts["ok"],
+        reused=reused,
+        quarantined=counts["quarantined"],
+        preview=[{name: row[name] for name in stage.columns.preview} for row in rows],
+        unanswered=sum(
+            item.request is not None and row["status"] == "quarantined" for item, row in zip(asked, rows, strict=True)
+        ),
+        paid_usd=round(math.fsum(row["cost_usd"] for row in rows if row["status"] == "ok"), 9),
+        spend=spent,
+        **_said(stage, rows),
+    )
+    return replace(outcome, cost_usd=spent["cost_usd"])
+
+
+def _said(stage: Stage, rows: Sequence[Row]) -> dict[str, Json]:
+    """What is only known of labels."""
+    if not isinstance(stage, ClassifyStage):
+        return {}
+    sure = [row["confidence"] for row in rows if row["confidence"] is not None]
+    labels: dict[str, Json] = {label.name: sum(row["label"] == label.name for row in rows) for label in stage.labels}
+    return {"labels": labels, "mean_confidence": sum(sure) / len(sure) if sure else None}
+
+
+def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping[str, Manifest]) -> Iterator[Asked]:
+    """The question about every document that the conditions let through."""
+    stage = question.stage
+    upstream = {
+        name: {row["document_id"]: row for row in work.read(manifest).to_pylist()} for name, manifest in earlier.items()
+    }
+    examples = _examples(work, question) if question.examples else ()
+    for row in ok_rows(work, documents, COLUMNS):
+        found = {name: rows.get(row["document_id"]) for name, rows in upstream.items()}
+        if all((found[name] or {}).get("label") in labels for name, labels in stage.when.items()):
+            yield ask(question, Document(**row), found, examples)
+
+
+def _rows(work: Work, partition: str, stage: Stage, asked: Sequence[Asked]) -> tuple[list[Row], int]:
+    """Rows in the order of the documents, and how many were there already."""
+    known = _known(work, partition, stage)
+    kept = (
+        {}
+        if stage.reuse_for
+        else {item.document_id: known[item.input_digest] for item in asked if item.input_digest in known}
+    )
+    rows = {name: {**row} for name, row in kept.items()}
+    for item in asked:
+        if item.request is None:
+            rows[item.document_id] = row_of(item, None)
+    caller = Caller(
+        tenant=work.collection.settings.tenant,
+        collection=work.collection.name,
+        asset=stage.name,
+        partition=partition,
+        run_id=work.run_id,
+    )
+    waiting: deque[Asked] = deque()
+
+    def requests() -> Iterator[Request]:
+        for item in asked:
+            if item.request is not None and item.document_id not in rows:
+                waiting.append(item)
+                yield item.request
+
+    reused = len(kept)
+    if any(item.document_id not in rows for item in asked):
+        for result in work.engine.map(requests(), caller):
+            item = waiting.popleft()
+            row = row_of(item, result)
+            before = known.get(item.input_digest)
+            if before is not None and row["reused"]:
+                row, reused = before, reused + 1  # the same answer: the dataset shall not differ for asking again
+            rows[item.document_id] = row
+            work.advance(stage.name, partition, len(rows), len(asked))
+    work.advance(stage.name, partition, len(asked), len(asked))
+    return [{**rows[item.document_id], "document_id": item.document_id} for item in asked], reused
+
+
+def _known(work: Work, partition: str, stage: Stage) -> dict[str, Row]:
+    """Answered rows of the partition by their question, whatever the code version: a question holds all that counts."""
+    previous = work.previous(stage.name, partition)
+    if previous is None:
+        return {}
+    table = work.read(previous)
+    if set(table.column_names) != set(stage.columns.dataset):
+        return {}  # it was another kind of stage
+    return {row["input_digest"]: row for row in table.to_pylist() if row["status"] == "ok"}
+
+
+def _spent(work: Work, partition: str, stage: Stage) -> dict[str, Any]:
+    with work.stores.state.read() as connection:
+        found = spend(
+            connection,
+            collection=work.collection.name,
+            asset=stage.name,
+            partition=partition,
+            run_id=work.run_id,
+        )
+    return asdict(found)
+
+
+# Examples
+
+
+def _places(work: Work, question: Question) -> dict[str, Entry]:
+    entries = {entry.path: entry for entry in work.listing.entries}
+    found = {}
+    for item in question.examples:
+        entry = entries.get(item.document) or entries.get(item.document.rpartition("#")[0])
+        if entry is None:
+            raise ExampleUnreadable(
+                work.collection.name, question.stage.name, item.document, "the source has no such file"
+            )
+        found[item.document] = entry
+    return found
+
+
+def _examples(work: Work, question: Question) -> list[Example]:
+    """Read from the source itself: the partition that an example is in may not have been computed yet."""
+    places = _places(work, question)
+    found = []
+    for item in question.examples:
+        entry = places[item.document]
+        file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
+        parsed = work.parser.parse(work.source, file, tables_of(work.collection))
+        document = next((each for each in parsed if each.document_id == item.document), None)
+        if document is None or document.status != "ok":
+            why = document.reason if document else "the file has no such row"
+            raise ExampleUnreadable(work.collection.name, question.stage.name, item.document, why or "it has no text")
+        text = document.text[: question.stage.max_input_characters]
+        found.append(Example(title=document.title or "", text=text, output=item.label))
+    return found
+
+
+def table_of(columns: Columns, rows: Sequence[Row]) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(
+        list(rows), schema=pa.schema([(n, arrow_type(kind)) for n, kind in columns.dataset.items()])
+    )
+
+
+def arrow_type(kind: ColumnType) -> Any:
+    import pyarrow as pa
+
+    types = {"text": pa.string, "number": pa.float64, "integer": pa.int64, "truth": pa.bool_}
+    return types[kind]()

@@ -1,0 +1,102 @@
+"""A call: a request for chat or embeddings as the server and the batches see it, from its bytes to its answer."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ai_assets.rehearsal.answers import answer, has_schema
+from ai_assets.rehearsal.chat import ChatRequest, read_chat
+from ai_assets.rehearsal.embeddings import EmbeddingRequest, embed, read_embedding
+from ai_assets.rehearsal.errors import Refusal
+from ai_assets.rehearsal.faults import context_too_long
+from ai_assets.rehearsal.settings import Behaviour, FaultKind
+from ai_assets.rehearsal.tokens import CACHE_FROM_TOKENS, CACHE_STEP_TOKENS, Usage
+
+CHAT = "/v1/chat/completions"
+EMBEDDINGS = "/v1/embeddings"
+_CHAT_ONLY: frozenset[FaultKind | None] = frozenset({"refused", "schema_violation"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    digest: str
+    """Of the path and the bytes of the body: equal for identical requests."""
+    body: bytes
+    request: ChatRequest | EmbeddingRequest
+
+    def applicable(self, fault: FaultKind | None) -> FaultKind | None:
+        """The fault, unless it makes no sense for this request."""
+        request = self.request
+        if fault not in _CHAT_ONLY:
+            return fault
+        if isinstance(request, EmbeddingRequest):
+            return None
+        return None if fault == "schema_violation" and not has_schema(request) else fault
+
+    @property
+    def is_repair(self) -> bool:
+        return isinstance(self.request, ChatRequest) and self.request.is_repair
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """The bytes of an answer: one piece, or the events of a stream."""
+
+    pieces: list[bytes]
+    streams: bool
+    usage: Usage
+
+
+class PrefixCache:
+    """System messages already seen: a long one that comes again is billed as cached input."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def cached_tokens(self, request: ChatRequest) -> int:
+        digest, tokens = request.prefix
+        if tokens < CACHE_FROM_TOKENS:
+            return 0
+        if digest in self._seen:
+            return tokens // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS
+        self._seen.add(digest)
+        return 0
+
+
+def read_call(path: str, body: bytes, behaviour: Behaviour) -> Call:
+    """What is asked, or the refusal of a request that is wrong."""
+    digest = hashlib.sha256(path.encode() + b"\n" + body)
+    try:
+        declared = json.loads(body)
+    except (ValueError, RecursionError) as e:
+        message = "We could not parse the JSON body of your request. The OpenAI API expects a JSON payload."
+        raise Refusal(400, message) from e
+    if not isinstance(declared, dict):
+        raise Refusal(400, "Invalid request: the body is no JSON object.")
+    return Call(digest=digest.hexdigest(), body=body, request=read_request(path, declared, len(body), behaviour))
+
+
+def read_request(
+    path: str, declared: Mapping[str, Any], size: int, behaviour: Behaviour
+) -> ChatRequest | EmbeddingRequest:
+    request = read_chat(declared, size) if path == CHAT else read_embedding(declared, size)
+    if behaviour.models and request.model not in behaviour.models:
+        message = f"The model '{request.model}' does not exist or you do not have access to it."
+        raise Refusal(404, message, code="model_not_found", param="model")
+    if request.input_tokens > behaviour.context_tokens:
+        raise context_too_long(behaviour.context_tokens, request.input_tokens)
+    return request
+
+
+def answered(call: Call, behaviour: Behaviour, prefixes: PrefixCache, fault: FaultKind | None) -> Answered:
+    """Computes the answer. Whoever calls this bills it."""
+    request = call.request
+    if isinstance(request, EmbeddingRequest):
+        body, usage = embed(request)
+        return Answered(pieces=[json.dumps(body, separators=(",", ":")).encode()], streams=False, usage=usage)
+    cached = prefixes.cached_tokens(request)
+    said = answer(request, call.digest[:24], quick=behaviour.answers == "quick", cached_tokens=cached, fault=fault)
+    pieces = said.events() if request.stream else [said.body()]
+    return Answered(pieces=pieces, streams=request.stream, usage=said.usage)

@@ -1,0 +1,81 @@
+"""The part of the error tree that belongs to the rehearsal provider; it hangs below `resources/errors.py`.
+
+UserError
+  SettingUnknown   a setting of the provider that does not exist
+  SettingWrong     a value that a setting cannot have
+  FaultUnknown     a kind of fault that does not exist
+  ShareWrong       a share of faults that is no number from 0 to 1, or shares that are more than 1 together
+  ScriptWrong      a rule of a script cannot be used: where it stands and why
+  PortTaken        the address cannot be listened on
+AiAssetsError
+  Refusal          a request that is answered with an error, in the words of the OpenAI protocol
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from resources.errors import AiAssetsError, UserError
+
+
+def nearest(found: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    match = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
+    return f"did you mean '{match[0]}'?" if match else f"known are: {', '.join(names)}."
+
+
+class SettingUnknown(UserError):
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"The rehearsal provider has no setting '{name}'; {nearest(name, known)}")
+
+
+class SettingWrong(UserError):
+    def __init__(self, name: str, found: object, problem: str) -> None:
+        super().__init__(f"Setting '{name}' of the rehearsal provider is {found!r}: {problem}.")
+
+
+class FaultUnknown(UserError):
+    def __init__(self, kind: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no fault '{kind}'; {nearest(kind, known)}")
+
+
+class ShareWrong(UserError):
+    def __init__(self, kind: str, found: object) -> None:
+        super().__init__(
+            f"The share of fault '{kind}' is {found!r}: give a number from 0 to 1, such as {kind}=0.05; "
+            "all shares together are at most 1."
+        )
+
+
+class ScriptWrong(UserError):
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            f'{where}: {problem} A rule looks like this: {{"match": "words of the request", "fault": "server_error", '
+            '"times": 2}'
+        )
+
+
+class PortTaken(UserError):
+    def __init__(self, host: str, port: int, found: str) -> None:
+        super().__init__(
+            f"The rehearsal provider cannot listen on {host}:{port}: {found}. Choose another with --port; 0 takes a "
+            "free one."
+        )
+
+
+class Refusal(AiAssetsError):
+    """What the client gets instead of an answer."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body: dict[str, object] = {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,0 +1,64 @@
+"""Which of a set of labels a document has, as the built-in classifier sees it, with descriptions from the prompt."""
+
+import functools
+import re
+import zlib
+
+from ai_assets.rehearsal.reading import Reading
+from ai_assets.stages.classify import BuiltinClassifier, Classification, Label
+from resources.backends.builtin import BuiltinEmbedder
+
+_QUICK_STEPS = 1000
+_TELLING = re.compile(r"[^\W\d_]{5}")
+
+
+def classify(reading: Reading, names: tuple[str, ...], described: str = "") -> Classification:
+    """The label of the document; `described` is what the schema says of the labels."""
+    if reading.quick:
+        return _by_hash(reading, names)
+    labels = _labels(f"{reading.prompt}\n{described}", names)
+    return _classifier(labels).classify([(reading.title, reading.body)])[0]
+
+
+def _by_hash(reading: Reading, names: tuple[str, ...]) -> Classification:
+    drawn = zlib.crc32(reading.text.encode("utf-8", "replace"))
+    least = 1 / len(names)
+    confidence = least + (1 - least) * (drawn // len(names) % _QUICK_STEPS + 1) / (_QUICK_STEPS + 1)
+    return Classification(
+        label=names[drawn % len(names)],
+        confidence=confidence,
+        runner_up=names[(drawn + 1) % len(names)] if len(names) > 1 else None,
+        runner_up_confidence=(1 - confidence) / (len(names) - 1) if len(names) > 1 else None,
+        evidence=reading.text.partition("\n")[0],
+        evidence_start=0,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _labels(prompt: str, names: tuple[str, ...]) -> tuple[Label, ...]:
+    said = [_description(prompt, name) or _spoken(name) for name in names]
+    if not any(_TELLING.search(description) for description in said):
+        said = [f"{description} document" for description in said]  # the classifier needs a word to compare with
+    return tuple([Label(name=name, description=text) for name, text in zip(names, said, strict=True)])
+
+
+@functools.lru_cache(maxsize=64)
+def _classifier(labels: tuple[Label, ...]) -> BuiltinClassifier:
+    return BuiltinClassifier(labels, embedder())
+
+
+@functools.cache
+def embedder() -> BuiltinEmbedder:
+    return BuiltinEmbedder()
+
+
+def _description(prompt: str, name: str) -> str:
+    """From a line such as '- name: description'."""
+    line = rf"^[ \t]*(?:[-*•]|\d+[.)])?[ \t]*[`\"'*]*{re.escape(name)}[`\"'*]*[ \t]*[:=–—-][ \t]*[\"']?(\S.*?)[\"',;]*$"
+    match = re.search(line, prompt, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _spoken(name: str) -> str:
+    """A name as words, for a label that nobody described."""
+    return re.sub(r"[_\W]+", " ", name).strip() or name

@@ -1,0 +1,174 @@
+"""How the rehearsal provider behaves: options of the command, and what POST /rehearsal/config may change."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ai_assets.rehearsal.errors import FaultUnknown, ScriptWrong, SettingUnknown, SettingWrong, ShareWrong
+
+FaultKind = Literal[
+    "rate_limited",  # 429 with Retry-After
+    "rate_limited_bare",  # 429 without it
+    "insufficient_quota",  # 429 with that code
+    "server_error",  # 500
+    "overloaded",  # 503
+    "unauthorized",  # 401
+    "content_filter",  # 400 with that code
+    "context_too_long",  # 400 with code context_length_exceeded
+    "reset_before",  # the connection is reset before an answer is computed
+    "hang",  # billed; silence, then the connection is closed
+    "reset_after",  # billed; the connection is reset instead of an answer
+    "server_error_billed",  # billed; 500
+    "garbage",  # billed; 200 with bytes that are no JSON
+    "truncated",  # billed; 200 whose body ends early
+    "slow_drip",  # billed; the right answer, drop by drop
+    "refused",  # billed; 200 with `refusal` instead of content
+    "schema_violation",  # billed; 200 with JSON that violates the schema
+]  # fmt: skip
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+UNBILLED: frozenset[FaultKind] = frozenset({
+    "rate_limited", "rate_limited_bare", "insufficient_quota", "server_error", "overloaded", "unauthorized",
+    "content_filter", "context_too_long", "reset_before",
+})  # fmt: skip
+
+
+class Behaviour(BaseModel):
+    """Everything about the provider that is not where it listens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: Literal["builtin", "quick"] = "builtin"
+    """quick: labels by a hash, and no reading of the document."""
+    seed: int = 0
+    fault: dict[FaultKind, float] = {}
+    """Kind to share of requests."""
+    latency_ms: float = Field(default=0.0, ge=0)
+    jitter_ms: float = Field(default=0.0, ge=0)
+    """At most this much is added to the latency; how much depends on the request."""
+    concurrency: int | None = Field(default=None, ge=1)
+    over_limit: Literal["refuse", "queue"] = "refuse"
+    """What happens to a call above `concurrency`."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    retry_after_s: float = Field(default=1.0, ge=0)
+    hang_s: float = Field(default=300.0, ge=0)
+    drip_s: float = Field(default=2.0, ge=0)
+    batch_seconds: float = Field(default=2.0, ge=0)
+    context_tokens: int = Field(default=128_000, ge=1)
+    max_body_mb: float = Field(default=50.0, gt=0)
+    models: tuple[str, ...] = ()
+    """Empty: any name is a model."""
+    key: str | None = None
+    price_input: float = Field(default=0.15, ge=0)
+    """US dollars per million tokens, as the two below."""
+    price_cached_input: float | None = Field(default=None, ge=0)
+    """Without it cached tokens cost as much as others."""
+    price_output: float = Field(default=0.60, ge=0)
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_mb * 1_000_000)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        return cls().changed(values)
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """The same with these settings instead; a wrong one is named."""
+        for name in values:
+            if name not in type(self).model_fields:
+                raise SettingUnknown(name, type(self).model_fields)
+        if "fault" in values:
+            check_shares(values["fault"])
+        try:
+            return self.model_validate({**self.model_dump(), **values})
+        except ValidationError as e:
+            first = e.errors()[0]
+            name = str(first["loc"][0])
+            raise SettingWrong(name, values.get(name), _lower(first["msg"])) from e
+
+    def shown(self) -> dict[str, Any]:
+        """Without the key."""
+        return {**self.model_dump(mode="json"), "key": None if self.key is None else "(set)"}
+
+
+def check_shares(shares: object) -> None:
+    if not isinstance(shares, Mapping):
+        raise SettingWrong("fault", shares, "it maps kinds of faults to their share of the requests")
+    for kind, share in shares.items():
+        check_kind(kind)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ShareWrong(str(kind), share)
+    if sum(shares.values()) > 1 + 1e-9:
+        raise ShareWrong(max(shares, key=lambda kind: float(shares[kind])), max(shares.values()))
+
+
+def check_kind(kind: object) -> FaultKind:
+    for known in FAULT_KINDS:
+        if kind == known:
+            return known
+    raise FaultUnknown(str(kind), FAULT_KINDS)
+
+
+class Rule(BaseModel):
+    """One line of a script: which requests get which fault, and how often. Counted down as it is used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    match: str = ""
+    """A part of the request's body or of its text; empty: every request."""
+    fault: FaultKind
+    times: int | None = Field(default=1, ge=0)
+    """None: always."""
+    after: int = Field(default=0, ge=0)
+    """So many matching requests are spared first."""
+
+
+def rules(found: object, where: str = "script") -> list[Rule]:
+    """Rules from parsed JSON, or the first mistake in them."""
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise ScriptWrong(where, "a script is a list of rules.")
+    return [_rule(each, f"{where}, rule {number}") for number, each in enumerate(found, start=1)]
+
+
+def read_script(path: Path) -> list[Rule]:
+    """A file with one rule per line; empty lines are skipped."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ScriptWrong(str(path), f"cannot be read ({getattr(e, 'strerror', None) or e}).") from e
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                declared = json.loads(line)
+            except ValueError as e:
+                raise ScriptWrong(f"{path}:{number}", f"is no JSON ({e}).") from e
+            found.append(_rule(declared, f"{path}:{number}"))
+    return found
+
+
+def _rule(declared: object, where: str) -> Rule:
+    if not isinstance(declared, Mapping):
+        raise ScriptWrong(where, f"a rule is a JSON object, and this is {json.dumps(declared)[:60]}.")
+    for name in declared:
+        if name not in Rule.model_fields:
+            raise ScriptWrong(where, f"{SettingUnknown(str(name), Rule.model_fields)}")
+    if "fault" not in declared:
+        raise ScriptWrong(where, "it does not say which fault.")
+    try:
+        check_kind(declared["fault"])
+        return Rule.model_validate(dict(declared))
+    except FaultUnknown as e:
+        raise ScriptWrong(where, str(e)) from e
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = str(first["loc"][0])
+        raise ScriptWrong(where, f"'{name}' is {declared.get(name)!r}: {_lower(first['msg'])}.") from e
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

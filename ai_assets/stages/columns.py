@@ -1,0 +1,78 @@
+"""The columns of each kind of stage: what its dataset holds, what a release publishes, and which one says it all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["text", "number", "integer", "truth"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    dataset: Mapping[str, ColumnType]
+    published: tuple[str, ...]
+    """What a release holds of it, and so what people sign."""
+    headline: str
+    """The one column that a person reads first."""
+    explained: tuple[str, ...]
+    """What `ai-assets explain` shows."""
+    preview: tuple[str, ...]
+
+    @property
+    def offered(self) -> Mapping[str, ColumnType]:
+        """What the prompt of a later stage may use."""
+        inner = ("document_id", "input_digest", "raw", "call", "cost_usd", "reused")
+        return {name: kind for name, kind in self.dataset.items() if name not in inner}
+
+
+BUILTIN_CLASSIFY = Columns(
+    dataset={
+        **dict.fromkeys(("document_id", "input_digest", "label", "runner_up", "evidence", "model"), "text"),
+        **dict.fromkeys(("confidence", "runner_up_confidence"), "number"),
+        "evidence_start": "integer",
+    },
+    published=("label", "confidence", "runner_up", "runner_up_confidence", "evidence", "evidence_start", "model"),
+    headline="label",
+    explained=("label", "confidence", "runner_up", "evidence", "model"),
+    preview=("document_id", "label", "confidence", "evidence"),
+)
+
+_OF_EVERY_CALL: Mapping[str, ColumnType] = {
+    **dict.fromkeys(("document_id", "input_digest", "status", "reason", "raw"), "text"),
+    **dict.fromkeys(("model", "endpoint", "call", "prompt_version", "finish_reason"), "text"),
+    "cost_usd": "number",
+    **dict.fromkeys(("reused", "truncated"), "truth"),
+}
+_PUBLISHED = ("status", "reason", "model", "prompt_version", "truncated", "call")
+_EXPLAINED = (*_PUBLISHED, "endpoint", "cost_usd")
+
+
+def _of_calls(headline: str, own: Mapping[str, ColumnType]) -> Columns:
+    return Columns(
+        dataset={**_OF_EVERY_CALL, **own},
+        published=(*own, *_PUBLISHED),
+        headline=headline,
+        explained=(*own, *_EXPLAINED),
+        preview=("document_id", "status", *list(own)[:2], "reason"),
+    )
+
+
+LLM: Mapping[str, Columns] = {
+    "classify": _of_calls(
+        "label",
+        {
+            "label": "text",
+            "confidence": "number",
+            "confidence_from": "text",
+            "runner_up": "text",
+            "runner_up_confidence": "number",
+            "rationale": "text",
+            "evidence": "text",
+            "evidence_start": "integer",
+            "evidence_found": "truth",
+        },
+    ),
+    "extract": _of_calls("data", {"data": "text", "evidence_found": "truth"}),
+    "summarise": _of_calls("text", {"text": "text"}),
+    "generate": _of_calls("text", {"text": "text"}),
+}

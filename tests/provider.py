@@ -1,0 +1,132 @@
+"""A rehearsal provider in a process of its own, for tests: `with Provider(latency_ms=5) as provider: ...`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+
+import resources.attached
+
+REPOSITORY = Path(__file__).parent.parent
+STOP_S = 10.0
+
+
+class Provider:
+    """Options are those of `ai-assets provider`, with underscores: `fault={"server_error": 0.1}`, `models=["a"]`.
+
+    `script` is a list of rules, or a path as the command takes it.
+    """
+
+    url: str
+    """With /v1: what `base_url` is set to."""
+    port: int
+
+    def __init__(self, *, script: Sequence[Mapping[str, Any]] | Path = (), **options: Any) -> None:
+        self._script = [] if isinstance(script, Path) else list(script)
+        self._arguments = ["--port", "0", "--json"]
+        if isinstance(script, Path):
+            options["script"] = script
+        for name, value in options.items():
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(value, Mapping):
+                self._arguments += [each for kind, share in value.items() for each in (option, f"{kind}={share}")]
+            elif isinstance(value, list | tuple):
+                self._arguments += [option, ",".join(map(str, value))]
+            elif value is not None:
+                self._arguments += [option, str(value)]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Self:
+        process = subprocess.Popen(
+            [sys.executable, resources.attached.__file__, str(os.getpid()), "ai_assets.rehearsal", *self._arguments],
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._process = process
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            self.stop()
+            raise RuntimeError(f"the provider ended with {process.returncode} before it listened")
+        said = json.loads(line)
+        self.url, self.port = said["url"], said["port"]
+        if self._script:
+            self.script(self._script)
+        return self
+
+    def stop(self) -> int:
+        """Its exit code. It gets SIGTERM, as a run would send it."""
+        process = self._process
+        if process is None:
+            return 0
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        self._process = None
+        return process.returncode
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def root(self) -> str:
+        """The address without /v1."""
+        return self.url.removesuffix("/v1")
+
+    def stats(self) -> dict[str, Any]:
+        return self._get("/rehearsal/stats")
+
+    def bills(self, *, every: bool = False) -> list[dict[str, Any]]:
+        """Requests billed more than once; with `every`, all."""
+        return self._get(f"/rehearsal/bills?all={int(every)}")
+
+    def wait_delivered(self, number: int, timeout_s: float = 60.0) -> dict[str, Any]:
+        """The stats once so many answers were delivered."""
+        return self._get(f"/rehearsal/wait?delivered={number}", timeout_s)
+
+    def configure(self, **config: Any) -> dict[str, Any]:
+        """Change settings while it runs: `configure(fault={"hang": 1.0}, hang_s=2)`."""
+        return self._post("/rehearsal/config", config)
+
+    def script(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """These rules instead of those before."""
+        self._post("/rehearsal/script", list(rules))
+
+    def reset(self) -> None:
+        """Counts from nought, and no rules; settings stay."""
+        self._post("/rehearsal/reset", {})
+
+    def _get(self, path: str, timeout_s: float = 60.0) -> Any:
+        return _checked(requests.get(f"{self.root}{path}", timeout=timeout_s))
+
+    def _post(self, path: str, body: Any) -> Any:
+        return _checked(requests.post(f"{self.root}{path}", json=body, timeout=60.0))
+
+
+def _checked(response: requests.Response) -> Any:
+    if response.status_code != 200:
+        raise AssertionError(f"{response.url}: {response.status_code} {response.text}")
+    return response.json()
