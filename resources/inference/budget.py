@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,13 +45,22 @@ def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: da
     """The accounts that a call for this caller and document draws on, on that day (UTC)."""
     return tuple(
         Account(
-            budget="/".join((budget.name, _period(budget, on), *_holder(budget, caller, document))),
+            budget=_row(budget.name, _period(budget, on), *_holder(budget, caller, document)),
             name=budget.name,
             limit_nusd=math.floor(budget.limit_usd * NUSD),
         )
         for budget in budgets
         if all(getattr(caller, scope) == wanted for scope, wanted in budget.of.items())
     )
+
+
+def _row(*parts: str) -> str:
+    """Different for different parts, readable, and of characters that every database can hold."""
+    *outer, last = (_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in parts)
+    return "/".join((*(part.replace("/", "%2F") for part in outer), last))
+
+
+_UNSAFE = re.compile("[%\0\ud800-\udfff]")
 
 
 def _period(budget: Budget, on: datetime.date) -> str:

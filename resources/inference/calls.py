@@ -68,6 +68,8 @@ class Opened:
     budgets: tuple[str, ...]
     carried: bool
     """Leaves in the request of another one of its parcel, so it takes no place of its own."""
+    expired_id: int | None = None
+    """The attempt with the answer that is too old for who asks now, and good enough for others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

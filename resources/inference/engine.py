@@ -131,7 +131,9 @@ class Engine:
         """Keep enough requests under way, however long the first of them takes, and not too many results waiting."""
         while job.under_way < MOST_UNDER_WAY and len(pending) < MOST_CHUNKS and (chunk := next(chunks, None)):
             job.under_way += len(chunk)
-            pending.append(self._submit(self._answer_chunk(job, chunk)))
+            answering = self._submit(self._answer_chunk(job, chunk))
+            answering.add_done_callback(lambda _done: job.changed())
+            pending.append(answering)
 
     def _abandon(self, job: Job, pending: _Pending) -> None:
         """The consumer went away, or an error ends the job: ask nothing more, wait for what is in flight."""
@@ -201,7 +203,6 @@ class Engine:
         finally:
             if not job.tasks:
                 self._live.pop(id(job), None)
-            asyncio.get_running_loop().call_soon(job.changed)
 
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}

@@ -118,7 +118,7 @@ class LedgerTurn:
         if self._taken_for_dead:
             ids = [item.opened.attempt_id for item in self._endings]
             was = {row.attempt_id: row.state for row in self._read("states", ids)}
-        rows, bodies, settled = [], [], []
+        rows, bodies, settled, kept = [], [], [], []
         for item in self._endings:
             usage, attempt_id = item.usage, item.opened.attempt_id
             rows.append([
@@ -130,9 +130,12 @@ class LedgerTurn:
                 bodies.append([attempt_id, _text(item.body)])
             if item.state == "settled":
                 settled.append([item.opened.hop.key, attempt_id])
+            if item.state == "failed" and item.opened.expired_id is not None and not self._taken_for_dead:
+                kept.append([item.opened.hop.key, item.opened.expired_id])
             self._account_for(item, was.get(attempt_id, "intent"))
         self._write("end", rows)
         self._write("add_answers", bodies)
+        self._write("point", kept)
         if self._taken_for_dead:  # only then can somebody have made a newer attempt
             self._write("point", settled)
 
@@ -230,7 +233,8 @@ class LedgerTurn:
         ])  # fmt: skip
         self._pointers.append([hop.key, attempt_id])
         self._opened.add(hop.key)
-        return Opened(attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried)
+        expired_id = row.attempt_id if row is not None and row.state == "settled" else None
+        return Opened(attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried, expired_id=expired_id)
 
     # The write
 
