@@ -10,6 +10,8 @@ from resources.inference.prices import NUSD
 from resources.inference.records import Caller
 from resources.inference.settings import Budget
 
+MOST_REMEMBERED = 1000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
@@ -39,6 +41,24 @@ class Balance:
     def could_ever_hold(self, amount_nusd: int) -> bool:
         """Whether it would fit if every call in flight turned out to be free."""
         return self.limit_nusd - self.spent_nusd - self.held_nusd >= amount_nusd
+
+
+class Accounts:
+    """Remembers the accounts of callers: a map of many requests asks for the same ones each time."""
+
+    def __init__(self, budgets: Sequence[Budget]) -> None:
+        self._budgets = budgets
+        self._of_documents = any(budget.each == "document" for budget in budgets)
+        self._known: dict[tuple[Caller, str, datetime.date], tuple[Account, ...]] = {}
+
+    def of(self, caller: Caller, document: str, on: datetime.date) -> tuple[Account, ...]:
+        key = (caller, document if self._of_documents else "", on)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            found = self._known[key] = accounts_of(self._budgets, caller, document, on)
+        return found
 
 
 def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: datetime.date) -> tuple[Account, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resources.backends.openai import Fault, NotAnAnswer, Reply, read_reply
-from resources.inference.budget import accounts_of
+from resources.inference.budget import Accounts
 from resources.inference.calls import Claim, Ended, Hop, Opened, Reused
 from resources.inference.errors import PriceUnknown
 from resources.inference.identity import body_of, call_key
@@ -34,7 +34,11 @@ class Ticket:
 
 
 def ticket_for(
-    settings: InferenceSettings, request: Request, caller: Caller, p95_s: Callable[[str], float | None]
+    settings: InferenceSettings,
+    accounts: Accounts,
+    request: Request,
+    caller: Caller,
+    p95_s: Callable[[str], float | None],
 ) -> Ticket:
     """May raise RouteUnknown, PriceUnknown and Unhashable."""
     moment = datetime.datetime.now(datetime.UTC)
@@ -48,7 +52,7 @@ def ticket_for(
         caller=caller,
         document=request.document,
         kind=request.kind,
-        accounts=accounts_of(settings.budgets, caller, request.document, today),
+        accounts=accounts.of(caller, request.document, today),
         oldest=oldest,
         on_ambiguous=request.on_ambiguous,
     )
