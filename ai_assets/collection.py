@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from ai_assets.embedding import Embedding, builtin_embedding
 from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionUnknown
 from ai_assets.partitions import PartitionScheme
-from ai_assets.questions import Declared, read_questions
+from ai_assets.questions import Declared, read_embedding_models, read_questions
 from ai_assets.settings import CollectionSettings
 from ai_assets.stage_settings import ClassifyStage, Stage
 from ai_assets.stages.chunk import CHUNKER_VERSION
@@ -49,6 +50,8 @@ class Collection:
     """What each stage with a route asks."""
     source_path: str = field(default="")
     """Where the documents are, absolute, or a URL."""
+    embedding_models: tuple[tuple[str, str], ...] = ()
+    """Address and model of each endpoint of the route that embeds, in order; none for the built-in embedder."""
 
     @cached_property
     def scheme(self) -> PartitionScheme:
@@ -58,10 +61,23 @@ class Collection:
     def stages(self) -> tuple[Stage, ...]:
         return self.settings.ordered_stages()
 
+    @cached_property
+    def embedding(self) -> Embedding:
+        declared = self.settings.embedding
+        if declared.dimensions is None:
+            return builtin_embedding()
+        (_, model), *_ = self.embedding_models
+        return Embedding(model=model, dimensions=declared.dimensions, shorten=declared.shorten)
+
     @property
     def labelling(self) -> tuple[ClassifyStage, ...]:
         """The stages that golden labels can judge."""
         return tuple(stage for stage in self.stages if isinstance(stage, ClassifyStage))
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether something is computed on a route, where waiting takes longer than computing."""
+        return bool(self.questions or self.embedding_models)
 
     @property
     def evaluates(self) -> bool:
@@ -105,7 +121,7 @@ class Collection:
                 settings.source.parse_timeout_s,
             ],
             "chunks": [CHUNKER_VERSION, settings.chunking.model_dump(mode="json")],
-            "embeddings": [settings.embedding.model_dump(mode="json"), _embedder_version()],
+            "embeddings": self._described_embedding(),
             "evaluation_scores": [
                 "evaluate-1",
                 [[item.document, item.label] for item in self.golden_labels],
@@ -116,6 +132,13 @@ class Collection:
         for stage in self.stages:
             described[stage.name] = self._described(stage)
         return {asset: digest(described[asset])[:16] for asset in self.asset_names}
+
+    def _described_embedding(self) -> list[Any]:
+        """Not: keys, prices, limits. A model may answer differently at another address."""
+        found = self.embedding
+        if found.version is not None:
+            return [{"backend": "builtin"}, found.version]
+        return ["route-1", [list(model) for model in self.embedding_models], found.dimensions, found.shorten]
 
     def _described(self, stage: Stage) -> list[Any]:
         if stage.name in self.questions:
@@ -131,12 +154,6 @@ class Collection:
             asset: [item.model_dump(mode="json") for item in suite] for asset, suite in self.settings.quality.items()
         }
         return digest([dict(self.code_versions), quality])[:16]
-
-
-def _embedder_version() -> str:
-    from resources.backends.builtin import BuiltinEmbedder
-
-    return BuiltinEmbedder().version
 
 
 def _classifier_version() -> str:
@@ -210,13 +227,15 @@ def build_collection(
                     where,
                     f"example '{query.query}' is also a golden query; examples and golden data must not overlap",
                 )
-    questions = read_questions(settings, path, node, labels, inference or _declared_inference)
+    inference = inference or _declared_inference
+    questions = read_questions(settings, path, node, labels, inference)
+    embedding_models = read_embedding_models(settings, path, node, inference)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
     if "://" not in source:
         source = str((folder / source).resolve())
     judging = tuple(item for item in labels if item.document not in shown)
-    return Collection(name, folder, settings, judging, queries, questions, source)
+    return Collection(name, folder, settings, judging, queries, questions, source, embedding_models)
 
 
 def _declared_inference() -> "InferenceSettings":

@@ -10,6 +10,11 @@ UserError
   InputMissing               a dataset is asked for before what it is made from exists
   InputStale                 datasets of a partition do not belong together
   ExampleUnreadable          a document that a prompt shows as an example is not there, or has no text
+  EmbeddingFailed            a passage has no vector, so its partition has none
+  QueryNotEmbedded           a question has no vector, so it cannot be searched for
+  VectorUnusable             the model's vectors are not what is declared
+  EmbedderLost               what a release was embedded by is not there any more
+  EmbeddingsMixed            a release would hold vectors that cannot be compared
   ChecksAlone                a check is asked for without its asset
   QualityFailed, GateFailed  a blocking check refused a partition
   NothingApproved            publication without approval
@@ -97,6 +102,54 @@ class ExampleUnreadable(UserError):
         super().__init__(
             f"Stage '{stage}' of {collection} shows '{document}' as an example, but {found}. "
             f"Bring it back, or take it out of the stage's 'examples' in collections/{collection}/defs.yaml."
+        )
+
+
+class EmbeddingFailed(UserError):
+    def __init__(self, collection: str, partition: str, document: str, said: str, others: int) -> None:
+        more = f" (and {others} more {'text' if others == 1 else 'texts'} of this partition)" if others else ""
+        super().__init__(
+            f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. An index with holes "
+            "misleads whoever searches it, so none was made of this partition. Mend the cause, or leave the document "
+            f"out with source.exclude, and run again: ai-assets run {collection} --partition {partition}; what was "
+            "embedded is in the ledger and costs nothing."
+        )
+
+
+class QueryNotEmbedded(UserError):
+    def __init__(self, collection: str, query: str, said: str) -> None:
+        shown = query if len(query) <= 80 else query[:80] + "…"
+        super().__init__(
+            f"The query '{shown}' could not be embedded: {said.rstrip('.')}. Try again; if it stays so, look at what "
+            f"was asked (ai-assets ledger list --collection {collection}) and at the route in inference.yaml."
+        )
+
+
+class VectorUnusable(UserError):
+    def __init__(self, collection: str, endpoint: str, model: str, *, found: int, declared: int) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' (model {model}) gave a vector of {found} numbers, and collections/{collection}/defs.yaml "
+            f"declares embedding.dimensions: {declared}. Declare what the model gives or, where it can give shorter "
+            "vectors when asked, add shorten: true. What was embedded is in the ledger."
+        )
+
+
+class EmbedderLost(UserError):
+    def __init__(self, collection: str, made_by: str, found: str) -> None:
+        super().__init__(
+            f"The release of {collection} was embedded by {made_by}, and questions to it must be too, but {found}. "
+            f"Bring it back, or embed the collection anew: ai-assets run {collection}; then have it signed and publish."
+        )
+
+
+class EmbeddingsMixed(UserError):
+    def __init__(self, collection: str, made_by: str, others: Sequence[str]) -> None:
+        shown = ", ".join(others[:10]) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
+        super().__init__(
+            f"{collection} is now embedded by {made_by}, and a release cannot hold vectors of two kinds, because they "
+            f"cannot be compared. Not published. Still embedded by another: {shown}. Run them, have them signed, and "
+            f"all are published together: ai-assets run {collection}; ai-assets signoff approve {collection} --all; "
+            f"ai-assets publish {collection}"
         )
 
 

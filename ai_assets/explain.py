@@ -10,22 +10,28 @@ from ai_assets.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.publication import read_snapshot
 from ai_assets.signoff.releases import Release
-from ai_assets.work import Stores
+from ai_assets.work import Stores, Work
 from resources.ranking import Hit
 
 
 def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:
-    """The best documents of the live release, full text and vectors together."""
-    from resources.backends.builtin import BuiltinEmbedder
+    """The best documents of the live release, full text and vectors together.
 
+    The text is embedded as the release was, whatever the collection declares by now. On a route that is a call, and for
+    a text that was searched for before an answer from the ledger.
+    """
     with stores.state.read() as connection:
         live = releases.require_live(connection, collection.name)
     if not text.strip():
         return live, []
-    vector = BuiltinEmbedder().embed([text])[0]
-    index = stores.index(collection.name, live.index_name)
+    embedding = live.embedding
+    index = stores.index(collection.name, live.index_name, embedding.dimensions if embedding else None)
     if not index.holds(live.index_version):
         raise IndexLost(collection.name, live.number)
+    if embedding is None:
+        return live, []  # it has no passages
+    with Work(collection, stores, run_id="") as work:
+        vector = work.embedder("search", of=embedding).embed([text])[0]
     return live, index.search(live.index_version, vector, text, k)
 
 

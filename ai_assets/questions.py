@@ -1,4 +1,4 @@
-"""What the stages of a collection ask models: prompt files, schemas, routes and examples, read with file and line."""
+"""What a collection asks models: prompt files, schemas, routes and examples, read with file and line."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +66,22 @@ def read_questions(
     return found
 
 
+def read_embedding_models(
+    settings: CollectionSettings, path: Path, node: yaml.Node | None, inference: Declared
+) -> tuple[tuple[str, str], ...]:
+    """Address and model of each endpoint that embeds: one model, because vectors of two cannot be compared."""
+    route = settings.embedding.route
+    if route is None:
+        return ()
+    found = _endpoints(inference(), route)
+    if not isinstance(found, str):
+        models = sorted({model for _, model in found})
+        if len(models) == 1:
+            return found
+        found = f"route '{route}' leads to {' and '.join(models)}, and vectors of different models cannot be compared"
+    raise CollectionInvalid(path, line_of(node, "attributes", "embedding", "route"), f"embedding.route: {found}")
+
+
 def _prompt(settings: CollectionSettings, stage: Stage, place: _Place) -> "Prompt":
     from ai_assets.stages.prompt import default_prompt, load_prompt
 
@@ -130,18 +146,21 @@ def _schema_of_file(path: Path, place: _Place) -> Mapping[str, Json]:
 
 
 def _models(declared: "InferenceSettings", stage: Stage, place: _Place) -> tuple[tuple[str, str], ...]:
-    route = stage.route or ""
-    names = (
-        [route]
-        if route in declared.endpoints
-        else [*(declared.routes[route].endpoints if route in declared.routes else ())]
-    )
+    found = _endpoints(declared, stage.route or "")
+    if isinstance(found, str):
+        raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
+    return found
+
+
+def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
+    """Address and model of each in order, or what is wrong."""
+    names = [route] if route in declared.endpoints else []
+    if route in declared.routes:
+        names = [*declared.routes[route].endpoints]
     if not names:
         known = [*declared.routes, *declared.endpoints]
         hint = nearest(route, known) if known else "; inference.yaml declares none"
-        raise place.wrong(
-            f"unknown route or endpoint '{route}'{hint}", *(("route",) if "route" in stage.model_fields_set else ())
-        )
+        return f"unknown route or endpoint '{route}'{hint}"
     return tuple((declared.endpoints[name].base_url, declared.endpoints[name].llm) for name in names)
 
 

@@ -5,7 +5,7 @@ others go on; the failures are raised together at the end.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from ai_assets.checks.suites import CheckOutcome, check_quality
 from ai_assets.datasets import (
@@ -18,6 +18,7 @@ from ai_assets.datasets import (
     release_candidate,
 )
 from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
+from ai_assets.lanes import in_lanes
 from ai_assets.settings import GATES_CHECK
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.work import Outcome, Work, record_dataset
@@ -32,18 +33,31 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end."""
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     errors: dict[str, str] = {}
-    for number, partition in enumerate(partitions, start=1):
-        with _collecting(work, partition, errors), _leased(work, partition):
-            for asset in wanted:
-                if asset not in ("evaluation_scores", "release_candidate"):
-                    yield from _announced(work, _build(work, partition, asset))
-        if partition not in errors:
-            work.say(f"{partition} ({number} of {len(partitions)}): computed")
+    assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
+    told = 0
+
+    def compute(partition: str) -> Iterator[Event]:
+        with _collecting(partition, errors), _leased(work, partition):
+            for asset in assets:
+                yield from _announced(work, _build(work, partition, asset))
+
+    def done(partition: str) -> None:
+        nonlocal told
+        told += 1
+        found = errors.get(partition)
+        work.say(f"{partition}: {found}" if found else f"{partition} ({told} of {len(partitions)}): computed")
+
+    if work.collection.asks_models:
+        yield from in_lanes(work, partitions, compute, done)
+    else:
+        for partition in partitions:
+            yield from compute(partition)
+            done(partition)
     corpus = evaluation_scores.CorpusEvaluation(work)
     for partition in partitions:
         if partition in errors:
             continue
-        with _collecting(work, partition, errors), _leased(work, partition):
+        with _collecting(partition, errors), _leased(work, partition):
             if "evaluation_scores" in wanted:
                 outcome = evaluation_scores.build(work, partition, corpus)
                 yield from _announced(work, outcome)
@@ -51,6 +65,8 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             if "release_candidate" in wanted:
                 _refuse_unsound(work, partition)
                 yield from _announced(work, release_candidate.build(work, partition))
+        if partition in errors:
+            work.say(f"{partition}: {errors[partition]}")
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
         for partition in partitions:
             _record_refresh(work, partition, errors.get(partition))
@@ -118,23 +134,23 @@ def _refuse_unsound(work: Work, partition: str) -> None:
 
 
 @contextmanager
-def _collecting(work: Work, partition: str, errors: dict[str, str]) -> Iterator[None]:
+def _collecting(partition: str, errors: dict[str, str]) -> Iterator[None]:
     """A user's error ends this partition only; anything else is a bug or a dying machine and ends the run."""
     try:
         yield
     except UserError as error:
         errors[partition] = str(error)
-        work.say(f"{partition}: {error}")
 
 
 @contextmanager
 def _leased(work: Work, partition: str) -> Iterator[None]:
     with hold(work.stores.state, f"refresh:{work.collection.name}:{partition}") as lease:
-        work.check_lease = lease.check
+        work.lease.held = lease
         try:
-            yield
+            with work.baton or nullcontext():
+                yield
         finally:
-            work.check_lease = lambda: None
+            work.lease.held = None
 
 
 def _record_refresh(work: Work, partition: str, error: str | None) -> None:

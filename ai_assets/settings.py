@@ -101,7 +101,28 @@ class ChunkingSettings(Strict):
 
 
 class EmbeddingSettings(Strict):
+    """Who makes the vectors of passages and queries."""
+
     backend: Literal["builtin"] = "builtin"
+    """Without a route."""
+    route: str | None = None
+    """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
+    dimensions: int | None = Field(default=None, ge=1, le=16_384)
+    """How long a vector of that model is (needed with a route)."""
+    shorten: bool = False
+    """Ask the model for vectors of that length; not every model can."""
+
+    @model_validator(mode="after")
+    def _one_backend(self) -> Self:
+        if self.route is None:
+            for key in ("dimensions", "shorten"):
+                if key in self.model_fields_set:
+                    raise wrong("it has no meaning without a 'route': built-in vectors are as long as they are", key)
+        elif "backend" in self.model_fields_set:
+            raise wrong("an embedding has a 'backend' or a 'route', not both", "backend")
+        elif self.dimensions is None:
+            raise wrong("is missing: say how long the vectors of the model on the route are", "dimensions")
+        return self
 
 
 class GoldenSettings(Strict):

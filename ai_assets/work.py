@@ -1,9 +1,10 @@
 """The bench a run works at: one collection, its stores, and what is loaded once per run and used by every dataset."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
-from ai_assets.errors import InputMissing
+from ai_assets.embedding import Embedding
+from ai_assets.errors import EmbedderLost, InputMissing
 from ai_assets.listing import Listing, limits_of, observe
 from ai_assets.stages.parse import Parser
 from resources.digest import Json, canonical_json, digest
 from resources.index import SearchIndex
 from resources.lake import Lake, Manifest
+from resources.leases import Lease
 from resources.settings import Home
 from resources.source import Source
 from resources.state import StateStore, upsert
@@ -24,9 +27,12 @@ from resources.state import StateStore, upsert
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ai_assets.embedder import RouteEmbedder
     from ai_assets.stages.classify import BuiltinClassifier
     from resources.backends.builtin import BuiltinEmbedder
     from resources.inference.engine import Engine
+    from resources.inference.records import Caller
+    from resources.inference.settings import InferenceSettings
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160
@@ -54,10 +60,11 @@ class Stores:
         """Sensors open these every few seconds in a process that lives for days."""
         self.state.close()
 
-    def index(self, collection: str, name: str) -> SearchIndex:
+    def index(self, collection: str, name: str, dimensions: int | None = None) -> SearchIndex:
+        """Of vectors of that length, which are the built-in ones unless it is said."""
         from resources.backends.builtin import BuiltinEmbedder
 
-        return SearchIndex(self.home.index / collection, name, BuiltinEmbedder.dimensions)
+        return SearchIndex(self.home.index / collection, name, dimensions or BuiltinEmbedder.dimensions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,10 @@ class Work:
     """Progress for bars: asset, partition, documents done, documents in all."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
     """One per stage, made when the first document needs it."""
-    check_lease: Callable[[], None] = lambda: None
+    lease: threading.local = field(default_factory=threading.local)
+    """What the current thread holds while it writes."""
+    baton: "threading.Lock | None" = None
+    """Where several partitions are under way at once: who holds it computes, and passes it on while it waits."""
     _closing: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -113,24 +123,92 @@ class Work:
     def parser(self) -> Parser:
         return self._closing.enter_context(Parser(limits_of(self.collection)))
 
-    @cached_property
-    def embedder(self) -> "BuiltinEmbedder":
+    def embedder(
+        self, asset: str, partition: str = "", of: Embedding | None = None
+    ) -> "BuiltinEmbedder | RouteEmbedder":
+        """Makes the collection's vectors, or those of a release, and has `asset` pay for them."""
         from resources.backends.builtin import BuiltinEmbedder
 
-        return BuiltinEmbedder()
+        embedding = of or self.collection.embedding
+        if embedding.version is None:
+            from ai_assets.embedder import RouteEmbedder
+
+            return RouteEmbedder(
+                engine=self.engine,
+                caller=self.caller(asset, partition),
+                route=self._route_of(embedding),
+                embedding=embedding,
+                waiting=self.waiting,
+            )
+        builtin = BuiltinEmbedder()
+        if embedding.version != builtin.version:
+            raise EmbedderLost(self.collection.name, str(embedding), "another version of it is installed")
+        return builtin
+
+    def _route_of(self, embedding: Embedding) -> str:
+        """Where to ask for vectors like these: the collection's route, or any endpoint that serves the same model."""
+        route = self.collection.settings.embedding.route
+        if route is not None and embedding.space == self.collection.embedding.space:
+            return route
+        for name, endpoint in self.inference.endpoints.items():
+            if endpoint.llm == embedding.model:
+                return name
+        raise EmbedderLost(self.collection.name, str(embedding), "no endpoint of inference.yaml has that model")
+
+    @cached_property
+    def inference(self) -> "InferenceSettings":
+        from resources.inference.declaration import load_inference
+
+        return load_inference(self.stores.home.inference)
 
     @cached_property
     def engine(self) -> "Engine":
-        """Makes the calls of the stages on a route; made when the first one has something to ask."""
-        from resources.inference.declaration import load_inference
+        """Makes the calls of what is on a route; made when the first has something to ask."""
         from resources.inference.engine import Engine
         from resources.inference.rehearsal import RehearsalProvider
 
-        settings = load_inference(self.stores.home.inference)
         provider = self._closing.enter_context(RehearsalProvider())
-        engine = Engine(settings, self.stores.state, rehearsal_url=provider.url)
+        engine = Engine(self.inference, self.stores.state, rehearsal_url=provider.url)
         self._closing.callback(engine.close)
         return engine
+
+    def caller(self, asset: str, partition: str) -> "Caller":
+        """Who asks, and so who pays."""
+        from resources.inference.records import Caller
+
+        return Caller(
+            tenant=self.collection.settings.tenant,
+            collection=self.collection.name,
+            asset=asset,
+            partition=partition,
+            run_id=self.run_id,
+        )
+
+    def spent(self, asset: str, partition: str) -> dict[str, Any]:
+        """What the calls of this run for it came to."""
+        from resources.inference.spend import spend
+
+        with self.stores.state.read() as connection:
+            name, run_id = self.collection.name, self.run_id
+            return asdict(spend(connection, collection=name, asset=asset, partition=partition, run_id=run_id))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for a model's answers: meanwhile another partition may compute."""
+        if self.baton is None:
+            yield
+            return
+        self.baton.release()
+        try:
+            yield
+        finally:
+            self.baton.acquire()
+
+    def check_lease(self) -> None:
+        """Raise LeaseLost when somebody else has taken over what this thread works on."""
+        held: Lease | None = getattr(self.lease, "held", None)
+        if held is not None:
+            held.check()
 
     def manifest(self, asset: str, partition: str) -> Manifest | None:
         return self.stores.lake.manifest(self.collection.name, asset, partition)

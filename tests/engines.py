@@ -136,7 +136,8 @@ class Asking:
     """`tests/programs/ask.py` in a process of its own: it asks, and says at its end what it got."""
 
     def __init__(self, state_url: str, declared: InferenceSettings, **what: Any) -> None:
-        self._complaints = tempfile.TemporaryFile("w+")  # not a pipe: nobody reads it before the end
+        # Not a pipe: nobody reads it before the end, and a full one would stop it.
+        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, resources.attached.__file__, str(os.getpid()), "programs.ask"],
             cwd=REPOSITORY / "tests",

@@ -147,7 +147,7 @@ def test_the_examples_of_inference_are_valid() -> None:
 def test_the_examples_in_the_documents_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", COLLECTIONS, re.DOTALL)
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         found = yaml.safe_load(block)
         CollectionSettings.model_validate(found["attributes"] if "attributes" in found else {**whole, **found})

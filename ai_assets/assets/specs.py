@@ -19,7 +19,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "what it duplicates, or that it was deleted. Stale when a file of the partition or the parser changes.",
     "chunks": "A row is a passage of a readable document, under an identity that survives edits elsewhere in it. "
     "Stale when the documents or the chunking settings change.",
-    "embeddings": "A row is the vector of a chunk. Stale when the chunks or the embedding backend change; "
+    "embeddings": "A row is the vector of a chunk. Stale when the chunks, the embedder or its model change; "
     "a text that has a vector is not embedded again.",
     "evaluation_scores": "A row is a metric on the golden data, over the corpus or over the partition. "
     "Stale when what the partition publishes, or the golden data, change.",
@@ -96,13 +96,19 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
         description=description,
         group_name=group_of(collection, asset),
         owners=list(settings.owners),
-        kinds={"parquet", "llm"} if stage is not None and stage.route else KINDS.get(asset, {"parquet"}),
+        kinds=_kinds(collection, asset, stage),
         tags={"tenant": settings.tenant},
         code_version=collection.code_versions.get(asset),
         skippable=in_segment,
         partitions_def=None if asset == "published" else collection.scheme.definition(),
         freshness_policy=_freshness(collection) if asset == "documents" else None,
     )
+
+
+def _kinds(collection: Collection, asset: str, stage: Stage | None) -> set[str]:
+    """`llm` marks what asks models, and so may cost money."""
+    asks = stage.route if stage is not None else asset == "embeddings" and collection.settings.embedding.route
+    return {"parquet", "llm"} if asks else KINDS.get(asset, {"parquet"})
 
 
 def describe(stage: Stage) -> str:

@@ -9,6 +9,7 @@ from ai_assets.datasets.documents import ok_rows
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.classify import BuiltinClassifier, Label
 from ai_assets.work import Outcome, Work
+from resources.backends.builtin import BuiltinEmbedder
 from resources.digest import digest
 from resources.lake import Manifest
 
@@ -70,7 +71,7 @@ def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
     """Made once per run and stage: it embeds the label descriptions."""
     if stage.name not in work.classifiers:
         labels = [Label(name=item.name, description=item.description, examples=item.examples) for item in stage.labels]
-        work.classifiers[stage.name] = BuiltinClassifier(labels, work.embedder)
+        work.classifiers[stage.name] = BuiltinClassifier(labels, BuiltinEmbedder())
     return work.classifiers[stage.name]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.embedding import recorded_embedding
 from ai_assets.listing import Listing
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stage_settings import ClassifyStage
@@ -28,6 +29,7 @@ from ai_assets.stages.evaluate import (
 )
 from ai_assets.work import Outcome, Work
 from resources.errors import DatasetDamaged
+from resources.index import SearchIndex
 from resources.lake import Manifest
 from resources.leases import hold
 from resources.state import upsert
@@ -71,6 +73,9 @@ class CorpusEvaluation:
     def _computed(self, asset: str, name: str) -> bool:
         return any(intact(self.work, asset, partition) is not None for partition in self.placed[name])
 
+    def _searchable(self, name: str) -> bool:
+        return any(_comparable(self.work, partition) is not None for partition in self.placed[name])
+
     @cached_property
     def truth(self) -> Mapping[str, str]:
         """Golden labels of documents whose partition is computed."""
@@ -83,7 +88,7 @@ class CorpusEvaluation:
     @cached_property
     def queries(self) -> Sequence[GoldenQuery]:
         """Golden queries with at least one relevant document in the corpus as it is."""
-        return [q for q in self.collection.golden_queries if any(self._computed("embeddings", d) for d in q.documents)]
+        return [q for q in self.collection.golden_queries if any(self._searchable(name) for name in q.documents)]
 
     @cached_property
     def ranked(self) -> Mapping[str, Sequence[str]]:
@@ -91,8 +96,8 @@ class CorpusEvaluation:
         if not self.queries:
             return {}
         version = sync_index(self.work)
-        index = self.work.stores.index(self.collection.name, INDEX)
-        vectors = self.work.embedder.embed([item.query for item in self.queries])
+        index = evaluation_index(self.work)
+        vectors = self.work.embedder("evaluation_scores").embed([item.query for item in self.queries])
         return {
             item.query: [hit.document_id for hit in index.search(version, vector, item.query, DEPTH)]
             for item, vector in zip(self.queries, vectors, strict=True)
@@ -106,7 +111,7 @@ class CorpusEvaluation:
             found += self._label_scores(partition).scores(scope, self.stage.name)
         if self.collection.golden_queries:
             pairs = [
-                (self.ranked[item.query], [d for d in item.documents if self._computed("embeddings", d)])
+                (self.ranked[item.query], [name for name in item.documents if self._searchable(name)])
                 for item in self.queries
                 if partition is None or any(partition in self.placed[d] for d in item.documents)
             ]
@@ -181,10 +186,18 @@ def gate_results(work: Work, manifest: Manifest) -> list[GateResult]:
     return judge(work.collection.settings.gates, scores, details["pending"], details["absent"])
 
 
+def evaluation_index(work: Work) -> SearchIndex:
+    """The index that search is judged on; another embedder has one of its own."""
+    embedding = work.collection.embedding
+    name = INDEX if embedding.version is not None else f"{INDEX}-{embedding.space_key}"
+    return work.stores.index(work.collection.name, name, embedding.dimensions)
+
+
 def sync_index(work: Work) -> int:
     """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
     name = work.collection.name
-    index = work.stores.index(name, INDEX)
+    index = evaluation_index(work)
+    made_by = f" {work.collection.embedding.space_key}"
     with hold(work.stores.state, f"index:{name}"):
         with work.stores.state.read() as connection:
             current = _versions(
@@ -200,6 +213,9 @@ def sync_index(work: Work) -> int:
             ).scalar_one_or_none()
         if version is not None and index.version() is None:
             held, version = {}, None  # its folder was deleted: the index is made from the lake, so make it again
+        if any(not found.endswith(made_by) for found in held.values()):
+            held, version = {}, None  # what is held are vectors of another embedder
+        current = {partition: found + made_by for partition, found in current.items()}
         stale = sorted(partition for partition, found in current.items() if held.get(partition) != found)
         while stale or version is None:
             batch, tables, rows = [], {}, 0
@@ -213,8 +229,10 @@ def sync_index(work: Work) -> int:
                 batch.append(partition)
             if not batch and version is not None:
                 break
-            version = index.replace(tables, base_version=version)
+            anew, version = version is None, index.replace(tables, base_version=version)
             with work.stores.state.write() as connection:
+                if anew:
+                    connection.execute(sa.text("DELETE FROM index_parts WHERE collection = :c"), {"c": name})
                 upsert(connection, "index_versions", {"collection": name}, {"version": version})
                 for partition in batch:
                     key = {"collection": name, "partition": partition}
@@ -235,9 +253,17 @@ def intact(work: Work, asset: str, partition: str) -> Manifest | None:
         return None
 
 
+def _comparable(work: Work, partition: str) -> Manifest | None:
+    """The vectors of a partition, if the collection's embedder made them."""
+    found = intact(work, "embeddings", partition)
+    if found is None or recorded_embedding(found.stats).space != work.collection.embedding.space:
+        return None
+    return found
+
+
 def _index_table(work: Work, partition: str) -> Any:
     """Chunks with their vectors; None while the two do not belong together, so that the index keeps what it has."""
-    embeddings, chunks = (intact(work, asset, partition) for asset in ("embeddings", "chunks"))
+    embeddings, chunks = _comparable(work, partition), intact(work, "chunks", partition)
     if embeddings is None or chunks is None or embeddings.inputs["chunks"] != chunks.version:
         return None
     table = work.read(chunks, ["chunk_id", "document_id", "title", "text"])

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from ai_assets.datasets.documents import ok_rows
@@ -16,8 +16,7 @@ from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
 from ai_assets.stages.prompt import Example
 from ai_assets.work import Outcome, Work
 from resources.digest import Json, digest
-from resources.inference.records import Caller, Request
-from resources.inference.spend import spend
+from resources.inference.records import Request
 from resources.lake import Manifest
 from resources.source import SourceFile
 
@@ -42,7 +41,7 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
         return same
     asked = list(_asked(work, question, documents, earlier))
     rows, reused = _rows(work, partition, stage, asked)
-    spent = _spent(work, partition, stage)
+    spent = work.spent(stage.name, partition)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "quarantined")}
     outcome = work.commit(
         stage.name,
@@ -99,13 +98,7 @@ def _rows(work: Work, partition: str, stage: Stage, asked: Sequence[Asked]) -> t
     for item in asked:
         if item.request is None:
             rows[item.document_id] = row_of(item, None)
-    caller = Caller(
-        tenant=work.collection.settings.tenant,
-        collection=work.collection.name,
-        asset=stage.name,
-        partition=partition,
-        run_id=work.run_id,
-    )
+    caller = work.caller(stage.name, partition)
     waiting: deque[Asked] = deque()
 
     def requests() -> Iterator[Request]:
@@ -116,14 +109,16 @@ def _rows(work: Work, partition: str, stage: Stage, asked: Sequence[Asked]) -> t
 
     reused = len(kept)
     if any(item.document_id not in rows for item in asked):
-        for result in work.engine.map(requests(), caller):
-            item = waiting.popleft()
-            row = row_of(item, result)
-            before = known.get(item.input_digest)
-            if before is not None and row["reused"]:
-                row, reused = before, reused + 1  # the same answer: the dataset shall not differ for asking again
-            rows[item.document_id] = row
-            work.advance(stage.name, partition, len(rows), len(asked))
+        engine = work.engine
+        with work.waiting():
+            for result in engine.map(requests(), caller):
+                item = waiting.popleft()
+                row = row_of(item, result)
+                before = known.get(item.input_digest)
+                if before is not None and row["reused"]:
+                    row, reused = before, reused + 1  # the same answer: the dataset shall not differ for asking again
+                rows[item.document_id] = row
+                work.advance(stage.name, partition, len(rows), len(asked))
     work.advance(stage.name, partition, len(asked), len(asked))
     return [{**rows[item.document_id], "document_id": item.document_id} for item in asked], reused
 
@@ -137,18 +132,6 @@ def _known(work: Work, partition: str, stage: Stage) -> dict[str, Row]:
     if set(table.column_names) != set(stage.columns.dataset):
         return {}  # it was another kind of stage
     return {row["input_digest"]: row for row in table.to_pylist() if row["status"] == "ok"}
-
-
-def _spent(work: Work, partition: str, stage: Stage) -> dict[str, Any]:
-    with work.stores.state.read() as connection:
-        found = spend(
-            connection,
-            collection=work.collection.name,
-            asset=stage.name,
-            partition=partition,
-            run_id=work.run_id,
-        )
-    return asdict(found)
 
 
 # Examples

@@ -3,9 +3,11 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ai_assets.datasets.llm_stage import arrow_type
+from ai_assets.embedding import recorded_embedding
 from ai_assets.errors import InputStale
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import candidate_digest, content_digest, difference, leaves_of, snapshot_folder
@@ -17,6 +19,8 @@ DOCUMENT_COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
     "language",
 )  # fmt: skip
+EMBEDDED_BY = "embedded by"
+"""Among the inputs of a candidate: another embedder may make the very same vectors."""
 HEADLINE_CHARACTERS = 160
 """Of a text, in the table of the candidate; the release holds all of it."""
 
@@ -27,6 +31,7 @@ def build(work: Work, partition: str) -> Outcome:
     manifests = {name: work.input("release_candidate", partition, name) for name in _inputs(work)}
     _refuse_mixed(work, partition, manifests)
     inputs = {name: manifest.version for name, manifest in manifests.items()}
+    inputs[EMBEDDED_BY] = recorded_embedding(manifests["embeddings"].stats).space_key
     outcome = work.unchanged("release_candidate", partition, inputs)
     if outcome is None or not _snapshot_exists(work, partition, outcome.manifest):
         outcome = _freeze(work, partition, manifests, inputs, started)
@@ -82,6 +87,7 @@ def _freeze(
         code_versions=code_versions,
         scores=scores,
         cost_usd=cost_usd,
+        embedding=asdict(recorded_embedding(manifests["embeddings"].stats)),
     )  # fmt: skip
 
 
@@ -138,8 +144,9 @@ def _headlines(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
-    """What the answers of these rows cost when they were paid for, so that reusing them changes no digest."""
-    paid = [float(manifests[stage.name].stats.get("paid_usd", 0.0)) for stage in work.collection.stages]
+    """What the answers and vectors cost when they were paid for, so that reusing them changes no digest."""
+    paying = ["embeddings", *(stage.name for stage in work.collection.stages)]
+    paid = [float(manifests[name].stats.get("paid_usd", 0.0)) for name in paying]
     return round(math.fsum(paid), 9)
 
 
@@ -179,8 +186,14 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
             partition,
             digest,
             summary=summary,
-            nothing_new=part.content == manifest.stats["content"] if part else not candidate,
+            nothing_new=_is_live(manifest, part) if part else not candidate,
         )
+
+
+def _is_live(manifest: Manifest, part: releases.Part) -> bool:
+    """The same rows, and vectors made by the same embedder even where they happen to be equal."""
+    same = recorded_embedding(manifest.stats).space == part.embedding.space
+    return part.content == manifest.stats["content"] and (same or not part.chunks)
 
 
 def _published(work: Work, partition: str, part: releases.Part) -> dict[str, tuple[str, dict[str, Any]]]:

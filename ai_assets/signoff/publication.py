@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ai_assets.collection import Collection
-from ai_assets.errors import CandidateChanged, NothingApproved, PublicationOvertaken
+from ai_assets.embedding import Embedding, recorded_embedding
+from ai_assets.errors import CandidateChanged, EmbeddingsMixed, NothingApproved, PublicationOvertaken
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
@@ -33,7 +34,8 @@ def publish(
 ) -> Publication:
     """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with.
 
-    A live release whose index is gone is published again as it is, with a new one.
+    A live release whose index is gone is published again as it is, with a new one. So is what is embedded anew, for
+    vectors of two embedders cannot be compared: all partitions are published together then, or none is.
     """
     with hold(stores.state, f"publish:{collection.name}") as lease:
         with stores.state.read() as connection:
@@ -60,14 +62,15 @@ def publish(
         lease.check()
         number = (every[-1].number if every else 0) + 1
         merged = {**(before.parts if before else {}), **parts}
+        embedding = _one_embedding(collection, merged)
         name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
-        if lost:
+        if before and (lost or before.embedding is None or before.embedding.space != embedding.space):
             # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows.
             name, base = f"live-{number}", None
             for partition in merged.keys() - parts.keys():
                 tables[partition] = _published_rows(collection, stores, partition, merged[partition])
         say(f"writing the index: {len(tables)} partition(s)")
-        version = stores.index(collection.name, name).replace(
+        version = stores.index(collection.name, name, embedding.dimensions).replace(
             {partition: table if table.num_rows else None for partition, table in tables.items()}, base_version=base
         )
         release = Release(
@@ -95,6 +98,16 @@ def publish(
             releases.publish_release(connection, release, parts)
         say(f"release {release.number} is live: {release.documents} documents")
     return Publication(release, sorted(parts))
+
+
+def _one_embedding(collection: Collection, parts: Mapping[str, Part]) -> Embedding:
+    """What made all vectors of a release to be. Partitions without chunks have none, and fit with any."""
+    found = {part.embedding.space: part.embedding for part in parts.values() if part.chunks}
+    if len(found) > 1:
+        wanted = collection.embedding
+        others = [name for name, part in parts.items() if part.chunks and part.embedding.space != wanted.space]
+        raise EmbeddingsMixed(collection.name, str(wanted), sorted(others))
+    return next(iter(found.values()), collection.embedding)
 
 
 def anything_to_publish(collection: Collection, stores: Stores) -> bool:
@@ -156,6 +169,7 @@ def _part(
         approved_by=tuple(signers),
         code_versions=manifest.stats["code_versions"],
         run_id=manifest.run_id,
+        embedding=recorded_embedding(manifest.stats),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
+from ai_assets.embedding import Embedding, recorded_embedding
 from ai_assets.errors import NothingLive, ReleaseUnknown
 from ai_assets.signoff import audit
 from resources.digest import canonical_json, digest
@@ -27,6 +28,8 @@ class Part:
     approved_by: tuple[str, ...]
     code_versions: Mapping[str, str]
     run_id: str
+    embedding: Embedding
+    """What made the vectors of its chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,11 @@ class Release:
     @property
     def documents(self) -> int:
         return sum(part.documents for part in self.parts.values())
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """What made its vectors, all of them; None where it has none."""
+        return next((part.embedding for part in self.parts.values() if part.chunks), None)
 
 
 def release_digest(parts: Mapping[str, Part]) -> str:
@@ -89,7 +97,10 @@ def _release(row: sa.RowMapping) -> Release:
         digest=row["digest"],
         index_name=row["index_name"],
         index_version=row["index_version"],
-        parts={name: Part(**{**part, "approved_by": tuple(part["approved_by"])}) for name, part in parts.items()},
+        parts={
+            name: Part(**{**part, "approved_by": tuple(part["approved_by"]), "embedding": recorded_embedding(part)})
+            for name, part in parts.items()
+        },
         created_at=row["created_at"],
         created_by=row["created_by"],
     )

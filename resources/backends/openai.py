@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import io
 import json
 import struct
 import time
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     pass
 
 CONNECT_TIMEOUT_S = 10.0
+LARGE_BYTES = 2**19
+MOST_TOKENS = 10**9
+"""More than any call can use: a provider that says so is not believed."""
 MESSAGE_CHARACTERS = 300
 """What is kept of a provider's own words about an error."""
 
@@ -100,7 +104,8 @@ class OpenAIChannel:
         """One attempt for requests of one text each, sent as one; a fault is everyone's."""
         together = json.loads(bodies[0])
         together["input"] = [json.loads(body)["input"] for body in bodies]
-        response = await self._post("embeddings", json.dumps(together).encode("ascii"), timeout_s)
+        body = json.dumps(together, separators=(",", ":")).encode("ascii")
+        response = await self._post("embeddings", body, timeout_s)
         if isinstance(response, Fault):
             return [response]
         try:
@@ -118,9 +123,11 @@ class OpenAIChannel:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
+        # What aiohttp is given in one piece it writes in one piece, and while it does nothing else happens.
+        data = body if len(body) < LARGE_BYTES else io.BytesIO(body)
         try:
             async with self._session.post(
-                f"{self._base_url}/{path}", data=body, timeout=timeout, allow_redirects=False
+                f"{self._base_url}/{path}", data=data, timeout=timeout, allow_redirects=False
             ) as response:
                 raw = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -132,20 +139,19 @@ class OpenAIChannel:
         except (aiohttp.ClientError, OSError) as error:
             said = str(error) or type(error).__name__
             return Fault(error="connection_lost", message=self._clean(f"the connection broke: {said}"))
-        provider_id = response.headers.get("x-request-id")
+        provider_id = self._clean(response.headers.get("x-request-id") or "") or None
         if response.status != 200:
             return self._fault(response.status, response.headers, raw, provider_id)
-        return _Response(raw.decode("utf-8", "replace"), provider_id)
+        return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id)
 
     def _garbled(self, response: _Response, error: NotAnAnswer) -> Fault:
-        body = self._clean(response.text)
-        return Fault(error="garbled", message=self._clean(str(error)), body=body, provider_id=response.provider_id)
+        return Fault(error="garbled", message=str(error), body=response.text, provider_id=response.provider_id)
 
     def _fault(self, status: int, headers: Mapping[str, str], raw: bytes, provider_id: str | None) -> Fault:
         said, code = _error_of(raw)
         return Fault(
             error=class_of(status, code, said),
-            message=self._clean(f"HTTP {status}: {said}"[:MESSAGE_CHARACTERS]),
+            message=self._clean(f"HTTP {status}: {said}")[:MESSAGE_CHARACTERS],
             retry_after_s=retry_after_s(headers),
             provider_id=provider_id,
         )
@@ -179,7 +185,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds, milliseconds or a date, whichever the provider speaks."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return max(float(milliseconds) / 1000, 0.0)
+            seconds = float(milliseconds) / 1000
+            return max(seconds, 0.0) if seconds == seconds else None  # NaN is not equal to itself
         if (value := headers.get("retry-after")) is None:
             return None
         if value.strip().replace(".", "", 1).isdigit():
@@ -220,7 +227,7 @@ def read_reply(text: str, *, embedding: bool, provider_id: str | None = None) ->
             model=model,
             provider_id=provider_id,
         )
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
     except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
         raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
@@ -243,9 +250,9 @@ def _parts(text: str, weights: Sequence[int]) -> Iterator[str]:
                 part["usage"] = {"prompt_tokens": upto - given}
                 given = upto
             yield json.dumps(part)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, struct.error) as error:
         raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
 
 
@@ -260,11 +267,18 @@ def _usage(said: Any) -> Usage | None:
         return None
     into, out = said.get("prompt_tokens_details") or {}, said.get("completion_tokens_details") or {}
     return Usage(
-        input_tokens=int(said["prompt_tokens"]),
-        cached_tokens=int(into.get("cached_tokens") or 0),
-        output_tokens=int(said.get("completion_tokens") or 0),
-        reasoning_tokens=int(out.get("reasoning_tokens") or 0),
+        input_tokens=_count(said["prompt_tokens"]),
+        cached_tokens=_count(into.get("cached_tokens")),
+        output_tokens=_count(said.get("completion_tokens")),
+        reasoning_tokens=_count(out.get("reasoning_tokens")),
     )
+
+
+def _count(said: Any) -> int:
+    tokens = int(said or 0)
+    if not 0 <= tokens <= MOST_TOKENS:
+        raise NotAnAnswer(f"a usage of {tokens:.3g} tokens is none")
+    return tokens
 
 
 def _logprobs(said: Any) -> tuple[tuple[str, float], ...] | None:

@@ -10,7 +10,7 @@ from resources.backends.openai import Fault, Reply
 from resources.inference.admission import Wait
 from resources.inference.allowance import RetryAllowance
 from resources.inference.calls import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short
-from resources.inference.errors import BudgetExhausted, EndpointRefuses, KeyMissing
+from resources.inference.errors import BudgetExhausted, EndpointRefuses, KeyMissing, KeyUnusable
 from resources.inference.line import Line
 from resources.inference.prices import usd_of
 from resources.inference.records import AMBIGUOUS, Caller, ErrorClass, Result, Unanswered
@@ -37,9 +37,16 @@ class Job:
     caller: Caller
     changed: Callable[[], object]
     """Tells the consumer that there is a result, or room for more requests."""
-    under_way: int = 0
+    fed: int = 0
+    """Requests taken from the consumer; only its thread counts here."""
+    ended: int = 0
+    """Only the engine's thread counts here, so none is lost between two of them."""
     stopped: BaseException | None = None
     tasks: dict["asyncio.Task[list[Result]]", Sequence[Ticket]] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> int:
+        return self.fed - self.ended
 
     def stop(self, error: BaseException) -> None:
         """Nothing more is asked; what is in flight is awaited."""
@@ -51,7 +58,11 @@ class Job:
         self.changed()
 
     async def pause(self, seconds: float) -> None:
+        self.go_on()
         await asyncio.sleep(seconds)
+        self.go_on()
+
+    def go_on(self) -> None:
         if self.stopped is not None:
             raise self.stopped
 
@@ -107,6 +118,8 @@ class Asker:
     async def _along_the_route(self, job: Job, tickets: Sequence[Ticket]) -> list[_Outcome]:
         found: dict[Ticket, _Outcome] = {}
         hops = tickets[0].claim.hops
+        for hop in hops:
+            _key_of(hop)  # one that is missing is named before anything is sent
         route = self._settings.routes.get(tickets[0].request.route)
         for at, hop in enumerate(hops):
             more = at + 1 < len(hops)
@@ -131,6 +144,9 @@ class Asker:
         failures: dict[ErrorClass, int] = {}
         while left:
             decisions = await self._claim(job, left, at, may_skip=may_skip)
+            if all(isinstance(decision, Wait) for decision in decisions):
+                said = f"endpoint '{left[0].claim.hops[at].name}' has been failing and is left alone"
+                return Fault(error="overloaded", message=said)
             sent: list[tuple[Ticket, Opened]] = []
             for ticket, decision in zip(left, decisions, strict=True):
                 hop = ticket.claim.hops[at]
@@ -142,9 +158,6 @@ class Asker:
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
                     case Opened():
                         sent.append((ticket, decision))
-                    case Wait(reason="broken"):
-                        said = f"endpoint '{hop.name}' has been failing and is left alone"
-                        return Fault(error="overloaded", message=said)
             fault = await self._send_all(sent, found) if sent else None
             if fault is not None and len(sent) > 1 and fault.error in ONE_OF_THEM:
                 for ticket, _ in sent:
@@ -175,10 +188,11 @@ class Asker:
         patient_until = time.monotonic() + PATIENCE_S
         while True:
             await line.enter()
-            for ticket in tickets:
-                ticket.busy = True
             opened = False
             try:
+                job.go_on()
+                for ticket in tickets:
+                    ticket.busy = True
                 decisions: Sequence[Decision] = await self._turns.take(parcel)
                 opened = any(isinstance(decision, Opened) for decision in decisions)
             finally:
@@ -188,8 +202,7 @@ class Asker:
                     line.leave()
             if opened or any(isinstance(decision, Reused | Held) for decision in decisions):
                 return decisions
-            if job.stopped is not None:
-                raise job.stopped
+            job.go_on()
             match decisions[0]:
                 case Elsewhere(seconds=seconds):
                     await job.pause(seconds * (0.5 + random.random()))
@@ -256,16 +269,25 @@ class Asker:
         line = self._lines.get(hop.name)
         if line is not None:
             return line
-        endpoint = hop.endpoint
-        key = variable(endpoint.key) if endpoint.key else None
-        if endpoint.key and key is None:
-            raise KeyMissing(hop.name, endpoint.key)
-        base_url = endpoint.base_url
+        base_url = hop.endpoint.base_url
         if base_url == REHEARSAL:
             base_url = await asyncio.get_running_loop().run_in_executor(None, self._rehearsal_url)
         if hop.name not in self._lines:
-            self._lines[hop.name] = Line(hop.name, endpoint, base_url, key)
+            self._lines[hop.name] = Line(hop.name, hop.endpoint, base_url, _key_of(hop))
         return self._lines[hop.name]
+
+
+def _key_of(hop: Hop) -> str | None:
+    """A line break at its end comes from the file that it was read from."""
+    name = hop.endpoint.key
+    if name is None:
+        return None
+    key = (variable(name) or "").strip()
+    if not key:
+        raise KeyMissing(hop.name, name)
+    if not key.isprintable():
+        raise KeyUnusable(hop.name, name)
+    return key
 
 
 def _exhausted(short: Short) -> BudgetExhausted:

@@ -11,15 +11,18 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from resources.inference.asking import Asker, Job
+from resources.inference.budget import Accounts
 from resources.inference.calls import Recall
 from resources.inference.errors import EngineClosed
 from resources.inference.identity import Unhashable
 from resources.inference.ledger import Ledger
 from resources.inference.records import Caller, Request, Result, Unanswered
+from resources.inference.rehearsal import RehearsalProvider
 from resources.inference.settings import InferenceSettings
 from resources.inference.tickets import Ticket, judged, reply_of, ticket_for
 from resources.inference.turns import Turns
@@ -50,15 +53,17 @@ class Engine:
         """`rehearsal_url` says where the rehearsal provider is; without it one is started when it is needed."""
         self.settings = settings
         self._state = state
-        self._rehearsal_url = rehearsal_url or self._start_rehearsal
+        self._rehearsal_url = rehearsal_url
+        self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
         self._closing = contextlib.ExitStack()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: Turns
         self._asker: Asker
-        self._jobs: set[int] = set()
-        self._live: dict[int, Job] = {}
+        self._thread: threading.Thread
+        self._answering: dict[asyncio.Task[Any], Job] = {}
+        """Chunks being answered."""
 
     def __enter__(self) -> "Engine":
         return self
@@ -70,11 +75,11 @@ class Engine:
         """Results in the order of the requests, which are read as they are needed.
 
         A request that cannot be answered is an `Unanswered` among the results. What concerns all of them (no budget
-        left, no price, no key) is raised, once, after the calls in flight have ended.
+        left, no price, no key) is raised, once, after the calls in flight have ended, or a few seconds later.
         """
         changed = threading.Event()
         job = Job(caller, changed.set)
-        chunks, pending = _chunks(requests), _Pending()
+        chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
                 changed.clear()
@@ -85,13 +90,21 @@ class Engine:
                     yield from pending.popleft().result()
                 else:
                     changed.wait()
+        except KeyboardInterrupt:
+            patience_s = 0.0
+            raise
         finally:
-            self._abandon(job, pending)
+            self._abandon(job, pending, patience_s)
 
     async def amap(self, requests: Iterable[Request], caller: Caller) -> AsyncIterator[Result]:
         """`map` for asynchronous code."""
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
-        job = Job(caller, lambda: loop.call_soon_threadsafe(changed.set))
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that is closed waits for nothing
+                loop.call_soon_threadsafe(changed.set)
+
+        job = Job(caller, tell)
         chunks, pending = _chunks(requests), _Pending()
         try:
             while True:
@@ -105,7 +118,7 @@ class Engine:
                 else:
                     await changed.wait()
         finally:
-            await loop.run_in_executor(None, self._abandon, job, pending)
+            await loop.run_in_executor(None, self._abandon, job, pending, GRACE_S)
 
     def call(self, request: Request, caller: Caller) -> Result:
         (result,) = self.map([request], caller)
@@ -122,94 +135,98 @@ class Engine:
                 return
             self._closed = True
             if self._loop is not None:
-                asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
-                self._turns.close()
+                cut_off = asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
+                self._turns.close(give_up=cut_off)
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._closing.close()
 
     def _feed(self, job: Job, chunks: Iterator[list[Request]], pending: _Pending) -> None:
         """Keep enough requests under way, however long the first of them takes, and not too many results waiting."""
         while job.under_way < MOST_UNDER_WAY and len(pending) < MOST_CHUNKS and (chunk := next(chunks, None)):
-            job.under_way += len(chunk)
+            job.fed += len(chunk)
             answering = self._submit(self._answer_chunk(job, chunk))
             answering.add_done_callback(lambda _done: job.changed())
             pending.append(answering)
 
-    def _abandon(self, job: Job, pending: _Pending) -> None:
-        """The consumer went away, or an error ends the job: ask nothing more, wait for what is in flight."""
+    def _abandon(self, job: Job, pending: _Pending, patience_s: float) -> None:
+        """The consumer went away, or an error ends the job: ask nothing more, wait a little for what is in flight.
+
+        What then still comes is recorded when it comes.
+        """
         left = [chunk for chunk in pending if not chunk.done()]
         if not left or self._loop is None or self._closed:
             return
-        self._loop.call_soon_threadsafe(job.stop, asyncio.CancelledError())
-        for chunk in left:
-            with contextlib.suppress(BaseException):
-                chunk.result()
+        with contextlib.suppress(RuntimeError):  # closed at this very moment
+            self._loop.call_soon_threadsafe(job.stop, asyncio.CancelledError())
+        # The garbage collector ends a forgotten iterator in any thread, and the engine's own must not wait for itself.
+        if threading.current_thread() not in (self._thread, self._turns.thread):
+            futures.wait(left, patience_s)
 
     def _submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._opened())
+            with self._opening:
+                return asyncio.run_coroutine_threadsafe(work, self._opened())
         except BaseException:
             work.close()
             raise
 
     def _opened(self) -> asyncio.AbstractEventLoop:
-        with self._opening:
-            if self._closed:
-                raise EngineClosed
-            if self._loop is None:
-                lease = self._closing.enter_context(hold(self._state, f"calls:{uuid.uuid4().hex}"))
-                with self._state.write() as connection:
-                    ledger = Ledger.open(connection, lease.name)
-                loop = asyncio.new_event_loop()
-                self._turns = Turns(self._state, ledger, loop)
-                self._asker = Asker(self.settings, self._turns, self._rehearsal_url)
-                thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
-                self._closing.callback(loop.close)
-                self._closing.callback(thread.join)
-                thread.start()
-                # The loop and the ledger's thread hand the interpreter to each other thousands of times a second. With
-                # the 5 ms that Python lets one go on by default, each of those could take as long as a commit.
-                sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
-                self._loop = loop
-            return self._loop
+        if self._closed:
+            raise EngineClosed
+        if self._loop is None:
+            lease = self._closing.enter_context(hold(self._state, f"calls:{uuid.uuid4().hex}"))
+            with self._state.write() as connection:
+                ledger = Ledger.open(connection, lease.name)
+            loop = asyncio.new_event_loop()
+            self._turns = Turns(self._state, ledger, loop)
+            rehearsal = RehearsalProvider()  # one for all who ask for it at once
+            self._closing.callback(rehearsal.close)
+            self._asker = Asker(self.settings, self._turns, self._rehearsal_url or rehearsal.url)
+            self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
+            self._closing.callback(loop.close)
+            self._closing.callback(self._thread.join)
+            self._thread.start()
+            # The loop and the ledger's thread hand the interpreter to each other thousands of times a second. With the
+            # 5 ms that Python lets one go on by default, each of those could take as long as a commit.
+            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
+            self._loop = loop
+        return self._loop
 
-    def _start_rehearsal(self) -> str:
-        from resources.inference.rehearsal import RehearsalProvider
-
-        provider = RehearsalProvider()
-        self._closing.callback(provider.close)
-        return provider.url()
-
-    async def _shut_down(self) -> None:
-        for job in list(self._live.values()):
+    async def _shut_down(self) -> bool:
+        """Whether somebody had to be cut off, who may just have made an intent."""
+        for job in self._answering.values():
             job.stop(EngineClosed())
-        tasks = [task for job in self._live.values() for task in job.tasks]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=GRACE_S)
-            for task in late:
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=GRACE_S)
+        for job in self._answering.values():
+            for task in job.tasks:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        cut_off = bool(self._answering)
+        if cut_off:
+            await asyncio.wait(self._answering)
         await self._asker.close()
+        return cut_off
 
     async def _answer_chunk(self, job: Job, requests: list[Request]) -> list[Result]:
         if job.stopped is not None:
             raise job.stopped
-        self._live[id(job)] = job
+        this = asyncio.current_task()
+        assert this is not None
+        self._answering[this] = job
         try:
             return await self._answer_all(job, requests)
         except BaseException as error:
             job.stop(error)
             raise
         finally:
-            if not job.tasks:
-                self._live.pop(id(job), None)
+            del self._answering[this]
 
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}
         tickets: dict[int, Ticket] = {}
         for place, request in enumerate(requests):
             try:
-                tickets[place] = ticket_for(self.settings, request, job.caller, self._asker.p95_s)
+                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, self._asker.p95_s)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)
@@ -219,7 +236,8 @@ class Engine:
                 ticket.saved_nusd += reused.cost_nusd
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
-        job.under_way -= len(results)
+        job.ended += len(results)
+        job.go_on()
         groups = _groups({place: ticket for place, ticket in tickets.items() if place not in results})
         running = {self._start(job, list(group.values())): list(group) for group in groups}
         if running:
@@ -240,7 +258,7 @@ class Engine:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain: the job has raised the first
         before = job.under_way
-        job.under_way -= len(job.tasks.pop(task))
+        job.ended += len(job.tasks.pop(task))
         if job.under_way <= MOST_UNDER_WAY - CHUNK < before:
             job.changed()
 
@@ -272,7 +290,8 @@ def _groups(tickets: dict[int, Ticket]) -> Iterator[dict[int, Ticket]]:
         if request.text is None:
             yield {place: ticket}
         else:
-            how = (tuple(hop.name for hop in ticket.claim.hops), request.kind, request.on_ambiguous, request.timeout_s)
+            hops = tuple(hop.name for hop in ticket.claim.hops)
+            how = (hops, request.dimensions, request.kind, request.on_ambiguous, request.timeout_s)
             alike.setdefault(how, {})[place] = ticket
     for group in alike.values():
         first = next(iter(group.values())).claim.hops[0].endpoint

@@ -6,6 +6,7 @@ UserError
   RouteUnknown                 a request names neither a route nor an endpoint
   PriceUnknown                 nobody said what a call costs, so none is made
   KeyMissing                   the environment variable that should hold a key is empty
+  KeyUnusable                  it holds what cannot be a key
   BudgetExhausted              a call might cost more than its budget has left
   EndpointRefuses              the provider refuses the key, or the account has no money left
 EngineClosed                   somebody asks after the engine was closed: a mistake in our code or a plain program's
@@ -46,6 +47,14 @@ class KeyMissing(UserError):
         super().__init__(
             f"Endpoint '{endpoint}' takes its key from the environment variable {variable}, which is not set; nothing "
             f"was sent. Set it where ai-assets starts: export {variable}=..."
+        )
+
+
+class KeyUnusable(UserError):
+    def __init__(self, endpoint: str, variable: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' takes its key from the environment variable {variable}, and that holds a line "
+            "break or another character that no HTTP header can; nothing was sent. Set it to the key alone."
         )
 
 

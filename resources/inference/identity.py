@@ -35,6 +35,8 @@ def _payload(endpoint: Endpoint, request: Request) -> dict[str, Json]:
     if request.text is not None:
         payload["input"] = request.text
         payload["encoding_format"] = "base64"
+        if request.dimensions is not None:
+            payload["dimensions"] = request.dimensions
         return payload
     payload["messages"] = [_ordered(message) for message in request.messages]
     payload[endpoint.output_limit] = request.max_output_tokens

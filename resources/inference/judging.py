@@ -35,7 +35,10 @@ def parse(request: Request, reply: Reply) -> Verdict:
         data = json.loads(_unfenced(reply.text), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return Verdict(problem=f"it is not JSON: {error}")
-    problems = [_described(error) for error in _first(validator_of(request.schema).iter_errors(data))]
+    try:
+        problems = [_described(error) for error in _first(validator_of(request.schema).iter_errors(data))]
+    except RecursionError:
+        return Verdict(problem="it is nested too deeply")
     return Verdict(data=data, problem="; ".join(problems) or None)
 
 

@@ -73,6 +73,10 @@ class Ledger:
                 found += self._orphan(connection, owner)
         return found
 
+    def give_up(self, connection: sa.Connection) -> int:
+        """The same for what this process has in flight: nobody waits for it any more."""
+        return self._orphan(connection, self.owner_id)
+
     def suspect(self) -> None:
         """Something is in the way that a dead process may have left: the next turn looks."""
         self._suspects = True

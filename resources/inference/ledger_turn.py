@@ -121,6 +121,8 @@ class LedgerTurn:
         rows, bodies, settled, kept = [], [], [], []
         for item in self._endings:
             usage, attempt_id = item.usage, item.opened.attempt_id
+            if was.get(attempt_id, "intent") not in ("intent", "ambiguous"):
+                continue  # a person has resolved it meanwhile, and that stands
             rows.append([
                 attempt_id, item.state, item.error, _text(item.message), self._at, round(item.latency_s, 6),
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens, item.cost_nusd,
@@ -141,8 +143,6 @@ class LedgerTurn:
 
     def _account_for(self, item: Ended, was: str) -> None:
         reserved = item.opened.hop.reserve_nusd
-        if was not in ("intent", "ambiguous"):
-            return  # a person has resolved it meanwhile
         for budget in item.opened.budgets:
             _, balance = self._balances[budget]
             if was == "intent":

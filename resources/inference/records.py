@@ -51,6 +51,8 @@ class Request:
     """As the OpenAI protocol has them: role and content (text, or parts with images as data URLs)."""
     text: str | None = None
     """For an embedding: the text. Excludes messages."""
+    dimensions: int | None = None
+    """For an embedding: how long the vector shall be; without it as long as the model makes it."""
     schema: Mapping[str, Json] | None = None
     """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
     tools: tuple[Mapping[str, Json], ...] = ()

@@ -31,8 +31,8 @@ class Turns:
         self._loop = loop
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._batch = 0
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self.thread.start()
 
     def take(self, operation: Operation) -> "asyncio.Future[Any]":
         """From the event loop only. The result is durable when the future has it."""
@@ -40,9 +40,13 @@ class Turns:
         self._queue.put((operation, future))
         return future
 
-    def close(self) -> None:
+    def close(self, *, give_up: bool) -> None:
+        """After what was asked before. `give_up`: also what nobody waits for any more is accounted for."""
         self._queue.put(None)
-        self._thread.join()
+        self.thread.join()
+        if give_up:
+            with contextlib.suppress(StateUnavailable), self._state.write() as connection:
+                self._ledger.give_up(connection)  # who comes next would do it too, whenever that is
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -62,6 +66,7 @@ class Turns:
         try:
             results: Sequence[Any] = self._commit([operation for operation, _ in waiting])
         except Exception as error:  # noqa: BLE001 - the boundary to the database: who waits gets it, and the thread lives
+            self._ledger.forget_callers()
             self._deliver(waiting, [error] * len(waiting))
         else:
             self._deliver(waiting, results)

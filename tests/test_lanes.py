@@ -1,0 +1,115 @@
+"""Claims about several partitions under way at once, where a stage asks a model."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Project
+from provider import Provider
+from test_llm_stages import BILL, PRICED
+from test_stage_settings import KIND, declare
+
+from ai_assets.datasets import chunks
+from ai_assets.errors import PartitionsFailed
+from ai_assets.lanes import LANES
+from ai_assets.refresh import refresh
+from ai_assets.work import Outcome, Work
+
+DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
+PARTITIONS = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    with Provider(latency_ms=400) as started:
+        monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", started.url)
+        yield started
+
+
+@pytest.fixture
+def office(project: Project) -> Project:
+    """A document a day."""
+    (project.root / "inference.yaml").write_text(PRICED)
+    for number, day in enumerate(DAYS):
+        project.document(f"{day}/bill.txt", BILL.format(n=number + 1))
+    return project
+
+
+def candidates(work: Work) -> list[str]:
+    return [
+        event.manifest.partition
+        for event in refresh(work, DAYS)
+        if isinstance(event, Outcome) and event.manifest.asset == "release_candidate"
+    ]
+
+
+def test_the_calls_of_several_partitions_are_in_flight_together(office: Project, provider: Provider) -> None:
+    with office.work(declare(office, [KIND], partitions=PARTITIONS)) as work:
+        assert candidates(work) == DAYS
+    stats = provider.stats()
+    assert LANES // 2 < stats["peak_in_flight"] <= LANES, "a partition has one document, so alone it has one call"
+    assert stats["billed"] == len(DAYS)
+
+
+def test_only_one_partition_computes_at_a_time(
+    office: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computing: list[int] = []
+    inside = threading.Semaphore(1)
+    built = chunks.build
+
+    def watched(work: Work, partition: str) -> Outcome:
+        assert inside.acquire(blocking=False), "two partitions compute at once"
+        computing.append(threading.get_ident())
+        try:
+            return built(work, partition)
+        finally:
+            inside.release()
+
+    monkeypatch.setattr(chunks, "build", watched)
+    with office.work(declare(office, [KIND], partitions=PARTITIONS)) as work:
+        assert candidates(work) == DAYS
+    assert len(computing) == len(DAYS)
+    assert len(set(computing)) > 1
+
+
+def test_a_partition_that_fails_leaves_the_others(office: Project, provider: Provider) -> None:
+    collection = declare(office, [KIND], partitions=PARTITIONS)
+    with office.work(collection) as work:
+        candidates(work)
+    lost = office.stores().lake
+    manifest = lost.manifest("notes", "documents", DAYS[3])
+    assert manifest is not None
+    lost.path(manifest).write_bytes(b"no parquet")
+    edited = declare(office, [{**KIND, "temperature": 0.5}], partitions=PARTITIONS)
+    done: list[str] = []
+    with office.work(edited, "again") as work, pytest.raises(PartitionsFailed) as failed:
+        for event in refresh(work, DAYS, ["kind", "release_candidate"]):
+            if isinstance(event, Outcome) and event.manifest.asset == "kind":
+                done.append(event.manifest.partition)
+    assert list(failed.value.errors) == [DAYS[3]]
+    assert sorted(done) == [day for day in DAYS if day != DAYS[3]]
+
+
+def test_a_bug_in_one_partition_ends_the_run_and_leaves_no_thread(
+    office: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_work: Work, partition: str) -> Any:
+        raise ZeroDivisionError(partition)
+
+    monkeypatch.setattr(chunks, "build", broken)
+    with office.work(declare(office, [KIND], partitions=PARTITIONS)) as work, pytest.raises(ZeroDivisionError):
+        candidates(work)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("partition")]
+
+
+def test_who_stops_reading_stops_the_asking(office: Project, provider: Provider) -> None:
+    with office.work(declare(office, [KIND], partitions=PARTITIONS)) as work:
+        events = refresh(work, DAYS)
+        next(event for event in events if isinstance(event, Outcome) and event.manifest.asset == "kind")
+        events.close()  # type: ignore[attr-defined]
+        asked = provider.stats()["billed"]
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("partition")]
+    assert asked < len(DAYS)
+    assert provider.stats()["billed"] == asked
