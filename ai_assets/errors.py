@@ -128,9 +128,10 @@ class QueryNotEmbedded(UserError):
 class VectorUnusable(UserError):
     def __init__(self, collection: str, endpoint: str, model: str, *, found: int, declared: int) -> None:
         super().__init__(
-            f"Endpoint '{endpoint}' (model {model}) gave a vector of {found} numbers, and collections/{collection}/defs.yaml "
-            f"declares embedding.dimensions: {declared}. Declare what the model gives or, where it can give shorter "
-            "vectors when asked, add shorten: true. What was embedded is in the ledger."
+            f"Endpoint '{endpoint}' (model {model}) gave a vector of {found} numbers, and "
+            f"collections/{collection}/defs.yaml declares embedding.dimensions: {declared}. Declare what the model "
+            "gives or, where it can give shorter vectors when asked, add shorten: true. What was embedded is in the "
+            "ledger."
         )
 
 

@@ -136,6 +136,10 @@ def test_a_dead_endpoint_is_left_alone_by_all_processes_probed_and_taken_back(
         # Pauses of about 1, 2 and 4 seconds, with one call to try it after each.
         assert 1 <= sent_since(local, quiet) <= 3
         assert opened - fell < 3
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
     finally:
         if illness == "refuses":
             provider.configure(fault={})

@@ -18,6 +18,8 @@ FAILURES_TO_OPEN = 10
 """In a row, over all processes. One call in ten failing by chance gives ten in a row once in ten thousand million."""
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+PROBE_GRACE_S = 2.0
+"""A probe that runs into its timeout is over when the ledger knows; only after that another one may replace it."""
 BURST_S = 1.0
 """A rate limit may be used up this far ahead; the steady rate is lower by as much, so that every minute holds."""
 
@@ -72,7 +74,7 @@ class EndpointState:
             self.requests -= 1
             self.charge(limits, tokens)
         self.in_flight += 1
-        self.probing_until = now + probe_s if self.openings else 0.0
+        self.probing_until = now + probe_s + PROBE_GRACE_S if self.openings else 0.0
         return None
 
     def charge(self, limits: Limits, tokens: int) -> None:
