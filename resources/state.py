@@ -93,6 +93,13 @@ def upsert(connection: sa.Connection, table: str, key: Mapping[str, object], val
     )
 
 
+def storable(text: str | None) -> str | None:
+    """What every database can hold: no NUL, no half of a character (as in a file name that is no UTF-8)."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 def rows_of(dialect: str, given: str, **columns: str) -> str:
     """A SELECT of the JSON array of arrays that the parameter `given` holds, with these columns and types.
 

@@ -24,6 +24,7 @@ from engines import (
     endpoint,
     one,
     question,
+    questions,
     rows,
     settings,
     together,
@@ -38,7 +39,7 @@ from resources.inference.budget import Account, accounts_of
 from resources.inference.calls import Claim, Ended, Hop, Opened, Parcel, Recall
 from resources.inference.errors import BudgetExhausted, PriceUnknown
 from resources.inference.ledger import Ledger
-from resources.inference.records import Answer, Caller
+from resources.inference.records import Answer, Caller, Unanswered
 from resources.inference.resolving import Verdict, resolve
 from resources.inference.settings import Budget, Endpoint, InferenceSettings, Price
 from resources.state import StateStore
@@ -354,3 +355,23 @@ def test_an_ending_that_comes_after_its_process_was_taken_for_dead_is_counted_on
     (balance,) = rows(state_url, "SELECT * FROM budgets")
     assert (balance.spent_nusd, balance.reserved_nusd, balance.held_nusd) == (7, 0, 20)
     store.close()
+
+
+def test_a_document_whose_own_budget_is_used_up_is_a_result_and_the_others_are_asked(
+    provider: Provider, tmp_path: Path
+) -> None:
+    state_url = f"sqlite:///{tmp_path}/state.db"
+    declared = settings(
+        {"mini": endpoint(provider.url)}, budgets=[{"name": "each-doc", "each": "document", "limit_usd": 0.001}]
+    )
+    long = question("long", max_output_tokens=100_000)
+    short = questions(3)
+    results = ask(state_url, declared, [short[0], long, *short[1:]])
+    assert [isinstance(result, Answer) for result in results] == [True, False, True, True]
+    refused = results[1]
+    assert isinstance(refused, Unanswered)
+    assert refused.error == "budget"
+    assert refused.message.startswith(
+        "budget 'each-doc' has $0.001000 left for this document, and a call may cost $0.0"
+    )
+    assert len(attempts(state_url)) == 3

@@ -35,7 +35,7 @@ from provider import Provider
 
 from resources.inference.engine import CHUNK, MOST_CHUNKS, Engine
 from resources.inference.errors import EngineClosed, RouteUnknown
-from resources.inference.records import Answer, Request, Result
+from resources.inference.records import Answer, Caller, Request, Result
 from resources.state import StateStore
 
 
@@ -385,7 +385,8 @@ def test_odd_texts_are_asked_and_found_again_in_every_database(provider: Provide
         Request(document=text[:40], messages=({"role": "user", "content": text},), max_output_tokens=16)
         for text in ODD.values()
     ]
-    results = ask(state_url, declared, asked)
+    odd = Caller(collection="notes\0", asset="kind", partition="fol\udce4der", run_id="run")  # a name that is no UTF-8
+    results = ask(state_url, declared, asked, odd)
     assert [type(result).__name__ for result in results] == ["Answer"] * len(ODD)
     again = ask(state_url, declared, asked)
     assert [result.attempts for result in again] == [0] * len(ODD)

@@ -120,4 +120,5 @@ def _say_next(item: Collection, places: Stores) -> None:
         console.print(f"\n{found} for sign-off. In another terminal:\n")
         console.print(f"  .venv/bin/ai-assets signoff list {item.name}")
         console.print(f"  .venv/bin/ai-assets signoff approve {item.name} --all")
-        console.print(f'  .venv/bin/ai-assets search {item.name} "what may a hotel cost on a business trip?"\n')
+        question = item.golden_queries[0].query if item.golden_queries else "..."
+        console.print(f'  .venv/bin/ai-assets search {item.name} "{question}"\n')

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from resources.backends.openai import Fault, Reply
 from resources.inference.admission import Wait
 from resources.inference.allowance import RetryAllowance
+from resources.inference.budget import Account
 from resources.inference.calls import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short
-from resources.inference.errors import BudgetExhausted, EndpointRefuses, KeyMissing, KeyUnusable
+from resources.inference.errors import BudgetExhausted, EndpointDown, EndpointRefuses, KeyMissing, KeyUnusable
 from resources.inference.line import Line
 from resources.inference.prices import usd_of
 from resources.inference.records import AMBIGUOUS, Caller, ErrorClass, Result, Unanswered
@@ -23,7 +24,7 @@ from resources.settings import variable
 LONGEST_WAIT_S = 0.25
 """How long a line that must wait for others does not ask again."""
 PATIENCE_S = 600.0
-"""How long a request waits for an endpoint that answers nobody, or for a Retry-After."""
+"""How long requests wait for an endpoint that answers nobody, or for a Retry-After."""
 ONE_OF_THEM: frozenset[ErrorClass] = frozenset({"malformed", "context_too_long", "refused"})
 """What one text can bring on all that were sent with it."""
 
@@ -158,6 +159,8 @@ class Asker:
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
                     case Opened():
                         sent.append((ticket, decision))
+                    case Short(final=True, account=Account(of_document=True)):
+                        found[ticket] = unanswered(ticket, hop, "budget", _short_of(decision))
             fault = await self._send_all(sent, found) if sent else None
             if fault is not None and len(sent) > 1 and fault.error in ONE_OF_THEM:
                 for ticket, _ in sent:
@@ -200,7 +203,7 @@ class Asker:
                     for ticket in tickets:
                         ticket.busy = False
                     line.leave()
-            if opened or any(isinstance(decision, Reused | Held) for decision in decisions):
+            if opened or any(_is_answer(decision) for decision in decisions):
                 return decisions
             job.go_on()
             match decisions[0]:
@@ -210,9 +213,11 @@ class Asker:
                     raise _exhausted(short)
                 case Short():
                     line.pause(BUDGET_S)
-                case Wait(reason=reason, seconds=seconds):
-                    if reason == "broken" and (may_skip or time.monotonic() > patient_until):
-                        return decisions
+                case Wait(reason="broken") if may_skip:
+                    return decisions
+                case Wait(reason="broken") if time.monotonic() > patient_until:
+                    raise EndpointDown(line.name, PATIENCE_S, line.trouble)
+                case Wait(seconds=seconds):
                     line.pause(min(seconds, LONGEST_WAIT_S))
 
     async def _send_all(self, sent: Sequence[tuple[Ticket, Opened]], found: dict[Ticket, _Outcome]) -> Fault | None:
@@ -232,6 +237,8 @@ class Asker:
                 outcomes = await line.channel.embed([one.hop.body for _, one in sent], timeout_s=timeout_s)
         finally:
             taken_s = time.perf_counter() - started
+            if isinstance(outcomes[0], Fault):
+                line.trouble = outcomes[0].message
             if isinstance(outcomes[0], Fault) and outcomes[0].error == "rate_limited":
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:
@@ -288,6 +295,20 @@ def _key_of(hop: Hop) -> str | None:
     if not key.isprintable():
         raise KeyUnusable(hop.name, name)
     return key
+
+
+def _is_answer(decision: Decision) -> bool:
+    """Whether it settles what becomes of a ticket, with nothing sent."""
+    match decision:
+        case Reused() | Held() | Short(final=True, account=Account(of_document=True)):
+            return True
+        case _:
+            return False
+
+
+def _short_of(short: Short) -> str:
+    left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
+    return f"budget '{short.account.name}' has ${left:.6f} left for this document, and a call may cost ${needed:.6f}"
 
 
 def _exhausted(short: Short) -> BudgetExhausted:

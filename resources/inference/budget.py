@@ -21,6 +21,8 @@ class Account:
     """Identifies the row: name, period, holder."""
     name: str
     limit_nusd: int
+    of_document: bool = False
+    """Where it is used up one document is not asked about, and the others are."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,6 +70,7 @@ def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: da
             budget=_row(budget.name, _period(budget, on), *_holder(budget, caller, document)),
             name=budget.name,
             limit_nusd=math.floor(budget.limit_usd * NUSD),
+            of_document=budget.each == "document",
         )
         for budget in budgets
         if all(getattr(caller, scope) == wanted for scope, wanted in budget.of.items())

@@ -8,6 +8,7 @@ UserError
   KeyMissing                   the environment variable that should hold a key is empty
   KeyUnusable                  it holds what cannot be a key
   BudgetExhausted              a call might cost more than its budget has left
+  EndpointDown                 the provider has answered nobody for a long time
   EndpointRefuses              the provider refuses the key, or the account has no money left
 EngineClosed                   somebody asks after the engine was closed: a mistake in our code or a plain program's
 """
@@ -85,6 +86,17 @@ class EndpointRefuses(UserError):
             remedy = "Top the account up, or put another endpoint in the route"
         super().__init__(f"Endpoint '{endpoint}' {what} ({said}). {remedy}, and run again; nothing answered is lost.")
         self.error = error
+
+
+class EndpointDown(UserError):
+    """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
+
+    def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' has answered nobody for {waited_s:.0f} s ({trouble or 'no answer'}), so "
+            "no more calls are made. Look at its status page, or put another endpoint in the route; then run again: "
+            "what was answered is kept and not paid again."
+        )
 
 
 class EngineClosed(AiAssetsError):

@@ -22,7 +22,7 @@ from resources.inference.ledger_sql import OWNER_SHIFT, LedgerSql
 from resources.inference.ledger_turn import LedgerTurn
 from resources.inference.records import Caller
 from resources.leases import is_held
-from resources.state import now
+from resources.state import now, storable
 
 REAP_EVERY_S = 0.5
 
@@ -108,13 +108,13 @@ class Ledger:
     def caller_id(self, connection: sa.Connection, caller: Caller) -> int:
         found = self._callers.get(caller)
         if found is None:
-            names = list(vars(caller))
+            names, given = list(vars(caller)), {name: storable(text) for name, text in vars(caller).items()}
             known = sa.text(f"SELECT caller_id FROM callers WHERE {' AND '.join(f'{n} = :{n}' for n in names)}")  # noqa: S608
-            row = connection.execute(known, vars(caller)).scalar_one_or_none()
+            row = connection.execute(known, given).scalar_one_or_none()
             if row is None:
                 values = ", ".join(f":{name}" for name in names)
                 new = sa.text(f"INSERT INTO callers ({', '.join(names)}) VALUES ({values}) RETURNING caller_id")  # noqa: S608
-                row = connection.execute(new, vars(caller)).scalar_one()
+                row = connection.execute(new, given).scalar_one()
             found = int(row)
             if len(self._callers) > 10_000:
                 self._callers.clear()

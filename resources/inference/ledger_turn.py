@@ -25,7 +25,7 @@ from resources.inference.calls import (
     Short,
 )  # fmt: skip
 from resources.inference.ledger_sql import ENDPOINT_COLUMNS
-from resources.state import now
+from resources.state import now, storable
 
 if TYPE_CHECKING:
     from resources.inference.ledger import Ledger
@@ -124,12 +124,12 @@ class LedgerTurn:
             if was.get(attempt_id, "intent") not in ("intent", "ambiguous"):
                 continue  # a person has resolved it meanwhile, and that stands
             rows.append([
-                attempt_id, item.state, item.error, _text(item.message), self._at, round(item.latency_s, 6),
+                attempt_id, item.state, item.error, storable(item.message), self._at, round(item.latency_s, 6),
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens, item.cost_nusd,
-                _text(item.provider_id), _text(item.answered_model),
+                storable(item.provider_id), storable(item.answered_model),
             ])  # fmt: skip
             if item.body is not None:
-                bodies.append([attempt_id, _text(item.body)])
+                bodies.append([attempt_id, storable(item.body)])
             if item.state == "settled":
                 settled.append([item.opened.hop.key, attempt_id])
             if item.state == "failed" and item.opened.expired_id is not None and not self._taken_for_dead:
@@ -169,7 +169,7 @@ class LedgerTurn:
             if row is not None and row.state == "settled" and (claim.oldest is None or row.ended_at >= claim.oldest):
                 caller = self._ledger.caller_id(self._connection, claim.caller)
                 cost = row.cost_nusd or 0
-                self._reuses.append([row.attempt_id, caller, _text(claim.document), cost, self._at])
+                self._reuses.append([row.attempt_id, caller, storable(claim.document), cost, self._at])
                 return Reused(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
         return None
 
@@ -228,7 +228,7 @@ class LedgerTurn:
             self._balances[budget][1].reserved_nusd += hop.reserve_nusd
         self._attempts.append([
             attempt_id, hop.key, row.attempt_id if row is not None else None,
-            self._ledger.caller_id(self._connection, claim.caller), _text(claim.document), hop.name,
+            self._ledger.caller_id(self._connection, claim.caller), storable(claim.document), hop.name,
             hop.endpoint.llm, claim.kind, "intent", int(carried), self._at, hop.reserve_nusd, json.dumps(budgets),
         ])  # fmt: skip
         self._pointers.append([hop.key, attempt_id])
@@ -251,10 +251,3 @@ class LedgerTurn:
                 [name, *(getattr(state, column) for column in ENDPOINT_COLUMNS)]
                 for name, state in self._endpoints.items()
             ])  # fmt: skip
-
-
-def _text(value: str | None) -> str | None:
-    """What every database can hold: no NUL, no half of a character."""
-    if value is None or (value.isascii() and "\0" not in value):
-        return value
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

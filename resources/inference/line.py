@@ -23,6 +23,8 @@ class Line:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._paused_until = 0.0
         self._refusals = 0
+        self.trouble = ""
+        """What the last call that failed said."""
         self._latencies: deque[float] = deque(maxlen=RECENT)
 
     async def enter(self) -> None:

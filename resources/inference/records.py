@@ -23,6 +23,7 @@ ErrorClass = Literal[
     "context_too_long",  # more tokens than the model reads
     "invalid_output",  # not what the schema asks for, after one repair
     "held",  # an earlier attempt may have been billed, and the policy is to wait for a person
+    "budget",  # the document's own budget is used up
     "unhashable",  # a part of the request has no identity
 ]  # fmt: skip
 RETRYABLE: frozenset[ErrorClass] = frozenset({
