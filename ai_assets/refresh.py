@@ -23,6 +23,7 @@ from ai_assets.settings import GATES_CHECK
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.work import Outcome, Work, record_dataset
 from resources.errors import UserError
+from resources.inference.errors import WorkStops
 from resources.leases import hold
 from resources.state import now, upsert
 
@@ -33,11 +34,12 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end."""
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     errors: dict[str, str] = {}
+    walls: dict[type[WorkStops], str] = {}
     assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
     told = 0
 
     def compute(partition: str) -> Iterator[Event]:
-        with _collecting(partition, errors), _leased(work, partition):
+        with _collecting(partition, errors, walls), _leased(work, partition):
             for asset in assets:
                 yield from _announced(work, _build(work, partition, asset))
 
@@ -57,7 +59,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     for partition in partitions:
         if partition in errors:
             continue
-        with _collecting(partition, errors), _leased(work, partition):
+        with _collecting(partition, errors, walls), _leased(work, partition):
             if "evaluation_scores" in wanted:
                 outcome = evaluation_scores.build(work, partition, corpus)
                 yield from _announced(work, outcome)
@@ -134,10 +136,16 @@ def _refuse_unsound(work: Work, partition: str) -> None:
 
 
 @contextmanager
-def _collecting(partition: str, errors: dict[str, str]) -> Iterator[None]:
-    """A user's error ends this partition only; anything else is a bug or a dying machine and ends the run."""
+def _collecting(partition: str, errors: dict[str, str], walls: dict[type[WorkStops], str]) -> Iterator[None]:
+    """A user's error ends this partition only; anything else is a bug or a dying machine and ends the run.
+
+    `walls` holds what the first partition said of what stops all of them: the others say the same, and not each with
+    other amounts.
+    """
     try:
         yield
+    except WorkStops as error:
+        errors[partition] = walls.setdefault(type(error), str(error))
     except UserError as error:
         errors[partition] = str(error)
 

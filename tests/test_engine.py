@@ -330,7 +330,7 @@ def test_a_second_interruption_is_not_swallowed(provider: Provider, local: str) 
 
 
 def test_a_state_store_that_restarts_loses_nothing(provider: Provider, postgres: Any) -> None:
-    state_url = postgres.database("restarted")
+    state_url = postgres.database("restarted_engine")
     with opened(state_url, one(provider.url)) as engine:
         results = engine.map(questions(3000), CALLER)
         found = list(itertools.islice(results, 300))

@@ -112,3 +112,13 @@ def test_who_stops_reading_stops_the_asking(office: Project, provider: Provider)
         assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("partition")]
     assert asked < len(DAYS)
     assert provider.stats()["billed"] == asked
+
+
+def test_what_stops_all_partitions_is_said_once(office: Project, provider: Provider) -> None:
+    (office.root / "inference.yaml").write_text(PRICED + "budgets: [{name: tiny, limit_usd: 0.0001}]\n")
+    with office.work(declare(office, [KIND], partitions=PARTITIONS)) as work, pytest.raises(PartitionsFailed) as failed:
+        candidates(work)
+    assert len(failed.value.errors) == len(DAYS)
+    assert str(failed.value).count("Budget 'tiny' (tiny/ever) is used up") == 1
+    assert f"({len(DAYS)} partitions)" in str(failed.value)
+    assert provider.stats()["billed"] == 0

@@ -26,6 +26,7 @@ POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
     "context_too_long": None,
     "invalid_output": None,
     "held": None,
+    "budget": None,
     "unhashable": None,
 }
 """Attempts, base and cap; None is never tried again."""

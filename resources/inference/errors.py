@@ -4,12 +4,13 @@ UserError
   DeclarationInvalid
     InferenceInvalid           inference.yaml is wrong: file, line, what to write
   RouteUnknown                 a request names neither a route nor an endpoint
-  PriceUnknown                 nobody said what a call costs, so none is made
-  KeyMissing                   the environment variable that should hold a key is empty
-  KeyUnusable                  it holds what cannot be a key
-  BudgetExhausted              a call might cost more than its budget has left
-  EndpointDown                 the provider has answered nobody for a long time
-  EndpointRefuses              the provider refuses the key, or the account has no money left
+  WorkStops                    concerns all calls alike
+    PriceUnknown               nobody said what a call costs, so none is made
+    KeyMissing                 the environment variable that should hold a key is empty
+    KeyUnusable                it holds what cannot be a key
+    BudgetExhausted            a call might cost more than its budget has left
+    EndpointDown               the provider has answered nobody for a long time
+    EndpointRefuses            the provider refuses the key, or the account has no money left
 EngineClosed                   somebody asks after the engine was closed: a mistake in our code or a plain program's
 """
 
@@ -34,7 +35,11 @@ class RouteUnknown(UserError):
         super().__init__(f"There is no route or endpoint '{name}'{hint}")
 
 
-class PriceUnknown(UserError):
+class WorkStops(UserError):
+    """What concerns all calls alike, and is therefore said once and not for each of them."""
+
+
+class PriceUnknown(WorkStops):
     def __init__(self, endpoint: str, model: str, on: datetime.date) -> None:
         super().__init__(
             f"Endpoint '{endpoint}' (model {model}) has no price for {on}, and without one no budget can hold; nothing "
@@ -43,7 +48,7 @@ class PriceUnknown(UserError):
         )
 
 
-class KeyMissing(UserError):
+class KeyMissing(WorkStops):
     def __init__(self, endpoint: str, variable: str) -> None:
         super().__init__(
             f"Endpoint '{endpoint}' takes its key from the environment variable {variable}, which is not set; nothing "
@@ -51,7 +56,7 @@ class KeyMissing(UserError):
         )
 
 
-class KeyUnusable(UserError):
+class KeyUnusable(WorkStops):
     def __init__(self, endpoint: str, variable: str) -> None:
         super().__init__(
             f"Endpoint '{endpoint}' takes its key from the environment variable {variable}, and that holds a line "
@@ -59,7 +64,7 @@ class KeyUnusable(UserError):
         )
 
 
-class BudgetExhausted(UserError):
+class BudgetExhausted(WorkStops):
     """Raised once for all calls of a job, and never worth a retry."""
 
     def __init__(
@@ -78,7 +83,7 @@ class BudgetExhausted(UserError):
         self.budget = name
 
 
-class EndpointRefuses(UserError):
+class EndpointRefuses(WorkStops):
     def __init__(self, endpoint: str, key: str | None, error: str, said: str) -> None:
         what = "refuses the key" if error == "auth" else "says that the account has no money left"
         remedy = f"Check the environment variable {key}" if key else "It has no `key:` in inference.yaml; name one"
@@ -88,7 +93,7 @@ class EndpointRefuses(UserError):
         self.error = error
 
 
-class EndpointDown(UserError):
+class EndpointDown(WorkStops):
     """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
 
     def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:

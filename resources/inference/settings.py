@@ -22,6 +22,7 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
     "context_too_long": "a rule with 'longer_than_tokens' sends a long request to the right endpoint at once",
     "invalid_output": "the answer was paid for, and a second model would be paid for guessing again",
     "held": "a person decides first whether it was paid for",
+    "budget": "what is used up at one endpoint is used up at the next",
 }
 """Why the next endpoint is not tried after an error of this class."""
 

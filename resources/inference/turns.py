@@ -18,7 +18,7 @@ from resources.inference.ledger import Ledger
 from resources.state import StateStore
 
 MOST_PER_TURN = 2000
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 """For so long a state store that does not answer is asked again: a PostgreSQL that restarts."""
 
 _Waiting = tuple[Operation, "asyncio.Future[Any]"]
