@@ -6,7 +6,7 @@ Each takes one parameter: a JSON array of keys, or of rows. So however many rows
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -32,9 +32,26 @@ _REUSED = {"attempt_id": _N, "caller_id": _N, "document": _T, "saved_nusd": _N, 
 _BUDGET = {"budget": _T, "name": _T, "limit_nusd": _N, "spent_nusd": _N, "reserved_nusd": _N, "held_nusd": _N}
 
 
+class Known(NamedTuple):
+    """The attempt that a call points to: its answered one, and where there is none its last."""
+
+    call_key: str
+    attempt_id: int
+    state: str
+    ended_at: str | None
+    cost_nusd: int | None
+    reserved_nusd: int
+    body: str | None
+
+
 class LedgerSql:
     def __init__(self, dialect: str) -> None:
         self._texts = _texts(dialect)
+
+    def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, Known]:
+        """By key. All of it is one row: SQLite gives the interpreter away and takes it back for every single one."""
+        found = connection.exec_driver_sql(self._texts["look_up"], (json.dumps(keys),)).scalar_one()
+        return {row[0]: Known(*row) for row in json.loads(found or "[]")}
 
     def read(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sequence[Any]:
         return connection.exec_driver_sql(self._texts[name], (json.dumps(keys),)).all()
@@ -59,14 +76,19 @@ def _texts(dialect: str) -> Mapping[str, str]:
         key, *others = columns
         return f"ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in others)
 
+    of_attempt = (f"attempts.{name}" for name in Known._fields if name not in ("call_key", "body"))
+    known = f"({', '.join(('calls.call_key', *of_attempt, 'answers.body'))})"
+    if dialect == "sqlite":
+        known = f"json_group_array(json_array{known})"
+    else:
+        known = f"CAST(json_agg(json_build_array{known}) AS TEXT)"
     pointer, amount = {"call_key": _T, "attempt_id": _N}, {"name": _T, "amount": _N}
     ended = ", ".join(f"{name} = given.{name}" for name in _ENDED if name != "attempt_id")
     endpoint = {"endpoint": _T, **_ENDPOINT_TYPES}
     return {
         "states": f"SELECT attempt_id, state FROM {keys} "
         f"JOIN attempts ON attempts.attempt_id = CAST(json_each.value AS {_N})",
-        "look_up": "SELECT calls.call_key, attempts.attempt_id, attempts.state, attempts.ended_at, attempts.cost_nusd, "
-        f"attempts.reserved_nusd, answers.body FROM {keys} CROSS JOIN calls "
+        "look_up": f"SELECT {known} FROM {keys} CROSS JOIN calls "
         "JOIN attempts ON attempts.attempt_id = calls.attempt_id "
         "LEFT JOIN answers ON answers.attempt_id = calls.attempt_id AND attempts.state = 'settled' "
         "WHERE calls.call_key = json_each.value",

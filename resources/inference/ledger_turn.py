@@ -24,7 +24,7 @@ from resources.inference.calls import (
     Reused,
     Short,
 )  # fmt: skip
-from resources.inference.ledger_sql import ENDPOINT_COLUMNS
+from resources.inference.ledger_sql import ENDPOINT_COLUMNS, Known
 from resources.state import now, storable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class LedgerTurn:
         self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
         self._balances = self._load_balances()
         self._endpoints = self._load_endpoints()
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Known] = {}
         self._moment = time.time()
         self._at = now()
         self._attempts: list[list[Any]] = []
@@ -59,7 +59,7 @@ class LedgerTurn:
             self._end()
         if self._claims:
             keys = {hop.key for claim in self._claims for hop in claim.hops}
-            self._known = {row.call_key: row for row in self._read("look_up", list(keys))}
+            self._known = self._ledger.sql.look_up(self._connection, list(keys))
         results: list[Any] = []
         for operation in self._operations:
             if isinstance(operation, Ended):
@@ -166,7 +166,9 @@ class LedgerTurn:
         """The answer that is there, if it has not expired."""
         for hop in claim.hops:
             row = self._known.get(hop.key)
-            if row is not None and row.state == "settled" and (claim.oldest is None or row.ended_at >= claim.oldest):
+            if row is None or row.body is None or row.ended_at is None:
+                continue  # only what is settled has an answer
+            if claim.oldest is None or row.ended_at >= claim.oldest:
                 caller = self._ledger.caller_id(self._connection, claim.caller)
                 cost = row.cost_nusd or 0
                 self._reuses.append([row.attempt_id, caller, storable(claim.document), cost, self._at])
