@@ -1107,6 +1107,27 @@ def test_it_stops_at_once_and_cleanly_even_while_a_request_hangs(number: signal.
         assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_a_client_that_gives_up_is_billed_and_no_error_of_the_server() -> None:
+    program = Path(sys.executable).parent / "ai-assets"
+    process = subprocess.Popen(
+        [program, "provider", "--port", "0", "--latency-ms", "300"],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout
+        root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(f"{root}/v1/chat/completions", json=asked(INVOICE), timeout=0.1)
+        deadline = time.monotonic() + 10
+        while (stats := requests.get(f"{root}/rehearsal/stats", timeout=10).json())["in_flight"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+    assert (stats["billed"], stats["delivered"], stats["undelivered"]) == (1, 0, 1)
+    assert err == ""
+
+
 def test_the_guide_names_every_option_and_every_fault() -> None:
     import inspect
 

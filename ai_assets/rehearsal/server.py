@@ -19,7 +19,7 @@ from ai_assets.rehearsal.limits import Gate
 from ai_assets.rehearsal.page import page
 from ai_assets.rehearsal.session import Session
 from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, rules
-from ai_assets.rehearsal.wire import Delivery, Ended, json_body, json_response, read_body, reset, unknown_url
+from ai_assets.rehearsal.wire import Delivery, Ended, close, json_body, json_response, read_body, reset, unknown_url
 from resources.errors import UserError
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -123,6 +123,8 @@ class Provider:
             headers = {"x-request-id": request_id, **books.windows.headers(behaviour, now)}
             response, delivered = await Delivery(request, said, headers, behaviour).send(fault)
             return response
+        except ConnectionResetError:  # the client has gone; what it asked for is billed all the same
+            return close(request)
         finally:
             if delivered:
                 books.deliver(call.digest)
