@@ -30,7 +30,7 @@ from resources.inference.settings import (
 )
 from resources.settings import INFERENCE_VARIABLE, Home
 
-KEY = "sk-proj-Ab3dEf6hIj9kLmNoP2qRs5tU"
+KEY = "sk-proj-no-real-key-0000000000"
 BASE = """\
 endpoints:
   mini:
