@@ -47,12 +47,12 @@ def in_lanes(
             error = found
         happened.put(_Ended(partition, error))
 
+    left = len(partitions)
     work.baton = threading.Lock()
     pool = ThreadPoolExecutor(min(LANES, max(len(partitions), 1)), thread_name_prefix="partition")
     try:
         for partition in partitions:
             pool.submit(lane, partition)
-        left = len(partitions)
         while left:
             event = happened.get()
             if not isinstance(event, _Ended):

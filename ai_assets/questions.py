@@ -154,9 +154,9 @@ def _models(declared: "InferenceSettings", stage: Stage, place: _Place) -> tuple
 
 def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
     """Address and model of each in order, or what is wrong."""
-    names = [route] if route in declared.endpoints else []
-    if route in declared.routes:
-        names = [*declared.routes[route].endpoints]
+    from resources.inference.routes import names_of
+
+    names = names_of(declared, route)
     if not names:
         known = [*declared.routes, *declared.endpoints]
         hint = nearest(route, known) if known else "; inference.yaml declares none"

@@ -165,10 +165,8 @@ class Work:
     def engine(self) -> "Engine":
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from resources.inference.engine import Engine
-        from resources.inference.rehearsal import RehearsalProvider
 
-        provider = self._closing.enter_context(RehearsalProvider())
-        engine = Engine(self.inference, self.stores.state, rehearsal_url=provider.url)
+        engine = Engine(self.inference, self.stores.state)
         self._closing.callback(engine.close)
         return engine
 

@@ -76,7 +76,7 @@ def hold(state: StateStore, name: str, *, wait_s: float = 600.0) -> Iterator[Lea
 def is_held(connection: sa.Connection, name: str) -> bool:
     """Whether somebody alive holds the lease."""
     row = connection.execute(sa.text("SELECT * FROM leases WHERE name = :name"), {"name": name}).one_or_none()
-    return row is not None and row.expires_at > time.time() and not _dead(row)
+    return row is not None and _is_live(row)
 
 
 def _beat(lease: Lease, stopped: threading.Event) -> None:
@@ -89,7 +89,7 @@ def _try(state: StateStore, lease: Lease) -> str | None:
     """Take the lease; otherwise say who holds it."""
     with state.write() as connection:
         row = connection.execute(sa.text("SELECT * FROM leases WHERE name = :name"), {"name": lease.name}).one_or_none()
-        if row is not None and is_held(connection, lease.name):
+        if row is not None and _is_live(row):
             return f"process {row.process.partition(':')[0]} on {row.host}"
         upsert(
             connection,
@@ -103,6 +103,10 @@ def _try(state: StateStore, lease: Lease) -> str | None:
             },
         )
     return None
+
+
+def _is_live(row: sa.Row[tuple[object, ...]]) -> bool:
+    return row.expires_at > time.time() and not _dead(row)
 
 
 def _dead(row: sa.Row[tuple[object, ...]]) -> bool:

@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr
 from resources.inference.declaration import load_inference
 from resources.inference.errors import InferenceInvalid
 from resources.inference.records import Answer, Caller, Request, Result
-from resources.inference.spend import Spend, spend
+from resources.inference.spend import Spend, numbers, spend
 from resources.settings import Home
 from resources.state import StateStore
 
@@ -114,12 +114,6 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def _engine(self) -> "Engine":
         return self._opened().engine()
-
-
-def numbers(found: Spend) -> dict[str, int | float]:
-    named = {name: value for name, value in vars(found).items() if name not in ("errors", "reused")}
-    plain = {name: value for name, value in named.items() if value is not None}
-    return {**plain, "answers_reused": found.reused, **{f"errors/{name}": n for name, n in found.errors.items()}}
 
 
 # Who asks

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from conftest import Project
@@ -12,7 +11,7 @@ from test_stage_settings import KIND, declare
 
 from ai_assets.datasets import chunks
 from ai_assets.errors import PartitionsFailed
-from ai_assets.lanes import LANES
+from ai_assets.lanes import LANES, in_lanes
 from ai_assets.refresh import refresh
 from ai_assets.work import Outcome, Work
 
@@ -91,15 +90,12 @@ def test_a_partition_that_fails_leaves_the_others(office: Project, provider: Pro
     assert sorted(done) == [day for day in DAYS if day != DAYS[3]]
 
 
-def test_a_bug_in_one_partition_ends_the_run_and_leaves_no_thread(
-    office: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(_work: Work, partition: str) -> Any:
+def test_a_bug_in_one_partition_ends_the_run_and_leaves_no_thread(office: Project, provider: Provider) -> None:
+    def broken(partition: str) -> Iterator[Outcome]:
         raise ZeroDivisionError(partition)
 
-    monkeypatch.setattr(chunks, "build", broken)
     with office.work(declare(office, [KIND], partitions=PARTITIONS)) as work, pytest.raises(ZeroDivisionError):
-        candidates(work)
+        list(in_lanes(work, DAYS, broken, lambda _partition: None))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("partition")]
 
 

@@ -26,8 +26,8 @@ from provider import Provider
 
 from resources.inference.errors import InferenceInvalid
 from resources.inference.records import Answer, Caller, Request, Unanswered
-from resources.inference.spend import Spend, spend
-from resources.llm import LLMResource, numbers
+from resources.inference.spend import Spend, numbers, spend
+from resources.llm import LLMResource
 from resources.state import StateStore
 
 SCHEMA = {

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -1084,16 +1085,20 @@ def test_a_mistake_while_it_runs_is_refused_and_changes_nothing(
     assert requests.get(f"{provider.root}/rehearsal/config", timeout=10).json() == before
 
 
+@contextmanager
+def running_command(*options: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
+    """The command as a user starts it, and what it says when it listens."""
+    command_line = [Path(sys.executable).parent / "ai-assets", "provider", "--port", "0", *options]
+    with subprocess.Popen(
+        command_line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        yield process, json.loads(process.stdout.readline())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_at_once_and_cleanly_even_while_a_request_hangs(number: signal.Signals) -> None:
-    program = Path(sys.executable).parent / "ai-assets"
-    process = subprocess.Popen(
-        [program, "provider", "--port", "0", "--fault", "hang=1"],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        assert process.stdout
-        listening = json.loads(process.stdout.readline())
+    with running_command("--fault", "hang=1") as (process, listening):
         assert listening["pid"] == process.pid
         with socket.create_connection(("127.0.0.1", listening["port"])) as connection:
             body = json.dumps(asked(INVOICE)).encode()
@@ -1108,14 +1113,8 @@ def test_it_stops_at_once_and_cleanly_even_while_a_request_hangs(number: signal.
 
 
 def test_a_client_that_gives_up_is_billed_and_no_error_of_the_server() -> None:
-    program = Path(sys.executable).parent / "ai-assets"
-    process = subprocess.Popen(
-        [program, "provider", "--port", "0", "--latency-ms", "300"],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        assert process.stdout
-        root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+    with running_command("--latency-ms", "300") as (process, listening):
+        root = f"http://127.0.0.1:{listening['port']}"
         with pytest.raises(requests.ReadTimeout):
             requests.post(f"{root}/v1/chat/completions", json=asked(INVOICE), timeout=0.1)
         deadline = time.monotonic() + 10

@@ -88,19 +88,13 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     for name in ("statuses", "labels"):
         found.update({f"{name}/{key}": count for key, count in stats.get(name, {}).items()})
     if "spend" in stats and not outcome.unchanged:
-        found.update(_spend_metadata(stats["spend"]))
+        from resources.inference.spend import Spend, numbers
+
+        found.update(numbers(Spend(**stats["spend"])))  # what the calls of this run came to
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
     if stats["preview"]:
         found["sample"] = _table(stats["preview"])
-    return found
-
-
-def _spend_metadata(spend: Mapping[str, Any]) -> dict[str, Any]:
-    """What the calls of this run came to; an unknown latency has no plot."""
-    found = {name: value for name, value in spend.items() if name not in ("errors", "reused") and value is not None}
-    found["answers_reused"] = spend["reused"]
-    found.update({f"errors/{name}": count for name, count in spend["errors"].items()})
     return found
 
 

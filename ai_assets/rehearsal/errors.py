@@ -11,21 +11,20 @@ AiAssetsError
   Refusal          a request that is answered with an error, in the words of the OpenAI protocol
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 
+from resources.declared import nearest
 from resources.errors import AiAssetsError, UserError
 
 
-def nearest(found: str, known: Iterable[str]) -> str:
+def _nearest(found: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    match = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
-    return f"did you mean '{match[0]}'?" if match else f"known are: {', '.join(names)}."
+    return nearest(found, names, f"known are: {', '.join(names)}.")
 
 
 class SettingUnknown(UserError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"The rehearsal provider has no setting '{name}'; {nearest(name, known)}")
+        super().__init__(f"The rehearsal provider has no setting '{name}'{_nearest(name, known)}")
 
 
 class SettingWrong(UserError):
@@ -35,7 +34,7 @@ class SettingWrong(UserError):
 
 class FaultUnknown(UserError):
     def __init__(self, kind: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no fault '{kind}'; {nearest(kind, known)}")
+        super().__init__(f"There is no fault '{kind}'{_nearest(kind, known)}")
 
 
 class ShareWrong(UserError):

@@ -1,6 +1,5 @@
 """Reading golden files: what people say is right, one JSON object per line. Judging against them is `evaluate.py`."""
 
-import difflib
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ai_assets.errors import GoldenError
+from resources.declared import nearest
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 DocumentId = Annotated[str, StringConstraints(min_length=1)]
@@ -44,7 +44,7 @@ def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel
     seen: dict[str, tuple[int, str]] = {}
     for line, item in _records(path, GoldenLabel):
         if item.label not in labels:
-            raise GoldenError(path, line, f"unknown label '{item.label}'{_nearest(item.label, labels)}")
+            raise GoldenError(path, line, f"unknown label '{item.label}'{nearest(item.label, list(labels))}")
         if item.document in seen:
             earlier, label = seen[item.document]
             if label == item.label:
@@ -100,7 +100,7 @@ def _record(path: Path, line: int, raw: bytes, kind: type[_Record]) -> _Record:
         first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            problem = f"unknown key '{key}'{_nearest(key, kind.model_fields)}"
+            problem = f"unknown key '{key}'{nearest(key, list(kind.model_fields))}"
         elif first["type"] == "missing":
             problem = f"'{key}' is missing; a line has {fields}"
         else:
@@ -119,8 +119,3 @@ def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _nearest(found: str, known: Collection[str]) -> str:
-    match = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else f"; known here: {', '.join(sorted(known))}"

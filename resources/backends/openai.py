@@ -14,13 +14,10 @@ import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resources.inference.records import NO_USAGE, ErrorClass, Usage
 from resources.inference.settings import Endpoint
-
-if TYPE_CHECKING:
-    pass
 
 CONNECT_TIMEOUT_S = 10.0
 LARGE_BYTES = 2**19

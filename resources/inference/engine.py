@@ -10,7 +10,7 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -47,13 +47,9 @@ _Pending = deque[Future[list[Result]]]
 class Engine:
     """Opened by first use; `close` it, or use it in a `with` block."""
 
-    def __init__(
-        self, settings: InferenceSettings, state: StateStore, *, rehearsal_url: Callable[[], str] | None = None
-    ) -> None:
-        """`rehearsal_url` says where the rehearsal provider is; without it one is started when it is needed."""
+    def __init__(self, settings: InferenceSettings, state: StateStore) -> None:
         self.settings = settings
         self._state = state
-        self._rehearsal_url = rehearsal_url
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
         self._closing = contextlib.ExitStack()
@@ -179,9 +175,9 @@ class Engine:
                 ledger = Ledger.open(connection, lease.name)
             loop = asyncio.new_event_loop()
             self._turns = Turns(self._state, ledger, loop)
-            rehearsal = RehearsalProvider()  # one for all who ask for it at once
+            rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, self._rehearsal_url or rehearsal.url)
+            self._asker = Asker(self.settings, self._turns, rehearsal.url)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)

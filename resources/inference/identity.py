@@ -1,10 +1,9 @@
 """The identity of a call: the very bytes that are sent, and where. What it does not see has no part in it."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from resources.digest import Json
+from resources.digest import Json, sha256_hex
 from resources.inference.records import Request
 from resources.inference.settings import Endpoint
 
@@ -19,7 +18,7 @@ class Unhashable(Exception):
 def call_key(endpoint: Endpoint, body: bytes, sample: int) -> str:
     """Same endpoint, same bytes, same sample: the same call, in any run, stage or process."""
     where = f"1\n{endpoint.base_url}\n{sample}\n".encode()
-    return hashlib.sha256(where + body).hexdigest()[:KEY_CHARACTERS]
+    return sha256_hex(where + body)[:KEY_CHARACTERS]
 
 
 def body_of(endpoint: Endpoint, request: Request) -> bytes:

@@ -73,9 +73,9 @@ class Ledger:
                 found += self._orphan(connection, owner)
         return found
 
-    def give_up(self, connection: sa.Connection) -> int:
+    def give_up(self, connection: sa.Connection) -> None:
         """The same for what this process has in flight: nobody waits for it any more."""
-        return self._orphan(connection, self.owner_id)
+        self._orphan(connection, self.owner_id)
 
     def suspect(self) -> None:
         """Something is in the way that a dead process may have left: the next turn looks."""

@@ -23,7 +23,7 @@ from resources.inference.calls import (
     Recall,
     Reused,
     Short,
-)  # fmt: skip
+)
 from resources.inference.ledger_sql import ENDPOINT_COLUMNS, Known
 from resources.state import now, storable
 

@@ -16,18 +16,23 @@ def endpoints_for(
     The first rule that holds puts its endpoint first. `p95_s` says how long 19 of 20 recent answers of an endpoint took
     at most; of one without recent answers nothing is known, and it is not slow.
     """
-    if request.route in settings.endpoints:
-        return ((request.route, settings.endpoints[request.route]),)
-    route = settings.routes.get(request.route)
-    if route is None:
+    names = list(names_of(settings, request.route))
+    if not names:
         raise RouteUnknown(request.route, [*settings.routes, *settings.endpoints])
-    names = list(route.endpoints)
-    for rule in route.rules:
+    route = settings.routes.get(request.route)
+    for rule in route.rules if route else ():
         if _holds(rule, request, names[0], p95_s):
             names.remove(rule.use)
             names.insert(0, rule.use)
             break
     return tuple((name, settings.endpoints[name]) for name in names)
+
+
+def names_of(settings: InferenceSettings, route: str) -> tuple[str, ...]:
+    """The endpoints that a route or an endpoint of this name stands for, as declared; none where nothing does."""
+    if route in settings.endpoints:
+        return (route,)
+    return settings.routes[route].endpoints if route in settings.routes else ()
 
 
 def _holds(rule: RouteRule, request: Request, first: str, p95_s: Callable[[str], float | None]) -> bool:

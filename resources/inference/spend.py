@@ -34,6 +34,13 @@ class Spend:
     """Attempts by the class of the error they ended with."""
 
 
+def numbers(found: Spend) -> dict[str, int | float]:
+    """What Dagster plots; what is unknown is left out."""
+    named = {name: value for name, value in vars(found).items() if name not in ("errors", "reused")}
+    plain = {name: value for name, value in named.items() if value is not None}
+    return {**plain, "answers_reused": found.reused, **{f"errors/{name}": n for name, n in found.errors.items()}}
+
+
 def spend(
     connection: sa.Connection,
     *,
