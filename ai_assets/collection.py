@@ -127,7 +127,7 @@ class Collection:
                 [[item.document, item.label] for item in self.golden_labels],
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
             ],
-            "release_candidate": ["candidate-1", [gate.model_dump(mode="json") for gate in settings.gates]],
+            "release_candidate": ["candidate-2", [gate.model_dump(mode="json") for gate in settings.gates]],
         }
         for stage in self.stages:
             described[stage.name] = self._described(stage)

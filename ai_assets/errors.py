@@ -22,6 +22,9 @@ UserError
   PublicationOvertaken       the live release changed while another was being prepared
   RequestUnknown             no open request to decide on
   DecisionRefused            this person may not decide this
+  DecisionTooLate            what was seen does not wait any more, or is not what waits
+  PersonNameInvalid, PersonUnknown   who is named cannot be, or is not known
+  ExportUnreadable           a file that is no export of the audit chain
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
   DocumentUnknown            no such document
@@ -214,6 +217,35 @@ class RequestUnknown(UserError):
 class DecisionRefused(UserError):
     def __init__(self, who: str, problem: str) -> None:
         super().__init__(f"'{who}' cannot decide this: {problem}.")
+
+
+class DecisionTooLate(UserError):
+    """Somebody else was first, or a newer candidate is."""
+
+    def __init__(self, collection: str, partition: str, found: str) -> None:
+        super().__init__(
+            f"{collection} {partition} does not wait for this decision any more: {found}. Nothing was recorded. "
+            f"See: ai-assets signoff show {collection} {partition}"
+        )
+
+
+class PersonNameInvalid(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"'{name}' cannot be a person's name: use letters, digits and . _ @ + -, at most 120 of them, a letter or "
+            "digit first."
+        )
+
+
+class PersonUnknown(UserError):
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        found = f"known are {', '.join(known[:20])}" if known else "nobody is known yet"
+        super().__init__(f"There is no person '{name}' ({found}). Add them: ai-assets reviewers add {name}")
+
+
+class ExportUnreadable(UserError):
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(f"{path} is no export of an audit chain: {found}. Make one with: ai-assets audit export")
 
 
 class ReleaseUnknown(UserError):

@@ -21,6 +21,7 @@ from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
 from ai_assets.lanes import in_lanes
 from ai_assets.settings import GATES_CHECK
 from ai_assets.stage_settings import ClassifyStage
+from ai_assets.stages.evaluate import GateResult
 from ai_assets.work import Outcome, Work, record_dataset
 from resources.errors import UserError
 from resources.inference.errors import WorkStops
@@ -105,21 +106,27 @@ def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
 def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
     results = evaluation_scores.gate_results(work, outcome.manifest)
     failed = [result.message for result in results if not result.passed]
+    stopping = _stopping(results)
     if results:
         yield CheckOutcome(
             asset="evaluation_scores",
             partition=outcome.manifest.partition,
             name=GATES_CHECK,
             passed=not failed,
-            blocking=bool(failed),
+            blocking=bool(stopping),
             failures=failed,
             details={
                 **{result.gate.metric: result.value for result in results if result.value is not None},
                 "gates": "\n".join(result.message for result in results),
             },
         )
-    if failed:
-        raise GateFailed(failed)
+    if stopping:
+        raise GateFailed(stopping)
+
+
+def _stopping(results: Sequence[GateResult]) -> list[str]:
+    """The failed gates that nobody can waive."""
+    return [result.message for result in results if not result.passed and not result.gate.waivable]
 
 
 def _refuse_unsound(work: Work, partition: str) -> None:
@@ -130,9 +137,8 @@ def _refuse_unsound(work: Work, partition: str) -> None:
             raise QualityFailed(asset, check.failures)
     if work.collection.settings.gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
-        failed = [result.message for result in evaluation_scores.gate_results(work, scores) if not result.passed]
-        if failed:
-            raise GateFailed(failed)
+        if stopping := _stopping(evaluation_scores.gate_results(work, scores)):
+            raise GateFailed(stopping)
 
 
 @contextmanager

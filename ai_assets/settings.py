@@ -4,6 +4,7 @@ Errors are given a place in the file by `collection.load_collection`; here they 
 """
 
 import datetime
+import itertools
 import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from resources.declared import Strict, nearest, wrong
 
 EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
 """Beyond them a date is a slip, and ten thousand years of partitions are more than Dagster bears."""
+GROUP = "group:"
+"""Begins the name of a group where people are named."""
 QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
 FIXED_ASSETS = (
@@ -134,16 +137,55 @@ class GoldenSettings(Strict):
     queries: str | None = None
 
 
+class SlaSettings(Strict):
+    """What happens while nobody decides. Nothing is ever approved by waiting."""
+
+    remind_after_hours: float | None = Field(default=24, gt=0)
+    escalate_after_hours: float | None = Field(default=72, gt=0)
+    escalate_to: str | None = None
+    """A group whose approvers may decide too from then on."""
+    expire_after_days: float | None = Field(default=14, gt=0)
+    business_days: bool = False
+    """Count Monday to Friday only (UTC)."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        days = self.expire_after_days
+        steps = [
+            ("remind_after_hours", self.remind_after_hours),
+            ("escalate_after_hours", self.escalate_after_hours),
+            ("expire_after_days", None if days is None else days * 24),
+        ]
+        given = [(name, hours) for name, hours in steps if hours is not None]
+        for (earlier, before), (later, after) in itertools.pairwise(given):
+            if before >= after:
+                raise wrong(f"it must be later than '{earlier}'", later)
+        return self
+
+
 class SignoffSettings(Strict):
     approvals: int = Field(default=1, ge=1, le=20)
     """How many different people must approve."""
     approvers: tuple[str, ...] = ()
-    """Who may; empty means anyone who can run the command."""
+    """Names, or groups as `group:NAME`; empty means everyone with the role approver."""
+    needed_from: dict[str, int] = Field(default={})
+    """By group, how many of the approvals must come from it."""
+    author_may_approve: bool = False
+    """Whether who launched the run, or edited a prompt last, may approve what came of it."""
+    notify: tuple[str, ...] = ()
+    """Channels of desk.yaml that hear of new requests, reminders and expiry."""
+    escalate_notify: tuple[str, ...] = ()
+    """Channels that hear of escalations; without them those of `notify`."""
+    sla: SlaSettings = SlaSettings()
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if self.approvers and len(set(self.approvers)) < self.approvals:
-            raise ValueError(f"{self.approvals} approvals are asked of only {len(set(self.approvers))} approvers")
+        people = set(self.approvers)
+        if people and not any(name.startswith(GROUP) for name in people) and len(people) < self.approvals:
+            raise ValueError(f"{self.approvals} approvals are asked of only {len(people)} approvers")
+        for group, number in self.needed_from.items():
+            if not 1 <= number <= self.approvals:
+                raise wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)
         return self
 
 

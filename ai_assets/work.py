@@ -92,6 +92,8 @@ class Work:
     run_id: str
     say: Callable[[str], None] = lambda _line: None
     """Progress for people: one short line."""
+    launched_by: str | None = None
+    """The person who asked for the run, where it is known; they may not sign what comes of it."""
     advance: Callable[[str, str, int, int], None] = lambda _asset, _partition, _done, _total: None
     """Progress for bars: asset, partition, documents done, documents in all."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)

@@ -15,6 +15,14 @@ HOME_VARIABLE = "AI_ASSETS_HOME"
 STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
 INFERENCE_VARIABLE = "AI_ASSETS_INFERENCE"
 """Another file than the `inference.yaml` of the project."""
+DESK_VARIABLE = "AI_ASSETS_DESK"
+"""Another file than the `desk.yaml` of the project."""
+DESK_URL_VARIABLE = "AI_ASSETS_DESK_URL"
+"""Where the desk listens, for links to it; set by `ai-assets up` for all it starts."""
+DAGSTER_URL_VARIABLE = "AI_ASSETS_DAGSTER_URL"
+"""Where Dagster's pages are, for links to them; set by `ai-assets up` for all it starts."""
+PASSWORD_VARIABLE = "AI_ASSETS_PASSWORD"
+"""The password of whoever decides on the command line, where nobody can be asked for it."""
 REHEARSAL_VARIABLE = "AI_ASSETS_REHEARSAL_URL"
 """A rehearsal provider that runs already; without it a run starts one for itself."""
 UP_VARIABLE = "AI_ASSETS_UP"
@@ -53,18 +61,21 @@ class Home:
     declared_state_url: str | None = None
     declared_inference: Path | None = None
     """Absolute."""
+    declared_desk: Path | None = None
+    """Absolute."""
 
     @classmethod
     def from_environment(cls) -> Self:
         project = project_directory()
         declared = variable(HOME_VARIABLE)
         root = Path(declared).expanduser() if declared else project / ".ai-assets"
-        inference = variable(INFERENCE_VARIABLE)
+        inference, desk = variable(INFERENCE_VARIABLE), variable(DESK_VARIABLE)
         return cls(
             root=root.absolute(),
             project=project,
             declared_state_url=variable(STATE_URL_VARIABLE),
             declared_inference=Path(inference).expanduser().absolute() if inference else None,
+            declared_desk=Path(desk).expanduser().absolute() if desk else None,
         )
 
     @property
@@ -91,6 +102,10 @@ class Home:
     def inference(self) -> Path:
         return self.declared_inference or self.project / "inference.yaml"
 
+    @property
+    def desk(self) -> Path:
+        return self.declared_desk or self.project / "desk.yaml"
+
     def ensure(self) -> Self:
         """Create the folder, closed to other users, and prove that it can be written."""
         try:
@@ -112,6 +127,7 @@ class Home:
         declared = {
             STATE_URL_VARIABLE: self.declared_state_url,
             INFERENCE_VARIABLE: str(self.declared_inference) if self.declared_inference else None,
+            DESK_VARIABLE: str(self.declared_desk) if self.declared_desk else None,
         }
         return {
             "DAGSTER_HOME": str(self.dagster),

@@ -13,6 +13,7 @@ from ai_assets.assets.events import check_evaluation, materialization, source_ob
 from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
 from ai_assets.errors import ChecksAlone, PartitionsFailed
+from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from resources.errors import UserError
 from resources.settings import Home
 
@@ -52,6 +53,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                 Stores.at(Home.from_environment()),
                 context.run.run_id,
                 say=context.log.info,
+                launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                 advance=bars.get() or (lambda *_progress: None),
             ) as work:
                 for event in refresh(work, context.partition_keys, selected):

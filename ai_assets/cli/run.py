@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from getpass import getuser
 from typing import TYPE_CHECKING, Annotated
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from ai_assets.collection import Collection
 from ai_assets.interrupted import PID_TAG
 from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from ai_assets.status import due_partitions, partition_states
 from ai_assets.work import Outcome, Stores
 from resources.processes import identity
@@ -174,7 +176,7 @@ def execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool)
         for group in consecutive(order, keys, len(keys)):
             result = job.execute_in_process(
                 instance=dagster,
-                tags={RANGE_START: group[0], RANGE_END: group[-1], PID_TAG: identity()},
+                tags={RANGE_START: group[0], RANGE_END: group[-1], PID_TAG: identity(), LAUNCHED_BY_TAG: getuser()},
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )

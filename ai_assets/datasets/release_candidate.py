@@ -2,17 +2,23 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from ai_assets.datasets import evaluation_scores
 from ai_assets.datasets.llm_stage import arrow_type
 from ai_assets.embedding import recorded_embedding
 from ai_assets.errors import InputStale
 from ai_assets.signoff import releases, requests
+from ai_assets.signoff.authors import authors
 from ai_assets.signoff.candidate import candidate_digest, content_digest, difference, leaves_of, snapshot_folder
+from ai_assets.signoff.publication import read_snapshot
+from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
 from ai_assets.stage_settings import Stage
 from ai_assets.work import Outcome, Work
+from resources.errors import DatasetDamaged
 from resources.lake import Manifest, write_parquet
 
 DOCUMENT_COLUMNS = (
@@ -82,7 +88,7 @@ def _freeze(
         ],
         digest=digest,
         content=content,
-        documents_file=write_parquet(folder, documents).name,
+        documents_file=write_parquet(folder, _with_leaves(documents, leaves)).name,
         chunks_file=write_parquet(folder, chunks).name,
         code_versions=code_versions,
         scores=scores,
@@ -107,6 +113,14 @@ def _documents(work: Work, manifests: dict[str, Manifest]) -> Any:
             row.update({f"{stage.name}_{column}": found.get(column) for column in columns.published})
         fields += [(f"{stage.name}_{name}", arrow_type(columns.dataset[name])) for name in columns.published]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def _with_leaves(documents: Any, leaves: Mapping[str, str]) -> Any:
+    """So that two candidates, or a candidate and a release, can be compared without their chunks."""
+    import pyarrow as pa
+
+    found = [leaves[name] for name in documents["document_id"].to_pylist()]
+    return documents.append_column("leaf", pa.array(found, pa.string()))
 
 
 def _chunks(work: Work, manifests: dict[str, Manifest]) -> Any:
@@ -163,21 +177,27 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
         live = releases.live(connection, work.collection.name)
         current = requests.latest_of(connection, work.collection.name, partition)
     part = live.parts.get(partition) if live else None
-    if current is not None and current.digest == digest and current.status in ("open", "approved", "rejected"):
+    if current is not None and current.digest == digest and current.status in requests.ANSWERED:
         return
     published = {} if part is None else _published(work, partition, part)
-    candidate = {
-        row["document_id"]: (row["leaf"], {s.name: row[_headline(s)] for s in work.collection.stages})
-        for row in work.read(manifest).to_pylist()
-    }
+    candidate = _headed(work, work.read(manifest).to_pylist())
+    changes = difference(candidate, published, stages)
+    gates = _gates(work, partition)
+    facts = _facts(work, partition, manifest, changes, gates)
     summary = {
-        **difference(candidate, published, stages),
+        **changes,
         "documents": manifest.stats["documents_in"],
         "quarantined": manifest.stats["quarantined"],
         "scores": manifest.stats["scores"],
         "cost_usd": manifest.stats["cost_usd"],
         "live_release": live.number if live else None,
-        "run_id": work.run_id,
+        "live_scores": _live_scores(work, partition, part),
+        "run_id": manifest.run_id,
+        "gates": gates,
+        "authors": authors(work.launched_by, _prompt_files(work)),
+        "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
+        "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file} if part else None,
+        "since_last": _since_last(work, partition, current, candidate, stages),
     }
     with work.stores.state.write() as connection:
         requests.open_request(
@@ -186,8 +206,86 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
             partition,
             digest,
             summary=summary,
+            facts=facts,
+            risk=request_risk(facts, gates),
             nothing_new=_is_live(manifest, part) if part else not candidate,
         )
+
+
+def _headed(work: Work, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """By document its leaf, and what each stage says of it in short."""
+    return {
+        row["document_id"]: (row["leaf"], {s.name: row[_headline(s)] for s in work.collection.stages}) for row in rows
+    }
+
+
+def _gates(work: Work, partition: str) -> list[dict[str, Any]]:
+    if not work.collection.settings.gates:
+        return []
+    results = evaluation_scores.gate_results(work, work.input("release_candidate", partition, "evaluation_scores"))
+    return [
+        {
+            "name": result.gate.name, "min": result.gate.min, "value": result.value, "n": result.n,
+            "passed": result.passed, "waivable": result.gate.waivable, "message": result.message,
+        }
+        for result in results
+    ]  # fmt: skip
+
+
+def _facts(
+    work: Work, partition: str, manifest: Manifest, changes: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What an inbox shows, so that it need not read summaries of any size."""
+    documents, _ = read_snapshot(work.collection.name, work.stores, partition, manifest.stats)
+    touched = {*changes["added"], *changes["changed"]}
+    names = documents["document_id"].to_pylist()
+    unsure = set()
+    for column in [name for name in documents.column_names if name.endswith("_confidence") and "runner_up" not in name]:
+        given = zip(names, documents[column].to_pylist(), strict=True)
+        unsure |= {name for name, value in given if value is not None and value < LOW_CONFIDENCE}
+    return {
+        "documents": manifest.stats["documents_in"],
+        "quarantined": manifest.stats["quarantined"],
+        **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
+        "low_confidence": len(unsure & touched),
+        "failed_gates": sum(not gate["passed"] for gate in gates),
+        "cost_usd": manifest.stats["cost_usd"],
+    }
+
+
+def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list[dict[str, Any]] | None:
+    """What was measured of the candidate that is live, to hold the new scores against."""
+    if part is None:
+        return None
+    with work.stores.state.read() as connection:
+        asked = requests.get(connection, part.request_id)
+    return asked.changes["scores"] if asked else None
+
+
+def _since_last(
+    work: Work,
+    partition: str,
+    last: requests.Request | None,
+    candidate: Mapping[str, tuple[str, Mapping[str, Any]]],
+    stages: Sequence[str],
+) -> dict[str, Any] | None:
+    """The difference from the candidate that people were asked about before this one."""
+    files = last.changes.get("files") if last else None
+    if last is None or files is None:
+        return None
+    try:
+        documents, _ = read_snapshot(work.collection.name, work.stores, partition, files)
+    except DatasetDamaged:
+        return None  # an old candidate's files may be gone
+    if "leaf" not in documents.column_names:
+        return None
+    before = _headed(work, [{**row, **_headlines(work, row)} for row in documents.to_pylist()])
+    return {"request_id": last.request_id, "status": last.status, **difference(candidate, before, stages)}
+
+
+def _prompt_files(work: Work) -> list[Path]:
+    declared = [stage.prompt for stage in work.collection.stages if stage.prompt is not None]
+    return [work.collection.folder / prompt for prompt in declared]
 
 
 def _is_live(manifest: Manifest, part: releases.Part) -> bool:
@@ -197,8 +295,6 @@ def _is_live(manifest: Manifest, part: releases.Part) -> bool:
 
 
 def _published(work: Work, partition: str, part: releases.Part) -> dict[str, tuple[str, dict[str, Any]]]:
-    from ai_assets.signoff.publication import read_snapshot
-
     documents, chunks = read_snapshot(work.collection.name, work.stores, partition, vars(part))
     leaves = leaves_of(documents, chunks)
     return {row["document_id"]: (leaves[row["document_id"]], _by_stage(work, row)) for row in documents.to_pylist()}

@@ -11,7 +11,7 @@ from typing import Any
 from ai_assets.collection import Collection
 from ai_assets.embedding import Embedding, recorded_embedding
 from ai_assets.errors import CandidateChanged, EmbeddingsMixed, NothingApproved, PublicationOvertaken
-from ai_assets.signoff import releases, requests
+from ai_assets.signoff import decisions, releases, requests
 from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
@@ -43,20 +43,17 @@ def publish(
             every = releases.find(connection, collection.name)
             approved = requests.find(connection, collection.name, statuses=("approved",))
             waiting = requests.find(connection, collection.name, statuses=("open",))
-            given = requests.approvals(connection, collection.name)
+            standings = decisions.standings(connection, approved)
         lost = before is not None and not _searchable(collection, stores, before)
         if not approved and not lost:
             raise NothingApproved(collection.name, len(waiting))
         parts: dict[str, Part] = {}
         tables: dict[str, Any] = {}
         for request in approved:
-            signers = given.get((request.request_id, request.digest), [])
-            if len(set(signers)) < collection.settings.signoff.approvals:
-                raise CandidateChanged(
-                    collection.name, request.partition, request.digest,
-                    f"the audit chain holds {len(set(signers))} of the {collection.settings.signoff.approvals} "
-                    "approvals it needs",
-                )  # fmt: skip
+            standing = standings[request.request_id]
+            if problem := decisions.why_not_publishable(request, standing, collection.settings.signoff):
+                raise CandidateChanged(collection.name, request.partition, request.digest, problem)
+            signers = standing.signers
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
             parts[request.partition], tables[request.partition] = _verified(collection, stores, request, signers)
         lease.check()

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from ai_assets.embedding import Embedding, recorded_embedding
-from ai_assets.errors import NothingLive, ReleaseUnknown
+from ai_assets.errors import DecisionRefused, NothingLive, ReleaseUnknown
 from ai_assets.signoff import audit
+from ai_assets.signoff.people import Person
 from resources.digest import canonical_json, digest
 from resources.state import StateStore, now, upsert
 
@@ -143,8 +144,18 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
     )
 
 
-def rollback(state: StateStore, collection: str, number: int | None, *, by: str, reason: str | None) -> Release:
+def live_at(connection: sa.Connection, collection: str, moment: str) -> Release | None:
+    """What readers saw at that time (UTC, as the chain writes it); None before the first release."""
+    records = audit.select(
+        connection, collections=[collection], actions=["published", "rolled back"], until=moment, limit=1
+    )
+    return get(connection, collection, int(str(records[0].subject["release"]))) if records else None
+
+
+def rollback(state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None) -> Release:
     """Point readers at an earlier (or later) release; without a number, at the one before the live one."""
+    if not by.may("approver", collection):
+        raise DecisionRefused(by.name, f"rolling back takes the role approver in {collection}")
     with state.write() as connection:
         current = require_live(connection, collection)
         target = get(connection, collection, current.number - 1 if number is None else number)
@@ -152,7 +163,7 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: str,
             upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
             audit.append(
                 connection,
-                by,
+                by.name,
                 "rolled back",
                 {
                     "collection": collection, "release": target.number, "from": current.number,

@@ -1,30 +1,21 @@
-"""Requests for sign-off: opened by a candidate, closed by people or by the next candidate. Nothing runs meanwhile."""
+"""Requests for sign-off: opened by a candidate, closed by people, by time or by the next candidate. Nothing runs
+meanwhile. What people say to them is `decisions`."""
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DecisionRefused, RequestUnknown
-from ai_assets.settings import SignoffSettings
 from ai_assets.signoff import audit
+from ai_assets.signoff.people import SYSTEM
 from resources.digest import canonical_json, digest
-from resources.state import StateStore, now
+from resources.state import now
 
-TABLE = sa.table(
-    "review_requests",
-    *(
-        sa.column(name)
-        for name in (
-            "request_id", "collection", "partition", "number", "digest", "status", "opened_at", "closed_at",
-            "closed_by", "reason", "summary",
-        )
-    ),
-)  # fmt: skip
-Status = Literal["open", "approved", "rejected", "void", "published"]
+Status = Literal["open", "approved", "rejected", "sent back", "void", "expired", "published"]
+ANSWERED: tuple[Status, ...] = ("open", "approved", "rejected", "sent back")
+"""The same candidate asks no second time; one that expired may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +34,20 @@ class Request:
     reason: str | None
     summary: str
     """What would change against the live release, as JSON; read it through `changes`."""
+    facts: str
+    """The few numbers an inbox shows, as JSON."""
+    risk: float
+    """0 to 1: how much there is to look at; without its age, which grows."""
+    sla_step: int
+    """What its age has led to: 0 nothing yet, 1 reminded, 2 escalated."""
 
     @property
     def changes(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.summary)
         return found
+
+
+TABLE = sa.table("review_requests", *(sa.column(field.name) for field in fields(Request)))
 
 
 def find(
@@ -63,6 +63,11 @@ def find(
     if partitions is not None:
         query = query.where(TABLE.c.partition.in_(partitions))
     return [_request(row) for row in connection.execute(query).mappings()]
+
+
+def get(connection: sa.Connection, request_id: str) -> Request | None:
+    row = connection.execute(sa.select(TABLE).where(TABLE.c.request_id == request_id)).mappings().one_or_none()
+    return None if row is None else _request(row)
 
 
 def latest(connection: sa.Connection, collection: str) -> dict[str, Request]:
@@ -104,6 +109,8 @@ def open_request(
     candidate: str,
     *,
     summary: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    risk: float,
     nothing_new: bool,
 ) -> Request | None:
     """Ask for sign-off of a candidate, once. An open request or unpublished approval of an earlier one is voided.
@@ -112,115 +119,63 @@ def open_request(
     """
     found = find(connection, collection, partitions=[partition])
     last = found[-1] if found else None
-    current = last if last and last.digest == candidate and last.status in ("open", "approved", "rejected") else None
-    replaced = ("open", "approved", "rejected") if nothing_new else ("open", "approved")
+    current = last if last and last.digest == candidate and last.status in ANSWERED else None
+    replaced = ANSWERED if nothing_new else ("open", "approved")
     for request in found:
         if request is not current and request.status in replaced:
-            _close(connection, request, "void", "ai-assets", f"replaced by candidate {candidate[:12]}")
+            close(connection, request, "voided", SYSTEM, f"replaced by candidate {candidate[:12]}")
     if current is not None:
         return current
     if nothing_new:
         return None
+    return _open(connection, collection, partition, candidate, len(found), canonical_json(summary),
+                 canonical_json(facts), risk)  # fmt: skip
+
+
+def open_again(connection: sa.Connection, request: Request) -> Request:
+    """The same question in a new request, because the one before was answered or ran out of time."""
+    return _open(connection, request.collection, request.partition, request.digest, request.number, request.summary,
+                 request.facts, request.risk)  # fmt: skip
+
+
+def _open(
+    connection: sa.Connection, collection: str, partition: str, candidate: str, before: int, summary: str, facts: str,
+    risk: float,
+) -> Request:  # fmt: skip
     request = Request(
-        request_id=digest([collection, partition, candidate, len(found)])[:16],
+        request_id=digest([collection, partition, candidate, before])[:16],
         collection=collection,
         partition=partition,
-        number=len(found) + 1,
+        number=before + 1,
         digest=candidate,
         status="open",
         opened_at=now(),
         closed_at=None,
         closed_by=None,
         reason=None,
-        summary=canonical_json(summary),
+        summary=summary,
+        facts=facts,
+        risk=risk,
+        sla_step=0,
     )
     connection.execute(sa.insert(TABLE).values(vars(request)))
-    said = {**_subject(request), "number": request.number, "summary": digest(request.summary)}
-    audit.append(connection, "ai-assets", "requested", said)
+    audit.append(
+        connection, SYSTEM, "requested", {**subject(request), "number": request.number, "summary": digest(summary)}
+    )
     return request
 
 
-def decide(
-    state: StateStore,
-    collection: str,
-    partitions: Sequence[str] | None,
-    verdict: Literal["approve", "reject"],
-    *,
-    by: str,
-    reason: str | None,
-    rules: SignoffSettings,
-) -> list[Request]:
-    """Record one person's decision on the named partitions, or on all that wait. All of it, or nothing.
-
-    What was approved waits again when the rules have come to ask for more approvals than it has.
-    """
-    if not by.strip():
-        raise DecisionRefused(by, "a decision needs a name")
-    if rules.approvers and by not in rules.approvers:
-        raise DecisionRefused(by, f"{collection} is signed by {', '.join(rules.approvers)}")
-    if verdict == "reject" and not (reason or "").strip():
-        raise DecisionRefused(by, "a rejection needs a reason (--reason)")
-    with state.write() as connection:
-        given = approvals(connection, collection)
-        waiting = [
-            request
-            for request in find(connection, collection, statuses=("open", "approved"), partitions=partitions)
-            if request.status == "open" or len(given.get((request.request_id, request.digest), [])) < rules.approvals
-        ]
-        for partition in partitions if partitions is not None else ():
-            if partition not in {request.partition for request in waiting}:
-                last = latest(connection, collection).get(partition)
-                raise RequestUnknown(collection, partition, last.status if last else None)
-        if not waiting:
-            raise RequestUnknown(collection, "(all)", None)
-        decided = []
-        for request in waiting:
-            if verdict == "reject":
-                _close(connection, request, "rejected", by, reason)
-            else:
-                _approve(connection, request, given.get((request.request_id, request.digest), []), by, reason, rules)
-            decided += find(connection, collection, partitions=[request.partition])[-1:]
-    return decided
-
-
-def _approve(
+def close(
     connection: sa.Connection,
     request: Request,
-    given: Sequence[str],
+    action: Literal["approved", "rejected", "sent back", "voided", "expired"],
     by: str,
     reason: str | None,
-    rules: SignoffSettings,
+    **told: Any,
 ) -> None:
-    if by in given:
-        raise DecisionRefused(by, f"{request.collection} {request.partition} has their approval already")
-    complete = len(given) + 1 >= rules.approvals
-    audit.append(connection, by, "approved", {**_subject(request), "reason": reason, "complete": complete})
-    if complete:
-        _update(connection, request, "approved", by, reason)
-
-
-def approvals(connection: sa.Connection, collection: str) -> dict[tuple[str, str], list[str]]:
-    """Who approved, by request and digest, as the audit chain has it: the only authority publication asks."""
-    given: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for record in audit.records(connection, collection):
-        if record.action == "approved" and record.computed_hash() == record.hash:
-            given[str(record.subject["request_id"]), str(record.subject["digest"])].append(record.actor)
-    return given
-
-
-def _close(connection: sa.Connection, request: Request, status: Status, by: str, reason: str | None) -> None:
-    action: audit.Action = "voided" if status == "void" else "rejected"
-    audit.append(connection, by, action, {**_subject(request), "reason": reason})
-    _update(connection, request, status, by, reason)
-
-
-def mark_published(connection: sa.Connection, request: Request) -> None:
-    connection.execute(
-        sa.text("UPDATE review_requests SET status = 'published' WHERE request_id = :id"), {"id": request.request_id}
-    )
-
-
-def _update(connection: sa.Connection, request: Request, status: Status, by: str, reason: str | None) -> None:
+    """The end of a request and its record, in the caller's transaction."""
+    audit.append(connection, by, action, {**subject(request), "reason": reason, **told})
+    status: Status = "void" if action == "voided" else action
     connection.execute(
         sa.text(
             "UPDATE review_requests SET status = :status, closed_at = :at, closed_by = :by, reason = :reason "
@@ -230,7 +185,14 @@ def _update(connection: sa.Connection, request: Request, status: Status, by: str
     )
 
 
-def _subject(request: Request) -> dict[str, Any]:
+def mark_published(connection: sa.Connection, request: Request) -> None:
+    connection.execute(
+        sa.text("UPDATE review_requests SET status = 'published' WHERE request_id = :id"), {"id": request.request_id}
+    )
+
+
+def subject(request: Request) -> dict[str, Any]:
+    """What every record about a request says."""
     return {
         "collection": request.collection,
         "partition": request.partition,

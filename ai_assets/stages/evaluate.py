@@ -220,6 +220,12 @@ class Gate(BaseModel):
     stage: str | None = None
     """Which stage's labels, where several are scored."""
     min: float = Field(ge=0, le=1, allow_inf_nan=False)
+    waivable: bool = False
+    """Below it a candidate is made all the same, and whoever approves must say why."""
+
+    @property
+    def name(self) -> str:
+        return self.metric if self.stage is None else f"{self.metric} of {self.stage}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +248,7 @@ def judge(gates: Sequence[Gate], scores: Sequence[Score], pending: int, absent: 
 
 
 def _judged(gate: Gate, scores: Sequence[Score], pending: int, absent: int) -> GateResult:
-    name = gate.metric if gate.stage is None else f"{gate.metric} of {gate.stage}"
+    name = gate.name
 
     def result(passed: bool, message: str, score: Score | None = None) -> GateResult:
         return GateResult(

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from resources.migrations import m001_initial, m002_calls
+from resources.migrations import m001_initial, m002_calls, m003_desk
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m001_initial", m001_initial.up),
     ("m002_calls", m002_calls.up),
+    ("m003_desk", m003_desk.up),
 )

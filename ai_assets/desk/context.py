@@ -1,0 +1,44 @@
+"""What every page of the desk works with: the stores, the settings, and the collections as they are declared now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from ai_assets.collection import DEFS_FILE, Collection, collection_names, load_collection
+from ai_assets.desk.settings import DeskSettings
+from ai_assets.signoff.people import Person
+from ai_assets.work import Stores
+from resources.errors import UserError
+
+
+@dataclass
+class Desk:
+    stores: Stores
+    settings: DeskSettings
+    url: str
+    """Its own address, for links; without a slash at the end."""
+    dagster_url: str | None
+    _loaded: dict[str, tuple[int, Collection]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, connection: HTTPConnection) -> "Desk":
+        found: Desk = connection.app.state.desk
+        return found
+
+    def collections(self) -> Mapping[str, Collection]:
+        """All that are declared. One whose declaration was broken by an edit stays as it was before."""
+        root = self.stores.home.project / "collections"
+        for name in collection_names(root):
+            changed = (root / name / DEFS_FILE).stat().st_mtime_ns
+            if name not in self._loaded or self._loaded[name][0] != changed:
+                try:
+                    self._loaded[name] = (changed, load_collection(root, name))
+                except UserError:
+                    if name in self._loaded:
+                        self._loaded[name] = (changed, self._loaded[name][1])
+        return {name: collection for name, (_, collection) in self._loaded.items()}
+
+    def seen_by(self, person: Person) -> dict[str, Collection]:
+        """Those that the person may see."""
+        return {name: item for name, item in self.collections().items() if person.may("viewer", name)}

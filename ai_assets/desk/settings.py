@@ -1,0 +1,112 @@
+"""What may be written in `desk.yaml`: how people sign in, how long, and where messages go. Read with `load_desk`."""
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from resources.declared import Strict, located, read_yaml, wrong
+from resources.errors import DeclarationInvalid
+
+
+class DeskInvalid(DeclarationInvalid):
+    """`desk.yaml` is wrong."""
+
+
+class ProxySettings(Strict):
+    """A reverse proxy in front that has signed people in already."""
+
+    header: str = "X-Forwarded-User"
+    """Holds the person's name. Believed only from `addresses`; from anywhere else it is an error, not a name."""
+    groups_header: str | None = None
+    """Holds group names, divided by commas."""
+    addresses: tuple[str, ...] = Field(min_length=1)
+    """Addresses or networks of the proxy, such as 10.0.0.0/8."""
+
+    @field_validator("addresses")
+    @classmethod
+    def _networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError as error:
+                raise ValueError(f"'{address}' is no address or network: {error}") from error
+        return addresses
+
+
+class OidcSettings(Strict):
+    """An OpenID Connect provider (authorization code flow with PKCE)."""
+
+    name: str = "single sign-on"
+    """What the button says."""
+    issuer: str
+    """Its address; `/.well-known/openid-configuration` below it is read."""
+    client_id: str
+    client_secret_env: str | None = None
+    """The environment variable that holds the client secret; without it the client is public."""
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    name_claim: str = "email"
+    groups_claim: str | None = None
+
+    @field_validator("issuer")
+    @classmethod
+    def _safe(cls, issuer: str) -> str:
+        local = issuer.startswith(("http://127.0.0.1", "http://localhost"))
+        if not issuer.startswith("https://") and not local:
+            raise ValueError(f"'{issuer}' is not https")
+        return issuer.rstrip("/")
+
+
+class SignInSettings(Strict):
+    local: bool = True
+    """Accounts with passwords, made with `ai-assets reviewers add`."""
+    proxy: ProxySettings | None = None
+    oidc: OidcSettings | None = None
+
+    @model_validator(mode="after")
+    def _some_way_in(self) -> Self:
+        if not (self.local or self.proxy or self.oidc):
+            raise wrong("is off, and neither 'proxy' nor 'oidc' is declared: nobody could sign in", "local")
+        return self
+
+
+class SessionSettings(Strict):
+    idle_minutes: float = Field(default=60, gt=0)
+    """A session that is not used for so long ends."""
+    longest_hours: float = Field(default=12, gt=0)
+    """It ends after so long in any case."""
+
+
+class ChannelSettings(Strict):
+    """Where messages go: an Apprise URL, which holds a secret and so is in the environment."""
+
+    url_env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class DeskSettings(Strict):
+    url: str | None = None
+    """Its address as people reach it, for links; by default where it listens."""
+    dagster_url: str | None = None
+    """Address of Dagster's pages, for links; by default those of the same `ai-assets up`."""
+    sign_in: SignInSettings = SignInSettings()
+    sessions: SessionSettings = SessionSettings()
+    channels: dict[str, ChannelSettings] = Field(default={})
+
+    @field_validator("url", "dagster_url")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError(f"'{url}' is no web address")
+        return url.rstrip("/") if url else url
+
+
+def load_desk(path: Path) -> DeskSettings:
+    """The file as a whole, checked; one that does not exist declares nothing."""
+    if not path.exists() and not path.is_symlink():
+        return DeskSettings()
+    node, data = read_yaml(path, DeskInvalid)
+    try:
+        return DeskSettings.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise located(path, node, error, DeskInvalid) from error

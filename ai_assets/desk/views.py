@@ -1,0 +1,240 @@
+"""What the pages and the API show, as plain records. Filled by `reading.py`; no I/O here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ai_assets.signoff.requests import Status
+from ai_assets.signoff.risk import Change
+
+SlaState = Literal["fresh", "reminded", "escalated", "near expiry", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InboxRow:
+    """One request, as a line of the inbox."""
+
+    request_id: str
+    collection: str
+    partition: str
+    number: int
+    digest: str
+    status: Status
+    opened_at: str
+    age_hours: float
+    sla: SlaState
+    expires_at: str | None
+    """When it will expire undecided; None where it never does, or does not wait."""
+    risk: float
+    """0 to 1, with its age against the SLA."""
+    documents: int
+    added: int
+    changed: int
+    removed: int
+    relabelled: int
+    quarantined: int
+    low_confidence: int
+    failed_gates: int
+    cost_usd: float | None
+    given: int
+    """Approvals it has."""
+    needed: int
+    may_decide: bool
+    why_not: str | None
+    """Why this person may not decide, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inbox:
+    rows: Sequence[InboxRow]
+    """The page that was asked for, dearest risk first unless sorted otherwise."""
+    total: int
+    """Rows that match the filters, on all pages."""
+    page: int
+    pages: int
+    counts: Mapping[str, int]
+    """Requests by status, over all collections the person may see."""
+    collections: Sequence[str]
+    """Those they may see."""
+    failing_channels: Mapping[str, str]
+    """By channel, the last error of messages that could not be sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateView:
+    name: str
+    minimum: float
+    value: float | None
+    n: int
+    passed: bool
+    waivable: bool
+    message: str
+    waived_because: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreView:
+    metric: str
+    scope: str
+    stage: str | None
+    value: float | None
+    n: int
+    live: float | None
+    """The same score of the live release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryEntry:
+    """A record of the audit chain, in words."""
+
+    seq: int
+    at: str
+    actor: str
+    action: str
+    text: str
+    """What it says beyond the action: a reason, a gate, a label; may be empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentRow:
+    """One document of a request, as a line."""
+
+    document_id: str
+    title: str
+    change: Change
+    status: str
+    headlines: Mapping[str, str | None]
+    """By stage, what is said of it in short."""
+    before: Mapping[str, str | None]
+    """By stage, what the live release says; only where it differs."""
+    confidence: float | None
+    """The lowest of its stages."""
+    risk: float
+    reviewed_by: Sequence[str]
+    carried_over: bool
+    """It was reviewed in an earlier request and has not changed since."""
+    second_look: bool
+    """Somebody asked for a second pair of eyes, and nobody has looked yet."""
+    corrected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentPage:
+    rows: Sequence[DocumentRow]
+    total: int
+    page: int
+    pages: int
+    counts: Mapping[str, int]
+    """By change, and 'low confidence', 'second look', 'reviewed'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """How far an approved request has come."""
+
+    state: Literal["not approved", "waiting", "published", "failed"]
+    release: int | None
+    run_id: str | None
+    run_url: str | None
+    said: str
+    """One sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestView:
+    row: InboxRow
+    reason: str | None
+    closed_at: str | None
+    closed_by: str | None
+    live_release: int | None
+    gates: Sequence[GateView]
+    scores: Sequence[ScoreView]
+    removed: Sequence[str]
+    unchanged: int
+    carried_over: int
+    """Unchanged documents that were reviewed in an earlier request."""
+    since_last: Mapping[str, Any] | None
+    """`request_id`, `status`, `added`, `changed`, `removed`, `relabelled` against the request before this one."""
+    authors: Sequence[Mapping[str, str]]
+    missing: Sequence[str]
+    """What it still takes, in words."""
+    signers: Sequence[str]
+    rules: str
+    """The collection's rules in one sentence."""
+    history: Sequence[HistoryEntry]
+    publication: Publication
+    sentence: Mapping[str, str]
+    """By verdict ('approve', 'reject', 'send back'): what will happen, in one sentence."""
+    sample: Sequence[DocumentRow]
+    """The riskiest."""
+    run_url: str | None
+    asset_url: str | None
+    is_current: bool
+    """No newer request of its partition is there."""
+    newer: str | None
+    """The id of the newest request, where that is another."""
+    may_ask_again: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A piece of a document's text; marked pieces are evidence of these stages."""
+
+    text: str
+    stages: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageView:
+    """What one stage says of a document, and where that comes from."""
+
+    stage: str
+    kind: str
+    headline: str | None
+    before: str | None
+    confidence: float | None
+    runner_up: str | None
+    runner_up_confidence: float | None
+    rationale: str | None
+    evidence: str | None
+    status: str | None
+    reason: str | None
+    provenance: Mapping[str, str]
+    """Prompt, model, endpoint, call, dollars: what is known, by name."""
+    labels: Sequence[str]
+    """What it can be corrected to; empty where it gives no labels."""
+    correction: Mapping[str, str] | None
+    """`label`, `author`, `reason`, `made_at` of the correction in force, and `used` 'yes' where this candidate has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentView:
+    request: InboxRow
+    row: DocumentRow
+    path: str
+    language: str | None
+    source_digest: str
+    spans: Sequence[Span]
+    """The text, whole or up to a limit."""
+    cut: bool
+    stages: Sequence[StageView]
+    history: Sequence[HistoryEntry]
+    notes: Sequence[HistoryEntry]
+    """Comments, reviews and second looks, over all requests; `action` is the kind."""
+    previous: str | None
+    """The document before it, in order of risk."""
+    next: str | None
+    may_correct: bool
+    next_run: str
+    """When a correction will be used, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRow:
+    number: int
+    digest: str
+    created_at: str
+    partitions: int
+    documents: int
+    signers: Sequence[str]
+    live: bool

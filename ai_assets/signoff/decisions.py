@@ -1,0 +1,236 @@
+"""What people say to requests, and whether it is enough. All of it goes by the audit chain, not by the table."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import sqlalchemy as sa
+
+from ai_assets.errors import DecisionRefused, DecisionTooLate, RequestUnknown
+from ai_assets.settings import GROUP, SignoffSettings
+from ai_assets.signoff import audit, requests
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.requests import Request
+from resources.digest import digest
+from resources.state import StateStore
+
+Verdict = Literal["approve", "reject", "send back"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A request as somebody saw it: an answer to another digest is no answer."""
+
+    request_id: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    person: str
+    groups: frozenset[str]
+    """Theirs at that time."""
+
+
+@dataclass
+class Standing:
+    """What the chain holds of one request and digest."""
+
+    approvals: list[Approval] = field(default_factory=list)
+    waived: dict[str, str] = field(default_factory=dict)
+    """The reason by gate."""
+    summary: str | None = None
+    """Digest of what people were shown."""
+
+    @property
+    def signers(self) -> list[str]:
+        return list(dict.fromkeys(approval.person for approval in self.approvals))
+
+    def missing(self, rules: SignoffSettings) -> list[str]:
+        """What it still takes, in words; nothing when people have said enough."""
+        found = []
+        if len(self.signers) < rules.approvals:
+            found.append(f"{len(self.signers)} of {rules.approvals} approvals")
+        for group, needed in rules.needed_from.items():
+            given = len({approval.person for approval in self.approvals if group in approval.groups})
+            if given < needed:
+                found.append(f"{given} of {needed} from group {group}")
+        return found
+
+
+def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, Standing]:
+    """By request, of its present digest. Records whose content was altered do not count."""
+    digests = {request.request_id: request.digest for request in found}
+    told: dict[str, Standing] = defaultdict(Standing)
+    for record in audit.records(connection, request_ids=list(digests)):
+        request_id = str(record.subject["request_id"])
+        if record.subject.get("digest") != digests[request_id] or record.computed_hash() != record.hash:
+            continue
+        standing = told[request_id]
+        match record.action:
+            case "requested":
+                standing.summary = str(record.subject["summary"])
+            case "approved":
+                groups = record.subject.get("groups")
+                known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
+                standing.approvals.append(Approval(person=record.actor, groups=known))
+            case "waived":
+                standing.waived[str(record.subject["gate"])] = str(record.subject["reason"])
+    return {request_id: told[request_id] for request_id in digests}
+
+
+def why_not_publishable(request: Request, standing: Standing, rules: SignoffSettings) -> str | None:
+    """Why what the chain holds is no approval of this request under the present rules; None when it is one."""
+    if standing.summary != digest(request.summary):
+        return "what people were shown is not what was recorded when they were asked"
+    if missing := standing.missing(rules):
+        return f"the audit chain holds {' and '.join(missing)}"
+    for gate in failed_gates(request):
+        if not gate["waivable"]:
+            return f"a gate that nobody can waive has failed ({gate['message']})"
+        if gate["name"] not in standing.waived:
+            return f"a failed gate was not waived ({gate['message']})"
+    return None
+
+
+def failed_gates(request: Request) -> list[dict[str, str | bool]]:
+    return [gate for gate in request.changes.get("gates", []) if not gate["passed"]]
+
+
+def waiting(
+    connection: sa.Connection, collection: str, partitions: Sequence[str] | None, rules: SignoffSettings
+) -> list[Choice]:
+    """What waits in these partitions, or in all: open requests, and approved ones that the rules now ask more of."""
+    found = requests.find(connection, collection, statuses=("open", "approved"), partitions=partitions)
+    given = standings(connection, [request for request in found if request.status == "approved"])
+    found = [request for request in found if request.status == "open" or given[request.request_id].missing(rules)]
+    for partition in partitions if partitions is not None else ():
+        if partition not in {request.partition for request in found}:
+            last = requests.latest_of(connection, collection, partition)
+            raise RequestUnknown(collection, partition, last.status if last else None)
+    if not found:
+        raise RequestUnknown(collection, "(all)", None)
+    return [Choice(request.request_id, request.digest) for request in found]
+
+
+def decide(
+    state: StateStore,
+    collection: str,
+    choices: Sequence[Choice],
+    verdict: Verdict,
+    *,
+    by: Person,
+    reason: str | None,
+    rules: SignoffSettings,
+    waivers: Mapping[str, str] | None = None,
+) -> list[Request]:
+    """Record one person's decision on what they saw. All of it, or nothing.
+
+    `waivers` says per failed gate why it may be passed over; it counts for every choice that has that gate failed.
+    """
+    reason = (reason or "").strip() or None
+    if verdict != "approve" and reason is None:
+        asked = "a rejection needs a reason" if verdict == "reject" else "sending back needs notes on what to do"
+        raise DecisionRefused(by.name, f"{asked} (--reason)")
+    decided = []
+    with state.write() as connection:
+        for choice in choices:
+            request = _require(connection, collection, choice, rules)
+            if (problem := why_not_by(by, request, rules, verdict)) is not None:
+                raise DecisionRefused(by.name, problem)
+            if verdict == "approve":
+                _approve(connection, request, by, reason, rules, waivers or {})
+            else:
+                action: Literal["rejected", "sent back"] = "rejected" if verdict == "reject" else "sent back"
+                requests.close(connection, request, action, by.name, reason)
+            after = requests.get(connection, choice.request_id)
+            decided += [after] if after else []
+    return decided
+
+
+def _require(connection: sa.Connection, collection: str, choice: Choice, rules: SignoffSettings) -> Request:
+    """The request, if it is still what was seen and still waits."""
+    request = requests.get(connection, choice.request_id)
+    if request is None or request.collection != collection:
+        raise RequestUnknown(collection, choice.request_id, None)
+    if request.digest != choice.digest:
+        raise DecisionTooLate(collection, request.partition, f"what was seen was {choice.digest[:12]}, not this")
+    if request.status == "open":
+        return request
+    if request.status == "approved" and standings(connection, [request])[request.request_id].missing(rules):
+        return request
+    said = f"it was {request.status} by {request.closed_by} at {request.closed_at} (UTC)"
+    raise DecisionTooLate(collection, request.partition, said)
+
+
+def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict: Verdict) -> str | None:
+    """Why this person may not decide so on the request; None when they may."""
+    collection = request.collection
+    if not person.may("approver", collection):
+        role = person.role_in(collection)
+        return f"it takes the role approver in {collection}, and theirs is {role}" if role else (
+            f"they have no role in {collection} (ai-assets reviewers grant {person.name} approver {collection})"
+        )  # fmt: skip
+    mine = {person.name, *(f"{GROUP}{group}" for group in person.groups)}
+    admitted = set(rules.approvers)
+    if request.sla_step >= 2 and rules.sla.escalate_to:
+        admitted |= {f"{GROUP}{rules.sla.escalate_to}"} if admitted else set()
+    if admitted and not mine & admitted:
+        return f"{collection} is signed by {', '.join(sorted(admitted))}"
+    if verdict == "approve" and not rules.author_may_approve:
+        for author in request.changes.get("authors", []):
+            if str(author["who"]).casefold() in {person.name, (person.email or person.name).casefold()}:
+                return f"they {author['did']}, and nobody signs what they made themselves (signoff.author_may_approve)"
+    return None
+
+
+def _approve(
+    connection: sa.Connection,
+    request: Request,
+    by: Person,
+    reason: str | None,
+    rules: SignoffSettings,
+    waivers: Mapping[str, str],
+) -> None:
+    standing = standings(connection, [request])[request.request_id]
+    if by.name in standing.signers:
+        raise DecisionRefused(by.name, f"{request.collection} {request.partition} has their approval already")
+    for gate in failed_gates(request):
+        name, why = str(gate["name"]), waivers.get(str(gate["name"]), "").strip()
+        if not gate["waivable"]:
+            raise DecisionRefused(by.name, f"no approval overrides this gate: {gate['message']}")
+        if not why and name not in standing.waived:
+            raise DecisionRefused(
+                by.name,
+                f"the gate '{name}' failed ({gate['message']}); say why it may be waived (--waive '{name}=why')",
+            )
+        if why:
+            audit.append(connection, by.name, "waived", {**requests.subject(request), "gate": name, "reason": why})
+    standing.approvals.append(Approval(person=by.name, groups=by.groups))
+    groups, complete = sorted(by.groups), not standing.missing(rules)
+    if complete:
+        requests.close(connection, request, "approved", by.name, reason, groups=groups, complete=True)
+    else:
+        told = {"reason": reason, "groups": groups, "complete": False}
+        audit.append(connection, by.name, "approved", {**requests.subject(request), **told})
+
+
+def ask_again(state: StateStore, collection: str, partition: str, *, by: Person, reason: str) -> Request:
+    """A new request for the candidate whose last one was rejected, sent back or expired."""
+    if not by.may("reviewer", collection):
+        raise DecisionRefused(by.name, f"asking again takes the role reviewer in {collection}")
+    if not reason.strip():
+        raise DecisionRefused(by.name, "asking again needs a reason (--reason)")
+    with state.write() as connection:
+        last = requests.latest_of(connection, collection, partition)
+        if last is None or last.status not in ("rejected", "sent back", "expired"):
+            raise RequestUnknown(collection, partition, last.status if last else None)
+        audit.append(connection, by.name, "asked again", {**requests.subject(last), "reason": reason})
+        return requests.open_again(connection, last)
+
+
+def record_view(state: StateStore, request: Request, *, by: Person) -> None:
+    """That somebody looked at the page they may decide on."""
+    with state.write() as connection:
+        audit.append(connection, by.name, "viewed", requests.subject(request))

@@ -1,0 +1,175 @@
+"""Who is known, and what each may do in which collection. How somebody proves who they are is `desk/` and `passwords`.
+
+Names are kept in lower case: `Ann` and `ann` are one person, and cannot approve twice.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import sqlalchemy as sa
+
+from ai_assets.errors import PersonNameInvalid, PersonUnknown
+from ai_assets.settings import GROUP
+from ai_assets.signoff import audit
+from resources.state import now, upsert
+
+Role = Literal["viewer", "reviewer", "approver", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may all that those before it may: see; comment and correct; decide, waive and roll back; see to people."""
+EVERYWHERE = "*"
+SYSTEM = "ai-assets"
+"""The actor of what nobody decided: requests, expiry, publication."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,119}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """Somebody who proved who they are."""
+
+    name: str
+    email: str | None = None
+    groups: frozenset[str] = frozenset()
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """By collection, or '*' for all; from their own grants and those of their groups."""
+
+    def role_in(self, collection: str) -> Role | None:
+        found = [role for role in (self.roles.get(collection), self.roles.get(EVERYWHERE)) if role is not None]
+        return max(found, key=ROLES.index, default=None)
+
+    def may(self, role: Role, collection: str) -> bool:
+        """Whether they have at least that role there."""
+        found = self.role_in(collection)
+        return found is not None and ROLES.index(found) >= ROLES.index(role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A known person, as an administrator sees them."""
+
+    name: str
+    email: str | None
+    has_password: bool
+    disabled_at: str | None
+    created_at: str
+    roles: Mapping[str, Role]
+    groups: tuple[str, ...]
+
+
+def known_as(name: str) -> str:
+    """The name as it is kept."""
+    found = name.strip().casefold()
+    if not _NAME.fullmatch(found) or found == SYSTEM:
+        raise PersonNameInvalid(name)
+    return found
+
+
+def find(connection: sa.Connection, name: str, told_groups: Iterable[str] = ()) -> Person | None:
+    """The person with their rights as they are now; None for whom nobody knows, or who is disabled."""
+    row = connection.execute(
+        sa.text("SELECT email, disabled_at FROM people WHERE name = :name"), {"name": name}
+    ).one_or_none()
+    if row is None or row.disabled_at is not None:
+        return None
+    query = sa.text("SELECT group_name FROM group_members WHERE person = :name")
+    groups = frozenset(connection.execute(query, {"name": name}).scalars()) | frozenset(told_groups)
+    return Person(name=name, email=row.email, groups=groups, roles=_roles(connection, name, groups))
+
+
+def _roles(connection: sa.Connection, name: str, groups: Iterable[str]) -> dict[str, Role]:
+    holders = [name, *(f"{GROUP}{group}" for group in groups)]
+    query = sa.text("SELECT collection, role FROM grants WHERE holder IN :holders").bindparams(
+        sa.bindparam("holders", expanding=True)
+    )
+    found: dict[str, Role] = {}
+    for row in connection.execute(query, {"holders": holders}):
+        found[row.collection] = max(found.get(row.collection, "viewer"), row.role, key=ROLES.index)
+    return found
+
+
+def everyone(connection: sa.Connection) -> list[Account]:
+    rows = connection.execute(sa.text("SELECT * FROM people ORDER BY name")).all()
+    members: dict[str, list[str]] = {}
+    for row in connection.execute(sa.text("SELECT * FROM group_members ORDER BY group_name")):
+        members.setdefault(row.person, []).append(row.group_name)
+    return [
+        Account(
+            name=row.name,
+            email=row.email,
+            has_password=row.password_hash is not None,
+            disabled_at=row.disabled_at,
+            created_at=row.created_at,
+            roles=_roles(connection, row.name, members.get(row.name, ())),
+            groups=tuple(members.get(row.name, ())),
+        )
+        for row in rows
+    ]
+
+
+def anybody(connection: sa.Connection) -> bool:
+    return connection.execute(sa.text("SELECT 1 FROM people LIMIT 1")).one_or_none() is not None
+
+
+def add(connection: sa.Connection, name: str, *, email: str | None, password_hash: str | None, by: str) -> str:
+    """Make somebody known, or known again: a disabled person is enabled. Rights are given apart."""
+    name = known_as(name)
+    before = connection.execute(sa.text("SELECT * FROM people WHERE name = :name"), {"name": name}).one_or_none()
+    values = {
+        "email": email or (before.email if before else None),
+        "password_hash": password_hash or (before.password_hash if before else None),
+        "created_at": before.created_at if before else now(),
+        "disabled_at": None,
+    }
+    upsert(connection, "people", {"name": name}, values)
+    audit.append(connection, by, "person added", {"person": name, "password": password_hash is not None})
+    return name
+
+
+def disable(connection: sa.Connection, name: str, *, by: str) -> None:
+    """They cannot sign in any more, and their sessions end. What they signed stays signed."""
+    _require(connection, name)
+    connection.execute(
+        sa.text("UPDATE people SET disabled_at = :at WHERE name = :name AND disabled_at IS NULL"),
+        {"at": now(), "name": name},
+    )
+    connection.execute(sa.text("DELETE FROM sessions WHERE person = :name"), {"name": name})
+    audit.append(connection, by, "person disabled", {"person": name})
+
+
+def give(connection: sa.Connection, holder: str, role: Role, collection: str, *, by: str) -> None:
+    """A role in one collection, or '*' for all; in place of the one they had there."""
+    if not holder.startswith(GROUP):
+        _require(connection, holder)
+    upsert(connection, "grants", {"holder": holder, "collection": collection}, {"role": role})
+    audit.append(connection, by, "role given", {"person": holder, "role": role, "in": collection})
+
+
+def take(connection: sa.Connection, holder: str, collection: str, *, by: str) -> bool:
+    """Take the role back; False where there was none."""
+    query = sa.text("DELETE FROM grants WHERE holder = :holder AND collection = :collection")
+    done = connection.execute(query, {"holder": holder, "collection": collection}).rowcount > 0
+    if done:
+        audit.append(connection, by, "role taken", {"person": holder, "in": collection})
+    return done
+
+
+def join(connection: sa.Connection, name: str, group: str, *, by: str) -> None:
+    _require(connection, name)
+    upsert(connection, "group_members", {"group_name": group, "person": name}, {})
+    audit.append(connection, by, "group joined", {"person": name, "group": group})
+
+
+def leave(connection: sa.Connection, name: str, group: str, *, by: str) -> bool:
+    query = sa.text("DELETE FROM group_members WHERE group_name = :group AND person = :name")
+    done = connection.execute(query, {"group": group, "name": name}).rowcount > 0
+    if done:
+        audit.append(connection, by, "group left", {"person": name, "group": group})
+    return done
+
+
+def _require(connection: sa.Connection, name: str) -> None:
+    query = sa.text("SELECT name FROM people")
+    known = list(connection.execute(query).scalars())
+    if name not in known:
+        raise PersonUnknown(name, known)

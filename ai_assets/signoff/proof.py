@@ -1,0 +1,217 @@
+"""Proof that the trail is whole: the chain is walked, what it tells of is played again and held against the tables.
+
+An export proves itself without the store: the records hold their own order, and its first line says how many there are.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.errors import AuditBroken, ExportUnreadable
+from ai_assets.signoff import audit
+from ai_assets.signoff.audit import GENESIS, RECORD_COLUMNS, Record, release_record
+from resources.digest import Json, canonical_json, digest
+from resources.state import StateStore, now
+
+EXPORT_FORMAT = 1
+CLOSED_AS: Mapping[str, str] = {
+    "approved": "approved",
+    "rejected": "rejected",
+    "sent back": "sent back",
+    "voided": "void",
+    "expired": "expired",
+}
+"""The status of a request after such a record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """A request as the chain tells of it; the names are those of the table's columns."""
+
+    collection: str
+    partition: str
+    number: int
+    digest: str
+    summary: str
+    """Its digest: people decide by it."""
+    status: str = "open"
+    closed_by: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Verified:
+    records: int
+    head: str
+    """Hash of the last record; note it elsewhere to prove later that nothing was cut off the end."""
+
+
+@dataclass
+class _Told:
+    """Everything the chain says there should be."""
+
+    requests: dict[str, _Request] = field(default_factory=dict)
+    published: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    live: dict[str, int] = field(default_factory=dict)
+    grants: dict[tuple[str, str], str] = field(default_factory=dict)
+    corrections: dict[tuple[str, str, str, int], tuple[str | None, str]] = field(default_factory=dict)
+    """Label and author by collection, stage, document and number."""
+
+
+def verify(state: StateStore) -> Verified:
+    """Walk the chain, then hold the tables against it. Raises on the first mismatch."""
+    with state.read() as connection:
+        verified, told = _walk(audit.records(connection))
+        _hold_requests(connection, told)
+        _hold_releases(connection, told)
+        _hold_people(connection, told)
+        _hold_corrections(connection, told)
+    return verified
+
+
+def export(connection: sa.Connection, records: Iterable[Record] | None = None) -> Iterator[str]:
+    """JSON lines: a heading, then the records. A selection of them proves each record, but not what is between."""
+    chosen = list(audit.records(connection) if records is None else records)
+    head = chosen[-1].hash if chosen else GENESIS
+    heading: dict[str, Json] = {"format": EXPORT_FORMAT, "records": len(chosen), "head": head}
+    yield canonical_json({**heading, "whole": records is None, "exported_at": now()})
+    for record in chosen:
+        yield canonical_json({name: getattr(record, name) for name in RECORD_COLUMNS})
+
+
+def verify_file(path: Path) -> Verified:
+    """An export of the whole chain, from the file alone."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        heading = json.loads(lines[0]) if lines else {}
+    except (OSError, ValueError) as error:
+        raise ExportUnreadable(path, str(error)) from error
+    if not isinstance(heading, dict) or heading.get("format") != EXPORT_FORMAT:
+        raise ExportUnreadable(path, "its first line is not the heading of an export")
+    if not heading.get("whole"):
+        raise ExportUnreadable(path, "it holds a selection of the records, and only a whole chain can be verified")
+    found = [_record(number, line) for number, line in enumerate(lines[1:], start=1)]
+    verified, _ = _walk(found)
+    if (verified.records, verified.head) != (heading["records"], heading["head"]):
+        raise AuditBroken(
+            "the end", f"the heading promises {heading['records']} records, and {verified.records} are there"
+        )
+    return verified
+
+
+def _record(number: int, line: str) -> Record:
+    try:
+        return Record(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise AuditBroken(f"number {number}", f"its line cannot be read ({error})") from error
+
+
+def _walk(records: Iterable[Record]) -> tuple[Verified, _Told]:
+    previous, count, told = GENESIS, 0, _Told()
+    for record in records:
+        name = f"number {record.seq} ({record.action} by {record.actor} at {record.recorded_at})"
+        if record.seq != count + 1:
+            raise AuditBroken(name, f"number {count + 1} is missing before it")
+        if record.previous_hash != previous:
+            raise AuditBroken(name, "it does not follow from the record before it")
+        if record.computed_hash() != record.hash:
+            raise AuditBroken(name, "its content is not what was recorded")
+        previous, count = record.hash, record.seq
+        try:
+            _replay(record, told)
+        except (KeyError, TypeError, ValueError) as error:
+            raise AuditBroken(name, f"what it tells of is not in the records before it ({error})") from error
+    return Verified(count, previous), told
+
+
+def _replay(record: Record, told: _Told) -> None:
+    subject: Mapping[str, Any] = record.subject
+    requests = told.requests
+    match record.action:
+        case "requested":
+            requests[subject["request_id"]] = _Request(
+                collection=subject["collection"],
+                partition=subject["partition"],
+                number=subject["number"],
+                digest=subject["digest"],
+                summary=subject["summary"],
+            )
+        case "approved" if not subject["complete"]:
+            pass
+        case "approved" | "rejected" | "sent back" | "voided" | "expired":
+            closed = replace(requests[subject["request_id"]], status=CLOSED_AS[record.action], closed_by=record.actor)
+            requests[subject["request_id"]] = replace(closed, reason=subject["reason"])
+        case "published":
+            told.live[subject["collection"]] = subject["release"]
+            told.published[subject["collection"], subject["release"]] = (subject["digest"], subject["record"])
+            for request in subject["requests"]:
+                if requests[request].status not in ("approved", "published"):
+                    raise ValueError(f"request {request} was not approved")
+                requests[request] = replace(requests[request], status="published")
+        case "rolled back":
+            told.live[subject["collection"]] = subject["release"]
+        case "role given":
+            told.grants[subject["person"], subject["in"]] = subject["role"]
+        case "role taken":
+            del told.grants[subject["person"], subject["in"]]
+        case "corrected":
+            key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
+            told.corrections[key] = (subject["label"], record.actor)
+
+
+def _hold_requests(connection: sa.Connection, told: _Told) -> None:
+    found = connection.execute(
+        sa.text("SELECT * FROM review_requests ORDER BY collection, partition, number")
+    ).mappings()
+    seen = set()
+    for row in found:
+        name = f"request {row['request_id']} ({row['collection']} {row['partition']})"
+        recorded = told.requests.get(row["request_id"])
+        if recorded is None:
+            raise AuditBroken(name, "the table has it, the chain does not")
+        for column, value in vars(recorded).items():
+            stored = digest(row[column]) if column == "summary" else row[column]
+            if stored != value:
+                raise AuditBroken(name, f"the table says {column} '{stored}', the chain '{value}'")
+        seen.add(row["request_id"])
+    if missing := set(told.requests) - seen:
+        raise AuditBroken(f"request {min(missing)}", "the chain has it, the table does not")
+
+
+def _hold_releases(connection: sa.Connection, told: _Told) -> None:
+    releases = connection.execute(sa.text("SELECT * FROM releases ORDER BY collection, number")).all()
+    for release in releases:
+        index = (release.index_name, release.index_version)
+        stored = release_record(release.manifest, index, release.created_at, release.created_by)
+        if told.published.get((release.collection, release.number)) != (release.digest, stored):
+            name = f"release {release.number} of {release.collection}"
+            raise AuditBroken(name, "its content is not what was published")
+    if gone := set(told.published) - {(release.collection, release.number) for release in releases}:
+        raise AuditBroken(f"release {min(gone)[1]} of {min(gone)[0]}", "the chain has it, the table does not")
+    pointers = {r.collection: r.number for r in connection.execute(sa.text("SELECT * FROM live_releases"))}
+    for collection in sorted({*pointers, *told.live}):
+        if pointers.get(collection) != told.live.get(collection):
+            said = f"it says release {pointers.get(collection)}, the chain {told.live.get(collection)}"
+            raise AuditBroken(f"live pointer of {collection}", said)
+
+
+def _hold_people(connection: sa.Connection, told: _Told) -> None:
+    held = {(r.holder, r.collection): r.role for r in connection.execute(sa.text("SELECT * FROM grants"))}
+    for holder, collection in sorted({*held, *told.grants}):
+        here, there = held.get((holder, collection)), told.grants.get((holder, collection))
+        if here != there:
+            name = f"role of {holder} in {collection}"
+            raise AuditBroken(name, f"the table says {here or 'none'}, the chain {there or 'none'}")
+
+
+def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
+    query = sa.text("SELECT collection, stage, document_id, number, label, author FROM corrections")
+    held = {tuple(row[:4]): (row.label, row.author) for row in connection.execute(query)}
+    for key in sorted({*held, *told.corrections}):
+        if held.get(key) != told.corrections.get(key):
+            name = f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})"
+            raise AuditBroken(name, f"the table says {held.get(key)}, the chain {told.corrections.get(key)}")
