@@ -75,6 +75,11 @@ class Collection:
         return tuple(stage for stage in self.stages if isinstance(stage, ClassifyStage))
 
     @property
+    def shown(self) -> frozenset[str]:
+        """Documents that a prompt shows as examples."""
+        return frozenset(item.document for question in self.questions.values() for item in question.examples)
+
+    @property
     def asks_models(self) -> bool:
         """Whether something is computed on a route, where waiting takes longer than computing."""
         return bool(self.questions or self.embedding_models)
@@ -106,7 +111,8 @@ class Collection:
             case "published":
                 return ("release_candidate", "sign_off")
             case _:
-                return ("documents", *stages[asset].upstream)
+                corrected = ("corrections",) if isinstance(stages[asset], ClassifyStage) else ()
+                return ("documents", *stages[asset].upstream, *corrected)
 
     @cached_property
     def code_versions(self) -> Mapping[str, str]:
@@ -143,9 +149,10 @@ class Collection:
     def _described(self, stage: Stage) -> list[Any]:
         if stage.name in self.questions:
             when = {name: list(labels) for name, labels in stage.when.items()}
-            return [self.questions[stage.name].identity, when, list(stage.after)]
+            described = [self.questions[stage.name].identity, when, list(stage.after)]
+            return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
         declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels", "when"})
-        return ["classify-2", _classifier_version(), declared]
+        return ["classify-3", _classifier_version(), declared]
 
     @cached_property
     def settings_digest(self) -> str:

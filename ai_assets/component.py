@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from ai_assets.assets.published import published, sign_off
 from ai_assets.assets.segment import segment
-from ai_assets.assets.sources import source_files
+from ai_assets.assets.sources import corrections, source_files
 from ai_assets.assets.specs import key_of
 from ai_assets.collection import DEFS_FILE, Collection, build_collection, collection_names, load_collection
 from ai_assets.errors import CollectionInvalid
@@ -40,6 +40,7 @@ def collection_definitions(collection: Collection) -> dg.Definitions:
     assets: list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec] = [
         segment(collection),
         source_files(collection),
+        *([corrections(collection)] if collection.labelling else []),
         published(collection),
         sign_off(collection),
     ]

@@ -18,21 +18,32 @@ UserError
   ChecksAlone                a check is asked for without its asset
   QualityFailed, GateFailed  a blocking check refused a partition
   NothingApproved            publication without approval
+  ApprovalInsufficient       what is marked approved is not, by the audit chain and the present rules
   CandidateChanged           what would be published is not what was approved
   PublicationOvertaken       the live release changed while another was being prepared
   RequestUnknown             no open request to decide on
   DecisionRefused            this person may not decide this
   DecisionTooLate            what was seen does not wait any more, or is not what waits
   PersonNameInvalid, PersonUnknown   who is named cannot be, or is not known
+  MomentInvalid              what should be a date or a time is none
   ExportUnreadable           a file that is no export of the audit chain
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
   DocumentUnknown            no such document
   IndexLost                  the live release cannot be searched; publishing makes its index again
   AuditBroken                the audit chain does not verify
+  SignInRefused, SignInThrottled   who knocks is not let in, or not yet
+  ProviderRefused            single sign-on did not say who this is
+  PasswordUnsuitable         a chosen password is too short or too long
+  PasswordMissing            a decision on the command line without one
+  NobodyKnown                a decision before anybody may decide
+  PersonKnown                somebody is added twice
+  PersonDisabled             a disabled person is given something
+  RoleUnknown                a role that is none
 PartitionsFailed             at the end of a run: which partitions failed, and why
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -189,6 +200,14 @@ class NothingApproved(UserError):
         super().__init__(f"Nothing to publish: {found}. {remedy}")
 
 
+class ApprovalInsufficient(UserError):
+    def __init__(self, collection: str, partition: str, approved: str, found: str) -> None:
+        super().__init__(
+            f"{collection} {partition} is marked approved ({approved[:12]}), but {found}. Nothing was published. "
+            f"See: ai-assets signoff show {collection} {partition}; ai-assets audit verify"
+        )
+
+
 class CandidateChanged(UserError):
     def __init__(self, collection: str, partition: str, approved: str, found: str) -> None:
         super().__init__(
@@ -241,6 +260,11 @@ class PersonUnknown(UserError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         found = f"known are {', '.join(known[:20])}" if known else "nobody is known yet"
         super().__init__(f"There is no person '{name}' ({found}). Add them: ai-assets reviewers add {name}")
+
+
+class MomentInvalid(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(f"'{found}' is no date or time (UTC); write 2026-11-21 or 2026-11-21T14:30.")
 
 
 class ExportUnreadable(UserError):
@@ -303,3 +327,61 @@ def _span(partitions: Sequence[str]) -> str:
 class AuditBroken(UserError):
     def __init__(self, record: str, problem: str) -> None:
         super().__init__(f"The audit trail does not verify. First bad record: {record}: {problem}")
+
+
+class SignInRefused(UserError):
+    """Says the same whatever was wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("That name and password do not belong to anybody who may sign in. Check both, and try again.")
+
+
+class SignInThrottled(UserError):
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = max(1, math.ceil(wait_s))
+        unit = "second" if self.wait_s < 100 else "minute"
+        number = self.wait_s if self.wait_s < 100 else math.ceil(self.wait_s / 60)
+        super().__init__(
+            f"Too many sign-ins failed. Wait {number} {unit}{'s' if number != 1 else ''}, then try again; "
+            "trying earlier does not count."
+        )
+
+
+class ProviderRefused(UserError):
+    def __init__(self, provider: str, found: str) -> None:
+        super().__init__(f"Signing in with {provider} did not work: {found}.")
+
+
+class PasswordUnsuitable(UserError):
+    def __init__(self, found: int, shortest: int, longest: int) -> None:
+        super().__init__(f"A password has {shortest} to {longest} characters; this one has {found}.")
+
+
+class PasswordMissing(UserError):
+    def __init__(self, name: str, variable: str) -> None:
+        super().__init__(
+            f"Deciding as {name} takes their password, and nobody can be asked for it here. "
+            f"Set {variable}, or run the command on a terminal."
+        )
+
+
+class NobodyKnown(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Nobody may decide yet. Make yourself known: ai-assets reviewers add {name} --role approver")
+
+
+class PersonKnown(UserError):
+    def __init__(self, name: str, disabled: bool) -> None:
+        remedy = f"enable {name}" if disabled else f"grant {name} ROLE COLLECTION, or: password {name}"
+        how = "is known already, and disabled" if disabled else "is known already"
+        super().__init__(f"{name} {how}; nothing was changed. Use: ai-assets reviewers {remedy}")
+
+
+class PersonDisabled(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is disabled; nothing was changed. First: ai-assets reviewers enable {name}")
+
+
+class RoleUnknown(UserError):
+    def __init__(self, found: str, hint: str) -> None:
+        super().__init__(f"'{found}' is no role{hint}")

@@ -38,6 +38,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     walls: dict[type[WorkStops], str] = {}
     assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
     told = 0
+    _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
     def compute(partition: str) -> Iterator[Event]:
         with _collecting(partition, errors, walls), _leased(work, partition):
@@ -178,6 +179,7 @@ def _record_refresh(work: Work, partition: str, error: str | None) -> None:
                 "error": error,
                 "listing_digest": work.listing.digest_of(partition),
                 "settings_digest": work.collection.settings_digest,
+                "corrections_digest": work.corrections.digest(partition),
                 "run_id": work.run_id,
                 "finished_at": now(),
             },

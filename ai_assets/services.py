@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Service:
     home: Home
     folder: Path
     """Where it runs, and from where it imports."""
+    told: Mapping[str, str] = field(default_factory=dict)
+    """Further environment variables, for it and all that it starts."""
     stale: Path | None = None
     """A file an earlier process of this service may have left, which must be gone before the next one starts."""
     process: "subprocess.Popen[bytes] | None" = None
@@ -68,7 +70,7 @@ class Service:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=self.home.child_environment(identity()),
+                env={**self.home.child_environment(identity()), **self.told},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -4,13 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
 from ai_assets.listing import Listing, known_folders, stored_listing
-from ai_assets.signoff import releases, requests
+from ai_assets.signoff import corrections, releases, requests
 from ai_assets.work import Stores
 from resources.errors import DatasetDamaged
 
@@ -72,6 +72,7 @@ def partition_states(collection: Collection, stores: Stores) -> dict[str, Partit
         }
         live = releases.live(connection, collection.name)
         last = requests.latest(connection, collection.name)
+        corrected = corrections.digests(connection, collection.name)
     nothing = Listing(()).digest_of("")
     settings = collection.settings_digest
     states: dict[str, PartitionState] = {}
@@ -80,13 +81,17 @@ def partition_states(collection: Collection, stores: Stores) -> dict[str, Partit
         digest = listed[key].digest if key in listed else nothing
         if done is None:
             states[key] = "missing" if key in listed else "empty"
-        elif (done.listing_digest, done.settings_digest) != (digest, settings):
+        elif _made_from(done) != (digest, settings, corrected.get(key, "")):
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
     return states
+
+
+def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:
+    return refreshed.listing_digest, refreshed.settings_digest, refreshed.corrections_digest
 
 
 def due_partitions(collection: Collection, stores: Stores, keys: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`ai-assets up`: one code server, the web server and the daemon, started together, kept running, and ended together.
+"""`ai-assets up`: a code server, Dagster's web server and daemon, and the desk, started, kept running, ended together.
 
 Whatever is started carries the home in its environment, so that it can be found and ended at any depth: by `stop`, by
 `resources/warden.py` when this process is killed, or by the next `up`.
@@ -21,13 +21,13 @@ from typing import IO, Any, Literal, Self
 import yaml
 
 import resources
-from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable
+from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable, answers
 from ai_assets.instance import instance, use_home
 from ai_assets.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
 from ai_assets.services import Service
 from resources.errors import UserError
 from resources.processes import end_all_started_by_up, identity, why_port_is_unusable
-from resources.settings import Home
+from resources.settings import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home
 
 PACKAGES = Path(resources.__file__).parents[1]
 """From where our own modules can be imported, in a project that has them installed or not."""
@@ -39,8 +39,8 @@ SOCKET_PATH_LIMIT = 100
 
 
 class PortBusy(UserError):
-    def __init__(self, port: int, found: str) -> None:
-        super().__init__(f"Port {port} is {found}. Choose another one: `ai-assets up --port {port + 1}`.")
+    def __init__(self, port: int, found: str, option: str) -> None:
+        super().__init__(f"Port {port} is {found}. Choose another one: `ai-assets up {option} {port + 10}`.")
 
 
 class AlreadyUp(UserError):
@@ -69,11 +69,16 @@ class Supervisor:
     Use it on the main thread: there it also hears SIGTERM and SIGHUP, and the kernel ties the children to it.
     """
 
-    def __init__(self, home: Home, *, host: str = "127.0.0.1", port: int = 3000) -> None:
+    def __init__(
+        self, home: Home, *, host: str = "127.0.0.1", port: int = 3000, desk_port: int | None = None
+    ) -> None:
         self.home = home
         self.host = host
         self.port = port
-        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+        self.desk_port = desk_port or port + 1
+        address = "127.0.0.1" if host == "0.0.0.0" else host
+        self.url = f"http://{address}:{port}"
+        self.desk_url = f"http://{address}:{self.desk_port}"
         self.api = DagsterApi(self.url)
         self.notes: list[str] = []
         """What a person should know about the start: a file left alone, runs found interrupted."""
@@ -113,13 +118,14 @@ class Supervisor:
         end_all_started_by_up(
             self.home.root, up=None, grace_s=2.0
         )  # an earlier one that was killed may still hold the port
-        if found := why_port_is_unusable(self.host, self.port):
-            raise PortBusy(self.port, found)
+        for port, option in ((self.port, "--port"), (self.desk_port, "--desk-port")):
+            if found := why_port_is_unusable(self.host, port):
+                raise PortBusy(port, found, option)
         if configuration.note:
             self.notes.append(configuration.note)
         self._warden = self._start_warden()
         self._started_at = time.time()
-        code, web, daemon = self._services = self._define_services()
+        code, web, daemon, desk = self._services = self._define_services()
         if not (self.home.dagster / "schedules").exists():
             self._settle_instance()  # two processes that both create the SQLite tables stumble over each other
         code.start()
@@ -128,6 +134,7 @@ class Supervisor:
         # later, do not compete with the other two (2 cores: the page answers at 5.4 s instead of 7.1 s).
         self._settle_instance()
         daemon.start()
+        desk.start()
 
     def wait_until_healthy(self, timeout_s: float = 120.0, on_progress: Callable[[str], None] = lambda _: None) -> None:
         """Until the page answers, the definitions are loaded and every daemon has given a sign of life."""
@@ -183,7 +190,9 @@ class Supervisor:
             raise DefinitionsBroken(health.code_error)
         if not health.code_loaded:
             return "the definitions to load"
-        return "the daemons" if health.daemons_missing else ""
+        if health.daemons_missing:
+            return "the daemons"
+        return "" if answers(f"{self.desk_url}/health") else "the desk"
 
     def _define_services(self) -> list[Service]:
         socket = self._code_server_socket()
@@ -195,12 +204,21 @@ class Supervisor:
         code += ["--use-python-environment-entry-point"]
         web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
         daemon = ["run", "--workspace", str(workspace)]
-        home, project = self.home, self.home.project
-        return [
-            Service(name="code server", module="dagster", arguments=code, home=home, folder=project, stale=socket),
-            Service(name="web server", module="dagster_webserver", arguments=web, home=home, folder=project),
-            Service(name="daemon", module="ai_assets.daemon", arguments=daemon, home=home, folder=PACKAGES),
+        desk = ["--host", self.host, "--port", str(self.desk_port)]
+        links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url}
+        started: list[tuple[str, str, list[str], Path]] = [
+            ("code server", "dagster", code, self.home.project),
+            ("web server", "dagster_webserver", web, self.home.project),
+            ("daemon", "ai_assets.daemon", daemon, PACKAGES),
+            ("desk", "ai_assets.desk", desk, self.home.project),
         ]
+        return [
+            Service(
+                name=name, module=module, arguments=arguments, home=self.home, folder=folder, told=links,
+                stale=socket if name == "code server" else None,
+            )
+            for name, module, arguments, folder in started
+        ]  # fmt: skip
 
     def _code_server_socket(self) -> Path:
         socket = self.home.root / "code-server.sock"

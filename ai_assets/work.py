@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai_assets.embedder import RouteEmbedder
+    from ai_assets.signoff.corrections import Corrections
     from ai_assets.stages.classify import BuiltinClassifier
     from resources.backends.builtin import BuiltinEmbedder
     from resources.inference.engine import Engine
@@ -81,6 +82,8 @@ class Outcome:
     cost_usd: float = 0.0
     unchanged: bool = False
     """Nothing it depends on had changed, so nothing was read or computed."""
+    request_id: str | None = None
+    """Of a candidate: the newest request for its sign-off."""
 
 
 @dataclass
@@ -116,6 +119,14 @@ class Work:
     def listing(self) -> Listing:
         """The source as it is now; looked at once per run."""
         return observe(self.collection, self.stores.lake, self.stores.state)
+
+    @cached_property
+    def corrections(self) -> "Corrections":
+        """What people said of labels, as it was when the run first looked: a later word makes partitions stale."""
+        from ai_assets.signoff.corrections import in_force
+
+        with self.stores.state.read() as connection:
+            return in_force(connection, self.collection.name)
 
     @cached_property
     def source(self) -> Source:

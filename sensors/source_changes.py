@@ -1,4 +1,4 @@
-"""Runs for partitions whose source, code or last attempt asks for one: every minute if watched, and each night.
+"""Runs for partitions whose source, settings, corrections or last attempt ask for one: every minute, and each night.
 
 An unchanged source starts nothing, and only partitions that changed are observed in the event log.
 """
@@ -31,7 +31,7 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
         name=f"{collection.name}__source_changes",
         job_name=collection.name,
         minimum_interval_seconds=WATCH_INTERVAL_S,
-        description="Starts a run for partitions whose source or settings changed. An unchanged source starts nothing.",
+        description="Starts a run for partitions whose source, settings or corrections changed, and otherwise nothing.",
         default_status=dg.DefaultSensorStatus.RUNNING if collection.settings.watch else dg.DefaultSensorStatus.STOPPED,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -72,14 +72,17 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
 def _due(
     collection: Collection, instance: dg.DagsterInstance, states: "Sequence[PartitionState]"
 ) -> tuple[list[str], list[dg.AssetObservation]]:
-    """Partitions to run, in order, and one observation for each whose source is new to Dagster."""
+    """Partitions to run, in order, and observations of what each is made from: its source, its corrections if any."""
     from ai_assets.listing import observe
+    from ai_assets.signoff.corrections import NONE, digests
     from ai_assets.status import partition_states
     from ai_assets.work import Stores
 
     with Stores.at(Home.from_environment()) as stores:
         listing = observe(collection, stores.lake, stores.state)
         found = partition_states(collection, stores)
+        with stores.state.read() as connection:
+            corrected = digests(connection, collection.name) if collection.labelling else {}
     register_folders(collection, instance, found)
     due = [
         key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")
@@ -89,6 +92,11 @@ def _due(
             key_of(collection, "source_files"), partition=key, tags=version_tags(listing.digest_of(key))
         )
         for key in due
+    ]
+    events += [
+        dg.AssetObservation(key_of(collection, "corrections"), partition=key, tags=version_tags(corrected[key] or NONE))
+        for key in due
+        if key in corrected
     ]
     return due, events
 

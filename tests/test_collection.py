@@ -260,7 +260,7 @@ def test_a_second_stage_follows_the_one_it_waits_for_wherever_it_is_written(proj
     early = {"name": "early", "kind": "classify", "labels": labels}
     collection = project.declare(stages=[late, early])
     assert collection.asset_names == ("documents", "chunks", "embeddings", "early", "late", "release_candidate")
-    assert collection.inputs_of("late") == ("documents", "early")
+    assert collection.inputs_of("late") == ("documents", "early", "corrections")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,11 +58,12 @@ def test_the_graph_of_a_collection(notes: Collection) -> None:
         "notes/documents": {"notes/source_files"},
         "notes/chunks": {"notes/documents"},
         "notes/embeddings": {"notes/chunks"},
-        "notes/kind": {"notes/documents"},
+        "notes/kind": {"notes/documents", "notes/corrections"},
         "notes/evaluation_scores": {"notes/embeddings", "notes/kind"},
         "notes/release_candidate": {
             "notes/documents", "notes/chunks", "notes/embeddings", "notes/kind", "notes/evaluation_scores",
         },
+        "notes/corrections": set(),
         "notes/sign_off": set(),
         "notes/published": {"notes/release_candidate", "notes/sign_off"},
     }  # fmt: skip
@@ -81,6 +82,7 @@ def test_kinds_groups_and_tags(notes: Collection) -> None:
         "kind": ({"parquet"}, "notes", "records"),
         "evaluation_scores": ({"parquet"}, "notes", "records"),
         "release_candidate": ({"parquet"}, "notes", "records"),
+        "corrections": ({"person"}, "notes", "records"),
         "sign_off": ({"person"}, "notes", "records"),
         "published": ({"lancedb", "parquet"}, "notes__published", "records"),
     }
@@ -91,7 +93,7 @@ def test_every_asset_has_an_owner_a_description_and_no_automation_of_its_own(not
         assert spec.description is not None, name
         assert spec.description.startswith(("A row is ", "A mirror of ")), name
         assert spec.automation_condition is None, name
-        if name != "notes/source_files":  # an observable source takes no owners in this Dagster
+        if name not in ("notes/source_files", "notes/corrections"):  # an observable source takes none in this Dagster
             assert list(spec.owners) == ["team:records", "ann@example.com"], name
     assert [name for name, spec in specs_of(notes).items() if spec.freshness_policy] == ["notes/documents"]
 

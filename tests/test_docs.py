@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from ai_assets.cli.app import app
 from ai_assets.collection import load_collection
+from ai_assets.desk.settings import DeskSettings
 from ai_assets.settings import CollectionSettings
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
 from resources import settings as environment
@@ -25,6 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COLLECTIONS = (ROOT / "docs" / "collections.md").read_text(encoding="utf-8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
+DESK = (ROOT / "docs" / "desk.md").read_text(encoding="utf-8")
 EVERY_DOCUMENT = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -43,12 +45,12 @@ def test_the_asset_table_is_the_sample_collections_graph(text: str) -> None:
     handbook = load_collection(ROOT / "collections", "handbook")
     table = marked(text, "assets")
     assert first_cells(table) == [
-        f"`{name}`" for name in ("source_files", *handbook.asset_names, "sign_off", "published")
+        f"`{name}`" for name in ("source_files", *handbook.asset_names, "corrections", "sign_off", "published")
     ]
     for line in table.splitlines():
         if line.startswith("| `") and "all of the above" not in line:
             name, inputs = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
-            if name[0] not in ("source_files", "sign_off"):
+            if name[0] not in ("source_files", "corrections", "sign_off"):
                 assert inputs == list(handbook.inputs_of(name[0])), line
 
 
@@ -61,7 +63,7 @@ def test_every_command_is_in_the_readme() -> None:
             assert inner in line, f"ai-assets {name} {inner}"
 
 
-LISTS = ("tables", "schedule", "stages", "gates", "quality")
+LISTS = ("tables", "schedule", "stages", "gates", "quality", "channels")
 """Keys documented as a whole."""
 
 
@@ -84,8 +86,8 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 @pytest.mark.parametrize(
     ("text", "model"),
-    [(COLLECTIONS, CollectionSettings), (INFERENCE, InferenceSettings)],
-    ids=["collection", "inference"],
+    [(COLLECTIONS, CollectionSettings), (INFERENCE, InferenceSettings), (DESK, DeskSettings)],
+    ids=["collection", "inference", "desk"],
 )
 def test_every_key_of_a_file_is_documented(text: str, model: type[BaseModel]) -> None:
     documented = re.findall(
@@ -151,6 +153,15 @@ def test_the_examples_in_the_documents_are_valid() -> None:
     for block in blocks:
         found = yaml.safe_load(block)
         CollectionSettings.model_validate(found["attributes"] if "attributes" in found else {**whole, **found})
+
+
+def test_the_examples_of_the_desk_are_valid() -> None:
+    rules, desk = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DESK, re.DOTALL))
+    golden = {"golden": {"labels": "labels.jsonl"}, "stages": [{"name": "kind", "kind": "classify", "labels": [
+        {"name": name, "description": name} for name in ("bill", "note")]}]}  # fmt: skip
+    whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
+    CollectionSettings.model_validate({**whole, **golden, **rules})
+    DeskSettings.model_validate(desk)
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 from conftest import STAGE, Project
+from signing import decide
 
 from ai_assets.collection import Collection
 from ai_assets.explain import search
 from ai_assets.interrupted import report_interrupted_runs
-from ai_assets.signoff import audit, releases, requests
+from ai_assets.signoff import proof, releases, requests
 from ai_assets.signoff.publication import publish
 from ai_assets.status import collection_status, partition_states
 from resources.lake import MANIFEST
@@ -77,7 +78,7 @@ def check_nothing_is_torn(project: Project, collection: Collection, release: int
     status = collection_status(collection, stores)
     assert status.live_release == release
     assert len(search(collection, stores, "pump hall", 20)[1]) == 13
-    audit.verify(stores.state)
+    proof.verify(stores.state)
     index = stores.index("notes", "evaluation")
     if (version := index.version()) is not None:
         assert index.count(version) >= 0
@@ -93,8 +94,7 @@ def test_a_killed_run_leaves_everything_readable_and_the_next_one_finishes_it(pr
     assert run.returncode == 0
     longest_s = time.monotonic() - started
     stores = project.stores()
-    rules = collection.settings.signoff
-    requests.decide(stores.state, "notes", None, "approve", by="ann", reason=None, rules=rules)
+    decide(stores.state, collection)
     publish(collection, stores, by="test")
     moments, killed = random.Random(50), 0
     before = digests(project)
@@ -139,4 +139,4 @@ def test_two_runs_of_the_same_partitions_at_once_leave_one_result(project: Proje
     assert digests(project) == digests(reference)
     with project.stores().state.read() as connection:
         assert [(r.partition, r.status) for r in requests.find(connection, "notes")] == [(day, "open") for day in DAYS]
-    audit.verify(project.stores().state)
+    proof.verify(project.stores().state)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from conftest import REPOSITORY, Project
 from provider import Provider
 
-from ai_assets.signoff import audit
+from ai_assets.signoff import audit, proof
 from resources.inference import history
 from resources.inference.engine import Engine
 from resources.inference.errors import EngineClosed
@@ -222,9 +222,9 @@ def test_a_verdict_moves_the_money_and_is_in_the_audit_trail(
     assert resolved.message.endswith(": bill of October")
     state = StateStore(desk.url)
     with state.read() as connection:
-        (record,) = audit.records(connection, "mail")
+        (record,) = audit.records(connection, collection="mail")
     assert (record.actor, record.action, record.subject["attempt"]) == ("maria", "resolved", lost.attempt)
-    assert audit.verify(state).records == 1
+    assert proof.verify(state).records == 1
     assert desk.project.cli("audit", "verify").returncode == 0
 
 
@@ -249,7 +249,7 @@ def test_an_answered_call_is_not_touched_and_neither_is_what_was_named_beside_it
     assert result.returncode == 2
     assert f"{answered.attempt} of call {answered.call[:12]} is settled" in result.stderr
     assert (desk.budget(), desk.attempts()) == before
-    assert audit.verify(StateStore(desk.url)).records == 0
+    assert proof.verify(StateStore(desk.url)).records == 0
 
 
 def test_a_run_is_resolved_whole_and_no_other(desk: Desk) -> None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from conftest import LABELS, Project
 from provider import Provider
+from signing import decide
 from test_stage_settings import BRIEF, FACTS, KIND, declare
 
 from ai_assets.assets.events import metadata
@@ -324,7 +325,7 @@ def test_a_candidate_holds_what_every_kind_of_stage_made_and_is_published(office
         request = requests.latest_of(connection, "notes", DAY)
     assert request is not None
     assert request.changes["cost_usd"] > 0
-    requests.decide(stores.state, "notes", None, "approve", by="ann", reason=None, rules=collection.settings.signoff)
+    decide(stores.state, collection)
     publish(collection, stores, by="ann")
     found = explain(collection, stores, f"{DAY}/bill-0.txt")
     assert found["live"]["kind"] == "invoice"
@@ -338,7 +339,7 @@ def test_a_new_answer_shows_in_the_next_request(office: Project) -> None:
     collection = declare(office, STAGES)
     run(office, collection)
     stores = office.stores()
-    requests.decide(stores.state, "notes", None, "approve", by="ann", reason=None, rules=collection.settings.signoff)
+    decide(stores.state, collection)
     publish(collection, stores, by="ann")
     office.document(f"{DAY}/bill-0.txt", FIRE.format(n=8))
     run(office, collection, "again")

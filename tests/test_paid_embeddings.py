@@ -16,6 +16,7 @@ import pytest
 from conftest import Project, text_of
 from engines import check_books, states
 from provider import Provider
+from signing import decide
 
 from ai_assets.assets.events import metadata
 from ai_assets.assets.specs import asset_spec
@@ -30,7 +31,7 @@ from ai_assets.errors import (
 )
 from ai_assets.explain import search
 from ai_assets.refresh import refresh
-from ai_assets.signoff import audit, requests
+from ai_assets.signoff import proof
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.status import partition_states
@@ -104,8 +105,8 @@ def texts(project: Project, partition: str = DAYS[0]) -> list[str]:
 
 
 def release(project: Project, collection: Collection, partitions: list[str] | None = None) -> Release:
-    stores, rules = project.stores(), collection.settings.signoff
-    requests.decide(stores.state, "notes", partitions, "approve", by="ann", reason=None, rules=rules)
+    stores = project.stores()
+    decide(stores.state, collection, partitions)
     return publish(collection, stores, by="ann").release
 
 
@@ -413,7 +414,7 @@ def test_a_live_release_is_searched_as_it_was_embedded_until_all_is_published_an
     third = release(office, new)
     assert (third.number, third.index_name) == (3, "live-2")
     assert found_by(office, new, "crane")[0] == f"{DAYS[0]}/0.txt"
-    audit.verify(office.stores().state)
+    proof.verify(office.stores().state)
 
 
 def test_a_new_name_of_the_same_vectors_is_signed_again_and_then_published(office: Project) -> None:

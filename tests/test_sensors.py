@@ -10,11 +10,11 @@ import psutil
 import pytest
 from conftest import Project
 from dagster._core.test_utils import create_run_for_test
+from signing import decide
 
 from ai_assets.collection import Collection
 from ai_assets.interrupted import PID_TAG
 from ai_assets.partitions import RANGE_END, RANGE_START
-from ai_assets.signoff import requests
 from ai_assets.signoff.publication import publish
 from resources.processes import identity
 from sensors import nightly, publication, source_changes
@@ -174,8 +174,7 @@ def waiting(project: Project, notes: Collection) -> Collection:
 
 
 def approve(project: Project, collection: Collection, partitions: list[str] | None) -> None:
-    rules = collection.settings.signoff
-    requests.decide(project.stores().state, collection.name, partitions, "approve", by="ann", reason=None, rules=rules)
+    decide(project.stores().state, collection, partitions)
 
 
 def test_without_an_approval_nothing_is_published(waiting: Collection, opened: dg.DagsterInstance) -> None:

@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from conftest import Project
+from signing import decide, somebody
 
 from ai_assets.assets.published import sign_off_event
 from ai_assets.collection import Collection, load_collection
 from ai_assets.errors import (
+    ApprovalInsufficient,
     AuditBroken,
     CandidateChanged,
     DecisionRefused,
@@ -33,7 +35,7 @@ from ai_assets.errors import (
     RequestUnknown,
 )
 from ai_assets.explain import explain, search
-from ai_assets.signoff import audit, releases, requests
+from ai_assets.signoff import audit, proof, releases, requests
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.requests import Request
@@ -63,14 +65,11 @@ def stores(project: Project, notes: Collection) -> Stores:
 def approve(
     stores: Stores, collection: Collection, partitions: list[str] | None = None, by: str = "ann"
 ) -> list[Request]:
-    return requests.decide(
-        stores.state, collection.name, partitions, "approve", by=by, reason=None, rules=collection.settings.signoff
-    )
+    return decide(stores.state, collection, partitions, by=by)
 
 
 def reject(stores: Stores, collection: Collection, partition: str, reason: str | None = "wrong") -> list[Request]:
-    rules = collection.settings.signoff
-    return requests.decide(stores.state, collection.name, [partition], "reject", by="bob", reason=reason, rules=rules)
+    return decide(stores.state, collection, [partition], "reject", by="bob", reason=reason)
 
 
 def published(stores: Stores, collection: Collection) -> Release:
@@ -100,7 +99,7 @@ def test_what_is_approved_is_published_and_nothing_else(stores: Stores, notes: C
     assert (release.number, list(release.parts), release.documents) == (1, DAYS[:2], 4)
     assert found_by(stores, notes, "hall") == {f"{DAYS[n // 2]}/{n}.txt" for n in range(4)}
     assert dict(all_requests(stores)) == {DAYS[0]: "published", DAYS[1]: "published", DAYS[2]: "open"}
-    assert audit.verify(stores.state).records == 6
+    assert proof.verify(stores.state).records == 6
 
 
 def test_a_release_keeps_what_the_one_before_had(stores: Stores, notes: Collection) -> None:
@@ -150,7 +149,7 @@ def test_going_back_to_what_was_rejected_asks_again(project: Project, stores: St
         project.document("2026-10-05/0.txt", content)
         project.refresh(notes)
     assert [status for day, status in all_requests(stores) if day == DAYS[0]] == ["rejected", "void", "open"]
-    audit.verify(stores.state)
+    proof.verify(stores.state)
 
 
 def test_going_back_to_what_is_live_leaves_nothing_to_decide(
@@ -166,7 +165,7 @@ def test_going_back_to_what_is_live_leaves_nothing_to_decide(
     project.document("2026-10-05/0.txt", text)
     project.refresh(notes)
     assert partition_states(notes, stores) == dict.fromkeys(DAYS, "published")
-    audit.verify(stores.state)
+    proof.verify(stores.state)
 
 
 # Who may
@@ -191,17 +190,11 @@ def test_a_quorum_that_was_raised_after_an_approval_is_asked_for_and_can_be_reac
 ) -> None:
     approve(stores, notes)
     strict = project.declare(signoff={"approvals": 2})
-    with pytest.raises(CandidateChanged, match="the audit chain holds 1 of the 2 approvals it needs"):
+    with pytest.raises(ApprovalInsufficient, match="the audit chain holds 1 of 2 approvals"):
         published(stores, strict)
     approve(stores, strict, by="ben")
     assert published(stores, strict).number == 1
-    audit.verify(stores.state)
-
-
-@pytest.mark.parametrize("by", ["", "  "])
-def test_nobody_cannot_decide(stores: Stores, notes: Collection, by: str) -> None:
-    with pytest.raises(DecisionRefused, match="a decision needs a name"):
-        approve(stores, notes, by=by)
+    proof.verify(stores.state)
 
 
 def test_a_decision_is_made_on_all_that_was_named_or_on_nothing(stores: Stores, notes: Collection) -> None:
@@ -272,7 +265,7 @@ def test_an_approval_written_into_the_table_publishes_nothing(
 ) -> None:
     with stores.state.write() as connection:
         connection.execute(sa.text("UPDATE review_requests SET status = 'approved', closed_by = 'the director'"))
-    assert "the audit chain holds 0 of the 1 approvals it needs" in publish_by_hand(project, notes)
+    assert "the audit chain holds 0 of 1 approvals" in publish_by_hand(project, notes)
     assert live(stores) is None
 
 
@@ -314,11 +307,12 @@ TAMPERINGS = [
     Tampering(id="subject", statements=("UPDATE audit SET subject = replace(subject, '10-05', '10-06') WHERE seq = 1",), names=f"{CHAIN}1 ("),
     Tampering(id="subject that is no JSON", statements=("UPDATE audit SET subject = '{' WHERE seq = 3",), names=f"{CHAIN}3"),
     Tampering(id="hash", statements=("UPDATE audit SET hash = previous_hash WHERE seq = 5",), names=f"{CHAIN}5 ("),
+    Tampering(id="hidden from questions about it", statements=("UPDATE audit SET request_id = NULL WHERE seq = 4",), names=f"{CHAIN}4"),
     Tampering(id="first removed", statements=("DELETE FROM audit WHERE seq = 1",), names=f"{CHAIN}2 ("),
     Tampering(id="removed", statements=("DELETE FROM audit WHERE seq = 4",), names=f"{CHAIN}5 ("),
     Tampering(id="removed and closed up", statements=("DELETE FROM audit WHERE seq = 4", "UPDATE audit SET seq = seq - 1 WHERE seq > 4"), names=f"{CHAIN}4 ("),
     Tampering(id="last removed", statements=("DELETE FROM audit WHERE seq = 7",), names=f"{TABLES}request "),
-    Tampering(id="inserted", statements=("INSERT INTO audit SELECT 8, recorded_at, 'eve', action, subject, hash, hash FROM audit WHERE seq = 7",), names=f"{CHAIN}8 ("),
+    Tampering(id="inserted", statements=("INSERT INTO audit SELECT 8, recorded_at, 'eve', action, subject, hash, hash, collection, request_id FROM audit WHERE seq = 7",), names=f"{CHAIN}8 ("),
     Tampering(id="reordered", statements=("UPDATE audit SET seq = -4 WHERE seq = 4", "UPDATE audit SET seq = 4 WHERE seq = 5", "UPDATE audit SET seq = 5 WHERE seq = -4"), names=f"{CHAIN}4 ("),
     Tampering(id="all removed", statements=("DELETE FROM audit",), names=f"{TABLES}request "),
     Tampering(id="request status", statements=("UPDATE review_requests SET status = 'approved' WHERE partition = '2026-10-07'",), names=f"{TABLES}request "),
@@ -344,7 +338,7 @@ def test_tampering_with_any_record_is_found_and_the_first_bad_one_named(stores: 
     sound = stores.home.root / "sound.db"
     with contextlib.closing(sqlite3.connect(stores.home.root / "state.db")) as connection:
         connection.execute("VACUUM INTO ?", [str(sound)])
-    assert audit.verify(stores.state).records == 7
+    assert proof.verify(stores.state).records == 7
     found = {}
     for tampering in TAMPERINGS:
         copy = stores.home.root / "tampered.db"
@@ -354,7 +348,7 @@ def test_tampering_with_any_record_is_found_and_the_first_bad_one_named(stores: 
             for statement in tampering.statements:
                 attacked.execute(sa.text(statement))
         try:
-            audit.verify(state)
+            proof.verify(state)
             found[tampering.id] = "verified"
         except AuditBroken as error:
             found[tampering.id] = str(error)
@@ -376,13 +370,13 @@ def test_rollback_and_the_way_forward_move_readers_and_are_recorded(
     published(stores, notes)
     assert "2026-10-05/0.txt" in found_by(stores, notes, "zeppelins")
     for number, text in ((1, "Note 0"), (2, "Zeppelins")):
-        assert releases.rollback(stores.state, "notes", number, by="ann", reason="test").number == number
+        assert releases.rollback(stores.state, "notes", number, by=somebody("ann"), reason="test").number == number
         hits = search(notes, stores, "note zeppelins", 20)[1]
         assert next(hit.text for hit in hits if hit.document_id == "2026-10-05/0.txt").startswith(text)
         assert (explain(notes, stores, "2026-10-05/0.txt")["live"] or {})["release"] == number
-        audit.verify(stores.state)
+        proof.verify(stores.state)
     with pytest.raises(ReleaseUnknown, match=r"notes has no release 3 \(they are 1 to 2\)"):
-        releases.rollback(stores.state, "notes", 3, by="ann", reason=None)
+        releases.rollback(stores.state, "notes", 3, by=somebody("ann"), reason=None)
 
 
 def test_after_a_rollback_the_next_release_builds_on_what_is_live(
@@ -392,7 +386,7 @@ def test_after_a_rollback_the_next_release_builds_on_what_is_live(
     published(stores, notes)
     approve(stores, notes, [DAYS[1]])
     published(stores, notes)
-    releases.rollback(stores.state, "notes", None, by="ann", reason=None)
+    releases.rollback(stores.state, "notes", None, by=somebody("ann"), reason=None)
     approve(stores, notes, [DAYS[2]])
     release = published(stores, notes)
     assert (release.number, list(release.parts)) == (3, [DAYS[0], DAYS[2]])
@@ -407,14 +401,14 @@ def test_a_rollback_during_a_publication_is_not_undone_by_it(stores: Stores, not
 
     def roll_back(line: str) -> None:
         if line.startswith("writing the index"):
-            releases.rollback(stores.state, "notes", 1, by="ann", reason="an emergency")
+            releases.rollback(stores.state, "notes", 1, by=somebody("ann"), reason="an emergency")
 
     with pytest.raises(PublicationOvertaken, match="release 1 of notes became live; nothing was published"):
         publish(notes, stores, by="test", say=roll_back)
     release = live(stores)
     assert release is not None
     assert release.number == 1
-    audit.verify(stores.state)
+    proof.verify(stores.state)
 
 
 # At once
@@ -461,9 +455,9 @@ def test_of_an_approval_and_a_rejection_at_once_one_counts_and_the_other_is_told
     project: Project, stores: Stores, notes: Collection, processes: ForkServerContext
 ) -> None:
     said = at_once(processes, project, approve_first_day, reject_first_day)
-    assert sorted(said) == ["RequestUnknown", "done"]
+    assert sorted(said) in (["DecisionTooLate", "done"], ["RequestUnknown", "done"])
     assert dict(all_requests(stores))[DAYS[0]] == ("approved" if said[0] == "done" else "rejected")
-    audit.verify(stores.state)
+    proof.verify(stores.state)
 
 
 def test_two_publishers_at_once_make_one_release(
@@ -473,7 +467,7 @@ def test_two_publishers_at_once_make_one_release(
     assert sorted(at_once(processes, project, published, published)) == ["NothingApproved", "done"]
     with stores.state.read() as connection:
         assert [release.number for release in releases.find(connection, "notes")] == [1]
-    audit.verify(stores.state)
+    proof.verify(stores.state)
 
 
 # Killed
@@ -525,7 +519,7 @@ def test_a_publisher_killed_anywhere_leaves_the_old_release_or_the_new_one(
         assert release is not None
         assert release.number in (number, number + 1)
         assert draft_found() == f"Draft {draft - (release.number == number)}"
-        audit.verify(stores.state)
+        proof.verify(stores.state)
         if release.number == number:
             release = published(stores, notes)
         assert draft_found() == f"Draft {draft}"
@@ -538,7 +532,7 @@ def test_a_live_release_that_lost_its_index_is_searchable_again_after_publishing
     project.documents(per_day=2)
     stores = project.stores()
     project.refresh(collection)
-    requests.decide(stores.state, "notes", None, "approve", by="ada", reason=None, rules=collection.settings.signoff)
+    decide(stores.state, collection, by="ada")
     first = publish(collection, stores, by="test").release
     shutil.rmtree(stores.home.index / "notes")
     with pytest.raises(IndexLost, match="ai-assets publish notes"):
@@ -546,7 +540,7 @@ def test_a_live_release_that_lost_its_index_is_searchable_again_after_publishing
     second = publish(collection, stores, by="test").release
     assert (second.number, second.digest, second.parts) == (first.number + 1, first.digest, first.parts)
     assert search(collection, stores, "pump in hall 0", 1)[1][0].document_id == "2026-10-05/0.txt"
-    releases.rollback(stores.state, "notes", first.number, by="ada", reason=None)
+    releases.rollback(stores.state, "notes", first.number, by=somebody("ada"), reason=None)
     with pytest.raises(IndexLost):
         search(collection, stores, "pump in hall 0", 1)
-    audit.verify(stores.state)
+    proof.verify(stores.state)

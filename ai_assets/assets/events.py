@@ -10,6 +10,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
+from ai_assets.desk.settings import desk_address
+from resources.settings import Home
 
 if TYPE_CHECKING:
     from ai_assets.checks.suites import CheckOutcome
@@ -33,7 +35,7 @@ def materialization(
         key_of(collection, manifest.asset),
         partition=manifest.partition,
         description="unchanged: nothing was computed" if outcome.unchanged else None,
-        metadata=metadata(outcome),
+        metadata={**metadata(outcome), **_link(outcome)},
         tags={**version_tags(data_version(manifest)), **_provenance(collection, manifest, newest)},
     )
 
@@ -46,6 +48,18 @@ def source_observation(collection: Collection, documents: "Outcome") -> dg.Asset
         partition=manifest.partition,
         tags=version_tags(manifest.inputs["source_files"]),
     )
+
+
+def corrections_observation(
+    collection: Collection, partition: str, version: str, instance: dg.DagsterInstance
+) -> dg.AssetObservation | None:
+    """The corrections that a run goes by, where Dagster last saw others."""
+    key = key_of(collection, "corrections")
+    found = instance.fetch_observations(dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1)
+    last = found.records[0].asset_observation if found.records else None
+    if last is not None and last.tags.get(DATA_VERSION) == version:
+        return None
+    return dg.AssetObservation(key, partition=partition, tags=version_tags(version))
 
 
 def data_version(manifest: "Manifest") -> str:
@@ -67,6 +81,14 @@ def _provenance(collection: Collection, manifest: "Manifest", newest: int | None
         tags[f"{INPUT_VERSION}/{name}"] = version
         tags[f"{INPUT_POINTER}/{name}"] = str(newest) if newest else "NULL"
     return tags
+
+
+def _link(outcome: "Outcome") -> dict[str, Any]:
+    """From a candidate to the page where people decide on it."""
+    if outcome.request_id is None:
+        return {}
+    address = desk_address(Home.from_environment())
+    return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{outcome.request_id}")} if address else {}
 
 
 def metadata(outcome: "Outcome") -> dict[str, Any]:

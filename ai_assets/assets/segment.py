@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ai_assets.assets.events import check_evaluation, materialization, source_observation
+from ai_assets.assets.events import check_evaluation, corrections_observation, materialization, source_observation
 from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
 from ai_assets.errors import ChecksAlone, PartitionsFailed
@@ -19,6 +19,7 @@ from resources.settings import Home
 
 if TYPE_CHECKING:
     from ai_assets.refresh import Event
+    from ai_assets.work import Outcome, Work
 
 Watcher = Callable[["Event"], None]
 watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
@@ -56,12 +57,13 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                 launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                 advance=bars.get() or (lambda *_progress: None),
             ) as work:
+                corrected = set(work.corrections.places)
                 for event in refresh(work, context.partition_keys, selected):
                     if (watch := watcher.get()) is not None:
                         watch(event)
                     if isinstance(event, Outcome):
-                        if event.manifest.asset == "documents" and not event.unchanged:
-                            context.log_event(source_observation(collection, event))
+                        for news in _observations(work, event, corrected, context.instance):
+                            context.log_event(news)
                         yield materialization(collection, event, context.instance)
                     elif (event.asset, event.name) in chosen_checks:
                         yield check_evaluation(collection, event, context.instance)
@@ -69,6 +71,25 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             raise failure(error) from None
 
     return body
+
+
+def _observations(
+    work: "Work", outcome: "Outcome", corrected: set[str], instance: dg.DagsterInstance
+) -> Iterator[dg.AssetObservation]:
+    """What the outcome was made from, where that is new to Dagster; it must know before it hears of the outcome.
+
+    `corrected` holds the partitions whose corrections are not looked at yet in this run.
+    """
+    from ai_assets.signoff.corrections import NONE
+
+    collection, manifest = work.collection, outcome.manifest
+    if manifest.asset == "documents" and not outcome.unchanged:
+        yield source_observation(collection, outcome)
+    if manifest.partition in corrected and manifest.asset in {stage.name for stage in collection.labelling}:
+        corrected.discard(manifest.partition)
+        version = work.corrections.digest(manifest.partition) or NONE
+        if news := corrections_observation(collection, manifest.partition, version, instance):
+            yield news
 
 
 def failure(error: Exception) -> dg.Failure:

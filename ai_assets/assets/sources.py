@@ -1,4 +1,6 @@
-"""`source_files`: the observed beginning of the graph."""
+"""`source_files` and `corrections`: the observed beginnings of the graph."""
+
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -6,18 +8,12 @@ from ai_assets.assets.specs import DESCRIPTIONS, KINDS, key_of, without_preview_
 from ai_assets.collection import Collection
 from resources.settings import Home
 
+Observe = Callable[[dg.OpExecutionContext], dg.DataVersionsByPartition]
 
-@without_preview_warnings
+
 def source_files(collection: Collection) -> dg.SourceAsset:
     """Observing it looks at the source and gives each partition the digest of its listing as data version."""
 
-    @dg.observable_source_asset(
-        key=key_of(collection, "source_files"),
-        description=DESCRIPTIONS["source_files"],
-        group_name=collection.name,
-        tags={"tenant": collection.settings.tenant, **{f"dagster/kind/{kind}": "" for kind in KINDS["source_files"]}},
-        partitions_def=collection.scheme.definition(),
-    )
     def body(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         from ai_assets.listing import observe
         from ai_assets.work import Stores
@@ -29,7 +25,33 @@ def source_files(collection: Collection) -> dg.SourceAsset:
         register_folders(collection, context.instance, listing.by_partition)
         return dg.DataVersionsByPartition({key: listing.digest_of(key) for key in listing.by_partition})
 
-    return body
+    return _observed(collection, "source_files", body)
+
+
+def corrections(collection: Collection) -> dg.SourceAsset:
+    """Observing it gives each partition that was ever corrected the digest of what is in force; others are silent."""
+
+    def body(_context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
+        from ai_assets.signoff.corrections import NONE, digests
+        from ai_assets.work import Stores
+
+        with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
+            found = digests(connection, collection.name)
+        return dg.DataVersionsByPartition({key: version or NONE for key, version in found.items()})
+
+    return _observed(collection, "corrections", body)
+
+
+@without_preview_warnings
+def _observed(collection: Collection, asset: str, body: Observe) -> dg.SourceAsset:
+    declare = dg.observable_source_asset(
+        key=key_of(collection, asset),
+        description=DESCRIPTIONS[asset],
+        group_name=collection.name,
+        tags={"tenant": collection.settings.tenant, **{f"dagster/kind/{kind}": "" for kind in KINDS[asset]}},
+        partitions_def=collection.scheme.definition(),
+    )
+    return declare(body)
 
 
 def register_folders(collection: Collection, instance: dg.DagsterInstance, partitions: object) -> list[str]:

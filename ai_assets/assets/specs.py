@@ -23,6 +23,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "a text that has a vector is not embedded again.",
     "evaluation_scores": "A row is a metric on the golden data, over the corpus or over the partition. "
     "Stale when what the partition publishes, or the golden data, change.",
+    "corrections": "A row is a label that a person gave in place of a model's (`ai-assets corrections list`). "
+    "Its data version per partition is a digest of those in force; a new one makes the stage it corrects stale.",
     "release_candidate": "A row is a document with the digest of all that would be published of it. The candidate's "
     "own digest is what people sign. Stale when anything before it changes.",
     "sign_off": "A mirror of people's decisions: the data version is the digest that was approved. The authority is "
@@ -32,7 +34,8 @@ DESCRIPTIONS: Mapping[str, str] = {
 }
 STAGE_DESCRIPTIONS: Mapping[str, str] = {
     "classify": "A row is a document with its label ({labels}), confidence, reason and a quote as evidence; or why it "
-    "has none. Stale when the document, the prompt, the labels, the model or what the prompt uses change.",
+    "has none. A person's correction stands before the model's word. Stale when the document, the prompt, the labels, "
+    "the model, what the prompt uses or the corrections change.",
     "extract": "A row is a document with what the schema asks for, as JSON; or why it has none. Stale when the "
     "document, the prompt, the schema, the model or what the prompt uses change.",
     "summarise": "A row is a document with its summary; or why it has none. Stale when the document, the prompt, the "
@@ -46,6 +49,7 @@ KINDS: Mapping[str, set[str]] = {
     "chunks": {"parquet"},
     "embeddings": {"parquet", "wordllama"},
     "evaluation_scores": {"parquet"},
+    "corrections": {"person"},
     "release_candidate": {"parquet"},
     "sign_off": {"person"},
     "published": {"lancedb", "parquet"},
@@ -117,7 +121,8 @@ def describe(stage: Stage) -> str:
         return STAGE_DESCRIPTIONS[stage.kind].format(labels=labels)
     return (
         f"A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. "
-        "Stale when the document, the labels or the classifier change."
+        "A person's correction stands before the classifier's word. "
+        "Stale when the document, the labels, the classifier or the corrections change."
     )
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from ai_assets.cli import audit, documents, ledger, new, provider, releases, run, signoff, status, up
+from ai_assets.cli import audit, desk, documents, ledger, new, provider, releases, reviewers, run, signoff, status, up
 from ai_assets.cli.output import errors
 from resources.errors import AiAssetsError
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("up")(up.up)
+app.command("desk")(desk.desk)
 app.command("new")(new.new)
 app.command("run")(run.run)
 app.command("status")(status.status)
@@ -26,6 +27,7 @@ app.command("provider")(provider.provider)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
 app.add_typer(signoff.app, name="signoff")
+app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")

@@ -12,11 +12,11 @@ from ai_assets.cli.output import (
     collection,
     console,
     home,
-    person,
     print_json,
     stores,
     table,
 )
+from ai_assets.cli.signing import signer
 from ai_assets.errors import NothingApproved
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.publication import anything_to_publish
@@ -111,6 +111,24 @@ def show(
     table(f"Release {found.number} of {name}, digest {found.digest[:12]}", columns, rows, ("documents", "chunks"))
 
 
+@app.command("at")
+def at(
+    name: CollectionName,
+    moment: Annotated[str, typer.Argument(help="A date, or a date and time (UTC): 2026-11-21 or 2026-11-21T14:30.")],
+    as_json: AsJson = False,
+) -> None:
+    """What readers saw at that time."""
+    collection(name)
+    with stores().state.read() as connection:
+        found = releases.live_at(connection, name, releases.end_of(moment))
+    if as_json:
+        print_json(None if found is None else asdict(found))
+    elif found is None:
+        console.print(f"{name} had no live release at {moment} (UTC).", markup=False)
+    else:
+        console.print(f"Release {found.number} of {name} was live: {found.documents} documents, {found.digest[:12]}.")
+
+
 @app.command("rollback")
 def rollback(
     name: CollectionName,
@@ -123,7 +141,7 @@ def rollback(
 ) -> None:
     """Point readers at another release, in one step. Nothing is deleted; rolling forward is the same command."""
     collection(name)
-    target = releases.rollback(stores().state, name, to, by=person(by), reason=reason)
+    target = releases.rollback(stores().state, name, to, by=signer(by), reason=reason)
     if as_json:
         print_json(asdict(target))
     else:

@@ -1,6 +1,7 @@
 """`ai-assets signoff`: what waits for people, and their decisions."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -11,19 +12,24 @@ from ai_assets.cli.output import (
     all_collections,
     collection,
     console,
-    person,
+    money,
     print_json,
     stores,
     table,
 )
+from ai_assets.cli.signing import signer
 from ai_assets.errors import RequestUnknown
-from ai_assets.signoff import requests
+from ai_assets.signoff import decisions, requests
+from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.requests import Request
 
 app = typer.Typer(help="What waits for sign-off, and decisions on it.", no_args_is_help=True)
 Partitions = Annotated[list[str] | None, typer.Argument(metavar="[PARTITION]...", help="Which partitions.")]
 Every = Annotated[bool, typer.Option("--all", help="All that wait.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Recorded with the decision; a rejection needs one.")]
+Waive = Annotated[
+    list[str] | None, typer.Option("--waive", metavar="GATE=WHY", help="Pass over a failed gate that may be waived.")
+]
 
 
 @app.command("list")
@@ -85,12 +91,28 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
         f"{changes['documents']} documents, {changes['quarantined']} quarantined; "
-        f"{live}: {counts}, {changes['unchanged']} unchanged"
+        f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
+    for author in changes.get("authors", []):
+        console.print(f"{author['who']} {author['did']}", markup=False)
+    with places.state.read() as connection:
+        standing = decisions.standings(connection, [request])[request.request_id]
+    if standing.signers:
+        console.print(f"approved by {', '.join(standing.signers)}", markup=False)
+    if request.status == "open":
+        console.print(f"it still takes: {', '.join(standing.missing(chosen.settings.signoff))}")
     scores = [s for s in changes["scores"] if s["value"] is not None]
+    before = {(s["metric"], s["scope"]): s["value"] for s in changes.get("live_scores") or []}
     if scores:
-        table("Evaluation", ("metric", "scope", "value", "n"),
-              [(s["metric"], s["scope"], f"{s['value']:.3f}", s["n"]) for s in scores], ("value", "n"))  # fmt: skip
+        rows = [
+            (s["metric"], s["scope"], f"{s['value']:.3f}", _number(before.get((s["metric"], s["scope"]))), s["n"])
+            for s in scores
+        ]
+        table("Evaluation", ("metric", "scope", "value", "live", "n"), rows, ("value", "live", "n"))
+    for gate in changes.get("gates", []):
+        waived = standing.waived.get(gate["name"])
+        mark = "passed" if gate["passed"] else f"waived: {waived}" if waived else "FAILED"
+        console.print(f"gate: {gate['message']}: {mark}", markup=False)
     marks = {**dict.fromkeys(changes["added"], "added"), **dict.fromkeys(changes["changed"], "changed")}
     columns = [key for key in (labels[0] if labels else {}) if key != "leaf"]
     table(
@@ -106,10 +128,10 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
 @app.command("approve")
 def approve(
     name: CollectionName, partitions: Partitions = None, every: Every = False, by: By = None, reason: Reason = None,
-    as_json: AsJson = False,
+    waive: Waive = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Sign exactly the digest that waits. Any later change voids the signature."""
-    _decide(name, partitions, every, "approve", by, reason, as_json)
+    _decide(name, partitions, every, "approve", by, reason, as_json, _waivers(waive or []))
 
 
 @app.command("reject")
@@ -121,31 +143,74 @@ def reject(
     _decide(name, partitions, every, "reject", by, reason, as_json)
 
 
+@app.command("send-back")
+def send_back(
+    name: CollectionName, partitions: Partitions = None, every: Every = False, by: By = None, reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Ask for changes, with notes on what to do; the next change opens a new request."""
+    _decide(name, partitions, every, "send back", by, reason, as_json)
+
+
+@app.command("ask-again")
+def ask_again(
+    name: CollectionName, partition: str, by: By = None, reason: Reason = None, as_json: AsJson = False
+) -> None:
+    """A new request for a candidate whose last one was rejected, sent back or expired."""
+    collection(name)
+    places = stores()
+    asked = decisions.ask_again(places.state, name, partition, by=signer(by), reason=reason or "")
+    if as_json:
+        print_json(_plain(asked))
+    else:
+        console.print(f"{partition} waits again, digest {asked.digest[:12]}")
+
+
+def _waivers(given: list[str]) -> dict[str, str]:
+    found = {}
+    for item in given:
+        gate, divider, why = item.partition("=")
+        if not divider or not why.strip():
+            raise typer.BadParameter(f"'{item}' is not GATE=WHY")
+        found[gate.strip()] = why.strip()
+    return found
+
+
 def _decide(
     name: str,
     partitions: list[str] | None,
     every: bool,
-    verdict: Literal["approve", "reject"],
+    verdict: Verdict,
     by: str | None,
     reason: str | None,
     as_json: bool,
+    waivers: Mapping[str, str] | None = None,
 ) -> None:
     chosen = collection(name)
     if bool(partitions) == every:
         raise typer.BadParameter("name the partitions, or give --all")
-    decided = requests.decide(
-        stores().state, name, None if every else partitions, verdict, by=person(by), reason=reason,
-        rules=chosen.settings.signoff,
-    )  # fmt: skip
+    rules, places = chosen.settings.signoff, stores()
+    with places.state.read() as connection:
+        choices = decisions.waiting(connection, name, None if every else partitions, rules)
+    who = signer(by)
+    decided = decisions.decide(
+        places.state, name, choices, verdict, by=who, reason=reason, rules=rules, waivers=waivers
+    )
     if as_json:
         print_json([_plain(request) for request in decided])
         return
     for request in decided:
         further = " (further approvals are needed)" if request.status == "open" else ""
-        console.print(f"{request.partition}: {request.status} by {person(by)}, digest {request.digest[:12]}{further}")
+        said = "approved" if request.status == "open" else request.status
+        console.print(f"{request.partition}: {said} by {who.name}, digest {request.digest[:12]}{further}", markup=False)
     if any(request.status == "approved" for request in decided):
         console.print(f"Published within a minute while `ai-assets up` runs; or now: ai-assets publish {name}")
 
 
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
 def _plain(request: Request) -> dict[str, Any]:
-    return {**{k: v for k, v in vars(request).items() if k != "summary"}, "changes": request.changes}
+    hidden = ("summary", "facts")
+    return {**{k: v for k, v in vars(request).items() if k not in hidden}, "changes": request.changes}

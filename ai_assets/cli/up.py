@@ -1,4 +1,4 @@
-"""`ai-assets up`: the web interface, the daemon and the code, until Ctrl-C. In a new home the collections run once."""
+"""`ai-assets up`: Dagster, the desk and the code, until Ctrl-C. In a new home the collections run once."""
 
 import threading
 import time
@@ -9,8 +9,11 @@ import typer
 
 from ai_assets.cli.output import all_collections, console, stores
 from ai_assets.collection import Collection
+from ai_assets.desk.settings import load_desk
 from ai_assets.listing import observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.signoff import people
+from ai_assets.signoff.passwords import hashed, random_password
 from ai_assets.status import partition_states
 from ai_assets.work import Stores
 from resources.errors import AiAssetsError
@@ -20,38 +23,54 @@ if TYPE_CHECKING:
     from ai_assets.supervisor import Supervisor
 
 POLL_S = 1.0
+REVIEWER = "reviewer"
 
 
 def up(
-    port: Annotated[int, typer.Option(help="Port of the web interface.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port of Dagster's pages.")] = 3000,
+    desk_port: Annotated[int | None, typer.Option(help="Port of the sign-off desk; the next one by default.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     first_run: Annotated[bool, typer.Option(help="Run the collections once when the home is new.")] = True,
 ) -> None:
-    """Start Dagster's web interface and daemon, and keep them running until Ctrl-C."""
+    """Start Dagster's pages and daemon and the sign-off desk, and keep them running until Ctrl-C."""
     from ai_assets.supervisor import Supervisor
 
     chosen = all_collections()  # a mistake in one is told before anything starts
     home = Home.from_environment()
+    load_desk(home.desk)
     places = stores()
-    with Supervisor(home, host=host, port=port) as supervisor:
+    with Supervisor(home, host=host, port=port, desk_port=desk_port) as supervisor:
         supervisor.start()
         with console.status("starting") if console.is_terminal else _Plain() as shown:
             supervisor.wait_until_healthy(on_progress=lambda line: shown.update(f"{line} …"))
         for note in supervisor.notes:
             console.print(f"note: {note}", markup=False)
         console.print(f"Dagster is up:  {supervisor.url}")
+        console.print(f"Sign-off desk:  {supervisor.desk_url}")
         console.print(f"Home:           {home.root}")
+        _first_reviewer(places)
         console.print("Stop it with Ctrl-C. In another terminal: ai-assets status")
         if first_run and all(_never_ran(item, places) for item in chosen):
             threading.Thread(target=_first_runs, args=(chosen, places, supervisor), daemon=True).start()
         else:
             for item in chosen:
-                _say_next(item, places)
+                _say_next(item, places, supervisor.desk_url)
         told = len(supervisor.notes)
         supervisor.run_forever(on_progress=lambda line: console.print(line, markup=False))
     for note in supervisor.notes[told:]:
         console.print(f"note: {note}", markup=False)
     console.print("Stopped; no process is left.")
+
+
+def _first_reviewer(places: Stores) -> None:
+    """In a home where nobody is known, one person who may decide; the password is shown now and never again."""
+    password = random_password()
+    with places.state.write() as connection:
+        if people.anybody(connection):
+            return
+        people.add(connection, REVIEWER, email=None, password_hash=hashed(password), by=people.SYSTEM)
+        people.give(connection, REVIEWER, "approver", people.EVERYWHERE, by=people.SYSTEM)
+    console.print(f"Sign in there:  {REVIEWER}, password {password} (shown only now)")
 
 
 class _Plain:
@@ -102,7 +121,7 @@ def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> No
         if done != told:
             console.print(f"{item.name}: {done} of {len(keys)} partitions have a candidate")
             told = done
-    _say_next(item, places)
+    _say_next(item, places, supervisor.desk_url)
 
 
 def _candidates(connection: "sa.Connection", collection: str) -> int:
@@ -110,15 +129,13 @@ def _candidates(connection: "sa.Connection", collection: str) -> int:
     return int(connection.execute(query, {"c": collection}).scalar_one())
 
 
-def _say_next(item: Collection, places: Stores) -> None:
+def _say_next(item: Collection, places: Stores, desk: str) -> None:
     states = list(partition_states(item, places).values())
     failed, waiting = states.count("failed"), states.count("awaiting sign-off")
     if failed:
         console.print(f"{failed} partitions of {item.name} failed; see: ai-assets status {item.name}")
     if waiting:
         found = f"1 partition of {item.name} waits" if waiting == 1 else f"{waiting} partitions of {item.name} wait"
-        console.print(f"\n{found} for sign-off. In another terminal:\n")
-        console.print(f"  .venv/bin/ai-assets signoff list {item.name}")
-        console.print(f"  .venv/bin/ai-assets signoff approve {item.name} --all")
         question = item.golden_queries[0].query if item.golden_queries else "..."
-        console.print(f'  .venv/bin/ai-assets search {item.name} "{question}"\n')
+        console.print(f"\n{found} for sign-off. Look and decide:  {desk}/?collection={item.name}\n")
+        console.print(f'  .venv/bin/ai-assets search {item.name} "{question}"     (once it is approved and published)\n')

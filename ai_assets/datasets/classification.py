@@ -6,24 +6,27 @@ from dataclasses import asdict
 from typing import Any
 
 from ai_assets.datasets.documents import ok_rows
+from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.classify import BuiltinClassifier, Label
+from ai_assets.stages.columns import CORRECTED
 from ai_assets.work import Outcome, Work
 from resources.backends.builtin import BuiltinEmbedder
 from resources.digest import digest
 from resources.lake import Manifest
 
 BLOCK = 500
-TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model")
+TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model", *CORRECTED)
 NUMBERS = ("confidence", "runner_up_confidence")
 
 
 def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
-    """Label what is new or changed; unchanged documents keep their label while prompt and model are the same."""
+    """Label what is new or changed; unchanged documents keep their label while classifier and labels are the same."""
     started = time.perf_counter()
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.when}
     inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    inputs[CORRECTIONS] = work.corrections.digest(partition, stage.name) or NONE
     if same := work.unchanged(stage.name, partition, inputs):
         return same
     sources = ok_rows(work, documents, ["document_id", "digest", "title", "text"])
@@ -50,7 +53,8 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
                 **asdict(result),
             }
         work.advance(stage.name, partition, reused + start + len(block), len(sources))
-    ordered = [rows[row["document_id"]] for row in sources]
+    texts = {row["document_id"]: row["digest"] for row in sources}
+    ordered = applied([rows[name] for name in texts], work.corrections.of(partition, stage), texts)
     labels = {label.name: sum(row["label"] == label.name for row in ordered) for label in stage.labels}
     return work.commit(
         stage.name,
@@ -63,6 +67,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
         reused=reused,
         preview=[{k: row[k] for k in ("document_id", "label", "confidence", "evidence")} for row in ordered],
         labels=labels,
+        corrected=sum(row["corrected_by"] is not None for row in ordered),
         mean_confidence=sum(row["confidence"] for row in ordered) / len(ordered) if ordered else None,
     )
 
@@ -89,7 +94,8 @@ def _known(work: Work, partition: str, stage: ClassifyStage) -> dict[tuple[str, 
     previous = work.previous(stage.name, partition)
     if not previous or previous.code_version != work.collection.code_versions[stage.name]:
         return {}
-    return {(row["document_id"], row["input_digest"]): row for row in work.read(previous).to_pylist()}
+    rows = map(uncorrected, work.read(previous).to_pylist())
+    return {(row["document_id"], row["input_digest"]): row for row in rows}
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

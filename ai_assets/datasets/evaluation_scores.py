@@ -1,5 +1,7 @@
 """`evaluation_scores`: what the golden data says of the collection as it would be, and of each partition's share.
 
+What people corrected is golden too, and it is the model that is judged: by its own label, not by theirs.
+
 Labels and search are judged over the whole corpus, because a partition alone holds too few golden items to say
 anything. The verdict is remembered per partition and made again only when that partition changes, so an edit in one
 partition never voids the sign-off of another.
@@ -7,7 +9,7 @@ partition never voids the sign-off of another.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +19,7 @@ from ai_assets.embedding import recorded_embedding
 from ai_assets.listing import Listing
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stage_settings import ClassifyStage
+from ai_assets.stages.columns import CORRECTED
 from ai_assets.stages.evaluate import (
     GateResult,
     GoldenQuery,
@@ -39,6 +42,18 @@ DEPTH = 10
 INDEX_BATCH_ROWS = 50_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What was said of one document."""
+
+    partition: str
+    predicted: str | None
+    """The model's own label."""
+    corrected: str | None
+    """A person's."""
+    by: str | None
+
+
 class CorpusEvaluation:
     """Everything measured once per run, after all its partitions are computed."""
 
@@ -59,16 +74,38 @@ class CorpusEvaluation:
         return next(stage for stage in self.collection.labelling if wanted in (None, stage.name))
 
     @cached_property
-    def predicted(self) -> Mapping[str, str]:
-        """The label of every golden document that has one."""
-        found: dict[str, str] = {}
+    def labelled(self) -> Mapping[str, Labelled]:
+        """What was said of every golden or corrected document, except those that prompts show."""
         golden = {item.document for item in self.collection.golden_labels}
-        for partition in sorted({p for name in golden for p in self.placed[name]}):
+        partitions = {partition for name in golden for partition in self.placed[name]}
+        known = {label.name for label in self.stage.labels}
+        found: dict[str, Labelled] = {}
+        for partition in sorted(partitions | self.work.corrections.partitions(self.stage.name)):
             manifest = intact(self.work, self.stage.name, partition)
-            if manifest is not None:
-                rows = self.work.read(manifest, ["document_id", "label"]).to_pylist()
-                found.update({r["document_id"]: r["label"] for r in rows if r["document_id"] in golden})
+            if manifest is None:
+                continue
+            correctable = "corrected" in manifest.stats  # datasets of earlier versions are not
+            columns = ["document_id", "label", *(CORRECTED if correctable else ())]
+            for row in self.work.read(manifest, columns).to_pylist():
+                name, by = row["document_id"], row.get("corrected_by")
+                if name in golden or (by is not None and row["label"] in known and name not in self.collection.shown):
+                    found[name] = Labelled(
+                        partition=partition,
+                        predicted=row["model_label"] if correctable else row["label"],
+                        corrected=row["label"] if by is not None and row["label"] in known else None,
+                        by=by,
+                    )
         return found
+
+    @cached_property
+    def predicted(self) -> Mapping[str, str | None]:
+        """The model's own label of every golden document that it judged."""
+        return {name: item.predicted for name, item in self.labelled.items()}
+
+    def _is_in(self, partition: str, name: str) -> bool:
+        return partition in self.placed.get(name, ()) or (
+            name in self.labelled and self.labelled[name].partition == partition
+        )
 
     def _computed(self, asset: str, name: str) -> bool:
         return any(intact(self.work, asset, partition) is not None for partition in self.placed[name])
@@ -78,12 +115,13 @@ class CorpusEvaluation:
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
-        """Golden labels of documents whose partition is computed."""
-        return {
+        """Golden labels of documents whose partition is computed; a correction is one, and stands before the file's."""
+        declared = {
             item.document: item.label
             for item in self.collection.golden_labels
             if self._computed(self.stage.name, item.document)
         }
+        return declared | {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
 
     @cached_property
     def queries(self) -> Sequence[GoldenQuery]:
@@ -119,10 +157,13 @@ class CorpusEvaluation:
         return found
 
     def _label_scores(self, partition: str | None) -> Any:
-        truth = {
-            name: label for name, label in self.truth.items() if partition is None or partition in self.placed[name]
-        }
+        truth = {name: label for name, label in self.truth.items() if partition is None or self._is_in(partition, name)}
         return label_scores(truth, self.predicted, [label.name for label in self.stage.labels])
+
+    def _said_by(self, name: str) -> dict[str, str]:
+        """Who corrected it."""
+        found = self.labelled.get(name)
+        return {"by": found.by} if found is not None and found.corrected is not None and found.by is not None else {}
 
     @cached_property
     def details(self) -> dict[str, Any]:
@@ -131,7 +172,7 @@ class CorpusEvaluation:
         if self.collection.golden_labels:
             details["confusion"] = confusion_markdown(self._label_scores(None).confusion)
             details["mislabelled"] = [
-                {"document": name, "golden": label, "label": self.predicted.get(name)}
+                {"document": name, "golden": label, "label": self.predicted.get(name), **self._said_by(name)}
                 for name, label in sorted(self.truth.items())
                 if self.predicted.get(name) != label
             ]

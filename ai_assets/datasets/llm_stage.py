@@ -10,6 +10,7 @@ from typing import Any
 from ai_assets.datasets.documents import ok_rows
 from ai_assets.errors import ExampleUnreadable
 from ai_assets.listing import Entry, tables_of
+from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
 from ai_assets.stage_settings import ClassifyStage, Stage
 from ai_assets.stages.columns import Columns, ColumnType
 from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
@@ -33,6 +34,8 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
     inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    if isinstance(stage, ClassifyStage):
+        inputs[CORRECTIONS] = work.corrections.digest(partition, stage.name) or NONE
     if question.examples:
         inputs[EXAMPLES] = digest([[name, entry.digest] for name, entry in _places(work, question).items()])
     same = work.unchanged(stage.name, partition, inputs)
@@ -40,7 +43,10 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
     if same and stage.reuse_for is None and not same.manifest.stats["unanswered"]:
         return same
     asked = list(_asked(work, question, documents, earlier))
-    rows, reused = _rows(work, partition, stage, asked)
+    given = work.corrections.of(partition, stage) if isinstance(stage, ClassifyStage) else {}
+    rows, reused = _rows(work, partition, stage, asked, given)
+    if isinstance(stage, ClassifyStage):
+        rows = applied(rows, given, _texts(work, documents) if given else {})
     spent = work.spent(stage.name, partition)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "quarantined")}
     outcome = work.commit(
@@ -70,7 +76,15 @@ def _said(stage: Stage, rows: Sequence[Row]) -> dict[str, Json]:
         return {}
     sure = [row["confidence"] for row in rows if row["confidence"] is not None]
     labels: dict[str, Json] = {label.name: sum(row["label"] == label.name for row in rows) for label in stage.labels}
-    return {"labels": labels, "mean_confidence": sum(sure) / len(sure) if sure else None}
+    return {
+        "labels": labels,
+        "corrected": sum(row["corrected_by"] is not None for row in rows),
+        "mean_confidence": sum(sure) / len(sure) if sure else None,
+    }
+
+
+def _texts(work: Work, documents: Manifest) -> dict[str, str]:
+    return {row["document_id"]: row["digest"] for row in ok_rows(work, documents, ["document_id", "digest"])}
 
 
 def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping[str, Manifest]) -> Iterator[Asked]:
@@ -86,9 +100,11 @@ def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping
             yield ask(question, Document(**row), found, examples)
 
 
-def _rows(work: Work, partition: str, stage: Stage, asked: Sequence[Asked]) -> tuple[list[Row], int]:
-    """Rows in the order of the documents, and how many were there already."""
-    known = _known(work, partition, stage)
+def _rows(
+    work: Work, partition: str, stage: Stage, asked: Sequence[Asked], given: Mapping[str, Correction]
+) -> tuple[list[Row], int]:
+    """Rows in the order of the documents as the model made them, and how many were there already."""
+    known = _known(work, partition, stage, given)
     kept = (
         {}
         if stage.reuse_for
@@ -123,15 +139,21 @@ def _rows(work: Work, partition: str, stage: Stage, asked: Sequence[Asked]) -> t
     return [{**rows[item.document_id], "document_id": item.document_id} for item in asked], reused
 
 
-def _known(work: Work, partition: str, stage: Stage) -> dict[str, Row]:
-    """Answered rows of the partition by their question, whatever the code version: a question holds all that counts."""
+def _known(work: Work, partition: str, stage: Stage, given: Mapping[str, Correction]) -> dict[str, Row]:
+    """Answered rows of the partition by their question, whatever the code version: a question holds all that counts.
+
+    Where a person gave the label, a row without an answer does too: nobody need be asked again.
+    """
     previous = work.previous(stage.name, partition)
     if previous is None:
         return {}
     table = work.read(previous)
     if set(table.column_names) != set(stage.columns.dataset):
         return {}  # it was another kind of stage
-    return {row["input_digest"]: row for row in table.to_pylist() if row["status"] == "ok"}
+    rows: list[Row] = table.to_pylist()
+    if isinstance(stage, ClassifyStage):
+        rows = [uncorrected(row) for row in rows]
+    return {row["input_digest"]: row for row in rows if row["status"] == "ok" or row["document_id"] in given}
 
 
 # Examples

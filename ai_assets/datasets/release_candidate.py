@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,7 @@ def build(work: Work, partition: str) -> Outcome:
     outcome = work.unchanged("release_candidate", partition, inputs)
     if outcome is None or not _snapshot_exists(work, partition, outcome.manifest):
         outcome = _freeze(work, partition, manifests, inputs, started)
-    _ask(work, partition, outcome.manifest)
-    return outcome
+    return replace(outcome, request_id=_ask(work, partition, outcome.manifest))
 
 
 def _inputs(work: Work) -> tuple[str, ...]:
@@ -169,8 +168,11 @@ def _snapshot_exists(work: Work, partition: str, manifest: Manifest) -> bool:
     return all((folder / manifest.stats[name]).is_file() for name in ("documents_file", "chunks_file"))
 
 
-def _ask(work: Work, partition: str, manifest: Manifest) -> None:
-    """Open a request for this digest, once; an earlier candidate's request or unused approval is void."""
+def _ask(work: Work, partition: str, manifest: Manifest) -> str | None:
+    """Open a request for this digest, once; an earlier candidate's request or unused approval is void.
+
+    The id of the request in which it is decided on, or was.
+    """
     stages = [stage.name for stage in work.collection.stages]
     digest = manifest.stats["digest"]
     with work.stores.state.read() as connection:
@@ -178,7 +180,7 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
         current = requests.latest_of(connection, work.collection.name, partition)
     part = live.parts.get(partition) if live else None
     if current is not None and current.digest == digest and current.status in requests.ANSWERED:
-        return
+        return current.request_id
     published = {} if part is None else _published(work, partition, part)
     candidate = _headed(work, work.read(manifest).to_pylist())
     changes = difference(candidate, published, stages)
@@ -200,7 +202,7 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
         "since_last": _since_last(work, partition, current, candidate, stages),
     }
     with work.stores.state.write() as connection:
-        requests.open_request(
+        asked = requests.open_request(
             connection,
             work.collection.name,
             partition,
@@ -210,6 +212,7 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> None:
             risk=request_risk(facts, gates),
             nothing_new=_is_live(manifest, part) if part else not candidate,
         )
+    return asked.request_id if asked else part.request_id if part else None
 
 
 def _headed(work: Work, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:

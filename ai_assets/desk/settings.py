@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resources.declared import Strict, located, read_yaml, wrong
 from resources.errors import DeclarationInvalid
+from resources.settings import DESK_URL_VARIABLE, Home, variable
 
 
 class DeskInvalid(DeclarationInvalid):
@@ -110,3 +111,8 @@ def load_desk(path: Path) -> DeskSettings:
         return DeskSettings.model_validate({} if data is None else data)
     except ValidationError as error:
         raise located(path, node, error, DeskInvalid) from error
+
+
+def desk_address(home: Home) -> str | None:
+    """Where people reach the desk, for links to it; None where nobody has said."""
+    return load_desk(home.desk).url or variable(DESK_URL_VARIABLE)

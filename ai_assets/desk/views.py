@@ -2,16 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ai_assets.signoff.requests import Status
 from ai_assets.signoff.risk import Change
+
+
+class View:
+    """What all records here have in common."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"use_attribute_docstrings": True}
+    """So that the API's document says of a field what is said of it here."""
+
 
 SlaState = Literal["fresh", "reminded", "escalated", "near expiry", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InboxRow:
+class InboxRow(View):
     """One request, as a line of the inbox."""
 
     request_id: str
@@ -45,7 +53,7 @@ class InboxRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inbox:
+class Inbox(View):
     rows: Sequence[InboxRow]
     """The page that was asked for, dearest risk first unless sorted otherwise."""
     total: int
@@ -61,7 +69,7 @@ class Inbox:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateView:
+class GateView(View):
     name: str
     minimum: float
     value: float | None
@@ -73,7 +81,7 @@ class GateView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreView:
+class ScoreView(View):
     metric: str
     scope: str
     stage: str | None
@@ -84,7 +92,7 @@ class ScoreView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(View):
     """A record of the audit chain, in words."""
 
     seq: int
@@ -93,10 +101,13 @@ class HistoryEntry:
     action: str
     text: str
     """What it says beyond the action: a reason, a gate, a label; may be empty."""
+    collection: str | None = None
+    partition: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class DocumentRow:
+class DocumentRow(View):
     """One document of a request, as a line."""
 
     document_id: str
@@ -119,17 +130,20 @@ class DocumentRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DocumentPage:
+class DocumentPage(View):
     rows: Sequence[DocumentRow]
     total: int
     page: int
     pages: int
     counts: Mapping[str, int]
-    """By change, and 'low confidence', 'second look', 'reviewed'."""
+    """By change ('changed' has the relabelled ones too), 'all', 'low confidence', 'second look', 'reviewed',
+    'not reviewed'."""
+    damaged: str | None = None
+    """What of the request's files cannot be shown, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Publication:
+class Publication(View):
     """How far an approved request has come."""
 
     state: Literal["not approved", "waiting", "published", "failed"]
@@ -141,7 +155,7 @@ class Publication:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestView:
+class RequestView(View):
     row: InboxRow
     reason: str | None
     closed_at: str | None
@@ -174,10 +188,12 @@ class RequestView:
     newer: str | None
     """The id of the newest request, where that is another."""
     may_ask_again: bool
+    damaged: str | None = None
+    """What of the request's files cannot be shown, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class Span(View):
     """A piece of a document's text; marked pieces are evidence of these stages."""
 
     text: str
@@ -185,7 +201,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageView:
+class StageView(View):
     """What one stage says of a document, and where that comes from."""
 
     stage: str
@@ -204,13 +220,15 @@ class StageView:
     labels: Sequence[str]
     """What it can be corrected to; empty where it gives no labels."""
     correction: Mapping[str, str] | None
-    """`label`, `author`, `reason`, `made_at` of the correction in force, and `used` 'yes' where this candidate has it."""
+    """`label`, `author`, `reason` and `made_at` of the correction in force; `used` is 'yes' if this candidate has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DocumentView:
+class DocumentView(View):
     request: InboxRow
     row: DocumentRow
+    leaf: str
+    """Its digest in the candidate; notes are about it."""
     path: str
     language: str | None
     source_digest: str
@@ -227,10 +245,12 @@ class DocumentView:
     may_correct: bool
     next_run: str
     """When a correction will be used, in one sentence."""
+    damaged: str | None = None
+    """What of the request's files cannot be shown, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleaseRow:
+class ReleaseRow(View):
     number: int
     digest: str
     created_at: str

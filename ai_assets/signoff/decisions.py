@@ -8,7 +8,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ai_assets.errors import DecisionRefused, DecisionTooLate, RequestUnknown
-from ai_assets.settings import GROUP, SignoffSettings
+from ai_assets.settings import GROUP, CollectionSettings, SignoffSettings
 from ai_assets.signoff import audit, requests
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
@@ -80,14 +80,15 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
     return {request_id: told[request_id] for request_id in digests}
 
 
-def why_not_publishable(request: Request, standing: Standing, rules: SignoffSettings) -> str | None:
+def why_not_publishable(request: Request, standing: Standing, settings: CollectionSettings) -> str | None:
     """Why what the chain holds is no approval of this request under the present rules; None when it is one."""
+    strict = {gate.name for gate in settings.gates if not gate.waivable}
     if standing.summary != digest(request.summary):
         return "what people were shown is not what was recorded when they were asked"
-    if missing := standing.missing(rules):
+    if missing := standing.missing(settings.signoff):
         return f"the audit chain holds {' and '.join(missing)}"
     for gate in failed_gates(request):
-        if not gate["waivable"]:
+        if not gate["waivable"] or gate["name"] in strict:
             return f"a gate that nobody can waive has failed ({gate['message']})"
         if gate["name"] not in standing.waived:
             return f"a failed gate was not waived ({gate['message']})"

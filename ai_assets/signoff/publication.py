@@ -10,7 +10,13 @@ from typing import Any
 
 from ai_assets.collection import Collection
 from ai_assets.embedding import Embedding, recorded_embedding
-from ai_assets.errors import CandidateChanged, EmbeddingsMixed, NothingApproved, PublicationOvertaken
+from ai_assets.errors import (
+    ApprovalInsufficient,
+    CandidateChanged,
+    EmbeddingsMixed,
+    NothingApproved,
+    PublicationOvertaken,
+)
 from ai_assets.signoff import decisions, releases, requests
 from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
@@ -51,8 +57,8 @@ def publish(
         tables: dict[str, Any] = {}
         for request in approved:
             standing = standings[request.request_id]
-            if problem := decisions.why_not_publishable(request, standing, collection.settings.signoff):
-                raise CandidateChanged(collection.name, request.partition, request.digest, problem)
+            if problem := decisions.why_not_publishable(request, standing, collection.settings):
+                raise ApprovalInsufficient(collection.name, request.partition, request.digest, problem)
             signers = standing.signers
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
             parts[request.partition], tables[request.partition] = _verified(collection, stores, request, signers)

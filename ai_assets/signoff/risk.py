@@ -1,4 +1,4 @@
-"""How much there is to look at, as numbers from 0 to 1: of a document, and of a request. It orders, and decides nothing."""
+"""How much there is to look at, from 0 to 1: of a document, and of a request. It orders, and decides nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

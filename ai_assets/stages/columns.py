@@ -21,8 +21,12 @@ class Columns:
     @property
     def offered(self) -> Mapping[str, ColumnType]:
         """What the prompt of a later stage may use."""
-        inner = ("document_id", "input_digest", "raw", "call", "cost_usd", "reused")
+        inner = ("document_id", "input_digest", "raw", "call", "cost_usd", "reused", *CORRECTED)
         return {name: kind for name, kind in self.dataset.items() if name not in inner}
+
+
+CORRECTED: Mapping[str, ColumnType] = {"model_label": "text", "corrected_by": "text"}
+"""Of every stage that gives labels: what the model itself said, and who said otherwise (or the same)."""
 
 
 BUILTIN_CLASSIFY = Columns(
@@ -30,10 +34,20 @@ BUILTIN_CLASSIFY = Columns(
         **dict.fromkeys(("document_id", "input_digest", "label", "runner_up", "evidence", "model"), "text"),
         **dict.fromkeys(("confidence", "runner_up_confidence"), "number"),
         "evidence_start": "integer",
+        **CORRECTED,
     },
-    published=("label", "confidence", "runner_up", "runner_up_confidence", "evidence", "evidence_start", "model"),
+    published=(
+        "label",
+        "confidence",
+        "runner_up",
+        "runner_up_confidence",
+        "evidence",
+        "evidence_start",
+        "model",
+        *CORRECTED,
+    ),
     headline="label",
-    explained=("label", "confidence", "runner_up", "evidence", "model"),
+    explained=("label", "confidence", "runner_up", "evidence", "model", *CORRECTED),
     preview=("document_id", "label", "confidence", "evidence"),
 )
 
@@ -70,6 +84,7 @@ LLM: Mapping[str, Columns] = {
             "evidence": "text",
             "evidence_start": "integer",
             "evidence_found": "truth",
+            **CORRECTED,
         },
     ),
     "extract": _of_calls("data", {"data": "text", "evidence_found": "truth"}),

@@ -21,6 +21,8 @@ class GoldenLabel(BaseModel):
 
     document: DocumentId
     label: Text
+    author: Text | None = None
+    """Who said so, where that is known."""
 
 
 class GoldenQuery(BaseModel):

@@ -37,7 +37,8 @@ STATEMENTS = (
     # leaf in a later candidate is unchanged, and its reviews go with it.
     """CREATE TABLE document_notes (
         note_id TEXT PRIMARY KEY, collection TEXT NOT NULL, document_id TEXT NOT NULL, leaf TEXT NOT NULL,
-        request_id TEXT NOT NULL, kind TEXT NOT NULL, author TEXT NOT NULL, text TEXT NOT NULL, made_at TEXT NOT NULL)""",
+        request_id TEXT NOT NULL, kind TEXT NOT NULL, author TEXT NOT NULL, text TEXT NOT NULL,
+        made_at TEXT NOT NULL)""",
     "CREATE INDEX document_notes_document ON document_notes (collection, document_id)",
     # Append-only; the highest number of a document and stage counts. `label` NULL: the correction is taken back.
     """CREATE TABLE corrections (

@@ -1,0 +1,173 @@
+"""The audit chain as a person may see it: in words for pages, and as lines that prove themselves for export."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast, get_args
+
+import sqlalchemy as sa
+
+from ai_assets.desk.context import Desk
+from ai_assets.desk.sight import NotSeen, known_view, moment
+from ai_assets.desk.views import HistoryEntry
+from ai_assets.signoff import audit, proof
+from ai_assets.signoff.audit import Action, Record
+from ai_assets.signoff.people import EVERYWHERE, Person
+from resources.digest import Json
+from resources.state import storable
+
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+
+def audit_page(
+    desk: Desk,
+    person: Person,
+    *,
+    collection: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> tuple[list[HistoryEntry], int | None]:
+    """The newest first, and where the next page begins. Records about people are for admins of everything."""
+    conditions = _Conditions(collection, actor, action, since, until)
+    with desk.stores.state.read() as connection:
+        names = _collections(desk, person, connection, collection, people=person.may("admin", EVERYWHERE))
+        found = conditions.select(connection, names, before=before, limit=limit + 1)
+    return [entry_of(record) for record in found[:limit]], found[limit - 1].seq if len(found) > limit else None
+
+
+def audit_lines(
+    desk: Desk,
+    person: Person,
+    *,
+    collection: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Iterator[str]:
+    """JSON lines. Without filters, for whoever may see everything: the whole chain, which proves itself offline."""
+    conditions = _Conditions(collection, actor, action, since, until)
+    everything = person.may("viewer", EVERYWHERE)
+    with desk.stores.state.read() as connection:
+        if everything and conditions.empty:
+            yield from proof.export(connection)
+            return
+        names = _collections(desk, person, connection, collection, people=person.may("admin", EVERYWHERE))
+        yield from proof.export(connection, conditions.select(connection, names)[::-1])
+
+
+class _Conditions:
+    """What was asked for, checked."""
+
+    def __init__(
+        self, collection: str | None, actor: str | None, action: str | None, since: str | None, until: str | None
+    ) -> None:
+        self.actor = storable(actor) or None
+        self.action = cast(Action, known_view("action", action, ACTIONS)) if action else None
+        self.since = moment(since) if since else None
+        self.until = moment(until, end=True) if until else None
+        self.empty = not any((collection, actor, action, since, until))
+
+    def select(
+        self,
+        connection: sa.Connection,
+        names: Sequence[str] | None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
+        return audit.select(
+            connection,
+            collections=names,
+            actor=self.actor,
+            actions=None if self.action is None else [self.action],
+            since=self.since,
+            until=self.until,
+            before=before,
+            limit=limit,
+        )
+
+
+def _collections(
+    desk: Desk, person: Person, connection: sa.Connection, asked: str | None, *, people: bool
+) -> list[str] | None:
+    """Whose records are shown; None means all records there are, those about people too.
+
+    A collection that is not declared any more is still in the chain, for whoever may see everything.
+    """
+    everything = person.may("viewer", EVERYWHERE)
+    if asked:
+        if not everything and asked not in desk.seen_by(person):
+            raise NotSeen(f"collection '{asked}'")
+        return [storable(asked) or ""]
+    if people:
+        return None
+    if not everything:
+        return sorted(desk.seen_by(person))
+    query = sa.text("SELECT DISTINCT collection FROM audit WHERE collection IS NOT NULL ORDER BY collection")
+    return list(connection.execute(query).scalars())
+
+
+def entry_of(record: Record) -> HistoryEntry:
+    names = {name: _text(record.subject.get(name)) or None for name in ("collection", "partition", "request_id")}
+    return HistoryEntry(
+        seq=record.seq, at=record.recorded_at, actor=record.actor, action=record.action, text=_words(record), **names
+    )
+
+
+def _words(record: Record) -> str:
+    """What a record says beyond who did what to which request."""
+    found = _Subject(record.subject)
+    match record.action:
+        case "requested":
+            return f"candidate {found['digest'][:12]}"
+        case "approved" if record.subject.get("complete") is False:
+            return _joined("further approvals are needed", found["reason"])
+        case "waived":
+            return _joined(f"gate {found['gate']}", found["reason"])
+        case "noted":
+            return f"{found['kind']} on {found['document']}"
+        case "corrected":
+            changed = f"'{found['label']}' in place of '{found['was']}'" if found["label"] else "correction taken back"
+            return _joined(f"{found['document']}: {found['stage']}: {changed}", found["reason"])
+        case "published":
+            return f"release {found['release']}: {found['partitions']}"
+        case "rolled back":
+            return _joined(f"to release {found['release']} from release {found['from']}", found["reason"])
+        case "role given":
+            return f"{found['person']}: {found['role']} in {_where(found['in'])}"
+        case "role taken":
+            return f"{found['person']}: in {_where(found['in'])}"
+        case "group joined" | "group left":
+            return f"{found['person']}: group {found['group']}"
+        case "resolved":
+            return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
+    return found["reason"] or found["person"]
+
+
+class _Subject:
+    """What a record is about, as text; empty where it does not say."""
+
+    def __init__(self, found: Mapping[str, Json]) -> None:
+        self._found = found
+
+    def __getitem__(self, name: str) -> str:
+        return _text(self._found.get(name))
+
+
+def _text(value: Json) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        shown = ", ".join(_text(item) for item in value[:3])
+        return shown if len(value) <= 3 else f"{shown} and {len(value) - 3} more"
+    return str(value)
+
+
+def _joined(said: str, reason: str) -> str:
+    return f"{said}: {reason}" if reason else said
+
+
+def _where(collection: str) -> str:
+    return "all collections" if collection == EVERYWHERE else collection

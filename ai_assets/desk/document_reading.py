@@ -1,0 +1,149 @@
+"""The documents of a request as a page of lines, with what people left on them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.desk.candidate_reading import Candidate, Line, candidate_of
+from ai_assets.desk.context import Desk
+from ai_assets.desk.sight import known_view, request_seen
+from ai_assets.desk.views import DocumentPage, DocumentRow
+from ai_assets.signoff import notes
+from ai_assets.signoff.notes import Note
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.requests import Request
+from ai_assets.signoff.risk import LOW_CONFIDENCE
+
+LOOKED: tuple[notes.Kind, ...] = ("reviewed", "looked again")
+MARKS: tuple[notes.Kind, ...] = (*LOOKED, "second look")
+SORTS: Mapping[str, Callable[[Line], tuple[Any, ...]]] = {
+    "risk": lambda line: (-line.risk, line.document_id),
+    "name": lambda line: (line.document_id,),
+    "confidence": lambda line: (1.0 if line.confidence is None else line.confidence, line.document_id),
+    "change": lambda line: (_ORDER.index(line.change), -line.risk, line.document_id),
+}
+_ORDER = ("relabelled", "changed", "added", "removed", "unchanged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What people left on the documents of one candidate as they are in it."""
+
+    reviewed_by: Mapping[str, Sequence[str]]
+    carried_over: frozenset[str]
+    second_look: frozenset[str]
+    corrected: frozenset[str]
+
+    def row(self, line: Line) -> DocumentRow:
+        name = line.document_id
+        return DocumentRow(
+            document_id=name,
+            title=line.title,
+            change=line.change,
+            status=line.status,
+            headlines=line.headlines,
+            before=line.before,
+            confidence=line.confidence,
+            risk=line.risk,
+            reviewed_by=self.reviewed_by.get(name, ()),
+            carried_over=name in self.carried_over,
+            second_look=name in self.second_look,
+            corrected=name in self.corrected,
+        )
+
+
+def document_page(
+    desk: Desk,
+    person: Person,
+    request_id: str,
+    *,
+    change: str = "all",
+    text: str = "",
+    sort: str = "risk",
+    page: int = 1,
+    per_page: int = 50,
+) -> DocumentPage:
+    known_view("order", sort, tuple(SORTS))
+    with desk.stores.state.read() as connection:
+        request, collection = request_seen(desk, person, connection, request_id)
+        candidate = candidate_of(desk, connection, request, collection)
+        marks = marks_of(connection, request, candidate)
+    filters = _filters(marks)
+    known_view("filter", change, tuple(filters))
+    wanted = text.strip().casefold()
+    found = [
+        line
+        for line in candidate.lines
+        if filters[change](line)
+        and (not wanted or wanted in line.document_id.casefold() or wanted in line.title.casefold())
+    ]
+    if sort != "risk":  # the order they are kept in
+        found.sort(key=SORTS[sort])
+    pages = max(1, math.ceil(len(found) / per_page))
+    page = min(max(1, page), pages)
+    return DocumentPage(
+        rows=[marks.row(line) for line in found[(page - 1) * per_page : page * per_page]],
+        total=len(found),
+        page=page,
+        pages=pages,
+        counts={name: sum(map(matches, candidate.lines)) for name, matches in filters.items()},
+        damaged=candidate.damaged,
+    )
+
+
+def unsure(line: Line) -> bool:
+    """As the inbox counts them: what is live already is not counted again."""
+    return line.confidence is not None and line.confidence < LOW_CONFIDENCE and line.change != "unchanged"
+
+
+def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
+    return {
+        "all": lambda _line: True,
+        "added": lambda line: line.change == "added",
+        "changed": lambda line: line.change in ("changed", "relabelled"),
+        "relabelled": lambda line: line.change == "relabelled",
+        "removed": lambda line: line.change == "removed",
+        "unchanged": lambda line: line.change == "unchanged",
+        "low confidence": lambda line: unsure(line) and not line.removed,
+        "second look": lambda line: line.document_id in marks.second_look,
+        "reviewed": lambda line: line.document_id in marks.reviewed_by,
+        "not reviewed": lambda line: line.document_id not in marks.reviewed_by,
+    }
+
+
+def marks_of(connection: sa.Connection, request: Request, candidate: Candidate) -> Marks:
+    from ai_assets.signoff import corrections
+
+    left = notes.of_documents(connection, request.collection, list(candidate.places), MARKS)
+    given = corrections.current(connection, request.collection, request.partition)
+    reviewed: dict[str, list[str]] = {}
+    carried, second = set(), set()
+    for name, found in left.items():
+        line = candidate.lines[candidate.places[name]]
+        here = [note for note in found if note.leaf == line.leaf]
+        looks = [note for note in here if note.kind in LOOKED]
+        if looks:
+            reviewed[name] = _names(looks)
+            if all(note.request_id != request.request_id for note in looks):
+                carried.add(name)
+        if notes.open_second_look(here) is not None:
+            second.add(name)
+    corrected = {
+        name
+        for (_, name), correction in given.items()
+        if name in candidate.places
+        and candidate.lines[candidate.places[name]].digest in ("", correction.document_digest)
+    }
+    return Marks(
+        reviewed_by=reviewed,
+        carried_over=frozenset(carried),
+        second_look=frozenset(second),
+        corrected=frozenset(corrected),
+    )
+
+
+def _names(found: Sequence[Note]) -> list[str]:
+    return list(dict.fromkeys(note.author for note in found))

@@ -1,0 +1,215 @@
+"""One document of a request: its text with the evidence in it, what each stage says, where from, and its history."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.desk.audit_reading import entry_of
+from ai_assets.desk.candidate_reading import Line, StageColumns, candidate_of, read_row, stages_in
+from ai_assets.desk.context import Desk
+from ai_assets.desk.document_reading import marks_of
+from ai_assets.desk.inbox import facts_of, row_of
+from ai_assets.desk.sight import NotSeen, request_seen, told
+from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
+from ai_assets.signoff import audit, decisions, notes, requests
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.requests import Request
+from ai_assets.stage_settings import ClassifyStage
+from resources.errors import DatasetDamaged
+from resources.inference import history as ledger
+from resources.state import now
+
+if TYPE_CHECKING:
+    from ai_assets.signoff.corrections import Correction
+
+LONGEST_TEXT = 200_000
+"""Characters that are shown; nobody reads more on one page."""
+Row = Mapping[str, Any]
+_ABOUT_DOCUMENTS = ("corrected", "noted")
+_ELSEWHERE = ("viewed", "noted")
+"""Views say nothing of a document; notes have a place of their own."""
+
+
+def document_view(desk: Desk, person: Person, request_id: str, document_id: str) -> DocumentView:
+    from ai_assets.signoff import corrections
+
+    with desk.stores.state.read() as connection:
+        request, collection = request_seen(desk, person, connection, request_id)
+        candidate = candidate_of(desk, connection, request, collection)
+        place = candidate.places.get(document_id)
+        if place is None:
+            raise NotSeen(f"document '{document_id}' in request {request_id}")
+        line = candidate.lines[place]
+        damaged, row = candidate.damaged, _stored(line, None)
+        path = candidate.path_of(line)
+        if line.place is not None and path is not None:
+            try:
+                row = _stored(line, read_row(path, line.place))
+            except DatasetDamaged as error:
+                damaged = f"Not all of this document can be shown: {error}"
+        given = corrections.current(connection, collection.name)
+        stages = [
+            _stage(connection, collection, stage, row, line, given.get((stage.name, document_id)))
+            for stage in stages_in(row, collection)
+        ]
+        marks = marks_of(connection, request, candidate)
+        left = notes.of_document(connection, collection.name, document_id)
+        history = _history(connection, request, document_id)
+        standing = decisions.standings(connection, [request])[request_id]
+    text = row["text"] or ""
+    shown = text[:LONGEST_TEXT]
+    light = told(request, authors=candidate.changes.get("authors", []))
+    return DocumentView(
+        request=row_of(person, light, facts_of(request, candidate.changes), standing, collection, now()),
+        row=marks.row(line),
+        leaf=line.leaf,
+        path=row["path"] or document_id,
+        language=row["language"],
+        source_digest=row["source_digest"] or "",
+        spans=list(_spans(shown, row, [stage.stage for stage in stages])),
+        cut=len(text) > len(shown),
+        stages=stages,
+        history=history,
+        notes=[
+            HistoryEntry(
+                seq=number,
+                at=note.made_at,
+                actor=note.author,
+                action=note.kind,
+                text=note.text,
+                collection=note.collection,
+                request_id=note.request_id,
+            )
+            for number, note in enumerate(left, start=1)
+        ],
+        previous=candidate.lines[place - 1].document_id if place else None,
+        next=candidate.lines[place + 1].document_id if place + 1 < len(candidate.lines) else None,
+        may_correct=person.may("reviewer", collection.name) and not line.removed and any(s.labels for s in stages),
+        next_run=_next_run(collection, request.partition),
+        damaged=damaged,
+    )
+
+
+def _stored(line: Line, row: Row | None) -> Row:
+    """The row, or what is known without it."""
+    bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest"))}
+    return {**bare, **(row or {})}
+
+
+# The text
+
+
+def _spans(text: str, row: Row, stages: Sequence[str]) -> Iterator[Span]:
+    marks = {stage: found for stage in stages if (found := evidence_in(text, row, stage)) is not None}
+    edges = sorted({0, len(text), *(edge for mark in marks.values() for edge in mark)})
+    for start, end in zip(edges, edges[1:], strict=False):
+        yield Span(
+            text=text[start:end],
+            stages=tuple(stage for stage, (first, last) in marks.items() if first <= start and end <= last),
+        )
+
+
+def evidence_in(text: str, row: Row, stage: str) -> tuple[int, int] | None:
+    """Where the stage's evidence stands: where it says, else where the words are, else nowhere."""
+    evidence, start = row.get(f"{stage}_evidence"), row.get(f"{stage}_evidence_start")
+    if not evidence:
+        return None
+    if start is None or start < 0 or text[start : start + len(evidence)] != evidence:
+        start = text.find(evidence)
+    return None if start < 0 else (start, start + len(evidence))
+
+
+# What the stages say
+
+
+def _stage(
+    connection: sa.Connection,
+    collection: Collection,
+    stage: StageColumns,
+    row: Row,
+    line: Line,
+    correction: "Correction | None",
+) -> StageView:
+    declared = next((item for item in collection.stages if item.name == stage.name), None)
+    found = {
+        name: row.get(f"{stage.name}_{name}")
+        for name in ("confidence", "runner_up", "runner_up_confidence", "rationale", "evidence", "status", "reason")
+    }
+    return StageView(
+        stage=stage.name,
+        kind=stage.kind,
+        headline=row.get(stage.headline),
+        before=line.before.get(stage.name),
+        **found,
+        provenance=_provenance(connection, row, stage.name),
+        labels=[label.name for label in declared.labels] if isinstance(declared, ClassifyStage) else [],
+        correction=_in_force(correction, row, stage, line),
+    )
+
+
+def _in_force(correction: "Correction | None", row: Row, stage: StageColumns, line: Line) -> Mapping[str, str] | None:
+    if correction is None or correction.label is None or line.digest != correction.document_digest:
+        return None
+    used = (row.get(stage.headline), row.get(f"{stage.name}_corrected_by")) == (correction.label, correction.author)
+    told = {name: str(getattr(correction, name)) for name in ("label", "author", "reason", "made_at")}
+    return {**told, "used": "yes" if used else "no"}
+
+
+def _provenance(connection: sa.Connection, row: Row, stage: str) -> dict[str, str]:
+    """Where an answer comes from, by name; what is not known is not there."""
+    named = {
+        "model": "model", "prompt": "prompt_version", "call": "call", "model said": "model_label",
+        "corrected by": "corrected_by",
+    }  # fmt: skip
+    found = {name: row.get(f"{stage}_{column}") for name, column in named.items()}
+    if found["corrected by"] is None:
+        found["model said"] = None  # nothing else than the label
+    if found["call"]:
+        found |= _paid(connection, found["call"])
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def _paid(connection: sa.Connection, call: str) -> dict[str, str | None]:
+    """What the ledger knows of a call: who answered, and what all its attempts cost."""
+    made = ledger.attempts_of(connection, call)
+    answered = next((attempt for attempt in reversed(made) if attempt.state == "settled"), None)
+    if answered is None:
+        return {}
+    known = sum(attempt.cost_usd or 0.0 for attempt in made)
+    maybe = sum(attempt.reserved_usd for attempt in made if attempt.state == "ambiguous")
+    more = f", and ${maybe:,.4f} more at most" if maybe else ""
+    return {"endpoint": answered.endpoint, "dollars": f"${known:,.6f}{more}"}
+
+
+# What happened
+
+
+def _history(connection: sa.Connection, request: Request, document_id: str) -> list[HistoryEntry]:
+    """Decisions on this request, and corrections of the document in any request of its partition."""
+    query = sa.select(requests.TABLE.c.request_id).where(
+        requests.TABLE.c.collection == request.collection, requests.TABLE.c.partition == request.partition
+    )
+    ids = list(connection.execute(query).scalars())
+    return [
+        entry_of(record)
+        for record in audit.records(connection, request_ids=ids)
+        if record.action not in _ELSEWHERE
+        and (
+            record.subject.get("document") == document_id
+            if record.action in _ABOUT_DOCUMENTS
+            else record.subject.get("request_id") == request.request_id
+        )
+    ]
+
+
+def _next_run(collection: Collection, partition: str) -> str:
+    schedule = collection.settings.schedule
+    by_hand = f"ai-assets run {collection.name} --partition {partition}"
+    if collection.settings.watch:
+        return f"A correction is used by the run that starts within a minute of it (or now: {by_hand})."
+    if schedule is not None and schedule.enabled:
+        when = f"at '{schedule.cron}' ({schedule.timezone})"
+        return f"A correction is used by the next scheduled run, {when}, or sooner by: {by_hand}"
+    return f"A correction is used by the next run of this partition: {by_hand}"

@@ -1,0 +1,259 @@
+"""The inbox: requests over all collections a person may see. Small columns only: 10,000 of them are still one page."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.desk.context import Desk
+from ai_assets.desk.sight import collection_seen, known_view, told
+from ai_assets.desk.views import Inbox, InboxRow, SlaState
+from ai_assets.errors import DecisionRefused
+from ai_assets.settings import SignoffSettings, SlaSettings
+from ai_assets.signoff import decisions, requests
+from ai_assets.signoff.decisions import Standing
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.requests import Request, Status
+from resources.state import now, storable
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+STATES = ("open", "closed", "all", *(status for status in STATUSES if status != "open"))
+SORTS = ("risk", "age", "size", "collection")
+AGE_WEIGHT = 0.5
+"""A request about to expire is at least this far up, however harmless it looks."""
+NEAR_EXPIRY_HOURS = 24.0
+_T = requests.TABLE.c
+_LIGHT = tuple(column for column in _T if column.name not in ("summary", "facts"))
+
+
+def inbox(
+    desk: Desk,
+    person: Person,
+    *,
+    collection: str | None = None,
+    status: str = "open",
+    text: str = "",
+    sort: str = "risk",
+    page: int = 1,
+    per_page: int = 50,
+) -> Inbox:
+    """Open requests come before all others; what is closed is ordered by the store, for it may be very much."""
+    from ai_assets.signoff import notices
+
+    known_view("state", status, STATES)
+    known_view("order", sort, SORTS)
+    seen = desk.seen_by(person)
+    names = list(seen) if collection is None else [collection_seen(desk, person, collection).name]
+    matching = [_T.collection.in_(names), *_containing(text)]
+    over = [item for item in STATUSES if item != "open" and status in ("all", "closed", item)]
+    at = now()
+    with desk.stores.state.read() as connection:
+        counts = _counts(connection, list(seen))
+        waiting = _waiting(connection, matching, seen, sort, at) if status in ("open", "all") else []
+        closed = [*matching, _T.status.in_(over)]
+        total = len(waiting) + _count(connection, closed)
+        pages = max(1, math.ceil(total / per_page))
+        page = min(max(1, page), pages)
+        start = (page - 1) * per_page
+        shown = waiting[start : start + per_page]
+        if len(shown) < per_page and start + len(shown) < total:
+            shown += _closed(connection, closed, sort, max(0, start - len(waiting)), per_page - len(shown))
+        rows = _rows(connection, person, shown, seen, at)
+        failing = notices.failing(connection)
+    return Inbox(
+        rows=rows,
+        total=total,
+        page=page,
+        pages=pages,
+        counts=counts,
+        collections=sorted(seen),
+        failing_channels=failing,
+    )
+
+
+def row_of(
+    person: Person, request: Request, facts: Mapping[str, Any], standing: Standing, collection: Collection, at: str
+) -> InboxRow:
+    """`request.changes` needs to hold the authors only."""
+    from ai_assets.signoff.sla import age_hours, deadline
+
+    rules = collection.settings.signoff
+    waits = request.status == "open"
+    age = age_hours(request.opened_at, at if waits else request.closed_at or at, rules.sla)
+    expires = None
+    if waits and rules.sla.expire_after_days is not None:
+        expires = deadline(request.opened_at, rules.sla.expire_after_days * 24, rules.sla)
+    problem = _why_not(person, request, standing, rules)
+    return InboxRow(
+        request_id=request.request_id,
+        collection=request.collection,
+        partition=request.partition,
+        number=request.number,
+        digest=request.digest,
+        status=request.status,
+        opened_at=request.opened_at,
+        age_hours=round(age, 2),
+        sla=_sla_state(request, age, rules.sla),
+        expires_at=expires,
+        risk=aged_risk(request.risk, age, rules.sla) if waits else request.risk,
+        **{name: int(facts.get(name) or 0) for name in _COUNTED},
+        cost_usd=facts.get("cost_usd"),
+        given=len(standing.signers),
+        needed=rules.approvals,
+        may_decide=problem is None,
+        why_not=None if problem is None else str(DecisionRefused(person.name, problem)),
+    )
+
+
+_COUNTED = ("documents", "added", "changed", "removed", "relabelled", "quarantined", "low_confidence", "failed_gates")
+
+
+def facts_of(request: Request, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the request or, where it was made by an earlier version, what its summary says."""
+    found: dict[str, Any] = json.loads(request.facts)
+    if found:
+        return found
+    return {
+        **{name: changes.get(name) for name in ("documents", "quarantined", "cost_usd")},
+        **{name: len(changes.get(name, ())) for name in ("added", "changed", "removed", "relabelled")},
+        "failed_gates": sum(not gate["passed"] for gate in changes.get("gates", ())),
+    }
+
+
+def aged_risk(risk: float, age: float, sla: SlaSettings) -> float:
+    """With the share of its time that has gone by, up to expiry or, where nothing expires, to the last step."""
+    expiry = None if sla.expire_after_days is None else sla.expire_after_days * 24
+    limit = expiry or sla.escalate_after_hours or sla.remind_after_hours
+    gone = min(1.0, max(0.0, age) / limit) if limit else 0.0
+    return round(risk + (1 - risk) * AGE_WEIGHT * gone, 4)
+
+
+def _sla_state(request: Request, age: float, sla: SlaSettings) -> SlaState:
+    """What was done about it, for only that changes who may decide; and whether it will soon be too late."""
+    if request.status != "open":
+        return "none"
+    if sla.expire_after_days is not None:
+        whole = sla.expire_after_days * 24
+        if age >= whole - min(NEAR_EXPIRY_HOURS, whole / 4):
+            return "near expiry"
+    if request.sla_step >= 2:
+        return "escalated"
+    if request.sla_step == 1:
+        return "reminded"
+    some = (sla.remind_after_hours, sla.escalate_after_hours, sla.expire_after_days)
+    return "fresh" if any(step is not None for step in some) else "none"
+
+
+def _why_not(person: Person, request: Request, standing: Standing, rules: SignoffSettings) -> str | None:
+    if request.status != "open" and not (request.status == "approved" and standing.missing(rules)):
+        return f"it is {request.status} already" if request.closed_by is None else (
+            f"it was {request.status} by {request.closed_by}"
+            if request.status != "published"
+            else f"it was approved by {request.closed_by} and is published"
+        )  # fmt: skip
+    if (problem := decisions.why_not_by(person, request, rules, "approve")) is not None:
+        return problem
+    return "it has their approval already" if person.name in standing.signers else None
+
+
+def _containing(text: str) -> list[sa.ColumnElement[bool]]:
+    wanted = (storable(text) or "").strip()
+    if not wanted:
+        return []
+    return [
+        sa.or_(
+            _T.collection.icontains(wanted, autoescape=True),
+            _T.partition.icontains(wanted, autoescape=True),
+            _T.request_id.startswith(wanted, autoescape=True),
+            _T.digest.startswith(wanted, autoescape=True),
+        )
+    ]
+
+
+def _counts(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
+    query = sa.select(_T.status, sa.func.count()).where(_T.collection.in_(names)).group_by(_T.status)
+    found = {str(status): int(number) for status, number in connection.execute(query)}
+    return {status: found.get(status, 0) for status in STATUSES}
+
+
+def _count(connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> int:
+    query = sa.select(sa.func.count()).select_from(requests.TABLE).where(*conditions)
+    return int(connection.execute(query).scalar_one())
+
+
+def _waiting(
+    connection: sa.Connection,
+    matching: Sequence[sa.ColumnElement[bool]],
+    seen: Mapping[str, Collection],
+    sort: str,
+    at: str,
+) -> list[str]:
+    """Ids of all open requests that match, in order."""
+    from ai_assets.signoff.sla import age_hours
+
+    columns = [_T.request_id, _T.collection, _T.partition, _T.opened_at, _T.risk]
+    query = sa.select(*columns, *([_T.facts] if sort == "size" else [])).where(*matching, _T.status == "open")
+    rows = connection.execute(query).all()
+    rules = {name: collection.settings.signoff.sla for name, collection in seen.items()}
+    match sort:
+        case "risk":
+            dear = {
+                row.request_id: aged_risk(
+                    row.risk, age_hours(row.opened_at, at, rules[row.collection]), rules[row.collection]
+                )
+                for row in rows
+            }
+            rows.sort(key=lambda row: (-dear[row.request_id], row.opened_at, row.request_id))
+        case "age":
+            rows.sort(key=lambda row: (row.opened_at, row.request_id))
+        case "size":
+            rows.sort(key=lambda row: (-_size(row.facts), row.opened_at, row.request_id))
+        case _:
+            rows.sort(key=lambda row: (row.collection, row.partition, row.request_id))
+    return [row.request_id for row in rows]
+
+
+def _closed(
+    connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], sort: str, start: int, number: int
+) -> list[str]:
+    """Ids of a piece of those that are closed; by age means: the one closed last first."""
+    if sort == "size":
+        found = connection.execute(sa.select(_T.request_id, _T.facts, _T.closed_at).where(*conditions)).all()
+        found.sort(key=lambda row: (row.closed_at or "", row.request_id), reverse=True)
+        found.sort(key=lambda row: -_size(row.facts))
+        return [row.request_id for row in found[start : start + number]]
+    orders: Mapping[str, Sequence[Any]] = {
+        "risk": (_T.risk.desc(), _T.closed_at.desc()),
+        "age": (_T.closed_at.desc(),),
+        "collection": (_T.collection, _T.partition, _T.number.desc()),
+    }
+    query = sa.select(_T.request_id).where(*conditions).order_by(*orders[sort], _T.request_id)
+    return list(connection.execute(query.offset(start).limit(number)).scalars())
+
+
+def _size(facts: str) -> int:
+    found = json.loads(facts)
+    return sum(int(found.get(name) or 0) for name in ("added", "changed", "removed"))
+
+
+def _rows(
+    connection: sa.Connection, person: Person, ids: Sequence[str], seen: Mapping[str, Collection], at: str
+) -> list[InboxRow]:
+    query = sa.select(*_LIGHT, _T.facts).where(_T.request_id.in_(ids))
+    found = {row["request_id"]: Request(**row, summary="{}") for row in connection.execute(query).mappings()}
+    bare = [request_id for request_id in ids if found[request_id].facts == "{}"]
+    query = sa.select(_T.request_id, _T.summary).where(_T.request_id.in_(bare))
+    summaries = {row.request_id: json.loads(row.summary) for row in connection.execute(query)} if bare else {}
+    given = decisions.standings(connection, list(found.values())) if found else {}
+    rows = []
+    for request_id in ids:
+        request = found[request_id]
+        facts = facts_of(request, summaries.get(request_id, {}))
+        authors = facts.get("authors", summaries.get(request_id, {}).get("authors", []))
+        rows.append(
+            row_of(person, told(request, authors=authors), facts, given[request_id], seen[request.collection], at)
+        )
+    return rows

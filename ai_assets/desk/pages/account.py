@@ -1,0 +1,31 @@
+"""Who I am here: roles, groups, and where I am signed in."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import RedirectResponse, Response
+
+from ai_assets.desk.context import Desk
+from ai_assets.desk.pages.form import Form, person_of
+from ai_assets.desk.pages.rendering import render
+
+
+def page(http: HttpRequest) -> Response:
+    from ai_assets.desk import sessions
+
+    desk, person = Desk.of(http), person_of(http)
+    with desk.stores.state.read() as connection:
+        found = sessions.of(connection, person.name)
+    context = {"sessions": found, "current": getattr(http.state, "session", None)}
+    return render(http, "account.html", context)
+
+
+async def end_session(http: HttpRequest) -> Response:
+    return await run_in_threadpool(_end, http, await Form.of(http))
+
+
+def _end(http: HttpRequest, form: Form) -> Response:
+    from ai_assets.desk import sessions
+
+    desk, person = Desk.of(http), person_of(http)
+    sessions.end(desk.stores.state, form.one("session"), person, by=person.name)
+    return RedirectResponse("/account", 303)

@@ -1,0 +1,105 @@
+"""What went wrong, as a page like the others. A traceback goes to the log, under a number that the page names."""
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+
+from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.sight import NotSeen
+from ai_assets.errors import (
+    CollectionUnknown,
+    DecisionRefused,
+    DecisionTooLate,
+    DocumentUnknown,
+    NothingLive,
+    ReleaseUnknown,
+    RequestUnknown,
+)
+from resources.errors import StateUnavailable, UserError
+
+RETRY_AFTER_S = 5
+_STATUS: Mapping[type[UserError], int] = {
+    NotSeen: 404,
+    DecisionRefused: 403,
+    DecisionTooLate: 409,
+    RequestUnknown: 409,
+    NothingLive: 409,
+    CollectionUnknown: 404,
+    DocumentUnknown: 404,
+    ReleaseUnknown: 404,
+    StateUnavailable: 503,
+}
+_TITLES = {
+    400: "That was not understood",
+    403: "That is not yours to do",
+    404: "There is nothing here",
+    405: "This address takes no such request",
+    409: "Something else happened first",
+    413: "That is too much at once",
+    500: "The desk made a mistake",
+    503: "The desk cannot reach its store",
+}
+_SENTENCES = {
+    403: "You are signed in, but your role does not reach this far. An administrator can give you another.",
+    404: "The address may be mistyped, or what it named may not be yours to see.",
+    405: "Go back to the page you came from and use its buttons.",
+    413: "Send less: a reason or a comment of a few thousand characters is enough.",
+}
+_log = logging.getLogger("ai_assets.desk")
+
+
+def exception_handlers() -> Mapping[Any, Callable[[HttpRequest, Any], Response]]:
+    """By the class of what was raised. `BaseException` is the class for 500 that leaves the answer inside the
+    protection, with its headers; `Exception` is the one for mistakes in the protection itself."""
+    return {HTTPException: _refused, UserError: _said, BaseException: _failed, Exception: _failed}
+
+
+def status_of(error: UserError) -> int:
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 400)
+
+
+def in_words(error: UserError) -> str:
+    """The message without what only helps at the command line: here there are buttons."""
+    return re.sub(r"\s*(?:See|Look with): ai-assets .*$|\s*\((?:--|ai-assets )[^()]*\)", "", str(error), flags=re.DOTALL)
+
+
+def _refused(request: HttpRequest, error: HTTPException) -> Response:
+    sentence = _SENTENCES.get(error.status_code, "Go back to the page you came from and try again.")
+    return _answer(request, error.status_code, sentence, headers=error.headers)
+
+
+def _said(request: HttpRequest, error: UserError) -> Response:
+    status = status_of(error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    sentence = in_words(error)
+    if status == 503:
+        _log.warning("%s", error)
+        sentence = "Nothing was changed. It is tried again with every page, so wait a moment and load this one again."
+    return _answer(request, status, sentence, headers=headers)
+
+
+def _failed(request: HttpRequest, error: BaseException) -> Response:
+    reference = secrets.token_hex(4)
+    _log.error("%s %s failed (reference %s)", request.method, request.url.path, reference, exc_info=error)
+    sentence = "It is not your fault. If it happens again, tell whoever runs the desk the reference below."
+    return _answer(request, 500, sentence, reference=reference)
+
+
+def _answer(
+    request: HttpRequest, status: int, sentence: str, *, reference: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:  # fmt: skip
+    if request.url.path.startswith("/api/"):
+        named = f"{sentence} (reference {reference})" if reference else sentence
+        return JSONResponse({"error": named}, status, headers)
+    context = {"status": status, "title": _TITLES.get(status, "That did not work"), "sentence": sentence,
+               "reference": reference}  # fmt: skip
+    found = render(request, "error.html", context, status)
+    found.headers.update(headers or {})
+    return found

@@ -1,0 +1,83 @@
+"""Releases: what readers see, what they saw at a time, and the way back."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import RedirectResponse, Response
+
+from ai_assets.desk.context import Desk
+from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
+from ai_assets.desk.pages.refusals import in_words, status_of
+from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.pages.wording import query
+from ai_assets.desk.views import ReleaseRow
+from resources.errors import UserError
+
+
+def overview(http: HttpRequest) -> Response:
+    from ai_assets.desk import reading
+
+    desk, person = Desk.of(http), person_of(http)
+    seen = sorted(desk.seen_by(person))
+    asked = parameter(http.query_params, "collection")
+    if asked in seen:
+        found = query(at=parameter(http.query_params, "at"))
+        return RedirectResponse(f"/releases/{asked}{'?' if found else ''}{found}", 303)
+    rows = {name: reading.release_rows(desk, person, name) for name in seen}
+    return render(http, "releases.html", {"rows": rows, "live": {name: _live(found) for name, found in rows.items()}})
+
+
+def _live(rows: list[ReleaseRow]) -> ReleaseRow | None:
+    return next((row for row in rows if row.live), None)
+
+
+def page(http: HttpRequest) -> Response:
+    return _show(http)
+
+
+def _show(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
+    from ai_assets.desk import reading
+
+    desk, person, collection = Desk.of(http), person_of(http), http.path_params["collection"]
+    rows = reading.release_rows(desk, person, collection)
+    at, found = parameter(http.query_params, "at"), None
+    if at and problem is None:
+        try:
+            found = reading.live_at(desk, person, collection, at)
+        except UserError as error:
+            problem, status_code, at = in_words(error), status_of(error), ""
+    context = {
+        "collection": collection,
+        "rows": sorted(rows, key=lambda row: -row.number),
+        "live": _live(rows),
+        "at": at,
+        "found": found,
+        "may_roll_back": person.may("approver", collection),
+        "problem": problem,
+    }
+    return render(http, "releases_of.html", context, status_code)
+
+
+async def rollback(http: HttpRequest) -> Response:
+    return await run_in_threadpool(_rollback, http, await Form.of(http))
+
+
+def _rollback(http: HttpRequest, form: Form) -> Response:
+    from ai_assets.desk import reading
+    from ai_assets.signoff import releases
+
+    desk, person, collection = Desk.of(http), person_of(http), http.path_params["collection"]
+    rows = reading.release_rows(desk, person, collection)
+    number, reason, confirmed = form.one("number"), form.one("reason"), form.one("confirmed") == "yes"
+    target = next((row for row in rows if str(row.number) == number), None)
+    if target is None:
+        raise FormIncomplete("number", number[:40])
+    if not confirmed or not reason:
+        problem = "Going back needs a reason; nothing was changed." if confirmed else None
+        context = {"collection": collection, "target": target, "live": _live(rows), "reason": reason,
+                   "problem": problem}  # fmt: skip
+        return render(http, "rollback.html", context, 400 if confirmed else 200)
+    try:
+        releases.rollback(desk.stores.state, collection, target.number, by=person, reason=reason)
+    except UserError as error:
+        return _show(http, problem=in_words(error), status_code=status_of(error))
+    return RedirectResponse(f"/releases/{collection}", 303)

@@ -1,0 +1,125 @@
+"""The page of one request: what would go live against what is live, and the form that decides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import get_args
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import RedirectResponse, Response
+
+from ai_assets.collection import Collection
+from ai_assets.desk.context import Desk
+from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
+from ai_assets.desk.pages.refusals import in_words, status_of
+from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.views import RequestView
+from ai_assets.errors import RequestUnknown
+from ai_assets.signoff import decisions, requests
+from ai_assets.signoff.decisions import Verdict
+from ai_assets.signoff.requests import Request
+from resources.errors import UserError
+
+PER_PAGE = 50
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+CHANGES = (
+    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "second look", "not reviewed",
+)  # fmt: skip
+SORTS = {"risk": "risk", "name": "name", "confidence": "confidence", "change": "change"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """What somebody typed into the form that decides; kept when they are refused."""
+
+    verdict: str = ""
+    reason: str = ""
+    waivers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, form: Form) -> "Typed":
+        return cls(verdict=form.one("verdict"), reason=form.one("reason"), waivers=form.below("waive."))
+
+
+def page(http: HttpRequest) -> Response:
+    desk, person = Desk.of(http), person_of(http)
+    unfiltered = not any(http.query_params.get(name) for name in ("change", "q", "sort", "page"))
+    answer = show(http, Typed())
+    if http.method == "GET" and unfiltered:
+        found, _ = stored(desk, http.path_params["request_id"])
+        if found.status == "open" and person.may("approver", found.collection):
+            decisions.record_view(desk.stores.state, found, by=person)
+    return answer
+
+
+def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_code: int = 200) -> Response:
+    """The page; with a problem, where something was refused."""
+    from ai_assets.desk import reading
+
+    desk, person, query = Desk.of(http), person_of(http), http.query_params
+    request_id = http.path_params["request_id"]
+    view = reading.request_view(desk, person, request_id)
+    found, collection = stored(desk, request_id)
+    chosen = {"change": parameter(query, "change", "all"), "q": parameter(query, "q"),
+              "sort": parameter(query, "sort", "risk")}  # fmt: skip
+    documents = reading.document_page(
+        desk,
+        person,
+        request_id,
+        change=chosen["change"] if chosen["change"] in CHANGES else "all",
+        text=chosen["q"],
+        sort=chosen["sort"] if chosen["sort"] in SORTS else "risk",
+        page=page_number(query),
+        per_page=PER_PAGE,
+    )
+    rules = collection.settings.signoff
+    refusals = {verdict: decisions.why_not_by(person, found, rules, verdict) for verdict in VERDICTS}
+    if person.name in view.signers:
+        refusals["approve"] = "it has your approval already"
+    context = {
+        "view": view,
+        "row": view.row,
+        "documents": documents,
+        "chosen": chosen,
+        "changes": CHANGES,
+        "sorts": SORTS,
+        "waits": waits(view),
+        "refusals": refusals,
+        "typed": typed,
+        "problem": problem,
+    }
+    return render(http, "request.html", context, status_code)
+
+
+def waits(view: RequestView) -> bool:
+    """Whether people may still say something to it."""
+    return view.row.status == "open" or (view.row.status == "approved" and bool(view.missing))
+
+
+def stored(desk: Desk, request_id: str) -> tuple[Request, Collection]:
+    """The request as it is kept, after `reading` showed that the person may see it."""
+    with desk.stores.state.read() as connection:
+        found = requests.get(connection, request_id)
+    collection = desk.collections().get(found.collection) if found else None
+    if found is None or collection is None:
+        raise RequestUnknown("The desk", request_id, None)
+    return found, collection
+
+
+async def ask_again(http: HttpRequest) -> Response:
+    return await run_in_threadpool(_ask_again, http, await Form.of(http))
+
+
+def _ask_again(http: HttpRequest, form: Form) -> Response:
+    from ai_assets.desk import reading
+
+    desk, person, reason = Desk.of(http), person_of(http), form.one("reason")
+    row = reading.request_view(desk, person, http.path_params["request_id"]).row
+    if not reason:
+        problem = "Asking again needs a reason: write what is different now."
+        return show(http, Typed(), problem=problem, status_code=400)
+    try:
+        opened = decisions.ask_again(desk.stores.state, row.collection, row.partition, by=person, reason=reason)
+    except UserError as error:
+        return show(http, Typed(reason=reason), problem=in_words(error), status_code=status_of(error))
+    return RedirectResponse(f"/requests/{opened.request_id}", 303)

@@ -1,0 +1,288 @@
+"""Corrections: a person's label in place of the model's, for one text of one document.
+
+The newest of a document and stage counts. It belongs to the partition it was made in and to the text that was read:
+when the document changes, or moves to another partition, the model's label stands again until somebody looks.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.errors import DecisionRefused
+from ai_assets.signoff import audit
+from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.requests import Request
+from ai_assets.stage_settings import ClassifyStage
+from resources.declared import nearest
+from resources.digest import digest
+from resources.errors import UserError
+from resources.state import now, storable
+
+if TYPE_CHECKING:
+    from ai_assets.work import Stores
+
+Row = dict[str, Any]
+CORRECTIONS = "corrections"
+"""The asset, and the name of this input in the manifest of a stage."""
+NONE = "none"
+"""The version of a partition's corrections where none is in force."""
+
+
+class CorrectionRefused(UserError):
+    """What a label cannot be corrected to, or where there is none."""
+
+    def __init__(self, document: str, problem: str) -> None:
+        super().__init__(f"The label of '{document}' was not corrected: {problem}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    collection: str
+    stage: str
+    document_id: str
+    number: int
+    """Counts those of the document and stage; the highest is in force."""
+    partition: str
+    document_digest: str
+    """Of the text that was read."""
+    label: str | None
+    """None takes back the one before."""
+    was: str | None
+    """The label in the candidate that was looked at."""
+    author: str
+    reason: str
+    made_at: str
+
+
+TABLE = sa.table("corrections", *(sa.column(field.name) for field in fields(Correction)))
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """All that are in force in a collection at one moment, by stage and document."""
+
+    found: Mapping[tuple[str, str], Correction]
+    places: Sequence[str]
+    """Partitions that have a correction, or had one."""
+
+    @cached_property
+    def _by_partition(self) -> Mapping[str, Sequence[Correction]]:
+        grouped: dict[str, list[Correction]] = defaultdict(list)
+        for correction in self.found.values():
+            grouped[correction.partition].append(correction)
+        return grouped
+
+    def of(self, partition: str, stage: ClassifyStage) -> dict[str, Correction]:
+        """By document; without those to a label that the stage has no more."""
+        labels = {label.name for label in stage.labels}
+        given = self._by_partition.get(partition, ())
+        return {item.document_id: item for item in given if item.stage == stage.name and item.label in labels}
+
+    def partitions(self, stage: str) -> set[str]:
+        return {item.partition for item in self.found.values() if item.stage == stage}
+
+    def digest(self, partition: str, stage: str | None = None) -> str:
+        """Of those to one stage or to all; empty where there are none."""
+        given = self._by_partition.get(partition, ())
+        return _digest([item for item in given if stage in (None, item.stage)])
+
+
+def _digest(given: Iterable[Correction]) -> str:
+    said = sorted([item.stage, item.document_id, item.label or "", item.document_digest, item.author] for item in given)
+    return digest(said)[:32] if said else ""
+
+
+# Looking
+
+
+def current(
+    connection: sa.Connection, collection: str, partition: str | None = None
+) -> dict[tuple[str, str], Correction]:
+    """Those in force, by stage and document: the newest of each, unless it takes back."""
+    later = TABLE.alias("later")
+    newest = sa.select(sa.func.max(later.c.number)).where(
+        later.c.collection == TABLE.c.collection,
+        later.c.stage == TABLE.c.stage,
+        later.c.document_id == TABLE.c.document_id,
+    )
+    query = sa.select(TABLE).where(
+        TABLE.c.collection == collection, TABLE.c.label.is_not(None), TABLE.c.number == newest.scalar_subquery()
+    )
+    if partition is not None:
+        query = query.where(TABLE.c.partition == partition)
+    rows = connection.execute(query.order_by(TABLE.c.stage, TABLE.c.document_id)).mappings()
+    return {(row["stage"], row["document_id"]): Correction(**row) for row in rows}
+
+
+def in_force(connection: sa.Connection, collection: str) -> Corrections:
+    query = sa.text("SELECT DISTINCT partition FROM corrections WHERE collection = :c ORDER BY partition")
+    places = list(connection.execute(query, {"c": collection}).scalars())
+    return Corrections(current(connection, collection) if places else {}, places)
+
+
+def history(connection: sa.Connection, collection: str, document_id: str) -> list[Correction]:
+    """All there ever were of a document, over all stages, oldest first."""
+    query = sa.select(TABLE).where(TABLE.c.collection == collection, TABLE.c.document_id == document_id)
+    rows = connection.execute(query.order_by(TABLE.c.made_at, TABLE.c.stage, TABLE.c.number)).mappings()
+    return [Correction(**row) for row in rows]
+
+
+def digest_of(connection: sa.Connection, collection: str, partition: str) -> str:
+    """Of those in force in the partition; empty where there are none."""
+    return _digest(current(connection, collection, partition).values())
+
+
+def digests(connection: sa.Connection, collection: str) -> dict[str, str]:
+    """By partition that ever had a correction; empty where none is in force any more."""
+    given = in_force(connection, collection)
+    return {partition: given.digest(partition) for partition in given.places}
+
+
+def of_the_present_text(stores: "Stores", found: Iterable[Correction]) -> list[Correction]:
+    """Without those whose document changed since, or is no longer there, as last computed."""
+    texts: dict[tuple[str, str], dict[str, str]] = {}
+    kept = []
+    for item in found:
+        place = (item.collection, item.partition)
+        if place not in texts:
+            manifest = stores.lake.manifest(item.collection, "documents", item.partition)
+            rows = stores.lake.read(manifest, ["document_id", "digest", "status"]).to_pylist() if manifest else []
+            texts[place] = {row["document_id"]: row["digest"] for row in rows if row["status"] == "ok"}
+        if texts[place].get(item.document_id) == item.document_digest:
+            kept.append(item)
+    return kept
+
+
+# Correcting
+
+
+def correct(
+    stores: "Stores",
+    *,
+    collection: Collection,
+    request: Request,
+    document_id: str,
+    stage: str,
+    label: str | None,
+    reason: str | None,
+    by: Person,
+) -> Correction:
+    """Record a person's label for a document of the candidate they look at; `label=None` takes it back.
+
+    What says the same as the correction in force is not recorded again. The model's own label may be confirmed: that
+    is a golden label too.
+    """
+    if not by.may("reviewer", collection.name):
+        raise DecisionRefused(by.name, f"correcting a label takes the role reviewer in {collection.name}")
+    _require_label(collection, document_id, stage, label)
+    row = _row_of(stores, collection, request, document_id, stage)
+    with stores.state.write() as connection:
+        query = sa.select(TABLE).where(
+            TABLE.c.collection == collection.name, TABLE.c.stage == stage, TABLE.c.document_id == document_id
+        )
+        found = connection.execute(query.order_by(TABLE.c.number.desc()).limit(1)).mappings().one_or_none()
+        last = None if found is None else Correction(**found)
+        if label is None and last is None:
+            raise CorrectionRefused(document_id, f"it has no correction of '{stage}' to take back")
+        made = Correction(
+            collection=collection.name,
+            stage=stage,
+            document_id=document_id,
+            number=last.number + 1 if last else 1,
+            partition=request.partition,
+            document_digest=row["digest"],
+            label=label,
+            was=row.get(f"{stage}_label"),
+            author=by.name,
+            reason=storable((reason or "").strip()) or "",
+            made_at=now(),
+        )
+        if last is not None and _says_the_same(last, made):
+            return last
+        connection.execute(sa.insert(TABLE).values(vars(made)))
+        audit.append(
+            connection,
+            by.name,
+            "corrected",
+            {
+                "collection": made.collection, "partition": made.partition, "request_id": request.request_id,
+                "document": made.document_id, "stage": made.stage, "number": made.number, "label": made.label,
+                "was": made.was, "document_digest": made.document_digest, "reason": made.reason,
+            },
+        )  # fmt: skip
+    return made
+
+
+def _says_the_same(last: Correction, made: Correction) -> bool:
+    if last.label is None or made.label is None:
+        return last.label is made.label
+    return (last.label, last.partition, last.document_digest) == (made.label, made.partition, made.document_digest)
+
+
+def _require_label(collection: Collection, document_id: str, stage: str, label: str | None) -> None:
+    stages = {item.name: item for item in collection.labelling}
+    if stage not in stages:
+        hint = nearest(stage, list(stages)) if stages else "; no stage of it gives labels"
+        raise CorrectionRefused(document_id, f"{collection.name} has no classify stage '{stage}'{hint}")
+    names = [item.name for item in stages[stage].labels]
+    if label is not None and label not in names:
+        raise CorrectionRefused(document_id, f"'{label}' is no label of '{stage}'{nearest(label, names)}")
+
+
+def _row_of(stores: "Stores", collection: Collection, request: Request, document_id: str, stage: str) -> Row:
+    """The document in the candidate that was looked at."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from resources.lake import read_parquet
+
+    files = request.changes.get("files") if request.collection == collection.name else None
+    if files is None:
+        raise CorrectionRefused(document_id, f"request {request.request_id} has no candidate of {collection.name}")
+    path = snapshot_folder(stores.lake.root, collection.name, request.partition) / files["documents_file"]
+    if not path.is_file():
+        raise CorrectionRefused(
+            document_id, f"the files of candidate {request.digest[:12]} are gone; look at a newer one"
+        )
+    wanted = {"document_id", "digest", f"{stage}_label", f"{stage}_status"}
+    table = read_parquet(path, sorted(wanted & set(pq.read_schema(path).names)))
+    rows: list[Row] = table.filter(pc.equal(table["document_id"], document_id)).to_pylist()
+    if not rows:
+        hint = nearest(document_id, table["document_id"].to_pylist(), "see the pages of the request")
+        raise CorrectionRefused(document_id, f"it is not in the candidate of {request.partition}{hint}")
+    if rows[0].get(f"{stage}_label") is None and rows[0].get(f"{stage}_status") is None:
+        raise CorrectionRefused(
+            document_id, f"stage '{stage}' says nothing of it in the candidate of {request.partition}"
+        )
+    return rows[0]
+
+
+# In a stage's rows
+
+
+def applied(rows: Iterable[Row], given: Mapping[str, Correction], texts: Mapping[str, str]) -> list[Row]:
+    """Rows as their model made them, with the labels that people gave instead; `texts` holds digests by document."""
+    found = []
+    for row in rows:
+        correction = given.get(row["document_id"])
+        row = {**row, "model_label": row["label"], "corrected_by": None}
+        if correction is not None and correction.document_digest == texts.get(row["document_id"]):
+            row |= {"label": correction.label, "corrected_by": correction.author}
+            if "status" in row:
+                row["status"] = "ok"  # it has a label now; `reason` still says why the model had none
+        found.append(row)
+    return found
+
+
+def uncorrected(row: Row) -> Row:
+    """A stored row as its model made it."""
+    if row["corrected_by"] is None:
+        return row
+    status = {"status": "ok" if row["model_label"] is not None else "quarantined"} if "status" in row else {}
+    return {**row, **status, "label": row["model_label"], "corrected_by": None}

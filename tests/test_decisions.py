@@ -1,0 +1,428 @@
+# ruff: noqa: E501  a refusal is a row, and a row is a line
+"""Claims about who may decide what, bound to what they saw; about gates that may be waived; about asking again."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from conftest import DAYS as THREE_DAYS
+from conftest import STAGE, Project
+from signing import decide, somebody
+
+from ai_assets.collection import Collection
+from ai_assets.errors import (
+    ApprovalInsufficient,
+    AuditBroken,
+    DecisionRefused,
+    DecisionTooLate,
+    ExportUnreadable,
+    MomentInvalid,
+    RequestUnknown,
+)
+from ai_assets.refresh import refresh
+from ai_assets.signoff import audit, decisions, people, proof, releases, requests
+from ai_assets.signoff.decisions import Choice
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.publication import publish
+from ai_assets.signoff.requests import Request
+from ai_assets.work import Stores
+from resources.errors import UserError
+
+DAY, OTHER_DAY = "2026-10-05", "2026-10-06"
+ONE_DAY = {**THREE_DAYS, "end": DAY}
+REQUIRED = {"golden": {"labels": "golden.jsonl"}, "stages": [dict(STAGE)]}
+
+
+def first_request(stores: Stores, partition: str = DAY) -> Request:
+    with stores.state.read() as connection:
+        found = requests.latest_of(connection, "notes", partition)
+    assert found is not None
+    return found
+
+
+def waiting(project: Project, **attributes: Any) -> tuple[Collection, Stores]:
+    """Two days with two documents each, computed and asked about."""
+    collection = project.declare(**{"partitions": {**THREE_DAYS, "end": OTHER_DAY}, **attributes})
+    project.documents(per_day=2, days=2)
+    project.refresh(collection)
+    return collection, project.stores()
+
+
+# Who
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    id: str
+    person: Person
+    signoff: dict[str, Any]
+    says: str
+
+
+REFUSED = [
+    Refused(id="no role", person=Person(name="eve"), signoff={}, says="they have no role in notes"),
+    Refused(id="role elsewhere", person=Person(name="eve", roles={"other": "admin"}), signoff={}, says="no role in notes"),
+    Refused(id="viewer", person=somebody("eve", "viewer"), signoff={}, says="takes the role approver in notes, and theirs is viewer"),
+    Refused(id="reviewer", person=somebody("eve", "reviewer"), signoff={}, says="and theirs is reviewer"),
+    Refused(id="not named", person=somebody("eve"), signoff={"approvers": ["ann"]}, says="notes is signed by ann"),
+    Refused(id="not of the group", person=somebody("eve", "approver", "sales"), signoff={"approvers": ["group:legal"]}, says="signed by group:legal"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+def test_who_may_not_decide_is_told_why_and_nothing_is_recorded(project: Project, case: Refused) -> None:
+    collection, stores = waiting(project, signoff=case.signoff)
+    before = proof.verify(stores.state)
+    with pytest.raises(DecisionRefused, match=case.says):
+        decide(stores.state, collection, by=case.person)
+    assert proof.verify(stores.state) == before
+
+
+def test_a_name_or_a_group_admits(project: Project) -> None:
+    collection, stores = waiting(project, signoff={"approvers": ["ann", "group:legal"]})
+    decide(stores.state, collection, [DAY], by="ann")
+    decide(stores.state, collection, [OTHER_DAY], by=somebody("ben", "approver", "legal"))
+    assert {first_request(stores, day).status for day in (DAY, OTHER_DAY)} == {"approved"}
+
+
+def test_a_role_of_one_collection_is_none_of_another(project: Project) -> None:
+    collection, stores = waiting(project)
+    person = Person(name="ann", roles={"notes": "approver", "*": "viewer"})
+    assert (person.role_in("notes"), person.role_in("letters")) == ("approver", "viewer")
+    decide(stores.state, collection, by=person)
+
+
+def test_so_many_approvals_must_come_from_a_group(project: Project) -> None:
+    collection, stores = waiting(project, signoff={"approvals": 2, "needed_from": {"legal": 1}})
+    decide(stores.state, collection, [DAY], by="ann")
+    decide(stores.state, collection, [DAY], by="ben")
+    assert first_request(stores).status == "open"
+    with pytest.raises(DecisionRefused, match="has their approval already"):
+        decide(stores.state, collection, [DAY], by="ann")
+    decide(stores.state, collection, [DAY], by=somebody("cleo", "approver", "legal"))
+    assert first_request(stores).status == "approved"
+    assert publish(collection, stores, by="test").release.parts[DAY].approved_by == ("ann", "ben", "cleo")
+
+
+def test_after_an_escalation_the_other_group_may_decide_too(project: Project) -> None:
+    rules = {"approvers": ["ann"], "sla": {"escalate_to": "board"}}
+    collection, stores = waiting(project, signoff=rules)
+    director = somebody("dora", "approver", "board")
+    with pytest.raises(DecisionRefused):
+        decide(stores.state, collection, [DAY], by=director)
+    with stores.state.write() as connection:
+        connection.execute(sa.text("UPDATE review_requests SET sla_step = 2"))
+    assert decide(stores.state, collection, [DAY], by=director)[0].status == "approved"
+
+
+# The author
+
+
+def test_who_launched_the_run_may_reject_but_not_approve(project: Project) -> None:
+    collection = project.declare(partitions=ONE_DAY)
+    project.documents(per_day=2, days=1)
+    with project.work(collection) as work:
+        work.launched_by = "Ann"
+        list(refresh(work, [DAY]))
+    stores = project.stores()
+    with pytest.raises(DecisionRefused, match="they launched the run, and nobody signs what they made themselves"):
+        decide(stores.state, collection, by="ann")
+    with pytest.raises(DecisionRefused, match="they launched the run"):
+        decide(stores.state, collection, by=somebody("a.smith", email="ANN"))
+    decide(stores.state, collection, verdict="reject", by="ann", reason="I know better by now")
+
+
+def test_the_author_may_approve_where_the_collection_says_so(project: Project) -> None:
+    collection = project.declare(partitions=ONE_DAY, signoff={"author_may_approve": True})
+    project.documents(per_day=2, days=1)
+    with project.work(collection) as work:
+        work.launched_by = "ann"
+        list(refresh(work, [DAY]))
+    assert decide(project.stores().state, collection, by="ann")[0].status == "approved"
+
+
+def test_the_last_editor_of_a_prompt_is_known_by_name_and_address_from_git(tmp_path: Path) -> None:
+    from ai_assets.signoff.authors import authors
+
+    prompt = tmp_path / "triage.md"
+    prompt.write_text("Sort it.")
+    assert authors(None, [prompt]) == []
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
+
+    git("init")
+    git("-c", "user.name=Ann Smith", "-c", "user.email=ann@example.org", "commit", "--allow-empty", "-m", "none")
+    git("add", "triage.md")
+    git("-c", "user.name=Ben", "-c", "user.email=ben@example.org", "commit", "-m", "prompt")
+    found = authors("cleo", [prompt])
+    assert found == [
+        {"who": "cleo", "did": "launched the run"},
+        {"who": "Ben", "did": "edited triage.md last"},
+        {"who": "ben@example.org", "did": "edited triage.md last"},
+    ]
+
+
+# What was seen
+
+
+def test_a_decision_on_what_is_no_longer_there_is_refused(project: Project) -> None:
+    collection, stores = waiting(project)
+    seen = first_request(stores)
+    choice = [Choice(seen.request_id, seen.digest)]
+
+    def approve(choices: list[Choice]) -> list[Request]:
+        rules = collection.settings.signoff
+        return decisions.decide(stores.state, "notes", choices, "approve", by=somebody("ann"), reason=None, rules=rules)
+
+    with pytest.raises(DecisionTooLate, match="what was seen was 000000000000, not this"):
+        approve([replace(choice[0], digest="0" * 64)])
+    project.document(f"{DAY}/0.txt", "Another text, drafted while somebody was reading.")
+    project.refresh(collection)
+    with pytest.raises(DecisionTooLate, match="it was void by ai-assets"):
+        approve(choice)
+    with pytest.raises(RequestUnknown):
+        approve([Choice("nothing", "of the kind")])
+    newer = first_request(stores)
+    approve([Choice(newer.request_id, newer.digest)])
+    with pytest.raises(DecisionTooLate, match="it was approved by ann"):  # the form is sent once more
+        approve([Choice(newer.request_id, newer.digest)])
+
+
+def test_a_new_candidate_tells_how_it_differs_from_the_last_one(project: Project) -> None:
+    collection, stores = waiting(project)
+    before = first_request(stores)
+    assert before.changes["since_last"] is None
+    project.document(f"{DAY}/0.txt", "Another text, drafted while somebody was reading.")
+    project.document(f"{DAY}/new.txt", "A third text.")
+    project.refresh(collection)
+    told = first_request(stores).changes
+    assert sorted(told["added"]) == [f"{DAY}/0.txt", f"{DAY}/1.txt", f"{DAY}/new.txt"]
+    since = told["since_last"]
+    assert (since["request_id"], since["status"]) == (before.request_id, "open")
+    assert (since["added"], since["changed"], since["unchanged"]) == ([f"{DAY}/new.txt"], [f"{DAY}/0.txt"], 1)
+
+
+# Gates
+
+
+def gated(project: Project, *, waivable: bool) -> tuple[Collection, Stores]:
+    """One day; the golden labels are the other way round, so the accuracy is low."""
+    folder = project.root / "collections" / "notes"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"document": f"{DAY}/bill.txt", "label": "incident"}, {"document": f"{DAY}/fire.txt", "label": "invoice"}]
+    (folder / "golden.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    gates = [{"metric": "accuracy", "min": 0.9, "waivable": waivable}]
+    collection = project.declare(partitions=ONE_DAY, gates=gates, **REQUIRED)
+    project.document(f"{DAY}/bill.txt", "Invoice no. 12: subtotal 100.00, tax 20.00, total due 120.00 within 30 days.")
+    project.document(f"{DAY}/fire.txt", "At 14:20 a fire broke out in hall 7; the pump failed and two were injured.")
+    return collection, project.stores()
+
+
+def test_no_candidate_is_made_below_a_gate_that_nobody_can_waive(project: Project) -> None:
+    collection, stores = gated(project, waivable=False)
+    with pytest.raises(Exception, match="accuracy 0 is below the minimum"):
+        project.refresh(collection)
+    with stores.state.read() as connection:
+        assert requests.find(connection, "notes") == []
+
+
+def test_a_gate_is_waived_with_a_reason_that_is_recorded_or_nothing_is_approved(project: Project) -> None:
+    collection, stores = gated(project, waivable=True)
+    project.refresh(collection)
+    (gate,) = first_request(stores).changes["gates"]
+    assert (gate["name"], gate["passed"], gate["waivable"]) == ("accuracy", False, True)
+    for waivers in ({}, {"accuracy": "  "}, {"recall@5": "why not"}):
+        with pytest.raises(DecisionRefused, match=r"the gate 'accuracy' failed .* say why it may be waived"):
+            decide(stores.state, collection, waivers=waivers)
+    decide(stores.state, collection, waivers={"accuracy": "the golden labels are known to be wrong"})
+    with stores.state.read() as connection:
+        (waiver,) = [record for record in audit.records(connection) if record.action == "waived"]
+    assert waiver.actor == "ann"
+    assert waiver.subject["reason"] == "the golden labels are known to be wrong"
+    assert publish(collection, stores, by="test").release.number == 1
+
+
+def test_a_gate_that_was_made_unwaivable_after_the_approval_stops_the_publication(project: Project) -> None:
+    collection, stores = gated(project, waivable=True)
+    project.refresh(collection)
+    decide(stores.state, collection, waivers={"accuracy": "known"})
+    strict = project.declare(partitions=ONE_DAY, gates=[{"metric": "accuracy", "min": 0.9}], **REQUIRED)
+    with pytest.raises(ApprovalInsufficient, match="a gate that nobody can waive has failed"):
+        publish(strict, stores, by="test")
+
+
+def test_hiding_a_failed_gate_from_the_table_publishes_nothing(project: Project) -> None:
+    collection, stores = gated(project, waivable=True)
+    project.refresh(collection)
+    with stores.state.write() as connection:
+        hide = sa.text("UPDATE review_requests SET summary = replace(summary, :bad, :good)")
+        connection.execute(hide, {"bad": '"passed":false', "good": '"passed":true'})
+    assert all(gate["passed"] for gate in first_request(stores).changes["gates"])
+    decide(stores.state, collection)
+    with pytest.raises(ApprovalInsufficient, match="what people were shown is not what was recorded"):
+        publish(collection, stores, by="test")
+
+
+# Sent back, expired, asked again
+
+
+def test_what_is_sent_back_stays_until_it_changes_or_is_asked_for_again(project: Project) -> None:
+    collection, stores = waiting(project)
+    with pytest.raises(DecisionRefused, match="sending back needs notes"):
+        decide(stores.state, collection, [DAY], "send back")
+    decide(stores.state, collection, [DAY], "send back", reason="please mend the first note")
+    project.refresh(collection)
+    assert (first_request(stores).status, first_request(stores).reason) == ("sent back", "please mend the first note")
+    with pytest.raises(RequestUnknown, match="its last request is sent back"):
+        decide(stores.state, collection, [DAY])
+    again = decisions.ask_again(stores.state, "notes", DAY, by=somebody("rita", "reviewer"), reason="it is fine")
+    assert (again.number, again.status, again.digest) == (2, "open", first_request(stores).digest)
+    decide(stores.state, collection, [DAY])
+    assert publish(collection, stores, by="test").partitions == [DAY]
+    proof.verify(stores.state)
+
+
+def test_asking_again_takes_a_reviewer_a_reason_and_an_answer_before(project: Project) -> None:
+    _, stores = waiting(project)
+    reviewer = somebody("rita", "reviewer")
+    with pytest.raises(RequestUnknown, match="its last request is open"):
+        decisions.ask_again(stores.state, "notes", DAY, by=reviewer, reason="again")
+    with pytest.raises(DecisionRefused, match="takes the role reviewer"):
+        decisions.ask_again(stores.state, "notes", DAY, by=somebody("vic", "viewer"), reason="again")
+    with pytest.raises(DecisionRefused, match="needs a reason"):
+        decisions.ask_again(stores.state, "notes", DAY, by=reviewer, reason=" ")
+
+
+def test_what_expired_cannot_be_approved_and_asks_again_when_it_is_run_again(project: Project) -> None:
+    collection, stores = waiting(project)
+    with stores.state.write() as connection:
+        requests.close(connection, first_request(stores), "expired", people.SYSTEM, "nobody decided in 14 days")
+    with pytest.raises(RequestUnknown, match="its last request is expired"):
+        decide(stores.state, collection, [DAY])
+    assert publishable(collection, stores) == []
+    project.refresh(collection, [DAY])
+    assert (first_request(stores).number, first_request(stores).status) == (2, "open")
+    proof.verify(stores.state)
+
+
+def publishable(collection: Collection, stores: Stores) -> list[str]:
+    with stores.state.read() as connection:
+        return [request.partition for request in requests.find(connection, collection.name, statuses=("approved",))]
+
+
+# The trail outside of the store
+
+
+def exported(stores: Stores, folder: Path) -> Path:
+    path = folder / "chain.jsonl"
+    with stores.state.read() as connection:
+        path.write_text("".join(line + "\n" for line in proof.export(connection)))
+    return path
+
+
+EDITS: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
+    "changed": (lambda lines: [*lines[:3], lines[3].replace('"approved"', '"rejected"'), *lines[4:]], "number 3 ("),
+    "removed": (lambda lines: [*lines[:3], *lines[4:]], "number 3 is missing before it"),
+    "inserted": (lambda lines: [*lines[:3], lines[3], *lines[3:]], "number 3 (approved by ann"),
+    "reordered": (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "number 2 ("),
+    "cut off": (lambda lines: lines[:-1], "the end: the heading promises 5 records, and 4 are there"),
+    "no record left": (lambda lines: lines[:1], "the end: the heading promises 5 records, and 0 are there"),
+    "broken": (lambda lines: [*lines[:3], lines[3][:20], *lines[4:]], "number 3: its line cannot be read"),
+}
+
+
+def test_an_export_verifies_from_the_file_alone_and_shows_what_was_done_to_it(project: Project) -> None:
+    collection, stores = waiting(project)
+    decide(stores.state, collection)
+    publish(collection, stores, by="test")
+    path = exported(stores, project.root)
+    assert proof.verify_file(path) == proof.verify(stores.state)
+    lines = path.read_text().splitlines()
+    for edit, says in EDITS.values():
+        path.write_text("\n".join(edit(lines)))
+        with pytest.raises(AuditBroken, match=re.escape(says)):
+            proof.verify_file(path)
+    for text in ("", "{}", "[]", "not JSON", '{"format": 1, "whole": false}'):
+        path.write_text(text)
+        with pytest.raises(ExportUnreadable):
+            proof.verify_file(path)
+
+
+def test_a_chain_that_publishes_what_was_not_approved_does_not_verify(project: Project) -> None:
+    """Somebody who can compute hashes writes a publication of their own."""
+    _, stores = waiting(project)
+    request = first_request(stores)
+    told = {"collection": "notes", "release": 1, "digest": "d", "record": "r", "partitions": [DAY]}
+    with stores.state.write() as connection:
+        audit.append(connection, "eve", "published", {**told, "requests": [request.request_id]})
+    with pytest.raises(AuditBroken, match=f"request {request.request_id} was not approved"):
+        proof.verify(stores.state)
+
+
+def test_a_role_written_into_the_table_is_found(project: Project) -> None:
+    _, stores = waiting(project)
+    with stores.state.write() as connection:
+        people.add(connection, "Eve", email=None, password_hash=None, by="test")
+        people.give(connection, "eve", "viewer", "notes", by="test")
+    proof.verify(stores.state)
+    with stores.state.write() as connection:
+        connection.execute(sa.text("UPDATE grants SET role = 'admin'"))
+    with pytest.raises(AuditBroken, match="role of eve in notes: the table says admin, the chain viewer"):
+        proof.verify(stores.state)
+
+
+def test_the_time_of_the_chain_never_goes_back(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection, stores = waiting(project)
+    monkeypatch.setattr(audit, "now", lambda: "2001-01-01T00:00:00.000+00:00")
+    decide(stores.state, collection)
+    with stores.state.read() as connection:
+        times = [record.recorded_at for record in audit.records(connection)]
+    assert times == sorted(times)
+    proof.verify(stores.state)
+
+
+def test_what_was_live_at_a_time_is_what_readers_saw_then(project: Project) -> None:
+    collection, stores = waiting(project)
+    seen = []
+    for day in (DAY, OTHER_DAY):
+        decide(stores.state, collection, [day])
+        seen.append(publish(collection, stores, by="test").release.number)
+    releases.rollback(stores.state, "notes", 1, by=somebody("ann"), reason="a mistake")
+    with stores.state.read() as connection:
+        moments = [r.recorded_at for r in audit.records(connection) if r.action in ("published", "rolled back")]
+        found = [releases.live_at(connection, "notes", moment) for moment in ("2020-01-01", *moments)]
+    assert [release.number if release else None for release in found] == [None, 1, 2, 1]
+    with pytest.raises(DecisionRefused, match="rolling back takes the role approver"):
+        releases.rollback(stores.state, "notes", 2, by=somebody("rita", "reviewer"), reason=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        ("2026-11-21", "2026-11-21T23:59:59.999+00:00"),
+        ("2026-11-21T14:30", "2026-11-21T14:30:59.999+00:00"),
+        ("2026-11-21T14:30:05+02:00", "2026-11-21T12:30:05.000+00:00"),
+        (" 2026-11-21T14:30:05.25Z ", "2026-11-21T14:30:05.250+00:00"),
+    ],
+)
+def test_a_moment_is_read_as_people_write_it(given: str, means: str) -> None:
+    assert releases.end_of(given) == means
+
+
+@pytest.mark.parametrize("given", ["", "yesterday", "2026-13-01", "9999-12-32", "2026-11-21T25:00", "\0"])
+def test_what_is_no_moment_is_refused(given: str) -> None:
+    with pytest.raises(MomentInvalid, match="is no date or time"):
+        releases.end_of(given)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "ai-assets", "group:legal", "a b", "-x", "é", "a" * 121, "a\0b", "<b>"])
+def test_a_name_that_could_mislead_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be a person's name"):
+        people.known_as(name)
