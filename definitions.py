@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from ai_assets import collection_definitions, load_collections
-from sensors import nightly, publication, source_changes
+from sensors import deadlines, nightly, publication, source_changes
 
 COLLECTIONS = load_collections(Path(__file__).parent / "collections")
 
@@ -17,6 +17,7 @@ defs = dg.Definitions.merge(
         sensors=[
             *(source_changes(collection) for collection in COLLECTIONS),
             *(publication(collection) for collection in COLLECTIONS),
+            deadlines(COLLECTIONS),
         ],
     ),
 )

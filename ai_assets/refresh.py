@@ -179,7 +179,7 @@ def _record_refresh(work: Work, partition: str, error: str | None) -> None:
                 "error": error,
                 "listing_digest": work.listing.digest_of(partition),
                 "settings_digest": work.collection.settings_digest,
-                "corrections_digest": work.corrections.digest(partition),
+                "corrections_digest": work.corrections.version(partition),
                 "run_id": work.run_id,
                 "finished_at": now(),
             },

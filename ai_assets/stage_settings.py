@@ -73,6 +73,8 @@ class ClassifyStage(StageSettings):
     labels: tuple[LabelSettings, ...] = Field(min_length=2)
     examples: tuple[str, ...] = ()
     """Documents with a golden label that the prompt shows as examples; the evaluation leaves them out."""
+    learn: int = Field(default=0, ge=0, le=100)
+    """How many of the newest corrections it is shown as examples; their documents judge nothing meanwhile."""
     logprobs: bool = True
     """Take the confidence from the probability of the label's tokens, where the endpoint gives it."""
 
@@ -90,7 +92,7 @@ class ClassifyStage(StageSettings):
         if self.route is not None and "backend" in self.model_fields_set:
             raise wrong("a stage has a 'backend' or a 'route', not both", "backend")
         if self.route is None:
-            for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route"}):
+            for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route", "learn"}):
                 raise wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
         return self
 

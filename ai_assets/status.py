@@ -72,7 +72,7 @@ def partition_states(collection: Collection, stores: Stores) -> dict[str, Partit
         }
         live = releases.live(connection, collection.name)
         last = requests.latest(connection, collection.name)
-        corrected = corrections.digests(connection, collection.name)
+        corrected = corrections.in_force(connection, collection)
     nothing = Listing(()).digest_of("")
     settings = collection.settings_digest
     states: dict[str, PartitionState] = {}
@@ -81,7 +81,7 @@ def partition_states(collection: Collection, stores: Stores) -> dict[str, Partit
         digest = listed[key].digest if key in listed else nothing
         if done is None:
             states[key] = "missing" if key in listed else "empty"
-        elif _made_from(done) != (digest, settings, corrected.get(key, "")):
+        elif _made_from(done) != (digest, settings, corrected.version(key)):
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"

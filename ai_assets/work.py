@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,6 +27,7 @@ from resources.state import StateStore, upsert
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ai_assets.datasets.lessons import Lesson
     from ai_assets.embedder import RouteEmbedder
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.stages.classify import BuiltinClassifier
@@ -101,6 +102,8 @@ class Work:
     """Progress for bars: asset, partition, documents done, documents in all."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
     """One per stage, made when the first document needs it."""
+    lessons: "dict[str, Sequence[Lesson]]" = field(default_factory=dict)
+    """By stage, the documents it learns from, read when the first is needed."""
     lease: threading.local = field(default_factory=threading.local)
     """What the current thread holds while it writes."""
     baton: "threading.Lock | None" = None
@@ -126,7 +129,7 @@ class Work:
         from ai_assets.signoff.corrections import in_force
 
         with self.stores.state.read() as connection:
-            return in_force(connection, self.collection.name)
+            return in_force(connection, self.collection)
 
     @cached_property
     def source(self) -> Source:

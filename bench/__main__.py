@@ -10,7 +10,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search", "inference", "ledger")
+BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search", "inference", "ledger", "desk")
 
 
 def main(names: list[str]) -> int:

@@ -74,7 +74,7 @@ def _due(
 ) -> tuple[list[str], list[dg.AssetObservation]]:
     """Partitions to run, in order, and observations of what each is made from: its source, its corrections if any."""
     from ai_assets.listing import observe
-    from ai_assets.signoff.corrections import NONE, digests
+    from ai_assets.signoff.corrections import NONE, in_force
     from ai_assets.status import partition_states
     from ai_assets.work import Stores
 
@@ -82,7 +82,7 @@ def _due(
         listing = observe(collection, stores.lake, stores.state)
         found = partition_states(collection, stores)
         with stores.state.read() as connection:
-            corrected = digests(connection, collection.name) if collection.labelling else {}
+            given = in_force(connection, collection)
     register_folders(collection, instance, found)
     due = [
         key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")
@@ -94,9 +94,11 @@ def _due(
         for key in due
     ]
     events += [
-        dg.AssetObservation(key_of(collection, "corrections"), partition=key, tags=version_tags(corrected[key] or NONE))
+        dg.AssetObservation(
+            key_of(collection, "corrections"), partition=key, tags=version_tags(given.version(key) or NONE)
+        )
         for key in due
-        if key in corrected
+        if collection.labelling and given.concern(key)
     ]
     return due, events
 

@@ -207,6 +207,12 @@ class Postgres:
         )
 
 
+@pytest.fixture(scope="session")
+def skip_loudly_without_chromium() -> None:
+    if shutil.which("chromium") is None:
+        _skip("chromium is not installed (apt-get install chromium): no page was tested in a browser")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty state store, once per kind of database."""

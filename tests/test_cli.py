@@ -21,6 +21,9 @@ PAPERS = {
 }
 
 
+PASSWORD = "a walk in the autumn rain"
+
+
 @dataclass(frozen=True)
 class Said:
     code: int
@@ -44,17 +47,19 @@ class Project:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
-    def __call__(self, *arguments: str, code: int = 0, **variables: str) -> Said:
+    def __call__(self, *arguments: str, code: int = 0, typed: str | None = None, **variables: str) -> Said:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "USER": "ada",
             "LOGNAME": "ada",
+            "AI_ASSETS_PASSWORD": PASSWORD,
             **variables,
         }
         done = subprocess.run(
-            [COMMAND, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=180
-        )
+            [COMMAND, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=180,
+            input=typed,
+        )  # fmt: skip
         said = Said(done.returncode, done.stdout, done.stderr)
         assert said.code == code, f"{arguments}: {said}"
         assert "Traceback" not in said.out + said.err, said
@@ -72,6 +77,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     text = defs.read_text().split("  # Great Expectations")[0] + "  schedule: null\n"
     defs.write_text(text.replace("  # end: 2026-03-02", "  end: 2026-03-02"))
     made("run", "papers", "--all")
+    for name in ("ada", "grace", "mary"):
+        made("reviewers", "add", name, "--role", "approver", "--password-stdin", typed=PASSWORD)
     return made
 
 
@@ -99,7 +106,13 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
     assert states[0]["documents"] == {"ok": 3, "duplicate": 0, "quarantined": 1, "deleted": 0}
     assert "wait" in project("publish", "papers", code=2).err
 
-    project("signoff", "approve", "papers", "2026-03-01", "--by", "grace")
+    asked = ("signoff", "approve", "papers", "2026-03-01")
+    assert "they launched the run" in project(*asked, code=2).err  # ada did
+    assert "AI_ASSETS_PASSWORD" in project(*asked, "--by", "grace", code=2, AI_ASSETS_PASSWORD="").err
+    wrong = project(*asked, "--by", "grace", code=2, AI_ASSETS_PASSWORD="letmein").err
+    assert wrong == project(*asked, "--by", "nobody", code=2).err
+    assert PASSWORD not in wrong
+    project(*asked, "--by", "grace")
     project("publish", "papers")
     found = project("search", "papers", "who rents the hall?", "--json").json
     assert found["release"] == 1
@@ -108,12 +121,12 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
         hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]
     ]
 
-    project("signoff", "approve", "papers", "--all")
+    project("signoff", "approve", "papers", "--all", "--by", "mary")
     project("publish", "papers")
     assert project("search", "papers", "2026/114", "--json").json["hits"][0]["document_id"] == "2026-03-02/offer.txt"
     shown = project("releases", "show", "papers", "--json").json
     assert shown["parts"]["2026-03-01"]["approved_by"] == ["grace"]
-    assert shown["parts"]["2026-03-02"]["approved_by"] == ["ada"]
+    assert shown["parts"]["2026-03-02"]["approved_by"] == ["mary"]
 
     explained = project("explain", "papers", "2026-03-01/lease.md", "--json").json
     assert explained["live"]["release"] == 2
@@ -127,7 +140,13 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
         hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]
     ]
     project("releases", "rollback", "papers", "--to", "2")
-    assert project("audit", "verify", "--json").json["records"] == 8
+    assert project("releases", "at", "papers", "2001-01-01", "--json").json is None
+    assert project("releases", "at", "papers", "2999-01-01", "--json").json["number"] == 2
+    verified = project("audit", "verify", "--json").json
+    assert "14 records written" in project("audit", "export", "chain.jsonl").out
+    assert project("audit", "verify", "--file", "chain.jsonl", "--json", AI_ASSETS_HOME="/nowhere").json == verified
+    newest = project("audit", "show", "papers", "-n", "1", "--json").json[0]
+    assert (newest["action"], newest["actor"], newest["subject"]["release"]) == ("rolled back", "ada", 2)
 
 
 def test_a_run_with_nothing_to_do_says_so(project: Project) -> None:
@@ -158,6 +177,13 @@ MISTAKES = [
     Mistake("two choices", ("run", "papers", "--all", "--partition", "2026-03-01"), ("give one of",)),
     Mistake("nothing named", ("signoff", "approve", "papers"), ("name the partitions, or give --all",)),
     Mistake("rejection without a reason", ("signoff", "reject", "papers", "--all"), ("needs a reason",)),
+    Mistake("sending back without notes", ("signoff", "send-back", "papers", "--all"), ("needs notes",)),
+    Mistake("waiver without a reason", ("signoff", "approve", "papers", "--all", "--waive", "mrr"), ("GATE=WHY",)),
+    Mistake("asking again what waits", ("signoff", "ask-again", "papers", "2026-03-01", "--reason", "x"), ("no open",)),
+    Mistake("no moment", ("releases", "at", "papers", "soon"), ("'soon' is no date or time",)),
+    Mistake("no export", ("audit", "verify", "--file", "papers/2026-03-01/lease.md"), ("no export of an audit",)),
+    Mistake("unknown role", ("reviewers", "add", "eve", "--role", "boss"), ("boss",)),
+    Mistake("unknown person", ("reviewers", "disable", "eve"), ("no person 'eve'",)),
     Mistake("unknown release", ("releases", "show", "papers", "99"), ("no release 99",)),
     Mistake("unknown document", ("explain", "papers", "lease.md"), ("did you mean '2026-03-01/lease.md'",)),
     Mistake("name taken", ("new", "papers", "--from", "papers"), ("exists already",)),

@@ -14,7 +14,7 @@ import pytest
 
 import resources
 from ai_assets import services
-from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable, essential_message
+from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable, answers, essential_message
 from ai_assets.instance import instance
 from ai_assets.interrupted import MESSAGE
 from ai_assets.services import Service, ServiceDied, ServiceKeepsDying, essential_line
@@ -55,7 +55,7 @@ from ai_assets.supervisor import Supervisor
 from resources.errors import UserError
 from resources.settings import Home
 try:
-    with Supervisor(Home.from_environment(), port=int(sys.argv[1])) as supervisor:
+    with Supervisor(Home.from_environment(), port=int(sys.argv[1]), desk_port=int(sys.argv[2])) as supervisor:
         supervisor.start()
         supervisor.wait_until_healthy(90, lambda text: print(text, flush=True))
         print("READY", *supervisor.notes, flush=True)
@@ -76,11 +76,12 @@ class Up:
         self.folder = folder
         self.home = Home(root=folder / "home", project=folder)
         self.port = port or free_port()
+        self.desk_port = free_port()
         self.api = DagsterApi(f"http://127.0.0.1:{self.port}")
         self._output = folder / f"up-{self.port}.txt"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", UP, str(self.port)],
+                [sys.executable, "-c", UP, str(self.port), str(self.desk_port)],
                 cwd=folder,
                 env={**os.environ, "AI_ASSETS_HOME": str(self.home.root)},
                 stdout=output,
@@ -198,6 +199,16 @@ def test_a_backfill_launched_through_the_client_completes(running: Up) -> None:
 def test_a_refusal_carries_the_words_of_dagster(running: Up, ask: Callable[[DagsterApi], object], said: str) -> None:
     with pytest.raises(DagsterRefused, match=said):
         ask(running.api)
+
+
+def test_the_desk_is_up_and_is_started_again_when_it_was_killed(running: Up) -> None:
+    address = f"http://127.0.0.1:{running.desk_port}/health"
+    assert answers(address)
+    (desk,) = (process for process in running.left() if "ai_assets.desk" in process.cmdline())
+    desk.kill()
+    desk.wait()
+    eventually(lambda: answers(address), 40)
+    assert "desk ended with status -9, starting it again in 0.5 s" in running.said
 
 
 def test_a_killed_daemon_is_started_again(running: Up) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+from conftest import free_port
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 from ai_assets.dagster_api import DagsterApi
@@ -157,11 +157,18 @@ class Site:
         eventually(lambda: self.api.backfill_status(backfill_id).done, RUN_S)
         return self.api.backfill_status(backfill_id)
 
-    def cli(self, *arguments: str) -> str:
+    def sign(self, *arguments: str, by: str) -> str:
+        """A command of somebody who may decide; they are made known here."""
+        password = "a walk in the autumn rain"
+        self.cli("reviewers", "add", by, "--role", "approver", "--password-stdin", typed=password)
+        return self.cli(*arguments, "--by", by, AI_ASSETS_PASSWORD=password)
+
+    def cli(self, *arguments: str, typed: str | None = None, **variables: str) -> str:
         done = subprocess.run(
             [Path(sys.executable).parent / "ai-assets", *arguments],
             cwd=self.project,
-            env={**os.environ, "AI_ASSETS_HOME": str(self.home)},
+            env={**os.environ, "AI_ASSETS_HOME": str(self.home), **variables},
+            input=typed,
             capture_output=True,
             text=True,
             timeout=120,
@@ -189,13 +196,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     project = folder / "project"
     project.mkdir()
     write_project(project)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port, desk_port = free_port(), free_port()
     made = Site(project=project, home=folder / "home", port=port)
     said = folder / "up.txt"
     with said.open("wb") as output:
         up = subprocess.Popen(
-            [Path(sys.executable).parent / "ai-assets", "up", "--port", str(port), "--no-first-run"],
+            [
+                Path(sys.executable).parent / "ai-assets",
+                "up",
+                "--port",
+                str(port),
+                "--desk-port",
+                str(desk_port),
+                "--no-first-run",
+            ],
             cwd=project,
             env={**os.environ, "AI_ASSETS_HOME": str(made.home)},
             stdout=output,
@@ -466,7 +480,7 @@ def skipped_since(site: Site, moment: float) -> bool:
 
 
 def test_an_approval_is_mirrored_and_published_within_a_minute(page: Page, site: Site, materialized: object) -> None:
-    site.cli("signoff", "approve", "papers", DAYS[0], DAYS[1], "--by", "ada")
+    site.sign("signoff", "approve", "papers", DAYS[0], DAYS[1], by="ada")
     approved_at = time.monotonic()
     eventually(lambda: site.materializations("papers/published"), 60)
     print(f"published {time.monotonic() - approved_at:.1f} s after the approval")

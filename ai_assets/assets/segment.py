@@ -57,7 +57,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                 launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                 advance=bars.get() or (lambda *_progress: None),
             ) as work:
-                corrected = set(work.corrections.places)
+                corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
                 for event in refresh(work, context.partition_keys, selected):
                     if (watch := watcher.get()) is not None:
                         watch(event)
@@ -87,7 +87,7 @@ def _observations(
         yield source_observation(collection, outcome)
     if manifest.partition in corrected and manifest.asset in {stage.name for stage in collection.labelling}:
         corrected.discard(manifest.partition)
-        version = work.corrections.digest(manifest.partition) or NONE
+        version = work.corrections.version(manifest.partition) or NONE
         if news := corrections_observation(collection, manifest.partition, version, instance):
             yield news
 

@@ -29,15 +29,21 @@ def source_files(collection: Collection) -> dg.SourceAsset:
 
 
 def corrections(collection: Collection) -> dg.SourceAsset:
-    """Observing it gives each partition that was ever corrected the digest of what is in force; others are silent."""
+    """Observing it gives each partition that was ever corrected the digest of what is in force; others are silent.
+
+    Where a stage learns from corrections, they are about every partition.
+    """
 
     def body(_context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
-        from ai_assets.signoff.corrections import NONE, digests
+        from ai_assets.listing import known_folders
+        from ai_assets.signoff.corrections import NONE, in_force
         from ai_assets.work import Stores
 
-        with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
-            found = digests(connection, collection.name)
-        return dg.DataVersionsByPartition({key: version or NONE for key, version in found.items()})
+        with Stores.at(Home.from_environment()) as stores:
+            with stores.state.read() as connection:
+                given = in_force(connection, collection)
+            keys = collection.scheme.keys(known_folders(stores.state, collection.name))
+        return dg.DataVersionsByPartition({key: given.version(key) or NONE for key in keys if given.concern(key)})
 
     return _observed(collection, "corrections", body)
 

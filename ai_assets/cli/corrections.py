@@ -29,12 +29,13 @@ def list_corrections(name: CollectionName, as_json: AsJson = False) -> None:
         return
     rows = [
         (
-            item.partition, escape(item.document_id), item.stage, item.was, item.label, item.author, item.made_at[:16],
-            escape(item.reason), "" if id(item) in present else "the text changed",
+            item.partition, item.document_id, item.stage, item.was or "", item.label or "", item.author,
+            item.made_at[:16], item.reason, "" if id(item) in present else "the text changed",
         )
         for item in found
     ]  # fmt: skip
-    table("Corrections", ("partition", "document", "stage", "was", "label", "by", "when (UTC)", "reason", ""), rows)
+    columns = ("partition", "document", "stage", "was", "label", "by", "when (UTC)", "reason", "")
+    table("Corrections", columns, [[escape(cell) for cell in row] for row in rows])
 
 
 @app.command("export")

@@ -1,6 +1,7 @@
 """`ai-assets signoff`: what waits for people, and their decisions."""
 
 from collections.abc import Mapping
+from getpass import getuser
 from typing import Annotated, Any
 
 import typer
@@ -189,6 +190,7 @@ def _decide(
     chosen = collection(name)
     if bool(partitions) == every:
         raise typer.BadParameter("name the partitions, or give --all")
+    decisions.require_reason(by or getuser(), verdict, reason)
     rules, places = chosen.settings.signoff, stores()
     with places.state.read() as connection:
         choices = decisions.waiting(connection, name, None if every else partitions, rules)

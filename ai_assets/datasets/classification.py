@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ai_assets.datasets.documents import ok_rows
+from ai_assets.datasets.lessons import EXAMPLES, lessons, taught_places
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.classify import BuiltinClassifier, Label
@@ -17,6 +18,8 @@ from resources.lake import Manifest
 
 BLOCK = 500
 TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model", *CORRECTED)
+LESSON_CHARACTERS = 300
+"""Of a document that teaches: examples are phrases, and what a document is shows early."""
 NUMBERS = ("confidence", "runner_up_confidence")
 
 
@@ -26,7 +29,9 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.when}
     inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
-    inputs[CORRECTIONS] = work.corrections.digest(partition, stage.name) or NONE
+    inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
+    if places := taught_places(work, stage):
+        inputs[EXAMPLES] = digest(places)
     if same := work.unchanged(stage.name, partition, inputs):
         return same
     sources = ok_rows(work, documents, ["document_id", "digest", "title", "text"])
@@ -49,7 +54,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
             rows[row["document_id"]] = {
                 "document_id": row["document_id"],
                 "input_digest": _input_digest(row),
-                "model": f"builtin/zero-shot {classifier_of(work, stage).version}",
+                "model": _model(work, stage),
                 **asdict(result),
             }
         work.advance(stage.name, partition, reused + start + len(block), len(sources))
@@ -73,9 +78,16 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
 
 
 def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
-    """Made once per run and stage: it embeds the label descriptions."""
+    """Made once per run and stage: it embeds the label descriptions and what it learns from."""
     if stage.name not in work.classifiers:
-        labels = [Label(name=item.name, description=item.description, examples=item.examples) for item in stage.labels]
+        learned = {
+            item.name: tuple(each.text[:LESSON_CHARACTERS] for each in lessons(work, stage) if each.label == item.name)
+            for item in stage.labels
+        }
+        labels = [
+            Label(name=item.name, description=item.description, examples=item.examples + learned[item.name])
+            for item in stage.labels
+        ]
         work.classifiers[stage.name] = BuiltinClassifier(labels, BuiltinEmbedder())
     return work.classifiers[stage.name]
 
@@ -95,7 +107,12 @@ def _known(work: Work, partition: str, stage: ClassifyStage) -> dict[tuple[str, 
     if not previous or previous.code_version != work.collection.code_versions[stage.name]:
         return {}
     rows = map(uncorrected, work.read(previous).to_pylist())
-    return {(row["document_id"], row["input_digest"]): row for row in rows}
+    model = _model(work, stage)
+    return {(row["document_id"], row["input_digest"]): row for row in rows if row["model"] == model}
+
+
+def _model(work: Work, stage: ClassifyStage) -> str:
+    return f"builtin/zero-shot {classifier_of(work, stage).version}"
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

@@ -75,7 +75,7 @@ class CorpusEvaluation:
 
     @cached_property
     def labelled(self) -> Mapping[str, Labelled]:
-        """What was said of every golden or corrected document, except those that prompts show."""
+        """What was said of every golden or corrected document."""
         golden = {item.document for item in self.collection.golden_labels}
         partitions = {partition for name in golden for partition in self.placed[name]}
         known = {label.name for label in self.stage.labels}
@@ -88,7 +88,7 @@ class CorpusEvaluation:
             columns = ["document_id", "label", *(CORRECTED if correctable else ())]
             for row in self.work.read(manifest, columns).to_pylist():
                 name, by = row["document_id"], row.get("corrected_by")
-                if name in golden or (by is not None and row["label"] in known and name not in self.collection.shown):
+                if name in golden or (by is not None and row["label"] in known and name not in self.teaching):
                     found[name] = Labelled(
                         partition=partition,
                         predicted=row["model_label"] if correctable else row["label"],
@@ -121,7 +121,14 @@ class CorpusEvaluation:
             for item in self.collection.golden_labels
             if self._computed(self.stage.name, item.document)
         }
-        return declared | {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
+        said = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
+        return {name: label for name, label in (declared | said).items() if name not in self.teaching}
+
+    @cached_property
+    def teaching(self) -> frozenset[str]:
+        """Documents that the stage is shown with their label: none judges what it taught."""
+        learned = self.work.corrections.taught.get(self.stage.name, ())
+        return self.collection.shown | {item.document_id for item in learned}
 
     @cached_property
     def queries(self) -> Sequence[GoldenQuery]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ai_assets.datasets.documents import ok_rows
+from ai_assets.datasets.lessons import EXAMPLES, lessons, place_of, read, taught_places
 from ai_assets.errors import ExampleUnreadable
-from ai_assets.listing import Entry, tables_of
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
 from ai_assets.stage_settings import ClassifyStage, Stage
 from ai_assets.stages.columns import Columns, ColumnType
@@ -19,12 +19,9 @@ from ai_assets.work import Outcome, Work
 from resources.digest import Json, digest
 from resources.inference.records import Request
 from resources.lake import Manifest
-from resources.source import SourceFile
 
 Row = dict[str, Any]
 COLUMNS = ("document_id", "digest", "title", "text", "language", "path")
-EXAMPLES = "examples"
-"""Among the inputs of a dataset: what the source holds of the documents shown as examples."""
 
 
 def build(work: Work, partition: str, stage: Stage) -> Outcome:
@@ -35,9 +32,9 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
     earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
     inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
     if isinstance(stage, ClassifyStage):
-        inputs[CORRECTIONS] = work.corrections.digest(partition, stage.name) or NONE
-    if question.examples:
-        inputs[EXAMPLES] = digest([[name, entry.digest] for name, entry in _places(work, question).items()])
+        inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
+    if places := _places(work, question):
+        inputs[EXAMPLES] = digest([[name, found] for name, found in places.items()])
     same = work.unchanged(stage.name, partition, inputs)
     # Answers that expire, and rows without one, are asked for again by every run; the ledger has what is still good.
     if same and stage.reuse_for is None and not same.manifest.stats["unanswered"]:
@@ -93,7 +90,7 @@ def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping
     upstream = {
         name: {row["document_id"]: row for row in work.read(manifest).to_pylist()} for name, manifest in earlier.items()
     }
-    examples = _examples(work, question) if question.examples else ()
+    examples = _examples(work, question)
     for row in ok_rows(work, documents, COLUMNS):
         found = {name: rows.get(row["document_id"]) for name, rows in upstream.items()}
         if all((found[name] or {}).get("label") in labels for name, labels in stage.when.items()):
@@ -105,11 +102,11 @@ def _rows(
 ) -> tuple[list[Row], int]:
     """Rows in the order of the documents as the model made them, and how many were there already."""
     known = _known(work, partition, stage, given)
-    kept = (
-        {}
-        if stage.reuse_for
-        else {item.document_id: known[item.input_digest] for item in asked if item.input_digest in known}
-    )
+    kept = {
+        item.document_id: known[item.input_digest]
+        for item in asked
+        if item.input_digest in known and not (stage.reuse_for and known[item.input_digest]["status"] == "ok")
+    }
     rows = {name: {**row} for name, row in kept.items()}
     for item in asked:
         if item.request is None:
@@ -159,34 +156,38 @@ def _known(work: Work, partition: str, stage: Stage, given: Mapping[str, Correct
 # Examples
 
 
-def _places(work: Work, question: Question) -> dict[str, Entry]:
+def _places(work: Work, question: Question) -> dict[str, str]:
+    """Digests of the files of all documents to show; one that is declared must be there."""
     entries = {entry.path: entry for entry in work.listing.entries}
-    found = {}
+    stage, found = question.stage, {}
     for item in question.examples:
-        entry = entries.get(item.document) or entries.get(item.document.rpartition("#")[0])
+        entry = place_of(entries, item.document)
         if entry is None:
-            raise ExampleUnreadable(
-                work.collection.name, question.stage.name, item.document, "the source has no such file"
-            )
-        found[item.document] = entry
-    return found
+            raise ExampleUnreadable(work.collection.name, stage.name, item.document, "the source has no such file")
+        found[item.document] = entry.digest
+    return {**found, **(taught_places(work, stage) if isinstance(stage, ClassifyStage) else {})}
 
 
 def _examples(work: Work, question: Question) -> list[Example]:
-    """Read from the source itself: the partition that an example is in may not have been computed yet."""
-    places = _places(work, question)
+    """Those that are declared, and those that it learns; of a document that is both, what it learns."""
+    stage = question.stage
+    learned = lessons(work, stage) if isinstance(stage, ClassifyStage) else ()
+    entries = {entry.path: entry for entry in work.listing.entries}
     found = []
     for item in question.examples:
-        entry = places[item.document]
-        file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
-        parsed = work.parser.parse(work.source, file, tables_of(work.collection))
-        document = next((each for each in parsed if each.document_id == item.document), None)
+        if item.document in {lesson.document for lesson in learned}:
+            continue
+        entry = place_of(entries, item.document)
+        document = None if entry is None else read(work, entry, item.document)
         if document is None or document.status != "ok":
             why = document.reason if document else "the file has no such row"
-            raise ExampleUnreadable(work.collection.name, question.stage.name, item.document, why or "it has no text")
-        text = document.text[: question.stage.max_input_characters]
+            raise ExampleUnreadable(work.collection.name, stage.name, item.document, why or "it has no text")
+        text = document.text[: stage.max_input_characters]
         found.append(Example(title=document.title or "", text=text, output=item.label))
-    return found
+    return found + [
+        Example(title=lesson.title, text=lesson.text[: stage.max_input_characters], output=lesson.label)
+        for lesson in learned
+    ]
 
 
 def table_of(columns: Columns, rows: Sequence[Row]) -> Any:

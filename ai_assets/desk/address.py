@@ -1,4 +1,4 @@
-"""Where the desk is, and what is its own: the names it answers to, the origins it trusts, the paths it leads back to."""
+"""Where the desk is, and what is its own: the names it answers to, its origin, and the paths it leads back to."""
 
 import re
 from dataclasses import dataclass

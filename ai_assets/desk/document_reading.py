@@ -9,23 +9,23 @@ import sqlalchemy as sa
 
 from ai_assets.desk.candidate_reading import Candidate, Line, candidate_of
 from ai_assets.desk.context import Desk
-from ai_assets.desk.sight import known_view, request_seen
+from ai_assets.desk.sight import NotSeen, known_view, request_seen
 from ai_assets.desk.views import DocumentPage, DocumentRow
 from ai_assets.signoff import notes
 from ai_assets.signoff.notes import Note
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from ai_assets.signoff.risk import LOW_CONFIDENCE
+from ai_assets.signoff.risk import LOW_CONFIDENCE, Change
 
 LOOKED: tuple[notes.Kind, ...] = ("reviewed", "looked again")
 MARKS: tuple[notes.Kind, ...] = (*LOOKED, "second look")
+_ORDER: tuple[Change, ...] = ("relabelled", "changed", "added", "removed", "unchanged")
 SORTS: Mapping[str, Callable[[Line], tuple[Any, ...]]] = {
     "risk": lambda line: (-line.risk, line.document_id),
     "name": lambda line: (line.document_id,),
     "confidence": lambda line: (1.0 if line.confidence is None else line.confidence, line.document_id),
     "change": lambda line: (_ORDER.index(line.change), -line.risk, line.document_id),
 }
-_ORDER = ("relabelled", "changed", "added", "removed", "unchanged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,17 @@ def document_page(
         counts={name: sum(map(matches, candidate.lines)) for name, matches in filters.items()},
         damaged=candidate.damaged,
     )
+
+
+def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tuple[Request, Line]:
+    """The request, without its summary, and its line of one document."""
+    with desk.stores.state.read() as connection:
+        request, collection = request_seen(desk, person, connection, request_id)
+        candidate = candidate_of(desk, connection, request, collection)
+    place = candidate.places.get(document_id)
+    if place is None:
+        raise NotSeen(f"document '{document_id}' in request {request_id}")
+    return request, candidate.lines[place]
 
 
 def unsure(line: Line) -> bool:

@@ -1,5 +1,6 @@
 """One document of a request: its text with the evidence in it, what each stage says, where from, and its history."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def _stored(line: Line, row: Row | None) -> Row:
 def _spans(text: str, row: Row, stages: Sequence[str]) -> Iterator[Span]:
     marks = {stage: found for stage in stages if (found := evidence_in(text, row, stage)) is not None}
     edges = sorted({0, len(text), *(edge for mark in marks.values() for edge in mark)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         yield Span(
             text=text[start:end],
             stages=tuple(stage for stage, (first, last) in marks.items() if first <= start and end <= last),

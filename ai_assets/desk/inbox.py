@@ -196,7 +196,7 @@ def _waiting(
 
     columns = [_T.request_id, _T.collection, _T.partition, _T.opened_at, _T.risk]
     query = sa.select(*columns, *([_T.facts] if sort == "size" else [])).where(*matching, _T.status == "open")
-    rows = connection.execute(query).all()
+    rows = list(connection.execute(query))
     rules = {name: collection.settings.signoff.sla for name, collection in seen.items()}
     match sort:
         case "risk":
@@ -221,7 +221,7 @@ def _closed(
 ) -> list[str]:
     """Ids of a piece of those that are closed; by age means: the one closed last first."""
     if sort == "size":
-        found = connection.execute(sa.select(_T.request_id, _T.facts, _T.closed_at).where(*conditions)).all()
+        found = list(connection.execute(sa.select(_T.request_id, _T.facts, _T.closed_at).where(*conditions)))
         found.sort(key=lambda row: (row.closed_at or "", row.request_id), reverse=True)
         found.sort(key=lambda row: -_size(row.facts))
         return [row.request_id for row in found[start : start + number]]

@@ -126,12 +126,16 @@ class Provider:
 
     def _claims(self, description: Description, id_token: Any, nonce: str) -> dict[str, Any]:
         from joserfc import jwt
-        from joserfc.jwk import KeySet
+        from joserfc.errors import JoseError
 
         if not isinstance(id_token, str):
             raise self._refused("it gave no ID token")
         algorithms = [name for name in description.id_token_signing_alg_values_supported if name in ALGORITHMS]
-        found = jwt.decode(id_token, KeySet.import_key_set(self._keys), algorithms=algorithms)  # type: ignore[arg-type]
+        try:
+            found = jwt.decode(id_token, self._key_set(), algorithms=algorithms)
+        except JoseError:  # perhaps by a key that is newer than those we have
+            self._keys = self._json(description.jwks_uri)
+            found = jwt.decode(id_token, self._key_set(), algorithms=algorithms)
         expected = jwt.JWTClaimsRegistry(
             leeway=LEEWAY_S,
             iss={"essential": True, "value": description.issuer},
@@ -146,6 +150,11 @@ class Provider:
         if (party is not None or several) and party != self.settings.client_id:
             raise self._refused("its ID token was made for another client")
         return found.claims
+
+    def _key_set(self) -> Any:
+        from joserfc.jwk import KeySet
+
+        return KeySet.import_key_set(self._keys)  # type: ignore[arg-type]
 
     def _more(self, endpoint: str, token: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
         """Some providers keep names out of the ID token."""
@@ -204,7 +213,6 @@ class Provider:
         except AuthlibBaseError as error:
             raise self._refused("the provider did not accept the sign-in") from error
         except JoseError as error:
-            self._description = None  # its keys may be new ones
             raise self._refused(f"its ID token does not hold ({error.error})") from error
         except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._refused("what the provider said could not be read") from error

@@ -130,7 +130,7 @@ def _under_way(desk: Desk, request: Request) -> Publication:
     url = f"{desk.dagster_url}/runs/{run.run_id}"
     if run.status in ("FAILURE", "CANCELED"):
         ended = "failed" if run.status == "FAILURE" else "was cancelled"
-        said = f"The publication run {ended}; nothing was published. Its page says why, and it is tried again."
+        said = f"The publication run {ended}; nothing was published. Its page says why. It is tried three times."
         return _publication("failed", said, run_id=run.run_id, run_url=url)
     return _publication("waiting", "It is approved, and is being published now.", run_id=run.run_id, run_url=url)
 

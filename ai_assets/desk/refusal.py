@@ -16,10 +16,13 @@ _PAGE = """<!doctype html>
 <link rel="stylesheet" href="/static/desk.css">
 </head>
 <body>
-<main>
+<main id="content">
+<div class="narrow error">
+<p class="code">{status}</p>
 <h1>{title}</h1>
-<p>{sentence}</p>
-<p><a href="/">Back to the desk</a></p>
+<p class="sentence">{sentence}</p>
+<p><a class="button" href="/">Back to the desk</a></p>
+</div>
 </main>
 </body>
 </html>
@@ -34,5 +37,5 @@ def is_api(scope: Scope) -> bool:
 def refusal(scope: Scope, status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
     if is_api(scope):
         return JSONResponse({"error": sentence}, status, headers)
-    page = _PAGE.format(title=escape(status.phrase), sentence=escape(sentence))
+    page = _PAGE.format(status=int(status), title=escape(status.phrase), sentence=escape(sentence))
     return HTMLResponse(page, status, headers)

@@ -44,7 +44,7 @@ class Seal:
     def sealed(self, purpose: str, values: dict[str, str]) -> str:
         """Text for a cookie: readable by whoever has it, changed by nobody."""
         text = json.dumps({**values, "at": str(int(time.time()))}).encode()
-        body = base64.urlsafe_b64encode(text).decode()
+        body = base64.urlsafe_b64encode(text).decode().rstrip("=")
         return f"{body}.{self.token(purpose, body)}"
 
     def opened(self, purpose: str, text: str, longest_s: float) -> dict[str, str] | None:
@@ -53,7 +53,7 @@ class Seal:
         if not text.isascii() or not hmac.compare_digest(token, self.token(purpose, body)):
             return None
         try:
-            values: dict[str, str] = json.loads(base64.urlsafe_b64decode(body))
+            values: dict[str, str] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         except (binascii.Error, ValueError):
             return None
         return values if abs(time.time() - int(values["at"])) <= longest_s else None

@@ -69,7 +69,7 @@ def protection(desk: Desk) -> list[Middleware]:
 
 
 def _mistake(request: Request, _error: Exception) -> Response:
-    sentence = "The desk made a mistake; its log says which. Nothing was decided by this request."
+    sentence = "The desk made a mistake; its log says which. Look at the page again before you repeat what you did."
     return refusal(request.scope, HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
 

@@ -12,6 +12,7 @@ from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from resources.digest import canonical_json
 from resources.errors import UserError
+from resources.state import storable
 
 EARLIEST = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
@@ -52,9 +53,9 @@ def collection_seen(desk: Desk, person: Person, name: str) -> Collection:
 
 def request_seen(desk: Desk, person: Person, connection: sa.Connection, request_id: str) -> tuple[Request, Collection]:
     """The request without its summary, which may be of any size; `Request.changes` is empty."""
-    query = sa.select(*_LIGHT).where(requests.TABLE.c.request_id == request_id)
+    query = sa.select(*_LIGHT).where(requests.TABLE.c.request_id == storable(request_id))
     row = connection.execute(query).mappings().one_or_none()
-    collection = desk.seen_by(person).get(row["collection"]) if row else None
+    collection = desk.seen_by(person).get(row["collection"]) if row is not None else None
     if row is None or collection is None:
         raise NotSeen(f"request '{request_id}'")
     return Request(**row, summary="{}"), collection

@@ -2,12 +2,13 @@
 
 import contextvars
 import logging
+import queue
 import re
 import threading
 import time
 import urllib.parse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _SECRET = re.compile(r"[^/?&=:@,\s]{4,}")
 """A part of a URL that is shorter is no secret, and would blot out words."""
@@ -23,39 +24,49 @@ class Message:
     """The ids of the notices it tells."""
 
 
-@dataclass(eq=False, kw_only=True)
 class Sending:
     """Messages on their way over one channel, in a thread that nobody has to wait for."""
 
-    url: str = field(repr=False)
-    messages: Sequence[Message]
-    stop_at: float
-    """No further message is begun after this moment (monotonic)."""
-    started_at: float = field(default_factory=time.monotonic)
-    _results: list[tuple[Message, str | None]] = field(default_factory=list)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> "Sending":
+    def __init__(self, url: str, messages: Sequence[Message], stop_at: float) -> None:
+        """No message is begun after `stop_at` (monotonic)."""
+        self.started_at = time.monotonic()
+        self._url = url
+        self._messages = messages
+        self._stop_at = stop_at
+        self._begun = 0
+        self._taken = 0
+        self._results: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
         self._thread.start()
-        return self
 
     def wait(self, until: float) -> bool:
         """Whether it has ended by then."""
-        assert self._thread is not None
         self._thread.join(max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
+    @property
+    def under_way(self) -> Message | None:
+        """The message that has no answer yet."""
+        return self._messages[self._taken] if self._taken < self._begun else None
+
     def take(self) -> list[tuple[Message, str | None]]:
         """The messages that are done since last asked, each with its error."""
-        found, self._results = self._results, []
+        ended = self.wait(0)
+        found: list[tuple[Message, str | None]] = []
+        while not self._results.empty():
+            found.append((self._messages[self._taken], self._results.get()))
+            self._taken += 1
+        if ended and self.under_way:
+            found.append((self.under_way, "sending broke off; see the log of the code server"))
+            self._taken = self._begun
         return found
 
     def _run(self) -> None:
-        for message in self.messages:
-            if time.monotonic() >= self.stop_at:
+        for message in self._messages:
+            if time.monotonic() >= self._stop_at:
                 return
-            self._results.append((message, send(self.url, message)))
+            self._begun += 1
+            self._results.put(send(self._url, message))
 
 
 def send(url: str, message: Message) -> str | None:
@@ -80,8 +91,10 @@ def send(url: str, message: Message) -> str | None:
 
 def without_secrets(text: str, url: str) -> str:
     """The text without anything that stands in the URL, as it is written there or decoded."""
-    _, _, rest = url.partition("://")
-    parts = {*_SECRET.findall(rest), *_SECRET.findall(urllib.parse.unquote(rest)), urllib.parse.unquote_plus(rest), url}
+    rest = re.sub(r"([?&])[\w+:-]*=", r"\1", url.partition("://")[2])
+    written = _SECRET.findall(rest)
+    decoded = urllib.parse.unquote(rest)
+    parts = {url, decoded, *written, *map(urllib.parse.unquote, written), *_SECRET.findall(decoded)}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, "***") if part else text
     return text

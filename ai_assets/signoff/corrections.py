@@ -70,6 +70,8 @@ class Corrections:
     found: Mapping[tuple[str, str], Correction]
     places: Sequence[str]
     """Partitions that have a correction, or had one."""
+    stages: Sequence[ClassifyStage]
+    """As they are declared."""
 
     @cached_property
     def _by_partition(self) -> Mapping[str, Sequence[Correction]]:
@@ -87,10 +89,32 @@ class Corrections:
     def partitions(self, stage: str) -> set[str]:
         return {item.partition for item in self.found.values() if item.stage == stage}
 
-    def digest(self, partition: str, stage: str | None = None) -> str:
-        """Of those to one stage or to all; empty where there are none."""
-        given = self._by_partition.get(partition, ())
-        return _digest([item for item in given if stage in (None, item.stage)])
+    @cached_property
+    def taught(self) -> Mapping[str, Sequence[Correction]]:
+        """By stage that learns, the newest of the whole collection, as many as it declares; the newest last."""
+        found = {}
+        for stage in self.stages:
+            labels = {label.name for label in stage.labels}
+            given = [item for item in self.found.values() if item.stage == stage.name and item.label in labels]
+            newest = sorted(given, key=lambda item: (item.made_at, item.document_id))[-stage.learn :]
+            if stage.learn and newest:
+                found[stage.name] = newest
+        return found
+
+    @cached_property
+    def _taught_digests(self) -> Mapping[str | None, str]:
+        every = [item for given in self.taught.values() for item in given]
+        return {None: _digest(every), **{stage: _digest(given) for stage, given in self.taught.items()}}
+
+    def version(self, partition: str, stage: str | None = None) -> str:
+        """Of all that decides the labels of a partition, of one stage or of all: its own, and those that are taught."""
+        own = _digest([item for item in self._by_partition.get(partition, ()) if stage in (None, item.stage)])
+        taught = self._taught_digests.get(stage, "")
+        return digest([own, taught])[:32] if taught else own
+
+    def concern(self, partition: str) -> bool:
+        """Whether there is, or was, something to tell of the partition."""
+        return bool(self.taught) or partition in self.places
 
 
 def _digest(given: Iterable[Correction]) -> str:
@@ -120,10 +144,10 @@ def current(
     return {(row["stage"], row["document_id"]): Correction(**row) for row in rows}
 
 
-def in_force(connection: sa.Connection, collection: str) -> Corrections:
+def in_force(connection: sa.Connection, collection: Collection) -> Corrections:
     query = sa.text("SELECT DISTINCT partition FROM corrections WHERE collection = :c ORDER BY partition")
-    places = list(connection.execute(query, {"c": collection}).scalars())
-    return Corrections(current(connection, collection) if places else {}, places)
+    places = list(connection.execute(query, {"c": collection.name}).scalars())
+    return Corrections(current(connection, collection.name) if places else {}, places, collection.labelling)
 
 
 def history(connection: sa.Connection, collection: str, document_id: str) -> list[Correction]:
@@ -134,14 +158,8 @@ def history(connection: sa.Connection, collection: str, document_id: str) -> lis
 
 
 def digest_of(connection: sa.Connection, collection: str, partition: str) -> str:
-    """Of those in force in the partition; empty where there are none."""
+    """Of those made in the partition and in force; empty where there are none."""
     return _digest(current(connection, collection, partition).values())
-
-
-def digests(connection: sa.Connection, collection: str) -> dict[str, str]:
-    """By partition that ever had a correction; empty where none is in force any more."""
-    given = in_force(connection, collection)
-    return {partition: given.digest(partition) for partition in given.places}
 
 
 def of_the_present_text(stores: "Stores", found: Iterable[Correction]) -> list[Correction]:

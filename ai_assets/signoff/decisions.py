@@ -131,9 +131,7 @@ def decide(
     `waivers` says per failed gate why it may be passed over; it counts for every choice that has that gate failed.
     """
     reason = (reason or "").strip() or None
-    if verdict != "approve" and reason is None:
-        asked = "a rejection needs a reason" if verdict == "reject" else "sending back needs notes on what to do"
-        raise DecisionRefused(by.name, f"{asked} (--reason)")
+    require_reason(by.name, verdict, reason)
     decided = []
     with state.write() as connection:
         for choice in choices:
@@ -148,6 +146,12 @@ def decide(
             after = requests.get(connection, choice.request_id)
             decided += [after] if after else []
     return decided
+
+
+def require_reason(name: str, verdict: Verdict, reason: str | None) -> None:
+    if verdict != "approve" and not (reason or "").strip():
+        asked = "a rejection needs a reason" if verdict == "reject" else "sending back needs notes on what to do"
+        raise DecisionRefused(name, f"{asked} (--reason)")
 
 
 def _require(connection: sa.Connection, collection: str, choice: Choice, rules: SignoffSettings) -> Request:

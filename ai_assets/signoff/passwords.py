@@ -74,11 +74,9 @@ def chosen(password: str) -> str:
     return password
 
 
-def change(connection: sa.Connection, name: str, password_hash: str) -> None:
-    """Another password for somebody known; their sessions end."""
-    connection.execute(
-        sa.text("UPDATE people SET password_hash = :hash WHERE name = :name"), {"hash": password_hash, "name": name}
-    )
+def change(connection: sa.Connection, name: str, password_hash: str, *, by: str) -> None:
+    """Another password for somebody who is known and not disabled; their sessions end."""
+    people.add(connection, name, email=None, password_hash=password_hash, by=by)
     connection.execute(sa.text("DELETE FROM sessions WHERE person = :name"), {"name": name})
 
 

@@ -28,13 +28,15 @@ BUDGET_S = 10.0
 LONGEST_HOURS = 100 * 365 * 24.0
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _WEEK, _WORKING_WEEK = timedelta(days=7), timedelta(days=5)
-_LIGHT = [sa.literal("{}").label("summary") if column.name == "summary" else column for column in TABLE.c]
+_LIGHT: list[sa.ColumnElement[Any]] = [
+    sa.literal("{}").label("summary") if column.name == "summary" else column for column in TABLE.c
+]
 """A request without its summary, which may be large and which no message tells of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    kind: Kind
+    kind: Literal["reminded", "escalated", "expired"]
     number: int
     """A request whose `sla_step` is lower has not taken it yet."""
     hours: float
@@ -108,7 +110,7 @@ def _steps(sla: SlaSettings) -> Iterator[_Step]:
         yield _Step(kind="reminded", number=1, hours=sla.remind_after_hours)
 
 
-def _due(collection: str, step: _Step, cutoff: str, *columns: sa.ColumnElement[object]) -> sa.Select[tuple[object, ...]]:
+def _due(collection: str, step: _Step, cutoff: str, *columns: sa.ColumnElement[Any]) -> sa.Select[*tuple[Any, ...]]:
     """Read off the index `review_requests_waiting` alone, whatever else is open or was decided."""
     return (
         sa.select(*columns)
@@ -135,11 +137,11 @@ def _take(state: StateStore, collection: str, rules: SignoffSettings, step: _Ste
                 waited = in_words((rules.sla.expire_after_days or 0) * 24, rules.sla)
                 requests.close(connection, request, "expired", SYSTEM, f"nobody decided within {waited}")
                 continue
-            told = {"age_hours": round(age_hours(request.opened_at, moment, rules.sla), 1), "channels": list(channels)}
+            age = round(age_hours(request.opened_at, moment, rules.sla), 1)
+            told: dict[str, Any] = {**requests.subject(request), "age_hours": age, "channels": list(channels)}
             if step.kind == "escalated":
                 told["to"] = rules.sla.escalate_to
-            action: Literal["reminded", "escalated"] = step.kind
-            audit.append(connection, SYSTEM, action, {**requests.subject(request), **told})
+            audit.append(connection, SYSTEM, step.kind, told)
             connection.execute(
                 sa.text("UPDATE review_requests SET sla_step = :step WHERE request_id = :id"),
                 {"step": step.number, "id": request.request_id},
@@ -189,7 +191,9 @@ def _ahead(request: Request, kind: Kind, rules: SignoffSettings) -> str:
         for step in reversed(list(_steps(rules.sla)))
         if order.index(step.kind) > order.index(kind)
     ]
-    return f"Undecided, {', '.join(ahead)}. Nothing is approved by waiting." if ahead else "It waits until it is decided."
+    return (
+        f"Undecided, {', '.join(ahead)}. Nothing is approved by waiting." if ahead else "It waits until it is decided."
+    )
 
 
 def in_words(hours: float, sla: SlaSettings) -> str:

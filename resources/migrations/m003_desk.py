@@ -10,6 +10,7 @@ STATEMENTS = (
     "ALTER TABLE review_requests ADD COLUMN risk DOUBLE PRECISION NOT NULL DEFAULT 0",
     "ALTER TABLE review_requests ADD COLUMN sla_step BIGINT NOT NULL DEFAULT 0",
     "CREATE INDEX review_requests_waiting ON review_requests (collection, status, sla_step, opened_at)",
+    "CREATE INDEX review_requests_listed ON review_requests (collection, status, partition, number)",
     # Of which corrections a partition was refreshed.
     "ALTER TABLE refreshes ADD COLUMN corrections_digest TEXT NOT NULL DEFAULT ''",
     # Where to find the records about one request, or one collection, in a long chain.
@@ -52,6 +53,7 @@ STATEMENTS = (
         channel TEXT NOT NULL, title TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL,
         next_try_at TEXT NOT NULL, error TEXT, made_at TEXT NOT NULL, sent_at TEXT)""",
     "CREATE INDEX notices_due ON notices (state, next_try_at)",
+    "CREATE INDEX notices_group ON notices (channel, collection, kind, state, sent_at)",
 )
 
 

@@ -77,7 +77,7 @@ def _correct(http: HttpRequest, form: Form) -> Response:
         return _show(http, document_id, typed, problem=problem, status_code=400)
     try:
         corrections.correct(
-            desk.stores.state, collection=collection, request=request, document_id=document_id, stage=typed.stage,
+            desk.stores, collection=collection, request=request, document_id=document_id, stage=typed.stage,
             label=None if taken_back else typed.label, reason=typed.reason, by=person,
         )  # fmt: skip
     except UserError as error:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
@@ -51,13 +53,18 @@ _SENTENCES = {
     405: "Go back to the page you came from and use its buttons.",
     413: "Send less: a reason or a comment of a few thousand characters is enough.",
 }
+_ADVICE = re.compile(r"\s*(?:See|Look with): ai-assets .*$|\s*\((?:--|ai-assets )[^()]*\)", re.DOTALL)
 _log = logging.getLogger("ai_assets.desk")
 
 
 def exception_handlers() -> Mapping[Any, Callable[[HttpRequest, Any], Response]]:
-    """By the class of what was raised. `BaseException` is the class for 500 that leaves the answer inside the
-    protection, with its headers; `Exception` is the one for mistakes in the protection itself."""
-    return {HTTPException: _refused, UserError: _said, BaseException: _failed, Exception: _failed}
+    """By the class of what was raised; of our mistakes, see `net`."""
+    return {HTTPException: _refused, UserError: _said}
+
+
+def net() -> Middleware:
+    """Around each page: a mistake of ours becomes a page as well. It is raised again, for the server to log."""
+    return Middleware(ServerErrorMiddleware, handler=_failed)
 
 
 def status_of(error: UserError) -> int:
@@ -66,7 +73,9 @@ def status_of(error: UserError) -> int:
 
 def in_words(error: UserError) -> str:
     """The message without what only helps at the command line: here there are buttons."""
-    return re.sub(r"\s*(?:See|Look with): ai-assets .*$|\s*\((?:--|ai-assets )[^()]*\)", "", str(error), flags=re.DOTALL)
+    return re.sub(
+        r"\s*(?:See|Look with): ai-assets .*$|\s*\((?:--|ai-assets )[^()]*\)", "", str(error), flags=re.DOTALL
+    )
 
 
 def _refused(request: HttpRequest, error: HTTPException) -> Response:
@@ -84,11 +93,12 @@ def _said(request: HttpRequest, error: UserError) -> Response:
     return _answer(request, status, sentence, headers=headers)
 
 
-def _failed(request: HttpRequest, error: BaseException) -> Response:
+def _failed(request: HttpRequest, error: Exception) -> Response:
     reference = secrets.token_hex(4)
     _log.error("%s %s failed (reference %s)", request.method, request.url.path, reference, exc_info=error)
     sentence = "It is not your fault. If it happens again, tell whoever runs the desk the reference below."
-    return _answer(request, 500, sentence, reference=reference)
+    # It is raised again, whereupon the server ends the connection: no further request may be sent on it.
+    return _answer(request, 500, sentence, reference=reference, headers={"Connection": "close"})
 
 
 def _answer(

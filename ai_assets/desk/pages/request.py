@@ -21,6 +21,8 @@ from ai_assets.signoff.requests import Request
 from resources.errors import UserError
 
 PER_PAGE = 50
+FEW = 20
+"""So many documents need no sample: the list of all begins with the riskiest."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 CHANGES = (
     "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "second look", "not reviewed",
@@ -83,6 +85,7 @@ def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_
         "chosen": chosen,
         "changes": CHANGES,
         "sorts": SORTS,
+        "few": FEW,
         "waits": waits(view),
         "refusals": refusals,
         "typed": typed,

@@ -1,25 +1,37 @@
 """Which address shows what. Others link to these, so they do not change."""
 
+from collections.abc import Callable
+from typing import Any
+
 from starlette.routing import BaseRoute, Route
 
 from ai_assets.desk.pages import account, audit, decision, document, inbox, releases, request
+from ai_assets.desk.pages.refusals import net
 
 
 def routes() -> list[BaseRoute]:
     return [
-        Route("/", inbox.inbox),
-        Route("/decisions", decision.several, methods=["POST"]),
-        Route("/requests/{request_id}", request.page),
-        Route("/requests/{request_id}/decision", decision.one, methods=["POST"]),
-        Route("/requests/{request_id}/ask-again", request.ask_again, methods=["POST"]),
-        Route("/requests/{request_id}/document", document.page),
-        Route("/requests/{request_id}/correction", document.correct, methods=["POST"]),
-        Route("/requests/{request_id}/notes", document.note, methods=["POST"]),
-        Route("/audit", audit.page),
-        Route("/audit.jsonl", audit.export),
-        Route("/releases", releases.overview),
-        Route("/releases/{collection}", releases.page),
-        Route("/releases/{collection}/rollback", releases.rollback, methods=["POST"]),
-        Route("/account", account.page),
-        Route("/account/sessions", account.end_session, methods=["POST"]),
+        _page("/", inbox.inbox),
+        _form("/decisions", decision.several),
+        _page("/requests/{request_id}", request.page),
+        _form("/requests/{request_id}/decision", decision.one),
+        _form("/requests/{request_id}/ask-again", request.ask_again),
+        _page("/requests/{request_id}/document", document.page),
+        _form("/requests/{request_id}/correction", document.correct),
+        _form("/requests/{request_id}/notes", document.note),
+        _page("/audit", audit.page),
+        _page("/audit.jsonl", audit.export),
+        _page("/releases", releases.overview),
+        _page("/releases/{collection}", releases.page),
+        _form("/releases/{collection}/rollback", releases.rollback),
+        _page("/account", account.page),
+        _form("/account/sessions", account.end_session),
     ]
+
+
+def _page(path: str, endpoint: Callable[..., Any]) -> Route:
+    return Route(path, endpoint, methods=["GET"], middleware=[net()])
+
+
+def _form(path: str, endpoint: Callable[..., Any]) -> Route:
+    return Route(path, endpoint, methods=["POST"], middleware=[net()])

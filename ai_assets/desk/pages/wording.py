@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+NOTICED = 0.01
+"""A score that moved less is shown, but not coloured."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -58,6 +60,13 @@ def difference(value: float | None, live: float | None) -> str:
     return "±0" if abs(value - live) < 0.0005 else f"{value - live:+.3f}".replace("-", "−")
 
 
+def tendency(value: float | None, live: float | None) -> str:
+    """The class of a difference worth a colour."""
+    if value is None or live is None or abs(value - live) < NOTICED:
+        return ""
+    return "better" if value > live else "worse"
+
+
 def level(risk: float) -> str:
     """A word beside a number, and the class of its bar."""
     return "high" if risk >= 0.6 else "medium" if risk >= 0.35 else "low"
@@ -81,4 +90,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
     "initial": initial,
 }  # fmt: skip
-GLOBALS: Mapping[str, Callable[..., Any]] = {"plural": plural, "query": query, "difference": difference}
+GLOBALS: Mapping[str, Callable[..., Any]] = {
+    "plural": plural,
+    "query": query,
+    "difference": difference,
+    "tendency": tendency,
+}

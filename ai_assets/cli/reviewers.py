@@ -1,0 +1,287 @@
+"""`ai-assets reviewers`: who is known, what they may do where, and where they are signed in."""
+
+import sys
+from dataclasses import asdict
+from getpass import getuser
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+
+from ai_assets.cli.output import AsJson, collection, console, print_json, stores, table
+from ai_assets.errors import PersonDisabled, PersonKnown, PersonUnknown, RoleUnknown
+from ai_assets.settings import GROUP
+from ai_assets.signoff import passwords, people
+from ai_assets.signoff.people import EVERYWHERE, ROLES, Account, Role
+from resources.declared import nearest
+from resources.state import StateStore
+
+app = typer.Typer(help="Who may look, correct, decide and administer.", no_args_is_help=True)
+groups = typer.Typer(help="Groups of people, which rules and roles may name.", no_args_is_help=True)
+app.add_typer(groups, name="group")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Their name, in any case.")]
+Holder = Annotated[str, typer.Argument(metavar="NAME|group:GROUP", help="A person, or a group.")]
+Where = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection, or '*' for all.")]
+FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+
+
+def actor() -> str:
+    """What the audit chain says of whoever manages people here: not a name that somebody could sign in with."""
+    return f"cli:{getuser()}"
+
+
+@app.command("add")
+def add(
+    name: Name,
+    email: Annotated[str | None, typer.Option("--email", help="Where messages reach them.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help=f"One of {', '.join(ROLES)}.")] = None,
+    collections: Annotated[
+        list[str] | None, typer.Option("--collection", help="Where they have the role; everywhere by default.")
+    ] = None,
+    group: Annotated[list[str] | None, typer.Option("--group", help="A group they belong to.")] = None,
+    password_stdin: FromStdin = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="They sign in with a provider or through a proxy.")
+    ] = False,
+) -> None:
+    """Make somebody known. Their password is made up and printed once, unless one is given."""
+    if password_stdin and no_password:
+        raise typer.BadParameter("give --password-stdin or --no-password, not both")
+    if collections and role is None:
+        raise typer.BadParameter("--collection says where a role holds; name the role with --role")
+    given = {_place(place): _role(role) for place in collections or [EVERYWHERE]} if role else {}
+    password = None if no_password else _password(password_stdin)
+    state = stores().state
+    password_hash = passwords.hashed(password) if password else None
+    with state.write() as connection:
+        known = people.known_as(name)
+        if (before := _account(connection, known)) is not None:
+            raise PersonKnown(known, before.disabled_at is not None)
+        people.add(connection, known, email=email, password_hash=password_hash, by=actor())
+        for place, found in given.items():
+            people.give(connection, known, found, place, by=actor())
+        for one in group or ():
+            people.join(connection, known, one, by=actor())
+    console.print(f"{known} is known now.", markup=False)
+    if password and not password_stdin:
+        _tell(known, password)
+    if not given:
+        console.print(f"They may see nothing yet: ai-assets reviewers grant {known} approver COLLECTION", markup=False)
+
+
+@app.command("disable")
+def disable(name: Name) -> None:
+    """They cannot sign in any more, and are signed out. What they decided stays."""
+    with stores().state.write() as connection:
+        people.disable(connection, _known(name), by=actor())
+    console.print(f"{_known(name)} is disabled, and signed out everywhere.", markup=False)
+
+
+@app.command("enable")
+def enable(name: Name) -> None:
+    """Whoever was disabled may sign in again, with the roles and the password they had."""
+    with stores().state.write() as connection:
+        _require(connection, _known(name), disabled_too=True)
+        people.add(connection, _known(name), email=None, password_hash=None, by=actor())
+    console.print(f"{_known(name)} may sign in again.", markup=False)
+
+
+@app.command("list")
+def list_people(as_json: AsJson = False) -> None:
+    """Everybody who is known, with their roles and groups."""
+    with stores().state.read() as connection:
+        found = people.everyone(connection)
+        of_groups = _group_roles(connection)
+    if as_json:
+        print_json({"people": [asdict(account) for account in found], "groups": of_groups})
+        return
+    if not found:
+        console.print(f"Nobody is known yet: ai-assets reviewers add {getuser()} --role approver", markup=False)
+        return
+    rows = [
+        (
+            account.name,
+            account.email,
+            _roles(account.roles),
+            ", ".join(account.groups),
+            "password" if account.has_password else "proxy or provider",
+            f"disabled {account.disabled_at[:10]}" if account.disabled_at else "",
+        )
+        for account in found
+    ]
+    table("Reviewers", ("name", "e-mail", "roles", "groups", "signs in by", ""), rows)
+    if of_groups:
+        table("Groups", ("group", "roles"), [(name, _roles(roles)) for name, roles in of_groups.items()])
+
+
+@app.command("grant")
+def grant(holder: Holder, role: str, where: Where) -> None:
+    """Give a role in a collection, in place of the one they had there."""
+    found, place = _role(role), _place(where)
+    with stores().state.write() as connection:
+        who = _holder(holder)
+        if not who.startswith(GROUP):
+            _require(connection, who)
+        people.give(connection, who, found, place, by=actor())
+    console.print(f"{who} is {found} in {_said(place)}.", markup=False)
+
+
+@app.command("revoke")
+def revoke(holder: Holder, where: Where) -> None:
+    """Take a role back. It holds at once, also for who is signed in."""
+    with stores().state.write() as connection:
+        who = _holder(holder)
+        if not who.startswith(GROUP):
+            _require(connection, who, disabled_too=True)
+        done = people.take(connection, who, where, by=actor())
+    said = "has no role any more" if done else "had no role of their own"
+    console.print(f"{who} {said} in {_said(where)}.", markup=False)
+
+
+@groups.command("add")
+def join(group: str, name: Name) -> None:
+    """Put somebody into a group."""
+    with stores().state.write() as connection:
+        _require(connection, _known(name))
+        people.join(connection, _known(name), group.removeprefix(GROUP), by=actor())
+    console.print(f"{_known(name)} belongs to {group.removeprefix(GROUP)}.", markup=False)
+
+
+@groups.command("remove")
+def leave(group: str, name: Name) -> None:
+    """Take somebody out of a group."""
+    with stores().state.write() as connection:
+        done = people.leave(connection, _known(name), group.removeprefix(GROUP), by=actor())
+    said = "does not belong" if done else "did not belong"
+    console.print(f"{_known(name)} {said} to {group.removeprefix(GROUP)}{' any more' if done else ''}.", markup=False)
+
+
+@app.command("password")
+def password(name: Name, password_stdin: FromStdin = False) -> None:
+    """Another password; they are signed out everywhere. Made up and printed once, unless one is given."""
+    new = _password(password_stdin)
+    password_hash = passwords.hashed(new)
+    with stores().state.write() as connection:
+        _require(connection, _known(name))
+        passwords.change(connection, _known(name), password_hash, by=actor())
+    console.print(f"{_known(name)} has another password.", markup=False)
+    if not password_stdin:
+        _tell(_known(name), new)
+
+
+@app.command("sessions")
+def list_sessions(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One person; all by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where people are signed in at the desk."""
+    from ai_assets.cli.output import home
+    from ai_assets.desk import sessions
+    from ai_assets.desk.settings import load_desk
+
+    rules = load_desk(home().desk).sessions
+    with stores().state.read() as connection:
+        if name:
+            _require(connection, _known(name), disabled_too=True)
+        found = sessions.of(connection, _known(name) if name else None)
+    lasting = [session for session in found if sessions.lasts(session, rules)]
+    if as_json:
+        shown = ("person", "via", "groups", "created_at", "seen_at", "expires_at", "address", "agent")
+        print_json([{key: getattr(session, key) for key in shown} | {"groups": sorted(session.groups)}
+                    for session in lasting])  # fmt: skip
+        return
+    if not lasting:
+        console.print("Nobody is signed in." if not name else f"{_known(name)} is not signed in.", markup=False)
+        return
+    columns = ("person", "by", "since (UTC)", "last seen (UTC)", "from", "browser")
+    rows = [(s.person, s.via, s.created_at[:16], s.seen_at[:16], s.address, s.agent[:60]) for s in lasting]
+    table("Sessions", columns, rows)
+
+
+@app.command("sign-out")
+def sign_out(name: Name) -> None:
+    """End all sessions of somebody. They may sign in again; to keep them out: disable."""
+    from ai_assets.desk import sessions
+
+    with stores().state.write() as connection:
+        _require(connection, _known(name), disabled_too=True)
+        ended = sessions.end_all(connection, _known(name), by=actor())
+    console.print(f"{_known(name)}: {ended} session{'s' if ended != 1 else ''} ended.", markup=False)
+
+
+def _group_roles(connection: sa.Connection) -> dict[str, dict[str, str]]:
+    """What groups may do, by group and collection."""
+    query = sa.text(
+        "SELECT holder, collection, role FROM grants WHERE holder LIKE 'group:%' ORDER BY holder, collection"
+    )
+    found: dict[str, dict[str, str]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.holder.removeprefix(GROUP), {})[row.collection] = row.role
+    return found
+
+
+def first_reviewer(state: StateStore, name: str, role: Role = "admin") -> str | None:
+    """On a desk that nobody may use yet, one person with that role everywhere; their password, or None."""
+    with state.read() as connection:
+        if people.anybody(connection):
+            return None
+    made = passwords.random_password()
+    password_hash = passwords.hashed(made)
+    with state.write() as connection:
+        if people.anybody(connection):
+            return None
+        known = people.add(connection, name, email=None, password_hash=password_hash, by=actor())
+        people.give(connection, known, role, EVERYWHERE, by=actor())
+    return made
+
+
+def _password(from_stdin: bool) -> str:
+    if not from_stdin:
+        return passwords.random_password()
+    return passwords.chosen(sys.stdin.readline().rstrip("\r\n"))
+
+
+def _tell(name: str, new: str) -> None:
+    """The one time that it can be read."""
+    console.print(f"Password of {name}, shown only now: {new}", markup=False)
+
+
+def _known(name: str) -> str:
+    return people.known_as(name)
+
+
+def _holder(text: str) -> str:
+    return text if text.startswith(GROUP) else people.known_as(text)
+
+
+def _role(text: str) -> Role:
+    found = next((role for role in ROLES if role == text.strip().lower()), None)
+    if found is None:
+        raise RoleUnknown(text, nearest(text, list(ROLES)))
+    return found
+
+
+def _place(text: str) -> str:
+    return text if text == EVERYWHERE else collection(text).name
+
+
+def _said(place: str) -> str:
+    return "all collections" if place == EVERYWHERE else place
+
+
+def _roles(roles: object) -> str:
+    found = dict(roles) if isinstance(roles, dict) else {}
+    return ", ".join(f"{role} in {_said(place)}" for place, role in sorted(found.items()))
+
+
+def _account(connection: sa.Connection, name: str) -> Account | None:
+    return next((account for account in people.everyone(connection) if account.name == name), None)
+
+
+def _require(connection: sa.Connection, name: str, *, disabled_too: bool = False) -> None:
+    found = _account(connection, name)
+    if found is None:
+        raise PersonUnknown(name, [account.name for account in people.everyone(connection)])
+    if found.disabled_at is not None and not disabled_too:
+        raise PersonDisabled(name)

@@ -1,0 +1,281 @@
+"""The REST surface of the desk, mounted at /api. Its document is /api/openapi.json; the desk's own pages use it too."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from starlette.exceptions import HTTPException
+
+from ai_assets.desk import reading
+from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
+from ai_assets.desk.api_problems import add_handlers, joined, status_of
+from ai_assets.desk.api_records import (
+    GREATEST_NUMBER,
+    Again,
+    Asked,
+    AuditPage,
+    Change,
+    CollectionName,
+    Corrected,
+    Correcting,
+    Decided,
+    Decision,
+    Decisions,
+    DocumentId,
+    DocumentSort,
+    InboxSort,
+    InboxState,
+    Me,
+    MomentText,
+    Name,
+    Noted,
+    NoteMade,
+    Refused,
+    ReleaseAt,
+    RequestId,
+    Rollback,
+    State,
+    Text,
+)
+from ai_assets.desk.context import Desk
+from ai_assets.desk.document_reading import line_of
+from ai_assets.desk.request_reading import require_current
+from ai_assets.desk.sight import collection_seen, request_seen
+from ai_assets.desk.views import DocumentPage, DocumentView, Inbox, ReleaseRow, RequestView
+from ai_assets.signoff import decisions, notes, releases, requests
+from ai_assets.signoff.audit import Action
+from ai_assets.signoff.decisions import Choice
+from ai_assets.signoff.people import Person
+from resources.errors import UserError
+
+MOST_PAGES = 1_000_000
+
+
+def create_api(desk: Desk) -> FastAPI:
+    api = DeskApi(
+        title="Sign-off desk",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=lambda route: route.name,
+    )
+    api.state.desk = desk
+    add_handlers(api)
+    api.include_router(router)
+    return api
+
+
+class DeskApi(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = complete(super().openapi())
+        return self.openapi_schema
+
+
+async def _desk(request: Request) -> Desk:
+    found: Desk = request.app.state.desk
+    return found
+
+
+async def _person(request: Request) -> Person:
+    found = getattr(request.state, "person", None)
+    if not isinstance(found, Person):
+        raise HTTPException(401, "Sign in first.", headers={"WWW-Authenticate": "Cookie"})
+    return found
+
+
+TheDesk = Annotated[Desk, Depends(_desk)]
+Someone = Annotated[Person, Depends(_person)]
+TheRequest = Annotated[RequestId, Path(description="The id of a request for sign-off.")]
+TheCollection = Annotated[CollectionName, Path(description="The name of a collection.")]
+OfCollection = Annotated[CollectionName | None, Query(description="Only of this collection.")]
+Page = Annotated[int, Query(ge=1, le=MOST_PAGES, description="Beyond the last page, the last one is answered.")]
+PerPage = Annotated[int, Query(ge=1, le=200)]
+Containing = Annotated[Text, Query(max_length=200, description="Only what has these characters in its name.")]
+Moment = Annotated[
+    MomentText,
+    Query(description="A date, or date and time (UTC unless a zone is given), as ISO 8601 has them."),
+]
+router = APIRouter()
+
+
+@router.get("/me", tags=["people"], responses=SAFE)
+def me(request: Request, person: Someone) -> Me:
+    """Who is asking, what they may do, and the token that changes need."""
+    csrf = str(getattr(request.state, "csrf", ""))
+    return Me(name=person.name, email=person.email, groups=sorted(person.groups), roles=person.roles, csrf=csrf)
+
+
+@router.get("/inbox", tags=["requests"], responses=SAFE)
+def inbox(
+    desk: TheDesk,
+    person: Someone,
+    collection: OfCollection = None,
+    status: InboxState = "open",
+    text: Containing = "",
+    sort: InboxSort = "risk",
+    page: Page = 1,
+    per_page: PerPage = 50,
+) -> Inbox:
+    """Requests for sign-off over all collections the person may see; open ones first."""
+    return reading.inbox(
+        desk, person, collection=collection, status=status, text=text, sort=sort, page=page, per_page=per_page
+    )
+
+
+@router.get("/requests/{request_id}", tags=["requests"], responses=SAFE, name="request")
+def request_(desk: TheDesk, person: Someone, request_id: TheRequest) -> RequestView:
+    """What would go live with it, against what is live; what it takes; what each verdict will do."""
+    return reading.request_view(desk, person, request_id)
+
+
+@router.get("/requests/{request_id}/state", tags=["requests"], responses=SAFE)
+def state(desk: TheDesk, person: Someone, request_id: TheRequest) -> State:
+    """How far it is. Small, for whoever asks again and again."""
+    return State.model_validate(vars(reading.request_state(desk, person, request_id)))
+
+
+@router.get("/requests/{request_id}/documents", tags=["documents"], responses=SAFE)
+def documents(
+    desk: TheDesk,
+    person: Someone,
+    request_id: TheRequest,
+    change: Annotated[Change, Query(description="'changed' has the relabelled ones too.")] = "all",
+    text: Containing = "",
+    sort: DocumentSort = "risk",
+    page: Page = 1,
+    per_page: PerPage = 50,
+) -> DocumentPage:
+    """Its documents, without their texts."""
+    return reading.document_page(
+        desk, person, request_id, change=change, text=text, sort=sort, page=page, per_page=per_page
+    )
+
+
+@router.get("/requests/{request_id}/document", tags=["documents"], responses=SAFE)
+def document(
+    desk: TheDesk, person: Someone, request_id: TheRequest, document_id: Annotated[DocumentId, Query(alias="id")]
+) -> DocumentView:
+    """One document: its text with the evidence in it, what each stage says, where from, and its history."""
+    return reading.document_view(desk, person, request_id, document_id)
+
+
+@router.post("/decisions", tags=["requests"], responses=UNSAFE)
+def decide(desk: TheDesk, person: Someone, decision: Decision) -> Decisions:
+    """Approve, reject or send back what was seen. In each collection all of it, or nothing.
+
+    Where nothing at all could be recorded, the answer is the problem.
+    """
+    by_collection: dict[str, list[Choice]] = {}
+    with desk.stores.state.read() as connection:
+        for chosen in decision.choices:
+            found, _ = request_seen(desk, person, connection, chosen.request_id)
+            by_collection.setdefault(found.collection, []).append(Choice(chosen.request_id, chosen.digest))
+    decided: list[Decided] = []
+    refused: list[tuple[str, UserError]] = []
+    for name, choices in by_collection.items():
+        try:
+            decided += _decide(desk, person, name, list(dict.fromkeys(choices)), decision)
+        except UserError as error:
+            refused.append((name, error))
+    if not decided:
+        raise HTTPException(status_of(refused[0][1]), joined([error for _, error in refused]))
+    told = [Refused(collection=name, status=status_of(error), error=str(error)) for name, error in refused]
+    return Decisions(decided=decided, refused=told)
+
+
+def _decide(desk: Desk, person: Person, name: str, choices: Sequence[Choice], decision: Decision) -> list[Decided]:
+    rules = desk.collections()[name].settings.signoff
+    done = decisions.decide(
+        desk.stores.state, name, choices, decision.verdict, by=person, reason=decision.reason, rules=rules,
+        waivers=decision.waivers,
+    )  # fmt: skip
+    with desk.stores.state.read() as connection:
+        given = decisions.standings(connection, done)
+    return [
+        Decided(
+            request_id=item.request_id,
+            collection=item.collection,
+            partition=item.partition,
+            status=item.status,
+            missing=given[item.request_id].missing(rules) if item.status == "open" else [],
+        )
+        for item in done
+    ]
+
+
+@router.post("/requests/{request_id}/ask-again", tags=["requests"], responses=UNSAFE)
+def ask_again(desk: TheDesk, person: Someone, request_id: TheRequest, again: Again) -> Asked:
+    """Open a new request for a candidate that was rejected, sent back or that expired."""
+    found = require_current(desk, person, request_id)
+    opened = decisions.ask_again(desk.stores.state, found.collection, found.partition, by=person, reason=again.reason)
+    return Asked(request_id=opened.request_id)
+
+
+@router.post("/requests/{request_id}/notes", tags=["documents"], responses=UNSAFE)
+def note(desk: TheDesk, person: Someone, request_id: TheRequest, made: NoteMade) -> Noted:
+    """Comment on a document, mark it as reviewed, ask for a second look, or say that one was taken."""
+    found, line = line_of(desk, person, request_id, made.document_id)
+    left = notes.add(desk.stores.state, found, made.document_id, line.leaf, made.kind, made.text, by=person)
+    return Noted(note_id=left.note_id, kind=left.kind, author=left.author, made_at=left.made_at)
+
+
+@router.post("/requests/{request_id}/corrections", tags=["documents"], responses=UNSAFE)
+def correct(desk: TheDesk, person: Someone, request_id: TheRequest, correcting: Correcting) -> Corrected:
+    """Say which label is right. The next run of the partition uses it."""
+    from ai_assets.signoff import corrections
+
+    with desk.stores.state.read() as connection:
+        _, collection = request_seen(desk, person, connection, request_id)
+        found = requests.get(connection, request_id)
+    if found is None:
+        raise reading.NotSeen(f"request '{request_id}'")
+    made = corrections.correct(
+        desk.stores, collection=collection, request=found, document_id=correcting.document_id,
+        stage=correcting.stage, label=correcting.label, reason=correcting.reason, by=person,
+    )  # fmt: skip
+    return Corrected(**{name: getattr(made, name) for name in Corrected.model_fields})
+
+
+@router.get("/audit", tags=["audit"], responses=SAFE)
+def audit(
+    desk: TheDesk,
+    person: Someone,
+    collection: OfCollection = None,
+    actor: Annotated[Name | None, Query(description="Only what this person did.")] = None,
+    action: Annotated[Action | None, Query(description="Only such records.")] = None,
+    since: Annotated[Moment | None, Query()] = None,
+    until: Annotated[Moment | None, Query()] = None,
+    before: Annotated[
+        int | None, Query(ge=1, le=GREATEST_NUMBER, description="Only records before this number.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> AuditPage:
+    """The audit chain in words, the newest record first."""
+    entries, further = reading.audit_page(
+        desk, person, collection=collection, actor=actor, action=action, since=since, until=until, before=before,
+        limit=limit,
+    )  # fmt: skip
+    return AuditPage(entries=entries, next_before=further)
+
+
+@router.get("/releases/{collection}", tags=["releases"], responses=SAFE, name="releases")
+def releases_(desk: TheDesk, person: Someone, collection: TheCollection) -> Sequence[ReleaseRow]:
+    """All releases of a collection, the newest first."""
+    return reading.release_rows(desk, person, collection)
+
+
+@router.get("/releases/{collection}/at", tags=["releases"], responses=SAFE)
+def live_at(desk: TheDesk, person: Someone, collection: TheCollection, moment: Moment) -> ReleaseAt:
+    """What readers saw at a time."""
+    return ReleaseAt(release=reading.live_at(desk, person, collection, moment))
+
+
+@router.post("/releases/{collection}/rollback", tags=["releases"], responses=UNSAFE)
+def rollback(desk: TheDesk, person: Someone, collection: TheCollection, wanted: Rollback) -> ReleaseRow:
+    """Point readers at another release, at once."""
+    name = collection_seen(desk, person, collection).name
+    target = releases.rollback(desk.stores.state, name, wanted.number, by=person, reason=wanted.reason)
+    return next(row for row in reading.release_rows(desk, person, name) if row.number == target.number)

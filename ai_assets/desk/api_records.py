@@ -1,0 +1,204 @@
+"""What goes into the API and comes out of it beside the records of `views.py`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+from ai_assets.desk.sight import MomentInvalid, moment
+from ai_assets.desk.views import HistoryEntry, Publication, ReleaseRow
+from ai_assets.signoff.decisions import Verdict
+from ai_assets.signoff.notes import LONGEST, Kind
+from ai_assets.signoff.people import Role
+from ai_assets.signoff.requests import Status
+
+WITHOUT_NUL = r"^[^\x00]*$"
+"""No database can hold that character."""
+SAYS_SOMETHING = r"^[^\x00]*[^\s\x00][^\x00]*$"
+MOST_CHOICES = 1_000
+GREATEST_NUMBER = 2**31 - 1
+
+
+def _moment(asked: str) -> str:
+    try:
+        moment(asked)
+    except MomentInvalid as error:
+        raise ValueError(str(error)) from error
+    return asked
+
+
+def _whole(asked: object) -> object:
+    """JSON knows no difference between 3 and 3.0."""
+    return int(asked) if isinstance(asked, float) and asked.is_integer() else asked
+
+
+RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+CollectionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=WITHOUT_NUL)]
+Reason = Annotated[str, StringConstraints(max_length=LONGEST, pattern=SAYS_SOMETHING)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=WITHOUT_NUL)]
+MomentText = Annotated[
+    str,
+    StringConstraints(max_length=40),
+    AfterValidator(_moment),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}),
+]
+WholeNumber = Annotated[int, Field(strict=True, ge=1, le=GREATEST_NUMBER), BeforeValidator(_whole)]
+DocumentId = Annotated[str, StringConstraints(min_length=1, max_length=2_000, pattern=WITHOUT_NUL)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Body(BaseModel):
+    """What is sent: no key that is not known, and no value that would have to be guessed at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Problem(Record):
+    """Why something was not done."""
+
+    error: str
+    """One or a few sentences: the thing, what was found, and what to do."""
+
+
+# Sent
+
+
+class Chosen(Body):
+    """A request as it was seen: an answer to another candidate is no answer."""
+
+    request_id: RequestId
+    digest: Digest
+
+
+class Decision(Body):
+    """One person's decision on some requests."""
+
+    choices: list[Chosen] = Field(min_length=1, max_length=MOST_CHOICES)
+    verdict: Verdict
+    reason: Text | None = None
+    """Needed to reject and to send back."""
+    waivers: dict[Name, Reason] = Field(default={}, max_length=100)
+    """By failed gate, why it may be passed over."""
+
+
+class Again(Body):
+    reason: Reason
+
+
+class NoteMade(Body):
+    document_id: DocumentId
+    kind: Kind
+    text: Text = ""
+    """Needed for a comment."""
+
+
+class Correcting(Body):
+    document_id: DocumentId
+    stage: Name
+    label: Name | None
+    """The label that is right; null takes the correction back."""
+    reason: Text = ""
+
+
+class Rollback(Body):
+    number: WholeNumber
+    """The release that readers shall see."""
+    reason: Reason
+
+
+# Answered
+
+
+class State(Record):
+    """How far a request is."""
+
+    status: Status
+    publication: Publication
+    missing: Sequence[str]
+    """What it still takes, in words."""
+
+
+class Decided(Record):
+    request_id: str
+    collection: str
+    partition: str
+    status: Status
+    """Open, where further approvals are needed."""
+    missing: Sequence[str]
+
+
+class Refused(Record):
+    """A collection of whose choices nothing was recorded."""
+
+    collection: str
+    status: int
+    """What the answer would have been if this were all that was asked: 403, 409 or 400."""
+    error: str
+
+
+class Decisions(Record):
+    """In each collection all choices were decided, or none."""
+
+    decided: Sequence[Decided]
+    refused: Sequence[Refused]
+
+
+class Asked(Record):
+    request_id: str
+    """Of the new request."""
+
+
+class Noted(Record):
+    note_id: str
+    kind: Kind
+    author: str
+    made_at: str
+
+
+class Corrected(Record):
+    """The correction that is in force now."""
+
+    document_id: str
+    stage: str
+    label: str | None
+    was: str | None
+    author: str
+    made_at: str
+    number: int
+    """Counts the corrections of the document and stage."""
+
+
+class AuditPage(Record):
+    entries: Sequence[HistoryEntry]
+    """The newest first."""
+    next_before: int | None
+    """The `before` of the next page; null where this is the last."""
+
+
+class ReleaseAt(Record):
+    release: ReleaseRow | None
+    """Null before the first release."""
+
+
+class Me(Record):
+    name: str
+    email: str | None
+    groups: Sequence[str]
+    roles: Mapping[str, Role]
+    """By collection, or '*' for all."""
+    csrf: str
+    """To be sent as `X-CSRF-Token` with everything that changes something."""
+
+
+Change = Literal[
+    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "second look", "reviewed",
+    "not reviewed",
+]  # fmt: skip
+DocumentSort = Literal["risk", "name", "confidence", "change"]
+InboxState = Literal["open", "closed", "all", "approved", "rejected", "sent back", "void", "expired", "published"]
+InboxSort = Literal["risk", "age", "size", "collection"]

@@ -1,0 +1,18 @@
+"""The options of the desk's process, for `ai-assets desk` and for `python -m ai_assets.desk`."""
+
+from typing import Annotated
+
+import typer
+
+from resources.settings import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home, variable
+
+
+def desk(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 3001,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve the sign-off desk until Ctrl-C: the inbox, what would go live, decisions, the audit trail."""
+    from ai_assets.desk.server import serve
+
+    home, url, dagster_url = Home.from_environment(), variable(DESK_URL_VARIABLE), variable(DAGSTER_URL_VARIABLE)
+    serve(home, host, port, url, dagster_url, say=typer.echo)

@@ -1,0 +1,27 @@
+"""What pages and API show, read for one person: every function here checks what they may see."""
+
+from ai_assets.desk.audit_reading import audit_lines, audit_page
+from ai_assets.desk.document_reading import document_page
+from ai_assets.desk.document_view import document_view
+from ai_assets.desk.inbox import inbox
+from ai_assets.desk.publication_reading import publication_of
+from ai_assets.desk.release_reading import live_at, release_rows
+from ai_assets.desk.request_reading import RequestState, request_state, request_view
+from ai_assets.desk.sight import MomentInvalid, NotSeen, ViewUnknown
+
+__all__ = [
+    "MomentInvalid",
+    "NotSeen",
+    "RequestState",
+    "ViewUnknown",
+    "audit_lines",
+    "audit_page",
+    "document_page",
+    "document_view",
+    "inbox",
+    "live_at",
+    "publication_of",
+    "release_rows",
+    "request_state",
+    "request_view",
+]

@@ -1,0 +1,44 @@
+"""Releases of a collection, and which one readers saw at a time."""
+
+import sqlalchemy as sa
+
+from ai_assets.desk.context import Desk
+from ai_assets.desk.sight import collection_seen, moment
+from ai_assets.desk.views import ReleaseRow
+from ai_assets.signoff import releases
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.releases import Release
+
+
+def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow]:
+    """The newest first."""
+    name = collection_seen(desk, person, collection).name
+    with desk.stores.state.read() as connection:
+        live = _live(connection, name)
+        return [_row(release, live) for release in reversed(releases.find(connection, name))]
+
+
+def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow | None:
+    """What readers saw at that moment; `live` says whether they see it still."""
+    name = collection_seen(desk, person, collection).name
+    with desk.stores.state.read() as connection:
+        found = releases.live_at(connection, name, moment(at))
+        return _row(found, _live(connection, name)) if found else None
+
+
+def _live(connection: sa.Connection, collection: str) -> int | None:
+    query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
+    found: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
+    return found
+
+
+def _row(release: Release, live: int | None) -> ReleaseRow:
+    return ReleaseRow(
+        number=release.number,
+        digest=release.digest,
+        created_at=release.created_at,
+        partitions=len(release.parts),
+        documents=release.documents,
+        signers=sorted({name for part in release.parts.values() for name in part.approved_by}),
+        live=release.number == live,
+    )

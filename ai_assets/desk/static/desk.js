@@ -1,0 +1,192 @@
+// What makes the desk quicker for who has scripts: keys, selection, times that stay true, results that appear by
+// themselves. Every page works without it.
+"use strict";
+
+(() => {
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  document.documentElement.classList.add("scripted");
+
+  // Times
+
+  const UNITS = [["d", 86400], ["h", 3600], ["min", 60]];
+  const ago = (moment) => {
+    const seconds = (Date.now() - moment) / 1000;
+    for (const [unit, length] of UNITS) {
+      if (Math.abs(seconds) >= length) {
+        const span = `${Math.floor(Math.abs(seconds) / length)} ${unit}`;
+        return seconds > 0 ? `${span} ago` : `in ${span}`;
+      }
+    }
+    return seconds >= 0 ? "just now" : "in a moment";
+  };
+  const keepTimes = () => {
+    for (const time of all("time[data-ago]")) {
+      const said = ago(Date.parse(time.dateTime));
+      if (time.textContent !== said) time.textContent = said;
+    }
+  };
+  setInterval(() => { if (!document.hidden) keepTimes(); }, 30000);
+
+  // Copying
+
+  for (const button of all("[data-copy]")) {
+    const label = button.innerHTML;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(button.dataset.copy);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(button.previousElementSibling);
+        button.textContent = "Selected: press Ctrl+C";
+      }
+      setTimeout(() => { button.innerHTML = label; }, 2500);
+    });
+  }
+
+  // Selecting several
+
+  const everything = one("#select-all");
+  const boxes = all("input[name=choice][type=checkbox]");
+  const selected = one("#selected");
+  const count = () => {
+    const chosen = boxes.filter((box) => box.checked).length;
+    if (selected) selected.textContent = chosen ? `With ${chosen} selected:` : "With the selected:";
+    if (everything) {
+      everything.checked = chosen > 0 && chosen === boxes.length;
+      everything.indeterminate = chosen > 0 && chosen < boxes.length;
+    }
+  };
+  if (everything) {
+    everything.addEventListener("change", () => {
+      for (const box of boxes) box.checked = everything.checked;
+      count();
+    });
+  }
+  for (const box of boxes) box.addEventListener("change", count);
+  count();
+  window.addEventListener("pageshow", count);
+
+  // A result that appears by itself
+
+  const publication = one("#publication[data-state]");
+  const follow = async () => {
+    let wait = 2000;
+    if (!document.hidden) {
+      try {
+        const answer = await fetch(publication.dataset.state, { headers: { Accept: "application/json" } });
+        if (answer.status === 401 || answer.status === 404) return;
+        if (!answer.ok) throw new Error(answer.statusText);
+        if (tell(await answer.json())) return;
+      } catch {
+        wait = 6000;
+      }
+    }
+    setTimeout(follow, wait);
+  };
+  const tell = ({ status, publication: found }) => {
+    const said = one("[data-said]", publication);
+    const over = found.state === "published" || found.state === "failed" || status !== "approved";
+    const sentence = found.said;
+    if (said.textContent !== sentence) said.textContent = sentence;
+    const lead = one("strong", publication);
+    if (over && lead) lead.textContent = found.state === "published" ? "Published. " : "Not published. ";
+    publication.classList.toggle("bad", found.state === "failed");
+    publication.classList.toggle("good", found.state !== "failed");
+    const links = one("[data-links]", publication);
+    const wanted = [];
+    if (found.release) wanted.push([publication.dataset.releases, `Release ${found.release}`]);
+    if (found.run_url) wanted.push([found.run_url, "Publication run"]);
+    if (links.dataset.shown !== JSON.stringify(wanted)) {
+      links.dataset.shown = JSON.stringify(wanted);
+      links.replaceChildren(...wanted.flatMap(([address, text]) => {
+        const link = document.createElement("a");
+        link.href = address;
+        link.textContent = text;
+        return [link, " "];
+      }));
+    }
+    const chip = one("#status .chip");
+    if (chip && status !== chip.textContent) {
+      chip.textContent = status;
+      chip.className = `chip status-${status.replace(" ", "-")}`;
+    }
+    return over;
+  };
+  if (publication) setTimeout(follow, 1000);
+
+  // Keys
+
+  const rows = () => all("[data-row]").filter((row) => row.offsetParent !== null);
+  const current = () => rows().findIndex((row) => row.contains(document.activeElement));
+  const target = (row) => one("[data-open]", row) || one("a, button, input", row) || row;
+  const move = (step) => {
+    const found = rows();
+    if (!found.length) return;
+    const from = current();
+    const to = from < 0 ? (step > 0 ? 0 : found.length - 1) : Math.min(Math.max(from + step, 0), found.length - 1);
+    const goal = target(found[to]);
+    if (goal === found[to]) goal.tabIndex = -1;
+    goal.focus();
+    found[to].scrollIntoView({ block: "nearest" });
+  };
+  const go = (selector) => {
+    const link = one(selector);
+    if (link) link.click();
+  };
+  const decide = (verdict) => {
+    const button = all("[data-verdict]").find((found) => found.dataset.verdict === verdict && !found.disabled);
+    if (!button) return;
+    if (button.closest("#bulk") && !boxes.some((box) => box.checked)) {
+      const box = current() < 0 ? null : one("input[name=choice]", rows()[current()]);
+      if (!box) return;
+      box.checked = true;
+      count();
+    }
+    button.click();
+  };
+  const help = one("#keys");
+  const openHelp = () => { if (help && !help.open) help.showModal(); };
+  const opener = one("#keys-open");
+  if (opener) opener.addEventListener("click", openHelp);
+
+  const KEYS = {
+    j: () => move(1),
+    k: () => move(-1),
+    o: () => { if (current() >= 0) target(rows()[current()]).click(); },
+    x: () => {
+      const box = current() < 0 ? null : one("input[name=choice]", rows()[current()]);
+      if (box) { box.checked = !box.checked; count(); }
+    },
+    a: () => decide("approve"),
+    r: () => decide("reject"),
+    e: () => decide("send back"),
+    n: () => go("a[rel=next]"),
+    p: () => go("a[rel=prev]"),
+    u: () => go("a[data-up]"),
+    "/": () => { const field = one("#search"); if (field) { field.focus(); field.select(); } },
+    "?": openHelp,
+  };
+  const GO = { i: "/", r: "/releases", a: "/audit" };
+  const TYPING = "input:not([type=checkbox]), select, textarea, [contenteditable]";
+  let awaited = 0;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat && !"jk".includes(event.key)) return;
+    if (event.target.closest(TYPING)) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    if (help && help.open) return;
+    const after = Date.now() < awaited;
+    awaited = 0;
+    if (after && GO[event.key]) {
+      event.preventDefault();
+      location.assign(GO[event.key]);
+    } else if (event.key === "g") {
+      awaited = Date.now() + 1200;
+    } else if (KEYS[event.key]) {
+      event.preventDefault();
+      KEYS[event.key]();
+    }
+  });
+})();

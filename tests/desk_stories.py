@@ -1,0 +1,91 @@
+"""A project with something to sign, and people to sign it, for tests of the desk's pages."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, STAGE, Project, text_of
+from desks import DeskProcess, desk, known
+
+from ai_assets.collection import Collection
+from ai_assets.signoff import requests
+from ai_assets.signoff.publication import publish
+from ai_assets.signoff.requests import Request
+from ai_assets.work import Stores
+from resources.settings import Home
+
+DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
+ODD = f'{DAYS[0]}/a "b" <i>c<u> 100% & #1 ümlaut?.txt'
+HOSTILE = '<script>alert(1)</script> A "leak" in the pump\'s hall {{ 7 * 7 }} & a fire. <img src=x onerror=alert(2)>'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    project: Project
+    stores: Stores
+    notes: Collection
+    running: DeskProcess
+
+    def latest(self, partition: str, collection: str = "notes") -> Request:
+        with self.stores.state.read() as connection:
+            found = requests.latest_of(connection, collection, partition)
+        assert found is not None
+        return found
+
+    def actions(self, request: Request) -> list[str]:
+        """What the chain holds of a request."""
+        from ai_assets.signoff import audit
+
+        with self.stores.state.read() as connection:
+            return [record.action for record in audit.records(connection, request_ids=[request.request_id])]
+
+    def publish(self) -> None:
+        publish(self.notes, self.stores, by="test")
+
+    def refresh(self, partition: str) -> None:
+        self.project.refresh(self.notes, [partition])
+
+
+@contextmanager
+def story(folder: Path) -> Iterator[Story]:
+    """`notes` has twelve days with labels; `strict` one day whose only gate failed and may be waived."""
+    root = folder / "project"
+    (root / "collections").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "definitions.py", root)
+    home = Home(root=folder / "home", project=root).ensure()
+    project = Project(root=root, home=home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("AI_ASSETS_HOME", str(home.root))
+        patch.setenv("DAGSTER_HOME", str(home.dagster))
+        patch.delenv("AI_ASSETS_STATE_URL", raising=False)
+        days: dict[str, Any] = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}
+        for number, day in enumerate(DAYS):
+            for place in range(2):
+                project.document(f"{day}/{place}.txt", text_of(2 * number + place))
+        project.document(ODD, HOSTILE)
+        notes = project.declare(partitions=days, stages=[dict(STAGE)])
+        project.refresh(notes)
+        project.document(f"{DAYS[0]}/0.txt", text_of(1), "strict")
+        project.document(f"{DAYS[0]}/1.txt", "Something else.", "strict")
+        golden = root / "collections/strict/golden.jsonl"
+        golden.write_text(json.dumps({"query": "hall", "documents": [f"{DAYS[0]}/1.txt"]}))
+        gate = {"metric": "recall@1", "min": 1.0, "waivable": True}
+        project.refresh(
+            project.declare(
+                "strict", partitions={**days, "end": DAYS[0]}, golden={"queries": "golden.jsonl"}, gates=[gate]
+            )
+        )
+        with project.stores() as stores:
+            known(stores, "ann")
+            known(stores, "bob")
+            known(stores, "rita", "reviewer")
+            known(stores, "vic", "viewer")
+            known(stores, "nob", None)
+            with desk(project) as running:
+                yield Story(project=project, stores=stores, notes=notes, running=running)
