@@ -24,8 +24,8 @@ GROUP = "group:"
 QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
 FIXED_ASSETS = (
-    "source_files", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate", "sign_off",
-    "published",
+    "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
+    "sign_off", "published",
 )  # fmt: skip
 
 

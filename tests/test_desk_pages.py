@@ -101,6 +101,9 @@ def test_what_one_may_not_see_looks_like_what_is_not_there(told: Story) -> None:
     nob = told.running.visitor("nob")
     hidden, missing = nob.get(f"/requests/{told.latest(DAYS[1]).request_id}"), nob.get("/requests/0123456789abcdef")
     assert (hidden.status_code, missing.status_code) == (404, 404)
+    seen, unseen = f"{told.latest(DAYS[1]).request_id}:x", "0123456789abcdef:x"
+    answers = [nob.submit("/decisions", choice=choice, verdict="approve") for choice in (seen, unseen)]
+    assert [answer.status_code for answer in answers] == [404, 404]
     assert nob.get("/releases/notes").status_code == nob.get("/releases/nowhere").status_code == 404
     assert "You have no role in any collection yet" in nob.get("/").text
 
@@ -185,7 +188,7 @@ def test_another_digest_is_another_question(told: Story, ann: Visitor) -> None:
 def test_who_may_not_decide_sees_why_and_is_refused(told: Story, name: str) -> None:
     request, visitor = told.latest(DAYS[4]), told.running.visitor(name)
     page = visitor.get(f"/requests/{request.request_id}").text
-    assert "You cannot decide here: it takes the role approver" in page
+    assert f"{name} cannot decide here: it takes the role approver" in page
     assert 'data-verdict="approve"' not in page
     for confirmed in (False, True):
         assert decide(visitor, request, "approve", confirmed=confirmed).status_code == 403
@@ -204,7 +207,8 @@ def test_several_are_decided_at_once_and_one_that_was_lost_holds_up_none(
     assert "2 requests approved; 1 left as it was." in done.text
     assert "it was rejected by bob" in done.text.casefold()
     assert [told.latest(day).status for day in DAYS[5:8]] == ["approved", "approved", "rejected"]
-    assert ann.submit("/decisions", verdict="approve").status_code == 200
+    nothing = ann.submit("/decisions", verdict="approve")
+    assert (nothing.status_code, "Select at least one request first" in nothing.text) == (400, True)
     assert ann.submit("/decisions", choice="x", verdict="approve").status_code == 400
 
 

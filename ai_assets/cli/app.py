@@ -5,7 +5,21 @@ import sys
 import typer
 from rich.markup import escape
 
-from ai_assets.cli import audit, desk, documents, ledger, new, provider, releases, reviewers, run, signoff, status, up
+from ai_assets.cli import (
+    audit,
+    corrections,
+    desk,
+    documents,
+    ledger,
+    new,
+    provider,
+    releases,
+    reviewers,
+    run,
+    signoff,
+    status,
+    up,
+)
 from ai_assets.cli.output import errors
 from resources.errors import AiAssetsError
 
@@ -27,6 +41,7 @@ app.command("provider")(provider.provider)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
 app.add_typer(signoff.app, name="signoff")
+app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
 app.add_typer(ledger.app, name="ledger")

@@ -14,7 +14,6 @@ from ai_assets.settings import GROUP
 from ai_assets.signoff import passwords, people
 from ai_assets.signoff.people import EVERYWHERE, ROLES, Account, Role
 from resources.declared import nearest
-from resources.state import StateStore
 
 app = typer.Typer(help="Who may look, correct, decide and administer.", no_args_is_help=True)
 groups = typer.Typer(help="Groups of people, which rules and roles may name.", no_args_is_help=True)
@@ -219,21 +218,6 @@ def _group_roles(connection: sa.Connection) -> dict[str, dict[str, str]]:
     for row in connection.execute(query):
         found.setdefault(row.holder.removeprefix(GROUP), {})[row.collection] = row.role
     return found
-
-
-def first_reviewer(state: StateStore, name: str, role: Role = "admin") -> str | None:
-    """On a desk that nobody may use yet, one person with that role everywhere; their password, or None."""
-    with state.read() as connection:
-        if people.anybody(connection):
-            return None
-    made = passwords.random_password()
-    password_hash = passwords.hashed(made)
-    with state.write() as connection:
-        if people.anybody(connection):
-            return None
-        known = people.add(connection, name, email=None, password_hash=password_hash, by=actor())
-        people.give(connection, known, role, EVERYWHERE, by=actor())
-    return made
 
 
 def _password(from_stdin: bool) -> str:

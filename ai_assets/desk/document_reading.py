@@ -1,6 +1,7 @@
 """The documents of a request as a page of lines, with what people left on them."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,9 +90,24 @@ def document_page(
         total=len(found),
         page=page,
         pages=pages,
-        counts={name: sum(map(matches, candidate.lines)) for name, matches in filters.items()},
+        counts=_counts(candidate, marks),
         damaged=candidate.damaged,
     )
+
+
+def _counts(candidate: Candidate, marks: Marks) -> dict[str, int]:
+    """By filter."""
+    by_change = Counter(line.change for line in candidate.lines)
+    every, reviewed = len(candidate.lines), len(marks.reviewed_by)
+    return {
+        "all": every,
+        **{name: by_change[name] for name in _ORDER},
+        "changed": by_change["changed"] + by_change["relabelled"],
+        "low confidence": sum(map(unsure, candidate.lines)),
+        "second look": len(marks.second_look),
+        "reviewed": reviewed,
+        "not reviewed": every - reviewed,
+    }
 
 
 def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tuple[Request, Line]:
@@ -107,7 +123,9 @@ def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tu
 
 def unsure(line: Line) -> bool:
     """As the inbox counts them: what is live already is not counted again."""
-    return line.confidence is not None and line.confidence < LOW_CONFIDENCE and line.change != "unchanged"
+    return (
+        line.confidence is not None and line.confidence < LOW_CONFIDENCE and line.change not in ("unchanged", "removed")
+    )
 
 
 def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
@@ -118,7 +136,7 @@ def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
         "relabelled": lambda line: line.change == "relabelled",
         "removed": lambda line: line.change == "removed",
         "unchanged": lambda line: line.change == "unchanged",
-        "low confidence": lambda line: unsure(line) and not line.removed,
+        "low confidence": unsure,
         "second look": lambda line: line.document_id in marks.second_look,
         "reviewed": lambda line: line.document_id in marks.reviewed_by,
         "not reviewed": lambda line: line.document_id not in marks.reviewed_by,

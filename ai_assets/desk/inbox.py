@@ -196,24 +196,20 @@ def _waiting(
 
     columns = [_T.request_id, _T.collection, _T.partition, _T.opened_at, _T.risk]
     query = sa.select(*columns, *([_T.facts] if sort == "size" else [])).where(*matching, _T.status == "open")
-    rows = list(connection.execute(query))
     rules = {name: collection.settings.signoff.sla for name, collection in seen.items()}
-    match sort:
-        case "risk":
-            dear = {
-                row.request_id: aged_risk(
-                    row.risk, age_hours(row.opened_at, at, rules[row.collection]), rules[row.collection]
-                )
-                for row in rows
-            }
-            rows.sort(key=lambda row: (-dear[row.request_id], row.opened_at, row.request_id))
-        case "age":
-            rows.sort(key=lambda row: (row.opened_at, row.request_id))
-        case "size":
-            rows.sort(key=lambda row: (-_size(row.facts), row.opened_at, row.request_id))
-        case _:
-            rows.sort(key=lambda row: (row.collection, row.partition, row.request_id))
-    return [row.request_id for row in rows]
+    keyed: list[tuple[Any, ...]] = []
+    for request_id, name, partition, opened_at, risk, *facts in connection.execute(query):
+        match sort:
+            case "risk":
+                keyed.append((-aged_risk(risk, age_hours(opened_at, at, rules[name]), rules[name]), opened_at))
+            case "age":
+                keyed.append((opened_at,))
+            case "size":
+                keyed.append((-_size(facts[0]), opened_at))
+            case _:
+                keyed.append((name, partition))
+        keyed[-1] += (request_id,)
+    return [key[-1] for key in sorted(keyed)]
 
 
 def _closed(

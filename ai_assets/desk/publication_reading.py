@@ -19,7 +19,7 @@ TIMEOUT_S = 0.4
 FRESH_S = 2.0
 AWAY_S = 30.0
 """So long Dagster is not asked again after it did not answer."""
-_LATEST = """query($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 1) { __typename
+LATEST = """query($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 1) { __typename
   ... on Error { message } ... on Runs { results { runId status creationTime } } } }"""
 
 
@@ -56,7 +56,7 @@ class PublicationRuns(DagsterApi):
             return run
 
     def _latest(self, job: str) -> Run | None:
-        answer = self._ask("show runs", _LATEST, {"filter": {"pipelineName": job}}, "runsOrError")
+        answer = self._ask("show runs", LATEST, {"filter": {"pipelineName": job}}, "runsOrError")
         results = cast(list[dict[str, Any]], answer["results"])
         if not results:
             return None

@@ -220,7 +220,7 @@ class StageView(View):
     labels: Sequence[str]
     """What it can be corrected to; empty where it gives no labels."""
     correction: Mapping[str, str] | None
-    """`label`, `author`, `reason` and `made_at` of the correction in force; `used` is 'yes' if this candidate has it."""
+    """`label`, `author`, `reason`, `made_at` of the correction in force; `used` is 'yes' where the candidate has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

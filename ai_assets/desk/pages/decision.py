@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -10,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
-from ai_assets.desk.pages.inbox import inbox
+from ai_assets.desk.pages.inbox import show as show_inbox
 from ai_assets.desk.pages.refusals import in_words, status_of
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.request import VERDICTS, Typed, show, stored, waits
@@ -42,7 +41,7 @@ def _verdict(form: Form) -> Verdict:
     found = form.one("verdict")
     if found not in VERDICTS:
         raise FormIncomplete("verdict", found)
-    return cast(Verdict, found)
+    return found
 
 
 async def one(http: HttpRequest) -> Response:
@@ -114,7 +113,8 @@ def _line(request: Request, problem: str | None = None, missing: Sequence[str] =
 async def several(http: HttpRequest) -> Response:
     form = await Form.of(http)
     if not form.every("choice"):
-        return await run_in_threadpool(inbox, http)
+        problem = "Select at least one request first; nothing was recorded."
+        return await run_in_threadpool(show_inbox, http, problem=problem, status_code=400)
     return await run_in_threadpool(_several, http, form)
 
 

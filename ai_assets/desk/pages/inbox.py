@@ -11,11 +11,15 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.signoff.requests import Status
 
 PER_PAGE = 50
-STATUSES = (*get_args(Status), "all")
+STATUSES = (*get_args(Status), "closed", "all")
 SORTS = {"risk": "risk", "age": "age", "size": "size of the change", "collection": "collection"}
 
 
-def inbox(http: HttpRequest) -> Response:
+def page(http: HttpRequest) -> Response:
+    return show(http)
+
+
+def show(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
     from ai_assets.desk import reading
 
     query = http.query_params
@@ -35,4 +39,5 @@ def inbox(http: HttpRequest) -> Response:
         page=page_number(query),
         per_page=PER_PAGE,
     )
-    return render(http, "inbox.html", {"inbox": found, "chosen": chosen, "statuses": STATUSES, "sorts": SORTS})
+    context = {"inbox": found, "chosen": chosen, "statuses": STATUSES, "sorts": SORTS, "problem": problem}
+    return render(http, "inbox.html", context, status_code)

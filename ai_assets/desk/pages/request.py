@@ -13,8 +13,8 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words, status_of
 from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.sight import NotSeen
 from ai_assets.desk.views import RequestView
-from ai_assets.errors import RequestUnknown
 from ai_assets.signoff import decisions, requests
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.requests import Request
@@ -77,7 +77,7 @@ def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_
     rules = collection.settings.signoff
     refusals = {verdict: decisions.why_not_by(person, found, rules, verdict) for verdict in VERDICTS}
     if person.name in view.signers:
-        refusals["approve"] = "it has your approval already"
+        refusals["approve"] = "it has their approval already"
     context = {
         "view": view,
         "row": view.row,
@@ -105,7 +105,7 @@ def stored(desk: Desk, request_id: str) -> tuple[Request, Collection]:
         found = requests.get(connection, request_id)
     collection = desk.collections().get(found.collection) if found else None
     if found is None or collection is None:
-        raise RequestUnknown("The desk", request_id, None)
+        raise NotSeen(f"request '{request_id}'")
     return found, collection
 
 

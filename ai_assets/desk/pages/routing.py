@@ -11,7 +11,7 @@ from ai_assets.desk.pages.refusals import net
 
 def routes() -> list[BaseRoute]:
     return [
-        _page("/", inbox.inbox),
+        _page("/", inbox.page),
         _form("/decisions", decision.several),
         _page("/requests/{request_id}", request.page),
         _form("/requests/{request_id}/decision", decision.one),
