@@ -264,7 +264,10 @@ class PersonUnknown(UserError):
 
 class MomentInvalid(UserError):
     def __init__(self, found: str) -> None:
-        super().__init__(f"'{found}' is no date or time (UTC); write 2026-11-21 or 2026-11-21T14:30.")
+        super().__init__(
+            f"'{found}' is no moment: write a date (2026-11-21), or date and time (2026-11-21T14:30, in UTC unless a "
+            "zone is given)."
+        )
 
 
 class ExportUnreadable(UserError):

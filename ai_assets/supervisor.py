@@ -69,9 +69,7 @@ class Supervisor:
     Use it on the main thread: there it also hears SIGTERM and SIGHUP, and the kernel ties the children to it.
     """
 
-    def __init__(
-        self, home: Home, *, host: str = "127.0.0.1", port: int = 3000, desk_port: int | None = None
-    ) -> None:
+    def __init__(self, home: Home, *, host: str = "127.0.0.1", port: int = 3000, desk_port: int | None = None) -> None:
         self.home = home
         self.host = host
         self.port = port

@@ -22,7 +22,6 @@ from ai_assets.errors import (
     DecisionRefused,
     DecisionTooLate,
     ExportUnreadable,
-    MomentInvalid,
     RequestUnknown,
 )
 from ai_assets.refresh import refresh
@@ -401,25 +400,6 @@ def test_what_was_live_at_a_time_is_what_readers_saw_then(project: Project) -> N
     assert [release.number if release else None for release in found] == [None, 1, 2, 1]
     with pytest.raises(DecisionRefused, match="rolling back takes the role approver"):
         releases.rollback(stores.state, "notes", 2, by=somebody("rita", "reviewer"), reason=None)
-
-
-@pytest.mark.parametrize(
-    ("given", "means"),
-    [
-        ("2026-11-21", "2026-11-21T23:59:59.999+00:00"),
-        ("2026-11-21T14:30", "2026-11-21T14:30:59.999+00:00"),
-        ("2026-11-21T14:30:05+02:00", "2026-11-21T12:30:05.000+00:00"),
-        (" 2026-11-21T14:30:05.25Z ", "2026-11-21T14:30:05.250+00:00"),
-    ],
-)
-def test_a_moment_is_read_as_people_write_it(given: str, means: str) -> None:
-    assert releases.end_of(given) == means
-
-
-@pytest.mark.parametrize("given", ["", "yesterday", "2026-13-01", "9999-12-32", "2026-11-21T25:00", "\0"])
-def test_what_is_no_moment_is_refused(given: str) -> None:
-    with pytest.raises(MomentInvalid, match="is no date or time"):
-        releases.end_of(given)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "ai-assets", "group:legal", "a b", "-x", "é", "a" * 121, "a\0b", "<b>"])

@@ -18,10 +18,11 @@ from reading_desks import asked, current, decide, desk_of, document, somebody
 from ai_assets.collection import Collection
 from ai_assets.desk import inbox, publication_reading, reading
 from ai_assets.desk.context import Desk
-from ai_assets.desk.reading import MomentInvalid, NotSeen, ViewUnknown
-from ai_assets.desk.sight import moment
+from ai_assets.desk.reading import NotSeen, ViewUnknown
+from ai_assets.errors import MomentInvalid
 from ai_assets.settings import SlaSettings
 from ai_assets.signoff import people, proof, releases, requests
+from ai_assets.signoff.moments import moment
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.work import Stores

@@ -18,7 +18,7 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.errors import NothingApproved
-from ai_assets.signoff import releases, requests
+from ai_assets.signoff import moments, releases, requests
 from ai_assets.signoff.publication import anything_to_publish
 
 app = typer.Typer(help="What is live, what was live, and the way back.", no_args_is_help=True)
@@ -120,7 +120,7 @@ def at(
     """What readers saw at that time."""
     collection(name)
     with stores().state.read() as connection:
-        found = releases.live_at(connection, name, releases.end_of(moment))
+        found = releases.live_at(connection, name, moments.moment(moment, end=True))
     if as_json:
         print_json(None if found is None else asdict(found))
     elif found is None:

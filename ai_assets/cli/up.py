@@ -64,11 +64,13 @@ def up(
 
 def _first_reviewer(places: Stores) -> None:
     """In a home where nobody is known, one person who may decide; the password is shown now and never again."""
-    password = random_password()
-    with places.state.write() as connection:
+    with places.state.read() as connection:
         if people.anybody(connection):
             return
-        people.add(connection, REVIEWER, email=None, password_hash=hashed(password), by=people.SYSTEM)
+    password = random_password()
+    stored = hashed(password)  # takes a while on purpose, and so outside of the transaction
+    with places.state.write() as connection:
+        people.add(connection, REVIEWER, email=None, password_hash=stored, by=people.SYSTEM)
         people.give(connection, REVIEWER, "approver", people.EVERYWHERE, by=people.SYSTEM)
     console.print(f"Sign in there:  {REVIEWER}, password {password} (shown only now)")
 
@@ -138,4 +140,6 @@ def _say_next(item: Collection, places: Stores, desk: str) -> None:
         found = f"1 partition of {item.name} waits" if waiting == 1 else f"{waiting} partitions of {item.name} wait"
         question = item.golden_queries[0].query if item.golden_queries else "..."
         console.print(f"\n{found} for sign-off. Look and decide:  {desk}/?collection={item.name}\n")
-        console.print(f'  .venv/bin/ai-assets search {item.name} "{question}"     (once it is approved and published)\n')
+        console.print(
+            f'  .venv/bin/ai-assets search {item.name} "{question}"     (once it is approved and published)\n'
+        )

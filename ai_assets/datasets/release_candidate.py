@@ -185,7 +185,8 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     candidate = _headed(work, work.read(manifest).to_pylist())
     changes = difference(candidate, published, stages)
     gates = _gates(work, partition)
-    facts = _facts(work, partition, manifest, changes, gates)
+    asked_by = authors(work.launched_by, _prompt_files(work))
+    facts = {**_facts(work, partition, manifest, changes, gates), "authors": asked_by}
     summary = {
         **changes,
         "documents": manifest.stats["documents_in"],
@@ -196,7 +197,7 @@ def _ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "live_scores": _live_scores(work, partition, part),
         "run_id": manifest.run_id,
         "gates": gates,
-        "authors": authors(work.launched_by, _prompt_files(work)),
+        "authors": asked_by,
         "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
         "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file} if part else None,
         "since_last": _since_last(work, partition, current, candidate, stages),

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from ai_assets.desk.sight import MomentInvalid, moment
 from ai_assets.desk.views import HistoryEntry, Publication, ReleaseRow
+from ai_assets.errors import MomentInvalid
 from ai_assets.signoff.decisions import Verdict
+from ai_assets.signoff.moments import moment
 from ai_assets.signoff.notes import LONGEST, Kind
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status

@@ -6,10 +6,11 @@ from typing import cast, get_args
 import sqlalchemy as sa
 
 from ai_assets.desk.context import Desk
-from ai_assets.desk.sight import NotSeen, known_view, moment
+from ai_assets.desk.sight import NotSeen, known_view
 from ai_assets.desk.views import HistoryEntry
 from ai_assets.signoff import audit, proof
 from ai_assets.signoff.audit import Action, Record
+from ai_assets.signoff.moments import moment
 from ai_assets.signoff.people import EVERYWHERE, Person
 from resources.digest import Json
 from resources.state import storable
@@ -29,10 +30,10 @@ def audit_page(
     before: int | None = None,
     limit: int = 100,
 ) -> tuple[list[HistoryEntry], int | None]:
-    """The newest first, and where the next page begins. Records about people are for admins of everything."""
+    """The newest first, and where the next page begins. Records about people are for who may see everything."""
     conditions = _Conditions(collection, actor, action, since, until)
     with desk.stores.state.read() as connection:
-        names = _collections(desk, person, connection, collection, people=person.may("admin", EVERYWHERE))
+        names = _collections(desk, person, collection)
         found = conditions.select(connection, names, before=before, limit=limit + 1)
     return [entry_of(record) for record in found[:limit]], found[limit - 1].seq if len(found) > limit else None
 
@@ -54,7 +55,7 @@ def audit_lines(
         if everything and conditions.empty:
             yield from proof.export(connection)
             return
-        names = _collections(desk, person, connection, collection, people=person.may("admin", EVERYWHERE))
+        names = _collections(desk, person, collection)
         yield from proof.export(connection, conditions.select(connection, names)[::-1])
 
 
@@ -89,10 +90,8 @@ class _Conditions:
         )
 
 
-def _collections(
-    desk: Desk, person: Person, connection: sa.Connection, asked: str | None, *, people: bool
-) -> list[str] | None:
-    """Whose records are shown; None means all records there are, those about people too.
+def _collections(desk: Desk, person: Person, asked: str | None) -> list[str] | None:
+    """Whose records are shown; None means all there are, those about people too.
 
     A collection that is not declared any more is still in the chain, for whoever may see everything.
     """
@@ -101,12 +100,7 @@ def _collections(
         if not everything and asked not in desk.seen_by(person):
             raise NotSeen(f"collection '{asked}'")
         return [storable(asked) or ""]
-    if people:
-        return None
-    if not everything:
-        return sorted(desk.seen_by(person))
-    query = sa.text("SELECT DISTINCT collection FROM audit WHERE collection IS NOT NULL ORDER BY collection")
-    return list(connection.execute(query).scalars())
+    return None if everything else sorted(desk.seen_by(person))
 
 
 def entry_of(record: Record) -> HistoryEntry:

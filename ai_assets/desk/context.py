@@ -30,7 +30,10 @@ class Desk:
         """All that are declared. One whose declaration was broken by an edit stays as it was before."""
         root = self.stores.home.project / "collections"
         for name in collection_names(root):
-            changed = (root / name / DEFS_FILE).stat().st_mtime_ns
+            try:
+                changed = (root / name / DEFS_FILE).stat().st_mtime_ns
+            except FileNotFoundError:
+                continue  # it has just been taken away
             if name not in self._loaded or self._loaded[name][0] != changed:
                 try:
                     self._loaded[name] = (changed, load_collection(root, name))

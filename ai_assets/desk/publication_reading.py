@@ -121,7 +121,7 @@ def _said_published(release: int | None, live: int | None) -> str:
 
 
 def _under_way(desk: Desk, request: Request) -> Publication:
-    waiting = _publication("waiting", "It is approved, and is published within a minute while `ai-assets up` runs.")
+    waiting = _publication("waiting", "It is approved, and is published within a minute while ai-assets up runs.")
     if desk.dagster_url is None:
         return waiting
     run = RUNS.of(desk.dagster_url).latest(request.collection)

@@ -7,10 +7,9 @@ from ai_assets.desk.inbox import inbox
 from ai_assets.desk.publication_reading import publication_of
 from ai_assets.desk.release_reading import live_at, release_rows
 from ai_assets.desk.request_reading import RequestState, request_state, request_view
-from ai_assets.desk.sight import MomentInvalid, NotSeen, ViewUnknown
+from ai_assets.desk.sight import NotSeen, ViewUnknown
 
 __all__ = [
-    "MomentInvalid",
     "NotSeen",
     "RequestState",
     "ViewUnknown",

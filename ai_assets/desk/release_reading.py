@@ -3,9 +3,10 @@
 import sqlalchemy as sa
 
 from ai_assets.desk.context import Desk
-from ai_assets.desk.sight import collection_seen, moment
+from ai_assets.desk.sight import collection_seen
 from ai_assets.desk.views import ReleaseRow
 from ai_assets.signoff import releases
+from ai_assets.signoff.moments import moment
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
 

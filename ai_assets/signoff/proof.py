@@ -26,6 +26,9 @@ CLOSED_AS: Mapping[str, str] = {
     "expired": "expired",
 }
 """The status of a request after such a record."""
+STEP_OF: Mapping[str, int] = {"reminded": 1, "escalated": 2}
+CORRECTED = ("partition", "document_digest", "label", "was", "reason")
+"""What the record of a correction says beside what names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class _Request:
     summary: str
     """Its digest: people decide by it."""
     status: str = "open"
+    sla_step: int = 0
     closed_by: str | None = None
     reason: str | None = None
 
@@ -58,8 +62,8 @@ class _Told:
     published: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     live: dict[str, int] = field(default_factory=dict)
     grants: dict[tuple[str, str], str] = field(default_factory=dict)
-    corrections: dict[tuple[str, str, str, int], tuple[str | None, str]] = field(default_factory=dict)
-    """Label and author by collection, stage, document and number."""
+    corrections: dict[tuple[str, str, str, int], dict[str, str | None]] = field(default_factory=dict)
+    """By collection, stage, document and number."""
 
 
 def verify(state: StateStore) -> Verified:
@@ -145,6 +149,9 @@ def _replay(record: Record, told: _Told) -> None:
         case "approved" | "rejected" | "sent back" | "voided" | "expired":
             closed = replace(requests[subject["request_id"]], status=CLOSED_AS[record.action], closed_by=record.actor)
             requests[subject["request_id"]] = replace(closed, reason=subject["reason"])
+        case "reminded" | "escalated":
+            asked = requests[subject["request_id"]]
+            requests[subject["request_id"]] = replace(asked, sla_step=STEP_OF[record.action])
         case "published":
             told.live[subject["collection"]] = subject["release"]
             told.published[subject["collection"], subject["release"]] = (subject["digest"], subject["record"])
@@ -160,7 +167,7 @@ def _replay(record: Record, told: _Told) -> None:
             del told.grants[subject["person"], subject["in"]]
         case "corrected":
             key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
-            told.corrections[key] = (subject["label"], record.actor)
+            told.corrections[key] = {**{name: subject[name] for name in CORRECTED}, "author": record.actor}
 
 
 def _hold_requests(connection: sa.Connection, told: _Told) -> None:
@@ -209,9 +216,22 @@ def _hold_people(connection: sa.Connection, told: _Told) -> None:
 
 
 def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
-    query = sa.text("SELECT collection, stage, document_id, number, label, author FROM corrections")
-    held = {tuple(row[:4]): (row.label, row.author) for row in connection.execute(query)}
+    rows = connection.execute(sa.text("SELECT * FROM corrections")).mappings()
+    held = {
+        (row["collection"], row["stage"], row["document_id"], row["number"]): {
+            name: row[name] for name in (*CORRECTED, "author")
+        }
+        for row in rows
+    }
     for key in sorted({*held, *told.corrections}):
-        if held.get(key) != told.corrections.get(key):
-            name = f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})"
-            raise AuditBroken(name, f"the table says {held.get(key)}, the chain {told.corrections.get(key)}")
+        name, here, there = (
+            f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})",
+            held.get(key),
+            told.corrections.get(key),
+        )
+        if here is None or there is None:
+            has, lacks = ("chain", "table") if here is None else ("table", "chain")
+            raise AuditBroken(name, f"the {has} has it, the {lacks} does not")
+        for column, value in there.items():
+            if here[column] != value:
+                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")

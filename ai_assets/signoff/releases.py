@@ -1,6 +1,5 @@
 """Releases: which candidate of each partition is published together, and which release readers see."""
 
-import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,7 +7,7 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from ai_assets.embedding import Embedding, recorded_embedding
-from ai_assets.errors import DecisionRefused, MomentInvalid, NothingLive, ReleaseUnknown
+from ai_assets.errors import DecisionRefused, NothingLive, ReleaseUnknown
 from ai_assets.signoff import audit
 from ai_assets.signoff.people import Person
 from resources.digest import canonical_json, digest
@@ -151,20 +150,6 @@ def live_at(connection: sa.Connection, collection: str, moment: str) -> Release 
         connection, collections=[collection], actions=["published", "rolled back"], until=moment, limit=1
     )
     return get(connection, collection, int(str(records[0].subject["release"]))) if records else None
-
-
-def end_of(moment: str) -> str:
-    """A time as a person writes it, as the chain has it: a date is its end, a minute too; UTC unless it says more."""
-    text = moment.strip()
-    rest = {len("2026-11-21"): datetime.timedelta(days=1), len("2026-11-21T14:30"): datetime.timedelta(minutes=1)}
-    try:
-        found = datetime.datetime.fromisoformat(text)
-        if len(text) in rest:
-            found += rest[len(text)] - datetime.timedelta(milliseconds=1)
-        found = found.astimezone(datetime.UTC) if found.tzinfo else found.replace(tzinfo=datetime.UTC)
-    except (ValueError, OverflowError) as error:
-        raise MomentInvalid(moment) from error
-    return found.isoformat(timespec="milliseconds")
 
 
 def rollback(state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None) -> Release:

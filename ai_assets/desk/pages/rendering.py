@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.wording import FILTERS, GLOBALS
+from ai_assets.signoff.risk import LOW_CONFIDENCE
 
 if TYPE_CHECKING:
     import jinja2
@@ -30,7 +31,7 @@ def environment() -> "jinja2.Environment":
         lstrip_blocks=True,
     )
     made.filters.update(FILTERS)
-    made.globals.update(GLOBALS, static=_static)
+    made.globals.update(GLOBALS, static=_static, LOW_CONFIDENCE=LOW_CONFIDENCE)
     return made
 
 
