@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test setup lint bench lock
+.PHONY: run test setup lint bench pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
@@ -24,6 +24,10 @@ lint: setup
 
 bench: setup
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+# The pictures in docs/, anew; needs chromium.
+pictures: setup
+	@$(BIN)/python docs/pictures
 
 # Needs uv. The lock names no package index, so that everyone's own is used.
 lock:

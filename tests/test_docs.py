@@ -158,7 +158,7 @@ def test_the_examples_in_the_documents_are_valid() -> None:
 def test_the_examples_of_the_desk_are_valid() -> None:
     rules, desk = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DESK, re.DOTALL))
     golden = {"golden": {"labels": "labels.jsonl"}, "stages": [{"name": "kind", "kind": "classify", "labels": [
-        {"name": name, "description": name} for name in ("bill", "note")]}]}  # fmt: skip
+        {"name": name, "description": f"What is a {name}."} for name in ("bill", "note")]}]}  # fmt: skip
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
     CollectionSettings.model_validate({**whole, **golden, **rules})
     DeskSettings.model_validate(desk)

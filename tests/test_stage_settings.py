@@ -232,4 +232,4 @@ def test_an_edit_of_a_prompt_file_makes_its_stage_stale(project: Project, text: 
 def test_the_versions_of_the_built_in_classifier_are_what_they_were() -> None:
     handbook = load_collection(REPOSITORY / "collections", "handbook")
     assert handbook.code_versions["classification"] == "ae52340d147dd11a"
-    assert handbook.code_versions["release_candidate"] == "4b1d0cbb2d25f1eb"
+    assert handbook.code_versions["release_candidate"] == "d7c4e6b45863244f"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status
 from ai_assets.signoff.risk import Change
 
@@ -258,3 +259,43 @@ class ReleaseRow(View):
     documents: int
     signers: Sequence[str]
     live: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenRole(View):
+    """A role as it was given, to a person or to one of their groups."""
+
+    collection: str
+    """Or '*' for all."""
+    role: Role
+    group: str | None
+    """The group it comes from; None where it is their own."""
+    may_take: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonRow(View):
+    """Somebody, as an administrator sees them: one of a collection sees only what concerns it."""
+
+    name: str
+    email: str | None
+    roles: Sequence[GivenRole]
+    groups: Sequence[str]
+    """Those that they were put into here."""
+    told_groups: Sequence[str]
+    """Those that a provider told of, in the sessions that are open."""
+    disabled_at: str | None
+    signs_in_by: Sequence[str]
+    """The ways that are open to them; empty where there is none."""
+    sessions: int | None
+    """How many are open; None where that is not for this administrator to see."""
+    seen_at: str | None
+    """When the last of them was used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRow(View):
+    name: str
+    roles: Sequence[GivenRole]
+    members: Sequence[str]
+    """Those that were put into it here; a provider may tell of more."""

@@ -17,7 +17,8 @@ from resources.state import now
 Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
     "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved",
-    "person added", "person disabled", "role given", "role taken", "group joined", "group left", "session ended",
+    "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
+    "session ended",
 ]  # fmt: skip
 GENESIS = "0" * 64
 RECORD_COLUMNS = ("seq", "recorded_at", "actor", "action", "subject", "previous_hash", "hash")

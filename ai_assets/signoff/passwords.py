@@ -76,8 +76,7 @@ def chosen(password: str) -> str:
 
 def change(connection: sa.Connection, name: str, password_hash: str, *, by: str) -> None:
     """Another password for somebody who is known and not disabled; their sessions end."""
-    people.add(connection, name, email=None, password_hash=password_hash, by=by)
-    connection.execute(sa.text("DELETE FROM sessions WHERE person = :name"), {"name": name})
+    people.set_password_hash(connection, name, password_hash, by=by)
 
 
 def authenticate(state: StateStore, name: str, password: str, address: str) -> Person:

@@ -82,14 +82,27 @@ def _roles(connection: sa.Connection, name: str, groups: Iterable[str]) -> dict[
     query = sa.text("SELECT collection, role FROM grants WHERE holder IN :holders").bindparams(
         sa.bindparam("holders", expanding=True)
     )
+    return _highest((row.collection, row.role) for row in connection.execute(query, {"holders": holders}))
+
+
+def _highest(given: Iterable[tuple[str, Role]]) -> dict[str, Role]:
     found: dict[str, Role] = {}
-    for row in connection.execute(query, {"holders": holders}):
-        found[row.collection] = max(found.get(row.collection, "viewer"), row.role, key=ROLES.index)
+    for collection, role in given:
+        found[collection] = max(found.get(collection, "viewer"), role, key=ROLES.index)
+    return found
+
+
+def grants(connection: sa.Connection) -> dict[str, dict[str, Role]]:
+    """What was given, by holder and collection; the names of groups begin with 'group:'."""
+    found: dict[str, dict[str, Role]] = {}
+    for row in connection.execute(sa.text("SELECT * FROM grants ORDER BY holder, collection")):
+        found.setdefault(row.holder, {})[row.collection] = row.role
     return found
 
 
 def everyone(connection: sa.Connection) -> list[Account]:
     rows = connection.execute(sa.text("SELECT * FROM people ORDER BY name")).all()
+    given = grants(connection)
     members: dict[str, list[str]] = {}
     for row in connection.execute(sa.text("SELECT * FROM group_members ORDER BY group_name")):
         members.setdefault(row.person, []).append(row.group_name)
@@ -100,7 +113,11 @@ def everyone(connection: sa.Connection) -> list[Account]:
             has_password=row.password_hash is not None,
             disabled_at=row.disabled_at,
             created_at=row.created_at,
-            roles=_roles(connection, row.name, members.get(row.name, ())),
+            roles=_highest(
+                grant
+                for holder in (row.name, *(f"{GROUP}{group}" for group in members.get(row.name, ())))
+                for grant in given.get(holder, {}).items()
+            ),
             groups=tuple(members.get(row.name, ())),
         )
         for row in rows
@@ -124,6 +141,16 @@ def add(connection: sa.Connection, name: str, *, email: str | None, password_has
     upsert(connection, "people", {"name": name}, values)
     audit.append(connection, by, "person added", {"person": name, "password": password_hash is not None})
     return name
+
+
+def set_password_hash(connection: sa.Connection, name: str, password_hash: str, *, by: str) -> None:
+    """Another password, and their sessions end. Who is disabled stays so."""
+    _require(connection, name)
+    connection.execute(
+        sa.text("UPDATE people SET password_hash = :hash WHERE name = :name"), {"hash": password_hash, "name": name}
+    )
+    connection.execute(sa.text("DELETE FROM sessions WHERE person = :name"), {"name": name})
+    audit.append(connection, by, "password set", {"person": name})
 
 
 def disable(connection: sa.Connection, name: str, *, by: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from ai_assets.desk.pages import account, audit, decision, document, inbox, releases, request
+from ai_assets.desk.pages import account, audit, decision, document, inbox, people, releases, request
 from ai_assets.desk.pages.refusals import net
 
 
@@ -24,6 +24,9 @@ def routes() -> list[BaseRoute]:
         _page("/releases", releases.overview),
         _page("/releases/{collection}", releases.page),
         _form("/releases/{collection}/rollback", releases.rollback),
+        _page("/people", people.page),
+        _page("/people/{name}", people.page_of_one),
+        _form("/people/{act}", people.act),
         _page("/account", account.page),
         _form("/account/sessions", account.end_session),
     ]
