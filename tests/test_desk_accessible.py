@@ -9,8 +9,10 @@ from urllib.parse import quote
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from desk_stories import DAYS, ODD, Story, story
-from desks import PASSWORD, Visitor
+from desks import PASSWORD, Visitor, known
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from ai_assets.signoff import people
 
 CHROMIUM = Path("/usr/bin/chromium")
 WIDTHS = (360, 800, 1440)
@@ -30,6 +32,11 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with story(tmp_path_factory.mktemp("accessible")) as found:
+        known(found.stores, "ann", "admin")
+        with found.stores.state.write() as connection:
+            people.join(connection, "rita", "legal", by="test")
+            people.give(connection, "group:legal", "approver", "strict", by="test")
+            people.disable(connection, "nob", by="test")
         yield found
 
 
@@ -90,6 +97,10 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
         "audit, none": "/audit?actor=nobody",
         "releases": "/releases",
         "releases of one": "/releases/notes?at=2100-01-01T00:00",
+        "people": "/people",
+        "people, none": "/people?text=nobody-like-them",
+        "person": "/people/rita",
+        "person, disabled": "/people/nob",
         "account": "/account",
         "nothing there": "/nowhere",
     }
@@ -133,7 +144,7 @@ def test_no_page_shuts_anybody_out(opened: Callable[..., Page], addresses: dict[
 def test_a_phone_shuts_nobody_out_either(opened: Callable[..., Page], addresses: dict[str, str]) -> None:
     page = opened(viewport={"width": 360, "height": 740}, has_touch=True)
     found = {}
-    for name in ("inbox, all", "request", "document", "audit", "releases of one", "account"):
+    for name in ("inbox, all", "request", "document", "audit", "releases of one", "people", "person", "account"):
         page.goto(addresses[name])
         found[name] = violations(page)
         small = "e => { const r = e.getBoundingClientRect(); return r.height > 0 && r.height < 43.5 }"

@@ -1,5 +1,7 @@
 """The whole story in a real browser on a real `ai-assets up`: from the printed password to the way back."""
 
+import contextlib
+import datetime
 import json
 import os
 import re
@@ -17,7 +19,12 @@ import yaml
 from conftest import REPOSITORY, free_port
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from ai_assets.collection import load_collection
+from ai_assets.signoff import sla
+from resources.state import StateStore
+
 CHROMIUM = Path("/usr/bin/chromium")
+PASSWORD = "a walk in the autumn rain"
 PATIENCE_MS = 20_000
 DAYS = ("2026-10-05", "2026-10-06")
 MISREAD = f"{DAYS[0]}/bell.txt"
@@ -62,11 +69,12 @@ class Office:
         assert found, self.said.read_text()
         return found[1]
 
-    def cli(self, *arguments: str, code: int = 0, **variables: str) -> str:
+    def cli(self, *arguments: str, code: int = 0, typed: str | None = None, **variables: str) -> str:
         done = subprocess.run(
             [Path(sys.executable).parent / "ai-assets", *arguments],
             cwd=self.folder,
             env={**os.environ, "AI_ASSETS_HOME": str(self.folder / "home"), **variables},
+            input=typed,
             capture_output=True,
             text=True,
             timeout=120,
@@ -240,6 +248,59 @@ def test_the_desk_and_dagster_lead_to_each_other(office: Office, page: Page) -> 
     expect(page).to_have_url(re.compile(rf"127\.0\.0\.1:{office.port}/runs/"))
     page.goto(f"http://127.0.0.1:{office.port}/assets/letters/release_candidate?view=partitions&partition={DAYS[1]}")
     expect(page.locator(f'a[href="{request}"]').first).to_be_visible()
+
+
+def test_who_may_not_decide_or_comes_too_late_is_told_in_the_browser(office: Office, page: Page) -> None:
+    """Wrong role, the author, a candidate that was replaced while somebody was reading, a request out of time."""
+    for name, role in (("rita", "reviewer"), ("pipeline", "approver"), ("maria", "approver")):
+        office.cli("reviewers", "add", name, "--role", role, "--password-stdin", typed=PASSWORD)
+    redraft(office, "Another fire broke out in hall 8; nobody was injured.")
+
+    waiting(page, office, "rita")
+    expect(page.get_by_text("You cannot decide here: it takes the role approver")).to_be_visible()
+
+    waiting(page, office, "pipeline")
+    expect(page.get_by_text("You cannot approve this: they launched the run")).to_be_visible()
+    expect(page.get_by_role("button", name="Approve")).to_be_disabled()
+
+    waiting(page, office, "maria")
+    redraft(office, "A third fire broke out in hall 9.")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_role("alert").or_(page.get_by_role("status")).first).to_contain_text(re.compile("newer|void"))
+    page.get_by_role("link", name="Open the newest request").click()
+    expire_all(office)
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text(re.compile("expired")).first).to_be_visible()
+    assert '"status": "expired"' in office.cli("signoff", "show", "letters", DAYS[1], "--json")
+    page.goto("/?status=expired")
+    page.get_by_role("link", name=DAYS[1]).click()
+    page.get_by_label("Ask again").fill("The report is wanted after all.")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator("#status")).to_have_text("open")
+
+
+def redraft(office: Office, text: str) -> None:
+    """A new candidate of the second day, from a run that `pipeline` launched."""
+    (office.folder / "collections/letters/documents" / DAYS[1] / "fire.txt").write_text(text)
+    office.cli("run", "letters", LOGNAME="pipeline")
+
+
+def waiting(page: Page, office: Office, name: str) -> None:
+    """Somebody else signs in and opens what waits."""
+    page.context.clear_cookies()
+    page.goto("/sign-in")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name=DAYS[1]).click()
+    expect(page.locator("#status")).to_have_text("open")
+
+
+def expire_all(office: Office) -> None:
+    """Two weeks go by, as the deadlines sensor will see it."""
+    with contextlib.closing(StateStore(f"sqlite:///{office.folder / 'home' / 'state.db'}")) as state:
+        moment = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=15)).isoformat(timespec="milliseconds")
+        sla.advance(state, [load_collection(office.folder / "collections", "letters")], moment)
 
 
 def test_the_same_holds_on_the_command_line(office: Office) -> None:

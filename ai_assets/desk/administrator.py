@@ -91,20 +91,20 @@ class Administrator:
             who = holder.strip()
             who = who if who.startswith(GROUP) else people.known_as(who)
             if not people.take(store, who, place, by=self.person.name):
-                raise NothingToChange(f"{who} had no role of their own there")
+                raise NothingToChange(f"'{who}' had no role of their own there")
 
     def join(self, name: str, group: str) -> None:
         with self._acting("group", EVERYWHERE, "put people into groups") as store:
             name, group = _enabled(store, name), group_name(group)
             if group in _groups(store, name):
-                raise NothingToChange(f"{name} is in {group} already")
+                raise NothingToChange(f"'{name}' is in '{group}' already")
             people.join(store, name, group, by=self.person.name)
 
     def leave(self, name: str, group: str) -> None:
         with self._acting("group", EVERYWHERE, "take people out of groups") as store:
             name = people.known_as(name)
             if not people.leave(store, name, group, by=self.person.name):
-                raise NothingToChange(f"{name} was not put into {group[:60]} here")
+                raise NothingToChange(f"'{name}' was not put into '{group[:60]}' here")
 
     def add(self, name: str, email: str) -> None:
         """Somebody whom a proxy or a provider will sign in."""
@@ -115,7 +115,7 @@ class Administrator:
             if email and not _EMAIL.fullmatch(email):
                 raise EmailInvalid(email)
             if _standing(store, name) != "unknown":
-                raise NothingToChange(f"{name} is known already")
+                raise NothingToChange(f"'{name}' is known already")
             people.add(store, name, email=email or None, password_hash=None, by=self.person.name)
 
     def disable(self, name: str) -> None:
@@ -133,7 +133,7 @@ class Administrator:
             if standing == "unknown":
                 raise NobodyThere(name)
             if standing == "known":
-                raise NothingToChange(f"{name} is not disabled")
+                raise NothingToChange(f"'{name}' is not disabled")
             people.add(store, name, email=None, password_hash=None, by=self.person.name)
 
     def end_sessions(self, name: str) -> None:
@@ -142,7 +142,7 @@ class Administrator:
             if _standing(store, name) == "unknown":
                 raise NobodyThere(name)
             if not sessions.end_all(store, name, by=self.person.name):
-                raise NothingToChange(f"{name} has no open session")
+                raise NothingToChange(f"'{name}' has no open session")
 
     @contextlib.contextmanager
     def _acting(self, what: str, place: str | None, to_do: str) -> Iterator[sa.Connection]:
@@ -196,7 +196,7 @@ def _enabled(connection: sa.Connection, text: str) -> str:
     if standing == "unknown":
         raise NobodyThere(name)
     if standing == "disabled":
-        raise NothingToChange(f"{name} is disabled")
+        raise NothingToChange(f"'{name}' is disabled")
     return name
 
 

@@ -21,6 +21,8 @@ from ai_assets.signoff.people import EVERYWHERE, ROLES, Person
 from resources.errors import UserError
 
 PER_PAGE = 50
+LONGEST_FIELD = 260
+"""Beyond the longest e-mail address; what is refused is shown again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ ACTS: Mapping[str, Act] = {
     ),
     "take": Act(
         do=lambda admin, form: admin.take(form.one("holder"), form.exact("collection")),
-        said="The role is taken back. It holds from now on.",
+        said="The role is taken away, from now on.",
     ),
     "join": Act(
         do=lambda admin, form: admin.join(form.one("holder"), form.one("group")),
@@ -134,7 +136,9 @@ def _show_one(
 
 
 async def act(http: HttpRequest) -> Response:
-    return await run_in_threadpool(_act, http, await Form.of(http))
+    sent = await Form.of(http)
+    cut = {name: [value[:LONGEST_FIELD] for value in values] for name, values in sent.fields.items()}
+    return await run_in_threadpool(_act, http, Form(fields=cut))
 
 
 def _act(http: HttpRequest, form: Form) -> Response:
