@@ -26,6 +26,7 @@ UserError
   DecisionTooLate            what was seen does not wait any more, or is not what waits
   PersonNameInvalid, PersonUnknown   who is named cannot be, or is not known
   MomentInvalid              what should be a date or a time is none
+  CorrectionRefused, NoteRefused   what cannot be said about a document
   ExportUnreadable           a file that is no export of the audit chain
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
@@ -41,6 +42,8 @@ UserError
   PersonDisabled             a disabled person is given something
   RoleUnknown                a role that is none
 PartitionsFailed             at the end of a run: which partitions failed, and why
+
+What only the desk's pages say is beside what raises it, in `ai_assets/desk/`.
 """
 
 import math
@@ -246,6 +249,18 @@ class DecisionTooLate(UserError):
             f"{collection} {partition} does not wait for this decision any more: {found}. Nothing was recorded. "
             f"See: ai-assets signoff show {collection} {partition}"
         )
+
+
+class CorrectionRefused(UserError):
+    """What a label cannot be corrected to, or where there is none."""
+
+    def __init__(self, document: str, problem: str) -> None:
+        super().__init__(f"The label of '{document}' was not corrected: {problem}")
+
+
+class NoteRefused(UserError):
+    def __init__(self, document_id: str, problem: str) -> None:
+        super().__init__(f"Nothing was noted on '{document_id}': {problem}.")
 
 
 class PersonNameInvalid(UserError):

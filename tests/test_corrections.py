@@ -24,12 +24,12 @@ from ai_assets.assets.events import DATA_VERSION
 from ai_assets.cli.corrections import app
 from ai_assets.collection import Collection
 from ai_assets.component import collection_definitions
-from ai_assets.errors import AuditBroken, DecisionRefused
+from ai_assets.errors import AuditBroken, CorrectionRefused, DecisionRefused
 from ai_assets.explain import explain
 from ai_assets.partitions import RANGE_END, RANGE_START
 from ai_assets.refresh import refresh
 from ai_assets.signoff import audit, corrections, proof, requests
-from ai_assets.signoff.corrections import Correction, CorrectionRefused
+from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish, read_snapshot
 from ai_assets.status import partition_states

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from reading_desks import current, somebody
 
-from ai_assets.errors import DecisionRefused
+from ai_assets.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff import audit, notes, proof, requests
-from ai_assets.signoff.notes import LONGEST, Kind, Note, NoteRefused
+from ai_assets.signoff.notes import LONGEST, Kind, Note
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from resources.digest import sha256_hex

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
-from ai_assets.errors import DecisionRefused
+from ai_assets.errors import CorrectionRefused, DecisionRefused
 from ai_assets.signoff import audit
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.people import Person
@@ -21,7 +21,6 @@ from ai_assets.signoff.requests import Request
 from ai_assets.stage_settings import ClassifyStage
 from resources.declared import nearest
 from resources.digest import digest
-from resources.errors import UserError
 from resources.state import now, storable
 
 if TYPE_CHECKING:
@@ -32,13 +31,6 @@ CORRECTIONS = "corrections"
 """The asset, and the name of this input in the manifest of a stage."""
 NONE = "none"
 """The version of a partition's corrections where none is in force."""
-
-
-class CorrectionRefused(UserError):
-    """What a label cannot be corrected to, or where there is none."""
-
-    def __init__(self, document: str, problem: str) -> None:
-        super().__init__(f"The label of '{document}' was not corrected: {problem}")
 
 
 @dataclass(frozen=True, kw_only=True)

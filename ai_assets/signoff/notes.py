@@ -10,23 +10,17 @@ from typing import Literal, get_args
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DecisionRefused
+from ai_assets.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff import audit, requests
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from resources.digest import canonical_json, sha256_hex
-from resources.errors import UserError
 from resources.state import StateStore, now, rows_of
 
 Kind = Literal["comment", "reviewed", "second look", "looked again"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST = 4_000
 """Characters of a text."""
-
-
-class NoteRefused(UserError):
-    def __init__(self, document_id: str, problem: str) -> None:
-        super().__init__(f"Nothing was noted on '{document_id}': {problem}.")
 
 
 @dataclass(frozen=True, kw_only=True)
