@@ -69,14 +69,24 @@ class Supervisor:
     Use it on the main thread: there it also hears SIGTERM and SIGHUP, and the kernel ties the children to it.
     """
 
-    def __init__(self, home: Home, *, host: str = "127.0.0.1", port: int = 3000, desk_port: int | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 3000,
+        desk_port: int | None = None,
+        desk_url: str | None = None,
+    ) -> None:
         self.home = home
         self.host = host
         self.port = port
         self.desk_port = desk_port or port + 1
         address = "127.0.0.1" if host == "0.0.0.0" else host
         self.url = f"http://{address}:{port}"
-        self.desk_url = f"http://{address}:{self.desk_port}"
+        self._desk = f"http://{address}:{self.desk_port}"
+        self.desk_url = desk_url or self._desk
+        """As people reach it, which may be through a proxy."""
         self.api = DagsterApi(self.url)
         self.notes: list[str] = []
         """What a person should know about the start: a file left alone, runs found interrupted."""
@@ -190,7 +200,7 @@ class Supervisor:
             return "the definitions to load"
         if health.daemons_missing:
             return "the daemons"
-        return "" if answers(f"{self.desk_url}/health") else "the desk"
+        return "" if answers(f"{self._desk}/health") else "the desk"
 
     def _define_services(self) -> list[Service]:
         socket = self._code_server_socket()

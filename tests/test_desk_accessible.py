@@ -231,11 +231,14 @@ def test_documents_are_walked_with_n_and_p(opened: Callable[..., Page], told: St
     base = f"/requests/{told.latest(DAYS[5]).request_id}"
     page.goto(base)
     page.locator("#documents ~ .panel a[data-open]").first.click()
+    page.wait_for_load_state()  # by then the script listens
     first = page.url
     page.keyboard.press("n")
     expect(page).not_to_have_url(first)
+    page.wait_for_load_state()
     page.keyboard.press("p")
     expect(page).to_have_url(first)
+    page.wait_for_load_state()
     page.keyboard.press("u")
     expect(page).to_have_url(re.compile(f"{base}$"))
 

@@ -374,8 +374,8 @@ def test_releases_are_listed_found_by_time_and_rolled_back(project: Project) -> 
 
 
 def test_the_chain_is_paged_over_the_api(desk: Desk, ann: Caller) -> None:
-    first = ann.get("/audit", limit=1).json()
-    second = ann.get("/audit", limit=1, before=first["next_before"]).json()
+    first = ann.get("/audit", limit=1, collection="notes").json()
+    second = ann.get("/audit", limit=1, collection="notes", before=first["next_before"]).json()
     assert [page["entries"][0]["partition"] for page in (first, second)] == [NEXT_DAY, DAY]
     assert second["next_before"] is None
 

@@ -199,6 +199,7 @@ def approve_what_came_of_it(page: Page, office: Office) -> None:
     page.get_by_role("link", name=re.compile("church bell")).click()
     expect(page.get_by_text("This candidate has it.")).to_be_visible()
     page.go_back()
+    page.wait_for_load_state()
     page.keyboard.press("a")
     expect(page.get_by_role("heading", name="Please confirm")).to_be_visible()
     page.get_by_role("button", name="Yes, approve").click()

@@ -37,9 +37,9 @@ def up(
 
     chosen = all_collections()  # a mistake in one is told before anything starts
     home = Home.from_environment()
-    load_desk(home.desk)
+    desk = load_desk(home.desk)
     places = stores()
-    with Supervisor(home, host=host, port=port, desk_port=desk_port) as supervisor:
+    with Supervisor(home, host=host, port=port, desk_port=desk_port, desk_url=desk.url) as supervisor:
         supervisor.start()
         with console.status("starting") if console.is_terminal else _Plain() as shown:
             supervisor.wait_until_healthy(on_progress=lambda line: shown.update(f"{line} …"))
@@ -48,7 +48,8 @@ def up(
         console.print(f"Dagster is up:  {supervisor.url}")
         console.print(f"Sign-off desk:  {supervisor.desk_url}")
         console.print(f"Home:           {home.root}")
-        _first_reviewer(places)
+        if desk.sign_in.local:
+            _first_reviewer(places)
         console.print("Stop it with Ctrl-C. In another terminal: ai-assets status")
         if first_run and all(_never_ran(item, places) for item in chosen):
             threading.Thread(target=_first_runs, args=(chosen, places, supervisor), daemon=True).start()

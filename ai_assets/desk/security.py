@@ -70,7 +70,8 @@ def protection(desk: Desk) -> list[Middleware]:
 
 def _mistake(request: Request, _error: Exception) -> Response:
     sentence = "The desk made a mistake; its log says which. Look at the page again before you repeat what you did."
-    return refusal(request.scope, HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
+    # The error is raised again for the server's log, and the server then hangs up: the client must not write on.
+    return refusal(request.scope, HTTPStatus.INTERNAL_SERVER_ERROR, sentence, {"Connection": "close"})
 
 
 def _is_static(scope: Scope) -> bool:
