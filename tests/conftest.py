@@ -12,7 +12,7 @@ import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -26,9 +26,14 @@ from ai_assets.instance import instance
 from ai_assets.refresh import Event, refresh
 from ai_assets.work import Outcome, Stores, Work
 from resources.settings import Home
+from resources.state import StateStore
 
 if TYPE_CHECKING:
     import dagster as dg
+    from provider import Provider
+
+    from ai_assets.desk.context import Desk
+    from ai_assets.signoff.people import Person
 
 REPOSITORY = Path(__file__).parent.parent
 DAYS: Mapping[str, Any] = {"by": "day", "start": "2026-10-05", "end": "2026-10-07"}
@@ -116,6 +121,17 @@ class Project:
         home = replace(self.home, root=self.home.root.with_name("other-home")).ensure()
         return replace(self, home=home)
 
+    def copy(self, other: "Project", name: str = "notes") -> Collection:
+        """All that another project holds and has computed, as if it had been done here; the collection of that name."""
+        for theirs, ours in ((other.root, self.root), (other.home.root, self.home.root)):
+            shutil.copytree(theirs, ours, dirs_exist_ok=True)
+        return load_collection(self.root / "collections", name)
+
+    def edit(self, collection: Collection, path: str, text: str) -> None:
+        """Another text of a document, and what it changes computed."""
+        self.document(path, text, collection.name)
+        self.refresh(collection)
+
     def cli(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """The real command, in a process of its own."""
         return subprocess.run(
@@ -129,18 +145,89 @@ class Project:
         )
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    root = tmp_path / "project"
+def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
+    """An empty project and a home, in which this process then works."""
+    root = folder / "project"
     (root / "collections").mkdir(parents=True)
     shutil.copy(REPOSITORY / "definitions.py", root)
-    home = Home(root=tmp_path / "home", project=root)
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("AI_ASSETS_HOME", str(home.root))
-    monkeypatch.setenv("DAGSTER_HOME", str(home.dagster))
-    monkeypatch.delenv("AI_ASSETS_STATE_URL", raising=False)
+    home = Home(root=folder / "home", project=root)
+    patch.chdir(root)
+    patch.setenv("AI_ASSETS_HOME", str(home.root))
+    patch.setenv("DAGSTER_HOME", str(home.dagster))
+    patch.delenv("AI_ASSETS_STATE_URL", raising=False)
     home.ensure()
     return Project(root=root, home=home)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return project_at(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """To be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = project_at(tmp_path_factory.mktemp("labelled"), patch)
+        made.documents(per_day=3, days=2)
+        made.refresh(made.declare(stages=[dict(STAGE)]))
+        return made
+
+
+@pytest.fixture(scope="session")
+def as_told(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project of `desk_stories`, to be copied."""
+    from desk_stories import tell
+
+    return tell(tmp_path_factory.mktemp("told"))
+
+
+@pytest.fixture
+def labelled(project: Project, labelled_project: Project) -> Collection:
+    """Two days with three labelled documents each, computed: two requests wait."""
+    return project.copy(labelled_project)
+
+
+@pytest.fixture
+def desk(project: Project, labelled: Collection) -> "Desk":
+    """What the desk reads from, over two requests that wait."""
+    from desks import desk_of
+
+    return desk_of(project)
+
+
+@pytest.fixture
+def bare(project: Project) -> "Desk":
+    """A desk over a collection that was declared and never run."""
+    from desks import desk_of
+
+    project.declare(stages=[dict(STAGE)])
+    return desk_of(project)
+
+
+@pytest.fixture
+def ann(desk: "Desk") -> "Person":
+    """An approver of everything."""
+    from signing import known
+
+    return known(desk.stores.state, "ann")
+
+
+@pytest.fixture(scope="module")
+def rehearsal() -> Iterator["Provider"]:
+    from provider import Provider
+
+    with Provider() as started:
+        yield started
+
+
+@pytest.fixture
+def provider(rehearsal: "Provider", monkeypatch: pytest.MonkeyPatch) -> "Provider":
+    """A provider of models, asked for nothing yet, where the settings look for one."""
+    monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", rehearsal.url)
+    rehearsal.reset()
+    rehearsal.script([])
+    return rehearsal
 
 
 POSTGRES_PASSWORD = "s3cret-Pa55"
@@ -188,12 +275,12 @@ class Postgres:
     def url(self, database: str = "postgres", password: str = POSTGRES_PASSWORD) -> str:
         return f"postgresql://keeper:{password}@127.0.0.1:{self.port}/{database}"
 
-    def database(self, name: str) -> str:
-        """The URL of a new, empty database."""
+    def database(self, name: str, template: str = "template1") -> str:
+        """The URL of a new database, empty or with what the template has."""
         import psycopg
 
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[call-overload]
         return self.url(name)
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -222,6 +309,28 @@ def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.database(f"t{uuid.uuid4().hex}")
 
 
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres: Postgres) -> Postgres:
+    """Its database `tables` is a state store that holds nothing: a copy is made sooner than tables are."""
+    with closing(StateStore(postgres.database("tables"))) as state, state.read():
+        return postgres
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Like `state_url`, for claims to which it does not matter who makes the tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+    server: Postgres = request.getfixturevalue("postgres_with_tables")
+    return server.database(f"t{uuid.uuid4().hex}", template="tables")
+
+
+@pytest.fixture
+def state(store_url: str) -> Iterator[StateStore]:
+    with closing(StateStore(store_url)) as store:
+        yield store
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
@@ -241,7 +350,9 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     # LanceDB itself has threads, which do not survive a fork; what it imports has none and takes most of its time.
     heavy = ["pandas", "pyarrow.dataset", "pyarrow.parquet", "lance_namespace"]
-    context.set_forkserver_preload(["ai_assets.refresh", "ai_assets.signoff.publication", *heavy])
+    ours = ["ai_assets.refresh", "ai_assets.signoff.publication"]
+    tests = ["pytest", "hypothesis", "apprise"]  # what the modules import whose functions run there
+    context.set_forkserver_preload([*ours, *heavy, *tests])
     return context
 
 

@@ -1,7 +1,6 @@
 """A project with something to sign, and people to sign it, for tests of the desk's pages."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, STAGE, Project, text_of
-from desks import DeskProcess, desk, known
+from conftest import STAGE, Project, project_at, text_of
+from desks import DeskProcess, desk
+from signing import current, known
 
 from ai_assets.collection import Collection
-from ai_assets.signoff import requests
+from ai_assets.signoff import audit
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
 from ai_assets.work import Stores
-from resources.settings import Home
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
 ODD = f'{DAYS[0]}/a "b" <i>c<u> 100% & #1 ümlaut?.txt'
@@ -32,15 +31,10 @@ class Story:
     running: DeskProcess
 
     def latest(self, partition: str, collection: str = "notes") -> Request:
-        with self.stores.state.read() as connection:
-            found = requests.latest_of(connection, collection, partition)
-        assert found is not None
-        return found
+        return current(self.stores.state, partition, collection)
 
     def actions(self, request: Request) -> list[str]:
         """What the chain holds of a request."""
-        from ai_assets.signoff import audit
-
         with self.stores.state.read() as connection:
             return [record.action for record in audit.records(connection, request_ids=[request.request_id])]
 
@@ -51,29 +45,19 @@ class Story:
         self.project.refresh(self.notes, [partition])
 
 
-@contextmanager
-def story(folder: Path) -> Iterator[Story]:
+def tell(folder: Path) -> Project:
     """`notes` has twelve days with labels; `strict` one day whose only gate failed and may be waived."""
-    root = folder / "project"
-    (root / "collections").mkdir(parents=True)
-    shutil.copy(REPOSITORY / "definitions.py", root)
-    home = Home(root=folder / "home", project=root).ensure()
-    project = Project(root=root, home=home)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("AI_ASSETS_HOME", str(home.root))
-        patch.setenv("DAGSTER_HOME", str(home.dagster))
-        patch.delenv("AI_ASSETS_STATE_URL", raising=False)
+        project = project_at(folder, patch)
         days: dict[str, Any] = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}
         for number, day in enumerate(DAYS):
             for place in range(2):
                 project.document(f"{day}/{place}.txt", text_of(2 * number + place))
         project.document(ODD, HOSTILE)
-        notes = project.declare(partitions=days, stages=[dict(STAGE)])
-        project.refresh(notes)
+        project.refresh(project.declare(partitions=days, stages=[dict(STAGE)]))
         project.document(f"{DAYS[0]}/0.txt", text_of(1), "strict")
         project.document(f"{DAYS[0]}/1.txt", "Something else.", "strict")
-        golden = root / "collections/strict/golden.jsonl"
+        golden = project.root / "collections/strict/golden.jsonl"
         golden.write_text(json.dumps({"query": "hall", "documents": [f"{DAYS[0]}/1.txt"]}))
         gate = {"metric": "recall@1", "min": 1.0, "waivable": True}
         project.refresh(
@@ -81,11 +65,20 @@ def story(folder: Path) -> Iterator[Story]:
                 "strict", partitions={**days, "end": DAYS[0]}, golden={"queries": "golden.jsonl"}, gates=[gate]
             )
         )
+    return project
+
+
+@contextmanager
+def story(folder: Path, as_told: Project) -> Iterator[Story]:
+    """What was told goes on in this folder, with a desk that runs and people to use it."""
+    with pytest.MonkeyPatch.context() as patch:
+        project = project_at(folder, patch)
+        notes = project.copy(as_told)
         with project.stores() as stores:
-            known(stores, "ann")
-            known(stores, "bob")
-            known(stores, "rita", "reviewer")
-            known(stores, "vic", "viewer")
-            known(stores, "nob", None)
+            known(stores.state, "ann")
+            known(stores.state, "bob")
+            known(stores.state, "rita", "reviewer")
+            known(stores.state, "vic", "viewer")
+            known(stores.state, "nob", None)
             with desk(project) as running:
                 yield Story(project=project, stores=stores, notes=notes, running=running)

@@ -1,35 +1,72 @@
-"""A desk in a process of its own, and people at it over real HTTP."""
+"""Desks that run, in a thread or in a process of their own, and people at them over real HTTP."""
 
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import requests
+import httpx
+import uvicorn
 from conftest import Project, free_port
+from signing import PASSWORD, current
+from starlette.types import ASGIApp
 
 from ai_assets.dagster_api import answers
-from ai_assets.signoff import people
-from ai_assets.signoff.passwords import hashed
-from ai_assets.signoff.people import EVERYWHERE, Role
-from ai_assets.work import Stores
+from ai_assets.desk import sessions
+from ai_assets.desk.context import Desk
+from ai_assets.desk.settings import DeskSettings
+from ai_assets.signoff.people import Person
 
-PASSWORD = "a walk in the autumn rain"
 START_S = 30.0
+PLAIN: dict[str, Any] = {"trust_env": False, "timeout": 30.0, "verify": False}
+"""For httpx: nothing but plain HTTP on this machine. Loading certificates for it would take longer than most calls."""
 
 
-def known(stores: Stores, name: str, role: Role | None = "approver", collection: str = EVERYWHERE) -> str:
-    """Somebody with a local account."""
-    with stores.state.write() as connection:
-        people.add(connection, name, email=None, password_hash=hashed(PASSWORD), by="test")
-        if role is not None:
-            people.give(connection, name, role, collection, by="test")
-    return name
+def desk_of(project: Project, url: str = "http://127.0.0.1:1", dagster_url: str | None = None) -> Desk:
+    """What the desk reads from, without a server."""
+    return Desk(stores=project.stores(), settings=DeskSettings(), url=url, dagster_url=dagster_url)
+
+
+def request_id(desk: Desk, partition: str) -> str:
+    """Of what was asked last."""
+    return current(desk.stores.state, partition).request_id
+
+
+@contextmanager
+def listening(app: ASGIApp, port: int) -> Iterator[None]:
+    """Real HTTP, from a thread of this process."""
+    config = uvicorn.Config(
+        app, "127.0.0.1", port, log_level="critical", ws="none", proxy_headers=False, access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def served(desk: Desk) -> Iterator[Desk]:
+    """The whole application."""
+    from ai_assets.desk.app import create_app
+
+    port = free_port()
+    found = replace(desk, url=f"http://127.0.0.1:{port}")
+    with listening(create_app(found), port):
+        yield found
 
 
 @dataclass
@@ -37,6 +74,7 @@ class DeskProcess:
     project: Project
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
+    visitors: "list[Visitor]" = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -66,44 +104,11 @@ class DeskProcess:
         self.process.kill()
         self.process.wait()
 
-    def visitor(self, name: str, password: str = PASSWORD) -> "Visitor":
+    def visitor(self, person: str | Person) -> "Visitor":
         visitor = Visitor(self.url)
-        visitor.sign_in(name, password)
+        self.visitors.append(visitor)
+        visitor.sign_in(person if isinstance(person, str) else person.name)
         return visitor
-
-
-class Visitor:
-    """A browser without a window: cookies, and the token that forms carry."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.csrf = ""
-        self.http = requests.Session()
-        self.http.trust_env = False
-
-    def sign_in(self, name: str, password: str = PASSWORD) -> requests.Response:
-        form = {"name": name, "password": password, "csrf": token(self.get("/sign-in"))}
-        answer = self.http.post(f"{self.url}/sign-in", data=form, timeout=30)
-        self.csrf = str(self.get("/api/me").json().get("csrf", ""))
-        return answer
-
-    def get(self, path: str) -> requests.Response:
-        return self.http.get(f"{self.url}{path}", timeout=30)
-
-    def submit(self, path: str, **fields: str) -> requests.Response:
-        """A form, as a page sends it."""
-        return self.http.post(f"{self.url}{path}", data={"csrf": self.csrf, **fields}, timeout=30)
-
-    def post(self, path: str, body: object) -> requests.Response:
-        """A call of the API, as the pages' script makes it."""
-        headers = {"X-CSRF-Token": self.csrf}
-        return self.http.post(f"{self.url}/api{path}", json=body, headers=headers, timeout=30)
-
-
-def token(page: requests.Response) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', page.text)
-    assert found, page.text
-    return found[1]
 
 
 @contextmanager
@@ -114,3 +119,72 @@ def desk(project: Project, **environment: str) -> Iterator[DeskProcess]:
         yield running
     finally:
         running.kill()
+        for visitor in running.visitors:
+            visitor.http.close()
+
+
+class Visitor:
+    """A browser without a window: cookies, and the token that forms carry."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.csrf = ""
+        self.http = httpx.Client(base_url=url, follow_redirects=True, **PLAIN)
+
+    def sign_in(self, name: str) -> httpx.Response:
+        answer = sign_in(self.http, name)
+        self.csrf = str(self.get("/api/me").json().get("csrf", ""))
+        return answer
+
+    def get(self, path: str) -> httpx.Response:
+        return self.http.get(path)
+
+    def submit(self, path: str, **fields: Any) -> httpx.Response:
+        """A form, as a page sends it."""
+        return self.http.post(path, data={"csrf": self.csrf, **fields})
+
+    def post(self, path: str, body: object) -> httpx.Response:
+        """A call of the API, as the pages' script makes it."""
+        return self.http.post(f"/api{path}", json=body, headers={"X-CSRF-Token": self.csrf})
+
+
+def sign_in(browser: httpx.Client, name: str = "ann", password: str = PASSWORD, *, to: str = "/") -> httpx.Response:
+    """The form as a browser sends it."""
+    page = browser.get("/sign-in", params={"next": to})
+    return browser.post("/sign-in", data={"name": name, "password": password, "next": to, "csrf": token_in(page)})
+
+
+def token_in(page: httpx.Response) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """A program that was given somebody's session, at the API."""
+
+    url: str
+    cookie: str
+    csrf: str
+
+    @classmethod
+    def of(cls, desk: Desk, person: Person) -> "Caller":
+        with desk.stores.state.write() as connection:
+            token, _ = sessions.open_session(
+                connection, person.name, via="password", rules=desk.settings.sessions, address="127.0.0.1", agent="test"
+            )
+        return cls(url=desk.url, cookie=token, csrf=sessions.csrf(token))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Cookie": f"desk={self.cookie}", "X-CSRF-Token": self.csrf}
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        return self._send("GET", path, params=query)
+
+    def post(self, path: str, body: object) -> httpx.Response:
+        return self._send("POST", path, json=body)
+
+    def _send(self, method: str, path: str, **sent: Any) -> httpx.Response:
+        return httpx.request(method, f"{self.url}/api{path}", headers=self.headers, **PLAIN, **sent)

@@ -1,17 +1,13 @@
-"""A desk with one page of its own behind the real protection, and a browser without scripts to visit it."""
+"""A desk with one page of its own behind the real protection, and browsers without scripts to visit it."""
 
-import re
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import httpx
-import uvicorn
 from conftest import Project, free_port
+from desks import PLAIN, listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -21,10 +17,7 @@ from ai_assets.desk import signing_in
 from ai_assets.desk.context import Desk
 from ai_assets.desk.security import protection
 from ai_assets.desk.settings import DeskSettings
-from ai_assets.signoff import passwords, people
 from ai_assets.work import Stores
-
-PASSWORD = "correct-horse-battery"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +38,7 @@ class Guarded:
         return self.desk.stores
 
     def browser(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, **{**PLAIN, **options})
 
 
 @contextmanager
@@ -55,20 +48,10 @@ def opened(project: Project, *, url: str | None = None, port: int | None = None,
     declared = DeskSettings.model_validate(settings)
     desk = Desk(project.stores(), declared, url or f"http://127.0.0.1:{port}", None)
     found = Guarded(desk=desk, port=port)
-    config = uvicorn.Config(
-        _app(found), "127.0.0.1", port, log_level="critical", ws="none", proxy_headers=False, access_log=False
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
     try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield found
+        with listening(_app(found), port):
+            yield found
     finally:
-        server.should_exit = True
-        thread.join(10)
         desk.stores.state.close()
 
 
@@ -106,29 +89,3 @@ def _app(guarded: Guarded) -> Starlette:
     )
     app.state.desk = guarded.desk
     return app
-
-
-def add_person(stores: Stores, name: str = "ann", role: people.Role | None = "approver") -> None:
-    """With PASSWORD, and the role everywhere."""
-    with stores.state.write() as connection:
-        people.add(connection, name, email=None, password_hash=_hashed(), by="test")
-        if role:
-            people.give(connection, name, role, "*", by="test")
-
-
-@cache
-def _hashed() -> str:
-    """Made once: it takes its time on purpose."""
-    return passwords.hashed(PASSWORD)
-
-
-def token_in(page: httpx.Response) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]+)"', page.text)
-    assert found, page.text
-    return found[1]
-
-
-def sign_in(browser: httpx.Client, name: str = "ann", password: str = PASSWORD, *, to: str = "/") -> httpx.Response:
-    """The form as a browser sends it."""
-    page = browser.get("/sign-in", params={"next": to})
-    return browser.post("/sign-in", data={"name": name, "password": password, "next": to, "csrf": token_in(page)})

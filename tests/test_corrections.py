@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
@@ -11,12 +10,12 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 from click.testing import Result
-from conftest import LABELS, STAGE, Project
+from conftest import LABELS, STAGE, Project, project_at
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.definitions.observe import observe
 from dagster._core.loader import LoadingContextForTest
 from provider import Provider
-from signing import decide, somebody
+from signing import correct_when_told, current, decide, somebody
 from test_llm_stages import PRICED
 from typer.testing import CliRunner
 
@@ -33,7 +32,7 @@ from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish, read_snapshot
 from ai_assets.status import partition_states
-from ai_assets.work import Outcome, Stores, Work
+from ai_assets.work import Outcome, Work
 from resources.settings import Home
 from sensors import nightly, source_changes
 
@@ -45,24 +44,10 @@ DOCUMENT = f"{DAY}/bill.txt"
 BRIEF = {"name": "brief", "kind": "summarise", "when": {"kind": ["incident"]}}
 LATER = {**STAGE, "name": "later", "when": {"kind": ["incident"]}}
 ROUTED = {**STAGE, "route": "default"}
+CHAINS = {"builtin": [dict(STAGE), LATER], "route": [ROUTED, BRIEF]}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Provider]:
-    with Provider() as started:
-        yield started
-
-
-@pytest.fixture
-def provider(server: Provider, monkeypatch: pytest.MonkeyPatch) -> Provider:
-    monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", server.url)
-    server.reset()
-    server.script([])
-    return server
-
-
-@pytest.fixture
-def office(project: Project) -> Project:
+def furnished(project: Project) -> Project:
     """Three days, each with a bill and a report; the bill of each day has a golden label."""
     (project.root / "inference.yaml").write_text(PRICED)
     for n, day in enumerate(DAYS):
@@ -79,27 +64,35 @@ def declare(project: Project, stages: list[dict[str, Any]], **attributes: Any) -
     return project.declare(**{"stages": stages, "golden": golden, **attributes})
 
 
-@pytest.fixture
-def notes(office: Project) -> Collection:
-    """The built-in classifier, and a second one for what the first calls an incident; computed."""
-    collection = declare(office, [dict(STAGE), LATER])
-    office.refresh(collection)
-    return collection
-
-
-@pytest.fixture(params=["builtin", "route"])
-def either(request: pytest.FixtureRequest, office: Project, provider: Provider) -> Collection:
-    """Either kind of classify stage, and a stage behind it; computed."""
-    collection = declare(office, [dict(STAGE), LATER] if request.param == "builtin" else [ROUTED, BRIEF])
-    office.refresh(collection)
-    return collection
-
-
-def request_of(stores: Stores, partition: str = DAY) -> requests.Request:
-    with stores.state.read() as connection:
-        found = requests.latest_of(connection, "notes", partition)
-    assert found is not None
+@pytest.fixture(scope="module")
+def computed(rehearsal: Provider, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    """By kind of classify stage, an office with everything computed, to be copied."""
+    found = {}
+    for kind, stages in CHAINS.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AI_ASSETS_REHEARSAL_URL", rehearsal.url)
+            found[kind] = furnished(project_at(tmp_path_factory.mktemp(kind), patch))
+            found[kind].refresh(declare(found[kind], stages))
     return found
+
+
+@pytest.fixture
+def office(project: Project) -> Project:
+    return furnished(project)
+
+
+@pytest.fixture
+def notes(office: Project, computed: dict[str, Project]) -> Collection:
+    """The built-in classifier, and a second one for what the first calls an incident; computed."""
+    return office.copy(computed["builtin"])
+
+
+@pytest.fixture(params=CHAINS)
+def either(
+    request: pytest.FixtureRequest, office: Project, provider: Provider, computed: dict[str, Project]
+) -> Collection:
+    """Either kind of classify stage, and a stage behind it; computed."""
+    return office.copy(computed[request.param])
 
 
 def correct(
@@ -109,7 +102,7 @@ def correct(
     return corrections.correct(
         stores,
         collection=collection,
-        request=more.get("request") or request_of(stores, document[:10]),
+        request=more.get("request") or current(stores.state, document[:10]),
         document_id=document,
         stage=more.get("stage", "kind"),
         label=label,
@@ -225,16 +218,16 @@ def test_a_label_taken_back_from_a_row_without_an_answer_is_asked_for_again(
 
 def test_taking_back_brings_the_rows_back_as_they_were(office: Project, either: Collection) -> None:
     before = rows(office, "kind")
-    candidate = request_of(office.stores()).digest
+    candidate = current(office.stores().state, DAY).digest
     correct(office, either)
     office.refresh(either)
-    assert request_of(office.stores()).digest != candidate
+    assert current(office.stores().state, DAY).digest != candidate
     taken = correct(office, either, None)
     assert (taken.number, taken.label, taken.was) == (2, None, "incident")
     assert partition_states(either, office.stores())[DAY] == "stale"
     office.refresh(either)
     assert rows(office, "kind") == before
-    assert request_of(office.stores()).digest == candidate
+    assert current(office.stores().state, DAY).digest == candidate
     with office.stores().state.read() as connection:
         assert corrections.current(connection, "notes") == {}
         assert [item.label for item in corrections.history(connection, "notes", DOCUMENT)] == ["incident", None]
@@ -364,10 +357,10 @@ def test_a_release_says_who_corrected_what_the_model_said(office: Project, eithe
     stores = office.stores()
     decide(stores.state, either)
     publish(either, stores, by="test")
-    first = request_of(stores)
+    first = current(stores.state, DAY)
     correct(office, either)
     office.refresh(either)
-    asked = request_of(stores)
+    asked = current(stores.state, DAY)
     assert (asked.status, asked.number) == ("open", first.number + 1)
     assert {"stage": "kind", "from": "invoice", "to": "incident"} in asked.changes["relabelled"][DOCUMENT]
     decide(stores.state, either)
@@ -628,7 +621,7 @@ def test_a_stage_without_labels_cannot_be_corrected(office: Project, provider: P
 
 
 def test_a_request_of_another_collection_or_without_files_is_refused(office: Project, notes: Collection) -> None:
-    asked = request_of(office.stores())
+    asked = current(office.stores().state, DAY)
     gone = replace(asked, summary=json.dumps({**asked.changes, "files": {"documents_file": "gone.parquet"}}))
     for request, says in (
         (replace(asked, collection="other"), "has no candidate of notes"),
@@ -654,7 +647,7 @@ def test_a_correction_and_its_record_say_the_same(office: Project, notes: Collec
     (record,) = records(office, "corrected")
     assert record.actor == found.author == "rita"
     assert dict(record.subject) == {
-        "collection": "notes", "partition": DAY, "request_id": request_of(office.stores()).request_id,
+        "collection": "notes", "partition": DAY, "request_id": current(office.stores().state, DAY).request_id,
         "document": DOCUMENT, "stage": "kind", "number": 1, "label": "incident", "was": "invoice",
         "document_digest": rows(office, "documents")[DOCUMENT]["digest"], "reason": "a fire\ufffd",
     }  # fmt: skip
@@ -692,24 +685,15 @@ def test_verify_finds_a_correction_that_was_tampered_with(office: Project, notes
             connection.execute(sa.insert(corrections.TABLE).values(made_row))
 
 
-def _corrects(home: Home, collection: Collection, name: str, label: str, line: Connection) -> None:
-    stores = Stores.at(home)
-    request = request_of(stores)
-    line.send("ready")
-    line.recv()
-    corrections.correct(
-        stores, collection=collection, request=request, document_id=DOCUMENT, stage="kind", label=label, reason="",
-        by=somebody(name, "reviewer"),
-    )  # fmt: skip
-
-
 @pytest.fixture
 def corrector(processes: ForkServerContext, office: Project, notes: Collection) -> Callable[[str, str], Any]:
     """Somebody in a process of their own, ready to say what is right."""
 
     def start(name: str, label: str) -> Any:
         line, other = processes.Pipe()
-        process = processes.Process(target=_corrects, args=(office.home, notes, name, label, other))
+        process = processes.Process(
+            target=correct_when_told, args=(office.home, notes, DAY, DOCUMENT, name, label, other)
+        )
         process.start()
         assert line.recv() == "ready"
         return process, line

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import DAYS as THREE_DAYS
 from conftest import STAGE, Project
-from signing import decide, somebody
+from signing import current, decide, somebody
 
 from ai_assets.collection import Collection
 from ai_assets.errors import (
@@ -36,13 +36,6 @@ from resources.errors import UserError
 DAY, OTHER_DAY = "2026-10-05", "2026-10-06"
 ONE_DAY = {**THREE_DAYS, "end": DAY}
 REQUIRED = {"golden": {"labels": "golden.jsonl"}, "stages": [dict(STAGE)]}
-
-
-def first_request(stores: Stores, partition: str = DAY) -> Request:
-    with stores.state.read() as connection:
-        found = requests.latest_of(connection, "notes", partition)
-    assert found is not None
-    return found
 
 
 def waiting(project: Project, **attributes: Any) -> tuple[Collection, Stores]:
@@ -87,7 +80,7 @@ def test_a_name_or_a_group_admits(project: Project) -> None:
     collection, stores = waiting(project, signoff={"approvers": ["ann", "group:legal"]})
     decide(stores.state, collection, [DAY], by="ann")
     decide(stores.state, collection, [OTHER_DAY], by=somebody("ben", "approver", "legal"))
-    assert {first_request(stores, day).status for day in (DAY, OTHER_DAY)} == {"approved"}
+    assert {current(stores.state, day).status for day in (DAY, OTHER_DAY)} == {"approved"}
 
 
 def test_a_role_of_one_collection_is_none_of_another(project: Project) -> None:
@@ -101,11 +94,11 @@ def test_so_many_approvals_must_come_from_a_group(project: Project) -> None:
     collection, stores = waiting(project, signoff={"approvals": 2, "needed_from": {"legal": 1}})
     decide(stores.state, collection, [DAY], by="ann")
     decide(stores.state, collection, [DAY], by="ben")
-    assert first_request(stores).status == "open"
+    assert current(stores.state, DAY).status == "open"
     with pytest.raises(DecisionRefused, match="has their approval already"):
         decide(stores.state, collection, [DAY], by="ann")
     decide(stores.state, collection, [DAY], by=somebody("cleo", "approver", "legal"))
-    assert first_request(stores).status == "approved"
+    assert current(stores.state, DAY).status == "approved"
     assert publish(collection, stores, by="test").release.parts[DAY].approved_by == ("ann", "ben", "cleo")
 
 
@@ -173,7 +166,7 @@ def test_the_last_editor_of_a_prompt_is_known_by_name_and_address_from_git(tmp_p
 
 def test_a_decision_on_what_is_no_longer_there_is_refused(project: Project) -> None:
     collection, stores = waiting(project)
-    seen = first_request(stores)
+    seen = current(stores.state, DAY)
     choice = [Choice(seen.request_id, seen.digest)]
 
     def approve(choices: list[Choice]) -> list[Request]:
@@ -188,7 +181,7 @@ def test_a_decision_on_what_is_no_longer_there_is_refused(project: Project) -> N
         approve(choice)
     with pytest.raises(RequestUnknown):
         approve([Choice("nothing", "of the kind")])
-    newer = first_request(stores)
+    newer = current(stores.state, DAY)
     approve([Choice(newer.request_id, newer.digest)])
     with pytest.raises(DecisionTooLate, match="it was approved by ann"):  # the form is sent once more
         approve([Choice(newer.request_id, newer.digest)])
@@ -196,12 +189,12 @@ def test_a_decision_on_what_is_no_longer_there_is_refused(project: Project) -> N
 
 def test_a_new_candidate_tells_how_it_differs_from_the_last_one(project: Project) -> None:
     collection, stores = waiting(project)
-    before = first_request(stores)
+    before = current(stores.state, DAY)
     assert before.changes["since_last"] is None
     project.document(f"{DAY}/0.txt", "Another text, drafted while somebody was reading.")
     project.document(f"{DAY}/new.txt", "A third text.")
     project.refresh(collection)
-    told = first_request(stores).changes
+    told = current(stores.state, DAY).changes
     assert sorted(told["added"]) == [f"{DAY}/0.txt", f"{DAY}/1.txt", f"{DAY}/new.txt"]
     since = told["since_last"]
     assert (since["request_id"], since["status"]) == (before.request_id, "open")
@@ -235,7 +228,7 @@ def test_no_candidate_is_made_below_a_gate_that_nobody_can_waive(project: Projec
 def test_a_gate_is_waived_with_a_reason_that_is_recorded_or_nothing_is_approved(project: Project) -> None:
     collection, stores = gated(project, waivable=True)
     project.refresh(collection)
-    (gate,) = first_request(stores).changes["gates"]
+    (gate,) = current(stores.state, DAY).changes["gates"]
     assert (gate["name"], gate["passed"], gate["waivable"]) == ("accuracy", False, True)
     for waivers in ({}, {"accuracy": "  "}, {"recall@5": "why not"}):
         with pytest.raises(DecisionRefused, match=r"the gate 'accuracy' failed .* say why it may be waived"):
@@ -263,7 +256,7 @@ def test_hiding_a_failed_gate_from_the_table_publishes_nothing(project: Project)
     with stores.state.write() as connection:
         hide = sa.text("UPDATE review_requests SET summary = replace(summary, :bad, :good)")
         connection.execute(hide, {"bad": '"passed":false', "good": '"passed":true'})
-    assert all(gate["passed"] for gate in first_request(stores).changes["gates"])
+    assert all(gate["passed"] for gate in current(stores.state, DAY).changes["gates"])
     decide(stores.state, collection)
     with pytest.raises(ApprovalInsufficient, match="what people were shown is not what was recorded"):
         publish(collection, stores, by="test")
@@ -278,11 +271,14 @@ def test_what_is_sent_back_stays_until_it_changes_or_is_asked_for_again(project:
         decide(stores.state, collection, [DAY], "send back")
     decide(stores.state, collection, [DAY], "send back", reason="please mend the first note")
     project.refresh(collection)
-    assert (first_request(stores).status, first_request(stores).reason) == ("sent back", "please mend the first note")
+    assert (current(stores.state, DAY).status, current(stores.state, DAY).reason) == (
+        "sent back",
+        "please mend the first note",
+    )
     with pytest.raises(RequestUnknown, match="its last request is sent back"):
         decide(stores.state, collection, [DAY])
     again = decisions.ask_again(stores.state, "notes", DAY, by=somebody("rita", "reviewer"), reason="it is fine")
-    assert (again.number, again.status, again.digest) == (2, "open", first_request(stores).digest)
+    assert (again.number, again.status, again.digest) == (2, "open", current(stores.state, DAY).digest)
     decide(stores.state, collection, [DAY])
     assert publish(collection, stores, by="test").partitions == [DAY]
     proof.verify(stores.state)
@@ -302,12 +298,12 @@ def test_asking_again_takes_a_reviewer_a_reason_and_an_answer_before(project: Pr
 def test_what_expired_cannot_be_approved_and_asks_again_when_it_is_run_again(project: Project) -> None:
     collection, stores = waiting(project)
     with stores.state.write() as connection:
-        requests.close(connection, first_request(stores), "expired", people.SYSTEM, "nobody decided in 14 days")
+        requests.close(connection, current(stores.state, DAY), "expired", people.SYSTEM, "nobody decided in 14 days")
     with pytest.raises(RequestUnknown, match="its last request is expired"):
         decide(stores.state, collection, [DAY])
     assert publishable(collection, stores) == []
     project.refresh(collection, [DAY])
-    assert (first_request(stores).number, first_request(stores).status) == (2, "open")
+    assert (current(stores.state, DAY).number, current(stores.state, DAY).status) == (2, "open")
     proof.verify(stores.state)
 
 
@@ -357,7 +353,7 @@ def test_an_export_verifies_from_the_file_alone_and_shows_what_was_done_to_it(pr
 def test_a_chain_that_publishes_what_was_not_approved_does_not_verify(project: Project) -> None:
     """Somebody who can compute hashes writes a publication of their own."""
     _, stores = waiting(project)
-    request = first_request(stores)
+    request = current(stores.state, DAY)
     told = {"collection": "notes", "release": 1, "digest": "d", "record": "r", "partitions": [DAY]}
     with stores.state.write() as connection:
         audit.append(connection, "eve", "published", {**told, "requests": [request.request_id]})

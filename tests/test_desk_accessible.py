@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import Project
 from desk_stories import DAYS, ODD, Story, story
-from desks import PASSWORD, Visitor, known
+from desks import Visitor
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from signing import PASSWORD, known
 
 from ai_assets.signoff import people
 
@@ -30,9 +32,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    with story(tmp_path_factory.mktemp("accessible")) as found:
-        known(found.stores, "ann", "admin")
+def told(tmp_path_factory: pytest.TempPathFactory, as_told: Project) -> Iterator[Story]:
+    with story(tmp_path_factory.mktemp("accessible"), as_told) as found:
+        known(found.stores.state, "ann", "admin")
         with found.stores.state.write() as connection:
             people.join(connection, "rita", "legal", by="test")
             people.give(connection, "group:legal", "approver", "strict", by="test")

@@ -12,11 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import requests as http
+from candidates import asked, document
 from conftest import STAGE, Project, free_port
+from desks import Caller, desk_of, served
 from fastapi import FastAPI
-from reading_desks import Caller, asked, caller, current, decide, desk_of, document, served, somebody
+from signing import current, decide, known
 
 from ai_assets.desk.api import create_api
 from ai_assets.desk.context import Desk
@@ -31,13 +34,6 @@ DAY, NEXT_DAY = "2026-10-05", "2026-10-06"
 
 
 @pytest.fixture
-def bare(project: Project) -> Desk:
-    """A declared collection without a run."""
-    project.declare(stages=[dict(STAGE)])
-    return desk_of(project)
-
-
-@pytest.fixture
 def desk(bare: Desk) -> Iterator[Desk]:
     """Served, with two requests of five documents each."""
     for day in (DAY, NEXT_DAY):
@@ -48,7 +44,7 @@ def desk(bare: Desk) -> Iterator[Desk]:
 
 @pytest.fixture
 def ann(desk: Desk) -> Caller:
-    return caller(desk, somebody(desk.stores.state, "ann"))
+    return Caller.of(desk, known(desk.stores.state, "ann"))
 
 
 def decision(*found: Request, verdict: str = "approve", reason: str | None = None) -> dict[str, Any]:
@@ -56,7 +52,7 @@ def decision(*found: Request, verdict: str = "approve", reason: str | None = Non
     return {"choices": choices, "verdict": verdict, "reason": reason}
 
 
-def said(answer: http.Response) -> tuple[int, str]:
+def said(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]
 
 
@@ -96,20 +92,20 @@ def test_there_is_no_page_that_would_load_scripts_from_elsewhere(ann: Caller) ->
 
 
 @pytest.mark.parametrize(
-    ("state_url", "phases", "of_one_request"),
+    ("store_url", "phases", "of_one_request"),
     [("sqlite", "coverage,fuzzing", False), ("postgresql", "fuzzing", True)],
-    indirect=["state_url"],
+    indirect=["store_url"],
 )
 def test_the_api_keeps_to_its_document_whatever_is_sent(
-    project: Project, state_url: str, phases: str, of_one_request: bool, tmp_path: Path
+    project: Project, store_url: str, phases: str, of_one_request: bool, tmp_path: Path
 ) -> None:
     project.declare(stages=[dict(STAGE)])
-    found = desk_of(replace(project, home=replace(project.home, declared_state_url=state_url)))
+    found = desk_of(replace(project, home=replace(project.home, declared_state_url=store_url)))
     asked(found.stores, "notes", DAY, [document(n) for n in range(20)])
-    ann = somebody(found.stores.state, "ann", "admin")
+    ann = known(found.stores.state, "ann", "admin")
     with served(found) as running:
-        known = current(found.stores.state, DAY).request_id if of_one_request else None
-        done = schemathesis(caller(running, ann), phases, known, tmp_path)
+        there = current(found.stores.state, DAY).request_id if of_one_request else None
+        done = schemathesis(Caller.of(running, ann), phases, there, tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
     assert "14 selected / 14 total" in done.stdout
     proof.verify(found.stores.state)
@@ -145,8 +141,8 @@ def schemathesis(
 
 def test_who_is_not_signed_in_learns_nothing(desk: Desk) -> None:
     nobody = Caller(url=desk.url, cookie="made-up", csrf="made-up")
-    known = current(desk.stores.state, DAY).request_id
-    for path in ("/me", "/inbox", f"/requests/{known}", f"/requests/{'0' * 16}", "/audit", "/releases/notes"):
+    there = current(desk.stores.state, DAY).request_id
+    for path in ("/me", "/inbox", f"/requests/{there}", f"/requests/{'0' * 16}", "/audit", "/releases/notes"):
         answer = nobody.get(path)
         assert answer.status_code == 401
         assert set(answer.json()) == {"error"}
@@ -268,7 +264,7 @@ def test_of_one_collection_all_is_decided_or_nothing(desk: Desk, ann: Caller) ->
 def test_one_collection_may_refuse_what_another_takes(desk: Desk, project: Project) -> None:
     project.declare("mail", stages=[dict(STAGE)], signoff={"approvers": ["zoe"]})
     other = asked(desk.stores, "mail", DAY, [document(1)])
-    ann = caller(desk, somebody(desk.stores.state, "ann"))
+    ann = Caller.of(desk, known(desk.stores.state, "ann"))
     done = ann.post("/decisions", decision(current(desk.stores.state, DAY), other)).json()
     assert [item["collection"] for item in done["decided"]] == ["notes"]
     refusal = str(DecisionRefused("ann", "mail is signed by zoe"))
@@ -277,7 +273,7 @@ def test_one_collection_may_refuse_what_another_takes(desk: Desk, project: Proje
 
 
 def test_a_decision_on_what_may_not_be_seen_is_one_on_what_is_not_there(desk: Desk) -> None:
-    eve = caller(desk, somebody(desk.stores.state, "eve", "approver", "mail"))
+    eve = Caller.of(desk, known(desk.stores.state, "eve", "approver", "mail"))
     found = current(desk.stores.state, DAY)
     for one in (found, replace(found, request_id="0" * 16)):
         status, problem = said(eve.post("/decisions", decision(one)))
@@ -325,7 +321,7 @@ def test_a_note_over_the_api_shows_on_its_document(desk: Desk, ann: Caller) -> N
     assert [note["text"] for note in ann.get(f"{where}/document", id="00001.txt").json()["notes"]] == ["Hm."]
     assert ann.post(f"{where}/notes", {"document_id": "00001.txt", "kind": "comment"}).status_code == 400
     assert ann.post(f"{where}/notes", {"document_id": "none.txt", "kind": "reviewed"}).status_code == 404
-    viewer = caller(desk, somebody(desk.stores.state, "vic", "viewer", "notes"))
+    viewer = Caller.of(desk, known(desk.stores.state, "vic", "viewer", "notes"))
     assert viewer.post(f"{where}/notes", {"document_id": "00001.txt", "kind": "reviewed"}).status_code == 403
 
 
@@ -351,20 +347,20 @@ def test_releases_are_listed_found_by_time_and_rolled_back(project: Project) -> 
     collection = project.declare()
     project.refresh(collection)
     found = desk_of(project)
-    ann = somebody(found.stores.state, "ann")
+    ann = known(found.stores.state, "ann")
     times = [now()]
     for day in (DAY, NEXT_DAY):
-        decide(found.stores, collection, day, "approve", ann)
+        decide(found.stores.state, collection, [day], by=ann)
         publish(collection, found.stores, by="test")
         time.sleep(0.005)
         times.append(now())
     with served(found) as running:
-        caller_ = caller(running, ann)
+        caller_ = Caller.of(running, ann)
         assert [row["number"] for row in caller_.get("/releases/notes").json()] == [2, 1]
         seen = [caller_.get("/releases/notes/at", moment=at).json()["release"] for at in times]
         assert [row and row["number"] for row in seen] == [None, 1, 2]
         assert said(caller_.post("/releases/notes/rollback", {"number": 9, "reason": "x"}))[0] == 404
-        viewer = caller(running, somebody(found.stores.state, "vic", "viewer"))
+        viewer = Caller.of(running, known(found.stores.state, "vic", "viewer"))
         assert viewer.post("/releases/notes/rollback", {"number": 1, "reason": "x"}).status_code == 403
         back = caller_.post("/releases/notes/rollback", {"number": 1, "reason": "too soon"}).json()
         assert (back["number"], back["live"]) == (1, True)

@@ -6,9 +6,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from candidates import asked, document
 from conftest import STAGE, Project, text_of
+from desks import desk_of, request_id
 from provider import Provider
-from reading_desks import asked, current, desk_of, document, somebody
+from signing import current, known
 from test_stage_settings import KIND, declare
 
 from ai_assets.collection import Collection
@@ -17,7 +19,6 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.document_view import evidence_in
 from ai_assets.signoff import notes
 from ai_assets.signoff.people import Person
-from ai_assets.work import Stores
 from resources.state import storable
 
 PRICED = """\
@@ -29,53 +30,11 @@ routes:
 DAY, NEXT_DAY = "2026-10-05", "2026-10-06"
 
 
-@pytest.fixture
-def collection(project: Project) -> Collection:
-    """Two days with three labelled documents each, computed: two requests wait."""
-    project.documents(per_day=3, days=2)
-    declared = project.declare(stages=[dict(STAGE)])
-    project.refresh(declared)
-    return declared
-
-
-@pytest.fixture
-def desk(project: Project, collection: Collection) -> Desk:
-    return desk_of(project)
-
-
-@pytest.fixture
-def stores(desk: Desk) -> Stores:
-    return desk.stores
-
-
-@pytest.fixture
-def ann(stores: Stores) -> Person:
-    return somebody(stores.state, "ann")
-
-
-@pytest.fixture
-def bare(project: Project) -> Desk:
-    """A declared collection without a run."""
-    project.declare(stages=[dict(STAGE)])
-    return desk_of(project)
-
-
-def request_id(desk: Desk, day: str = DAY) -> str:
-    return current(desk.stores.state, day).request_id
-
-
-def edit(project: Project, collection: Collection, name: str = f"{DAY}/0.txt", text: str | None = None) -> None:
-    """Another text of a document, or none, and the partition refreshed."""
-    path = project.root / "collections/notes/documents" / name
-    path.unlink() if text is None else project.document(name, text)
-    project.refresh(collection)
-
-
 # Documents
 
 
 def test_documents_are_filtered_searched_and_paged(bare: Desk) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     request = asked(bare.stores, "notes", DAY, [document(n) for n in range(250)])
     page = reading.document_page(bare, ann, request.request_id, page=3, per_page=100)
     assert (page.total, page.page, page.pages, len(page.rows)) == (250, 3, 3, 50)
@@ -89,7 +48,7 @@ def test_documents_are_filtered_searched_and_paged(bare: Desk) -> None:
 
 
 def test_a_page_of_a_large_request_reads_no_text(bare: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     request = asked(bare.stores, "notes", DAY, [document(n, text=f"{n}" * 2_000) for n in range(3_000)])
     columns: list[list[str] | None] = []
     read = pq.read_table
@@ -111,7 +70,7 @@ def test_a_page_of_a_large_request_reads_no_text(bare: Desk, monkeypatch: pytest
 
 
 def test_what_was_looked_at_last_is_kept_up_to_a_number_of_documents(bare: Desk) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     recent = candidate_reading.Recent(most=25)
     for n in range(4):
         request = asked(bare.stores, "notes", f"2026-10-0{n + 1}", [document(k) for k in range(10)])
@@ -124,7 +83,7 @@ def test_what_was_looked_at_last_is_kept_up_to_a_number_of_documents(bare: Desk)
 
 
 def test_evidence_is_marked_in_the_text_and_the_text_stays_whole(desk: Desk, ann: Person) -> None:
-    view = reading.document_view(desk, ann, request_id(desk), f"{DAY}/0.txt")
+    view = reading.document_view(desk, ann, request_id(desk, DAY), f"{DAY}/0.txt")
     stage = view.stages[0]
     assert (stage.stage, stage.kind, stage.labels) == ("kind", "classify", ["invoice", "incident"])
     assert "".join(span.text for span in view.spans) == text_of(0)
@@ -153,7 +112,7 @@ def test_evidence_is_where_it_says_or_where_its_words_are_or_nowhere(
 
 
 def test_evidence_of_several_stages_may_overlap(bare: Desk) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     row = document(
         1, text="one two three", kind_evidence="one two", kind_evidence_start=0, tone_label="calm", tone_model="m",
         tone_confidence=0.2, tone_evidence="two three", tone_evidence_start=4,
@@ -170,14 +129,14 @@ def test_evidence_of_several_stages_may_overlap(bare: Desk) -> None:
 
 
 def test_a_very_long_text_is_cut_and_says_so(bare: Desk) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     request = asked(bare.stores, "notes", DAY, [document(1, text="x" * 200_001), document(2)])
     view = reading.document_view(bare, ann, request.request_id, "00001.txt")
     assert (view.cut, sum(len(span.text) for span in view.spans)) == (True, 200_000)
 
 
 def test_documents_follow_each_other_in_order_of_risk(bare: Desk) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     request = asked(bare.stores, "notes", DAY, [document(n) for n in range(5)])
     names = [row.document_id for row in reading.document_page(bare, ann, request.request_id).rows]
     walked, name = [], names[0]
@@ -190,7 +149,7 @@ def test_documents_follow_each_other_in_order_of_risk(bare: Desk) -> None:
 
 
 def test_odd_names_are_names(bare: Desk) -> None:
-    ann = somebody(bare.stores.state, "ann")
+    ann = known(bare.stores.state, "ann")
     names = ["../../etc/passwd", "a b%20#?&.txt", "ünï\u202e.txt", storable("\udcff.txt") or "", "<b>'\""]
     request = asked(bare.stores, "notes", DAY, [document(n, document_id=name) for n, name in enumerate(names)])
     for name in names:
@@ -207,15 +166,15 @@ def test_an_answer_of_a_model_says_which_call_it_was_and_what_it_cost(
         collection = declare(project, [KIND])
         project.refresh(collection, [DAY])
     desk = desk_of(project)
-    ann = somebody(desk.stores.state, "ann")
-    stage = reading.document_view(desk, ann, request_id(desk), f"{DAY}/bill.txt").stages[0]
+    ann = known(desk.stores.state, "ann")
+    stage = reading.document_view(desk, ann, request_id(desk, DAY), f"{DAY}/bill.txt").stages[0]
     assert {"model", "prompt", "call", "endpoint", "dollars"} <= set(stage.provenance)
     assert stage.provenance["endpoint"] == "small"
     assert float(stage.provenance["dollars"].removeprefix("$")) > 0
     with desk.stores.state.write() as connection:
         for table in ("answers", "attempts", "calls"):
             connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
-    stage = reading.document_view(desk, ann, request_id(desk), f"{DAY}/bill.txt").stages[0]
+    stage = reading.document_view(desk, ann, request_id(desk, DAY), f"{DAY}/bill.txt").stages[0]
     assert "call" in stage.provenance
     assert "dollars" not in stage.provenance  # unknown, and not nothing
 
@@ -224,20 +183,20 @@ def test_an_answer_of_a_model_says_which_call_it_was_and_what_it_cost(
 
 
 def test_reviews_of_unchanged_documents_carry_over_to_the_next_request(
-    desk: Desk, ann: Person, stores: Stores, collection: Collection, project: Project
+    desk: Desk, ann: Person, labelled: Collection, project: Project
 ) -> None:
-    first = current(stores.state, DAY)
-    ben = somebody(stores.state, "ben", "reviewer", "notes")
+    first = current(desk.stores.state, DAY)
+    ben = known(desk.stores.state, "ben", "reviewer", "notes")
     rows = {row.document_id: row for row in reading.document_page(desk, ann, first.request_id).rows}
     for name in rows:
         leaf = reading.document_view(desk, ann, first.request_id, name).leaf
-        notes.add(stores.state, first, name, leaf, "reviewed", "", by=ann)
-        notes.add(stores.state, first, name, leaf, "second look", "sure?", by=ann)
+        notes.add(desk.stores.state, first, name, leaf, "reviewed", "", by=ann)
+        notes.add(desk.stores.state, first, name, leaf, "second look", "sure?", by=ann)
     page = reading.document_page(desk, ann, first.request_id)
     assert (page.counts["reviewed"], page.counts["not reviewed"], page.counts["second look"]) == (3, 0, 3)
     assert not any(row.carried_over for row in page.rows)
-    edit(project, collection, text="Another text on the pump.")
-    later = current(stores.state, DAY)
+    project.edit(labelled, f"{DAY}/0.txt", "Another text on the pump.")
+    later = current(desk.stores.state, DAY)
     page = reading.document_page(desk, ann, later.request_id, sort="name")
     assert [(row.reviewed_by, row.carried_over, row.second_look) for row in page.rows] == [
         ((), False, False), (["ann"], True, True), (["ann"], True, True),
@@ -247,21 +206,21 @@ def test_reviews_of_unchanged_documents_carry_over_to_the_next_request(
     assert [(note.action, note.actor, note.text) for note in view.notes] == [
         ("reviewed", "ann", ""), ("second look", "ann", "sure?"),
     ]  # fmt: skip
-    notes.add(stores.state, later, f"{DAY}/1.txt", view.leaf, "looked again", "", by=ben)
+    notes.add(desk.stores.state, later, f"{DAY}/1.txt", view.leaf, "looked again", "", by=ben)
     again = reading.document_page(desk, ann, later.request_id, sort="name").rows[1]
     assert (again.reviewed_by, again.carried_over, again.second_look) == (["ann", "ben"], False, False)
 
 
 def test_a_correction_shows_with_its_author_until_the_text_changes(
-    desk: Desk, ann: Person, stores: Stores, collection: Collection, project: Project
+    desk: Desk, ann: Person, labelled: Collection, project: Project
 ) -> None:
     from ai_assets.signoff import corrections
 
-    request, name = current(stores.state, DAY), f"{DAY}/0.txt"
+    request, name = current(desk.stores.state, DAY), f"{DAY}/0.txt"
     label = next(row for row in reading.document_page(desk, ann, request.request_id).rows if row.document_id == name)
     other = "incident" if label.headlines["kind"] == "invoice" else "invoice"
     corrections.correct(
-        stores, collection=collection, request=request, document_id=name, stage="kind", label=other, reason="look",
+        desk.stores, collection=labelled, request=request, document_id=name, stage="kind", label=other, reason="look",
         by=ann,
     )  # fmt: skip
     view = reading.document_view(desk, ann, request.request_id, name)
@@ -272,16 +231,16 @@ def test_a_correction_shows_with_its_author_until_the_text_changes(
     }  # fmt: skip
     assert [entry.action for entry in view.history] == ["requested", "corrected"]
     assert f"'{other}' in place of" in view.history[1].text
-    project.refresh(collection)
-    later = reading.document_view(desk, ann, request_id(desk), name)
+    project.refresh(labelled)
+    later = reading.document_view(desk, ann, request_id(desk, DAY), name)
     assert later.request.request_id != request.request_id
     assert later.stages[0].headline == other
     assert later.stages[0].correction is not None
     assert later.stages[0].correction["used"] == "yes"
     assert later.stages[0].provenance["corrected by"] == "ann"
     assert "corrected" in [entry.action for entry in later.history]
-    edit(project, collection, name, "Something else entirely, on the pump in the hall.")
-    after = reading.document_view(desk, ann, request_id(desk), name)
+    project.edit(labelled, name, "Something else entirely, on the pump in the hall.")
+    after = reading.document_view(desk, ann, request_id(desk, DAY), name)
     assert (after.row.corrected, after.stages[0].correction) == (False, None)
 
 
@@ -291,7 +250,7 @@ def test_when_a_correction_is_used_is_said_as_it_is_declared(desk: Desk, ann: Pe
         "by hand": {}, "watched": {"watch": True}, "nightly": {"schedule": {"cron": "0 3 * * *"}},
     }.items():  # fmt: skip
         project.declare(stages=[dict(STAGE)], **declared)
-        view = reading.document_view(desk_of(project), ann, request_id(desk), f"{DAY}/0.txt")
+        view = reading.document_view(desk_of(project), ann, request_id(desk, DAY), f"{DAY}/0.txt")
         said[kind] = view.next_run
     assert "by the next run of this partition: ai-assets run notes" in said["by hand"]
     assert "starts within a minute" in said["watched"]
@@ -304,19 +263,19 @@ def test_when_a_correction_is_used_is_said_as_it_is_declared(desk: Desk, ann: Pe
 @pytest.mark.parametrize("harm", ["gone", "garbage", "cut short"])
 def test_a_damaged_file_is_told_and_the_rest_is_shown(desk: Desk, ann: Person, harm: str) -> None:
     damage(documents_file(desk), harm)
-    view = reading.request_view(desk, ann, request_id(desk))
+    view = reading.request_view(desk, ann, request_id(desk, DAY))
     assert "Not all of this request can be shown" in str(view.damaged)
     assert (view.row.added, len(view.sample), view.is_current) == (3, 3, True)
-    page = reading.document_page(desk, ann, request_id(desk))
+    page = reading.document_page(desk, ann, request_id(desk, DAY))
     assert {row.document_id: row.status for row in page.rows} == {f"{DAY}/{n}.txt": "unknown" for n in range(3)}
-    one = reading.document_view(desk, ann, request_id(desk), f"{DAY}/0.txt")
+    one = reading.document_view(desk, ann, request_id(desk, DAY), f"{DAY}/0.txt")
     assert (one.damaged, one.spans, one.stages, one.leaf) == (view.damaged, [], [], "")
 
 
 def test_a_file_that_is_lost_between_two_looks_is_told_too(desk: Desk, ann: Person) -> None:
-    assert reading.document_page(desk, ann, request_id(desk)).damaged is None
+    assert reading.document_page(desk, ann, request_id(desk, DAY)).damaged is None
     damage(documents_file(desk), "gone")
-    view = reading.document_view(desk, ann, request_id(desk), f"{DAY}/0.txt")
+    view = reading.document_view(desk, ann, request_id(desk, DAY), f"{DAY}/0.txt")
     assert "Not all of this document can be shown" in str(view.damaged)
     assert view.row.headlines["kind"] is not None  # of what was read before
 
@@ -325,9 +284,9 @@ def test_a_file_that_was_brought_back_is_shown_again(desk: Desk, ann: Person) ->
     path = documents_file(desk)
     data = path.read_bytes()
     path.unlink()
-    assert reading.document_page(desk, ann, request_id(desk)).damaged is not None
+    assert reading.document_page(desk, ann, request_id(desk, DAY)).damaged is not None
     path.write_bytes(data)
-    assert reading.document_page(desk, ann, request_id(desk)).damaged is None
+    assert reading.document_page(desk, ann, request_id(desk, DAY)).damaged is None
 
 
 def documents_file(desk: Desk) -> Path:

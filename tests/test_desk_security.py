@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Project
-from guarded import Guarded, add_person, opened, sign_in, token_in
+from desks import sign_in, token_in
+from guarded import Guarded, opened
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import PASSWORD, known
 from starlette.types import Scope
 
 from ai_assets.desk import proxy
@@ -37,8 +39,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     root = tmp_path_factory.mktemp("desk")
     home = Home(root=root / "home", project=root).ensure()
     with opened(Project(root=root, home=home)) as found:
-        add_person(found.stores)
-        add_person(found.stores, "bob")
+        known(found.stores.state)
+        known(found.stores.state, "bob")
         yield found
 
 
@@ -277,7 +279,7 @@ def test_a_form_must_come_from_a_page_of_the_desk(
 
 def test_nobody_can_be_signed_in_by_another_site(desk: Guarded) -> None:
     with desk.browser() as victim, desk.browser() as attacker:
-        fields = {"name": "ann", "password": "correct-horse-battery", "csrf": token_in(attacker.get("/sign-in"))}
+        fields = {"name": "ann", "password": PASSWORD, "csrf": token_in(attacker.get("/sign-in"))}
         victim.get("/sign-in")
         assert victim.post("/sign-in", data=fields).status_code == 403
         assert attacker.post("/sign-in", data=fields, headers={"Origin": "https://evil.example"}).status_code == 403
@@ -319,7 +321,7 @@ def test_whom_the_proxy_names_is_known_and_may_nothing_yet(project: Project) -> 
 
 def test_the_header_from_anywhere_else_is_an_error(project: Project) -> None:
     with opened(project, sign_in=ELSEWHERE) as desk, desk.browser() as browser:
-        add_person(desk.stores)
+        known(desk.stores.state)
         for header in ({"X-User": "ann"}, {"X-User": ""}, {"X-Groups": "legal"}, {"x-uSER": "ann"}):
             for path in ("/", "/sign-in", "/api/requests"):
                 answer = browser.get(path, headers=header)

@@ -18,13 +18,13 @@ import pytest
 import yaml
 from conftest import REPOSITORY, free_port
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from signing import PASSWORD
 
 from ai_assets.collection import load_collection
 from ai_assets.signoff import sla
 from resources.state import StateStore
 
 CHROMIUM = Path("/usr/bin/chromium")
-PASSWORD = "a walk in the autumn rain"
 PATIENCE_MS = 20_000
 DAYS = ("2026-10-05", "2026-10-06")
 MISREAD = f"{DAYS[0]}/bell.txt"
@@ -258,10 +258,10 @@ def test_who_may_not_decide_or_comes_too_late_is_told_in_the_browser(office: Off
     redraft(office, "Another fire broke out in hall 8; nobody was injured.")
 
     waiting(page, office, "rita")
-    expect(page.get_by_text("You cannot decide here: it takes the role approver")).to_be_visible()
+    expect(page.get_by_text("rita cannot decide here: it takes the role approver")).to_be_visible()
 
     waiting(page, office, "pipeline")
-    expect(page.get_by_text("You cannot approve this: they launched the run")).to_be_visible()
+    expect(page.get_by_text("pipeline cannot approve this: they launched the run")).to_be_visible()
     expect(page.get_by_role("button", name="Approve")).to_be_disabled()
 
     waiting(page, office, "maria")

@@ -4,7 +4,6 @@ No answer and no document breaks a run, nothing is paid for twice, and a candida
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -46,20 +45,6 @@ routes:
   careful: {endpoints: [small, large]}
 retries: {all: {server_error: {attempts: 2, base_s: 0}}}
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Provider]:
-    with Provider() as started:
-        yield started
-
-
-@pytest.fixture
-def provider(server: Provider, monkeypatch: pytest.MonkeyPatch) -> Provider:
-    monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", server.url)
-    server.reset()
-    server.script([])
-    return server
 
 
 @pytest.fixture

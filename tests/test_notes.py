@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from reading_desks import current, somebody
+from signing import current, known
 
 from ai_assets.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff import audit, notes, proof, requests
@@ -19,11 +19,6 @@ SUMMARY: dict[str, Any] = {"added": ["a.txt"], "gates": []}
 
 
 @pytest.fixture
-def state(state_url: str) -> StateStore:
-    return StateStore(state_url)
-
-
-@pytest.fixture
 def request_(state: StateStore) -> Request:
     with state.write() as connection:
         requests.open_request(
@@ -34,7 +29,7 @@ def request_(state: StateStore) -> Request:
 
 @pytest.fixture
 def ann(state: StateStore) -> Person:
-    return somebody(state, "ann", "reviewer", "notes")
+    return known(state, "ann", "reviewer", "notes")
 
 
 def left(state: StateStore, document_id: str = "a.txt") -> list[Note]:
@@ -81,7 +76,7 @@ def test_what_makes_no_sense_is_refused_and_leaves_nothing(
 
 
 def test_who_may_only_look_leaves_no_note(state: StateStore, request_: Request) -> None:
-    viewer = somebody(state, "vic", "viewer", "notes")
+    viewer = known(state, "vic", "viewer", "notes")
     with pytest.raises(DecisionRefused, match="notes take the role reviewer in notes"):
         add(state, request_, "reviewed", viewer)
 
@@ -93,7 +88,7 @@ def test_a_review_made_twice_is_one(state: StateStore, request_: Request, ann: P
 
 
 def test_a_second_look_is_given_by_somebody_else(state: StateStore, request_: Request, ann: Person) -> None:
-    ben = somebody(state, "ben", "reviewer", "notes")
+    ben = known(state, "ben", "reviewer", "notes")
     asked = add(state, request_, "second look", ann, "Is this an invoice?")
     with pytest.raises(NoteRefused, match="ann has asked for a second look already"):
         add(state, request_, "second look", ben)

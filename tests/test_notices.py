@@ -89,11 +89,6 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def state(state_url: str) -> StateStore:
-    return StateStore(state_url)
-
-
-@pytest.fixture
 def team(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """One channel, `team`, to the receiver."""
     monkeypatch.setenv("TEAM_URL", receiver.url)

@@ -13,7 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from conftest import Project, free_port
-from guarded import Guarded, add_person, opened
+from desks import PLAIN
+from guarded import Guarded, opened
+from signing import known
 
 from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import OidcSettings
@@ -42,7 +44,7 @@ class ProviderProcess:
         until = time.monotonic() + 30
         while time.monotonic() < until and self.process.poll() is None:
             try:
-                httpx.get(f"{self.issuer}/jwks", trust_env=False).raise_for_status()
+                httpx.get(f"{self.issuer}/jwks", **PLAIN).raise_for_status()
                 return
             except httpx.HTTPError:
                 time.sleep(0.05)
@@ -55,7 +57,7 @@ class ProviderProcess:
 
     def knows(self, claims: Mapping[str, Any]) -> None:
         """A person, and all that their ID tokens say; also where that is wrong."""
-        httpx.put(f"{self.issuer}/users/{claims['sub']}", json=dict(claims), trust_env=False).raise_for_status()
+        httpx.put(f"{self.issuer}/users/{claims['sub']}", json=dict(claims), **PLAIN).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def agreed(address: str, sub: str, **changed: str) -> str:
     parts = urlsplit(address)
     parameters = {name: values[0] for name, values in parse_qs(parts.query).items()} | changed
     url = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    answer = httpx.post(url, params=parameters, data={"sub": sub}, trust_env=False)
+    answer = httpx.post(url, params=parameters, data={"sub": sub}, **PLAIN)
     assert answer.status_code == 302, answer.text
     return answer.headers["location"]
 
@@ -262,7 +264,7 @@ def test_a_secret_that_is_not_set_is_named(
 
 def test_from_another_name_of_the_desk_the_flow_begins_at_its_own(project: Project, provider: ProviderProcess) -> None:
     with desk_of(project, provider) as desk, desk.browser() as browser:
-        add_person(desk.stores)
+        known(desk.stores.state)
         answer = browser.get("/sign-in/oidc?next=/audit", headers={"Host": f"localhost:{desk.port}"})
         assert answer.headers["location"] == f"{desk.url}/sign-in/oidc?next=/audit"
 

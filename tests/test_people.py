@@ -7,7 +7,6 @@ import threading
 import time
 import unicodedata
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from conftest import Project
-from guarded import PASSWORD, add_person
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import PASSWORD, knock_when_told, known
 from typer.testing import CliRunner, Result
 
 from ai_assets.cli import reviewers
@@ -44,10 +43,10 @@ from resources.state import StateStore
 
 
 @pytest.fixture
-def stores(project: Project, state_url: str) -> Stores:
+def stores(project: Project, store_url: str) -> Stores:
     """With ann, who approves everywhere; once per kind of database."""
-    found = Stores.at(replace(project.home, declared_state_url=state_url))
-    add_person(found)
+    found = Stores.at(replace(project.home, declared_state_url=store_url))
+    known(found.state)
     return found
 
 
@@ -113,7 +112,7 @@ def test_name_and_password_become_a_person_with_their_present_roles(state: State
 
 def test_whoever_is_refused_learns_nothing(stores: Stores) -> None:
     state = stores.state
-    add_person(stores, "bob")
+    known(state, "bob")
     with state.write() as connection:
         people.disable(connection, "bob", by="test")
         people.add(connection, "cem", email=None, password_hash=None, by="oidc")
@@ -199,21 +198,9 @@ def test_a_clock_moved_back_locks_nobody_out_and_opens_nothing(state: StateStore
         assert throttle.count(connection, counted, earlier + 30) == 0
 
 
-def _try_often(url: str, said: Connection, start: float) -> None:
-    store, outcomes = StateStore(url), []
-    passwords._nobodys()
-    time.sleep(max(0.0, start - time.time()))
-    for _ in range(6):
-        try:
-            authenticate(store, "ann", "wrong", "here")
-        except UserError as error:
-            outcomes.append(type(error).__name__)
-    said.send(outcomes)
-
-
-def test_two_processes_count_together(processes: ForkServerContext, state_url: str, state: StateStore) -> None:
-    pipes, start = [processes.Pipe(duplex=False) for _ in range(2)], time.time() + 1.5
-    running = [processes.Process(target=_try_often, args=(state_url, said, start)) for _, said in pipes]
+def test_two_processes_count_together(processes: ForkServerContext, state: StateStore) -> None:
+    pipes, gate = [processes.Pipe(duplex=False) for _ in range(2)], processes.Barrier(2)
+    running = [processes.Process(target=knock_when_told, args=(state.url, said, gate)) for _, said in pipes]
     for one in running:
         one.start()
     outcomes = [outcome for heard, _ in pipes for outcome in heard.recv()]
@@ -497,7 +484,7 @@ def test_the_commands_are_part_of_the_program(project: Project) -> None:
 def test_a_decision_on_the_command_line_takes_a_password(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NobodyKnown, match="ai-assets reviewers add ann --role approver"):
         signer("ann")
-    add_person(project.stores())
+    known(project.stores().state)
     with Path("/dev/null").open() as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
         with pytest.raises(PasswordMissing, match="AI_ASSETS_PASSWORD"):

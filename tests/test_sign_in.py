@@ -11,9 +11,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from conftest import Project
-from guarded import PASSWORD, Guarded, add_person, opened, sign_in, token_in
+from desks import sign_in, token_in
+from guarded import Guarded, opened
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import PASSWORD, known
 
 from ai_assets.desk.address import local_path
 from ai_assets.desk.seal import Seal
@@ -27,13 +29,13 @@ if TYPE_CHECKING:
 @pytest.fixture
 def desk(project: Project) -> Iterator[Guarded]:
     with opened(project) as found:
-        add_person(found.stores)
+        known(found.stores.state)
         yield found
 
 
-def on(project: Project, state_url: str) -> Project:
+def on(project: Project, url: str) -> Project:
     """The project with its state in that database."""
-    return replace(project, home=replace(project.home, declared_state_url=state_url))
+    return replace(project, home=replace(project.home, declared_state_url=url))
 
 
 def person_at(browser: httpx.Client) -> str | None:
@@ -69,7 +71,7 @@ def test_a_program_is_told_to_sign_in(desk: Guarded) -> None:
 
 
 def test_the_form_says_the_same_whatever_was_wrong(desk: Guarded) -> None:
-    add_person(desk.stores, "bob")
+    known(desk.stores.state, "bob")
     with desk.stores.state.write() as connection:
         people.disable(connection, "bob", by="test")
         people.add(connection, "cem", email=None, password_hash=None, by="oidc")
@@ -107,7 +109,7 @@ def test_passwords_can_be_turned_off(project: Project) -> None:
         opened(project, sign_in={"local": False, "proxy": {"addresses": ["10.0.0.0/8"]}}) as desk,
         desk.browser() as browser,
     ):
-        add_person(desk.stores)
+        known(desk.stores.state)
         form = browser.get("/sign-in")
         assert 'type="password"' not in form.text
         assert "proxy in front" in form.text
@@ -130,7 +132,7 @@ def test_on_http_the_cookie_is_kept_from_scripts_and_other_sites(desk: Guarded) 
 
 def test_on_https_the_cookie_is_held_to_the_host(project: Project) -> None:
     with opened(project, url="https://desk.example.org") as desk, desk.browser() as browser:
-        add_person(desk.stores)
+        known(desk.stores.state)
         host = {"Host": "desk.example.org"}
         form = browser.get("/sign-in", headers=host)
         visit = form.headers["set-cookie"]
@@ -140,8 +142,8 @@ def test_on_https_the_cookie_is_held_to_the_host(project: Project) -> None:
         (cookie, _) = browser.post("/sign-in", data=fields, headers=sent).headers.get_list("set-cookie")
         assert re.fullmatch(r"__Host-desk=[\w-]{43}; HttpOnly; Path=/; SameSite=lax; Secure", cookie)
         assert form.headers["strict-transport-security"] == "max-age=31536000"
-        known = browser.get("/", headers={**host, "Cookie": cookie.partition(";")[0]})
-        assert known.json()["person"] == "ann"
+        came_in = browser.get("/", headers={**host, "Cookie": cookie.partition(";")[0]})
+        assert came_in.json()["person"] == "ann"
         without_prefix = cookie.partition(";")[0].removeprefix("__Host-")
         assert browser.get("/", headers={**host, "Cookie": without_prefix}).status_code == 303
 
@@ -180,9 +182,9 @@ def test_signing_out_ends_the_session_for_good(desk: Guarded) -> None:
         assert person_at(thief) is None
 
 
-def test_rights_and_people_change_at_once(project: Project, state_url: str) -> None:
-    with opened(on(project, state_url)) as desk, desk.browser() as browser:
-        add_person(desk.stores)
+def test_rights_and_people_change_at_once(project: Project, store_url: str) -> None:
+    with opened(on(project, store_url)) as desk, desk.browser() as browser:
+        known(desk.stores.state)
         sign_in(browser)
         assert browser.get("/").json()["roles"] == {"*": "approver"}
         state = desk.stores.state
@@ -226,7 +228,7 @@ def test_use_keeps_a_session_alive(desk: Guarded) -> None:
 
 def test_without_its_store_the_desk_says_so_and_comes_back(project: Project, postgres: "Postgres") -> None:
     with opened(on(project, postgres.database("desk_without_store"))) as desk, desk.browser(timeout=30) as browser:
-        add_person(desk.stores)
+        known(desk.stores.state)
         sign_in(browser)
         postgres.stop()
         try:

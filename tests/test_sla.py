@@ -90,11 +90,6 @@ def notes(project: Project) -> Collection:
     return project.declare(signoff={"notify": ["team"], "escalate_notify": ["leads"], "sla": {"escalate_to": "leads"}})
 
 
-@pytest.fixture
-def state(state_url: str) -> StateStore:
-    return StateStore(state_url)
-
-
 def ask(state: StateStore, number: int = 1, name: str = "notes") -> list[Request]:
     asked = []
     with state.write() as connection:

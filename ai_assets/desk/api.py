@@ -254,10 +254,8 @@ def audit(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AuditPage:
     """The audit chain in words, the newest record first."""
-    entries, further = reading.audit_page(
-        desk, person, collection=collection, actor=actor, action=action, since=since, until=until, before=before,
-        limit=limit,
-    )  # fmt: skip
+    sought = reading.AuditFilter(collection=collection, actor=actor, action=action, since=since, until=until)
+    entries, further = reading.audit_page(desk, person, sought, before=before, limit=limit)
     return AuditPage(entries=entries, next_before=further)
 
 

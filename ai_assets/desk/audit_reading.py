@@ -1,6 +1,7 @@
 """The audit chain as a person may see it: in words for pages, and as lines that prove themselves for export."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast, get_args
 
 import sqlalchemy as sa
@@ -18,58 +19,19 @@ from resources.state import storable
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 
-def audit_page(
-    desk: Desk,
-    person: Person,
-    *,
-    collection: str | None = None,
-    actor: str | None = None,
-    action: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    before: int | None = None,
-    limit: int = 100,
-) -> tuple[list[HistoryEntry], int | None]:
-    """The newest first, and where the next page begins. Records about people are for who may see everything."""
-    conditions = _Conditions(collection, actor, action, since, until)
-    with desk.stores.state.read() as connection:
-        names = _collections(desk, person, collection)
-        found = conditions.select(connection, names, before=before, limit=limit + 1)
-    return [entry_of(record) for record in found[:limit]], found[limit - 1].seq if len(found) > limit else None
+@dataclass(frozen=True, kw_only=True)
+class AuditFilter:
+    """What is sought in the chain, as it was typed. What is empty or None leaves nothing out."""
 
+    collection: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    since: str | None = None
+    until: str | None = None
 
-def audit_lines(
-    desk: Desk,
-    person: Person,
-    *,
-    collection: str | None = None,
-    actor: str | None = None,
-    action: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-) -> Iterator[str]:
-    """JSON lines. Without filters, for whoever may see everything: the whole chain, which proves itself offline."""
-    conditions = _Conditions(collection, actor, action, since, until)
-    everything = person.may("viewer", EVERYWHERE)
-    with desk.stores.state.read() as connection:
-        if everything and conditions.empty:
-            yield from proof.export(connection)
-            return
-        names = _collections(desk, person, collection)
-        yield from proof.export(connection, conditions.select(connection, names)[::-1])
-
-
-class _Conditions:
-    """What was asked for, checked."""
-
-    def __init__(
-        self, collection: str | None, actor: str | None, action: str | None, since: str | None, until: str | None
-    ) -> None:
-        self.actor = storable(actor) or None
-        self.action = cast(Action, known_view("action", action, ACTIONS)) if action else None
-        self.since = moment(since) if since else None
-        self.until = moment(until, end=True) if until else None
-        self.empty = not any((collection, actor, action, since, until))
+    @property
+    def empty(self) -> bool:
+        return not any(vars(self).values())
 
     def select(
         self,
@@ -78,16 +40,41 @@ class _Conditions:
         before: int | None = None,
         limit: int | None = None,
     ) -> list[Record]:
+        """The newest first, of these collections."""
         return audit.select(
             connection,
             collections=names,
-            actor=self.actor,
-            actions=None if self.action is None else [self.action],
-            since=self.since,
-            until=self.until,
+            actor=storable(self.actor) or None,
+            actions=[cast(Action, known_view("action", self.action, ACTIONS))] if self.action else None,
+            since=moment(self.since) if self.since else None,
+            until=moment(self.until, end=True) if self.until else None,
             before=before,
             limit=limit,
         )
+
+
+ALL = AuditFilter()
+
+
+def audit_page(
+    desk: Desk, person: Person, sought: AuditFilter = ALL, *, before: int | None = None, limit: int = 100
+) -> tuple[list[HistoryEntry], int | None]:
+    """The newest first, and where the next page begins. Records about people are for who may see everything."""
+    with desk.stores.state.read() as connection:
+        names = _collections(desk, person, sought.collection)
+        found = sought.select(connection, names, before=before, limit=limit + 1)
+    return [entry_of(record) for record in found[:limit]], found[limit - 1].seq if len(found) > limit else None
+
+
+def audit_lines(desk: Desk, person: Person, sought: AuditFilter = ALL) -> Iterator[str]:
+    """JSON lines. Without filters, for whoever may see everything: the whole chain, which proves itself offline."""
+    everything = person.may("viewer", EVERYWHERE)
+    with desk.stores.state.read() as connection:
+        if everything and sought.empty:
+            yield from proof.export(connection)
+            return
+        names = _collections(desk, person, sought.collection)
+        yield from proof.export(connection, sought.select(connection, names)[::-1])
 
 
 def _collections(desk: Desk, person: Person, asked: str | None) -> list[str] | None:

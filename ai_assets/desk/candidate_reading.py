@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
+from ai_assets.datasets.asking import HEADLINE_CHARACTERS
 from ai_assets.desk.context import Desk
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 KEPT_DOCUMENTS = 60_000
 """So many lines are kept at most, over all requests; a line is about a kilobyte."""
-HEADLINE_CHARACTERS = 160
 KIND_OF_HEADLINE = {"label": "classify", "data": "extract", "text": "generate"}
 UNKNOWN_STATUS = "unknown"
 

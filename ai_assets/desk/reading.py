@@ -1,6 +1,6 @@
 """What pages and API show, read for one person: every function here checks what they may see."""
 
-from ai_assets.desk.audit_reading import audit_lines, audit_page
+from ai_assets.desk.audit_reading import AuditFilter, audit_lines, audit_page
 from ai_assets.desk.document_reading import document_page
 from ai_assets.desk.document_view import document_view
 from ai_assets.desk.inbox import inbox
@@ -10,6 +10,7 @@ from ai_assets.desk.request_reading import RequestState, request_state, request_
 from ai_assets.desk.sight import NotSeen, ViewUnknown
 
 __all__ = [
+    "AuditFilter",
     "NotSeen",
     "RequestState",
     "ViewUnknown",

@@ -28,11 +28,7 @@ def page(http: HttpRequest) -> Response:
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
         raise FormIncomplete("before", before[:40])
     entries, further = reading.audit_page(
-        desk,
-        person,
-        **{name: value or None for name, value in chosen.items()},
-        before=int(before) if before else None,
-        limit=PER_PAGE,
+        desk, person, reading.AuditFilter(**chosen), before=int(before) if before else None, limit=PER_PAGE
     )
     context = {
         "entries": entries,
@@ -48,9 +44,7 @@ def page(http: HttpRequest) -> Response:
 def export(http: HttpRequest) -> Response:
     from ai_assets.desk import reading
 
-    lines = reading.audit_lines(
-        Desk.of(http), person_of(http), **{name: value or None for name, value in _chosen(http).items()}
-    )
+    lines = reading.audit_lines(Desk.of(http), person_of(http), reading.AuditFilter(**_chosen(http)))
     first = list(itertools.islice(lines, 1))  # what is refused is refused before the answer has begun
     headers = {"Content-Disposition": 'attachment; filename="audit.jsonl"'}
     return StreamingResponse(_lines(first, lines), media_type="application/x-ndjson", headers=headers)
