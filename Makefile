@@ -8,7 +8,7 @@ run: setup
 	@$(BIN)/ai-assets up
 
 test: setup
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 setup: $(STAMP)
 
