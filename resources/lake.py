@@ -134,11 +134,40 @@ class Lake:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _reading(path):
         return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Their names; no row is read."""
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return list(pq.read_schema(path).names)
+
+
+def read_parquet_row(path: Path, place: int) -> dict[str, Any]:
+    """One whole row; of the file only the piece that holds it is read."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path) as file:
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if place < rows:
+                found: list[dict[str, Any]] = file.read_row_group(group).slice(place, 1).to_pylist()
+                return found[0]
+            place -= rows
+    raise DatasetDamaged(path, "it has fewer rows than it had")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise DatasetDamaged(path, "it is missing") from error
     except (OSError, pa.ArrowException) as error:

@@ -8,13 +8,13 @@ from ai_assets.datasets import evaluation_scores
 from ai_assets.embedding import recorded_embedding
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.authors import authors
-from ai_assets.signoff.candidate import difference, leaves_of
+from ai_assets.signoff.candidate import difference, leaves_of, snapshot_folder
 from ai_assets.signoff.publication import read_snapshot
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
 from ai_assets.stage_settings import Stage
 from ai_assets.work import Work
 from resources.errors import DatasetDamaged
-from resources.lake import Manifest
+from resources.lake import Manifest, parquet_columns, read_parquet
 
 HEADLINE_CHARACTERS = 160
 """Of a text, in the table of the candidate; the release holds all of it."""
@@ -92,11 +92,13 @@ def _facts(
     work: Work, partition: str, manifest: Manifest, changes: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What an inbox shows, so that it need not read summaries of any size."""
-    documents, _ = read_snapshot(work.collection.name, work.stores, partition, manifest.stats)
     touched = {*changes["added"], *changes["changed"]}
+    sure = [f"{s.name}_confidence" for s in work.collection.stages if "confidence" in s.columns.published]
+    path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / manifest.stats["documents_file"]
+    documents = read_parquet(path, ["document_id", *sure])
     names = documents["document_id"].to_pylist()
     unsure = set()
-    for column in [name for name in documents.column_names if name.endswith("_confidence") and "runner_up" not in name]:
+    for column in sure:
         given = zip(names, documents[column].to_pylist(), strict=True)
         unsure |= {name for name, value in given if value is not None and value < LOW_CONFIDENCE}
     return {
@@ -129,13 +131,13 @@ def _since_last(
     files = last.changes.get("files") if last else None
     if last is None or files is None:
         return None
+    path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / files["documents_file"]
     try:
-        documents, _ = read_snapshot(work.collection.name, work.stores, partition, files)
+        there = set(parquet_columns(path))
+        rows = read_parquet(path, ["document_id", "leaf", *sorted(there & set(map(headline, work.collection.stages)))])
     except DatasetDamaged:
         return None  # an old candidate's files may be gone
-    if "leaf" not in documents.column_names:
-        return None
-    before = _headed(work, [{**row, **headlines(work, row)} for row in documents.to_pylist()])
+    before = _headed(work, [{**row, **headlines(work, row)} for row in rows.to_pylist()])
     return {"request_id": last.request_id, "status": last.status, **difference(candidate, before, stages)}
 
 
@@ -168,7 +170,8 @@ def headline(stage: Stage) -> str:
 def headlines(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     """What each stage says of a document of a candidate or a release, in short."""
     found = {headline(stage): row.get(headline(stage)) for stage in work.collection.stages}
-    return {
-        name: value[:HEADLINE_CHARACTERS] + "…" if value and len(value) > HEADLINE_CHARACTERS else value
-        for name, value in found.items()
-    }
+    return {name: in_short(value) for name, value in found.items()}
+
+
+def in_short(text: str | None) -> str | None:
+    return text[:HEADLINE_CHARACTERS] + "…" if text and len(text) > HEADLINE_CHARACTERS else text

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 
 from ai_assets.desk import reading
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
-from ai_assets.desk.api_problems import add_handlers, joined, status_of
+from ai_assets.desk.api_problems import add_handlers, joined
 from ai_assets.desk.api_records import (
     GREATEST_NUMBER,
     Again,
@@ -39,10 +39,11 @@ from ai_assets.desk.api_records import (
 )
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_reading import line_of
+from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_reading import require_current
 from ai_assets.desk.sight import collection_seen, request_seen
 from ai_assets.desk.views import DocumentPage, DocumentView, Inbox, ReleaseRow, RequestView
-from ai_assets.signoff import decisions, notes, releases, requests
+from ai_assets.signoff import corrections, decisions, notes, releases, requests
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
@@ -225,8 +226,6 @@ def note(desk: TheDesk, person: Someone, request_id: TheRequest, made: NoteMade)
 @router.post("/requests/{request_id}/corrections", tags=["documents"], responses=UNSAFE)
 def correct(desk: TheDesk, person: Someone, request_id: TheRequest, correcting: Correcting) -> Corrected:
     """Say which label is right. The next run of the partition uses it."""
-    from ai_assets.signoff import corrections
-
     with desk.stores.state.read() as connection:
         _, collection = request_seen(desk, person, connection, request_id)
         found = requests.get(connection, request_id)

@@ -7,28 +7,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from ai_assets.desk.sight import NotSeen
-from ai_assets.errors import DecisionRefused, DecisionTooLate, NothingLive, ReleaseUnknown, RequestUnknown
-from resources.errors import LeaseBusy, StateUnavailable, UserError
+from ai_assets.desk.refusal import RETRY_AFTER_S, status_of
+from resources.errors import UserError
 from resources.state import storable
 
-RETRY_AFTER_S = 5
 MOST_SHOWN = 5
 """Mistakes in what was sent; a person mends them one by one."""
-_STATUS: tuple[tuple[type[UserError], int], ...] = (
-    (DecisionRefused, 403),
-    (NotSeen, 404),
-    (ReleaseUnknown, 404),
-    (DecisionTooLate, 409),
-    (RequestUnknown, 409),
-    (NothingLive, 409),
-    (StateUnavailable, 503),
-    (LeaseBusy, 503),
-)
-
-
-def status_of(error: UserError) -> int:
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
 
 
 def joined(errors: Sequence[UserError]) -> str:

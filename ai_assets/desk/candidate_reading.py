@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
-from ai_assets.datasets.asking import HEADLINE_CHARACTERS
+from ai_assets.datasets.asking import HEADLINE_CHARACTERS, in_short
 from ai_assets.desk.context import Desk
+from ai_assets.desk.sight import NotSeen
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.requests import Request
 from ai_assets.signoff.risk import Change, document_risk
 from resources.errors import DatasetDamaged
-from resources.lake import read_parquet
+from resources.lake import parquet_columns, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,6 +67,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
+    request_id: str
     changes: Mapping[str, Any]
     """The request's summary."""
     lines: Sequence[Line]
@@ -79,6 +81,12 @@ class Candidate:
 
     def path_of(self, line: Line) -> Path | None:
         return self.live_path if line.removed else self.documents_path
+
+    def place_of(self, document_id: str) -> int:
+        """Where in `lines` it is; it must be somewhere."""
+        if document_id not in self.places:
+            raise NotSeen(f"document '{document_id}' in request {self.request_id}")
+        return self.places[document_id]
 
 
 @dataclass
@@ -146,6 +154,7 @@ def _read(desk: Desk, request: Request, collection: Collection, changes: Mapping
         lines += [_bare(name, "removed", {}) for name in changes["removed"]]
     lines.sort(key=lambda line: (-line.risk, line.document_id))
     return Candidate(
+        request_id=request.request_id,
         changes=changes,
         lines=lines,
         places={line.document_id: place for place, line in enumerate(lines)},
@@ -251,7 +260,7 @@ def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | Non
 
 def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
     """What a line needs of each row. Texts are never read for it."""
-    columns = read_columns(path)
+    columns = parquet_columns(path)
     stages = stages_in(columns, collection)
     plain = [name for name in ("document_id", "title", "status", "digest", "leaf") if name in columns]
     sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
@@ -273,40 +282,4 @@ def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
 def _cut(column: "pa.ChunkedArray") -> list[str | None]:
     import pyarrow.compute as pc
 
-    found = pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()
-    return [
-        text[:HEADLINE_CHARACTERS] + "…" if text is not None and len(text) > HEADLINE_CHARACTERS else text
-        for text in found
-    ]
-
-
-def read_columns(path: Path) -> list[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return list(pq.read_schema(path).names)
-    except FileNotFoundError as error:
-        raise DatasetDamaged(path, "it is missing") from error
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetDamaged(path, f"it cannot be read as Parquet ({str(error).splitlines()[0]})") from error
-
-
-def read_row(path: Path, place: int) -> dict[str, Any]:
-    """One whole row; of the file only the piece that holds it is read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.metadata.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if place < rows:
-                    found: list[dict[str, Any]] = file.read_row_group(group).slice(place, 1).to_pylist()
-                    return found[0]
-                place -= rows
-    except FileNotFoundError as error:
-        raise DatasetDamaged(path, "it is missing") from error
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetDamaged(path, f"it cannot be read as Parquet ({str(error).splitlines()[0]})") from error
-    raise DatasetDamaged(path, "it has fewer rows than it had")
+    return list(map(in_short, pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()))

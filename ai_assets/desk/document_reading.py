@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from ai_assets.desk.candidate_reading import Candidate, Line, candidate_of
 from ai_assets.desk.context import Desk
-from ai_assets.desk.sight import NotSeen, known_view, request_seen
+from ai_assets.desk.sight import known_view, request_seen
 from ai_assets.desk.views import DocumentPage, DocumentRow
-from ai_assets.signoff import notes
+from ai_assets.signoff import corrections, notes
 from ai_assets.signoff.notes import Note
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
@@ -115,10 +115,7 @@ def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tu
     with desk.stores.state.read() as connection:
         request, collection = request_seen(desk, person, connection, request_id)
         candidate = candidate_of(desk, connection, request, collection)
-    place = candidate.places.get(document_id)
-    if place is None:
-        raise NotSeen(f"document '{document_id}' in request {request_id}")
-    return request, candidate.lines[place]
+    return request, candidate.lines[candidate.place_of(document_id)]
 
 
 def unsure(line: Line) -> bool:
@@ -144,8 +141,6 @@ def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
 
 
 def marks_of(connection: sa.Connection, request: Request, candidate: Candidate) -> Marks:
-    from ai_assets.signoff import corrections
-
     left = notes.of_documents(connection, request.collection, list(candidate.places), MARKS)
     given = corrections.current(connection, request.collection, request.partition)
     reviewed: dict[str, list[str]] = {}

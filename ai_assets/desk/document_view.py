@@ -2,28 +2,27 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
 from ai_assets.desk.audit_reading import entry_of
-from ai_assets.desk.candidate_reading import Line, StageColumns, candidate_of, read_row, stages_in
+from ai_assets.desk.candidate_reading import Line, StageColumns, candidate_of, stages_in
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_reading import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
-from ai_assets.desk.sight import NotSeen, request_seen, told
+from ai_assets.desk.sight import request_seen, told
 from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
-from ai_assets.signoff import audit, decisions, notes, requests
+from ai_assets.signoff import audit, corrections, decisions, notes, requests
+from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.stage_settings import ClassifyStage
 from resources.errors import DatasetDamaged
 from resources.inference import history as ledger
+from resources.lake import read_parquet_row
 from resources.state import now
-
-if TYPE_CHECKING:
-    from ai_assets.signoff.corrections import Correction
 
 LONGEST_TEXT = 200_000
 """Characters that are shown; nobody reads more on one page."""
@@ -34,20 +33,16 @@ _ELSEWHERE = ("viewed", "noted")
 
 
 def document_view(desk: Desk, person: Person, request_id: str, document_id: str) -> DocumentView:
-    from ai_assets.signoff import corrections
-
     with desk.stores.state.read() as connection:
         request, collection = request_seen(desk, person, connection, request_id)
         candidate = candidate_of(desk, connection, request, collection)
-        place = candidate.places.get(document_id)
-        if place is None:
-            raise NotSeen(f"document '{document_id}' in request {request_id}")
+        place = candidate.place_of(document_id)
         line = candidate.lines[place]
         damaged, row = candidate.damaged, _stored(line, None)
         path = candidate.path_of(line)
         if line.place is not None and path is not None:
             try:
-                row = _stored(line, read_row(path, line.place))
+                row = _stored(line, read_parquet_row(path, line.place))
             except DatasetDamaged as error:
                 damaged = f"Not all of this document can be shown: {error}"
         given = corrections.current(connection, collection.name)
@@ -131,7 +126,7 @@ def _stage(
     stage: StageColumns,
     row: Row,
     line: Line,
-    correction: "Correction | None",
+    correction: Correction | None,
 ) -> StageView:
     declared = next((item for item in collection.stages if item.name == stage.name), None)
     found = {
@@ -150,7 +145,7 @@ def _stage(
     )
 
 
-def _in_force(correction: "Correction | None", row: Row, stage: StageColumns, line: Line) -> Mapping[str, str] | None:
+def _in_force(correction: Correction | None, row: Row, stage: StageColumns, line: Line) -> Mapping[str, str] | None:
     if correction is None or correction.label is None or line.digest != correction.document_digest:
         return None
     used = (row.get(stage.headline), row.get(f"{stage.name}_corrected_by")) == (correction.label, correction.author)

@@ -13,10 +13,11 @@ from ai_assets.desk.sight import collection_seen, known_view, told
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.errors import DecisionRefused
 from ai_assets.settings import SignoffSettings, SlaSettings
-from ai_assets.signoff import decisions, requests
+from ai_assets.signoff import decisions, notices, requests
 from ai_assets.signoff.decisions import Standing
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request, Status
+from ai_assets.signoff.sla import age_hours, deadline
 from resources.state import now, storable
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -41,8 +42,6 @@ def inbox(
     per_page: int = 50,
 ) -> Inbox:
     """Open requests come before all others; what is closed is ordered by the store, for it may be very much."""
-    from ai_assets.signoff import notices
-
     known_view("state", status, STATES)
     known_view("order", sort, SORTS)
     seen = desk.seen_by(person)
@@ -78,8 +77,6 @@ def row_of(
     person: Person, request: Request, facts: Mapping[str, Any], standing: Standing, collection: Collection, at: str
 ) -> InboxRow:
     """`request.changes` needs to hold the authors only."""
-    from ai_assets.signoff.sla import age_hours, deadline
-
     rules = collection.settings.signoff
     waits = request.status == "open"
     age = age_hours(request.opened_at, at if waits else request.closed_at or at, rules.sla)
@@ -192,8 +189,6 @@ def _waiting(
     at: str,
 ) -> list[str]:
     """Ids of all open requests that match, in order."""
-    from ai_assets.signoff.sla import age_hours
-
     columns = [_T.request_id, _T.collection, _T.partition, _T.opened_at, _T.risk]
     query = sa.select(*columns, *([_T.facts] if sort == "size" else [])).where(*matching, _T.status == "open")
     rules = {name: collection.settings.signoff.sla for name, collection in seen.items()}

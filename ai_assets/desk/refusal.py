@@ -1,4 +1,4 @@
-"""The answer of the desk's protection when it lets nothing through: one sentence, for people or for programs."""
+"""What refusals have in common: their status, and the bare answer of the protection, for people or for programs."""
 
 from collections.abc import Mapping
 from html import escape
@@ -7,6 +7,32 @@ from http import HTTPStatus
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Scope
 
+from ai_assets.desk.sight import NotSeen
+from ai_assets.errors import (
+    CollectionUnknown,
+    DecisionRefused,
+    DecisionTooLate,
+    DocumentUnknown,
+    NothingLive,
+    ReleaseUnknown,
+    RequestUnknown,
+)
+from resources.errors import LeaseBusy, StateUnavailable, UserError
+
+RETRY_AFTER_S = 5
+"""What a 503 tells clients to wait."""
+_STATUS: Mapping[type[UserError], int] = {
+    DecisionRefused: 403,
+    NotSeen: 404,
+    CollectionUnknown: 404,
+    DocumentUnknown: 404,
+    ReleaseUnknown: 404,
+    DecisionTooLate: 409,
+    RequestUnknown: 409,
+    NothingLive: 409,
+    StateUnavailable: 503,
+    LeaseBusy: 503,
+}
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -27,6 +53,11 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
+
+
+def status_of(error: UserError) -> int:
+    """As pages and API answer it; a mistake that has no status of its own is a 400."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 400)
 
 
 def is_api(scope: Scope) -> bool:

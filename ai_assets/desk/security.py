@@ -25,7 +25,7 @@ from ai_assets.desk.address import Address
 from ai_assets.desk.body import BodyTooLarge, Gone, again, whole
 from ai_assets.desk.context import Desk
 from ai_assets.desk.cookies import Cookies
-from ai_assets.desk.refusal import is_api, refusal
+from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, refusal
 from ai_assets.desk.seal import Seal
 from ai_assets.desk.sessions import Session
 from ai_assets.errors import PersonNameInvalid
@@ -36,7 +36,6 @@ from resources.errors import StateUnavailable
 LARGEST_BODY = 1 << 20
 LONGEST_URL = 8192
 LONGEST_UPLOAD_S = 10.0
-RETRY_AFTER_S = 5
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 UNTRUSTED_SITES = frozenset({"cross-site", "same-site"})

@@ -21,6 +21,7 @@ from ai_assets.signoff.requests import Request
 from ai_assets.stage_settings import ClassifyStage
 from resources.declared import nearest
 from resources.digest import digest
+from resources.lake import parquet_columns, read_parquet
 from resources.state import now, storable
 
 if TYPE_CHECKING:
@@ -248,9 +249,6 @@ def _require_label(collection: Collection, document_id: str, stage: str, label: 
 def _row_of(stores: "Stores", collection: Collection, request: Request, document_id: str, stage: str) -> Row:
     """The document in the candidate that was looked at."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from resources.lake import read_parquet
 
     files = request.changes.get("files") if request.collection == collection.name else None
     if files is None:
@@ -261,7 +259,7 @@ def _row_of(stores: "Stores", collection: Collection, request: Request, document
             document_id, f"the files of candidate {request.digest[:12]} are gone; look at a newer one"
         )
     wanted = {"document_id", "digest", f"{stage}_label", f"{stage}_status"}
-    table = read_parquet(path, sorted(wanted & set(pq.read_schema(path).names)))
+    table = read_parquet(path, sorted(wanted & set(parquet_columns(path))))
     rows: list[Row] = table.filter(pc.equal(table["document_id"], document_id)).to_pylist()
     if not rows:
         hint = nearest(document_id, table["document_id"].to_pylist(), "see the pages of the request")

@@ -4,14 +4,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.desk import sessions
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, person_of
 from ai_assets.desk.pages.rendering import render
 
 
 def page(http: HttpRequest) -> Response:
-    from ai_assets.desk import sessions
-
     desk, person = Desk.of(http), person_of(http)
     with desk.stores.state.read() as connection:
         found = sessions.of(connection, person.name)
@@ -24,8 +23,6 @@ async def end_session(http: HttpRequest) -> Response:
 
 
 def _end(http: HttpRequest, form: Form) -> Response:
-    from ai_assets.desk import sessions
-
     desk, person = Desk.of(http), person_of(http)
     sessions.end(desk.stores.state, form.one("session"), person, by=person.name)
     return RedirectResponse("/account", 303)

@@ -7,6 +7,7 @@ from typing import get_args
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
+from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import FormIncomplete, parameter, person_of
 from ai_assets.desk.pages.rendering import render
@@ -21,8 +22,6 @@ def _chosen(http: HttpRequest) -> dict[str, str]:
 
 
 def page(http: HttpRequest) -> Response:
-    from ai_assets.desk import reading
-
     desk, person, chosen = Desk.of(http), person_of(http), _chosen(http)
     before = parameter(http.query_params, "before")
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
@@ -42,8 +41,6 @@ def page(http: HttpRequest) -> Response:
 
 
 def export(http: HttpRequest) -> Response:
-    from ai_assets.desk import reading
-
     lines = reading.audit_lines(Desk.of(http), person_of(http), reading.AuditFilter(**_chosen(http)))
     first = list(itertools.islice(lines, 1))  # what is refused is refused before the answer has begun
     headers = {"Content-Disposition": 'attachment; filename="audit.jsonl"'}

@@ -7,13 +7,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.inbox import show as show_inbox
-from ai_assets.desk.pages.refusals import in_words, status_of
+from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.request import VERDICTS, Typed, show, stored, waits
 from ai_assets.desk.pages.wording import plural
+from ai_assets.desk.refusal import status_of
 from ai_assets.desk.sight import NotSeen
 from ai_assets.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff import decisions
@@ -49,8 +51,6 @@ async def one(http: HttpRequest) -> Response:
 
 
 def _one(http: HttpRequest, form: Form) -> Response:
-    from ai_assets.desk import reading
-
     desk, person = Desk.of(http), person_of(http)
     verdict, typed, digest = _verdict(form), Typed.of(form), form.one("digest")
     view = reading.request_view(desk, person, http.path_params["request_id"])

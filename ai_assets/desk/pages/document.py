@@ -8,12 +8,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
-from ai_assets.desk.pages.refusals import in_words, status_of
+from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.request import stored
 from ai_assets.desk.pages.wording import query
+from ai_assets.desk.refusal import status_of
+from ai_assets.signoff import corrections, notes
 from resources.errors import UserError
 from resources.state import storable
 
@@ -47,8 +50,6 @@ def _show(
     http: HttpRequest, document_id: str, typed: Typed, *, done: str | None = None, problem: str | None = None,
     status_code: int = 200,
 ) -> Response:  # fmt: skip
-    from ai_assets.desk import reading
-
     view = reading.document_view(Desk.of(http), person_of(http), http.path_params["request_id"], document_id)
     context = {"view": view, "typed": typed, "done": done, "problem": problem}
     return render(http, "document.html", context, status_code)
@@ -64,9 +65,6 @@ async def correct(http: HttpRequest) -> Response:
 
 
 def _correct(http: HttpRequest, form: Form) -> Response:
-    from ai_assets.desk import reading
-    from ai_assets.signoff import corrections
-
     desk, person, document_id = Desk.of(http), person_of(http), form.exact("document")
     reading.request_view(desk, person, http.path_params["request_id"])
     request, collection = stored(desk, http.path_params["request_id"])
@@ -90,9 +88,6 @@ async def note(http: HttpRequest) -> Response:
 
 
 def _note(http: HttpRequest, form: Form) -> Response:
-    from ai_assets.desk import reading
-    from ai_assets.signoff import notes
-
     desk, person, document_id = Desk.of(http), person_of(http), form.exact("document")
     kind, text = form.one("kind"), form.one("text")
     if kind not in get_args(notes.Kind):

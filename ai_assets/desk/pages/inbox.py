@@ -5,6 +5,7 @@ from typing import get_args
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import page_number, parameter, person_of
 from ai_assets.desk.pages.rendering import render
@@ -20,8 +21,6 @@ def page(http: HttpRequest) -> Response:
 
 
 def show(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
-    from ai_assets.desk import reading
-
     query = http.query_params
     chosen = {
         "collection": parameter(query, "collection"),

@@ -13,30 +13,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from ai_assets.desk.pages.rendering import render
-from ai_assets.desk.sight import NotSeen
-from ai_assets.errors import (
-    CollectionUnknown,
-    DecisionRefused,
-    DecisionTooLate,
-    DocumentUnknown,
-    NothingLive,
-    ReleaseUnknown,
-    RequestUnknown,
-)
-from resources.errors import StateUnavailable, UserError
+from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, status_of
+from resources.errors import UserError
 
-RETRY_AFTER_S = 5
-_STATUS: Mapping[type[UserError], int] = {
-    NotSeen: 404,
-    DecisionRefused: 403,
-    DecisionTooLate: 409,
-    RequestUnknown: 409,
-    NothingLive: 409,
-    CollectionUnknown: 404,
-    DocumentUnknown: 404,
-    ReleaseUnknown: 404,
-    StateUnavailable: 503,
-}
 _TITLES = {
     400: "That was not understood",
     403: "That is not yours to do",
@@ -67,15 +46,9 @@ def net() -> Middleware:
     return Middleware(ServerErrorMiddleware, handler=_failed)
 
 
-def status_of(error: UserError) -> int:
-    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 400)
-
-
 def in_words(error: UserError) -> str:
     """The message without what only helps at the command line: here there are buttons."""
-    return re.sub(
-        r"\s*(?:See|Look with): ai-assets .*$|\s*\((?:--|ai-assets )[^()]*\)", "", str(error), flags=re.DOTALL
-    )
+    return _ADVICE.sub("", str(error))
 
 
 def _refused(request: HttpRequest, error: HTTPException) -> Response:
@@ -105,7 +78,7 @@ def _answer(
     request: HttpRequest, status: int, sentence: str, *, reference: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:  # fmt: skip
-    if request.url.path.startswith("/api/"):
+    if is_api(request.scope):
         named = f"{sentence} (reference {reference})" if reference else sentence
         return JSONResponse({"error": named}, status, headers)
     context = {"status": status, "title": _TITLES.get(status, "That did not work"), "sentence": sentence,

@@ -4,18 +4,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
-from ai_assets.desk.pages.refusals import in_words, status_of
+from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
+from ai_assets.desk.refusal import status_of
 from ai_assets.desk.views import ReleaseRow
+from ai_assets.signoff import releases
 from resources.errors import UserError
 
 
 def overview(http: HttpRequest) -> Response:
-    from ai_assets.desk import reading
-
     desk, person = Desk.of(http), person_of(http)
     seen = sorted(desk.seen_by(person))
     asked = parameter(http.query_params, "collection")
@@ -35,8 +36,6 @@ def page(http: HttpRequest) -> Response:
 
 
 def _show(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
-    from ai_assets.desk import reading
-
     desk, person, collection = Desk.of(http), person_of(http), http.path_params["collection"]
     rows = reading.release_rows(desk, person, collection)
     at, found = parameter(http.query_params, "at"), None
@@ -62,9 +61,6 @@ async def rollback(http: HttpRequest) -> Response:
 
 
 def _rollback(http: HttpRequest, form: Form) -> Response:
-    from ai_assets.desk import reading
-    from ai_assets.signoff import releases
-
     desk, person, collection = Desk.of(http), person_of(http), http.path_params["collection"]
     rows = reading.release_rows(desk, person, collection)
     number, reason, confirmed = form.one("number"), form.one("reason"), form.one("confirmed") == "yes"

@@ -9,10 +9,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from ai_assets.collection import Collection
+from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
-from ai_assets.desk.pages.refusals import in_words, status_of
+from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.refusal import status_of
 from ai_assets.desk.sight import NotSeen
 from ai_assets.desk.views import RequestView
 from ai_assets.signoff import decisions, requests
@@ -56,8 +58,6 @@ def page(http: HttpRequest) -> Response:
 
 def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_code: int = 200) -> Response:
     """The page; with a problem, where something was refused."""
-    from ai_assets.desk import reading
-
     desk, person, query = Desk.of(http), person_of(http), http.query_params
     request_id = http.path_params["request_id"]
     view = reading.request_view(desk, person, request_id)
@@ -114,8 +114,6 @@ async def ask_again(http: HttpRequest) -> Response:
 
 
 def _ask_again(http: HttpRequest, form: Form) -> Response:
-    from ai_assets.desk import reading
-
     desk, person, reason = Desk.of(http), person_of(http), form.one("reason")
     row = reading.request_view(desk, person, http.path_params["request_id"]).row
     if not reason:
