@@ -41,9 +41,9 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.document_reading import line_of
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_reading import require_current
-from ai_assets.desk.sight import collection_seen, request_seen
+from ai_assets.desk.sight import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.views import DocumentPage, DocumentView, Inbox, ReleaseRow, RequestView
-from ai_assets.signoff import corrections, decisions, notes, releases, requests
+from ai_assets.signoff import corrections, decisions, notes, releases
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
@@ -226,11 +226,7 @@ def note(desk: TheDesk, person: Someone, request_id: TheRequest, made: NoteMade)
 @router.post("/requests/{request_id}/corrections", tags=["documents"], responses=UNSAFE)
 def correct(desk: TheDesk, person: Someone, request_id: TheRequest, correcting: Correcting) -> Corrected:
     """Say which label is right. The next run of the partition uses it."""
-    with desk.stores.state.read() as connection:
-        _, collection = request_seen(desk, person, connection, request_id)
-        found = requests.get(connection, request_id)
-    if found is None:
-        raise reading.NotSeen(f"request '{request_id}'")
+    found, collection = whole_request_seen(desk, person, request_id)
     made = corrections.correct(
         desk.stores, collection=collection, request=found, document_id=correcting.document_id,
         stage=correcting.stage, label=correcting.label, reason=correcting.reason, by=person,

@@ -145,7 +145,7 @@ def _sla_state(request: Request, age: float, sla: SlaSettings) -> SlaState:
 
 
 def _why_not(person: Person, request: Request, standing: Standing, rules: SignoffSettings) -> str | None:
-    if request.status != "open" and not (request.status == "approved" and standing.missing(rules)):
+    if not decisions.still_waits(request, standing, rules):
         return f"it is {request.status} already" if request.closed_by is None else (
             f"it was {request.status} by {request.closed_by}"
             if request.status != "published"

@@ -19,7 +19,7 @@ from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
 from ai_assets.errors import DecisionTooLate
 from ai_assets.settings import GROUP, SignoffSettings
 from ai_assets.signoff import audit, decisions, requests
-from ai_assets.signoff.decisions import Approval, Standing
+from ai_assets.signoff.decisions import VERDICTS, Approval, Standing, Verdict
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request, Status
 from resources.state import now
@@ -66,6 +66,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         rules=rules_in_words(rules),
         history=history,
         publication=publication_of(desk, request),
+        refusals=_refusals(person, light, standing, rules),
         sentence=_sentences(person, request, changes, standing, rules),
         sample=[marks.row(line) for line in candidate.lines[:SAMPLE] if line.change != "unchanged"],
         run_url=_run_url(desk, changes.get("run_id")),
@@ -158,9 +159,18 @@ def _named(name: str) -> str:
     return f"group {name.removeprefix(GROUP)}" if name.startswith(GROUP) else name
 
 
+def _refusals(
+    person: Person, request: Request, standing: Standing, rules: SignoffSettings
+) -> dict[Verdict, str | None]:
+    found = {verdict: decisions.why_not_by(person, request, rules, verdict) for verdict in VERDICTS}
+    if person.name in standing.signers:
+        found["approve"] = "it has their approval already"
+    return found
+
+
 def _sentences(
     person: Person, request: Request, changes: Mapping[str, Any], standing: Standing, rules: SignoffSettings
-) -> dict[str, str]:
+) -> dict[Verdict, str]:
     what, facts = f"{request.collection} {request.partition}", facts_of(request, changes)
     failed = [gate["name"] for gate in changes.get("gates", ()) if not gate["passed"]]
     passed_over = f", although the gates {', '.join(failed)} failed" if failed else ""

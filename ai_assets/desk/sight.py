@@ -1,5 +1,7 @@
 """What a person may see: everything below asks here first. What they may not see looks like what does not exist."""
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
@@ -7,7 +9,7 @@ from ai_assets.desk.context import Desk
 from ai_assets.signoff import requests
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from resources.digest import canonical_json
+from resources.digest import Json, canonical_json
 from resources.errors import UserError
 from resources.state import storable
 
@@ -43,9 +45,19 @@ def request_seen(desk: Desk, person: Person, connection: sa.Connection, request_
     return Request(**row, summary="{}"), collection
 
 
-def told(request: Request, **changes: object) -> Request:
+def whole_request_seen(desk: Desk, person: Person, request_id: str) -> tuple[Request, Collection]:
+    """The same with its summary, for what is decided or corrected."""
+    with desk.stores.state.read() as connection:
+        _, collection = request_seen(desk, person, connection, request_id)
+        found = requests.get(connection, request_id)
+    if found is None:
+        raise NotSeen(f"request '{request_id}'")
+    return found, collection
+
+
+def told(request: Request, **changes: Json) -> Request:
     """The request with the few parts of its summary that rules look at."""
-    return Request(**{**vars(request), "summary": canonical_json(changes)})  # type: ignore[arg-type]
+    return replace(request, summary=canonical_json(changes))
 
 
 def known_view(name: str, asked: str, known: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status
 from ai_assets.signoff.risk import Change
@@ -178,7 +179,9 @@ class RequestView(View):
     """The collection's rules in one sentence."""
     history: Sequence[HistoryEntry]
     publication: Publication
-    sentence: Mapping[str, str]
+    refusals: Mapping[Verdict, str | None]
+    """By verdict, why this person may not decide so; None where they may."""
+    sentence: Mapping[Verdict, str]
     """By verdict ('approve', 'reject', 'send back'): what will happen, in one sentence."""
     sample: Sequence[DocumentRow]
     """The riskiest."""

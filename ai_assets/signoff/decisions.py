@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import sqlalchemy as sa
 
@@ -16,6 +16,7 @@ from resources.digest import digest
 from resources.state import StateStore
 
 Verdict = Literal["approve", "reject", "send back"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,22 @@ def failed_gates(request: Request) -> list[dict[str, str | bool]]:
     return [gate for gate in request.changes.get("gates", []) if not gate["passed"]]
 
 
+def still_waits(request: Request, standing: Standing, rules: SignoffSettings) -> bool:
+    """Open, or approved by fewer than the rules have come to ask for."""
+    return request.status == "open" or (request.status == "approved" and bool(standing.missing(rules)))
+
+
+def closed_in_words(request: Request) -> str:
+    return f"it was {request.status} by {request.closed_by} at {request.closed_at} (UTC)"
+
+
 def waiting(
     connection: sa.Connection, collection: str, partitions: Sequence[str] | None, rules: SignoffSettings
 ) -> list[Choice]:
-    """What waits in these partitions, or in all: open requests, and approved ones that the rules now ask more of."""
+    """What waits in these partitions, or in all."""
     found = requests.find(connection, collection, statuses=("open", "approved"), partitions=partitions)
     given = standings(connection, [request for request in found if request.status == "approved"])
-    found = [request for request in found if request.status == "open" or given[request.request_id].missing(rules)]
+    found = [request for request in found if still_waits(request, given.get(request.request_id, Standing()), rules)]
     for partition in partitions if partitions is not None else ():
         if partition not in {request.partition for request in found}:
             last = requests.latest_of(connection, collection, partition)
@@ -135,11 +145,11 @@ def decide(
     decided = []
     with state.write() as connection:
         for choice in choices:
-            request = _require(connection, collection, choice, rules)
+            request, standing = _require(connection, collection, choice, rules)
             if (problem := why_not_by(by, request, rules, verdict)) is not None:
                 raise DecisionRefused(by.name, problem)
             if verdict == "approve":
-                _approve(connection, request, by, reason, rules, waivers or {})
+                _approve(connection, request, standing, by, reason, rules, waivers or {})
             else:
                 action: Literal["rejected", "sent back"] = "rejected" if verdict == "reject" else "sent back"
                 requests.close(connection, request, action, by.name, reason)
@@ -154,19 +164,19 @@ def require_reason(name: str, verdict: Verdict, reason: str | None) -> None:
         raise DecisionRefused(name, f"{asked} (--reason)")
 
 
-def _require(connection: sa.Connection, collection: str, choice: Choice, rules: SignoffSettings) -> Request:
+def _require(
+    connection: sa.Connection, collection: str, choice: Choice, rules: SignoffSettings
+) -> tuple[Request, Standing]:
     """The request, if it is still what was seen and still waits."""
     request = requests.get(connection, choice.request_id)
     if request is None or request.collection != collection:
         raise RequestUnknown(collection, choice.request_id, None)
     if request.digest != choice.digest:
         raise DecisionTooLate(collection, request.partition, f"what was seen was {choice.digest[:12]}, not this")
-    if request.status == "open":
-        return request
-    if request.status == "approved" and standings(connection, [request])[request.request_id].missing(rules):
-        return request
-    said = f"it was {request.status} by {request.closed_by} at {request.closed_at} (UTC)"
-    raise DecisionTooLate(collection, request.partition, said)
+    standing = standings(connection, [request])[request.request_id]
+    if not still_waits(request, standing, rules):
+        raise DecisionTooLate(collection, request.partition, closed_in_words(request))
+    return request, standing
 
 
 def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict: Verdict) -> str | None:
@@ -193,12 +203,12 @@ def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict
 def _approve(
     connection: sa.Connection,
     request: Request,
+    standing: Standing,
     by: Person,
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str],
 ) -> None:
-    standing = standings(connection, [request])[request.request_id]
     if by.name in standing.signers:
         raise DecisionRefused(by.name, f"{request.collection} {request.partition} has their approval already")
     for gate in failed_gates(request):

@@ -13,13 +13,13 @@ from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.inbox import show as show_inbox
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
-from ai_assets.desk.pages.request import VERDICTS, Typed, show, stored, waits
+from ai_assets.desk.pages.request import Typed, show, waits
 from ai_assets.desk.pages.wording import plural
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import NotSeen
+from ai_assets.desk.sight import whole_request_seen
 from ai_assets.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff import decisions
-from ai_assets.signoff.decisions import Choice, Verdict
+from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from resources.errors import UserError
@@ -54,7 +54,7 @@ def _one(http: HttpRequest, form: Form) -> Response:
     desk, person = Desk.of(http), person_of(http)
     verdict, typed, digest = _verdict(form), Typed.of(form), form.one("digest")
     view = reading.request_view(desk, person, http.path_params["request_id"])
-    request, collection = stored(desk, view.row.request_id)
+    request, collection = whole_request_seen(desk, person, view.row.request_id)
     rules = collection.settings.signoff
     unmet = [gate for gate in view.gates if not gate.passed and not gate.waived_because] if verdict == "approve" else []
     try:
@@ -62,7 +62,7 @@ def _one(http: HttpRequest, form: Form) -> Response:
             seen = f"what you saw was {digest[:12] or 'nothing'}, and this is {request.digest[:12]}"
             raise DecisionTooLate(request.collection, request.partition, seen)
         if not waits(view):
-            raise DecisionTooLate(request.collection, request.partition, _closed(request))
+            raise DecisionTooLate(request.collection, request.partition, decisions.closed_in_words(request))
         if problem := decisions.why_not_by(person, request, rules, verdict):
             raise DecisionRefused(person.name, problem)
         for gate in unmet:
@@ -98,10 +98,6 @@ def _lacking(verdict: Verdict, gates: bool) -> str:
         return "Every failed gate needs the reason why it may be waived; nothing was recorded."
     asked = "A rejection needs a reason" if verdict == "reject" else "Sending back needs notes on what to do"
     return f"{asked}; nothing was recorded."
-
-
-def _closed(request: Request) -> str:
-    return f"it was {request.status} by {request.closed_by} at {request.closed_at} (UTC)"
 
 
 def _line(request: Request, problem: str | None = None, missing: Sequence[str] = ()) -> Line:
@@ -154,15 +150,13 @@ def _seen(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict) -> lis
     desk, person = Desk.of(http), person_of(http)
     found = []
     for choice in choices:
-        request, collection = stored(desk, choice.request_id)
-        if not person.may("viewer", request.collection):
-            raise NotSeen(f"request '{choice.request_id}'")
+        request, collection = whole_request_seen(desk, person, choice.request_id)
         rules = collection.settings.signoff
         problem = decisions.why_not_by(person, request, rules, verdict)
         if request.digest != choice.digest:
             problem = f"what you saw was {choice.digest[:12]}, and this is {request.digest[:12]}"
         elif request.status != "open":
-            problem = _closed(request)
+            problem = decisions.closed_in_words(request)
         elif verdict == "approve" and decisions.failed_gates(request) and problem is None:
             problem = "a gate has failed; open it to see whether it may be waived, and say why"
         found.append((request, problem))

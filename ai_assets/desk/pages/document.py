@@ -10,12 +10,13 @@ from starlette.responses import RedirectResponse, Response
 
 from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
+from ai_assets.desk.document_reading import line_of
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
-from ai_assets.desk.pages.request import stored
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
+from ai_assets.desk.sight import whole_request_seen
 from ai_assets.signoff import corrections, notes
 from resources.errors import UserError
 from resources.state import storable
@@ -66,8 +67,7 @@ async def correct(http: HttpRequest) -> Response:
 
 def _correct(http: HttpRequest, form: Form) -> Response:
     desk, person, document_id = Desk.of(http), person_of(http), form.exact("document")
-    reading.request_view(desk, person, http.path_params["request_id"])
-    request, collection = stored(desk, http.path_params["request_id"])
+    request, collection = whole_request_seen(desk, person, http.path_params["request_id"])
     taken_back = form.one("take_back") == "yes"
     typed = Typed(stage=form.one("stage"), label=form.one("label"), reason=form.one("reason"))
     if not typed.label and not taken_back:
@@ -92,11 +92,10 @@ def _note(http: HttpRequest, form: Form) -> Response:
     kind, text = form.one("kind"), form.one("text")
     if kind not in get_args(notes.Kind):
         raise FormIncomplete("kind", kind)
-    view = reading.document_view(desk, person, http.path_params["request_id"], document_id)
-    request, _ = stored(desk, http.path_params["request_id"])
+    request, line = line_of(desk, person, http.path_params["request_id"], document_id)
     try:
         notes.add(
-            desk.stores.state, request, document_id, view.leaf, cast(notes.Kind, kind), text, by=person
+            desk.stores.state, request, document_id, line.leaf, cast(notes.Kind, kind), text, by=person
         )  # fmt: skip
     except UserError as error:
         problem = in_words(error)

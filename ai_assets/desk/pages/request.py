@@ -2,34 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
-from ai_assets.collection import Collection
 from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
+from ai_assets.desk.document_reading import SORTS
 from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import NotSeen
+from ai_assets.desk.sight import request_seen
 from ai_assets.desk.views import RequestView
-from ai_assets.signoff import decisions, requests
-from ai_assets.signoff.decisions import Verdict
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff import decisions
 from resources.errors import UserError
 
 PER_PAGE = 50
 FEW = 20
 """So many documents need no sample: the list of all begins with the riskiest."""
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 CHANGES = (
     "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "second look", "not reviewed",
 )  # fmt: skip
-SORTS = {"risk": "risk", "name": "name", "confidence": "confidence", "change": "change"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,8 @@ def page(http: HttpRequest) -> Response:
     unfiltered = not any(http.query_params.get(name) for name in ("change", "q", "sort", "page"))
     answer = show(http, Typed())
     if http.method == "GET" and unfiltered:
-        found, _ = stored(desk, http.path_params["request_id"])
+        with desk.stores.state.read() as connection:
+            found, _ = request_seen(desk, person, connection, http.path_params["request_id"])
         if found.status == "open" and person.may("approver", found.collection):
             decisions.record_view(desk.stores.state, found, by=person)
     return answer
@@ -61,7 +57,6 @@ def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_
     desk, person, query = Desk.of(http), person_of(http), http.query_params
     request_id = http.path_params["request_id"]
     view = reading.request_view(desk, person, request_id)
-    found, collection = stored(desk, request_id)
     chosen = {"change": parameter(query, "change", "all"), "q": parameter(query, "q"),
               "sort": parameter(query, "sort", "risk")}  # fmt: skip
     documents = reading.document_page(
@@ -74,20 +69,16 @@ def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_
         page=page_number(query),
         per_page=PER_PAGE,
     )
-    rules = collection.settings.signoff
-    refusals = {verdict: decisions.why_not_by(person, found, rules, verdict) for verdict in VERDICTS}
-    if person.name in view.signers:
-        refusals["approve"] = "it has their approval already"
     context = {
         "view": view,
         "row": view.row,
         "documents": documents,
         "chosen": chosen,
         "changes": CHANGES,
-        "sorts": SORTS,
+        "sorts": {name: name for name in SORTS},
         "few": FEW,
         "waits": waits(view),
-        "refusals": refusals,
+        "refusals": view.refusals,
         "typed": typed,
         "problem": problem,
     }
@@ -99,28 +90,19 @@ def waits(view: RequestView) -> bool:
     return view.row.status == "open" or (view.row.status == "approved" and bool(view.missing))
 
 
-def stored(desk: Desk, request_id: str) -> tuple[Request, Collection]:
-    """The request as it is kept, after `reading` showed that the person may see it."""
-    with desk.stores.state.read() as connection:
-        found = requests.get(connection, request_id)
-    collection = desk.collections().get(found.collection) if found else None
-    if found is None or collection is None:
-        raise NotSeen(f"request '{request_id}'")
-    return found, collection
-
-
 async def ask_again(http: HttpRequest) -> Response:
     return await run_in_threadpool(_ask_again, http, await Form.of(http))
 
 
 def _ask_again(http: HttpRequest, form: Form) -> Response:
     desk, person, reason = Desk.of(http), person_of(http), form.one("reason")
-    row = reading.request_view(desk, person, http.path_params["request_id"]).row
+    with desk.stores.state.read() as connection:
+        closed, _ = request_seen(desk, person, connection, http.path_params["request_id"])
     if not reason:
         problem = "Asking again needs a reason: write what is different now."
         return show(http, Typed(), problem=problem, status_code=400)
     try:
-        opened = decisions.ask_again(desk.stores.state, row.collection, row.partition, by=person, reason=reason)
+        opened = decisions.ask_again(desk.stores.state, closed.collection, closed.partition, by=person, reason=reason)
     except UserError as error:
         return show(http, Typed(reason=reason), problem=in_words(error), status_code=status_of(error))
     return RedirectResponse(f"/requests/{opened.request_id}", 303)
