@@ -9,11 +9,10 @@ import sqlalchemy as sa
 import typer
 
 from ai_assets.cli.output import AsJson, collection, console, print_json, stores, table
-from ai_assets.errors import PersonDisabled, PersonKnown, PersonUnknown, RoleUnknown
+from ai_assets.errors import PersonDisabled, PersonKnown
 from ai_assets.settings import GROUP
 from ai_assets.signoff import passwords, people
-from ai_assets.signoff.people import EVERYWHERE, ROLES, Account, Role
-from resources.declared import nearest
+from ai_assets.signoff.people import EVERYWHERE, ROLES
 
 app = typer.Typer(help="Who may look, correct, decide and administer.", no_args_is_help=True)
 groups = typer.Typer(help="Groups of people, which rules and roles may name.", no_args_is_help=True)
@@ -49,14 +48,14 @@ def add(
         raise typer.BadParameter("give --password-stdin or --no-password, not both")
     if collections and role is None:
         raise typer.BadParameter("--collection says where a role holds; name the role with --role")
-    given = {_place(place): _role(role) for place in collections or [EVERYWHERE]} if role else {}
+    given = {_place(place): people.role_named(role) for place in collections or [EVERYWHERE]} if role else {}
     password = None if no_password else _password(password_stdin)
     state = stores().state
     password_hash = passwords.hashed(password) if password else None
     with state.write() as connection:
         known = people.known_as(name)
-        if (before := _account(connection, known)) is not None:
-            raise PersonKnown(known, before.disabled_at is not None)
+        if (before := people.standing(connection, known)) != "unknown":
+            raise PersonKnown(known, before == "disabled")
         people.add(connection, known, email=email, password_hash=password_hash, by=actor())
         for place, found in given.items():
             people.give(connection, known, found, place, by=actor())
@@ -91,7 +90,8 @@ def list_people(as_json: AsJson = False) -> None:
     """Everybody who is known, with their roles and groups."""
     with stores().state.read() as connection:
         found = people.everyone(connection)
-        of_groups = _group_roles(connection)
+        given = people.grants(connection)
+    of_groups = {name.removeprefix(GROUP): roles for name, roles in given.items() if name.startswith(GROUP)}
     if as_json:
         print_json({"people": [asdict(account) for account in found], "groups": of_groups})
         return
@@ -117,7 +117,7 @@ def list_people(as_json: AsJson = False) -> None:
 @app.command("grant")
 def grant(holder: Holder, role: str, where: Where) -> None:
     """Give a role in a collection, in place of the one they had there."""
-    found, place = _role(role), _place(where)
+    found, place = people.role_named(role), _place(where)
     with stores().state.write() as connection:
         who = _holder(holder)
         if not who.startswith(GROUP):
@@ -209,17 +209,6 @@ def sign_out(name: Name) -> None:
     console.print(f"{_known(name)}: {ended} session{'s' if ended != 1 else ''} ended.", markup=False)
 
 
-def _group_roles(connection: sa.Connection) -> dict[str, dict[str, str]]:
-    """What groups may do, by group and collection."""
-    query = sa.text(
-        "SELECT holder, collection, role FROM grants WHERE holder LIKE 'group:%' ORDER BY holder, collection"
-    )
-    found: dict[str, dict[str, str]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.holder.removeprefix(GROUP), {})[row.collection] = row.role
-    return found
-
-
 def _password(from_stdin: bool) -> str:
     if not from_stdin:
         return passwords.random_password()
@@ -239,13 +228,6 @@ def _holder(text: str) -> str:
     return text if text.startswith(GROUP) else people.known_as(text)
 
 
-def _role(text: str) -> Role:
-    found = next((role for role in ROLES if role == text.strip().lower()), None)
-    if found is None:
-        raise RoleUnknown(text, nearest(text, list(ROLES)))
-    return found
-
-
 def _place(text: str) -> str:
     return text if text == EVERYWHERE else collection(text).name
 
@@ -259,13 +241,7 @@ def _roles(roles: object) -> str:
     return ", ".join(f"{role} in {_said(place)}" for place, role in sorted(found.items()))
 
 
-def _account(connection: sa.Connection, name: str) -> Account | None:
-    return next((account for account in people.everyone(connection) if account.name == name), None)
-
-
 def _require(connection: sa.Connection, name: str, *, disabled_too: bool = False) -> None:
-    found = _account(connection, name)
-    if found is None:
-        raise PersonUnknown(name, [account.name for account in people.everyone(connection)])
-    if found.disabled_at is not None and not disabled_too:
+    people.require(connection, name)
+    if not disabled_too and people.standing(connection, name) == "disabled":
         raise PersonDisabled(name)

@@ -7,7 +7,6 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import sqlalchemy as sa
 
@@ -15,14 +14,11 @@ from ai_assets.desk import sessions
 from ai_assets.desk.context import Desk
 from ai_assets.desk.people_reading import is_admin
 from ai_assets.desk.sight import NotSeen
-from ai_assets.errors import RoleUnknown
 from ai_assets.settings import GROUP
 from ai_assets.signoff import people
-from ai_assets.signoff.people import EVERYWHERE, ROLES, Person, Role
-from resources.declared import nearest
+from ai_assets.signoff.people import EVERYWHERE, Person
 from resources.errors import UserError
 
-Standing = Literal["unknown", "known", "disabled"]
 _GROUP_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f][^,\x00-\x1f\x7f]{0,118}")
 """No comma: a proxy divides groups by it."""
 _EMAIL = re.compile(r"[^\s@,<>]{1,64}@[^\s@,<>]{1,189}")
@@ -83,7 +79,7 @@ class Administrator:
         """To a person or a group, in place of the role they had there."""
         declared = place == EVERYWHERE or place in self.desk.collections()
         with self._acting(f"collection '{place}'", place if declared else None, "give a role in all of them") as store:
-            found = _role(role)
+            found = people.role_named(role)
             people.give(store, _holder(store, holder), found, place, by=self.person.name)
 
     def take(self, holder: str, place: str) -> None:
@@ -96,7 +92,7 @@ class Administrator:
     def join(self, name: str, group: str) -> None:
         with self._acting("group", EVERYWHERE, "put people into groups") as store:
             name, group = _enabled(store, name), group_name(group)
-            if group in _groups(store, name):
+            if group in people.groups_of(store, name):
                 raise NothingToChange(f"'{name}' is in '{group}' already")
             people.join(store, name, group, by=self.person.name)
 
@@ -114,7 +110,7 @@ class Administrator:
             name = people.known_as(name)
             if email and not _EMAIL.fullmatch(email):
                 raise EmailInvalid(email)
-            if _standing(store, name) != "unknown":
+            if people.standing(store, name) != "unknown":
                 raise NothingToChange(f"'{name}' is known already")
             people.add(store, name, email=email or None, password_hash=None, by=self.person.name)
 
@@ -129,7 +125,7 @@ class Administrator:
         """With the roles and the password they had."""
         with self._acting("person", EVERYWHERE, "enable people") as store:
             name = people.known_as(name)
-            standing = _standing(store, name)
+            standing = people.standing(store, name)
             if standing == "unknown":
                 raise NobodyThere(name)
             if standing == "known":
@@ -139,7 +135,7 @@ class Administrator:
     def end_sessions(self, name: str) -> None:
         with self._acting("person", EVERYWHERE, "end sessions") as store:
             name = people.known_as(name)
-            if _standing(store, name) == "unknown":
+            if people.standing(store, name) == "unknown":
                 raise NobodyThere(name)
             if not sessions.end_all(store, name, by=self.person.name):
                 raise NothingToChange(f"'{name}' has no open session")
@@ -179,33 +175,15 @@ def group_name(text: str) -> str:
     return name
 
 
-def _role(text: str) -> Role:
-    found = next((role for role in ROLES if role == text.strip().lower()), None)
-    if found is None:
-        raise RoleUnknown(text[:40], nearest(text, list(ROLES)))
-    return found
-
-
 def _holder(connection: sa.Connection, text: str) -> str:
     return f"{GROUP}{group_name(text)}" if text.strip().startswith(GROUP) else _enabled(connection, text)
 
 
 def _enabled(connection: sa.Connection, text: str) -> str:
     name = people.known_as(text)
-    standing = _standing(connection, name)
+    standing = people.standing(connection, name)
     if standing == "unknown":
         raise NobodyThere(name)
     if standing == "disabled":
         raise NothingToChange(f"'{name}' is disabled")
     return name
-
-
-def _standing(connection: sa.Connection, name: str) -> Standing:
-    query = sa.text("SELECT disabled_at FROM people WHERE name = :name")
-    row = connection.execute(query, {"name": name}).one_or_none()
-    return "unknown" if row is None else "known" if row.disabled_at is None else "disabled"
-
-
-def _groups(connection: sa.Connection, name: str) -> set[str]:
-    query = sa.text("SELECT group_name FROM group_members WHERE person = :name")
-    return set(connection.execute(query, {"name": name}).scalars())

@@ -154,17 +154,12 @@ def vouched(
     """Somebody whom a proxy or a provider knows. New ones are added without a role; None for whom is disabled here."""
     name, told = people.known_as(name), frozenset(groups)
     with state.read() as connection:
-        if _is_known(connection, name):
+        if people.standing(connection, name) != "unknown":
             return people.find(connection, name, told)
     with state.write() as connection:
-        if not _is_known(connection, name):
+        if people.standing(connection, name) == "unknown":
             people.add(connection, name, email=email, password_hash=None, by=by)
         return people.find(connection, name, told)
-
-
-def _is_known(connection: sa.Connection, name: str) -> bool:
-    query = sa.text("SELECT 1 FROM people WHERE name = :name")
-    return connection.execute(query, {"name": name}).one_or_none() is not None
 
 
 def _digest(token: str) -> str:

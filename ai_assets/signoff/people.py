@@ -10,14 +10,16 @@ from typing import Literal, get_args
 
 import sqlalchemy as sa
 
-from ai_assets.errors import PersonNameInvalid, PersonUnknown
+from ai_assets.errors import PersonNameInvalid, PersonUnknown, RoleUnknown
 from ai_assets.settings import GROUP
 from ai_assets.signoff import audit
+from resources.declared import nearest
 from resources.state import now, upsert
 
 Role = Literal["viewer", "reviewer", "approver", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may all that those before it may: see; comment and correct; decide, waive and roll back; see to people."""
+Standing = Literal["unknown", "known", "disabled"]
 EVERYWHERE = "*"
 SYSTEM = "ai-assets"
 """The actor of what nobody decided: requests, expiry, publication."""
@@ -65,6 +67,25 @@ def known_as(name: str) -> str:
     return found
 
 
+def role_named(text: str) -> Role:
+    found = next((role for role in ROLES if role == text.strip().lower()), None)
+    if found is None:
+        raise RoleUnknown(text[:40], nearest(text, list(ROLES)))
+    return found
+
+
+def standing(connection: sa.Connection, name: str) -> Standing:
+    query = sa.text("SELECT disabled_at FROM people WHERE name = :name")
+    row = connection.execute(query, {"name": name}).one_or_none()
+    return "unknown" if row is None else "known" if row.disabled_at is None else "disabled"
+
+
+def groups_of(connection: sa.Connection, name: str) -> frozenset[str]:
+    """Those that they were put into here."""
+    query = sa.text("SELECT group_name FROM group_members WHERE person = :name")
+    return frozenset(connection.execute(query, {"name": name}).scalars())
+
+
 def find(connection: sa.Connection, name: str, told_groups: Iterable[str] = ()) -> Person | None:
     """The person with their rights as they are now; None for whom nobody knows, or who is disabled."""
     row = connection.execute(
@@ -72,8 +93,7 @@ def find(connection: sa.Connection, name: str, told_groups: Iterable[str] = ()) 
     ).one_or_none()
     if row is None or row.disabled_at is not None:
         return None
-    query = sa.text("SELECT group_name FROM group_members WHERE person = :name")
-    groups = frozenset(connection.execute(query, {"name": name}).scalars()) | frozenset(told_groups)
+    groups = groups_of(connection, name) | frozenset(told_groups)
     return Person(name=name, email=row.email, groups=groups, roles=_roles(connection, name, groups))
 
 
@@ -145,7 +165,7 @@ def add(connection: sa.Connection, name: str, *, email: str | None, password_has
 
 def set_password_hash(connection: sa.Connection, name: str, password_hash: str, *, by: str) -> None:
     """Another password, and their sessions end. Who is disabled stays so."""
-    _require(connection, name)
+    require(connection, name)
     connection.execute(
         sa.text("UPDATE people SET password_hash = :hash WHERE name = :name"), {"hash": password_hash, "name": name}
     )
@@ -155,7 +175,7 @@ def set_password_hash(connection: sa.Connection, name: str, password_hash: str, 
 
 def disable(connection: sa.Connection, name: str, *, by: str) -> None:
     """They cannot sign in any more, and their sessions end. What they signed stays signed."""
-    _require(connection, name)
+    require(connection, name)
     connection.execute(
         sa.text("UPDATE people SET disabled_at = :at WHERE name = :name AND disabled_at IS NULL"),
         {"at": now(), "name": name},
@@ -167,7 +187,7 @@ def disable(connection: sa.Connection, name: str, *, by: str) -> None:
 def give(connection: sa.Connection, holder: str, role: Role, collection: str, *, by: str) -> None:
     """A role in one collection, or '*' for all; in place of the one they had there."""
     if not holder.startswith(GROUP):
-        _require(connection, holder)
+        require(connection, holder)
     upsert(connection, "grants", {"holder": holder, "collection": collection}, {"role": role})
     audit.append(connection, by, "role given", {"person": holder, "role": role, "in": collection})
 
@@ -182,7 +202,7 @@ def take(connection: sa.Connection, holder: str, collection: str, *, by: str) ->
 
 
 def join(connection: sa.Connection, name: str, group: str, *, by: str) -> None:
-    _require(connection, name)
+    require(connection, name)
     upsert(connection, "group_members", {"group_name": group, "person": name}, {})
     audit.append(connection, by, "group joined", {"person": name, "group": group})
 
@@ -195,8 +215,7 @@ def leave(connection: sa.Connection, name: str, group: str, *, by: str) -> bool:
     return done
 
 
-def _require(connection: sa.Connection, name: str) -> None:
-    query = sa.text("SELECT name FROM people")
-    known = list(connection.execute(query).scalars())
-    if name not in known:
-        raise PersonUnknown(name, known)
+def require(connection: sa.Connection, name: str) -> None:
+    if standing(connection, name) == "unknown":
+        query = sa.text("SELECT name FROM people ORDER BY name")
+        raise PersonUnknown(name, list(connection.execute(query).scalars()))
