@@ -124,6 +124,14 @@ class Work:
         return observe(self.collection, self.stores.lake, self.stores.state)
 
     @cached_property
+    def authors(self) -> Sequence[Mapping[str, str]]:
+        """Who made what people will be asked to sign; git is asked once per run."""
+        from ai_assets.signoff.authors import authors
+
+        prompts = [stage.prompt for stage in self.collection.stages if stage.prompt is not None]
+        return authors(self.launched_by, [self.collection.folder / prompt for prompt in prompts])
+
+    @cached_property
     def corrections(self) -> "Corrections":
         """What people said of labels, as it was when the run first looked: a later word makes partitions stale."""
         from ai_assets.signoff.corrections import in_force

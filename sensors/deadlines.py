@@ -6,7 +6,7 @@ import dagster as dg
 
 from ai_assets.collection import Collection
 from resources.errors import UserError
-from resources.settings import DESK_URL_VARIABLE, Home, variable
+from resources.settings import Home
 
 INTERVAL_S = 60
 SENDING_S = 3.0
@@ -23,7 +23,7 @@ def deadlines(collections: Sequence[Collection]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        from ai_assets.desk.settings import load_desk
+        from ai_assets.desk.settings import desk_address, load_desk
         from ai_assets.signoff import delivery, sla
         from ai_assets.work import Stores
         from resources.state import now
@@ -38,7 +38,7 @@ def deadlines(collections: Sequence[Collection]) -> dg.SensorDefinition:
             except UserError as error:
                 return dg.SkipReason(f"{_count(steps, 'step')} taken; no message was sent: {error}")
             channels = {name: channel.url_env for name, channel in desk.channels.items()}
-            url = desk.url or variable(DESK_URL_VARIABLE)
+            url = desk_address(desk)
             sent = delivery.deliver(stores.state, channels, moment, desk_url=url, budget_s=SENDING_S)
         said = f"{_count(steps, 'step')} taken; {_count(sent.messages, 'message')} sent"
         return dg.SkipReason(f"{said}, {sent.failed} to try again" if sent.failed else said)

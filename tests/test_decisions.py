@@ -24,6 +24,7 @@ from ai_assets.errors import (
     ExportUnreadable,
     RequestUnknown,
 )
+from ai_assets.partitions import RANGE_END, RANGE_START
 from ai_assets.refresh import refresh
 from ai_assets.signoff import audit, decisions, people, proof, releases, requests
 from ai_assets.signoff.decisions import Choice
@@ -310,6 +311,28 @@ def test_what_expired_cannot_be_approved_and_asks_again_when_it_is_run_again(pro
 def publishable(collection: Collection, stores: Stores) -> list[str]:
     with stores.state.read() as connection:
         return [request.partition for request in requests.find(connection, collection.name, statuses=("approved",))]
+
+
+# From Dagster
+
+
+def test_a_candidate_leads_to_its_request_and_no_run_fails_for_that_link(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AI_ASSETS_DESK_URL", "http://desk.example")
+    collection = project.declare(partitions=ONE_DAY)
+    project.documents(per_day=1, days=1)
+
+    def link() -> Any:
+        with project.instance() as opened:
+            result = project.execute(opened, collection, "notes", **{RANGE_START: DAY, RANGE_END: DAY})
+        assert result.success
+        (event,) = result.asset_materializations_for_node("notes__segment")[-1:]
+        return event.metadata.get("sign_off")
+
+    assert link().value == f"http://desk.example/requests/{current(project.stores().state, DAY).request_id}"
+    (project.root / "desk.yaml").write_text("colour: green\n")
+    assert link() is None
 
 
 # The trail outside of the store

@@ -10,7 +10,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
-from ai_assets.desk.settings import desk_address
+from ai_assets.desk.settings import DeskInvalid, desk_address, load_desk
 from resources.settings import Home
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def _link(outcome: "Outcome") -> dict[str, Any]:
     """From a candidate to the page where people decide on it."""
     if outcome.request_id is None:
         return {}
-    address = desk_address(Home.from_environment())
+    try:
+        address = desk_address(load_desk(Home.from_environment().desk))
+    except DeskInvalid:
+        return {}  # the desk itself says what is wrong; a run does not fail for a link
     return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{outcome.request_id}")} if address else {}
 
 

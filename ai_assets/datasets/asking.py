@@ -1,13 +1,11 @@
 """Asking for sign-off of a candidate: what people are shown, and the few facts an inbox ranks it by."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ai_assets.datasets import evaluation_scores
 from ai_assets.embedding import recorded_embedding
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.authors import authors
 from ai_assets.signoff.candidate import difference, leaves_of, snapshot_folder
 from ai_assets.signoff.publication import read_snapshot
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
@@ -37,8 +35,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     candidate = _headed(work, work.read(manifest).to_pylist())
     changes = difference(candidate, published, stages)
     gates = _gates(work, partition)
-    asked_by = authors(work.launched_by, _prompt_files(work))
-    facts = {**_facts(work, partition, manifest, changes, gates), "authors": asked_by}
+    facts = _facts(work, partition, manifest, changes, gates)
     summary = {
         **changes,
         "documents": manifest.stats["documents_in"],
@@ -49,7 +46,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "live_scores": _live_scores(work, partition, part),
         "run_id": manifest.run_id,
         "gates": gates,
-        "authors": asked_by,
+        "authors": work.authors,
         "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
         "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file} if part else None,
         "since_last": _since_last(work, partition, current, candidate, stages),
@@ -108,6 +105,7 @@ def _facts(
         "low_confidence": len(unsure & touched),
         "failed_gates": sum(not gate["passed"] for gate in gates),
         "cost_usd": manifest.stats["cost_usd"],
+        "authors": work.authors,
     }
 
 
@@ -139,11 +137,6 @@ def _since_last(
         return None  # an old candidate's files may be gone
     before = _headed(work, [{**row, **headlines(work, row)} for row in rows.to_pylist()])
     return {"request_id": last.request_id, "status": last.status, **difference(candidate, before, stages)}
-
-
-def _prompt_files(work: Work) -> list[Path]:
-    declared = [stage.prompt for stage in work.collection.stages if stage.prompt is not None]
-    return [work.collection.folder / prompt for prompt in declared]
 
 
 def _is_live(manifest: Manifest, part: releases.Part) -> bool:

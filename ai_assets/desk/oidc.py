@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import requests
@@ -77,7 +77,7 @@ class Identity:
 class Provider:
     settings: OidcSettings
     _description: Description | None = None
-    _keys: Mapping[str, Any] = field(default_factory=dict)
+    _keys: Any = None
     _read_at: float = 0.0
 
     def address(self, flow: Flow, redirect_uri: str) -> str:
@@ -154,7 +154,7 @@ class Provider:
     def _key_set(self) -> Any:
         from joserfc.jwk import KeySet
 
-        return KeySet.import_key_set(self._keys)  # type: ignore[arg-type]
+        return KeySet.import_key_set(self._keys)
 
     def _more(self, endpoint: str, token: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
         """Some providers keep names out of the ID token."""
@@ -175,7 +175,7 @@ class Provider:
         return self._description
 
     def _client(self, description: Description, redirect_uri: str) -> Any:
-        from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
+        from authlib.integrations.requests_client import OAuth2Session
 
         variable_name = self.settings.client_secret_env
         secret = variable(variable_name) if variable_name else None
@@ -201,7 +201,7 @@ class Provider:
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
         """The boundary to the provider and to the libraries that read what it says."""
-        from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
+        from authlib.common.errors import AuthlibBaseError
         from joserfc.errors import JoseError
 
         try:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable, RunStatus
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views import Publication
-from ai_assets.signoff import audit
+from ai_assets.signoff import audit, releases
 from ai_assets.signoff.requests import Request
 
 TIMEOUT_S = 0.4
@@ -103,8 +103,7 @@ def publication_of(desk: Desk, request: Request) -> Publication:
         case "published":
             with desk.stores.state.read() as connection:
                 release = published_in(connection, request)
-                query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
-                live = connection.execute(query, {"c": request.collection}).scalar_one_or_none()
+                live = releases.live_number(connection, request.collection)
             return _publication("published", _said_published(release, live), release=release)
         case "approved":
             return _under_way(desk, request)

@@ -1,7 +1,5 @@
 """Releases of a collection, and which one readers saw at a time."""
 
-import sqlalchemy as sa
-
 from ai_assets.desk.context import Desk
 from ai_assets.desk.sight import collection_seen
 from ai_assets.desk.views import ReleaseRow
@@ -15,7 +13,7 @@ def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow
     """The newest first."""
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
-        live = _live(connection, name)
+        live = releases.live_number(connection, name)
         return [_row(release, live) for release in reversed(releases.find(connection, name))]
 
 
@@ -24,13 +22,7 @@ def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow 
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
         found = releases.live_at(connection, name, moment(at))
-        return _row(found, _live(connection, name)) if found else None
-
-
-def _live(connection: sa.Connection, collection: str) -> int | None:
-    query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
-    found: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
-    return found
+        return _row(found, releases.live_number(connection, name)) if found else None
 
 
 def _row(release: Release, live: int | None) -> ReleaseRow:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resources.declared import Strict, located, read_yaml, wrong
 from resources.errors import DeclarationInvalid
-from resources.settings import DESK_URL_VARIABLE, Home, variable
+from resources.settings import DESK_URL_VARIABLE, variable
 
 
 class DeskInvalid(DeclarationInvalid):
@@ -113,6 +113,6 @@ def load_desk(path: Path) -> DeskSettings:
         raise located(path, node, error, DeskInvalid) from error
 
 
-def desk_address(home: Home) -> str | None:
+def desk_address(settings: DeskSettings) -> str | None:
     """Where people reach the desk, for links to it; None where nobody has said."""
-    return load_desk(home.desk).url or variable(DESK_URL_VARIABLE)
+    return settings.url or variable(DESK_URL_VARIABLE)

@@ -76,10 +76,14 @@ def get(connection: sa.Connection, collection: str, number: int) -> Release:
     return _release(row)
 
 
+def live_number(connection: sa.Connection, collection: str) -> int | None:
+    query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
+    found: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
+    return found
+
+
 def live(connection: sa.Connection, collection: str) -> Release | None:
-    number = connection.execute(
-        sa.text("SELECT number FROM live_releases WHERE collection = :c"), {"c": collection}
-    ).scalar_one_or_none()
+    number = live_number(connection, collection)
     return None if number is None else get(connection, collection, number)
 
 

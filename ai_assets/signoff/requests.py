@@ -88,8 +88,9 @@ def latest(connection: sa.Connection, collection: str) -> dict[str, Request]:
 
 def latest_of(connection: sa.Connection, collection: str, partition: str) -> Request | None:
     """The newest request of one partition."""
-    found = find(connection, collection, partitions=[partition])
-    return found[-1] if found else None
+    query = sa.select(TABLE).where(TABLE.c.collection == collection, TABLE.c.partition == partition)
+    row = connection.execute(query.order_by(TABLE.c.number.desc()).limit(1)).mappings().one_or_none()
+    return None if row is None else _request(row)
 
 
 def count_open(connection: sa.Connection, collection: str) -> int:
