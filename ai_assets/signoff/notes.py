@@ -114,17 +114,14 @@ def of_documents(
     connection: sa.Connection, collection: str, document_ids: Sequence[str], kinds: Sequence[Kind] = KINDS
 ) -> Mapping[str, list[Note]]:
     """The same for many; one that has none is not there."""
-    wanted = rows_of(connection.dialect.name, ":wanted", document_id="TEXT")
-    query = sa.text(
-        f"SELECT {', '.join(TABLE.c.keys())} FROM document_notes WHERE collection = :collection "  # noqa: S608
-        f"AND kind IN :kinds AND document_id IN ({wanted}) ORDER BY note_id"
-    ).bindparams(sa.bindparam("kinds", expanding=True))
-    given = {
-        "collection": collection,
-        "kinds": list(kinds),
-        "wanted": canonical_json([[document_id] for document_id in document_ids]),
-    }
+    given = {"wanted": canonical_json([[document_id] for document_id in document_ids])}
+    wanted = sa.text(rows_of(connection.dialect.name, ":wanted", document_id="TEXT")).columns(sa.column("document_id"))
+    query = sa.select(TABLE).where(
+        TABLE.c.collection == collection,
+        TABLE.c.kind.in_(kinds),
+        TABLE.c.document_id.in_(sa.select(wanted.subquery().c.document_id)),
+    )
     found: dict[str, list[Note]] = {}
-    for row in connection.execute(query, given).mappings():
+    for row in connection.execute(query.order_by(TABLE.c.note_id), given).mappings():
         found.setdefault(row["document_id"], []).append(Note(**row))
     return found
