@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 import warnings
 import zlib
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ai_assets.signoff.people import Person
 
 REPOSITORY = Path(__file__).parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
 DAYS: Mapping[str, Any] = {"by": "day", "start": "2026-10-05", "end": "2026-10-07"}
 LABELS: list[dict[str, Any]] = [
     {"name": "invoice", "description": "A bill with amounts, tax, a total due and payment terms."},
@@ -296,8 +298,8 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def skip_loudly_without_chromium() -> None:
-    if shutil.which("chromium") is None:
-        _skip("chromium is not installed (apt-get install chromium): no page was tested in a browser")
+    if not CHROMIUM.exists():
+        _skip(f"{CHROMIUM} is not installed (apt-get install chromium): no page was tested in a browser")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -329,6 +331,14 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def state(store_url: str) -> Iterator[StateStore]:
     with closing(StateStore(store_url)) as store:
         yield store
+
+
+def eventually(claim: Callable[[], object], timeout_s: float = 40) -> None:
+    """Wait until it is so; a claim that does not come true in time is a failure."""
+    deadline = time.monotonic() + timeout_s
+    while not claim():
+        assert time.monotonic() < deadline, f"not so within {timeout_s:.0f} s"
+        time.sleep(0.1)
 
 
 def free_port() -> int:

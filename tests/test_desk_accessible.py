@@ -3,12 +3,11 @@ keyboard alone, and without scripts."""
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import Project
+from conftest import CHROMIUM, Project
 from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -16,7 +15,6 @@ from signing import PASSWORD, known
 
 from ai_assets.signoff import people
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDTHS = (360, 800, 1440)
 # Landmarks, headings and the like are among axe's best practices; the rest is WCAG up to 2.2 AA.
 AXE = {"resultTypes": ["violations"]}
@@ -24,7 +22,7 @@ OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clie
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium(skip_loudly_without_chromium: None) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield launched
@@ -40,14 +38,6 @@ def told(tmp_path_factory: pytest.TempPathFactory, as_told: Project) -> Iterator
             people.give(connection, "group:legal", "approver", "strict", by="test")
             people.disable(connection, "nob", by="test")
         yield found
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _needs_chromium() -> None:
-    if not CHROMIUM.exists():
-        import conftest
-
-        conftest._skip(f"{CHROMIUM} is not installed (apt-get install chromium): the desk's pages were not looked at")
 
 
 @pytest.fixture(scope="module")

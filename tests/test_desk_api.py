@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import httpx
 import pytest
 import requests as http
 from candidates import asked, document
-from conftest import STAGE, Project, free_port
+from conftest import STAGE, Project, eventually, free_port
 from desks import Caller, desk_of, served
 from fastapi import FastAPI
 from signing import current, decide, known
@@ -407,13 +407,6 @@ def process(project: Project, port: int, *options: str) -> "Iterator[subprocess.
     finally:
         started.kill()
         started.communicate()
-
-
-def eventually(claim: Callable[[], bool], timeout_s: float = 40) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def healthy(port: int) -> bool:

@@ -3,13 +3,13 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 import pytest
 import sqlalchemy as sa
-from conftest import Postgres, Project, project_at
+from conftest import Postgres, Project, eventually, project_at
 from desks import DeskProcess, Visitor, desk
 from signing import current, known
 
@@ -208,10 +208,3 @@ def test_the_desk_outlives_a_restart_of_its_database(
         assert ann.post("/decisions", decision(request)).status_code == 200
         proof.verify(stores.state)
         assert publish(notes, stores, by="test").release.number == 1
-
-
-def eventually(claim: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)

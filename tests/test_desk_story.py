@@ -9,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY, free_port
+from conftest import CHROMIUM, REPOSITORY, eventually, free_port
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from signing import PASSWORD
 
@@ -24,7 +23,6 @@ from ai_assets.collection import load_collection
 from ai_assets.signoff import sla
 from resources.state import StateStore
 
-CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE_MS = 20_000
 DAYS = ("2026-10-05", "2026-10-06")
 MISREAD = f"{DAYS[0]}/bell.txt"
@@ -144,13 +142,6 @@ def page(browser: BrowserContext) -> Iterator[Page]:
 def is_problem(message: ConsoleMessage) -> bool:
     """Such as a script that the content security policy refused; a refused sign-in is none."""
     return message.type == "error" and not message.text.startswith("Failed to load resource")
-
-
-def eventually(claim: Callable[[], object], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, f"not so within {timeout_s:.0f} s"
-        time.sleep(0.3)
 
 
 def test_the_story_from_the_printed_password_to_the_way_back(office: Office, page: Page) -> None:

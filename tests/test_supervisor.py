@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import eventually, free_port
 
 import resources
 from ai_assets import services
@@ -122,19 +122,6 @@ def outcome(up: Up, run_id: str) -> tuple[str, bool]:
         run = opened.get_run_by_id(run_id)
         assert run is not None
         return run.status.value, any(MESSAGE in entry.message for entry in opened.all_logs(run_id))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(claim: Callable[[], object], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(autouse=True)

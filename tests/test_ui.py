@@ -9,21 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from conftest import free_port
+from conftest import CHROMIUM, eventually, free_port
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 from ai_assets.dagster_api import DagsterApi
 
 REPOSITORY = Path(__file__).parent.parent
-CHROMIUM = Path("/usr/bin/chromium")
 BROWSER_ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -177,21 +175,8 @@ class Site:
         return done.stdout
 
 
-def eventually(claim: Callable[[], object], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, f"not so within {timeout_s:.0f} s"
-        time.sleep(0.3)
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if not CHROMIUM.exists():
-        reason = f"{CHROMIUM} is not installed (apt-get install chromium): no claim about the UI was tested"
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
+def site(tmp_path_factory: pytest.TempPathFactory, skip_loudly_without_chromium: None) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("ui")
     project = folder / "project"
     project.mkdir()
