@@ -91,6 +91,10 @@ class Home:
         return self.root / "index"
 
     @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse" / "costs.duckdb"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
