@@ -49,8 +49,14 @@ def _regex(pattern: str) -> str:
             case "one":
                 parts.append("[^/]")
             case _:
-                inside = token["set"].removeprefix("!")
-                negated = "^/" if token["set"].startswith("!") else ""
-                escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside)
-                parts.append(f"[{negated}{escaped}]" if inside else re.escape(token[0]))
+                parts.append(_set(token["set"]) if token["set"] not in ("", "!") else re.escape(token[0]))
     return "".join([*parts, re.escape(pattern[end:])])
+
+
+def _set(text: str) -> str:
+    """One character of a set such as `a-z`; a range that runs backwards holds none."""
+    inside = re.sub("(.)-(.)", lambda found: found[0] if found[1] <= found[2] else "", text.removeprefix("!"))
+    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside)
+    if text.startswith("!"):
+        return f"[^/{escaped}]"
+    return f"[{escaped}]" if escaped else "(?!)"

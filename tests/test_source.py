@@ -258,3 +258,8 @@ def test_listing_keeps_a_pace_of_ten_thousand_files_a_second(tmp_path: Path) -> 
 def test_importing_the_module_does_not_import_arrow() -> None:
     code = "import resources.source, sys; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("pattern", "fitting"), [("[b-ax]", "x"), ("[[-?]", ""), ("[!b-a]", "axb[?-")])
+def test_a_range_that_runs_backwards_holds_nothing(pattern: str, fitting: str) -> None:
+    assert "".join(c for c in "axb[?-" if Patterns([pattern], []).match(c)) == fitting
