@@ -50,7 +50,7 @@ def explain(collection: Collection, stores: Stores, document: str) -> dict[str, 
         ]
         if not history:
             query = sa.text("SELECT DISTINCT document_id FROM document_history WHERE collection = :c LIMIT 100000")
-            known = list(connection.execute(query, {"c": collection.name}).scalars())
+            known: list[str] = list(connection.execute(query, {"c": collection.name}).scalars())
             raise DocumentUnknown(collection.name, document, _hint(document, known))
         live = releases.live(connection, collection.name)
         partition = _partition_of(history)

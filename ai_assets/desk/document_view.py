@@ -187,7 +187,7 @@ def _history(connection: sa.Connection, request: Request, document_id: str) -> l
     query = sa.select(requests.TABLE.c.request_id).where(
         requests.TABLE.c.collection == request.collection, requests.TABLE.c.partition == request.partition
     )
-    ids = list(connection.execute(query).scalars())
+    ids: list[str] = list(connection.execute(query).scalars())
     return [
         entry_of(record)
         for record in audit.records(connection, request_ids=ids)

@@ -172,7 +172,7 @@ def _containing(text: str) -> list[sa.ColumnElement[bool]]:
 
 def _counts(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
     query = sa.select(_T.status, sa.func.count()).where(_T.collection.in_(names)).group_by(_T.status)
-    found = {str(status): int(number) for status, number in connection.execute(query)}
+    found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
     return {status: found.get(status, 0) for status in STATUSES}
 
 
@@ -193,17 +193,18 @@ def _waiting(
     query = sa.select(*columns, *([_T.facts] if sort == "size" else [])).where(*matching, _T.status == "open")
     rules = {name: collection.settings.signoff.sla for name, collection in seen.items()}
     keyed: list[tuple[Any, ...]] = []
-    for request_id, name, partition, opened_at, risk, *facts in connection.execute(query):
+    for row in connection.execute(query):
         match sort:
             case "risk":
-                keyed.append((-aged_risk(risk, age_hours(opened_at, at, rules[name]), rules[name]), opened_at))
+                sla = rules[row.collection]
+                keyed.append((-aged_risk(row.risk, age_hours(row.opened_at, at, sla), sla), row.opened_at))
             case "age":
-                keyed.append((opened_at,))
+                keyed.append((row.opened_at,))
             case "size":
-                keyed.append((-_size(facts[0]), opened_at))
+                keyed.append((-_size(row.facts), row.opened_at))
             case _:
-                keyed.append((name, partition))
-        keyed[-1] += (request_id,)
+                keyed.append((row.collection, row.partition))
+        keyed[-1] += (row.request_id,)
     return [key[-1] for key in sorted(keyed)]
 
 

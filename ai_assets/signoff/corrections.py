@@ -139,7 +139,7 @@ def current(
 
 def in_force(connection: sa.Connection, collection: Collection) -> Corrections:
     query = sa.text("SELECT DISTINCT partition FROM corrections WHERE collection = :c ORDER BY partition")
-    places = list(connection.execute(query, {"c": collection.name}).scalars())
+    places: list[str] = list(connection.execute(query, {"c": collection.name}).scalars())
     return Corrections(current(connection, collection.name) if places else {}, places, collection.labelling)
 
 

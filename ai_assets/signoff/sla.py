@@ -157,7 +157,7 @@ def announce(state: StateStore, collections: Sequence[Collection], moment: str, 
     """
     by_name = {collection.name: collection.settings.signoff for collection in collections}
     with state.read() as connection:
-        head = connection.execute(sa.text("SELECT max(seq) FROM audit")).scalar_one() or 0
+        head: int = connection.execute(sa.text("SELECT max(seq) FROM audit")).scalar_one() or 0
         query = sa.text(
             "SELECT request_id, collection FROM audit WHERE seq > :after AND action = 'requested' ORDER BY seq"
         )

@@ -40,9 +40,10 @@ class Line:
 
 
 def _verdict(form: Form) -> Verdict:
-    found = form.one("verdict")
-    if found not in VERDICTS:
-        raise FormIncomplete("verdict", found)
+    asked = form.one("verdict")
+    found = next((verdict for verdict in VERDICTS if verdict == asked), None)
+    if found is None:
+        raise FormIncomplete("verdict", asked)
     return found
 
 
