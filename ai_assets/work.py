@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.stages.classify import BuiltinClassifier
     from resources.backends.builtin import BuiltinEmbedder
+    from resources.inference.budgets import Standing
     from resources.inference.engine import Engine
     from resources.inference.records import Caller
     from resources.inference.settings import InferenceSettings
@@ -85,6 +86,8 @@ class Outcome:
     """Nothing it depends on had changed, so nothing was read or computed."""
     request_id: str | None = None
     """Of a candidate: the newest request for its sign-off."""
+    budget: "Standing | None" = None
+    """Of an asset that asks models: where the budget stands that has least left for its next call."""
 
 
 @dataclass
@@ -98,6 +101,8 @@ class Work:
     """Progress for people: one short line."""
     launched_by: str | None = None
     """The person who asked for the run, where it is known; they may not sign what comes of it."""
+    backfill: str = ""
+    """The backfill that the run belongs to, whose money its calls may use."""
     advance: Callable[[str, str, int, int], None] = lambda _asset, _partition, _done, _total: None
     """Progress for bars: asset, partition, documents done, documents in all."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
@@ -204,6 +209,7 @@ class Work:
             asset=asset,
             partition=partition,
             run_id=self.run_id,
+            backfill=self.backfill,
         )
 
     def spent(self, asset: str, partition: str) -> dict[str, Any]:

@@ -77,7 +77,9 @@ class _Filled:
     def _fill(self) -> None:
         step = 250_000
         with self._state.write() as connection:
-            connection.execute(sa.text("INSERT INTO callers VALUES (1, 'default', 'bench', 'labels', '', 'earlier')"))
+            connection.execute(
+                sa.text("INSERT INTO callers VALUES (1, 'default', 'bench', 'labels', '', 'earlier', '')")
+            )
         for start in range(0, self._attempts, step):
             rows = range(start, min(start + step, self._attempts))
             with self._state.write() as connection:

@@ -17,6 +17,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from resources.inference.declaration import load_inference
+from resources.inference.earmarks import BACKFILL_TAG
 from resources.inference.errors import InferenceInvalid
 from resources.inference.records import Answer, Caller, Request, Result
 from resources.inference.spend import Spend, numbers, spend
@@ -57,6 +58,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     tenant: str = Field(default="default", description="Who pays, where budgets tell tenants apart.")
     _run_id: str | None = PrivateAttr(default=None)
     """None before Dagster has set it up: in a plain program."""
+    _backfill: str = PrivateAttr(default="")
     _held: "_Shared | None" = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -78,7 +80,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def caller(self, **who: Unpack[Who]) -> Caller:
         """Who asks, as it will stand in the ledger."""
-        return replace(_caller(self.tenant, self._run_id or ""), **who)
+        return replace(_caller(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
 
     def spend(self, **who: Unpack[Who]) -> Spend:
         """What the calls of this asset came to in this run, and in this partition where the run is of one.
@@ -98,6 +100,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         self._run_id = context.run.run_id if context.run else ""
+        self._backfill = context.run.tags.get(BACKFILL_TAG, "") if context.run else ""
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         held, self._held = self._held, None

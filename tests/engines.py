@@ -108,8 +108,11 @@ def states(state_url: str) -> dict[str, int]:
 _STATES = "SELECT state, count(*) AS number FROM attempts GROUP BY state"
 
 
-def check_books(where: str | StateStore, *, at_rest: bool = True) -> dict[str, Any]:
-    """The balance of every budget is the sum over its attempts and within its limit; at rest nothing is in flight."""
+def check_books(where: str | StateStore, *, at_rest: bool = True, within: bool = True) -> dict[str, Any]:
+    """The balance of every budget is the sum over its attempts and earmarks; at rest nothing is in flight.
+
+    And it is within its limit, unless somebody lowered that below what is used.
+    """
     sums: dict[str, list[int]] = {}
     places: Counter[str] = Counter()
     for row in rows(where, "SELECT endpoint, state, carried, reserved_nusd, cost_nusd, budgets FROM attempts"):
@@ -122,14 +125,20 @@ def check_books(where: str | StateStore, *, at_rest: bool = True) -> dict[str, A
                 held + (row.reserved_nusd if row.state == "ambiguous" else 0),
             ]
     found = {row.budget: row for row in rows(where, "SELECT * FROM budgets")}
-    assert sums.keys() <= found.keys()
+    aside = {row.budget: row.aside for row in rows(where, _SET_ASIDE)}
+    assert sums.keys() | aside.keys() <= found.keys()
     for name, row in found.items():
         assert [row.spent_nusd, row.reserved_nusd, row.held_nusd] == sums.get(name, [0, 0, 0]), name
-        assert row.spent_nusd + row.reserved_nusd + row.held_nusd <= row.limit_nusd
+        assert row.earmarked_nusd == aside.get(name, 0), name
+        used = row.spent_nusd + row.reserved_nusd + row.held_nusd + row.earmarked_nusd
+        assert used <= row.limit_nusd or not within, name
         assert not at_rest or row.reserved_nusd == 0
     for row in rows(where, "SELECT endpoint, in_flight FROM endpoints"):
         assert row.in_flight == (0 if at_rest else places[row.endpoint])
     return found
+
+
+_SET_ASIDE = "SELECT budget, sum(left_nusd) AS aside FROM earmarks GROUP BY budget"
 
 
 class Asking:

@@ -3,16 +3,18 @@
 AI_ASSETS_LONG=1 takes more calls, and PostgreSQL too.
 """
 
+import contextlib
 import datetime
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from engines import (
     CALLER,
     PRICE,
@@ -35,14 +37,15 @@ from hypothesis import strategies as st
 from provider import Provider
 
 from resources.inference import history
-from resources.inference.budget import Account, accounts_of
+from resources.inference.budget import Account, accounts_of, of_backfill
 from resources.inference.calls import Claim, Ended, Hop, Opened, Parcel, Recall
+from resources.inference.earmarks import CannotSetAside, close, set_aside
 from resources.inference.errors import BudgetExhausted, PriceUnknown
 from resources.inference.ledger import Ledger
 from resources.inference.records import Answer, Caller, Unanswered
 from resources.inference.resolving import Verdict, resolve
 from resources.inference.settings import Budget, Endpoint, InferenceSettings, Price
-from resources.state import StateStore
+from resources.state import StateStore, upsert
 
 NUSD = 10**9
 DEAR: Mapping[str, Any] = {"from": "2026-01-01", "input": 20, "output": 20}
@@ -249,16 +252,25 @@ def test_different_holders_never_share_an_account_and_every_database_can_hold_it
 ENDPOINT = Endpoint.model_validate(endpoint("http://127.0.0.1:1/v1", limits={"concurrency": 1000}))
 FREE = Price.model_validate(PRICE)
 LIMIT = 100
+BACKFILLS = ("b1", "b2")
 _outcome = st.one_of(
     st.tuples(st.just("settled"), st.integers(0, 40)),
     st.tuples(st.just("failed"), st.just(0)),
     st.tuples(st.just("ambiguous"), st.none()),
 )
 _step = st.one_of(
-    st.tuples(st.just("claim"), st.integers(0, 9), st.lists(st.integers(0, 40), min_size=1, max_size=4)),
+    st.tuples(
+        st.just("claim"),
+        st.integers(0, 9),
+        st.tuples(st.sampled_from(["", *BACKFILLS]), st.lists(st.integers(0, 40), min_size=1, max_size=4)),
+    ),
     st.tuples(st.just("end"), st.integers(0, 50), _outcome),
     st.tuples(st.just("recall"), st.integers(0, 9), st.none()),
     st.tuples(st.just("die"), st.none(), st.none()),
+    st.tuples(st.just("limit"), st.none(), st.one_of(st.none(), st.integers(0, 2 * LIMIT))),
+    st.tuples(st.just("set aside"), st.sampled_from(BACKFILLS), st.integers(1, 80)),
+    st.tuples(st.just("release"), st.sampled_from(BACKFILLS), st.none()),
+    st.tuples(st.just("resolve"), st.none(), st.booleans()),
 )
 
 
@@ -273,39 +285,48 @@ def stores(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> Iterator[
         store.close()
 
 
-def claim(key: str, reserve: int, budgets: tuple[str, ...]) -> Claim:
+def claim(key: str, reserve: int, budgets: tuple[str, ...], backfill: str = "") -> Claim:
     hop = Hop(
         name="mini", endpoint=ENDPOINT, price=FREE, key=key, body=b"", reserve_nusd=reserve, tokens=10
     )  # fmt: skip
-    accounts = tuple(Account(budget=budget, name=budget, limit_nusd=LIMIT) for budget in budgets)
+    approved = (of_backfill(backfill),) if backfill else ()
     return Claim(
-        hops=(hop,), at=0, caller=CALLER, document="", kind="generate", accounts=accounts, oldest=None,
-        on_ambiguous="retry",
+        hops=(hop,), at=0, caller=replace(CALLER, run_id=f"run{backfill}", backfill=backfill), document="",
+        kind="generate", accounts=approved + tuple(map(account, budgets)), oldest=None, on_ambiguous="retry",
     )  # fmt: skip
+
+
+def account(budget: str) -> Account:
+    return Account(budget=budget, name=budget, limit_nusd=LIMIT)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @given(steps=st.lists(_step, max_size=20))
-@tries(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
     kind: str, steps: list[tuple[str, Any, Any]], stores: Mapping[str, StateStore]
 ) -> None:
     store = stores[kind]
     with store.write() as connection:
-        for table in ("attempts", "calls", "answers", "reuses", "budgets", "endpoints"):
+        for table in TABLES:
             connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
         ledger = Ledger.open(connection, "nobody")
     opened: list[Opened] = []
+    known: set[str] = set()
+    limited = False
     for number, (what, which, more) in enumerate(steps):
         with store.write() as connection:
             match what:
                 case "claim":
+                    backfill, reserves = more
                     wanted = [
-                        claim(f"{which + place}", reserve, ("all", f"each/{(which + place) % 3}"))
-                        for place, reserve in enumerate(more)
+                        claim(f"{which + place}", reserve, ("all", f"each/{(which + place) % 3}"), backfill)
+                        for place, reserve in enumerate(reserves)
                     ]
                     (decisions,) = ledger.apply(connection, [Parcel(claims=wanted)], number)
-                    opened += [decision for decision in decisions if isinstance(decision, Opened)]
+                    new = [decision for decision in decisions if isinstance(decision, Opened)]
+                    opened += new
+                    _check_new(connection, new)
                 case "end" if opened:
                     intent = opened.pop(which % len(opened))
                     state, cost = more
@@ -319,12 +340,69 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
                 case "die":
                     ledger = Ledger.open(connection, "nobody")
                     opened = []
+                case "limit":
+                    connection.exec_driver_sql("DELETE FROM budget_limits")
+                    if more is not None:
+                        limited = True
+                        values = {"limit_nusd": more, "set_by": "ann", "set_at": "now", "reason": "test"}
+                        upsert(connection, "budget_limits", {"name": "all"}, values)
+                case "set aside" if which not in known:
+                    known.add(which)
+                    _set_aside(connection, which, more)
+                case "release" if which in known:
+                    close(connection, which, "stopped")
+                case "resolve":
+                    attempt = next(iter(history.attempts(connection, state="ambiguous")), None)
+                    if attempt is not None:
+                        resolve(connection, [attempt], Verdict(billed=more, by="ann"))
                 case _:
                     pass
-        check_books(store, at_rest=False)
+        check_books(store, at_rest=False, within=not limited)
+        _check_earmarks(store)
     with store.write() as connection:
         Ledger.open(connection, "nobody")
-    check_books(store)
+        for backfill in BACKFILLS:
+            close(connection, backfill, "done")
+    assert not any(row.earmarked_nusd for row in check_books(store, within=not limited).values())
+
+
+TABLES = (
+    "attempts", "calls", "answers", "reuses", "budgets", "endpoints", "budget_limits", "backfills", "earmarks",
+)  # fmt: skip
+
+
+def _set_aside(connection: sa.Connection, backfill: str, cap: int) -> None:
+    """Of the budget of all calls, and of one that only some draw on."""
+    with contextlib.suppress(CannotSetAside), connection.begin_nested():
+        set_aside(connection, backfill, cap, {account("all"): cap, account("each/0"): cap // 2})
+        values = {"collection": "notes", "partitions": "[]", "assets": "[]", "cap_nusd": cap, "plan": "{}"}
+        values |= {"state": "open", "made_by": "ann", "made_at": "now"}
+        upsert(connection, "backfills", {"backfill": backfill}, values)
+
+
+def _check_new(connection: sa.Connection, opened: Sequence[Opened]) -> None:
+    """No call is made that a budget has no money for, of what others have set aside there, or for a closed backfill."""
+    found = {row.budget: row for row in connection.execute(sa.text(_LEFT))}
+    known = set(connection.execute(sa.text("SELECT backfill FROM backfills WHERE state = 'open'")).scalars())
+    for intent in opened:
+        if intent.hop.reserve_nusd:
+            assert intent.backfill in {"", *known}
+            assert all(found[budget].left >= 0 for budget in intent.budgets)
+            assert intent.backfill or all(found[b].left >= found[b].earmarked_nusd for b in intent.budgets)
+
+
+def _check_earmarks(store: StateStore) -> None:
+    """In a budget that all of its calls draw on, no backfill has more set aside than it may still spend."""
+    left = {row.budget: row.left for row in rows(store, _LEFT)}
+    for row in rows(store, "SELECT * FROM earmarks"):
+        assert row.left_nusd >= 0
+        assert row.budget != "all" or row.left_nusd <= left[of_backfill(row.backfill).budget]
+
+
+_LEFT = (
+    "SELECT budget, earmarked_nusd, coalesce(budget_limits.limit_nusd, budgets.limit_nusd) - spent_nusd - "
+    'reserved_nusd - held_nusd AS "left" FROM budgets LEFT JOIN budget_limits ON budget_limits.name = budgets.name'
+)
 
 
 def test_an_ending_that_comes_after_its_process_was_taken_for_dead_is_counted_once(state_url: str) -> None:

@@ -24,6 +24,7 @@ import yaml
 from conftest import REPOSITORY, Project
 from provider import Provider
 
+from resources.inference.earmarks import BACKFILL_TAG
 from resources.inference.errors import InferenceInvalid
 from resources.inference.records import Answer, Caller, Request, Unanswered
 from resources.inference.spend import Spend, numbers, spend
@@ -98,6 +99,20 @@ def test_ten_calls_in_a_loop_are_ten_calls(project: Project, provider: Provider)
     (event,) = result.asset_materializations_for_node("notes")
     assert event.metadata["calls"].value == 10
     assert event.metadata["input_tokens"].value == provider.stats()["tokens"]["input"]
+
+
+def test_the_calls_of_a_run_with_a_backfills_tag_are_held_to_it(project: Project, provider: Provider) -> None:
+    @dg.asset
+    def notes(llm: LLMResource) -> None:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(llm.call, "asked outside of the step's thread").result()
+
+    tagged = execute(notes, tags={BACKFILL_TAG: "ended-1"})
+    assert not tagged.success
+    (failure,) = (event for event in tagged.all_events if event.is_step_failure)
+    assert "Backfill ended-1 is over or at its cap" in str(failure.step_failure_data.error)
+    assert execute(notes).success
+    agree(project, provider, 1)
 
 
 def test_two_assets_of_a_run_share_an_engine_and_are_told_apart(project: Project, provider: Provider) -> None:

@@ -131,7 +131,7 @@ def resolve(
 
 @app.command("budgets")
 def list_budgets(as_json: AsJson = False) -> None:
-    """Every budget: its limit, what is spent, in flight, maybe billed, and left."""
+    """Every budget: its limit, what is spent, in flight, maybe billed, set aside for backfills, and left."""
     with stores().state.read() as connection:
         found = history.budgets(connection)
     if as_json:
@@ -140,9 +140,9 @@ def list_budgets(as_json: AsJson = False) -> None:
     if not found:
         console.print("No call was reserved from a budget yet. Budgets are declared in inference.yaml.")
         return
-    amounts = [(b.limit_usd, b.spent_usd, b.in_flight_usd, b.maybe_usd, b.left_usd) for b in found]
+    amounts = [(b.limit_usd, b.spent_usd, b.in_flight_usd, b.maybe_usd, b.earmarked_usd, b.left_usd) for b in found]
     rows = [(b.budget, *map(money, of), bar(b)) for b, of in zip(found, amounts, strict=True)]
-    columns = ("limit", "spent", "in flight", "maybe billed", "left")
+    columns = ("limit", "spent", "in flight", "maybe billed", "set aside", "left")
     table("Budgets", ("budget", *columns, "used"), rows, columns)
 
 

@@ -119,6 +119,7 @@ def ask(
             route=stage.route or "default",
             kind=stage.kind,
             document=document.document_id,
+            prompt=question.prompt.version,
             timeout_s=stage.timeout_s,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,

@@ -11,7 +11,15 @@ from resources.inference.admission import Wait
 from resources.inference.allowance import RetryAllowance
 from resources.inference.budget import Account
 from resources.inference.calls import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short
-from resources.inference.errors import BudgetExhausted, EndpointDown, EndpointRefuses, KeyMissing, KeyUnusable
+from resources.inference.errors import (
+    BackfillSpent,
+    BudgetExhausted,
+    EndpointDown,
+    EndpointRefuses,
+    KeyMissing,
+    KeyUnusable,
+    WorkStops,
+)
 from resources.inference.line import Line
 from resources.inference.prices import usd_of
 from resources.inference.records import AMBIGUOUS, Caller, ErrorClass, Result, Unanswered
@@ -311,13 +319,19 @@ def _short_of(short: Short) -> str:
     return f"budget '{short.account.name}' has ${left:.6f} left for this document, and a call may cost ${needed:.6f}"
 
 
-def _exhausted(short: Short) -> BudgetExhausted:
-    balance = short.balance
+def _exhausted(short: Short) -> WorkStops:
+    account, balance = short.account, short.balance
+    limit, spent, held, needed = map(
+        usd_of, (balance.limit_nusd, balance.spent_nusd, balance.held_nusd, short.amount_nusd)
+    )
+    if account.backfill:
+        return BackfillSpent(account.backfill, limit_usd=limit, spent_usd=spent, held_usd=held, needed_usd=needed)
     return BudgetExhausted(
-        short.account.name,
-        short.account.budget,
-        limit_usd=usd_of(balance.limit_nusd),
-        spent_usd=usd_of(balance.spent_nusd),
-        held_usd=usd_of(balance.held_nusd),
-        needed_usd=usd_of(short.amount_nusd),
+        account.name,
+        account.budget,
+        limit_usd=limit,
+        spent_usd=spent,
+        held_usd=held,
+        earmarked_usd=usd_of(balance.earmarked_nusd),
+        needed_usd=needed,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from resources.inference.prices import NUSD
 from resources.inference.records import Caller
-from resources.inference.settings import Budget
+from resources.inference.settings import BACKFILL, Budget
 
 MOST_REMEMBERED = 1000
 
@@ -23,11 +23,13 @@ class Account:
     limit_nusd: int
     of_document: bool = False
     """Where it is used up one document is not asked about, and the others are."""
+    backfill: str = ""
+    """Whose own budget it is: the limit is what was approved, and stands in its row; 0 here."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Balance:
-    """A row read, changed and written within one turn. Spent and reserved never pass the limit together."""
+    """A row read, changed and written within one turn. All that is not left never passes the limit together."""
 
     limit_nusd: int
     spent_nusd: int = 0
@@ -35,14 +37,16 @@ class Balance:
     """For calls that may end any moment: some of it comes back."""
     held_nusd: int = 0
     """For calls that may have been billed: comes back only when somebody resolves them."""
+    earmarked_nusd: int = 0
+    """Set aside for backfills, and not reserved by one of their calls yet."""
 
     @property
     def left_nusd(self) -> int:
-        return self.limit_nusd - self.spent_nusd - self.reserved_nusd - self.held_nusd
+        return self.limit_nusd - self.spent_nusd - self.reserved_nusd - self.held_nusd - self.earmarked_nusd
 
     def could_ever_hold(self, amount_nusd: int) -> bool:
         """Whether it would fit if every call in flight turned out to be free."""
-        return self.limit_nusd - self.spent_nusd - self.held_nusd >= amount_nusd
+        return self.left_nusd + self.reserved_nusd >= amount_nusd
 
 
 class Accounts:
@@ -65,9 +69,10 @@ class Accounts:
 
 def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: datetime.date) -> tuple[Account, ...]:
     """The accounts that a call for this caller and document draws on, on that day (UTC)."""
-    return tuple(
+    approved = (of_backfill(caller.backfill),) if caller.backfill else ()
+    return approved + tuple(
         Account(
-            budget=_row(budget.name, _period(budget, on), *_holder(budget, caller, document)),
+            budget=_row(budget.name, period_of(budget, on), *_holder(budget, caller, document)),
             name=budget.name,
             limit_nusd=math.floor(budget.limit_usd * NUSD),
             of_document=budget.each == "document",
@@ -75,6 +80,11 @@ def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: da
         for budget in budgets
         if all(getattr(caller, scope) == wanted for scope, wanted in budget.of.items())
     )
+
+
+def of_backfill(backfill: str) -> Account:
+    """The budget that a backfill has of its own, besides those that all calls draw on."""
+    return Account(budget=_row(BACKFILL, backfill), name=BACKFILL, limit_nusd=0, backfill=backfill)
 
 
 def _row(*parts: str) -> str:
@@ -86,7 +96,7 @@ def _row(*parts: str) -> str:
 _UNSAFE = re.compile("[%\0\ud800-\udfff]")
 
 
-def _period(budget: Budget, on: datetime.date) -> str:
+def period_of(budget: Budget, on: datetime.date) -> str:
     return {"day": on.isoformat(), "month": on.isoformat()[:7], None: "ever"}[budget.per]
 
 
@@ -108,6 +118,11 @@ def _holder(budget: Budget, caller: Caller, document: str) -> Iterable[str]:
             return (caller.collection,)
 
 
-def first_short(accounts: Iterable[Account], balances: Mapping[str, Balance], amount_nusd: int) -> Account | None:
-    """The first account that has not this much left."""
-    return next((account for account in accounts if balances[account.budget].left_nusd < amount_nusd), None)
+def first_short(
+    accounts: Iterable[Account], balances: Mapping[str, Balance], own: Mapping[str, int], amount_nusd: int
+) -> Account | None:
+    """The first account that has not this much left, with what is set aside there for who asks."""
+    for account in accounts:
+        if balances[account.budget].left_nusd + own.get(account.budget, 0) < amount_nusd:
+            return account
+    return None

@@ -29,6 +29,10 @@ class Hop:
     tokens: int
     """The most tokens it can use."""
 
+    @property
+    def price_version(self) -> str:
+        return "free" if self.endpoint.free else self.price.version
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -43,6 +47,7 @@ class Claim:
     oldest: str | None
     """Answers from before this moment have expired."""
     on_ambiguous: Literal["retry", "hold"]
+    prompt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +73,8 @@ class Opened:
     budgets: tuple[str, ...]
     carried: bool
     """Leaves in the request of another one of its parcel, so it takes no place of its own."""
+    backfill: str = ""
+    """Whose money it uses first."""
     expired_id: int | None = None
     """The attempt with the answer that is too old for who asks now, and good enough for others."""
 

@@ -9,6 +9,7 @@ UserError
     KeyMissing                 the environment variable that should hold a key is empty
     KeyUnusable                it holds what cannot be a key
     BudgetExhausted            a call might cost more than its budget has left
+    BackfillSpent              the same of what was approved for a backfill, or the backfill is over
     EndpointDown               the provider has answered nobody for a long time
     EndpointRefuses            the provider refuses the key, or the account has no money left
 EngineClosed                   somebody asks after the engine was closed: a mistake in our code or a plain program's
@@ -68,19 +69,43 @@ class BudgetExhausted(WorkStops):
     """Raised once for all calls of a job, and never worth a retry."""
 
     def __init__(
-        self, name: str, holder: str, *, limit_usd: float, spent_usd: float, held_usd: float, needed_usd: float
+        self,
+        name: str,
+        holder: str,
+        *,
+        limit_usd: float,
+        spent_usd: float,
+        held_usd: float,
+        earmarked_usd: float,
+        needed_usd: float,
     ) -> None:
         held = (
             f", ${held_usd:,.6f} held for calls that may have been billed (ai-assets ledger ambiguous)"
             if held_usd
             else ""
         )
+        aside = f", ${earmarked_usd:,.6f} set aside for backfills" if earmarked_usd else ""
         super().__init__(
             f"Budget '{name}' ({holder}) is used up: the next call may cost ${needed_usd:,.6f}, and of "
-            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}. No more calls are made. Raise limit_usd in "
-            "inference.yaml and run again: what was answered is kept and not paid again."
+            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}{aside}. No more calls are made. Raise the limit: "
+            f"ai-assets budget set {name} --limit-usd USD --reason WHY (limit_usd in inference.yaml counts where "
+            "nobody has set one); then run again: what was answered is kept and not paid again."
         )
         self.budget = name
+
+
+class BackfillSpent(WorkStops):
+    def __init__(
+        self, backfill: str, *, limit_usd: float, spent_usd: float, held_usd: float, needed_usd: float
+    ) -> None:
+        held = f", ${held_usd:,.6f} held for calls that may have been billed" if held_usd else ""
+        super().__init__(
+            f"Backfill {backfill} is over or at its cap: the next call may cost ${needed_usd:,.6f}, and of "
+            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}. No more calls are made for it. Go on with another "
+            "one: ai-assets backfill COLLECTION (what was answered is kept and not paid again); or start the run "
+            "without its tag ai_assets/backfill."
+        )
+        self.backfill = backfill
 
 
 class EndpointRefuses(WorkStops):

@@ -34,6 +34,8 @@ class Attempt:
     asset: str
     partition: str
     run_id: str
+    backfill: str
+    """The backfill that the run belonged to; empty where it belonged to none."""
     document: str
     endpoint: str
     model: str
@@ -52,6 +54,10 @@ class Attempt:
     reserved_usd: float
     cost_usd: float | None
     """None where nobody knows, or not yet."""
+    price: str | None
+    """The price that it was reserved at, as `Price.version` has it, or `free`."""
+    prompt: str
+    """The version of the prompt; empty where the request had none."""
     provider_id: str | None
 
 
@@ -92,6 +98,8 @@ class BudgetRow:
     spent_usd: float
     in_flight_usd: float
     maybe_usd: float
+    earmarked_usd: float
+    """Set aside for backfills."""
     left_usd: float
 
 
@@ -111,7 +119,8 @@ class CallAmbiguous(UserError):
 
 
 _COLUMNS = """
-SELECT attempts.*, callers.tenant, callers.collection, callers.asset, callers.partition, callers.run_id
+SELECT attempts.*, callers.tenant, callers.collection, callers.asset, callers.partition, callers.run_id,
+    callers.backfill
 FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id"""
 
 
@@ -177,8 +186,8 @@ def find(connection: sa.Connection, asked: str) -> str:
             "SELECT call_key FROM calls WHERE call_key >= :asked AND call_key < :beyond ORDER BY call_key LIMIT :most"
         )
         limits = {"asked": asked, "beyond": f"{asked}g", "most": MOST_NAMED + 1}
-        keys = connection.execute(statement, limits).scalars()
-        found = [str(key) for key in keys if asked and str(key).startswith(asked)]
+        keys: Sequence[str] = connection.execute(statement, limits).scalars().all()
+        found = [key for key in keys if asked and key.startswith(asked)]
         if len(found) > 1:
             raise CallAmbiguous(asked, found)
         if found:
@@ -231,17 +240,24 @@ def in_order(made: Sequence[Attempt]) -> list[Attempt]:
 
 
 def budgets(connection: sa.Connection) -> list[BudgetRow]:
-    """Every budget that a call was ever reserved from, with its limit at the latest of them."""
-    rows = connection.execute(sa.text("SELECT * FROM budgets ORDER BY name, budget"))
+    """Every budget that a call was ever reserved from, with the limit that a person set, or else had at the latest."""
+    statement = (
+        "SELECT budgets.*, coalesce(budget_limits.limit_nusd, budgets.limit_nusd) AS in_force_nusd FROM budgets "
+        "LEFT JOIN budget_limits ON budget_limits.name = budgets.name ORDER BY budgets.name, budget"
+    )
+    rows = connection.execute(sa.text(statement))
     return [
         BudgetRow(
             budget=row.budget,
             name=row.name,
-            limit_usd=usd_of(row.limit_nusd),
+            limit_usd=usd_of(row.in_force_nusd),
             spent_usd=usd_of(row.spent_nusd),
             in_flight_usd=usd_of(row.reserved_nusd),
             maybe_usd=usd_of(row.held_nusd),
-            left_usd=usd_of(row.limit_nusd - row.spent_nusd - row.reserved_nusd - row.held_nusd),
+            earmarked_usd=usd_of(row.earmarked_nusd),
+            left_usd=usd_of(
+                row.in_force_nusd - row.spent_nusd - row.reserved_nusd - row.held_nusd - row.earmarked_nusd
+            ),
         )
         for row in rows
     ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from resources.digest import Json, sha256_hex
 from resources.inference.records import Request
+from resources.inference.remembered import remembered
 from resources.inference.settings import Endpoint
 
 KEY_CHARACTERS = 40
@@ -54,7 +55,7 @@ def _payload(endpoint: Endpoint, request: Request) -> dict[str, Json]:
 
 def _ask_for_schema(payload: dict[str, Json], endpoint: Endpoint, schema: Mapping[str, Json]) -> None:
     if endpoint.structured == "json_schema":
-        described: dict[str, Json] = {"name": "answer", "schema": schema, "strict": _is_strict(schema)}
+        described: dict[str, Json] = {"name": "answer", "schema": schema, "strict": _whole_is_strict(schema)}
         payload["response_format"] = {"type": "json_schema", "json_schema": described}
         return
     if endpoint.structured == "json_object":
@@ -73,6 +74,11 @@ def _ordered(value: Json) -> Json:
     return value
 
 
+@remembered
+def _whole_is_strict(schema: Mapping[str, Json]) -> bool:
+    return _is_strict(schema)
+
+
 def _is_strict(schema: Json) -> bool:
     """What providers ask of a schema that they enforce: every object closed, every property required."""
     if isinstance(schema, Sequence) and not isinstance(schema, str):
@@ -83,6 +89,6 @@ def _is_strict(schema: Json) -> bool:
     if isinstance(properties, Mapping):
         required = schema.get("required", ())
         closed = schema.get("additionalProperties") is False
-        if not closed or not isinstance(required, Sequence) or set(properties) - set(required):
+        if not closed or not isinstance(required, Sequence) or not set(required).issuperset(properties):
             return False
     return all(_is_strict(value) for value in schema.values())

@@ -42,7 +42,7 @@ class Ledger:
     def open(cls, connection: sa.Connection, lease: str) -> "Ledger":
         """Register the owner, and see to what dead ones have left."""
         statement = sa.text("INSERT INTO owners (lease, batch, reaped) VALUES (:lease, 0, 0) RETURNING owner_id")
-        owner_id = connection.execute(statement, {"lease": lease}).scalar_one()
+        owner_id: int = connection.execute(statement, {"lease": lease}).scalar_one()
         ledger = cls(connection.dialect.name, owner_id)
         ledger.reap(connection)
         return ledger
@@ -50,7 +50,7 @@ class Ledger:
     def apply(self, connection: sa.Connection, operations: Sequence[Operation], batch: int) -> list[Any]:
         """One turn, under its number; a result per operation, which counts once the transaction is committed."""
         statement = sa.text("UPDATE owners SET batch = :batch WHERE owner_id = :owner RETURNING reaped")
-        reaped = connection.execute(statement, {"batch": batch, "owner": self.owner_id}).scalar_one()
+        reaped: int = connection.execute(statement, {"batch": batch, "owner": self.owner_id}).scalar_one()
         if self._suspects and time.monotonic() - self._reaped_at > REAP_EVERY_S:
             self.reap(connection)
         return LedgerTurn(self, connection, operations, taken_for_dead=bool(reaped)).run()
@@ -68,9 +68,9 @@ class Ledger:
             "JOIN owners ON owners.owner_id = (attempts.attempt_id >> :shift) WHERE attempts.state = 'intent'"
         )
         found = 0
-        for owner, lease in connection.execute(statement, {"shift": OWNER_SHIFT}).all():
-            if owner != self.owner_id and not is_held(connection, lease):
-                found += self._orphan(connection, owner)
+        for row in connection.execute(statement, {"shift": OWNER_SHIFT}).all():
+            if row.owner_id != self.owner_id and not is_held(connection, row.lease):
+                found += self._orphan(connection, row.owner_id)
         return found
 
     def give_up(self, connection: sa.Connection) -> None:
@@ -110,7 +110,7 @@ class Ledger:
         if found is None:
             names, given = list(vars(caller)), {name: storable(text) for name, text in vars(caller).items()}
             known = sa.text(f"SELECT caller_id FROM callers WHERE {' AND '.join(f'{n} = :{n}' for n in names)}")  # noqa: S608
-            row = connection.execute(known, given).scalar_one_or_none()
+            row: int | None = connection.execute(known, given).scalar_one_or_none()
             if row is None:
                 values = ", ".join(f":{name}" for name in names)
                 new = sa.text(f"INSERT INTO callers ({', '.join(names)}) VALUES ({values}) RETURNING caller_id")  # noqa: S608

@@ -26,10 +26,15 @@ _ENDED = {
 }  # fmt: skip
 _OPENED = {
     "attempt_id": _N, "call_key": _T, "previous_id": _N, "caller_id": _N, "document": _T, "endpoint": _T, "model": _T,
-    "kind": _T, "state": _T, "carried": _N, "sent_at": _T, "reserved_nusd": _N, "budgets": _T,
+    "kind": _T, "state": _T, "carried": _N, "sent_at": _T, "reserved_nusd": _N, "budgets": _T, "price": _T,
+    "prompt": _T,
 }  # fmt: skip
 _REUSED = {"attempt_id": _N, "caller_id": _N, "document": _T, "saved_nusd": _N, "reused_at": _T}
-_BUDGET = {"budget": _T, "name": _T, "limit_nusd": _N, "spent_nusd": _N, "reserved_nusd": _N, "held_nusd": _N}
+_BUDGET = {
+    "budget": _T, "name": _T, "limit_nusd": _N, "spent_nusd": _N, "reserved_nusd": _N, "held_nusd": _N,
+    "earmarked_nusd": _N,
+}  # fmt: skip
+_EARMARK = {"backfill": _T, "budget": _T, "left_nusd": _N}
 
 
 class Known(NamedTuple):
@@ -50,7 +55,7 @@ class LedgerSql:
 
     def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, Known]:
         """By key. All of it is one row: SQLite gives the interpreter away and takes it back for every single one."""
-        found = connection.exec_driver_sql(self._texts["look_up"], (json.dumps(keys),)).scalar_one()
+        found: str | None = connection.exec_driver_sql(self._texts["look_up"], (json.dumps(keys),)).scalar_one()
         return {row[0]: Known(*row) for row in json.loads(found or "[]")}
 
     def read(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sequence[Any]:
@@ -92,7 +97,14 @@ def _texts(dialect: str) -> Mapping[str, str]:
         "JOIN attempts ON attempts.attempt_id = calls.attempt_id "
         "LEFT JOIN answers ON answers.attempt_id = calls.attempt_id AND attempts.state = 'settled' "
         "WHERE calls.call_key = json_each.value",
-        "balances": f"SELECT budgets.* FROM {keys} JOIN budgets ON budgets.budget = json_each.value",
+        # By row and name, so that a limit that a person set is there before the row is.
+        "balances": "SELECT given.budget AS asked, budget_limits.limit_nusd AS set_nusd, budgets.* "
+        f"FROM ({rows({'budget': _T, 'name': _T})}) AS given LEFT JOIN budgets ON budgets.budget = given.budget "
+        "LEFT JOIN budget_limits ON budget_limits.name = given.name",
+        # A backfill without earmarks is a row too: it is open.
+        "earmarks": f"SELECT backfills.backfill, earmarks.budget, earmarks.left_nusd FROM {keys} "
+        "JOIN backfills ON backfills.backfill = json_each.value AND backfills.state = 'open' "
+        "LEFT JOIN earmarks ON earmarks.backfill = backfills.backfill",
         "endpoints": f"SELECT endpoints.* FROM {keys} JOIN endpoints ON endpoints.endpoint = json_each.value",
         "end": f"UPDATE attempts SET {ended} FROM ({rows(_ENDED)}) AS given "
         "WHERE attempts.attempt_id = given.attempt_id",
@@ -104,6 +116,8 @@ def _texts(dialect: str) -> Mapping[str, str]:
         "add_attempts": insert("attempts", _OPENED),
         "repoint": f"{insert('calls', pointer)} {replaced(pointer)}",
         "write_budgets": f"{insert('budgets', _BUDGET)} {replaced(_BUDGET)}",
+        "write_earmarks": f"UPDATE earmarks SET left_nusd = given.left_nusd FROM ({rows(_EARMARK)}) AS given "
+        "WHERE earmarks.backfill = given.backfill AND earmarks.budget = given.budget",
         "write_endpoints": f"{insert('endpoints', endpoint)} {replaced(endpoint)}",
         "hold_reserved": "UPDATE budgets SET reserved_nusd = reserved_nusd - given.amount, "
         f"held_nusd = held_nusd + given.amount FROM ({rows(amount)}) AS given WHERE budgets.budget = given.name",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from resources.inference.admission import EndpointState
-from resources.inference.budget import Account, Balance, first_short
+from resources.inference.budget import Balance, first_short, of_backfill
 from resources.inference.calls import (
     Claim,
     Decision,
@@ -24,6 +24,7 @@ from resources.inference.calls import (
     Reused,
     Short,
 )
+from resources.inference.earmarks import Earmarks
 from resources.inference.ledger_sql import ENDPOINT_COLUMNS, Known
 from resources.state import now, storable
 
@@ -43,6 +44,7 @@ class LedgerTurn:
         self._endings = [operation for operation in operations if isinstance(operation, Ended)]
         self._claims = [claim for each in operations if not isinstance(each, Ended) for claim in each.claims]
         self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
+        self._earmarks = self._load_earmarks()
         self._balances = self._load_balances()
         self._endpoints = self._load_endpoints()
         self._known: dict[str, Known] = {}
@@ -79,24 +81,35 @@ class LedgerTurn:
 
     # What is there
 
+    def _load_earmarks(self) -> Earmarks:
+        """Of the backfills that are concerned; where none is, nothing is read."""
+        concerned = {item.opened.backfill for item in self._endings} | {claim.caller.backfill for claim in self._claims}
+        return Earmarks(self._read("earmarks", [storable(name) for name in concerned if name]))
+
     def _load_balances(self) -> dict[str, tuple[str, Balance]]:
-        """Name and balance by budget; the limit is as declared now, and else as it was declared last."""
+        """Name and balance by budget; the limit is as set or declared now, and else as it was last."""
         touched = {budget for item in self._endings for budget in item.opened.budgets} | set(self._accounts)
-        found = {row.budget: row for row in self._read("balances", list(touched))}
+        asked = [[name, self._accounts[name].name if name in self._accounts else None] for name in touched]
         balances: dict[str, tuple[str, Balance]] = {}
-        for budget in touched:
-            row, account = found.get(budget), self._accounts.get(budget)
-            if row is None:
+        for row in self._read("balances", asked):
+            account = self._accounts.get(row.asked)
+            if row.budget is None:
                 assert account is not None  # what an attempt has reserved from has a row
-                balances[budget] = (account.name, Balance(limit_nusd=account.limit_nusd))
-                continue
-            balance = Balance(
-                limit_nusd=account.limit_nusd if account else row.limit_nusd,
-                spent_nusd=row.spent_nusd,
-                reserved_nusd=row.reserved_nusd,
-                held_nusd=row.held_nusd,
-            )
-            balances[budget] = (row.name, balance)
+                balance = Balance(limit_nusd=0)
+            else:
+                balance = Balance(
+                    limit_nusd=row.limit_nusd,
+                    spent_nusd=row.spent_nusd,
+                    reserved_nusd=row.reserved_nusd,
+                    held_nusd=row.held_nusd,
+                    earmarked_nusd=row.earmarked_nusd,
+                )
+            if account is not None and account.backfill:
+                if not self._earmarks.is_open(account.backfill):
+                    balance.limit_nusd -= max(balance.left_nusd, 0)
+            elif account is not None:
+                balance.limit_nusd = account.limit_nusd if row.set_nusd is None else row.set_nusd
+            balances[row.asked] = (row.name or self._accounts[row.asked].name, balance)
         return balances
 
     def _load_endpoints(self) -> dict[str, EndpointState]:
@@ -153,12 +166,21 @@ class LedgerTurn:
                 balance.held_nusd += reserved
             else:
                 balance.spent_nusd += item.cost_nusd
+        if item.opened.backfill and item.cost_nusd is not None:
+            self._put_back(item.opened, reserved - item.cost_nusd)
         if was == "intent":
             state, hop = self._endpoints[item.opened.hop.name], item.opened.hop
             if item.state != "ambiguous":
                 state.give_back(hop.tokens - item.usage.input_tokens - item.usage.output_tokens)
             if not item.opened.carried:
                 state.end(self._moment, error=item.error, chance=random.random())
+
+    def _put_back(self, opened: Opened, unused_nusd: int) -> None:
+        """What the call did not need stays set aside for its backfill."""
+        _, own = self._balances[of_backfill(opened.backfill).budget]
+        for budget in opened.budgets:
+            _, balance = self._balances[budget]
+            balance.earmarked_nusd += self._earmarks.give(opened.backfill, budget, unused_nusd, own.left_nusd)
 
     # What is claimed
 
@@ -193,7 +215,7 @@ class LedgerTurn:
             return Elsewhere()
         if (held := self._held(claim)) is not None:
             return held
-        if (short := self._short(claim.accounts, hop.reserve_nusd)) is not None:
+        if (short := self._short(claim, hop.reserve_nusd)) is not None:
             self._ledger.suspect()
             return short
         state, limits = self._endpoints[hop.name], hop.endpoint.limits
@@ -215,28 +237,37 @@ class LedgerTurn:
                 return Held(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
         return None
 
-    def _short(self, accounts: Sequence[Account], amount_nusd: int) -> Short | None:
-        account = first_short(accounts, {a.budget: self._balances[a.budget][1] for a in accounts}, amount_nusd)
+    def _short(self, claim: Claim, amount_nusd: int) -> Short | None:
+        balances = {account.budget: self._balances[account.budget][1] for account in claim.accounts}
+        own = self._earmarks.of(claim.caller.backfill)
+        account = first_short(claim.accounts, balances, own, amount_nusd)
         if account is None:
             return None
-        _, balance = self._balances[account.budget]
-        final = not balance.could_ever_hold(amount_nusd)
+        balance = balances[account.budget]
+        final = not balance.could_ever_hold(amount_nusd - own.get(account.budget, 0))
         return Short(account=account, balance=balance, amount_nusd=amount_nusd, final=final)
 
     def _open(self, claim: Claim, hop: Hop, row: Any, *, carried: bool) -> Opened:
         attempt_id = self._ledger.next_attempt()
         budgets = tuple(account.budget for account in claim.accounts)
+        backfill = claim.caller.backfill
         for budget in budgets:
-            self._balances[budget][1].reserved_nusd += hop.reserve_nusd
+            _, balance = self._balances[budget]
+            balance.reserved_nusd += hop.reserve_nusd
+            if backfill:
+                balance.earmarked_nusd -= self._earmarks.take(backfill, budget, hop.reserve_nusd)
         self._attempts.append([
             attempt_id, hop.key, row.attempt_id if row is not None else None,
             self._ledger.caller_id(self._connection, claim.caller), storable(claim.document), hop.name,
             hop.endpoint.llm, claim.kind, "intent", int(carried), self._at, hop.reserve_nusd, json.dumps(budgets),
+            hop.price_version, storable(claim.prompt),
         ])  # fmt: skip
         self._pointers.append([hop.key, attempt_id])
         self._opened.add(hop.key)
         expired_id = row.attempt_id if row is not None and row.state == "settled" else None
-        return Opened(attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried, expired_id=expired_id)
+        return Opened(
+            attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried, backfill=backfill, expired_id=expired_id
+        )
 
     # The write
 
@@ -246,9 +277,10 @@ class LedgerTurn:
         self._write("repoint", self._pointers)
         if self._attempts or self._endings:
             self._write("write_budgets", [
-                [budget, name, b.limit_nusd, b.spent_nusd, b.reserved_nusd, b.held_nusd]
+                [budget, name, b.limit_nusd, b.spent_nusd, b.reserved_nusd, b.held_nusd, b.earmarked_nusd]
                 for budget, (name, b) in self._balances.items()
             ])  # fmt: skip
+            self._write("write_earmarks", self._earmarks.changed())
             self._write("write_endpoints", [
                 [name, *(getattr(state, column) for column in ENDPOINT_COLUMNS)]
                 for name, state in self._endpoints.items()

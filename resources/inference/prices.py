@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from resources.digest import Json
 from resources.inference.records import Request, Usage
+from resources.inference.remembered import remembered
 from resources.inference.settings import Endpoint, Price
 
 NUSD = 10**9
@@ -43,7 +44,7 @@ def price_at(endpoint: Endpoint, on: datetime.date) -> Price | None:
 
 
 @dataclass(frozen=True)
-class _Rates:
+class Rates:
     """Whole numbers: tokens times a rate, over the common denominator, are nano-dollars."""
 
     input: int
@@ -53,18 +54,18 @@ class _Rates:
 
 
 @lru_cache(maxsize=256)
-def _rates(price: Price) -> _Rates:
+def rates_of(price: Price) -> Rates:
     """A price is what its decimal digits say, not the nearest binary fraction."""
     cached = price.input if price.cached_input is None else price.cached_input
     per_token = [Fraction(str(usd)) * 1000 for usd in (price.input, cached, price.output)]
     denominator = math.lcm(*(rate.denominator for rate in per_token))
     fresh, reused, output = (int(rate * denominator) for rate in per_token)
-    return _Rates(fresh, reused, output, denominator)
+    return Rates(fresh, reused, output, denominator)
 
 
 def cost_nusd(price: Price, usage: Usage) -> int:
     """Rounded up, once. Of a provider that counts more cached tokens than input, both are believed."""
-    rates = _rates(price)
+    rates = rates_of(price)
     fresh = max(0, usage.input_tokens - usage.cached_tokens)
     total = fresh * rates.input + usage.cached_tokens * rates.cached + usage.output_tokens * rates.output
     return -(-total // rates.denominator)
@@ -72,7 +73,7 @@ def cost_nusd(price: Price, usage: Usage) -> int:
 
 def worst_case_nusd(price: Price, input_tokens_at_most: int, output_tokens_at_most: int) -> int:
     """The most that a call within these bounds can cost: what is reserved before it leaves."""
-    rates = _rates(price)
+    rates = rates_of(price)
     total = input_tokens_at_most * max(rates.input, rates.cached) + output_tokens_at_most * rates.output
     return -(-total // rates.denominator)
 
@@ -107,7 +108,7 @@ def _bytes_and_images(request: Request) -> tuple[int, int]:
             elif value is not None:
                 count += _json_length(value)
     if request.schema is not None:
-        count += _json_length(request.schema)
+        count += _schema_length(request.schema)
     if request.tools:
         count += _json_length(request.tools)
     return count, images
@@ -129,6 +130,11 @@ def _parts(parts: Iterable[Json]) -> tuple[int, int]:
 def _length(text: str) -> int:
     """Of the text in UTF-8; half a surrogate pair counts too."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+@remembered
+def _schema_length(schema: Mapping[str, Json]) -> int:
+    return _json_length(schema)
 
 
 def _json_length(value: Json) -> int:

@@ -42,6 +42,8 @@ class Caller:
     asset: str = ""
     partition: str = ""
     run_id: str = ""
+    backfill: str = ""
+    """The backfill that the run belongs to, whose money it may use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ class Request:
     kind: StageKind = "generate"
     """Which retry policies apply."""
     document: str = ""
+    prompt: str = ""
+    """Version of the prompt it was made from; no part of its identity."""
     timeout_s: float | None = None
     """Instead of the endpoint's."""
     reuse_for_s: float | None = None

@@ -3,6 +3,9 @@
 import datetime
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -35,6 +38,15 @@ class Price(Strict):
     cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
     output: float = Field(default=0.0, ge=0)
+
+    @cached_property
+    def version(self) -> str:
+        """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output."""
+        return f"{self.from_} {_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
+
+
+def _plain(usd: float | None) -> str:
+    return "-" if usd is None else format(Decimal(str(usd)).normalize(), "f")
 
 
 class Limits(Strict):
@@ -70,6 +82,8 @@ class Endpoint(Strict):
     """How many texts to embed may share a request; each is a call of its own in the ledger."""
     output_limit: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     """The name of the parameter that limits the output."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
 
     @field_validator("base_url")
     @classmethod
@@ -191,17 +205,52 @@ class RetryRule(Strict):
         return self
 
 
+Dimension = Literal["tenant", "collection", "asset"]
+USUAL_ALERTS = (50, 80, 100)
+BACKFILL = "backfill"
+"""The name of the budgets that backfills have for themselves."""
+MOST_USD = 1e9
+"""A larger limit is a slip, and no whole number of nano-dollars that every database can hold."""
+
+
 class Budget(Strict):
     """Money that calls may reserve and spend; reserved before a request leaves."""
 
     name: Name
-    limit_usd: float = Field(ge=0)
+    limit_usd: float = Field(ge=0, le=MOST_USD)
     per: Literal["day", "month"] | None = None
     """UTC; without it, for good."""
-    of: dict[Literal["tenant", "collection", "asset"], str] = Field(default={})
+    of: dict[Dimension, str] = Field(default={})
     """Only calls for these count."""
     each: Literal["tenant", "collection", "asset", "partition", "run", "document"] | None = None
     """A budget of its own for each of these."""
+    alert_at: tuple[Annotated[int, Field(ge=1, le=100)], ...] | None = None
+    """Percent of the limit at which people are told; without it those of `alerts`."""
+    notify: tuple[str, ...] = ()
+    """Channels of desk.yaml that are told."""
+
+    @property
+    def alerts(self) -> tuple[int, ...]:
+        """Of the many small ones nobody wants to hear unless they say so."""
+        if self.alert_at is not None:
+            return self.alert_at
+        return () if self.each in ("run", "document", "partition") else USUAL_ALERTS
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == BACKFILL:
+            raise ValueError(f"'{BACKFILL}' is what the budgets of backfills are called; choose another name")
+        return name
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        for number, (before, percent) in enumerate(pairwise(self.alert_at or ()), start=1):
+            if percent <= before:
+                raise wrong(f"should be more than the {before} before it (found {percent})", "alert_at", number)
+        if (twice := _repeated(self.notify)) is not None:
+            raise wrong(f"channel '{self.notify[twice]}' is named twice", "notify", twice)
+        return self
 
     @model_validator(mode="after")
     def _divides_what_it_counts(self) -> Self:

@@ -55,6 +55,7 @@ def ticket_for(
         accounts=accounts.of(caller, request.document, today),
         oldest=oldest,
         on_ambiguous=request.on_ambiguous,
+        prompt=request.prompt,
     )
     return Ticket(request, request, claim)
 

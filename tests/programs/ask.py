@@ -18,7 +18,7 @@ def main() -> None:
     declared = InferenceSettings.model_validate(told["settings"])
     make = to_embed if told.get("embed") else question
     numbers = range(told.get("first", 0), told.get("first", 0) + told["count"])
-    caller = Caller(collection="notes", run_id=told.get("run_id", "run"))
+    caller = Caller(collection="notes", run_id=told.get("run_id", "run"), backfill=told.get("backfill", ""))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
