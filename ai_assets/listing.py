@@ -77,9 +77,15 @@ class Listing:
 
     def digest_of(self, partition: str) -> str:
         """The data version of the partition's source: it changes when a file comes, goes or changes."""
-        return digest([[e.path, e.digest, e.problem, e.duplicate_of] for e in self.by_partition.get(partition, ())])[
-            :32
-        ]
+        if partition not in self._known_digests:
+            entries = self.by_partition.get(partition, ())
+            said = [[entry.path, entry.digest, entry.problem, entry.duplicate_of] for entry in entries]
+            self._known_digests[partition] = digest(said)[:32]
+        return self._known_digests[partition]
+
+    @cached_property
+    def _known_digests(self) -> dict[str, str]:
+        return {}
 
 
 def limits_of(collection: Collection) -> Limits:
@@ -112,9 +118,17 @@ def stored_listing(collection: str, lake: Lake) -> Listing | None:
 
 def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:
     """Look at the source, remember what was seen, and give it back."""
+    previous = stored_listing(collection.name, lake)
+    listing = look(collection, previous)
+    if previous is None or listing != previous or _digests(listing) != _recorded(state, collection.name):
+        _remember(collection, lake, state, listing)
+    return listing
+
+
+def look(collection: Collection, previous: Listing | None) -> Listing:
+    """The source as it is now; only files that changed since `previous` are read, and nothing is remembered."""
     source = Source.at(collection.source_path)
     settings = collection.settings.source
-    previous = stored_listing(collection.name, lake)
     known: dict[str, list[Entry]] = defaultdict(list)
     for entry in previous.entries if previous else ():
         known[entry.path].append(entry)
@@ -126,10 +140,7 @@ def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:
                 entries += [replace(entry, duplicate_of=None) for entry in before]
             else:
                 entries += _look_at(collection, source, parser, file)
-    listing = Listing(tuple(_link_duplicates(entries)))
-    if previous is None or listing != previous or _digests(listing) != _recorded(state, collection.name):
-        _remember(collection, lake, state, listing)
-    return listing
+    return Listing(tuple(_link_duplicates(entries)))
 
 
 def _digests(listing: Listing) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
-from ai_assets.listing import Listing, known_folders, stored_listing
+from ai_assets.listing import Listing, stored_listing
 from ai_assets.signoff import corrections, releases, requests
 from ai_assets.work import Stores
 from resources.errors import DatasetDamaged
@@ -36,10 +36,9 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
     listing = stored_listing(collection.name, stores.lake)
     with stores.state.read() as connection:
         documents: Counter[str] = Counter()
-        for stats in connection.execute(
-            sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'documents'"), {"c": collection.name}
-        ).scalars():
-            documents.update(json.loads(stats)["statuses"])
+        query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'documents'")
+        for row in connection.execute(query, {"c": collection.name}):
+            documents.update(json.loads(row.stats)["statuses"])
         errors = connection.execute(
             sa.text("SELECT partition, error FROM refreshes WHERE collection = :c AND status = 'failed'"),
             {"c": collection.name},
@@ -55,13 +54,18 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
     )
 
 
-def partition_states(collection: Collection, stores: Stores) -> dict[str, PartitionState]:
-    """The state of each partition, in order; the most urgent thing that is true of it."""
+def partition_states(
+    collection: Collection, stores: Stores, listing: Listing | None = None
+) -> dict[str, PartitionState]:
+    """The state of each partition, in order; the most urgent thing that is true of it.
+
+    By what the source was last seen to hold, or by a newer look at it.
+    """
     with stores.state.read() as connection:
         listed = {
-            row.partition: row
+            row.partition: row.digest
             for row in connection.execute(
-                sa.text("SELECT partition, digest, files FROM listings WHERE collection = :c"), {"c": collection.name}
+                sa.text("SELECT partition, digest FROM listings WHERE collection = :c"), {"c": collection.name}
             )
         }
         refreshed = {
@@ -73,12 +77,14 @@ def partition_states(collection: Collection, stores: Stores) -> dict[str, Partit
         live = releases.live(connection, collection.name)
         last = requests.latest(connection, collection.name)
         corrected = corrections.in_force(connection, collection)
+    if listing is not None:
+        listed = {key: listing.digest_of(key) for key in listing.by_partition}
     nothing = Listing(()).digest_of("")
     settings = collection.settings_digest
     states: dict[str, PartitionState] = {}
-    for key in collection.scheme.keys(known_folders(stores.state, collection.name)):
+    for key in collection.scheme.keys(sorted(listed.keys() | refreshed.keys())):
         done = refreshed.get(key)
-        digest = listed[key].digest if key in listed else nothing
+        digest = listed.get(key, nothing)
         if done is None:
             states[key] = "missing" if key in listed else "empty"
         elif _made_from(done) != (digest, settings, corrected.version(key)):
@@ -94,9 +100,11 @@ def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:
     return refreshed.listing_digest, refreshed.settings_digest, refreshed.corrections_digest
 
 
-def due_partitions(collection: Collection, stores: Stores, keys: Sequence[str]) -> list[str]:
+def due_partitions(
+    collection: Collection, stores: Stores, keys: Sequence[str], listing: Listing | None = None
+) -> list[str]:
     """Those of the partitions that a run would change: missing, stale or failed, or with a file gone or damaged."""
-    states = partition_states(collection, stores)
+    states = partition_states(collection, stores, listing)
     return [
         key
         for key in keys

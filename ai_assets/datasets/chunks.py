@@ -18,7 +18,7 @@ def build(work: Work, partition: str) -> Outcome:
     if same := work.unchanged("chunks", partition, inputs):
         return same
     settings = work.collection.settings.chunking
-    known = _known(work, partition)
+    known = known_chunks(work, partition)
     rows: list[dict[str, Any]] = []
     reused = 0
     sources = ok_rows(work, documents, ["document_id", "digest", "title", "text"])
@@ -51,7 +51,7 @@ def build(work: Work, partition: str) -> Outcome:
     )
 
 
-def _known(work: Work, partition: str) -> dict[tuple[str, str, str | None], list[dict[str, Any]]]:
+def known_chunks(work: Work, partition: str) -> dict[tuple[str, str, str | None], list[dict[str, Any]]]:
     previous = work.previous("chunks", partition)
     known: dict[tuple[str, str, str | None], list[dict[str, Any]]] = defaultdict(list)
     if previous and previous.code_version == work.collection.code_versions["chunks"]:

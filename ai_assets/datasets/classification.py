@@ -1,7 +1,6 @@
 """A `classify` stage without a route: one row per document it applies to, labelled by the built-in classifier."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -41,7 +40,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     rows, fresh = {}, []
     known = _known(work, partition, stage)
     for row in sources:
-        found = known.get((row["document_id"], _input_digest(row)))
+        found = known.get((row["document_id"], input_digest(row["title"], row["digest"])))
         if found is None:
             fresh.append(row)
         else:
@@ -53,7 +52,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
         for row, result in zip(block, results, strict=True):
             rows[row["document_id"]] = {
                 "document_id": row["document_id"],
-                "input_digest": _input_digest(row),
+                "input_digest": input_digest(row["title"], row["digest"]),
                 "model": _model(work, stage),
                 **asdict(result),
             }
@@ -92,9 +91,9 @@ def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
     return work.classifiers[stage.name]
 
 
-def _input_digest(document: Mapping[str, Any]) -> str:
-    """Of all that the classifier reads; a title can change while the text stays."""
-    return digest([document["title"], document["digest"]])
+def input_digest(title: str | None, text: str) -> str:
+    """Of all that the classifier reads, the digest of the text and the title, which can change while the text stays."""
+    return digest([title, text])
 
 
 def _labelled(work: Work, manifest: Manifest, labels: tuple[str, ...]) -> set[str]:

@@ -32,7 +32,7 @@ def build(work: Work, partition: str) -> Outcome:
     before: list[Row] = work.read(previous).to_pylist() if previous else []
     reusable = before if previous and previous.code_version == work.collection.code_versions["documents"] else []
     rows, reused = _rows(work, partition, reusable)
-    _link_same_text(rows)
+    link_same_text(rows)
     rows += _tombstones(before, rows)
     rows.sort(key=lambda row: str(row["document_id"]))
     kept = [row for row in rows if row["status"] != "deleted"]
@@ -65,7 +65,7 @@ def _rows(work: Work, partition: str, reusable: Sequence[Row]) -> tuple[list[Row
     rows: list[Row] = []
     reused = 0
     for number, entry in enumerate(entries, start=1):
-        if found := _reusable(entry, known[entry.path]):
+        if found := kept_rows(entry, known[entry.path]):
             rows += found
             reused += len(found)
         elif entry.duplicate_of is not None:
@@ -73,12 +73,12 @@ def _rows(work: Work, partition: str, reusable: Sequence[Row]) -> tuple[list[Row
         elif entry.problem is not None:
             rows.append(_bare(entry, "quarantined", entry.problem))
         else:
-            rows += _parse(work, partition, entry)
+            rows += parsed_rows(work, partition, entry)
         work.advance("documents", partition, number, len(entries))
     return rows, reused
 
 
-def _reusable(entry: Entry, rows: Sequence[Row]) -> list[Row]:
+def kept_rows(entry: Entry, rows: Sequence[Row]) -> list[Row]:
     """The rows of an unchanged file, with links to other documents taken off (they are made anew)."""
     if not rows or any(row["entry_digest"] != entry.digest for row in rows):
         return []
@@ -89,7 +89,7 @@ def _reusable(entry: Entry, rows: Sequence[Row]) -> list[Row]:
     return [{**row, "status": "ok", "duplicate_of": None} if row["status"] == "duplicate" else row for row in rows]
 
 
-def _parse(work: Work, partition: str, entry: Entry) -> list[Row]:
+def parsed_rows(work: Work, partition: str, entry: Entry) -> list[Row]:
     scheme = work.collection.scheme
 
     def belongs(row_key: str, row_value: str | None) -> bool:
@@ -132,7 +132,7 @@ def _bare(entry: Entry, status: str, reason: str | None) -> Row:
     }
 
 
-def _link_same_text(rows: list[Row]) -> None:
+def link_same_text(rows: list[Row]) -> None:
     """Within the partition, the first document by name is the original of all with the same normalised text."""
     originals: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: str(row["document_id"])):

@@ -9,7 +9,7 @@ partition never voids the sign-off of another.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -60,6 +60,8 @@ class CorpusEvaluation:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.collection = work.collection
+        self.untold_usd = 0.0
+        """What embedding the golden queries cost; the first dataset made after it tells of it."""
 
     @cached_property
     def placed(self) -> Mapping[str, Sequence[str]]:
@@ -143,6 +145,8 @@ class CorpusEvaluation:
         version = sync_index(self.work)
         index = evaluation_index(self.work)
         vectors = self.work.embedder("evaluation_scores").embed([item.query for item in self.queries])
+        if self.collection.embedding_models:
+            self.untold_usd = self.work.spent("evaluation_scores", "")["cost_usd"]
         return {
             item.query: [hit.document_id for hit in index.search(version, vector, item.query, DEPTH)]
             for item, vector in zip(self.queries, vectors, strict=True)
@@ -212,7 +216,7 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         return same
     scores = [*corpus.scores(None), *corpus.scores(partition)]
     documents = needed["embeddings"].stats["documents_in"]
-    return work.commit(
+    outcome = work.commit(
         "evaluation_scores",
         partition,
         _table(scores),
@@ -225,6 +229,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         scores=[asdict(score) for score in scores],
         details=corpus.details,
     )
+    cost_usd, corpus.untold_usd = corpus.untold_usd, 0.0
+    return replace(outcome, cost_usd=cost_usd)
 
 
 def gate_results(work: Work, manifest: Manifest) -> list[GateResult]:

@@ -30,14 +30,8 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
     question = work.collection.questions[stage.name]
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
-    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
-    if isinstance(stage, ClassifyStage):
-        inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
-    if places := _places(work, question):
-        inputs[EXAMPLES] = digest([[name, found] for name, found in places.items()])
-    same = work.unchanged(stage.name, partition, inputs)
-    # Answers that expire, and rows without one, are asked for again by every run; the ledger has what is still good.
-    if same and stage.reuse_for is None and not same.manifest.stats["unanswered"]:
+    inputs = inputs_of(work, partition, question, documents, earlier)
+    if same := settled(work, partition, stage, inputs):
         return same
     asked = list(_asked(work, question, documents, earlier))
     given = work.corrections.of(partition, stage) if isinstance(stage, ClassifyStage) else {}
@@ -67,6 +61,28 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
     return replace(outcome, cost_usd=spent["cost_usd"])
 
 
+def inputs_of(
+    work: Work, partition: str, question: Question, documents: Manifest, earlier: Mapping[str, Manifest]
+) -> dict[str, str]:
+    """The versions of all that the rows are made from."""
+    stage = question.stage
+    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    if isinstance(stage, ClassifyStage):
+        inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
+    if places := _places(work, question):
+        inputs[EXAMPLES] = digest([[name, found] for name, found in places.items()])
+    return inputs
+
+
+def settled(work: Work, partition: str, stage: Stage, inputs: Mapping[str, str]) -> Outcome | None:
+    """The dataset, where a run would leave it as it is.
+
+    Answers that expire, and rows without one, are asked for again by every run; the ledger has what is still good.
+    """
+    same = work.unchanged(stage.name, partition, inputs)
+    return same if same and stage.reuse_for is None and not same.manifest.stats["unanswered"] else None
+
+
 def _said(stage: Stage, rows: Sequence[Row]) -> dict[str, Json]:
     """What is only known of labels."""
     if not isinstance(stage, ClassifyStage):
@@ -90,7 +106,7 @@ def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping
     upstream = {
         name: {row["document_id"]: row for row in work.read(manifest).to_pylist()} for name, manifest in earlier.items()
     }
-    examples = _examples(work, question)
+    examples = examples_of(work, question)
     for row in ok_rows(work, documents, COLUMNS):
         found = {name: rows.get(row["document_id"]) for name, rows in upstream.items()}
         if all((found[name] or {}).get("label") in labels for name, labels in stage.when.items()):
@@ -101,11 +117,11 @@ def _rows(
     work: Work, partition: str, stage: Stage, asked: Sequence[Asked], given: Mapping[str, Correction]
 ) -> tuple[list[Row], int]:
     """Rows in the order of the documents as the model made them, and how many were there already."""
-    known = _known(work, partition, stage, given)
+    known = answered_rows(work, partition, stage, given)
     kept = {
         item.document_id: known[item.input_digest]
         for item in asked
-        if item.input_digest in known and not (stage.reuse_for and known[item.input_digest]["status"] == "ok")
+        if item.input_digest in known and lasts(stage, known[item.input_digest])
     }
     rows = {name: {**row} for name, row in kept.items()}
     for item in asked:
@@ -136,7 +152,12 @@ def _rows(
     return [{**rows[item.document_id], "document_id": item.document_id} for item in asked], reused
 
 
-def _known(work: Work, partition: str, stage: Stage, given: Mapping[str, Correction]) -> dict[str, Row]:
+def lasts(stage: Stage, row: Row) -> bool:
+    """Whether a row is kept as long as its question is the same; an answer that may expire is looked up each time."""
+    return not (stage.reuse_for and row["status"] == "ok")
+
+
+def answered_rows(work: Work, partition: str, stage: Stage, given: Mapping[str, Correction]) -> dict[str, Row]:
     """Answered rows of the partition by their question, whatever the code version: a question holds all that counts.
 
     Where a person gave the label, a row without an answer does too: nobody need be asked again.
@@ -168,7 +189,7 @@ def _places(work: Work, question: Question) -> dict[str, str]:
     return {**found, **(taught_places(work, stage) if isinstance(stage, ClassifyStage) else {})}
 
 
-def _examples(work: Work, question: Question) -> list[Example]:
+def examples_of(work: Work, question: Question) -> list[Example]:
     """Those that are declared, and those that it learns; of a document that is both, what it learns."""
     stage = question.stage
     learned = lessons(work, stage) if isinstance(stage, ClassifyStage) else ()

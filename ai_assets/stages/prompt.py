@@ -9,6 +9,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -100,14 +101,29 @@ class Prompt:
             "examples": [
                 SimpleNamespace(title=_safe(item.title), text=_safe(item.text), output=item.output) for item in examples
             ],
+            **self._declared,
+        }
+        system = _rendered(self.system, values) if self._same_system is None else self._same_system
+        return f"{system}\n\n{GUARD}" if system else GUARD, _rendered(self.user, values)
+
+    @cached_property
+    def _declared(self) -> Mapping[str, Any]:
+        """What a template may name that is the same for every document."""
+        return {
             "labels": [
                 SimpleNamespace(name=name, description=text, examples=list(phrases))
                 for name, text, phrases in self.variables.labels
             ],
             "limits": SimpleNamespace(sentences=self.variables.max_sentences, words=self.variables.max_words),
         }
-        system = _rendered(self.system, values)
-        return f"{system}\n\n{GUARD}" if system else GUARD, _rendered(self.user, values)
+
+    @cached_property
+    def _same_system(self) -> str | None:
+        """The system template's text where it names nothing of a document, so that it is rendered once."""
+        from jinja2 import meta
+
+        named = meta.find_undeclared_variables(environment().parse(self.system))
+        return None if named & {"document", "stages", "examples"} else _rendered(self.system, self._declared)
 
 
 def clean(text: str) -> str:

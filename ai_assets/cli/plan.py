@@ -1,0 +1,220 @@
+"""`ai-assets plan`: what a run would ask and cost, before it runs. No model is called, and nothing is written."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores, table
+from ai_assets.collection import Collection
+from ai_assets.listing import known_folders, look, stored_listing
+from ai_assets.planning.changes import changed_collection
+from ai_assets.planning.plan import BudgetOutlook, Money, Plan, Range, described
+from ai_assets.planning.plan import plan as make_plan
+from ai_assets.work import Stores
+from resources.inference.declaration import load_inference
+from resources.inference.prices import usd_of
+
+MOST_DIGITS = 9
+MOST_NAMED = 6
+"""Partitions; the rest are a number."""
+
+
+def plan(
+    name: CollectionName,
+    partition: Annotated[str | None, typer.Option(help="One partition, also one that is up to date.")] = None,
+    partitions: Annotated[str | None, typer.Option(metavar="A...B", help="All partitions from A to B.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given more than once.")] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="STAGE.KEY=VALUE", help="As if defs.yaml said so: triage.prompt=other.md."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would cost, before it runs; by default of all that is due.
+
+    Counts what is answered already, asks no model and writes nothing.
+    """
+    place = home()
+    chosen = changed_collection(place.project / "collections", name, with_ or ())
+    with stores() as places, progress(quiet=as_json) as (say, advance):
+        found = make_plan(
+            chosen,
+            places,
+            load_inference(place.inference),
+            partitions=partitions_of(chosen, places, partition, partitions),
+            stages=stage or None,
+            say=say,
+            advance=advance,
+        )
+    if as_json:
+        print_json(described(found))
+    else:
+        show(found)
+
+
+def partitions_of(chosen: Collection, places: Stores, one: str | None, span: str | None) -> list[str] | None:
+    """Those that were asked for; None where nobody said, and that is all that is due. The source is only looked at."""
+    if one is not None and span is not None:
+        raise typer.BadParameter("give one of --partition and --partitions")
+    if one is not None:
+        return [one]
+    if span is None:
+        return None
+    first, dots, last = span.partition("...")
+    if not dots or not first or not last:
+        raise typer.BadParameter(f"'{span}' is not a range such as 2026-10-05...2026-10-16", param_hint="--partitions")
+    folders = known_folders(places.state, chosen.name)
+    if chosen.settings.partitions.by == "folder":
+        listing = look(chosen, stored_listing(chosen.name, places.lake))
+        folders = sorted({*folders, *listing.by_partition})
+    return chosen.scheme.select(first, last, folders)
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """A bar on a terminal; elsewhere one line, on standard error, that it has begun."""
+    if quiet or not console.is_terminal:
+        yield (lambda line: None if quiet else errors.print(line, markup=False)), lambda _done, _total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as drawn:
+        task = drawn.add_task("Looking at the source", total=None)
+        yield (
+            lambda line: drawn.update(task, description=line),
+            lambda done, total: drawn.update(task, description="partitions", completed=done, total=total),
+        )
+
+
+def show(plan: Plan) -> None:
+    """The plan as tables."""
+    console.print(headline(plan), style="bold", markup=False)
+    if not plan.planned or not plan.stages:
+        return
+    console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.", markup=False)
+    _show_stages(plan)
+    _show_ways(plan)
+    _show_budgets(plan)
+    for stage in plan.stages:
+        if stage.new_calls or stage.calls.high:
+            out = f"; output: {stage.output_from}" if stage.output_from else ""
+            console.print(f"{stage.stage}: input counted by {stage.tokens_from}{out}.", markup=False)
+    for note in plan.notes:
+        console.print(note, markup=False)
+    console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.", markup=False)
+
+
+def headline(plan: Plan) -> str:
+    """All of it in one sentence."""
+    documents = sum(plan.documents.values())
+    if not plan.stages:
+        return f"{plan.collection} asks no models: a run costs nothing."
+    if not plan.planned:
+        return f"{plan.collection}: all {len(plan.partitions)} partitions are up to date; a run would ask nothing."
+    of = f"{plan.collection}, {_plural(len(plan.planned), 'partition')}, {_plural(documents, 'document')}"
+    paid = f"{_plural(plan.reused, 'call')} already paid ({dollars(plan.already_nusd)} not paid again)"
+    if not any(stage.calls.high for stage in plan.stages):
+        return f"{of}: {paid}, no new calls"
+    time = "" if plan.seconds is None else f", about {_time(plan.seconds.likely)}"
+    return f"{of}: {paid}, {_plural(plan.new_calls, 'new call')}, likely {interval(plan.money)}{time}"
+
+
+def interval(money: Money) -> str:
+    return f"{dollars(money.likely_nusd)} ({dollars(money.low_nusd)} to {dollars(money.high_nusd)})"
+
+
+def dollars(nusd: int) -> str:
+    """With two digits that count, however small it is, and cents at least."""
+    usd = usd_of(nusd)
+    if not nusd:
+        return "$0"
+    digits = 2 if abs(usd) >= 1 else min(MOST_DIGITS, 1 - math.floor(math.log10(abs(usd))))
+    return f"${usd:,.{max(digits, 2)}f}"
+
+
+def _show_stages(plan: Plan) -> None:
+    rows = [
+        (
+            stage.stage, stage.endpoint, f"{stage.documents:,}", f"{stage.kept:,}", f"{stage.reused:,}",
+            _calls(stage.calls), f"{stage.unknown:,}", f"{stage.input_tokens:,}", f"{stage.output_tokens.likely:,.0f}",
+            dollars(stage.money.low_nusd), dollars(stage.money.likely_nusd), dollars(stage.money.high_nusd),
+            "?" if stage.seconds is None else _time(stage.seconds.likely),
+        )
+        for stage in plan.stages
+    ]  # fmt: skip
+    columns = (
+        "stage", "endpoint", "docs", "kept", "paid already", "new calls", "not known yet", "tokens in", "out",
+        "low", "likely", "high", "time",
+    )  # fmt: skip
+    table("", columns, rows, columns[2:])
+
+
+def _show_ways(plan: Plan) -> None:
+    rows = [
+        (way.name, way.model, *map(dollars, (way.money.low_nusd, way.money.likely_nusd, way.money.high_nusd)), way.note)
+        for way in plan.alternatives
+    ]
+    if rows:
+        table(
+            "The same new calls in another way",
+            ("way", "model", "low", "likely", "high", ""),
+            rows,
+            ("low", "likely", "high"),
+        )
+
+
+def _show_budgets(plan: Plan) -> None:
+    rows = [
+        (_named(found), dollars(found.limit_nusd), dollars(found.left_nusd), dollars(found.needed.likely_nusd),
+         dollars(found.needed.high_nusd), _lasts(found))
+        for found in plan.budgets
+    ]  # fmt: skip
+    if rows:
+        columns = ("budget", "limit", "left", "likely", "high", "lasts")
+        table("Budgets", columns, rows, columns[1:5])
+
+
+def _named(found: BudgetOutlook) -> str:
+    """The run that is planned has no name yet."""
+    return found.budget.removesuffix("/plan") if found.budget.endswith("/ever/plan") else found.budget
+
+
+def _lasts(found: BudgetOutlook) -> str:
+    if found.stops == "no":
+        return "yes"
+    if not found.partition and not found.stage:
+        return f"no: {found.call:,} of {found.calls:,} documents have too little left for one call and get no answer"
+    where = f"{found.stage} of {found.partition or 'the whole'}, about call {found.call:,} of {found.calls:,}"
+    return f"no: it ends at {where}" if found.stops == "yes" else f"if all goes well; at worst it ends at {where}"
+
+
+def _states(plan: Plan) -> str:
+    taken = Counter(plan.partitions[key] for key in plan.planned if key in plan.partitions)
+    rest = len(plan.partitions) - len(plan.planned)
+    up = f"; {_plural(rest, 'other')} up to date" if rest > 0 else ""
+    named = f" ({', '.join(plan.planned)})" if len(plan.planned) <= MOST_NAMED else ""
+    return _counts(taken) + named + up
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in found.items())
+
+
+def _calls(calls: Range) -> str:
+    likely = f"{calls.likely:,.0f}"
+    return likely if calls.low == calls.high else f"{likely} ({calls.low:,.0f} to {calls.high:,.0f})"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,71 @@
+"""A collection with other settings of its stages, as if its defs.yaml said so: for asking what that would cost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ai_assets.collection import DEFS_FILE, Collection, build_collection, load_collection
+from ai_assets.errors import CollectionInvalid
+from ai_assets.settings import CollectionSettings
+from resources.declared import located, nearest, read_yaml
+from resources.errors import UserError
+
+FIXED = ("name", "kind")
+
+
+class ChangeInvalid(UserError):
+    def __init__(self, given: str, problem: str) -> None:
+        super().__init__(f"--with {given}: {problem}")
+
+
+def changed_collection(root: Path, name: str, given: Sequence[str]) -> Collection:
+    """The collection with each `STAGE.KEY=VALUE` in place of what is declared, checked like a file."""
+    declared = load_collection(root, name)
+    if not given:
+        return declared
+    path = root / name / DEFS_FILE
+    node, data = read_yaml(path, CollectionInvalid)
+    attributes: dict[str, Any] = data["attributes"]
+    for change in given:
+        _apply(declared, attributes, change)
+    shown = " ".join(given)
+    try:
+        settings = CollectionSettings.model_validate(attributes)
+        return build_collection(name, path.parent, settings, path, node)
+    except ValidationError as error:
+        raise ChangeInvalid(shown, str(located(path, None, error, CollectionInvalid))) from error
+    except CollectionInvalid as error:
+        raise ChangeInvalid(shown, str(error)) from error
+
+
+def _apply(declared: Collection, attributes: dict[str, Any], change: str) -> None:
+    target, equals, value = change.partition("=")
+    name, dot, key = target.partition(".")
+    if not equals or not dot or not name or not key:
+        raise ChangeInvalid(change, "write STAGE.KEY=VALUE, such as triage.prompt=prompts/other.md")
+    stages = [stage.name for stage in declared.settings.stages]
+    if name not in stages:
+        hint = nearest(name, stages, "it has no stages")
+        raise ChangeInvalid(change, f"collection '{declared.name}' has no stage '{name}'{hint}")
+    number = stages.index(name)
+    model = type(declared.settings.stages[number])
+    keys = [field.alias or each for each, field in model.model_fields.items()]
+    keys = [each for each in keys if each not in FIXED]
+    if key not in keys:
+        raise ChangeInvalid(change, f"a {declared.settings.stages[number].kind} stage has no key '{key}' to change"
+                                    f"{nearest(key, keys)}")  # fmt: skip
+    attributes["stages"][number][key] = _value(declared, key, value, change)
+
+
+def _value(declared: Collection, key: str, value: str, change: str) -> Any:
+    """Read as YAML, as it would stand in the file. A prompt may also lie where the command is given."""
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ChangeInvalid(change, f"the value is not valid YAML: {str(error).splitlines()[0]}") from error
+    if key == "prompt" and isinstance(read, str) and not (declared.folder / read).is_file() and Path(read).is_file():
+        return str(Path(read).resolve())
+    return read

@@ -1,0 +1,191 @@
+"""What the estimates come to for people: money and time of each stage and of all, other ways, and what was assumed."""
+
+import datetime
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ai_assets.planning.estimate import Estimate, Volume, money_of
+from ai_assets.planning.found import Surroundings
+from ai_assets.planning.looking import READ_AHEAD
+from ai_assets.planning.records import NOTHING, Alternative, Money, Range, StagePlan
+from ai_assets.planning.tally import Tally
+from resources.inference.errors import PriceUnknown
+from resources.inference.prices import price_at
+from resources.inference.settings import InferenceSettings, Price
+
+BATCH_SHARE = 2
+"""Providers take half the price for what may wait a day."""
+SLOWER = 2.0
+"""Retries and the slowest answers may make it take so much longer."""
+
+
+class Summary:
+    """Of all stages that were asked for."""
+
+    def __init__(self, around: Surroundings, tallies: Mapping[str, Tally], estimates: Mapping[str, Estimate]) -> None:
+        self._around = around
+        self._tallies = {name: tallies[name] for name in estimates}
+        self._estimates = estimates
+        self._prices = _prices(around.inference)
+        self.stages = [self._stage(name) for name in estimates]
+        self.money = _sum(stage.money for stage in self.stages)
+
+    def _stage(self, name: str) -> StagePlan:
+        tally, found = self._tallies[name], self._estimates[name]
+        calls, into = found.total("calls"), found.total("input_tokens")
+        return StagePlan(
+            stage=name,
+            route=tally.route,
+            endpoint=tally.endpoint,
+            documents=tally.documents,
+            kept=tally.kept,
+            reused=tally.reused,
+            held=tally.held,
+            new_calls=round(calls.likely),
+            calls=Range(low=math.floor(calls.low), likely=round(calls.likely), high=math.ceil(calls.high)),
+            unknown=tally.unknown,
+            input_tokens=round(into.likely),
+            output_tokens=_whole(found.total("output_tokens")),
+            tokens_from=found.tokens_from,
+            output_from=found.output_from,
+            money=money_of(found, self._priced(found)),
+            seconds=self._seconds(found.volumes),
+        )
+
+    def _priced(self, found: Estimate) -> dict[str, Price]:
+        for name in found.volumes:
+            if name not in self._prices:
+                raise PriceUnknown(name, self._around.inference.endpoints[name].llm, _today())
+        return {name: self._prices[name] for name in found.volumes}
+
+    @property
+    def seconds(self) -> Range | None:
+        """Stages that share an endpoint share its limits; endpoints work beside one another."""
+        together: dict[str, list[Volume]] = {}
+        for found in self._estimates.values():
+            for name, volume in found.volumes.items():
+                together.setdefault(name, []).append(volume)
+        return self._seconds(
+            {
+                name: Volume(
+                    calls=_add(each.calls for each in volumes),
+                    input_tokens=_add(each.input_tokens for each in volumes),
+                    output_tokens=_add(each.output_tokens for each in volumes),
+                )
+                for name, volumes in together.items()
+            }
+        )
+
+    def _seconds(self, volumes: Mapping[str, Volume]) -> Range | None:
+        found = [self._wait(name, volume) for name, volume in volumes.items() if volume.calls.high > 0]
+        if not found:
+            return Range(low=0.0, likely=0.0, high=0.0)
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            return None
+        return Range(
+            low=max(each.low for each in known),
+            likely=max(each.likely for each in known),
+            high=max(each.high for each in known),
+        )
+
+    def _wait(self, name: str, volume: Volume) -> Range | None:
+        """At the pace that is the slowest of all that limit it."""
+        limits, latency = self._around.inference.endpoints[name].limits, self._latency(name)
+        if latency is None and limits.requests_per_minute is None and limits.tokens_per_minute is None:
+            return None
+
+        def at(bound: str) -> float:
+            calls: float = getattr(volume.calls, bound)
+            tokens: float = getattr(volume.input_tokens, bound) + getattr(volume.output_tokens, bound)
+            waits = [math.ceil(calls / limits.concurrency) * (latency or 0.0)]
+            if limits.requests_per_minute is not None:
+                waits.append(60 * calls / limits.requests_per_minute)
+            if limits.tokens_per_minute is not None:
+                waits.append(60 * tokens / limits.tokens_per_minute)
+            return max(waits)
+
+        return Range(low=at("low"), likely=at("likely"), high=at("high") * SLOWER)
+
+    def _latency(self, endpoint: str) -> float | None:
+        found = [self._around.past[name].p50_s for name, each in self._estimates.items() if endpoint in each.volumes]
+        known = [each for each in found if each is not None]
+        return max(known) if known else None
+
+    def alternatives(self) -> list[Alternative]:
+        """The same new calls at every other endpoint that can answer them, and in a batch."""
+        asking = {name: each for name, each in self._estimates.items() if self._tallies[name].kind != "embed"}
+        used = {name for each in asking.values() for name, volume in each.volumes.items() if volume.calls.high > 0}
+        if not used:
+            return []
+        rest = _sum(stage.money for stage in self.stages if stage.stage not in asking)
+        found = [
+            Alternative(
+                name="by batch",
+                model="as planned",
+                money=Money(
+                    low_nusd=self.money.low_nusd // BATCH_SHARE,
+                    likely_nusd=self.money.likely_nusd // BATCH_SHARE,
+                    high_nusd=-(-self.money.high_nusd // BATCH_SHARE),
+                ),
+                note="at half the price, as providers have it; the engine submits no batches yet",
+            )
+        ]
+        for name, price in self._prices.items():
+            endpoint = self._around.inference.endpoints[name]
+            if used == {name} or (not endpoint.free and price.output == 0):
+                continue  # what costs nothing to say embeds
+            money = rest + _sum(money_of(each, dict.fromkeys(each.volumes, price)) for each in asking.values())
+            note = "all new calls there; what is kept or reused now would be asked again"
+            found.append(Alternative(name=name, model=endpoint.llm, money=money, note=note))
+        return sorted(found, key=lambda each: each.money.likely_nusd)
+
+    def notes(self) -> list[str]:
+        said = []
+        read = self._around.read_ahead
+        if read.unread:
+            said.append(
+                f"{read.unread:,} new or changed files are not parsed yet: their documents and tokens are estimated "
+                f"from {read.files} that were read to plan, by bytes (at most {READ_AHEAD})."
+            )
+        for stage in self.stages:
+            waits = [name for name in self._when(stage.stage) if not self._around.labels.get(name)]
+            if stage.unknown and waits:
+                said.append(f"{stage.stage}: nobody knows yet how often {' and '.join(waits)} lets a document through.")
+            if stage.held:
+                said.append(
+                    f"{stage.stage}: {stage.held} calls may have been billed and wait: ai-assets ledger ambiguous."
+                )
+        if any(stage.seconds is None for stage in self.stages):
+            said.append("How long the model takes is not known: it has not been asked yet, and has no limits declared.")
+        return said
+
+    def _when(self, name: str) -> Sequence[str]:
+        return next((list(stage.when) for stage in self._around.work.collection.stages if stage.name == name), [])
+
+
+def _prices(inference: InferenceSettings) -> dict[str, Price]:
+    """Of every endpoint that has one today."""
+    found = {name: price_at(endpoint, _today()) for name, endpoint in inference.endpoints.items()}
+    return {name: price for name, price in found.items() if price is not None}
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def _sum(amounts: Iterable[Money]) -> Money:
+    return sum(amounts, start=NOTHING)
+
+
+def _add(ranges: Iterable[Range]) -> Range:
+    found = list(ranges)
+    return Range(
+        low=sum(each.low for each in found),
+        likely=sum(each.likely for each in found),
+        high=sum(each.high for each in found),
+    )
+
+
+def _whole(found: Range) -> Range:
+    return Range(low=math.floor(found.low), likely=round(found.likely), high=math.ceil(found.high))
