@@ -7,6 +7,7 @@ others go on; the failures are raised together at the end.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+from ai_assets.checks.budget import check_budget
 from ai_assets.checks.suites import CheckOutcome, check_quality
 from ai_assets.datasets import (
     chunks,
@@ -96,7 +97,12 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
 def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
     with work.stores.state.write() as connection:
         record_dataset(connection, outcome.manifest)
-    yield outcome
+    if outcome.manifest.asset in work.collection.asking:
+        outcome, budget = check_budget(work, outcome)
+        yield outcome
+        yield budget
+    else:
+        yield outcome
     check = check_quality(work, outcome.manifest)
     if check is not None:
         yield check

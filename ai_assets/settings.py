@@ -23,6 +23,7 @@ GROUP = "group:"
 """Begins the name of a group where people are named."""
 QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
+BUDGET_CHECK = "budget"
 FIXED_ASSETS = (
     "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
     "sign_off", "published",

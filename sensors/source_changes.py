@@ -14,6 +14,7 @@ from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
 from ai_assets.interrupted import is_orphaned
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from resources.errors import DeclarationInvalid
 from resources.settings import Home
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
         due, events = _due(collection, context.instance, DUE)
         if not due:
             return dg.SkipReason("the source is unchanged")
+        if poor := _no_money(collection):
+            return dg.SkipReason(poor)
         requests = list(_requests(collection, context.instance, due, "source changed"))
         return dg.SensorResult(run_requests=requests, asset_events=events)
 
@@ -64,6 +67,8 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
         due, _ = _due(collection, context.instance, (*DUE, "failed"))
         if not due:
             return dg.SkipReason("every partition is up to date")
+        if poor := _no_money(collection):
+            return dg.SkipReason(poor)
         return list(_requests(collection, context.instance, due, "nightly"))
 
     yield body
@@ -101,6 +106,29 @@ def _due(
         if collection.labelling and given.concern(key)
     ]
     return due, events
+
+
+def _no_money(collection: Collection) -> str | None:
+    """Why runs would only fail: no call has money, or inference.yaml is wrong by now. The next tick looks again.
+
+    A backfill that is under way does the work at the price that was approved for it.
+    """
+    if not collection.asks_models:
+        return None
+    from ai_assets.backfilling import open_of
+    from ai_assets.costs import money
+    from ai_assets.work import Stores
+    from resources.inference.declaration import load_inference
+    from resources.state import now
+
+    with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
+        if (backfill := open_of(connection, collection.name)) is not None:
+            return f"{backfill.backfill} is under way, at its own price"
+        try:
+            settings = load_inference(stores.home.inference)
+        except DeclarationInvalid as error:
+            return str(error)
+        return money.no_money(connection, collection, settings, money.day_of(now()))
 
 
 def _requests(

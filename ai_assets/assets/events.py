@@ -116,10 +116,27 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
         from resources.inference.spend import Spend, numbers
 
         found.update(numbers(Spend(**stats["spend"])))  # what the calls of this run came to
+    found.update(_money(outcome))
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
     if stats["preview"]:
         found["sample"] = _table(stats["preview"])
+    return found
+
+
+def _money(outcome: "Outcome") -> dict[str, Any]:
+    """What it cost in a sentence; of an asset that asks models also what to plot, in dollars."""
+    from ai_assets.costs.money import cost_summary
+    from resources.inference.prices import usd_of
+
+    stats = outcome.manifest.stats
+    found: dict[str, Any] = {"cost_summary": cost_summary(outcome)}
+    if outcome.budget is not None:
+        found["budget_left_usd"] = usd_of(outcome.budget.left_nusd)
+    if "spend" in stats and outcome.documents_out:
+        found["usd_per_document"] = round(stats["paid_usd"] / outcome.documents_out, 9)
+    if "spend" in stats and outcome.documents_in:
+        found["reuse_share"] = round(outcome.reused / outcome.documents_in, 4)
     return found
 
 

@@ -4,6 +4,7 @@ A run takes many partitions and gives each its own events, so a backfill of 30 d
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,10 @@ from resources.settings import Home
 
 if TYPE_CHECKING:
     from ai_assets.refresh import Event
-    from ai_assets.work import Outcome, Work
+    from ai_assets.work import Outcome, Stores, Work
 
+COST_TAG = "ai_assets/cost_usd"
+"""Of a run: the dollars that its calls cost, all assets and partitions together."""
 Watcher = Callable[["Event"], None]
 watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 """Sees every event of a run in this process; the command line draws its table from it."""
@@ -43,20 +46,26 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
     def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
         from ai_assets.refresh import refresh
         from ai_assets.work import Outcome, Stores, Work
+        from resources.inference.earmarks import BACKFILL_TAG
 
         selected = [key.path[-1] for key in context.selected_asset_keys]
         chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
         if not selected:
             raise failure(ChecksAlone(collection.name))
         try:
-            with Work(
-                collection,
-                Stores.at(Home.from_environment()),
-                context.run.run_id,
-                say=context.log.info,
-                launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
-                advance=bars.get() or (lambda *_progress: None),
-            ) as work:
+            stores = Stores.at(Home.from_environment())
+            with (
+                _cost_told(context, stores),
+                Work(
+                    collection,
+                    stores,
+                    context.run.run_id,
+                    say=context.log.info,
+                    launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
+                    backfill=context.run.tags.get(BACKFILL_TAG, ""),
+                    advance=bars.get() or (lambda *_progress: None),
+                ) as work,
+            ):
                 corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
                 for event in refresh(work, context.partition_keys, selected):
                     if (watch := watcher.get()) is not None:
@@ -71,6 +80,19 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             raise failure(error) from None
 
     return body
+
+
+@contextmanager
+def _cost_told(context: dg.AssetExecutionContext, stores: "Stores") -> Iterator[None]:
+    """At its end, however it ends, the run has a tag with all that its calls cost."""
+    from ai_assets.costs.money import run_cost
+
+    try:
+        yield
+    finally:
+        with stores.state.read() as connection:
+            cost = run_cost(connection, context.run.run_id)
+        context.instance.add_run_tags(context.run.run_id, {COST_TAG: cost})
 
 
 def _observations(

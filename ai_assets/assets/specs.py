@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import dagster as dg
 
 from ai_assets.collection import Collection
-from ai_assets.settings import GATES_CHECK, QUALITY_CHECK
+from ai_assets.settings import BUDGET_CHECK, GATES_CHECK, QUALITY_CHECK
 from ai_assets.stage_settings import ClassifyStage, Stage
 
 DESCRIPTIONS: Mapping[str, str] = {
@@ -100,7 +100,7 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
         description=description,
         group_name=group_of(collection, asset),
         owners=list(settings.owners),
-        kinds=_kinds(collection, asset, stage),
+        kinds=_kinds(collection, asset),
         tags={"tenant": settings.tenant},
         code_version=collection.code_versions.get(asset),
         skippable=in_segment,
@@ -109,10 +109,9 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
     )
 
 
-def _kinds(collection: Collection, asset: str, stage: Stage | None) -> set[str]:
+def _kinds(collection: Collection, asset: str) -> set[str]:
     """`llm` marks what asks models, and so may cost money."""
-    asks = stage.route if stage is not None else asset == "embeddings" and collection.settings.embedding.route
-    return {"parquet", "llm"} if asks else KINDS.get(asset, {"parquet"})
+    return {"parquet", "llm"} if asset in collection.asking else KINDS.get(asset, {"parquet"})
 
 
 def describe(stage: Stage) -> str:
@@ -128,7 +127,7 @@ def describe(stage: Stage) -> str:
 
 @without_preview_warnings
 def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
-    """Quality suites and gates, per partition. The body does the blocking: it stops just that partition."""
+    """Quality suites, gates and budgets, per partition. The body does the blocking: it stops just that partition."""
     partitions = collection.scheme.definition()
     found = [
         dg.AssetCheckSpec(
@@ -139,6 +138,15 @@ def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
             partitions_def=partitions,
         )
         for asset, suite in collection.settings.quality.items()
+    ]
+    found += [
+        dg.AssetCheckSpec(
+            BUDGET_CHECK,
+            asset=key_of(collection, asset),
+            description="Passes while every budget it draws on has money for its next call. Blocks nothing.",
+            partitions_def=partitions,
+        )
+        for asset in collection.asking
     ]
     if collection.settings.gates:
         listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.gates)

@@ -6,6 +6,7 @@ from typing import cast, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.costs.limits import change_in_words
 from ai_assets.desk.context import Desk
 from ai_assets.desk.sight import NotSeen, known_view
 from ai_assets.desk.views import HistoryEntry
@@ -124,6 +125,8 @@ def _words(record: Record) -> str:
             return f"{found['person']}: group {found['group']}"
         case "resolved":
             return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
+        case "budget set":
+            return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])
     return found["reason"] or found["person"]
 
 

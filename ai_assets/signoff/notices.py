@@ -1,6 +1,6 @@
-"""The outbox: messages about requests, made in the transaction of what they tell of. `delivery` sends them.
+"""The outbox: messages about requests and budgets, made in the transaction of what they tell of. `delivery` sends them.
 
-A message is a row per request and channel, and its id says what it is about, so none is made twice. What waits for one
+A message is a row per subject and channel, and its id says what it is about, so none is made twice. What waits for one
 channel, collection and kind goes out as one letter, and the next of that kind not before `QUIET_S`.
 """
 
@@ -16,12 +16,13 @@ from ai_assets.signoff.channels import Message
 from ai_assets.signoff.requests import Request
 from resources.digest import digest
 
-Kind = Literal["opened", "reminded", "escalated", "expired"]
+Kind = Literal["opened", "reminded", "escalated", "expired", "budget"]
 EARLIER: Mapping[Kind, tuple[Kind, ...]] = {
     "opened": (),
     "reminded": ("opened",),
     "escalated": ("opened", "reminded"),
     "expired": ("opened", "reminded", "escalated"),
+    "budget": (),
 }
 """What a message makes pointless where it is still unsent."""
 QUIET_S = 600.0
@@ -29,7 +30,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 30.0, 3600.0
 MOST_ATTEMPTS = 30
 """A day, with those delays; counted, because the clock may jump."""
 LISTED = 25
-"""Requests named in one message; the others are counted."""
+"""Subjects named in one message; the others are counted."""
 _AT_ONCE = 500
 
 
@@ -43,22 +44,34 @@ class News:
     next: str
     """What happens next and when, in one sentence."""
 
+    @property
+    def about(self) -> str:
+        return self.request.request_id
 
-def make(connection: sa.Connection, news: Sequence[News], to: Sequence[str], moment: str) -> int:
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetNews:
+    """What there is to tell of a budget."""
+
+    about: str
+    """The account, its limit, and the share of it that was reached."""
+    title: str
+    body: str
+    kind: Literal["budget"] = "budget"
+
+
+def make(connection: sa.Connection, news: Sequence[News | BudgetNews], to: Sequence[str], moment: str) -> int:
     """Put messages into the outbox, in the caller's transaction; how many were not there yet."""
     made = 0
     for item in news:
-        request = item.request
+        told = _told(item)
         for channel in dict.fromkeys(to):
             row = {
-                "notice_id": notice_id(request.request_id, item.kind, channel),
-                "collection": request.collection,
-                "request_id": request.request_id,
+                "notice_id": notice_id(item.about, item.kind, channel),
                 "kind": item.kind,
                 "channel": channel,
-                "title": _title(item),
-                "body": _body(item),
                 "moment": moment,
+                **told,
             }
             done = connection.execute(
                 sa.text(
@@ -69,13 +82,21 @@ def make(connection: sa.Connection, news: Sequence[News], to: Sequence[str], mom
                 row,
             )
             made += done.rowcount
-            pointless = [notice_id(request.request_id, kind, channel) for kind in EARLIER[item.kind]]
+            pointless = [notice_id(item.about, kind, channel) for kind in EARLIER[item.kind]]
             _update(connection, pointless, "state = 'moot'")
     return made
 
 
-def notice_id(request_id: str, kind: Kind, channel: str) -> str:
-    return digest([request_id, kind, channel])[:16]
+def _told(news: News | BudgetNews) -> dict[str, str]:
+    if isinstance(news, BudgetNews):
+        return {"collection": "", "request_id": "", "title": _one_line(news.title), "body": news.body}
+    request = news.request
+    names = {"collection": request.collection, "request_id": request.request_id}
+    return {**names, "title": _title(news), "body": _body(news)}
+
+
+def notice_id(about: str, kind: Kind, channel: str) -> str:
+    return digest([about, kind, channel])[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +132,8 @@ def drop_decided(connection: sa.Connection) -> None:
     """Nobody needs to hear that something waits which does not any more."""
     connection.execute(
         sa.text(
-            "UPDATE notices SET state = 'moot' WHERE state = 'waiting' AND kind <> 'expired' AND NOT EXISTS "
+            "UPDATE notices SET state = 'moot' WHERE state = 'waiting' AND kind <> 'expired' AND request_id <> '' "
+            "AND NOT EXISTS "
             "(SELECT 1 FROM review_requests r WHERE r.request_id = notices.request_id AND r.status = 'open')"
         )
     )
@@ -129,14 +151,17 @@ def message(connection: sa.Connection, group: Group, desk_url: str | None) -> Me
     ids = [row.notice_id for row in rows]
     if len(rows) == 1:
         (row,) = rows
-        body = [row.body, _link(desk_url, f"requests/{row.request_id}"), f"Message {row.notice_id}."]
+        body = [row.body, _link(desk_url, _page(group, row.request_id), group), f"Message {row.notice_id}."]
         return Message(title=row.title, body="\n".join(line for line in body if line), rows=ids)
-    shown = [f"- {row.title}{f': {desk_url}/requests/{row.request_id}' if desk_url else ''}" for row in rows[:LISTED]]
+    shown = [
+        f"- {row.title}{f': {desk_url}/{_page(group, row.request_id)}' if desk_url and row.request_id else ''}"
+        for row in rows[:LISTED]
+    ]
     if len(rows) > LISTED:
         shown.append(f"and {len(rows) - LISTED:,} more.")
     number = digest(sorted(ids))[:16]
-    body = [*shown, _link(desk_url, ""), f"Message {number}."]
-    title = _one_line(f"{group.collection}: {len(rows):,} requests {_PLURAL[group.kind]}")
+    body = [*shown, _link(desk_url, _page(group), group), f"Message {number}."]
+    title = _one_line(f"{group.collection or 'Budgets'}: {len(rows):,} {_PLURAL[group.kind]}")
     return Message(title=title, body="\n".join(line for line in body if line), rows=ids)
 
 
@@ -217,25 +242,36 @@ def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 _PLURAL: Mapping[Kind, str] = {
-    "opened": "wait for sign-off",
-    "reminded": "still wait for sign-off (reminder)",
-    "escalated": "still wait for sign-off (escalated)",
-    "expired": "have expired undecided",
+    "opened": "requests wait for sign-off",
+    "reminded": "requests still wait for sign-off (reminder)",
+    "escalated": "requests still wait for sign-off (escalated)",
+    "expired": "requests have expired undecided",
+    "budget": "shares of limits were reached",
 }
 
 
-def _link(desk_url: str | None, path: str) -> str:
-    return f"{desk_url}/{path}" if desk_url else "Look: ai-assets signoff list"
+def _page(group: Group, request_id: str = "") -> str:
+    """Of the desk: where people see more."""
+    if group.kind == "budget":
+        return "costs"
+    return f"requests/{request_id}" if request_id else ""
+
+
+def _link(desk_url: str | None, page: str, group: Group) -> str:
+    if desk_url:
+        return f"{desk_url}/{page}"
+    return "Look: ai-assets budget show" if group.kind == "budget" else "Look: ai-assets signoff list"
 
 
 def _title(news: News) -> str:
     name = _one_line(f"{news.request.collection} {news.request.partition}")
-    return {
+    titles: Mapping[Kind, str] = {
         "opened": f"{name} waits for sign-off",
         "reminded": f"Reminder: {name} has waited {news.waited} for sign-off",
         "escalated": f"Escalated: {name} has waited {news.waited} for sign-off",
         "expired": f"Expired: {name} was not decided in {news.waited}",
-    }[news.kind]
+    }
+    return titles[news.kind]
 
 
 def _body(news: News) -> str:

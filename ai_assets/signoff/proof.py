@@ -64,6 +64,8 @@ class _Told:
     grants: dict[tuple[str, str], str] = field(default_factory=dict)
     corrections: dict[tuple[str, str, str, int], dict[str, str | None]] = field(default_factory=dict)
     """By collection, stage, document and number."""
+    limits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of budgets, where a person has set another than the declared one."""
 
 
 def verify(state: StateStore) -> Verified:
@@ -74,6 +76,7 @@ def verify(state: StateStore) -> Verified:
         _hold_releases(connection, told)
         _hold_people(connection, told)
         _hold_corrections(connection, told)
+        _hold_limits(connection, told)
     return verified
 
 
@@ -168,6 +171,15 @@ def _replay(record: Record, told: _Told) -> None:
         case "corrected":
             key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
             told.corrections[key] = {**{name: subject[name] for name in CORRECTED}, "author": record.actor}
+        case "budget set" if subject["declared"]:
+            told.limits.pop(subject["name"], None)
+        case "budget set":
+            told.limits[subject["name"]] = {
+                "limit_nusd": subject["limit_nusd"],
+                "set_by": record.actor,
+                "set_at": record.recorded_at,
+                "reason": subject["reason"],
+            }
 
 
 def _hold_requests(connection: sa.Connection, told: _Told) -> None:
@@ -229,6 +241,19 @@ def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
             held.get(key),
             told.corrections.get(key),
         )
+        if here is None or there is None:
+            has, lacks = ("chain", "table") if here is None else ("table", "chain")
+            raise AuditBroken(name, f"the {has} has it, the {lacks} does not")
+        for column, value in there.items():
+            if here[column] != value:
+                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+
+
+def _hold_limits(connection: sa.Connection, told: _Told) -> None:
+    rows = connection.execute(sa.text("SELECT * FROM budget_limits")).mappings()
+    held = {row["name"]: {column: row[column] for column in row if column != "name"} for row in rows}
+    for budget in sorted({*held, *told.limits}):
+        name, here, there = f"limit of budget {budget}", held.get(budget), told.limits.get(budget)
         if here is None or there is None:
             has, lacks = ("chain", "table") if here is None else ("table", "chain")
             raise AuditBroken(name, f"the {has} has it, the {lacks} does not")

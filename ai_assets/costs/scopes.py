@@ -1,0 +1,105 @@
+"""Whom budgets count and whom they tell, held against what the collections and desk.yaml declare.
+
+A name that only resembles a declared one is refused where the code location loads: the budget would bound nothing, and
+nobody would notice before the money is gone. A name like no declared one is only told of, because calls of plain
+Dagster code (`LLMResource`) have tenants, collections and assets of their own, which are declared nowhere.
+"""
+
+import difflib
+from collections.abc import Collection as Several
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ai_assets.collection import Collection
+from resources.declared import line_of, nearest, read_yaml
+from resources.inference.errors import InferenceInvalid
+from resources.inference.settings import Budget, Dimension, InferenceSettings
+
+ALIKE = 0.85
+"""'clams' and 'claims' are, 0.91; 'team-a' and 'team-b' are two names, 0.83."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A name in a budget that nothing declares."""
+
+    at: tuple[str | int, ...]
+    """The keys of the file that lead there."""
+    problem: str
+    misspelt: bool = False
+    """It resembles a declared name."""
+
+
+def doubts(settings: InferenceSettings, collections: Sequence[Collection]) -> Iterator[Doubt]:
+    """Scopes of budgets that fit no collection."""
+    for number, budget in enumerate(settings.budgets):
+        if not budget.of or any(fits(collection, budget.of) for collection in collections):
+            continue
+        found = [_doubt(number, budget, dimension, collections) for dimension in budget.of]
+        yield next((each for each in found if each.misspelt), found[0])
+
+
+def _doubt(number: int, budget: Budget, dimension: Dimension, collections: Sequence[Collection]) -> Doubt:
+    """What is wrong, taking it that the rest of the scope is right."""
+    found, rest = budget.of[dimension], {name: of for name, of in budget.of.items() if name != dimension}
+    fitting = [each for each in collections if fits(each, rest)]
+    known = sorted({name for each in fitting for name in _names(each)[dimension]})
+    alike = difflib.get_close_matches(found, known, n=1, cutoff=ALIKE)
+    together = "".join(f" and {name} '{of}'" for name, of in rest.items())
+    said = f"no collection here is of {dimension} '{found}'{together}"
+    if alike:
+        meant = f"As it is, budget '{budget.name}' bounds nothing; for plain Dagster code, take a name less alike."
+        return Doubt(
+            at=("budgets", number, "of", dimension),
+            problem=f"{said}; did you mean '{alike[0]}'? {meant}",
+            misspelt=True,
+        )
+    here = f"; known here: {', '.join(known)}" if known else ""
+    return Doubt(
+        at=("budgets", number, "of", dimension),
+        problem=f"{said}{here}. Budget '{budget.name}' counts only calls that say so in plain Dagster code.",
+    )
+
+
+def unheard(settings: InferenceSettings, channels: Several[str]) -> Iterator[Doubt]:
+    """Channels of budgets that desk.yaml does not declare."""
+    for number, budget in enumerate(settings.budgets):
+        for place, channel in enumerate(budget.notify):
+            if channel not in channels:
+                hint = nearest(channel, sorted(channels), "it declares none")
+                yield Doubt(
+                    at=("budgets", number, "notify", place),
+                    problem=f"desk.yaml declares no channel '{channel}'{hint}. Nobody is told there.",
+                )
+
+
+def located(path: Path, found: Doubt) -> str:
+    """The doubt with its place in the file."""
+    return str(_invalid(path, found))
+
+
+def refuse_misspelt(path: Path, settings: InferenceSettings, collections: Sequence[Collection]) -> None:
+    for found in doubts(settings, collections):
+        if found.misspelt:
+            raise _invalid(path, found)
+
+
+def _invalid(path: Path, found: Doubt) -> InferenceInvalid:
+    node, _ = read_yaml(path, InferenceInvalid)
+    where = ".".join(str(part) for part in found.at)
+    return InferenceInvalid(path, line_of(node, *found.at), f"{where}: {found.problem}")
+
+
+def fits(collection: Collection, of: Mapping[Dimension, str]) -> bool:
+    """Whether a budget of this scope counts some of its calls."""
+    names = _names(collection)
+    return all(found in names[dimension] for dimension, found in of.items())
+
+
+def _names(collection: Collection) -> dict[Dimension, tuple[str, ...]]:
+    return {
+        "tenant": (collection.settings.tenant,),
+        "collection": (collection.name,),
+        "asset": collection.asset_names,
+    }
