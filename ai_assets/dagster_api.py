@@ -32,6 +32,8 @@ _BACKFILL = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
     assetBackfillData { assetBackfillStatuses {
       ... on AssetPartitionsStatusCounts { numPartitionsMaterialized numPartitionsFailed }
       ... on UnpartitionedAssetStatus { materialized failed } } } } } }"""
+_CANCEL = """mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {
+  __typename ... on CancelBackfillSuccess { backfillId } ... on Error { message } } }"""
 _LAUNCH_RUN = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }"""
 _RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Error { message } ... on Run { status } } }"""
@@ -140,6 +142,10 @@ class DagsterApi:
             failed=sum(int(c.get("numPartitionsFailed", c.get("failed", 0))) for c in counts),
             error=answer["error"] and answer["error"]["message"],
         )
+
+    def cancel_backfill(self, backfill_id: str) -> None:
+        """Its runs that are under way are ended, and no more are launched."""
+        self._ask("cancel the backfill", _CANCEL, {"id": backfill_id}, "cancelPartitionBackfill")
 
     def run_status(self, run_id: str) -> RunStatus:
         return cast(RunStatus, self._ask("show the run", _RUN, {"id": run_id}, "runOrError")["status"])

@@ -15,6 +15,7 @@ from ai_assets.work import Work
 
 LANES = 8
 """Each holds one partition in memory."""
+THREADS = "partition"
 
 _Event = TypeVar("_Event")
 
@@ -49,7 +50,7 @@ def in_lanes(
 
     left = len(partitions)
     work.baton = threading.Lock()
-    pool = ThreadPoolExecutor(min(LANES, max(len(partitions), 1)), thread_name_prefix="partition")
+    pool = ThreadPoolExecutor(min(LANES, max(len(partitions), 1)), thread_name_prefix=THREADS)
     try:
         for partition in partitions:
             pool.submit(lane, partition)
@@ -66,5 +67,7 @@ def in_lanes(
         stopping.set()
         if left:
             work.engine.close()  # whoever waits for an answer does so in vain
-        pool.shutdown(cancel_futures=True)
+        # The garbage collector ends a forgotten iterator in any thread, and none of these may wait for itself.
+        own = threading.current_thread().name.startswith(THREADS)
+        pool.shutdown(wait=not own, cancel_futures=True)
         work.baton = None

@@ -26,7 +26,7 @@ from ai_assets.instance import instance, use_home
 from ai_assets.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
 from ai_assets.services import Service
 from resources.errors import UserError
-from resources.processes import end_all_started_by_up, identity, why_port_is_unusable
+from resources.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
 from resources.settings import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home
 
 PACKAGES = Path(resources.__file__).parents[1]
@@ -34,6 +34,8 @@ PACKAGES = Path(resources.__file__).parents[1]
 CODE_LOCATION = "definitions"
 STOP_GRACE_S = 10.0
 POLL_S = 0.2
+UP_LOCK = "up.lock"
+"""Below the home: locked while `ai-assets up` runs, with its identity and the address of Dagster's pages."""
 SOCKET_PATH_LIMIT = 100
 """Bytes; the kernel refuses a socket path of more than 107 (Linux) or 103 (macOS)."""
 
@@ -61,6 +63,13 @@ class DefinitionsBroken(UserError):
 class NotHealthyInTime(UserError):
     def __init__(self, timeout_s: float, waiting_for: str, logs: Path) -> None:
         super().__init__(f"After {timeout_s:.0f} s still waiting for {waiting_for}. See the logs in {logs}.")
+
+
+def running_at(home: Home) -> str | None:
+    """Where Dagster's pages are while `ai-assets up` runs on this home."""
+    path = home.root / UP_LOCK
+    holder, _, url = path.read_text(encoding="utf-8").partition("\n") if path.is_file() else ("", "", "")
+    return url.strip() if url.strip() and is_alive(holder) and DagsterApi(url.strip()).answers() else None
 
 
 class Supervisor:
@@ -236,7 +245,7 @@ class Supervisor:
         return self._socket_folder / socket.name
 
     def _take_lock(self) -> None:
-        lock = (self.home.root / "up.lock").open("a+", encoding="utf-8")
+        lock = (self.home.root / UP_LOCK).open("a+", encoding="utf-8")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
@@ -245,7 +254,7 @@ class Supervisor:
             lock.close()
             raise AlreadyUp(self.home.root, f"pid {holder}") from e
         lock.truncate(0)
-        lock.write(identity())
+        lock.write(f"{identity()}\n{self.url}\n")
         lock.flush()
         self._lock = lock
 

@@ -1,8 +1,9 @@
 """`ai-assets run`: the same Dagster job that the UI starts, in this process, with progress and a table at the end."""
 
+import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from getpass import getuser
@@ -160,9 +161,19 @@ def _keys(chosen: Collection, folders: Sequence[str], one: str | None, span: str
     return chosen.scheme.keys(folders)
 
 
-def execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool) -> None:
+def execute(
+    chosen: Collection,
+    keys: list[str],
+    report: Report,
+    *,
+    quiet: bool,
+    assets: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Run the collection's job over these partitions: all of its assets, or only some."""
     from ai_assets.assets.segment import bars, watcher
     from ai_assets.assets.sources import register_folders
+    from ai_assets.assets.specs import key_of
     from ai_assets.component import collection_definitions
     from ai_assets.instance import instance
 
@@ -176,12 +187,20 @@ def execute(chosen: Collection, keys: list[str], report: Report, *, quiet: bool)
         for group in consecutive(order, keys, len(keys)):
             result = job.execute_in_process(
                 instance=dagster,
-                tags={RANGE_START: group[0], RANGE_END: group[-1], PID_TAG: identity(), LAUNCHED_BY_TAG: getuser()},
+                tags={
+                    RANGE_START: group[0],
+                    RANGE_END: group[-1],
+                    PID_TAG: identity(),
+                    LAUNCHED_BY_TAG: getuser(),
+                    **(tags or {}),
+                },
+                asset_selection=None if assets is None else [key_of(chosen, asset) for asset in assets],
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )
             report.run_ids.append(result.run_id)
             if not result.success:
+                gc.collect()  # a step that was interrupted is ended here, and not by one of its own threads
                 report.failures.append(why(result))
 
 

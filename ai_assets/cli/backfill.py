@@ -1,0 +1,250 @@
+"""`ai-assets backfill`: the price first, then the work, and never more than was approved."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import typer
+
+from ai_assets import backfilling
+from ai_assets.backfilling import Backfill
+from ai_assets.cli.backfill_running import ENDED, Ending, dagster_url, ended, followed, launch, run_here, sweep
+from ai_assets.cli.output import (
+    AsJson,
+    CollectionName,
+    collection,
+    console,
+    errors,
+    person,
+    print_json,
+    stores,
+)
+from ai_assets.cli.plan import dollars, interval, partitions_of, progress, show
+from ai_assets.collection import Collection
+from ai_assets.dagster_api import DagsterApi
+from ai_assets.planning.plan import Plan, decimal, described
+from ai_assets.planning.plan import plan as make_plan
+from ai_assets.work import Stores
+from resources.errors import UserError
+from resources.inference.declaration import load_inference
+from resources.leases import hold
+
+DUE = ("missing", "stale", "failed")
+
+
+class NobodyToAsk(UserError):
+    def __init__(self) -> None:
+        super().__init__("Nobody can be asked here whether to go ahead: add --yes. Nothing was started.")
+
+
+class NoneUnderWay(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No backfill of '{name}' is under way, so there is nothing to stop.")
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """What the command line said, to be said again in the command that goes on."""
+
+    name: str
+    partition: str | None
+    partitions: str | None
+    stages: Sequence[str]
+
+    def command(self) -> str:
+        said = ["ai-assets", "backfill", self.name]
+        said += ["--partition", self.partition] if self.partition else []
+        said += ["--partitions", self.partitions] if self.partitions else []
+        return shlex.join([*said, *(part for stage in self.stages for part in ("--stage", stage))])
+
+
+def backfill(
+    name: CollectionName,
+    partition: Annotated[str | None, typer.Option(help="One partition, also one that is up to date.")] = None,
+    partitions: Annotated[str | None, typer.Option(metavar="A...B", help="All partitions from A to B.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage and what it is made from; may be given more than once.")
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(help="The most that it may cost; by default what the plan says at most.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go ahead without asking.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End the one that is under way; what it has done is kept.")
+    ] = False,
+    by: Annotated[str | None, typer.Option("--by", help="Who starts it; your user name by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what bringing partitions up to date would cost, ask, set that much aside, and do it.
+
+    It stops at its cap with everything kept; run it again to go on. While one is under way this follows it.
+    """
+    chosen = collection(name)
+    cap_nusd = None if max_usd is None else backfilling.amount_of(max_usd)
+    asked = Asked(name=name, partition=partition, partitions=partitions, stages=stage or [])
+    with stores() as places:
+        sweep(places)
+        with places.state.read() as connection:
+            under_way = backfilling.open_of(connection, name)
+        if stop:
+            _stop(places, name, under_way, as_json=as_json)
+        elif under_way is not None:
+            errors.print(f"{under_way.backfill} is under way since {under_way.made_at[:19]}; following it.")
+            _tell(chosen, places, asked, followed(places, under_way, quiet=as_json), as_json=as_json)
+        else:
+            _start(chosen, places, asked, cap_nusd, person(by), sure=yes, as_json=as_json)
+
+
+def _start(
+    chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, by: str, *, sure: bool, as_json: bool
+) -> None:
+    inference = load_inference(places.home.inference)
+    assets = _assets(chosen, asked.stages)
+    found = _plan(chosen, places, asked, partitions_of(chosen, places, asked.partition, asked.partitions), as_json)
+    if not as_json:
+        show(found)
+    due = [key for key in found.planned if found.partitions.get(key) in DUE]
+    if not due and not any(stage.calls.high for stage in found.stages):
+        if as_json:
+            print_json({"backfill": None, "state": "nothing to do", "plan": described(found)})
+        else:
+            console.print("Nothing is due and nothing is to pay.")
+        return
+    cap = backfilling.usual_cap(found) if cap_nusd is None else cap_nusd
+    backfilling.refuse_too_low(chosen, inference, found, cap)
+    _confirm(found, cap, sure=sure, quiet=as_json)
+    with hold(places.state, backfilling.lease_name(chosen.name), wait_s=1.0):
+        made = backfilling.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=by)
+        url = dagster_url(places)
+        if url is None:
+            ending = run_here(chosen, places, made, by, quiet=as_json)
+        else:
+            made = launch(chosen, places, made, DagsterApi(url), by)
+    if url is not None:
+        ending = followed(places, made, quiet=as_json)
+    _tell(chosen, places, asked, ending, as_json=as_json, planned=found)
+
+
+def _plan(chosen: Collection, places: Stores, asked: Asked, keys: Sequence[str] | None, quiet: bool) -> Plan:
+    assets = _assets(chosen, asked.stages)
+    paid = [asset for asset in chosen.asking if asset in assets]
+    with progress(quiet=quiet) as (say, advance):
+        return make_plan(
+            chosen,
+            places,
+            load_inference(places.home.inference),
+            partitions=keys,
+            stages=paid if asked.stages else None,
+            say=say,
+            advance=advance,
+        )
+
+
+def _assets(chosen: Collection, stages: Sequence[str]) -> list[str]:
+    """All of the segment; or the stages that are named and what they are made from."""
+    if not stages:
+        return list(chosen.asset_names)
+    from ai_assets.planning.plan import StageUnknown
+
+    wanted: set[str] = set()
+    waiting = list(stages)
+    for name in stages:
+        if name not in chosen.asking:
+            raise StageUnknown(chosen.name, name, chosen.asking)
+    while waiting:
+        name = waiting.pop()
+        if name in chosen.asset_names and name not in wanted:
+            wanted.add(name)
+            waiting += chosen.inputs_of(name)
+    return [asset for asset in chosen.asset_names if asset in wanted]
+
+
+def _confirm(found: Plan, cap: int, *, sure: bool, quiet: bool) -> None:
+    if not quiet:
+        console.print(
+            f"\nIt may cost at most {dollars(cap)}; so much is set aside for it in its budgets.", markup=False
+        )
+    if sure:
+        return
+    if quiet or not sys.stdin.isatty():
+        raise NobodyToAsk
+    if not typer.confirm("Go ahead?", default=False):
+        console.print("Nothing was started.")
+        raise typer.Exit(0)
+
+
+def _stop(places: Stores, name: str, made: Backfill | None, *, as_json: bool) -> None:
+    if made is None:
+        raise NoneUnderWay(name)
+    backfilling.end(places, made, "stopped")
+    url = dagster_url(places) if made.dagster_id else None
+    if url is not None and made.dagster_id is not None:
+        DagsterApi(url).cancel_backfill(made.dagster_id)
+    ending = ended(places, made, succeeded=False, started=time.perf_counter())
+    if as_json:
+        print_json(_plainly(ending, None, None))
+    else:
+        console.print(f"{made.backfill} is stopped: {_done(ending)}. Calls in flight end first; what was done is kept.")
+
+
+# What came of it
+
+
+def _tell(
+    chosen: Collection, places: Stores, asked: Asked, ending: Ending, *, as_json: bool, planned: Plan | None = None
+) -> None:
+    done = ending.backfill.state == "done"
+    if not done:
+        ending.left = _plan(chosen, places, asked, ending.backfill.partitions, quiet=True)
+    if as_json:
+        print_json(_plainly(ending, asked, planned))
+    else:
+        _say(ending, asked)
+    if not done:
+        raise typer.Exit(1)
+
+
+def _say(ending: Ending, asked: Asked) -> None:
+    found, left = ending.backfill, ending.left
+    console.print(f"{found.backfill} {ENDED[found.state]}: {_done(ending)}.", markup=False)
+    if found.state != "capped":
+        for failure in ending.failures:
+            errors.print(f"failed: {failure}", markup=False)
+    if left is not None:
+        documents = max((stage.new_calls for stage in left.stages), default=0)
+        console.print(
+            f"Everything is kept. Left: {left.new_calls:,} calls, about {documents:,} documents, likely "
+            f"{interval(left.money)}. Go on: {asked.command()}",
+            markup=False,
+        )
+
+
+def _done(ending: Ending) -> str:
+    done, cap = ending.done, ending.backfill.cap_nusd
+    maybe = f", {dollars(done.held_nusd)} may have been billed" if done.held_nusd else ""
+    reused = f", {done.reused:,} answers reused" if done.reused else ""
+    return (
+        f"{done.answers:,} calls{reused}, {done.documents:,} documents, {dollars(done.spent_nusd)} of {dollars(cap)} "
+        f"spent{maybe}"
+    )
+
+
+def _plainly(ending: Ending, asked: Asked | None, planned: Plan | None) -> dict[str, Any]:
+    found, done = ending.backfill, ending.done
+    return {
+        **{name: value for name, value in asdict(found).items() if name not in ("plan", "cap_nusd")},
+        "cap_usd": decimal(found.cap_nusd),
+        "spent_usd": decimal(done.spent_nusd),
+        "maybe_usd": decimal(done.held_nusd),
+        "answers": done.answers,
+        "reused": done.reused,
+        "documents": done.documents,
+        "seconds": round(ending.seconds, 3),
+        "failures": list(ending.failures),
+        "plan": None if planned is None else described(planned),
+        "left": None if ending.left is None else described(ending.left),
+        "next": asked.command() if asked is not None and ending.left is not None else None,
+    }

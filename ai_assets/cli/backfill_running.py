@@ -1,0 +1,165 @@
+"""A backfill while it runs: in this process, or by the Dagster of `ai-assets up`, and followed until it is over."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import typer
+
+from ai_assets import backfilling
+from ai_assets.backfilling import Backfill, State
+from ai_assets.cli.backfill_progress import Meter
+from ai_assets.cli.output import errors, home
+from ai_assets.cli.plan import dollars
+from ai_assets.collection import Collection
+from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
+from ai_assets.planning.plan import Plan
+from ai_assets.signoff.authors import LAUNCHED_BY_TAG
+from ai_assets.work import Stores
+from resources.errors import UserError
+from resources.inference.earmarks import BACKFILL_TAG
+
+POLL_S = 1.0
+ENDED: dict[State, str] = {
+    "done": "is done",
+    "capped": "stopped at its cap",
+    "failed": "failed in part",
+    "stopped": "was stopped",
+    "lost": "was left by the process that ran it",
+}
+
+
+class DagsterGone(UserError):
+    def __init__(self, made: Backfill) -> None:
+        super().__init__(
+            f"{made.backfill} is Dagster's to run, and Dagster does not answer. Start it with `ai-assets up`, and it "
+            f"goes on; follow it with `ai-assets backfill {made.collection}`, or end it: `ai-assets backfill "
+            f"{made.collection} --stop`."
+        )
+
+
+@dataclass(kw_only=True)
+class Ending:
+    """How a backfill ended, for people and as JSON."""
+
+    backfill: Backfill
+    done: backfilling.Progress
+    seconds: float
+    left: Plan | None = None
+    failures: Sequence[str] = field(default_factory=list)
+
+
+def dagster_url(places: Stores) -> str | None:
+    from ai_assets.supervisor import running_at
+
+    return running_at(places.home)
+
+
+def run_here(chosen: Collection, places: Stores, made: Backfill, by: str, *, quiet: bool) -> Ending:
+    from ai_assets.cli.run import Report, execute
+
+    report = Report(chosen.name, list(made.partitions), list(made.partitions))
+    started = time.perf_counter()
+    tags = {BACKFILL_TAG: made.backfill, LAUNCHED_BY_TAG: by}
+    assets = None if set(made.assets) == set(chosen.asset_names) else made.assets
+    try:
+        with Meter(places.state, made, quiet=quiet) as meter, meter.running():
+            execute(chosen, list(made.partitions), report, quiet=True, assets=assets, tags=tags)
+    except KeyboardInterrupt:
+        backfilling.end(places, made, "stopped")
+        errors.print(f"Interrupted; what was done is kept. Go on: ai-assets backfill {chosen.name}")
+        raise typer.Exit(130) from None
+    except BaseException:
+        backfilling.end(places, made, "failed")
+        raise
+    return ended(places, made, succeeded=not report.failures, started=started, failures=report.failures)
+
+
+def launch(chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, by: str) -> Backfill:
+    from ai_assets.assets.sources import register_folders
+    from ai_assets.instance import instance
+
+    try:
+        with instance(home()) as dagster:
+            register_folders(chosen, dagster, made.partitions)
+        dagster_id = api.launch_backfill(
+            [(chosen.name, asset) for asset in made.assets],
+            made.partitions,
+            f"{made.backfill}, at most {dollars(made.cap_nusd)}",
+            {BACKFILL_TAG: made.backfill, LAUNCHED_BY_TAG: by},
+        )
+    except BaseException:
+        backfilling.end(places, made, "failed")
+        raise
+    backfilling.launched(places, made.backfill, dagster_id)
+    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{dagster_id}", markup=False)
+    with places.state.read() as connection:
+        return backfilling.get(connection, made.backfill)
+
+
+def followed(places: Stores, made: Backfill, *, quiet: bool) -> Ending:
+    """Until it is over, whoever runs it."""
+    started = time.perf_counter()
+    try:
+        with Meter(places.state, made, quiet=quiet) as meter:
+            succeeded = _wait(places, made, meter)
+    except KeyboardInterrupt:
+        errors.print(
+            f"{made.backfill} goes on without you. Follow it again: ai-assets backfill {made.collection}    stop it: "
+            f"ai-assets backfill {made.collection} --stop",
+            markup=False,
+        )
+        raise typer.Exit(130) from None
+    return ended(places, made, succeeded=succeeded, started=started)
+
+
+def _wait(places: Stores, made: Backfill, meter: Meter) -> bool:
+    """Whether all was done. Somebody else may end it meanwhile, and that is then how it ended."""
+    url = dagster_url(places) if made.dagster_id else None
+    if made.dagster_id and url is None:
+        raise DagsterGone(made)
+    api = DagsterApi(url) if url else None
+    while True:
+        with places.state.read() as connection:
+            found = backfilling.get(connection, made.backfill)
+        if found.state != "open":
+            return found.state == "done"
+        if api is not None and made.dagster_id is not None:
+            try:
+                status = api.backfill_status(made.dagster_id)
+            except DagsterUnreachable as error:
+                raise DagsterGone(made) from error
+            if status.done:
+                return status.succeeded
+        else:
+            sweep(places)
+        meter.look()
+        time.sleep(POLL_S)
+
+
+def sweep(places: Stores) -> None:
+    """Dagster is looked at only where it runs one."""
+    with places.state.read() as connection:
+        asks_dagster = backfilling.any_of_dagster(connection)
+    if not asks_dagster:
+        lost = backfilling.sweep(places, None)
+    else:
+        from ai_assets.instance import instance
+
+        with instance(home()) as dagster:
+            lost = backfilling.sweep(places, dagster)
+    for name in lost:
+        with places.state.read() as connection:
+            state = backfilling.get(connection, name).state
+        errors.print(f"note: {name} {ENDED[state]}; its money is free again.", markup=False)
+
+
+def ended(places: Stores, made: Backfill, *, succeeded: bool, started: float, failures: Sequence[str] = ()) -> Ending:
+    with places.state.read() as connection:
+        done = backfilling.progress_of(connection, made.backfill)
+        state: State = backfilling.state_after(made, done, succeeded=succeeded)
+    backfilling.end(places, made, state)
+    with places.state.read() as connection:
+        found = backfilling.get(connection, made.backfill)
+        failures = failures or ([] if succeeded else backfilling.failures_of(connection, found))
+    return Ending(backfill=found, done=done, seconds=time.perf_counter() - started, failures=failures)
