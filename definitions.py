@@ -5,19 +5,24 @@ from pathlib import Path
 import dagster as dg
 
 from ai_assets import collection_definitions, load_collections
-from sensors import deadlines, nightly, publication, source_changes
+from ai_assets.assets.inference_cost import cost_assets, costs_job
+from sensors import budgets, deadlines, inference_cost, nightly, publication, source_changes
 
 COLLECTIONS = load_collections(Path(__file__).parent / "collections")
 
 defs = dg.Definitions.merge(
     *(collection_definitions(collection) for collection in COLLECTIONS),
     dg.Definitions(
+        assets=cost_assets(),
+        jobs=[costs_job()],
         executor=dg.in_process_executor,
         schedules=[schedule for collection in COLLECTIONS for schedule in nightly(collection)],
         sensors=[
             *(source_changes(collection) for collection in COLLECTIONS),
             *(publication(collection) for collection in COLLECTIONS),
             deadlines(COLLECTIONS),
+            budgets(COLLECTIONS),
+            inference_cost(),
         ],
     ),
 )

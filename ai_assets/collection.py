@@ -32,6 +32,8 @@ RESERVED_NAMES = frozenset({
     "float", "bool", "input", "output", "type",
 })  # fmt: skip
 """Dagster takes them for itself, like the keywords of Python."""
+OWN_NAMES = frozenset({"costs"})
+"""Folders of the lake, groups and jobs that belong to no collection."""
 COMPONENT_TYPE = "ai_assets.DocumentCollection"
 DEFS_FILE = "defs.yaml"
 
@@ -80,9 +82,14 @@ class Collection:
         return frozenset(item.document for question in self.questions.values() for item in question.examples)
 
     @property
+    def asking(self) -> tuple[str, ...]:
+        """The assets that ask models, and so may cost money."""
+        return (*(("embeddings",) if self.embedding_models else ()), *self.questions)
+
+    @property
     def asks_models(self) -> bool:
         """Whether something is computed on a route, where waiting takes longer than computing."""
-        return bool(self.questions or self.embedding_models)
+        return bool(self.asking)
 
     @property
     def evaluates(self) -> bool:
@@ -172,7 +179,8 @@ def _classifier_version() -> str:
 def is_valid_name(name: str) -> bool:
     """It becomes a Dagster job, group and key; two underscores in a row divide it from what we add there."""
     known = re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name) is not None
-    return known and "__" not in name and name not in RESERVED_NAMES and not keyword.iskeyword(name)
+    taken = name in RESERVED_NAMES or name in OWN_NAMES or keyword.iskeyword(name)
+    return known and "__" not in name and not taken
 
 
 def collection_names(root: Path) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search", "inference", "ledger", "desk")
+BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search", "inference", "ledger", "plan", "warehouse", "desk")
 
 
 def main(names: list[str]) -> int:

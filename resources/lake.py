@@ -89,7 +89,7 @@ class Lake:
         collection: str,
         asset: str,
         partition: str,
-        table: "pa.Table",
+        table: "pa.Table | pa.RecordBatchReader",
         *,
         code_version: str,
         fingerprint: str,
@@ -110,7 +110,7 @@ class Lake:
             fingerprint=fingerprint,
             inputs=dict(inputs),
             file=path.name,
-            rows=table.num_rows,
+            rows=parquet_rows(path),
             stats=dict(stats),
             run_id=run_id,
             written_at=now(),
@@ -148,6 +148,14 @@ def parquet_columns(path: Path) -> list[str]:
         return list(pq.read_schema(path).names)
 
 
+def parquet_rows(path: Path) -> int:
+    """How many; none is read."""
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
 def read_parquet_row(path: Path, place: int) -> dict[str, Any]:
     """One whole row; of the file only the piece that holds it is read."""
     import pyarrow.parquet as pq
@@ -174,14 +182,23 @@ def _reading(path: Path) -> Iterator[None]:
         raise DatasetDamaged(path, f"it cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def write_parquet(folder: Path, table: "pa.Table") -> Path:
-    """Write the table under the name of its own digest; the same rows are the same file."""
+def write_parquet(folder: Path, table: "pa.Table | pa.RecordBatchReader") -> Path:
+    """Write the rows under the name of their own digest; the same rows (in the same batches) are the same file.
+
+    Of a reader no more than one batch is in memory.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _temporary(folder) as temporary:
-            pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            if isinstance(table, pa.RecordBatchReader):
+                with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+                    for batch in table:
+                        writer.write_batch(batch)
+            else:
+                pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
             path = folder / f"{file_sha256(temporary)}.parquet"
             _replace(temporary, path)
     return path

@@ -1,7 +1,9 @@
 """What watches, and asks for runs: the source, the clock, and people's decisions."""
 
+from sensors.budgets import budgets
 from sensors.deadlines import deadlines
+from sensors.inference_cost import inference_cost
 from sensors.publication import publication
 from sensors.source_changes import nightly, source_changes
 
-__all__ = ["deadlines", "nightly", "publication", "source_changes"]
+__all__ = ["budgets", "deadlines", "inference_cost", "nightly", "publication", "source_changes"]

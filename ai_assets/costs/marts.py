@@ -1,0 +1,96 @@
+"""The tables of the warehouse as the dbt project declares them, read without dbt: it takes seconds to import.
+
+tests/test_marts.py holds this against the manifest that dbt itself makes of the project.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_REF = re.compile(r"\bref\('(\w+)'\)")
+_SOURCE = re.compile(r"\bsource\('(\w+)', '(\w+)'\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    name: str
+    description: str
+    columns: Mapping[str, tuple[str, str]]
+    """Type and description by name."""
+    models: tuple[str, ...]
+    """Those it is made from."""
+    sources: tuple[str, ...]
+    """Tables of the schema `raw` that it is made from."""
+    tests: Mapping[str, str]
+    """What each of its tests claims, by name."""
+
+
+def project() -> Path:
+    """The dbt project: in the wheel below this package, in the source tree beside it."""
+    package = Path(__file__).parents[1]
+    installed = package / "dbt"
+    return installed if installed.is_dir() else package.parent / "dbt"
+
+
+@lru_cache(maxsize=1)
+def models() -> tuple[Model, ...]:
+    """All of them, in order of name."""
+    found = []
+    for folder in sorted((project() / "models").iterdir()):
+        if folder.is_dir():
+            declared = _read(folder / "schema.yml")["models"]
+            found += [_model(item, (folder / f"{item['name']}.sql").read_text(encoding="utf-8")) for item in declared]
+    return tuple(sorted(found, key=lambda model: model.name))
+
+
+def in_order(tables: Sequence[Model]) -> list[str]:
+    """Their names, each after those it is made from: Dagster takes a later event of those for a change."""
+    return list(TopologicalSorter({table.name: table.models for table in tables}).static_order())
+
+
+@lru_cache(maxsize=1)
+def assets_of_sources() -> Mapping[str, str]:
+    """The asset that a table of the schema `raw` is loaded from, where one is."""
+    (raw,) = _read(project() / "models" / "sources.yml")["sources"]
+    return {table["name"]: table["meta"]["asset"] for table in raw["tables"] if "meta" in table}
+
+
+def _read(path: Path) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+
+
+def _model(declared: Mapping[str, Any], sql: str) -> Model:
+    return Model(
+        name=declared["name"],
+        description=" ".join(declared["description"].split()),
+        columns={
+            column["name"]: (column["data_type"], " ".join(column["description"].split()))
+            for column in declared["columns"]
+        },
+        models=tuple(sorted(set(_REF.findall(sql)))),
+        sources=tuple(sorted({table for _, table in _SOURCE.findall(sql)})),
+        tests=dict(_tests(declared)),
+    )
+
+
+def _tests(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for test in declared["data_tests"]:
+        ((kind, given),) = test.items()
+        yield given["name"], _CLAIMS[kind]
+
+
+_CLAIMS = {
+    "unique_together": "No two rows are about the same.",
+    "never_null": "What must be known is.",
+    "accepted_values": "No value but those that are documented.",
+    "relationships": "What it points at is there.",
+    "adds_up": "Its sums are those of what it is made from, to the last digit.",
+    "adds_up_each_day": "Its sums of each day are those the ledger itself had, to the last digit.",
+}

@@ -1,0 +1,8 @@
+{# Who asked, and how: the columns that an origin stands for. #}
+{% macro origin_columns() -%}
+    tenant, collection, asset, partition, run_id, backfill, endpoint, model, kind, prompt, price
+{%- endmacro %}
+
+{% macro origin() -%}
+    hash({{ origin_columns() }})
+{%- endmacro %}
