@@ -11,7 +11,9 @@ from conftest import CHROMIUM, Project
 from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from provider import Provider
 from signing import PASSWORD, known
+from spent import Spending
 
 from ai_assets.signoff import people
 
@@ -37,7 +39,23 @@ def told(tmp_path_factory: pytest.TempPathFactory, as_told: Project) -> Iterator
             people.join(connection, "rita", "legal", by="test")
             people.give(connection, "group:legal", "approver", "strict", by="test")
             people.disable(connection, "nob", by="test")
+        spend(found)
         yield found
+
+
+def spend(told: Story) -> None:
+    """Models were asked about some documents, lately and a while ago, and the figures are built."""
+    with Provider() as provider:
+        spending = Spending(project=told.project, provider=provider)
+        spending.declare()
+        for days_ago in (20, 4, 0):
+            for asset in ("kind", "summary", "a stage whose name is longer than a phone is wide"):
+                run = {"run_id": f"{asset} {days_ago}", "days_ago": days_ago, "asset": asset}
+                spending.ask(*(f"{DAYS[0]}/{n}.txt" for n in range(2)), ODD, collection="notes", partition=DAYS[0],
+                             **run)  # fmt: skip
+        spending.lose("lost.txt", collection="notes", partition=DAYS[1], run_id="lost")
+    built = told.project.cli("cost")  # not in this process, where the browser's loop runs
+    assert built.returncode == 0, built.stderr
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +111,9 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
         "people, none": "/people?text=nobody-like-them",
         "person": "/people/rita",
         "person, disabled": "/people/nob",
+        "costs": "/costs",
+        "costs by stage": "/costs?days=90&collection=notes&by=asset",
+        "costs, none": "/costs?from=2020-01-01&to=2020-01-07",
         "account": "/account",
         "nothing there": "/nowhere",
     }
@@ -136,7 +157,17 @@ def test_no_page_shuts_anybody_out(opened: Callable[..., Page], addresses: dict[
 def test_a_phone_shuts_nobody_out_either(opened: Callable[..., Page], addresses: dict[str, str]) -> None:
     page = opened(viewport={"width": 360, "height": 740}, has_touch=True)
     found = {}
-    for name in ("inbox, all", "request", "document", "audit", "releases of one", "people", "person", "account"):
+    for name in (
+        "inbox, all",
+        "request",
+        "document",
+        "audit",
+        "releases of one",
+        "people",
+        "person",
+        "costs",
+        "account",
+    ):
         page.goto(addresses[name])
         found[name] = violations(page)
         small = "e => { const r = e.getBoundingClientRect(); return r.height > 0 && r.height < 43.5 }"
@@ -208,7 +239,7 @@ def test_the_keyboard_alone_walks_selects_and_decides(opened: Callable[..., Page
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_have_text("rejected")
     assert told.latest(DAYS[4]).reason == "not like this"
-    for keys, address in (("ga", "/audit"), ("gr", "/releases"), ("gi", "/")):
+    for keys, address in (("ga", "/audit"), ("gr", "/releases"), ("gc", "/costs"), ("gi", "/")):
         for key in keys:
             page.keyboard.press(key)
         expect(page).to_have_url(re.compile(f"{re.escape(address)}$"))
@@ -262,3 +293,45 @@ def test_select_all_and_the_skip_link_do_what_they_say(opened: Callable[..., Pag
     expect(page.get_by_text(f"With {boxes.count()} selected:")).to_be_visible()
     boxes.first.uncheck()
     expect(page.get_by_text(f"With {boxes.count() - 1} selected:")).to_be_visible()
+
+
+def test_a_dear_document_is_one_click_away(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.goto("/costs")
+    page.get_by_role("link", name=ODD).click()
+    expect(page).to_have_url(re.compile("/requests/[0-9a-f]+/document"))
+    expect(page.get_by_text(ODD).first).to_be_visible()
+
+
+def test_the_plots_can_be_read_at_any_width_and_in_both_schemes(opened: Callable[..., Page]) -> None:
+    """No letter shrinks with the plot or is cut off, and each part of a bar is seen against what is behind it."""
+    page = opened()
+    page.goto("/costs?by=asset")
+    texts = """[...document.querySelectorAll('.chart text')].map(text => {
+        const at = text.getBoundingClientRect(), size = parseFloat(getComputedStyle(text).fontSize)
+        return [text.textContent, size >= 12 && at.left >= 0 && at.right <= innerWidth]
+    })"""
+    fills = "[...document.querySelectorAll('.chart pattern > rect')].map(part => getComputedStyle(part).fill)"
+    behind = "getComputedStyle(document.querySelector('.panel')).backgroundColor"
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        found = page.evaluate(texts)
+        assert len(found) > 15
+        assert [text for text, readable in found if not readable] == []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        colours = set(page.evaluate(fills))
+        assert len(colours) == 7
+        assert min(contrast(fill, page.evaluate(behind)) for fill in colours) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG has it, of two colours as browsers write them."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

@@ -7,11 +7,15 @@ from rich.markup import escape
 
 from ai_assets.cli import (
     audit,
+    backfill,
+    budget,
     corrections,
+    cost,
     desk,
     documents,
     ledger,
     new,
+    plan,
     provider,
     releases,
     reviewers,
@@ -34,8 +38,11 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("desk")(desk.desk)
 app.command("new")(new.new)
+app.command("plan")(plan.plan)
 app.command("run")(run.run)
+app.command("backfill")(backfill.backfill)
 app.command("status")(status.status)
+app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
 app.command("search")(documents.search)
@@ -45,6 +52,7 @@ app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")
 
 

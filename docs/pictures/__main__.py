@@ -1,16 +1,20 @@
 """Makes the pictures of the documents anew: `make pictures`. Needs chromium; works in a folder of its own.
 
-A copy of the sample is run, most of it signed and published, then edited, so that there is something to decide; the
-desk is started on it and photographed.
+A copy of the samples is run, most of it signed and published, then edited, so that there is something to decide, and
+run on several days, so that there is something to have cost; the desk is started on it and photographed.
 """
 
 import os
+import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -20,6 +24,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COMMAND = Path(sys.executable).with_name("ai-assets")
 PASSWORD = "a walk in the autumn rain"
+DAYS_AGO = (13, 12, 9, 8, 6, 4, 1, 0)
 WIDTH, HEIGHT = 1280, 820
 EDITS = {
     "2026-10-05/dock-incident.md": "\nThe dock door was repaired on 17 October.\n",
@@ -34,13 +39,17 @@ def main() -> None:
         project.mkdir()
         for name in ("definitions.py", "inference.yaml"):
             shutil.copy(ROOT / name, project)
-        shutil.copytree(ROOT / "collections" / "handbook", project / "collections" / "handbook")
+        for name in ("handbook", "reports"):
+            shutil.copytree(ROOT / "collections" / name, project / "collections" / name)
         environment = {
             **os.environ,
             "AI_ASSETS_HOME": str(Path(folder) / "home"),
             "AI_ASSETS_PASSWORD": PASSWORD,
             "LOGNAME": "pipeline",
         }
+        run = partial(command, project, environment)
+        run("reviewers", "add", "maria", "--role", "approver", "--password-stdin", typed=PASSWORD)
+        spend(project, environment)
         prepare(project, environment)
         port = free_port()
         desk = subprocess.Popen([COMMAND, "desk", "--port", str(port)], cwd=project, env=environment)
@@ -52,10 +61,7 @@ def main() -> None:
 
 
 def prepare(project: Path, environment: dict[str, str]) -> None:
-    def run(*arguments: str, typed: str | None = None) -> None:
-        subprocess.run([COMMAND, *arguments], cwd=project, env=environment, input=typed, text=True, check=True)
-
-    run("reviewers", "add", "maria", "--role", "approver", "--password-stdin", typed=PASSWORD)
+    run = partial(command, project, environment)
     run("run", "handbook")
     days = [f"2026-10-{day:02d}" for day in range(5, 14)]
     run("signoff", "approve", "handbook", *days, "--by", "maria")
@@ -65,6 +71,33 @@ def prepare(project: Path, environment: dict[str, str]) -> None:
             file.write(text)
     (project / "collections/handbook/documents/2026-10-05/leeds-standup.txt").unlink()
     run("run", "handbook")
+
+
+def spend(project: Path, environment: dict[str, str]) -> None:
+    """`reports` run on eight days of the last fortnight, each time with another version of a prompt."""
+    run = partial(command, project, environment)
+    for version, days_ago in enumerate(DAYS_AGO, start=1):
+        prompt = project / "collections/reports/prompts" / ("reply.md" if version % 3 else "triage.md")
+        text = re.sub("version: .*", f"version: {version}", prompt.read_text(encoding="utf-8"))
+        prompt.write_text(f"{text}Be brief ({version}).\n", encoding="utf-8")
+        run("run", "reports", "--all")
+        if version == len(DAYS_AGO) // 2:
+            run("signoff", "approve", "reports", "--all", "--by", "maria")
+            run("publish", "reports")
+        age(Path(environment["AI_ASSETS_HOME"]) / "state.db", days_ago)
+    run("cost")
+
+
+def age(store: Path, days: int) -> None:
+    """What was asked today was asked so many days ago."""
+    with closing(sqlite3.connect(store)) as connection, connection:
+        for table, column in (("attempts", "ended_at"), ("attempts", "sent_at"), ("reuses", "reused_at")):
+            then = f"strftime('%Y-%m-%dT%H:%M:%f+00:00', {column}, '-{days} days')"
+            connection.execute(f"UPDATE {table} SET {column} = {then} WHERE {column} >= date('now')")  # noqa: S608
+
+
+def command(project: Path, environment: dict[str, str], *arguments: str, typed: str | None = None) -> None:
+    subprocess.run([COMMAND, *arguments], cwd=project, env=environment, input=typed, text=True, check=True)
 
 
 def photograph(url: str) -> None:
@@ -86,6 +119,9 @@ def photograph(url: str) -> None:
         page.locator("#text").wait_for()
         page.get_by_text("Correct the label").first.click()
         picture(page, "document")
+        page.goto("/costs?by=asset")
+        page.get_by_role("heading", name="Spend over time").wait_for()
+        picture(page, "costs")
         browser.close()
 
 

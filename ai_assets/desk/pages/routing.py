@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from ai_assets.desk.pages import account, audit, decision, document, inbox, people, releases, request
+from ai_assets.desk.pages import account, audit, costs, decision, document, inbox, people, releases, request
 from ai_assets.desk.pages.refusals import net
 
 
@@ -21,6 +21,8 @@ def routes() -> list[BaseRoute]:
         _form("/requests/{request_id}/notes", document.note),
         _page("/audit", audit.page),
         _page("/audit.jsonl", audit.export),
+        _page("/costs", costs.page),
+        _page("/costs/{name}.csv", costs.download),
         _page("/releases", releases.overview),
         _page("/releases/{collection}", releases.page),
         _form("/releases/{collection}/rollback", releases.rollback),

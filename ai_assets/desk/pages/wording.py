@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from ai_assets.costs.tables import dollars, shown
+
 NOTICED = 0.01
 """A score that moved less is shown, but not coloured."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
@@ -88,7 +90,7 @@ def initial(text: str) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
-    "initial": initial,
+    "initial": initial, "dollars": dollars, "cell": shown,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,

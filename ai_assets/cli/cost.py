@@ -1,0 +1,218 @@
+"""`ai-assets cost`: where the dollars went, as a table with bars, as JSON or as CSV."""
+
+import datetime
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table as Drawn
+
+from ai_assets.cli.output import AsJson, console, errors, home, print_json, stores, table
+from ai_assets.collection import collection_names
+from ai_assets.costs import reading
+from ai_assets.costs.building import bring_up_to_date
+from ai_assets.costs.figures import NONE, Dimension, Forecast, Totals, Waste, table_of, table_of_lines
+from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, dollars, records, share, shown, told
+from ai_assets.costs.window import Scope, since
+from resources.declared import nearest
+from resources.errors import AiAssetsError, UserError
+from resources.settings import Home
+from resources.warehouse import WarehouseTooNew
+from resources.warehouse import reading as opened
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Warehouse
+
+MOST_SHOWN = 20
+LONGEST_BAR, SHORTEST_BAR = 40, 6
+COLUMN_SPACE = 3
+"""Characters between two columns."""
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+class NameUnknown(UserError):
+    def __init__(self, kind: str, asked: str, known: Sequence[str]) -> None:
+        listed = f"see them with: ai-assets cost --by {kind}" if len(known) > MOST_SHOWN else None
+        found = nearest(asked, list(known), listed if known else "there is none so far")
+        super().__init__(f"No call was made for a {kind} '{asked}', and none of that name is declared{found}")
+
+
+class NothingAsked(UserError):
+    def __init__(self) -> None:
+        super().__init__(
+            "No model was asked yet, so there are no costs to show. Run a collection first: ai-assets run NAME"
+        )
+
+
+def cost(
+    by: Annotated[Dimension, typer.Option(help="What each line stands for.")] = "model",
+    since_: Annotated[
+        str, typer.Option("--since", metavar="DAYS|DAY", help="The last days, such as 30d, or from a day on.")
+    ] = "30d",
+    collection: Annotated[str | None, typer.Option(help="Only of this collection.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"At most so many lines; {MOST_SHOWN} by default on a screen.")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: the lines alone.")] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Do not bring the figures up to date first.")] = False,
+) -> None:
+    """Where the dollars went: paid, saved by reuse, maybe billed; what the money was for; the month's forecast."""
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    window = since(since_, datetime.datetime.now(datetime.UTC).date())
+    here = home()
+    if not as_is:
+        _up_to_date(here)
+    with opened(here.warehouse) as warehouse:
+        _known(warehouse, here, collection, tenant)
+        scope = Scope(window=window, collections=None if collection is None else [collection], tenant=tenant)
+        whole = as_json or as_csv or by == "day"
+        most = limit if limit is not None or whole else MOST_SHOWN
+        found, count = reading.lines(warehouse, scope, by, most)
+        totals = reading.totals(warehouse, scope)
+        lines = table_of_lines(by, found, totals.cost_usd)
+        if as_csv:
+            _print_csv(lines)
+            return
+        earlier = scope.earlier()
+        before = reading.totals(warehouse, earlier) if earlier else None
+        forecast, waste = reading.forecast(warehouse, scope), reading.waste(warehouse, scope)
+        built = reading.built(warehouse)
+    with stores().state.read() as connection:
+        behind = reading.behind(connection, built, scope.collections)
+    if as_json:
+        print_json({
+            "from": window.first, "to": window.last, "collection": collection, "tenant": tenant, "by": by,
+            "totals": told(totals), "before": told(before) if before else None,
+            "forecast": told(forecast) if forecast else None, "lines": records(lines), "lines_in_all": count,
+            "waste": records(table_of(Waste, waste)), **told(built), "behind": behind,
+        })  # fmt: skip
+        return
+    console.print(_head(scope, totals, before, forecast), markup=False)
+    if found:
+        _draw(lines, count - len(found))
+        _draw_waste(waste)
+    said = f"As of {built.as_of[:16].replace('T', ' ')} UTC"
+    if behind:
+        said += f"; {behind:,} {'call' if behind == 1 else 'calls'} since not counted (without --as-is they would be)"
+    if behind or as_is:
+        console.print(said)
+
+
+def _up_to_date(here: Home) -> None:
+    """What cannot be built is told, and then what is there is shown."""
+    try:
+        bring_up_to_date(here, lambda line: errors.print(escape(line)))
+    except WarehouseTooNew:
+        raise
+    except AiAssetsError as error:
+        if not here.warehouse.exists():
+            raise
+        errors.print(f"[yellow]not brought up to date:[/] {escape(str(error))}")
+    if not here.warehouse.exists():
+        raise NothingAsked
+
+
+def _known(warehouse: "Warehouse", here: Home, collection: str | None, tenant: str | None) -> None:
+    if collection is not None:
+        declared = collection_names(here.project / "collections")
+        known = sorted({*declared, *reading.known(warehouse, "collection")} - {""})
+        if collection not in known:
+            raise NameUnknown("collection", collection, known)
+    if tenant is not None and tenant not in (known := reading.known(warehouse, "tenant")):
+        raise NameUnknown("tenant", tenant, known)
+
+
+def _head(scope: Scope, totals: Totals, before: Totals | None, forecast: Forecast | None) -> str:
+    window = scope.window
+    if not totals.attempts and not totals.reused:
+        return f"{window.first} to {window.last}: no model was asked."
+    parts = [
+        f"{totals.calls:,} {'call' if totals.calls == 1 else 'calls'}, {dollars(totals.cost_usd)} paid",
+        f"{dollars(totals.saved_usd)} saved by reuse",
+    ]
+    if totals.maybe_usd:
+        parts.append(f"{dollars(totals.maybe_usd)} maybe billed")
+    said = f"{window.first} to {window.last}: {', '.join(parts)}"
+    if before and before.cost_usd:
+        change = round(100 * (totals.cost_usd - before.cost_usd) / before.cost_usd)
+        moved = f"{change:+,} % against" if change else "as much as in"
+        said += f"; {moved} the {window.days} days before"
+    if forecast:
+        said += (
+            f"; {forecast.month} will likely come to {dollars(forecast.likely_usd)} "
+            f"({dollars(forecast.low_usd)} to {dollars(forecast.high_usd)})"
+        )
+    return said
+
+
+def _draw(found: Table, further: int) -> None:
+    """With bars as long as the terminal leaves room for; a narrow one has fewer columns."""
+    dispensable = ["attempts", "reused", "saved_usd"]
+    while (room := _room(found)) < SHORTEST_BAR and dispensable:
+        found = _without(found, dispensable.pop(0))
+    drawn = Drawn(box=SIMPLE_HEAD, padding=(0, 1))
+    for column in found.columns:
+        drawn.add_column(column.title, justify="right" if column.right else "left", overflow="fold",
+                         no_wrap=column.right)  # fmt: skip
+    drawn.add_column("", no_wrap=True)
+    place = [column.key for column in found.columns].index("cost_usd")
+    paid = [Decimal(str(row[place])) for row in found.rows]
+    most = max(paid) or Decimal(1)
+    for row, amount in zip(_cells(found), paid, strict=True):
+        drawn.add_row(*map(escape, row), _bar(amount / most, max(0, min(LONGEST_BAR, room))))
+    console.print(drawn)
+    if further:
+        console.print(f"and {further:,} more (--limit)")
+
+
+def _room(found: Table) -> int:
+    """What the texts leave of a line."""
+    widths = [max(map(len, texts)) for texts in zip([c.title for c in found.columns], *_cells(found), strict=True)]
+    return console.width - sum(widths) - (len(widths) + 1) * COLUMN_SPACE - 1
+
+
+def _without(found: Table, key: str) -> Table:
+    kept = [place for place, column in enumerate(found.columns) if column.key != key]
+    return Table(
+        columns=[found.columns[place] for place in kept], rows=[[row[place] for place in kept] for row in found.rows]
+    )
+
+
+def _cells(found: Table) -> list[list[str]]:
+    return [[_cell(cell, column) for cell, column in zip(row, found.columns, strict=True)] for row in found.rows]
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    text = shown(cell, column.kind) or (NONE if column.kind == "text" else "")
+    return "".join(sign if sign.isprintable() else "�" for sign in text)
+
+
+def _bar(part: Decimal, width: int) -> str:
+    """To an eighth of a character; whatever is not nothing shows."""
+    eighths = max(1 if part else 0, round(part * width * 8))
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+
+
+def _draw_waste(found: Sequence[Waste]) -> None:
+    total = sum((item.cost_usd for item in found), Decimal(0))
+    rows = [
+        (item.category, f"{item.attempts:,}", dollars(item.cost_usd), share(item.cost_usd / total if total else None),
+         dollars(item.maybe_usd) if item.maybe_usd else "", item.means)
+        for item in found
+    ]  # fmt: skip
+    columns = ("went to", "attempts", "paid", "share", "maybe billed", "that is")
+    table("What the money was for", columns, rows, columns[1:5])
+
+
+def _print_csv(found: Table) -> None:
+    sys.stdout.write(csv_text(found))
+    if count := disarmed(found):
+        cells = "1 cell begins" if count == 1 else f"{count:,} cells begin"
+        errors.print(f"{cells} with an apostrophe, so that no spreadsheet takes text for a formula.")
