@@ -11,6 +11,8 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 from conftest import REPOSITORY
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 from engines import CALLER, endpoint, question, questions, rows, settings
 from engines import ask as ask_models
 from provider import Provider
@@ -19,6 +21,7 @@ from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledg
 from ai_assets.assets.inference_cost import LEDGER, CostsFailed, cost_assets, costs_job
 from ai_assets.costs import building
 from ai_assets.costs.ledger_days import LedgerAltered, check_closed, due_days, export_day, exported, lost_days
+from ai_assets.costs.marts import models
 from ai_assets.instance import instance
 from ai_assets.work import Stores
 from resources.errors import LakeUnwritable
@@ -286,6 +289,17 @@ def test_one_command_copies_builds_and_then_finds_nothing_to_do(home: Home) -> N
     said.clear()
     building.bring_up_to_date(home, said.append)
     assert said == []
+
+
+def test_after_a_run_dagster_shows_every_mart_as_fresh(home: Home) -> None:
+    building.bring_up_to_date(home)
+    graph = dg.Definitions(assets=cost_assets()).resolve_asset_graph()
+    with instance(home) as dagster:
+        resolver = CachingStaleStatusResolver(dagster, graph, LoadingContextForTest(dagster))
+        marts = {model.name for model in models()}
+        assert {
+            name for name in marts if resolver.get_status(dg.AssetKey(["costs", name])) != StaleStatus.FRESH
+        } == set()
 
 
 def test_a_verdict_on_an_ambiguous_call_corrects_the_warehouse(home: Home) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from getpass import getuser
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,6 @@ from ai_assets.cli.output import (
     collection,
     console,
     errors,
-    person,
     print_json,
     stores,
 )
@@ -75,7 +75,6 @@ def backfill(
     stop: Annotated[
         bool, typer.Option("--stop", help="End the one that is under way; what it has done is kept.")
     ] = False,
-    by: Annotated[str | None, typer.Option("--by", help="Who starts it; your user name by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what bringing partitions up to date would cost, ask, set that much aside, and do it.
@@ -95,13 +94,13 @@ def backfill(
             errors.print(f"{under_way.backfill} is under way since {under_way.made_at[:19]}; following it.")
             _tell(chosen, places, asked, followed(places, under_way, quiet=as_json), as_json=as_json)
         else:
-            _start(chosen, places, asked, cap_nusd, person(by), sure=yes, as_json=as_json)
+            _start(chosen, places, asked, cap_nusd, sure=yes, as_json=as_json)
 
 
 def _start(
-    chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, by: str, *, sure: bool, as_json: bool
+    chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, *, sure: bool, as_json: bool
 ) -> None:
-    inference = load_inference(places.home.inference)
+    inference, by = load_inference(places.home.inference), getuser()
     assets = _assets(chosen, asked.stages)
     found = _plan(chosen, places, asked, partitions_of(chosen, places, asked.partition, asked.partitions), as_json)
     if not as_json:
