@@ -1,5 +1,6 @@
 """The Dagster instance of a home: its `dagster.yaml`, safe by default, and how to open it in this process."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,14 @@ def use_home(home: Home) -> InstanceFile:
 
 
 @contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Of all processes: two that make Dagster's databases at once get in each other's way."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by death
+        yield
+
+
+@contextmanager
 def instance(home: Home) -> Iterator["DagsterInstance"]:
     """The Dagster instance of `home`; its databases are created when missing."""
     from dagster import DagsterInstance
@@ -106,7 +115,8 @@ def instance(home: Home) -> Iterator["DagsterInstance"]:
     use_home(home)
     path = home.dagster / "dagster.yaml"
     try:
-        opened = DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster), overrides=_NO_CAPTURE))
+        with _alone(home.dagster / ".opening"):
+            opened = DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster), overrides=_NO_CAPTURE))
     except DagsterInvalidConfigError as e:
         raise InstanceUnusable(path, " ".join(error.message for error in e.errors) or str(e)) from e
     except yaml.YAMLError as e:

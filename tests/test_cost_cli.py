@@ -90,7 +90,8 @@ def test_the_table_fits_the_terminal(spending: Spending, width: int, kept: bool)
     terminal, its_end = pty.openpty()
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     command = [Path(sys.executable).parent / "ai-assets", "cost", "--as-is", "--by", "asset"]
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    sized = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment = {**sized, "TERM": "xterm", "NO_COLOR": "1"}
     process = subprocess.Popen(command, cwd=spending.project.root, env=environment, stdout=its_end)
     os.close(its_end)
     with open(terminal, encoding="utf-8") as screen:  # noqa: PTH123 - a descriptor

@@ -119,7 +119,9 @@ def test_a_consumer_that_fails_leaves_nothing_running_even_if_the_collector_find
         gc.disable()
         try:
             del kept
-            loop.call_soon_threadsafe(gc.collect)
+            collected = threading.Event()
+            loop.call_soon_threadsafe(lambda: (gc.collect(), collected.set()))
+            assert collected.wait(30)
             calls = -1
             while calls != (calls := provider.stats()["calls"]):
                 time.sleep(0.5)
