@@ -27,7 +27,7 @@ from ai_assets.assets.events import metadata
 from ai_assets.assets.segment import COST_TAG
 from ai_assets.collection import Collection
 from ai_assets.costs import alerts
-from ai_assets.costs.money import no_money
+from ai_assets.costs.money import asking, in_dollars, no_money, smallest_call_nusd
 from ai_assets.desk import reading
 from ai_assets.partitions import RANGE_END, RANGE_START
 from ai_assets.work import Outcome
@@ -88,14 +88,16 @@ def test_a_collection_has_money_while_its_smallest_call_fits(office: Project) ->
     settings = with_budgets(office, "{name: all, limit_usd: 5, per: month}")
     collection, state = declare(office, [KIND, BRIEF]), office.stores().state
     row = f"all/{MONTH}"
-    least = 256 * 1000 + 1024 * 2000  # nano-dollars: at the cheapest endpoint of the route, 1 and 2 dollars a million
+    (asks, _) = asking(collection)  # the route asks the dear endpoint first: 10 and 20 dollars a million
+    least = asks.least_input_tokens * 10_000 + 1024 * 20_000
     spend(state, row, spent=5 * NUSD - least)
     assert poor(office, collection, settings) is None
     spend(state, row, spent=5 * NUSD - least + 1)
     said = poor(office, collection, settings)
     assert said is not None
     assert said.startswith("collection notes has no money left until 1 ")
-    assert "of budget all $5.00 of $5.00 are spent, $0.0023 are left, and its smallest call may cost $0.0023." in said
+    cost = in_dollars(least)
+    assert f"of budget all $4.96 of $5.00 are spent, {cost} are left, and its smallest call may cost {cost}." in said
     assert said.endswith("Raise it: ai-assets budget set all --limit-usd USD --reason WHY")
     with state.read() as connection:
         assert no_money(connection, collection, settings, on() + datetime.timedelta(days=31)) is None
@@ -120,9 +122,9 @@ def test_money_in_flight_may_come_back_and_money_set_aside_or_maybe_billed_does_
         ("{name: a, limit_usd: 0, each: document}", [KIND]),
         ("{name: a, limit_usd: 0, each: partition}", [KIND]),
         ("{name: a, limit_usd: 0, of: {tenant: legal}}", [KIND]),
-        ("{name: a, limit_usd: 0, of: {asset: kind}}", [KIND, BRIEF]),
+        ("{name: a, limit_usd: 0, of: {asset: brief}}", [KIND, {**BRIEF, "when": {"kind": ["invoice"]}}]),
         ("{name: a, limit_usd: 0}", [{**KIND, "route": "free"}]),
-        ("{name: a, limit_usd: 0}", [{**KIND, "route": "free"}, BRIEF]),
+        ("{name: a, limit_usd: 0}", [{**KIND, "route": "free"}, {**BRIEF, "when": {"kind": ["invoice"]}}]),
         ("{name: a, limit_usd: 0}", []),
     ],
     ids=["runs", "documents", "partitions", "another tenant", "one of two stages", "free", "free and paid", "no model"],
@@ -130,6 +132,28 @@ def test_money_in_flight_may_come_back_and_money_set_aside_or_maybe_billed_does_
 def test_what_could_still_be_done_stops_nothing(budget: str, stages: list[dict[str, Any]], office: Project) -> None:
     settings = with_budgets(office, budget)
     assert poor(office, declare(office, stages), settings) is None
+
+
+def test_a_stage_that_every_document_goes_through_is_enough_to_stop(office: Project) -> None:
+    settings = with_budgets(office, "{name: a, limit_usd: 0, of: {asset: kind}}")
+    assert "of budget a $0.00 of $0.00" in str(poor(office, declare(office, [KIND, BRIEF]), settings))
+    settings = with_budgets(office, "{name: a, limit_usd: 0}")
+    assert poor(office, declare(office, [{**KIND, "route": "free"}, BRIEF]), settings) is not None
+
+
+def test_the_smallest_call_is_what_the_engine_reserves(office: Project) -> None:
+    """A limit one nano-dollar below it lets no call through, and the collection is said to have no money."""
+    settings = with_budgets(office)
+    collection = declare(office, [KIND])
+    office.document(f"{DAY}/only.txt", ".", "notes")
+    (asks,) = asking(collection)
+    office.refresh(collection)
+    query = sa.text("SELECT min(reserved_nusd) FROM attempts")
+    with office.stores().state.read() as connection:
+        reserved = connection.execute(query).scalar_one()
+    at_least = smallest_call_nusd(asks, settings, on())
+    assert at_least is not None
+    assert at_least <= reserved <= at_least + 100 * 10_000
 
 
 def test_paid_embeddings_need_money_too(office: Project) -> None:
@@ -346,7 +370,7 @@ def test_the_check_warns_when_the_next_call_has_no_money_and_blocks_nothing(
     (check,) = events_of(result, "ASSET_CHECK_EVALUATION")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert check.description.startswith("budget all has $0.00")
-    assert "the smallest call may cost $0.00" in check.description
+    assert "the smallest call may cost $0.03" in check.description
     assert told(result, "release_candidate")["rows"] == 2
 
 

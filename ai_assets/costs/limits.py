@@ -1,5 +1,6 @@
 """Limits that people set in place of the declared ones: who may, and the change with its record in the audit chain."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -29,7 +30,7 @@ class LimitInvalid(UserError):
 class LimitRefused(UserError):
     def __init__(self, who: str, budget: str, places: Sequence[str]) -> None:
         where = "all collections" if EVERYWHERE in places else ", ".join(places)
-        role = f"ai-assets reviewers grant {who} admin {places[0]}"
+        role = f"ai-assets reviewers grant {who} admin {shlex.quote(places[0])}"
         super().__init__(
             f"'{who}' cannot set the limit of budget '{budget}': it counts calls of {where}, and that takes the role "
             f"admin there. Whoever keeps this installation gives it: {role}"

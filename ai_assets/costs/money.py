@@ -12,11 +12,19 @@ from ai_assets.collection import Collection
 from ai_assets.costs.tables import dollars
 from resources.inference import budgets
 from resources.inference.budgets import Standing
-from resources.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
+from resources.inference.prices import (
+    NUSD,
+    REQUEST_TOKENS,
+    input_tokens_at_most,
+    nusd_of,
+    price_at,
+    worst_case_nusd,
+)
 from resources.inference.records import Caller
 from resources.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
+    from ai_assets.stages.llm import Question
     from ai_assets.work import Outcome
 
 PASSING = ("run", "document")
@@ -89,36 +97,59 @@ def tightest(standings: Sequence[Standing]) -> Standing | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Asks:
-    """An asset that asks models: where, and for how long an answer at most."""
+    """An asset that asks models: where, and what a question costs at least."""
 
     asset: str
     route: str
+    least_input_tokens: int
+    """As they are reserved, of a document of one letter."""
     max_output_tokens: int
+    always: bool
+    """Every document goes through it: without money for it no partition gets on."""
 
 
 def asking(collection: Collection) -> Iterator[Asks]:
     if route := collection.settings.embedding.route:
-        yield Asks(asset="embeddings", route=route, max_output_tokens=0)
+        yield Asks(
+            asset="embeddings", route=route, least_input_tokens=REQUEST_TOKENS + 1, max_output_tokens=0, always=True
+        )
     for name, question in collection.questions.items():
         stage = question.stage
-        yield Asks(asset=name, route=stage.route or "default", max_output_tokens=stage.max_output_tokens)
+        yield Asks(
+            asset=name,
+            route=stage.route or "default",
+            least_input_tokens=_least_input_tokens(question),
+            max_output_tokens=stage.max_output_tokens,
+            always=not stage.when,
+        )
+
+
+def _least_input_tokens(question: "Question") -> int:
+    from ai_assets.stages.llm import Document, ask
+
+    least = Document(document_id="", digest="", title=None, text=".", language=None, path="")
+    request = ask(question, least, dict.fromkeys(question.stage.upstream)).request
+    return REQUEST_TOKENS if request is None else input_tokens_at_most(request, image_tokens=0)
 
 
 def smallest_call_nusd(asks: Asks, settings: InferenceSettings, on: datetime.date) -> int | None:
-    """What the smallest call of this asset may cost where it is cheapest; None where some price is not known."""
+    """What the smallest call of this asset may cost where it is asked first; None where the price is not known.
+
+    A call that does not fit a budget goes to no other endpoint of its route; a rule may name another one as the first.
+    """
     route = settings.routes.get(asks.route)
-    names = route.endpoints if route is not None else (asks.route,)
+    names = {route.endpoints[0], *(rule.use for rule in route.rules)} if route is not None else {asks.route}
     prices = [price_at(settings.endpoints[name], on) for name in names if name in settings.endpoints]
     known = [price for price in prices if price is not None]
     if not prices or len(known) < len(prices):
         return None
-    return min(worst_case_nusd(price, REQUEST_TOKENS, asks.max_output_tokens) for price in known)
+    return min(worst_case_nusd(price, asks.least_input_tokens, asks.max_output_tokens) for price in known)
 
 
 def no_money(
     connection: sa.Connection, collection: Collection, settings: InferenceSettings, on: datetime.date
 ) -> str | None:
-    """Why none of its stages could make even its smallest call; None where one could, or none costs anything."""
+    """Why a run of it would come to nothing: what every document goes through, or all there is, has no money."""
     found = used_up(connection, collection, settings, on)
     return None if found is None else _without(collection.name, *found)
 
@@ -126,25 +157,26 @@ def no_money(
 def used_up(
     connection: sa.Connection, collection: Collection, settings: InferenceSettings, on: datetime.date
 ) -> tuple[Standing, int] | None:
-    """The budget that keeps all its stages from their smallest call, and what the first of those may cost.
+    """The budget that ends such a run, and what the smallest call there may cost.
 
     Calls in flight are not counted, for some of what they reserve comes back. Budgets of each partition, run or
     document are not either: the next one has its own.
     """
     short: list[tuple[Standing, int]] = []
+    possible = False
     for asks in asking(collection):
-        amount = smallest_call_nusd(asks, settings, on)
-        if not amount:
-            return None
+        amount = smallest_call_nusd(asks, settings, on) or 0
         caller = Caller(tenant=collection.settings.tenant, collection=collection.name, asset=asks.asset)
-        standings = budgets.standing(connection, settings, caller, "", on)
-        spent = [
-            s for s in standings if s.each not in (*PASSING, "partition") and s.left_nusd + s.reserved_nusd < amount
-        ]
-        if not spent:
-            return None
-        short.append((spent[0], amount))
-    return short[0] if short else None
+        for found in budgets.standing(connection, settings, caller, "", on):
+            lasting = found.each not in (*PASSING, "partition")
+            if amount and lasting and found.left_nusd + found.reserved_nusd < amount:
+                if asks.always:
+                    return found, amount
+                short.append((found, amount))
+                break
+        else:
+            possible = True
+    return short[0] if short and not possible else None
 
 
 def _without(collection: str, found: Standing, amount_nusd: int) -> str:
