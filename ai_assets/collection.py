@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from ai_assets.embedding import Embedding, builtin_embedding
-from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionUnknown
+from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.partitions import PartitionScheme
 from ai_assets.questions import Declared, read_embedding_models, read_questions
 from ai_assets.settings import CollectionSettings
@@ -176,11 +176,13 @@ def _classifier_version() -> str:
     return ALGORITHM_VERSION
 
 
-def is_valid_name(name: str) -> bool:
+def check_name(name: str) -> None:
     """It becomes a Dagster job, group and key; two underscores in a row divide it from what we add there."""
+    if name in OWN_NAMES:
+        raise CollectionNameTaken(name)
     known = re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name) is not None
-    taken = name in RESERVED_NAMES or name in OWN_NAMES or keyword.iskeyword(name)
-    return known and "__" not in name and not taken
+    if not known or "__" in name or name in RESERVED_NAMES or keyword.iskeyword(name):
+        raise CollectionNameInvalid(name)
 
 
 def collection_names(root: Path) -> list[str]:
@@ -216,8 +218,7 @@ def build_collection(
     inference: Declared | None = None,
 ) -> Collection:
     """Settings that are already valid, together with the files they name."""
-    if not is_valid_name(name):
-        raise CollectionNameInvalid(name)
+    check_name(name)
     path = path or folder / DEFS_FILE
     labels: tuple[GoldenLabel, ...] = ()
     queries: tuple[GoldenQuery, ...] = ()

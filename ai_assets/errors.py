@@ -4,7 +4,7 @@ UserError
   DeclarationInvalid
     CollectionInvalid        defs.yaml or a file it names is wrong: file, line, what to write
   CollectionUnknown          no such collection
-  CollectionExists, CollectionNameInvalid, NothingToScaffold   `ai-assets new` refuses
+  CollectionExists, CollectionNameInvalid, CollectionNameTaken, NothingToScaffold   `ai-assets new` refuses
   PartitionUnknown           no such partition, or a range the wrong way round
   GoldenError                a golden file is wrong: file, line, what was found
   InputMissing               a dataset is asked for before what it is made from exists
@@ -69,6 +69,14 @@ class CollectionUnknown(UserError):
 class CollectionExists(UserError):
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} exists already; nothing was changed. Edit it, or choose another name.")
+
+
+class CollectionNameTaken(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"'{name}' cannot name a collection: the assets, the job and the folder of the lake with that name are "
+            "those of the cost warehouse. Choose another name."
+        )
 
 
 class CollectionNameInvalid(UserError):

@@ -12,8 +12,14 @@ from conftest import REPOSITORY, Project
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ai_assets.collection import COMPONENT_TYPE, RESERVED_NAMES, Collection, is_valid_name, load_collection
-from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionUnknown, GoldenError
+from ai_assets.collection import COMPONENT_TYPE, RESERVED_NAMES, Collection, check_name, load_collection
+from ai_assets.errors import (
+    CollectionInvalid,
+    CollectionNameInvalid,
+    CollectionNameTaken,
+    CollectionUnknown,
+    GoldenError,
+)
 from ai_assets.settings import ScheduleSettings
 from resources.errors import UserError
 
@@ -220,10 +226,20 @@ def test_a_folder_whose_name_dagster_cannot_take_is_refused(project: Project, na
         project.declare(name)
 
 
+def test_a_collection_cannot_take_the_name_of_our_own_assets(project: Project) -> None:
+    with pytest.raises(CollectionNameTaken, match=r"'costs' cannot name a collection: .*those of the cost warehouse"):
+        project.declare("costs")
+    with pytest.raises(CollectionNameTaken, match="those of the cost warehouse"):
+        load_collection(project.root / "collections", "costs")
+    assert project.declare("cost").name == "cost"
+
+
 def test_no_name_that_dagster_keeps_is_allowed() -> None:
     from dagster._core.definitions.utils import DISALLOWED_NAMES
 
-    assert not [name for name in DISALLOWED_NAMES if is_valid_name(name)]
+    for name in DISALLOWED_NAMES:
+        with pytest.raises(CollectionNameInvalid):
+            check_name(name)
     assert RESERVED_NAMES <= DISALLOWED_NAMES
 
 

@@ -314,7 +314,7 @@ def test_what_we_read_of_the_project_is_what_dbt_makes_of_it(manifest: dict[str,
         if node["resource_type"] == "test":
             tests[node["attached_node"].rpartition(".")[2]].add(node["name"])
     assert {model.name: set(model.tests) for model in models()} == tests
-    assert set(assets_of_sources()) == {"attempts", "reuses", "days"}
+    assert set(assets_of_sources()) == {"attempts", "attempt_facts", "reuses", "days"}
 
 
 def test_every_model_and_column_is_described_and_tested(built: Stores) -> None:

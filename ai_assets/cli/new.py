@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import console, home
-from ai_assets.collection import COMPONENT_TYPE, DEFS_FILE, is_valid_name, load_collection
-from ai_assets.errors import CollectionExists, CollectionNameInvalid, NothingToScaffold
+from ai_assets.collection import COMPONENT_TYPE, DEFS_FILE, check_name, load_collection
+from ai_assets.errors import CollectionExists, NothingToScaffold
 from ai_assets.partitions import PartitionScheme, Unassigned
 from ai_assets.settings import PartitionSettings
 from ai_assets.stages.parse import format_of
@@ -35,8 +35,7 @@ def new(
     source: Annotated[str, typer.Option("--from", metavar="PATH", help="Folder or s3:// URL with the documents.")],
 ) -> None:
     """Scaffold collections/NAME/defs.yaml from what lies in a folder. The documents stay where they are."""
-    if not is_valid_name(name):
-        raise CollectionNameInvalid(name)
+    check_name(name)
     root = home().project / "collections"
     path = root / name / DEFS_FILE
     if path.exists():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.costs import raw
+from ai_assets.costs.day_rows import ATTEMPT_FACTS
 from ai_assets.costs.dbt_build import Step
 from ai_assets.costs.ledger_days import (
     COLLECTION,
@@ -107,11 +108,11 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
     if fingerprint == _live_fingerprint(stores.home):
         say("the warehouse is up to date")
         return Building(fingerprint=fingerprint, unchanged=True, marts=_marts(stores.home, {}), tests=())
-    with building(stores.home.warehouse, lease) as site:
+    with building(stores.home.warehouse, lease) as site, dbt_build.starting(site) as build_marts:
         say(f"loading {len(days)} days, {sum(day.attempts.rows for day in days):,} attempts")
         raw.load(site, stores, days, inference, _built(fingerprint, days))
         say("dbt build")
-        steps = dbt_build.build(site)
+        steps = build_marts()
         _finish(site)
     models = {step.name: step.seconds for step in steps if not step.is_test}
     return Building(
@@ -173,7 +174,7 @@ _MADE_FROM = (
 
 def _project_digest() -> str:
     files = sorted(path for path in project().rglob("*") if path.suffix in (".sql", ".yml"))
-    return digest([sha256_hex(path.read_bytes()) for path in files])
+    return digest([ATTEMPT_FACTS, *(sha256_hex(path.read_bytes()) for path in files)])
 
 
 def _live_fingerprint(home: Home) -> str | None:

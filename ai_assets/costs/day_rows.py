@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - the parts put together are all from here
-"""What a row of the exported ledger is: its columns, the query they come from, and their way into Arrow."""
+"""What a row of the exported ledger is: its columns, the query they come from, and their way into Arrow and DuckDB."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -173,3 +173,28 @@ REUSES = Rows(
     order="reuses.reuse_id",
     summed="count(*) AS rows, coalesce(sum(saved_nusd), 0) AS saved_nusd",
 )
+
+
+# In the warehouse
+
+ORIGIN = "tenant, collection, asset, partition, run_id, backfill, endpoint, model, kind, prompt, price"
+"""Who asked, and how: what many rows have in common. They hold its hash, as `origin`; `stg_origins` has it once."""
+# What its tokens would cost at today's price of its endpoint, rounded up once as the ledger does.
+# Unknown: no price today, no end yet, or a bill without tokens (a person's verdict).
+ATTEMPT_FACTS = """
+CREATE TABLE raw.attempt_facts AS
+SELECT
+    attempt, previous, origin, day, document, state, error, sent_at, latency_s, input_tokens, cached_tokens,
+    output_tokens, reasoning_tokens, cost_usd, maybe_usd,
+    CASE
+        WHEN state IN ('intent', 'ambiguous') THEN NULL
+        WHEN cost_usd > 0 AND coalesce(input_tokens, 0) + coalesce(output_tokens, 0) = 0 THEN NULL
+        ELSE CAST(CAST((
+            greatest(0, coalesce(input_tokens, 0) - coalesce(cached_tokens, 0)) * input_rate
+            + coalesce(cached_tokens, 0) * cached_rate
+            + coalesce(output_tokens, 0) * output_rate
+            + denominator - 1) // denominator AS DECIMAL(27, 0)) * CAST(0.000000001 AS DECIMAL(10, 9))
+            AS DECIMAL(38, 9))
+    END AS cost_today_usd
+FROM raw.attempts
+LEFT JOIN raw.prices USING (endpoint, model)"""

@@ -88,6 +88,7 @@ def _tests(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 _CLAIMS = {
     "unique_together": "No two rows are about the same.",
+    "unique_number": "No two rows have the same number.",
     "never_null": "What must be known is.",
     "accepted_values": "No value but those that are documented.",
     "relationships": "What it points at is there.",

@@ -1,6 +1,7 @@
-"""What a new warehouse is made from: the schema `raw`, loaded before dbt runs and gone afterwards but for `built`.
+"""What a new warehouse is made from: the schema `raw`, loaded while dbt gets ready.
 
-The ledger's days stay Parquet files of the lake and are only looked through; the rest is small.
+The ledger's days stay Parquet files of the lake and are looked through, but for what is kept of every attempt: that is
+copied while a core is idle. The copy, `built` and `days` stay; the rest is small and gone afterwards.
 """
 
 import datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
+from ai_assets.costs.day_rows import ATTEMPT_FACTS, ATTEMPTS, ORIGIN, REUSES, Rows
 from ai_assets.costs.ledger_days import Exported
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import snapshot_folder
@@ -49,12 +50,14 @@ def load(site: Site, stores: Stores, days: Sequence[Exported], inference: Infere
     connection = duckdb.connect(str(site.file))
     try:
         connection.execute(f"SET memory_limit = '{MEMORY}'; SET temp_directory = {_text(site.folder / 'temp')}")
+        connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
         connection.execute("CREATE SCHEMA raw")
         _look_through(connection, "attempts", ATTEMPTS, [stores.lake.path(day.attempts) for day in days], site)
         _look_through(connection, "reuses", REUSES, [stores.lake.path(day.reuses) for day in days], site)
         _fill(connection, "days", _DAYS, [{"day": day.day, **day.standing} for day in days])
         _fill(connection, "prices", _PRICES, _prices(inference, built.today))
+        connection.execute(ATTEMPT_FACTS)
         _fill(connection, "budgets", _BUDGETS, _budgets(stores, inference, built.today))
         _answers_in_use(connection, stores)
         _published(connection, stores)
@@ -83,7 +86,10 @@ def _look_through(
     empty = site.folder / f"{name}.parquet"
     pq.write_table(rows.schema().empty_table(), empty)
     listed = _list_of([empty, *files])
-    connection.execute(f"CREATE VIEW raw.{name} AS SELECT * FROM read_parquet({listed}, union_by_name = true)")  # noqa: S608
+    connection.execute(
+        f"CREATE VIEW raw.{name} AS SELECT *, hash({ORIGIN}) AS origin, "  # noqa: S608
+        f"CAST({rows.at.partition('.')[2]} AS DATE) AS day FROM read_parquet({listed}, union_by_name = true)"
+    )
 
 
 def _fill(

@@ -1,8 +1,3 @@
-{# Whole nano-dollars as dollars: the same digits. #}
-{% macro dollars_of_nano(expression) -%}
-    CAST(CAST({{ expression }} AS DECIMAL(27, 0)) * CAST(0.000000001 AS DECIMAL(10, 9)) AS DECIMAL(38, 9))
-{%- endmacro %}
-
 {# A sum of money where there may be nothing to sum. #}
 {% macro total(column, condition=none) -%}
     CAST(coalesce(sum({{ column }}){% if condition %} FILTER (WHERE {{ condition }}){% endif %}, 0) AS DECIMAL(38, 9))

@@ -2,7 +2,3 @@
 {% macro origin_columns() -%}
     tenant, collection, asset, partition, run_id, backfill, endpoint, model, kind, prompt, price
 {%- endmacro %}
-
-{% macro origin() -%}
-    hash({{ origin_columns() }})
-{%- endmacro %}

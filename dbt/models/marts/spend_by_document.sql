@@ -1,17 +1,24 @@
--- depends_on: {{ ref('stg_attempt_facts') }}
--- depends_on: {{ ref('stg_reuse_facts') }}
-WITH spent AS (
+WITH paid AS (
     SELECT
-        origins.asker, rows.document,
-        count(*) FILTER (WHERE state IS NOT NULL AND previous IS NULL) AS calls,
-        count(state) AS attempts,
-        count(*) FILTER (WHERE state IS NULL) AS reused,
+        origins.asker, attempts.document,
+        count(*) - count(previous) AS calls,
+        count(*) AS attempts,
         {{ total('cost_usd') }} AS cost_usd,
-        {{ total('saved_usd') }} AS saved_usd,
         {{ total('maybe_usd') }} AS maybe_usd,
         max(day) AS last_day
-    FROM {{ attempts_and_reuses(['origin', 'document', 'day']) }} AS rows
-    INNER JOIN {{ ref('stg_origins') }} AS origins ON origins.origin = rows.origin
+    FROM {{ ref('stg_attempt_facts') }} AS attempts
+    INNER JOIN {{ ref('stg_origins') }} AS origins ON origins.origin = attempts.origin
+    GROUP BY ALL
+),
+
+saved AS (
+    SELECT
+        origins.asker, reuses.document,
+        count(*) AS reused,
+        {{ total('saved_usd') }} AS saved_usd,
+        max(day) AS last_day
+    FROM {{ ref('stg_reuse_facts') }} AS reuses
+    INNER JOIN {{ ref('stg_origins') }} AS origins ON origins.origin = reuses.origin
     GROUP BY ALL
 ),
 
@@ -24,10 +31,16 @@ published AS (
 )
 
 SELECT
-    askers.tenant, askers.collection, askers.asset, spent.document,
-    spent.calls, spent.attempts, spent.reused, spent.cost_usd, spent.saved_usd, spent.maybe_usd,
+    askers.tenant, askers.collection, askers.asset, document,
+    coalesce(paid.calls, 0) AS calls,
+    coalesce(paid.attempts, 0) AS attempts,
+    coalesce(saved.reused, 0) AS reused,
+    coalesce(paid.cost_usd, 0) AS cost_usd,
+    coalesce(saved.saved_usd, 0) AS saved_usd,
+    coalesce(paid.maybe_usd, 0) AS maybe_usd,
     published.document IS NOT NULL AS published,
-    spent.last_day
-FROM spent
-INNER JOIN askers ON askers.asker = spent.asker
-LEFT JOIN published ON published.collection = askers.collection AND published.document = spent.document
+    greatest(paid.last_day, saved.last_day) AS last_day
+FROM paid
+FULL JOIN saved USING (asker, document)
+INNER JOIN askers USING (asker)
+LEFT JOIN published USING (collection, document)
