@@ -25,7 +25,7 @@ from ai_assets.signoff.people import Person
 from resources.inference import budgets
 from resources.inference.declaration import load_inference
 from resources.inference.errors import BudgetExhausted, InferenceInvalid
-from resources.inference.records import Caller
+from resources.inference.records import Answer, Caller
 from resources.inference.settings import Budget, InferenceSettings
 from resources.state import StateStore
 
@@ -146,6 +146,18 @@ def test_a_set_limit_holds_from_the_next_call_on_and_the_declared_one_again(stor
         ask(store_url, settings, [question(2)])
     with state.read() as connection:
         assert budgets.in_force(connection, settings.budgets)["all"].limit_nusd == 0
+    state.close()
+
+
+def test_below_what_is_spent_free_calls_are_made_all_the_same(store_url: str, provider: Provider) -> None:
+    endpoints = {"mini": endpoint(provider.url), "own": endpoint(provider.url, free=True)}
+    settings = of_engine(endpoints, budgets=[{"name": "all", "limit_usd": 1}])
+    state = StateStore(store_url)
+    ask(store_url, settings, [question(1, route="mini")])
+    set_to(state, settings, "0")
+    assert isinstance(ask(store_url, settings, [question(2, route="own")])[0], Answer)
+    with pytest.raises(BudgetExhausted):
+        ask(store_url, settings, [question(3, route="mini")])
     state.close()
 
 

@@ -121,8 +121,12 @@ def _holder(budget: Budget, caller: Caller, document: str) -> Iterable[str]:
 def first_short(
     accounts: Iterable[Account], balances: Mapping[str, Balance], own: Mapping[str, int], amount_nusd: int
 ) -> Account | None:
-    """The first account that has not this much left, with what is set aside there for who asks."""
+    """The first account that has not this much left, with what is set aside there for who asks.
+
+    A limit may be set below what is spent; what costs nothing is asked all the same.
+    """
     for account in accounts:
-        if balances[account.budget].left_nusd + own.get(account.budget, 0) < amount_nusd:
+        left = balances[account.budget].left_nusd + own.get(account.budget, 0)
+        if max(left, 0) < amount_nusd:
             return account
     return None
