@@ -21,6 +21,7 @@ from test_stage_settings import KIND, declare
 from ai_assets import backfilling
 from ai_assets.backfilling import Backfill, CapTooLow, CapUnusable, UnderWay
 from ai_assets.collection import Collection
+from ai_assets.costs.money import asking
 from ai_assets.planning.plan import Plan
 from ai_assets.planning.plan import plan as make_plan
 from resources.inference import earmarks
@@ -159,7 +160,7 @@ def test_a_cap_is_an_amount_that_holds_at_least_the_cheapest_call(office: Projec
         with pytest.raises(CapUnusable):
             backfilling.amount_of(usd)
     plan = planned(office, notes)
-    smallest = 256 * 10_000 + 60 * 20_000
+    smallest = next(asking(notes)).least_input_tokens * 10_000 + 60 * 20_000
     backfilling.refuse_too_low(notes, inference, plan, smallest)
     with pytest.raises(CapTooLow, match=r"is not enough for any call of 'notes': the cheapest is one of kind"):
         backfilling.refuse_too_low(notes, inference, plan, smallest - 1)
