@@ -113,6 +113,13 @@ def rows_of(dialect: str, given: str, **columns: str) -> str:
     return f"SELECT {', '.join(cells)} FROM json_array_elements(CAST({given} AS json)) AS array_of(value) WHERE true"  # noqa: S608
 
 
+def keys_of(dialect: str, given: str) -> str:
+    """The texts of the JSON array that the parameter `given` holds, as a table `json_each` with the column `value`."""
+    if dialect == "sqlite":
+        return f"json_each({given})"
+    return f"json_array_elements_text(CAST({given} AS json)) AS json_each(value)"
+
+
 def _engine(url: str) -> sa.Engine:
     address = sa.make_url(url)
     kind = address.drivername.partition("+")[0]

@@ -12,19 +12,11 @@ from ai_assets.collection import Collection
 from ai_assets.costs.tables import dollars
 from resources.inference import budgets
 from resources.inference.budgets import Standing
-from resources.inference.prices import (
-    NUSD,
-    REQUEST_TOKENS,
-    input_tokens_at_most,
-    nusd_of,
-    price_at,
-    worst_case_nusd,
-)
+from resources.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
 from resources.inference.records import Caller
 from resources.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
-    from ai_assets.stages.llm import Question
     from ai_assets.work import Outcome
 
 PASSING = ("run", "document")
@@ -118,18 +110,10 @@ def asking(collection: Collection) -> Iterator[Asks]:
         yield Asks(
             asset=name,
             route=stage.route or "default",
-            least_input_tokens=_least_input_tokens(question),
+            least_input_tokens=question.least_input_tokens,
             max_output_tokens=stage.max_output_tokens,
             always=not stage.when,
         )
-
-
-def _least_input_tokens(question: "Question") -> int:
-    from ai_assets.stages.llm import Document, ask
-
-    least = Document(document_id="", digest="", title=None, text=".", language=None, path="")
-    request = ask(question, least, dict.fromkeys(question.stage.upstream)).request
-    return REQUEST_TOKENS if request is None else input_tokens_at_most(request, image_tokens=0)
 
 
 def smallest_call_nusd(asks: Asks, settings: InferenceSettings, on: datetime.date) -> int | None:

@@ -13,7 +13,7 @@ from ai_assets.signoff.corrections import Correction, applied
 from ai_assets.stage_settings import ClassifyStage, Stage
 from ai_assets.stages.llm import Asked, Document, Question, Row, ask, row_of
 from resources.backends.openai import Fault, read_reply
-from resources.inference.calls import Hop
+from resources.inference.calls import Hop, answer_to, held_by
 from resources.inference.records import Request
 from resources.inference.tickets import Ticket, judged, ticket_for
 
@@ -139,7 +139,7 @@ class Asking:
         about = self._past.by_document.get(asked.document_id) if past is None else past
         if about is not None and len(found.pairs) < COUNTED_FIRST:
             found.pairs.append((size, about, past is not None))
-        answered = _answered(ticket, known)
+        answered = answer_to(ticket.claim, known)
         if answered is not None:
             hop, answer = answered
             found.reused += 1
@@ -155,7 +155,7 @@ class Asking:
                 self._add(put, repair)
             return
         self._chances[asked.document_id] = (chance, None)
-        if self._stage.on_ambiguous == "hold" and _is_held(ticket, known):
+        if held_by(ticket.claim, known) is not None:
             found.held += 1
             return
         self._add(put, first)
@@ -179,22 +179,6 @@ class Asking:
                 return None, hop
             self._found.reused_nusd += again.cost_nusd or 0
             body = again.body
-
-
-def _answered(ticket: Ticket, known: Mapping[str, Known]) -> tuple[Hop, Known] | None:
-    """The answer that the ledger would give, as `LedgerTurn` chooses it."""
-    oldest = ticket.claim.oldest
-    for hop in ticket.claim.hops:
-        found = known.get(hop.key)
-        if found is None or found.state != "settled" or found.ended_at is None:
-            continue
-        if oldest is None or found.ended_at >= oldest:
-            return hop, found
-    return None
-
-
-def _is_held(ticket: Ticket, known: Mapping[str, Known]) -> bool:
-    return any(hop.key in known and known[hop.key].state == "ambiguous" for hop in ticket.claim.hops)
 
 
 def _reader(question: Question) -> Callable[[str], bool]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from resources.state import keys_of
+
 CALLERS_READ = 200
 ATTEMPTS_READ = 4_000
 ENOUGH = 5
@@ -31,16 +33,13 @@ class Known(NamedTuple):
 def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> dict[str, Known]:
     """By key; the answer itself only where somebody reads it."""
     found: dict[str, Known] = {}
-    array = "json_each(:keys)"
-    if connection.dialect.name != "sqlite":
-        array = "json_array_elements_text(CAST(:keys AS json)) AS json_each(value)"
     body, joined = "NULL", ""
     if bodies:
         body = "answers.body"
         joined = "LEFT JOIN answers ON answers.attempt_id = calls.attempt_id AND attempts.state = 'settled'"
     statement = sa.text(
         "SELECT calls.call_key, attempts.state, attempts.ended_at, attempts.cost_nusd, attempts.input_tokens, "
-        f"{body} AS body FROM {array} CROSS JOIN calls "
+        f"{body} AS body FROM {keys_of(connection.dialect.name, ':keys')} CROSS JOIN calls "
         f"JOIN attempts ON attempts.attempt_id = calls.attempt_id {joined} WHERE calls.call_key = json_each.value"
     )
     for start in range(0, len(keys), KEYS_PER_QUERY):

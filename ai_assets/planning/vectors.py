@@ -11,6 +11,7 @@ from ai_assets.planning.records import CERTAIN
 from ai_assets.planning.walking import Walk
 from ai_assets.stages.chunk import chunk_document
 from ai_assets.stages.prompt import clean
+from resources.inference.calls import answer_to
 from resources.inference.records import Request
 from resources.inference.tickets import ticket_for
 
@@ -113,9 +114,8 @@ def _look_up_block(around: Surroundings, found: Found, texts: list[tuple[str, st
     with work.stores.state.read() as connection:
         known = look_up(connection, keys, bodies=False)
     for ticket in tickets:
-        answers = (known.get(hop.key) for hop in ticket.claim.hops)
-        answer = next((each for each in answers if each is not None and each.state == "settled"), None)
-        if answer is not None:
+        if (answered := answer_to(ticket.claim, known)) is not None:
+            _, answer = answered
             found.reused += 1
             found.reused_nusd += answer.cost_nusd or 0
         else:

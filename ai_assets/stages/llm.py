@@ -16,6 +16,7 @@ from ai_assets.stage_settings import ClassifyStage, Stage, SummariseStage
 from ai_assets.stages.golden import GoldenLabel
 from ai_assets.stages.prompt import Example, Prompt, PromptFailed, clean
 from resources.digest import Json, digest
+from resources.inference.prices import REQUEST_TOKENS, input_tokens_at_most
 from resources.inference.records import Answer, Request, Result, Unanswered
 
 ALGORITHM_VERSION = "llm-1"
@@ -64,6 +65,13 @@ class Question:
     @cached_property
     def identity_digest(self) -> str:
         return digest(self.identity)
+
+    @cached_property
+    def least_input_tokens(self) -> int:
+        """What is reserved for the input when the document is of one letter."""
+        document = Document(document_id="", digest="", title=None, text=".", language=None, path="")
+        request = ask(self, document, dict.fromkeys(self.stage.upstream)).request
+        return REQUEST_TOKENS if request is None else input_tokens_at_most(request, image_tokens=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What is asked of the ledger, and what it says: claims, intents, answers, endings. Plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from resources.inference.admission import Wait
 from resources.inference.budget import Account, Balance
@@ -48,6 +48,37 @@ class Claim:
     """Answers from before this moment have expired."""
     on_ambiguous: Literal["retry", "hold"]
     prompt: str = ""
+
+
+class Remembered(Protocol):
+    """What the ledger knows of a call."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def ended_at(self) -> str | None: ...
+
+
+Row = TypeVar("Row", bound=Remembered)
+
+
+def answer_to(claim: Claim, known: Mapping[str, Row]) -> tuple[Hop, Row] | None:
+    """The answer that is there, at any hop of the route, if it has not expired."""
+    for hop in claim.hops:
+        row = known.get(hop.key)
+        if row is None or row.state != "settled" or row.ended_at is None:
+            continue
+        if claim.oldest is None or row.ended_at >= claim.oldest:
+            return hop, row
+    return None
+
+
+def held_by(claim: Claim, known: Mapping[str, Row]) -> Row | None:
+    """What may have been billed already, where the claim is to wait for a person then."""
+    if claim.on_ambiguous != "hold":
+        return None
+    rows = (known.get(hop.key) for hop in claim.hops)
+    return next((row for row in rows if row is not None and row.state == "ambiguous"), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from resources.state import rows_of
+from resources.state import keys_of, rows_of
 
 OWNER_SHIFT = 32
 """Attempt ids hold their owner above this bit; a process makes fewer calls than that."""
@@ -67,9 +67,8 @@ class LedgerSql:
 
 
 def _texts(dialect: str) -> Mapping[str, str]:
-    given, keys = "?", "json_each(?)"
-    if dialect != "sqlite":
-        given, keys = "%s", "json_array_elements_text(CAST(%s AS json)) AS json_each(value)"
+    given = "?" if dialect == "sqlite" else "%s"
+    keys = keys_of(dialect, given)
 
     def rows(columns: Mapping[str, str]) -> str:
         return rows_of(dialect, given, **columns)

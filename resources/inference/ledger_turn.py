@@ -23,6 +23,8 @@ from resources.inference.calls import (
     Recall,
     Reused,
     Short,
+    answer_to,
+    held_by,
 )
 from resources.inference.earmarks import Earmarks
 from resources.inference.ledger_sql import ENDPOINT_COLUMNS, Known
@@ -185,17 +187,14 @@ class LedgerTurn:
     # What is claimed
 
     def _recall(self, claim: Claim) -> Reused | None:
-        """The answer that is there, if it has not expired."""
-        for hop in claim.hops:
-            row = self._known.get(hop.key)
-            if row is None or row.body is None or row.ended_at is None:
-                continue  # only what is settled has an answer
-            if claim.oldest is None or row.ended_at >= claim.oldest:
-                caller = self._ledger.caller_id(self._connection, claim.caller)
-                cost = row.cost_nusd or 0
-                self._reuses.append([row.attempt_id, caller, storable(claim.document), cost, self._at])
-                return Reused(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
-        return None
+        found = answer_to(claim, self._known)
+        if found is None:
+            return None
+        hop, row = found
+        assert row.body is not None  # what is settled has an answer
+        caller, cost = self._ledger.caller_id(self._connection, claim.caller), row.cost_nusd or 0
+        self._reuses.append([row.attempt_id, caller, storable(claim.document), cost, self._at])
+        return Reused(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
 
     def _decide_all(self, parcel: Parcel) -> list[Decision]:
         decisions: list[Decision] = []
@@ -229,13 +228,8 @@ class LedgerTurn:
         return self._open(claim, hop, row, carried=carried)
 
     def _held(self, claim: Claim) -> Held | None:
-        if claim.on_ambiguous != "hold":
-            return None
-        for hop in claim.hops:
-            row = self._known.get(hop.key)
-            if row is not None and row.state == "ambiguous":
-                return Held(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
-        return None
+        row = held_by(claim, self._known)
+        return None if row is None else Held(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
 
     def _short(self, claim: Claim, amount_nusd: int) -> Short | None:
         balances = {account.budget: self._balances[account.budget][1] for account in claim.accounts}
