@@ -87,32 +87,19 @@ def execute(home: Home, say: Callable[[str], None]) -> None:
     """The job, in this process. Raises CostsFailed with the sentence that the run failed with."""
     from getpass import getuser
 
+    from ai_assets import in_process
     from ai_assets.instance import instance
-    from ai_assets.interrupted import PID_TAG
     from ai_assets.signoff.authors import LAUNCHED_BY_TAG
-    from resources.processes import identity
 
     token = telling.set(say)
     try:
         with instance(home) as dagster:
             job = dg.Definitions(assets=cost_assets(), jobs=[costs_job()]).resolve_job_def(JOB)
-            result = job.execute_in_process(
-                instance=dagster,
-                tags={PID_TAG: identity(), LAUNCHED_BY_TAG: getuser()},
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
-            )
+            result = in_process.execute(job, dagster, {LAUNCHED_BY_TAG: getuser()})
     finally:
         telling.reset(token)
     if not result.success:
-        raise CostsFailed(_why(result))
-
-
-def _why(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure and (given := event.step_failure_data.user_failure_data) and given.description:
-            return given.description
-    return f"Run {result.run_id} failed; its log in Dagster says why."
+        raise CostsFailed(in_process.why(result))
 
 
 def _run(

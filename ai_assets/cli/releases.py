@@ -31,22 +31,15 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     if not anything_to_publish(chosen, places):
         with places.state.read() as connection:
             raise NothingApproved(name, requests.count_open(connection, name))
-    from ai_assets.cli.run import why
+    from ai_assets import in_process
     from ai_assets.component import collection_definitions
     from ai_assets.instance import instance
-    from ai_assets.interrupted import PID_TAG
-    from resources.processes import identity
 
     with instance(home()) as dagster:
         job = collection_definitions(chosen).resolve_job_def(f"{name}__publish")
-        result = job.execute_in_process(
-            instance=dagster,
-            tags={PID_TAG: identity()},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        result = in_process.execute(job, dagster, {})
     if not result.success:
-        console.print(f"failed: {why(result)}", style="red", markup=False)
+        console.print(f"failed: {in_process.why(result)}", style="red", markup=False)
         raise typer.Exit(1)
     with places.state.read() as connection:
         live = releases.require_live(connection, name)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from getpass import getuser
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import sqlalchemy as sa
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ai_assets import in_process
 from ai_assets.cli.output import (
     AsJson,
     CollectionName,
@@ -27,16 +28,11 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.collection import Collection
-from ai_assets.interrupted import PID_TAG
 from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from ai_assets.status import due_partitions, partition_states
 from ai_assets.work import Outcome, Stores
-from resources.processes import identity
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 
 @dataclass
@@ -182,40 +178,16 @@ def execute(
         dynamic = chosen.settings.partitions.by == "folder"
         order = dagster.get_dynamic_partitions(chosen.scheme.dynamic_name) if dynamic else chosen.scheme.keys()
         job = collection_definitions(chosen).resolve_job_def(chosen.name)
+        selected = None if assets is None else [key_of(chosen, asset) for asset in assets]
         watcher.set(see)
         bars.set(advance)
         for group in consecutive(order, keys, len(keys)):
-            result = job.execute_in_process(
-                instance=dagster,
-                tags={
-                    RANGE_START: group[0],
-                    RANGE_END: group[-1],
-                    PID_TAG: identity(),
-                    LAUNCHED_BY_TAG: getuser(),
-                    **(tags or {}),
-                },
-                asset_selection=None if assets is None else [key_of(chosen, asset) for asset in assets],
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
-            )
+            span = {RANGE_START: group[0], RANGE_END: group[-1]}
+            result = in_process.execute(job, dagster, {**span, LAUNCHED_BY_TAG: getuser(), **(tags or {})}, selected)
             report.run_ids.append(result.run_id)
             if not result.success:
                 gc.collect()  # a step that was interrupted is ended here, and not by one of its own threads
-                report.failures.append(why(result))
-
-
-def why(result: "dg.ExecuteInProcessResult") -> str:
-    """The message of the failed step, without the stack trace that the run's log in the UI has."""
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return data.user_failure_data.description
-            if data.error is not None and data.error.cls_name == "DagsterExecutionInterruptedError":
-                return "interrupted; run it again to go on, what was done stays done"
-            if data.error is not None:
-                return (data.error.cause or data.error).message.strip()
-    return f"run {result.run_id} failed; its log in the Dagster UI says why"
+                report.failures.append(in_process.why(result))
 
 
 @contextmanager
