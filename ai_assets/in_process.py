@@ -1,10 +1,14 @@
 """Running a Dagster job in this process, and what to say of it when it fails."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ai_assets.interrupted import PID_TAG
+from ai_assets.work import Stores
+from resources.leases import hold
 from resources.processes import identity
+from resources.settings import Home
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -16,14 +20,18 @@ def execute(
     tags: Mapping[str, str],
     assets: "Sequence[dg.AssetKey] | None" = None,
 ) -> "dg.ExecuteInProcessResult":
-    """All of the job, or only these assets of it; nothing is raised, and only what is critical is printed."""
-    return job.execute_in_process(
-        instance=instance,
-        tags={PID_TAG: identity(), **tags},
-        asset_selection=assets,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        raise_on_error=False,
-    )
+    """All of the job, or only these assets of it; nothing is raised, and only what is critical is printed.
+
+    Meanwhile the process has a heartbeat in the state store, by which others see that the run is executing.
+    """
+    with Stores.at(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
+        return job.execute_in_process(
+            instance=instance,
+            tags={PID_TAG: identity(), **tags},
+            asset_selection=assets,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
 
 
 def why(result: "dg.ExecuteInProcessResult") -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from resources.processes import is_alive, was_alive_at
+from resources.processes import standing, was_alive_at
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
@@ -59,11 +59,25 @@ def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
     return list(instance.get_runs(RunsFilter(statuses=statuses)))
 
 
+def _process_lives(process: str) -> bool:
+    """Also in another container or on another machine, where only its heartbeat in the state store can be seen."""
+    from ai_assets.work import Stores
+    from resources.settings import Home
+    from resources.workers import is_process_live
+
+    match standing(process):
+        case "out of sight":
+            with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
+                return is_process_live(connection, process)
+        case seen:
+            return seen == "running"
+
+
 def _is_executing(instance: "DagsterInstance", run: "DagsterRun") -> bool:
     from dagster import DagsterEventType
 
     if PID_TAG in run.tags:
-        return is_alive(run.tags[PID_TAG])
+        return _process_lives(run.tags[PID_TAG])
     for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
         pid = entry.dagster_event.engine_event_data.metadata.get("pid") if entry.dagster_event else None
         if pid is not None and str(pid.value).isdigit() and was_alive_at(int(str(pid.value)), entry.timestamp):

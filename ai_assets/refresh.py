@@ -6,6 +6,7 @@ others go on; the failures are raised together at the end.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 
 from ai_assets.checks.budget import check_budget
 from ai_assets.checks.suites import CheckOutcome, check_quality
@@ -24,7 +25,7 @@ from ai_assets.settings import GATES_CHECK
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.evaluate import GateResult
 from ai_assets.work import Outcome, Work, record_dataset
-from resources.errors import UserError
+from resources.errors import LeaseLost, UserError
 from resources.inference.errors import WorkStops
 from resources.leases import hold
 from resources.state import now, upsert
@@ -33,22 +34,29 @@ Event = Outcome | CheckOutcome
 
 
 def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
-    """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end."""
+    """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end.
+
+    LeaseLost ends it at once: what another process has taken over is not this one's to finish.
+    """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
-    errors: dict[str, str] = {}
-    walls: dict[type[WorkStops], str] = {}
+    failures = _Failures()
+    errors = failures.errors
     assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
     told = 0
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
     def compute(partition: str) -> Iterator[Event]:
-        with _collecting(partition, errors, walls), _leased(work, partition):
+        if failures.lost is not None:
+            return
+        with failures.collecting(partition), _leased(work, partition):
             for asset in assets:
                 yield from _announced(work, _build(work, partition, asset))
 
     def done(partition: str) -> None:
         nonlocal told
         told += 1
+        if failures.lost is not None:
+            return  # said once, at the end
         found = errors.get(partition)
         work.say(f"{partition}: {found}" if found else f"{partition} ({told} of {len(partitions)}): computed")
 
@@ -58,11 +66,12 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
         for partition in partitions:
             yield from compute(partition)
             done(partition)
+    failures.refuse_if_lost()
     corpus = evaluation_scores.CorpusEvaluation(work)
     for partition in partitions:
         if partition in errors:
             continue
-        with _collecting(partition, errors, walls), _leased(work, partition):
+        with failures.collecting(partition), _leased(work, partition):
             if "evaluation_scores" in wanted:
                 outcome = evaluation_scores.build(work, partition, corpus)
                 yield from _announced(work, outcome)
@@ -70,6 +79,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             if "release_candidate" in wanted:
                 _refuse_unsound(work, partition)
                 yield from _announced(work, release_candidate.build(work, partition))
+        failures.refuse_if_lost()
         if partition in errors:
             work.say(f"{partition}: {errors[partition]}")
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
@@ -95,7 +105,7 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
 
 
 def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
-    with work.stores.state.write() as connection:
+    with work.fenced() as connection:
         record_dataset(connection, outcome.manifest)
     if outcome.manifest.asset in work.collection.asking:
         outcome, budget = check_budget(work, outcome)
@@ -148,24 +158,36 @@ def _refuse_unsound(work: Work, partition: str) -> None:
             raise GateFailed(stopping)
 
 
-@contextmanager
-def _collecting(partition: str, errors: dict[str, str], walls: dict[type[WorkStops], str]) -> Iterator[None]:
-    """A user's error ends this partition only; anything else is a bug or a dying machine and ends the run.
+@dataclass
+class _Failures:
+    """A user's error ends its partition only; anything else is a bug or a dying machine and ends the run."""
 
-    `walls` holds what the first partition said of what stops all of them: the others say the same, and not each with
-    other amounts.
-    """
-    try:
-        yield
-    except WorkStops as error:
-        errors[partition] = walls.setdefault(type(error), str(error))
-    except UserError as error:
-        errors[partition] = str(error)
+    errors: dict[str, str] = field(default_factory=dict)
+    walls: dict[type[WorkStops], str] = field(default_factory=dict)
+    """What the first partition said of what stops all of them: the others say the same, with the same amounts."""
+    lost: LeaseLost | None = None
+
+    @contextmanager
+    def collecting(self, partition: str) -> Iterator[None]:
+        try:
+            yield
+        except LeaseLost as error:
+            self.lost = self.lost or error
+            self.errors[partition] = str(self.lost)
+        except WorkStops as error:
+            self.errors[partition] = self.walls.setdefault(type(error), str(error))
+        except UserError as error:
+            self.errors[partition] = str(error)
+
+    def refuse_if_lost(self) -> None:
+        """Call it when no partition is under way: those that have sent calls still wait for the answers."""
+        if self.lost is not None:
+            raise self.lost
 
 
 @contextmanager
 def _leased(work: Work, partition: str) -> Iterator[None]:
-    with hold(work.stores.state, f"refresh:{work.collection.name}:{partition}") as lease:
+    with hold(work.stores.state, f"refresh:{work.collection.name}:{partition}", say=work.say_waiting) as lease:
         work.lease.held = lease
         try:
             with work.baton or nullcontext():

@@ -99,6 +99,8 @@ class Work:
     run_id: str
     say: Callable[[str], None] = lambda _line: None
     """Progress for people: one short line."""
+    say_waiting: Callable[[str], None] = lambda _line: None
+    """What the run waits for, where that is not its own work: one short line."""
     launched_by: str | None = None
     """The person who asked for the run, where it is known; they may not sign what comes of it."""
     backfill: str = ""
@@ -232,11 +234,12 @@ class Work:
         finally:
             self.baton.acquire()
 
-    def check_lease(self) -> None:
-        """Raise LeaseLost when somebody else has taken over what this thread works on."""
+    @contextmanager
+    def fenced(self) -> Iterator[sa.Connection]:
+        """A write transaction in which no other process can take over what this thread works on."""
         held: Lease | None = getattr(self.lease, "held", None)
-        if held is not None:
-            held.check()
+        with held.fenced() if held is not None else self.stores.state.write() as connection:
+            yield connection
 
     def manifest(self, asset: str, partition: str) -> Manifest | None:
         return self.stores.lake.manifest(self.collection.name, asset, partition)
@@ -308,7 +311,7 @@ class Work:
                 "preview": [_shortened(row) for row in preview[:PREVIEW_ROWS]],
             },
             run_id=self.run_id,
-            before_commit=self.check_lease,
+            fenced=self.fenced,
         )
         return Outcome(
             manifest=manifest,

@@ -11,8 +11,8 @@
         DatasetDamaged           a file of the lake is missing or not what its manifest says
         DatasetTooNew            a manifest of the lake was written by a newer version
         LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
-        LeaseBusy                somebody else has been working on the same thing for too long
-      LeaseLost                  this process was taken for dead and replaced; it must not write any more
+        LeaseBusy                another process has been working on the same thing for too long
+        LeaseLost                another process has taken over; this one must not write any more
       IndexUnavailable           the search index failed (resources/index.py)
 
 Errors about documents continue the tree in `ai_assets/errors.py`.
@@ -91,6 +91,12 @@ class LeaseBusy(UserError):
         super().__init__(f"'{name}' has been held by {holder} for {waited_s:.0f} s. Wait for it to end, or stop it.")
 
 
-class LeaseLost(AiAssetsError):
-    def __init__(self, name: str) -> None:
-        super().__init__(f"'{name}' was taken over by another process while this one was not responding; stopped here.")
+class LeaseLost(UserError):
+    """Ends the whole piece of work, once: no partition is tried after it."""
+
+    def __init__(self, name: str = "its work") -> None:
+        super().__init__(
+            f"Another process has taken over {name} from this one, which had not renewed its lease in time (was it "
+            "suspended, or cut off from the state store?); answers that were on their way are in the ledger, nothing "
+            "else was sent or written. See how the other process gets on: ai-assets status"
+        )

@@ -8,9 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
-import threading
-import time
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +29,9 @@ LONGEST_NAME = 200
 """File systems take 255 bytes, and a letter outside ASCII becomes up to 12."""
 KEPT_S = 600.0
 """How long a replaced data file stays for readers that opened its manifest before; a query takes seconds."""
+
+Fence = Callable[[], contextlib.AbstractContextManager[object]]
+"""A block in which no other process can take over the writer's work; entering it fails where one did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +98,9 @@ class Lake:
         inputs: Mapping[str, str],
         stats: Mapping[str, Json],
         run_id: str,
-        before_commit: Callable[[], None],
+        fenced: Fence,
     ) -> Manifest:
-        """Write the rows, then make them the current dataset. `before_commit` may still refuse (a lost lease)."""
+        """Write the rows, then make them the current dataset: within `fenced`, which refuses after a lost lease."""
         folder = self.folder(collection, asset, partition)
         path = write_parquet(folder, table)
         manifest = Manifest(
@@ -115,12 +117,13 @@ class Lake:
             run_id=run_id,
             written_at=now(),
         )
-        before_commit()
-        replaced = self.manifest_or_none(folder)
-        if replaced is not None and replaced != manifest.file:
-            with contextlib.suppress(OSError):
-                os.utime(folder / replaced)  # its time is from now on the time it was replaced
-        write_file(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+        with _prepared(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode()) as put_in_place, fenced():
+            replaced = self.manifest_or_none(folder)
+            if replaced is not None and replaced != manifest.file:
+                with contextlib.suppress(OSError):
+                    os.utime(folder / replaced)  # its time is from now on the time it was replaced
+            put_in_place()
+        _sync(folder)
         _sweep(folder, keep={manifest.file, MANIFEST} | ({replaced} if replaced else set()))
         return manifest
 
@@ -206,11 +209,20 @@ def write_parquet(folder: Path, table: "pa.Table | pa.RecordBatchReader") -> Pat
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace a file's content in one step that survives a power cut."""
+    with _prepared(path, data) as put_in_place:
+        put_in_place()
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def _prepared(path: Path, data: bytes) -> Iterator[Callable[[], object]]:
+    """The content is on the disk when the block begins; what it is given then only renames, in microseconds."""
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent) as temporary:
             temporary.write_bytes(data)
-            _replace(temporary, path)
+            _sync(temporary)
+            yield lambda: temporary.replace(path)
 
 
 def file_sha256(path: Path) -> str:
@@ -229,7 +241,7 @@ def _writing(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     """A name for a file that is not there yet; on a full disk half of it must not stay in the way."""
-    path = folder / f".{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}.tmp"
+    path = folder / f".{uuid.uuid4().hex}.tmp"  # in every container there is a process 1
     try:
         yield path
     finally:
@@ -237,26 +249,29 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _sweep(folder: Path, keep: set[str]) -> None:
-    for entry in folder.iterdir():
-        if entry.name in keep:
-            continue
-        with contextlib.suppress(OSError):
-            if time.time() - entry.stat().st_mtime > KEPT_S:
-                entry.unlink()
+    """Ages are measured by the file system, whose clock wrote them: that of this process may be wrong."""
+    with contextlib.suppress(OSError):
+        now_s = (folder / MANIFEST).stat().st_mtime
+        for entry in folder.iterdir():
+            if entry.name in keep:
+                continue
+            with contextlib.suppress(OSError):
+                if now_s - entry.stat().st_mtime > KEPT_S:
+                    entry.unlink()
 
 
 def _component(name: str) -> str:

@@ -1,113 +1,123 @@
 """Leases: one process at a time does a named piece of work, and a dead one never blocks the living.
 
-A lease is a row with an owner and an expiry. A heartbeat renews it; the rows of a process that died on this machine
-are taken over at once, those of a silent machine after the expiry.
+A lease is a row that belongs to a worker (`workers.py`): it counts while its worker is live. What others must not see
+twice is written inside `fenced`, under the write lock under which leases change hands.
 """
 
 import contextlib
-import socket
-import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
 
-from resources.errors import LeaseBusy, LeaseLost, StateUnavailable
-from resources.processes import identity, is_alive
+from resources import workers
+from resources.errors import LeaseBusy, LeaseLost
 from resources.state import StateStore, upsert
 
-TTL_S = 60.0
 POLL_S = 0.1
+SAY_AFTER_S = 2.0
 
 
 class Lease:
-    """Held while the `with` block of `hold` runs; `check` before anything that others must not see twice."""
+    """Held while the `with` block of `hold` runs."""
 
-    def __init__(self, state: StateStore, name: str, owner: str) -> None:
+    def __init__(self, state: StateStore, name: str) -> None:
         self.name = name
+        self.worker_id: int | None = None
         self._state = state
-        self._owner = owner
+        self._hold_id = uuid.uuid4().hex
 
-    def check(self) -> None:
-        """Raise LeaseLost when somebody else took over, as after a long suspension of this process."""
-        with self._state.read() as connection:
-            owner = connection.execute(
-                sa.text("SELECT owner FROM leases WHERE name = :name"), {"name": self.name}
-            ).scalar_one_or_none()
-        if owner != self._owner:
+    @contextlib.contextmanager
+    def fenced(self) -> Iterator[sa.Connection]:
+        """A write transaction in which the lease cannot be taken over; LeaseLost where it was before."""
+        with self._state.write() as connection:
+            self.refuse_if_lost(connection)
+            yield connection
+
+    def refuse_if_lost(self, connection: sa.Connection) -> None:
+        """Raise LeaseLost when another process has taken over, as after a long suspension of this one."""
+        if _holder(connection, self.name) != self._hold_id:
             raise LeaseLost(self.name)
 
-    def renew(self) -> None:
-        with self._state.write() as connection:
-            connection.execute(
-                sa.text("UPDATE leases SET expires_at = :until WHERE name = :name AND owner = :owner"),
-                {"until": time.time() + TTL_S, "name": self.name, "owner": self._owner},
-            )
+    def check(self) -> None:
+        """Before something long that would be in vain; what is written afterwards still belongs into `fenced`."""
+        with self._state.read() as connection:
+            self.refuse_if_lost(connection)
 
-    def release(self) -> None:
-        with self._state.write() as connection:
-            connection.execute(
-                sa.text("DELETE FROM leases WHERE name = :name AND owner = :owner"),
-                {"name": self.name, "owner": self._owner},
-            )
+    def try_take(self) -> str | None:
+        """Take the lease; otherwise say who holds it."""
+        worker = workers.worker_of(self._state)
+        with worker.lock:
+            with self._state.write() as connection:
+                row = connection.execute(
+                    sa.text(
+                        "SELECT leases.worker_id, workers.host, workers.process FROM leases "
+                        "LEFT JOIN workers ON workers.worker_id = leases.worker_id WHERE leases.name = :name"
+                    ),
+                    {"name": self.name},
+                ).one_or_none()
+                if row is not None:
+                    if workers.is_live(connection, row.worker_id):
+                        return f"process {row.process.partition(':')[0]} on {row.host}"
+                    workers.end(connection, row.worker_id)
+                self.worker_id = worker.present(connection)
+                upsert(
+                    connection, "leases", {"name": self.name}, {"worker_id": self.worker_id, "hold_id": self._hold_id}
+                )
+            worker.taken(self.worker_id)
+        return None
+
+    def give_back(self) -> None:
+        worker = workers.worker_of(self._state)
+        with worker.lock:
+            try:
+                with self._state.write() as connection:
+                    connection.execute(
+                        sa.text("DELETE FROM leases WHERE name = :name AND hold_id = :hold"),
+                        {"name": self.name, "hold": self._hold_id},
+                    )
+                    worker.given_back(connection)
+            finally:
+                worker.dropped()
 
 
 @contextlib.contextmanager
-def hold(state: StateStore, name: str, *, wait_s: float = 600.0) -> Iterator[Lease]:
-    """Wait for the lease, keep it alive while the block runs, give it back."""
-    lease = Lease(state, name, uuid.uuid4().hex)
-    deadline = time.monotonic() + wait_s
-    while (holder := _try(state, lease)) is not None:
-        if time.monotonic() >= deadline:
+def hold(
+    state: StateStore, name: str, *, wait_s: float = 600.0, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[Lease]:
+    """Wait for the lease, keep it while the block runs, give it back. LeaseLost when this process was taken over."""
+    lease = Lease(state, name)
+    started, said = time.monotonic(), False
+    while (holder := lease.try_take()) is not None:
+        waited_s = time.monotonic() - started
+        if waited_s >= wait_s:
             raise LeaseBusy(name, holder, wait_s)
+        if waited_s >= SAY_AFTER_S and not said:
+            say(f"waiting for {holder}, which holds '{name}' (at most {wait_s:.0f} s)")
+            said = True
         time.sleep(POLL_S)
-    stopped = threading.Event()
-    heartbeat = threading.Thread(target=_beat, args=(lease, stopped), name=f"lease {name}", daemon=True)
-    heartbeat.start()
     try:
         yield lease
     finally:
-        stopped.set()
-        heartbeat.join()
-        lease.release()
+        lease.give_back()
 
 
 def is_held(connection: sa.Connection, name: str) -> bool:
-    """Whether somebody alive holds the lease."""
-    row = connection.execute(sa.text("SELECT * FROM leases WHERE name = :name"), {"name": name}).one_or_none()
-    return row is not None and _is_live(row)
+    """Whether a live worker holds the lease."""
+    worker_id = connection.execute(
+        sa.text("SELECT worker_id FROM leases WHERE name = :name"), {"name": name}
+    ).scalar_one_or_none()
+    return workers.is_live(connection, worker_id)
 
 
-def _beat(lease: Lease, stopped: threading.Event) -> None:
-    while not stopped.wait(TTL_S / 4):
-        with contextlib.suppress(StateUnavailable):  # a restarting server: the lease outlives three missed beats
-            lease.renew()
-
-
-def _try(state: StateStore, lease: Lease) -> str | None:
-    """Take the lease; otherwise say who holds it."""
-    with state.write() as connection:
-        row = connection.execute(sa.text("SELECT * FROM leases WHERE name = :name"), {"name": lease.name}).one_or_none()
-        if row is not None and _is_live(row):
-            return f"process {row.process.partition(':')[0]} on {row.host}"
-        upsert(
-            connection,
-            "leases",
-            {"name": lease.name},
-            {
-                "owner": lease._owner,
-                "host": socket.gethostname(),
-                "process": identity(),
-                "expires_at": time.time() + TTL_S,
-            },
-        )
-    return None
-
-
-def _is_live(row: sa.Row[tuple[object, ...]]) -> bool:
-    return row.expires_at > time.time() and not _dead(row)
-
-
-def _dead(row: sa.Row[tuple[object, ...]]) -> bool:
-    return row.host == socket.gethostname() and not is_alive(row.process)
+def _holder(connection: sa.Connection, name: str) -> str | None:
+    """The hold that counts: a worker without a row is not allowed to act, whatever its leases say."""
+    found: str | None = connection.execute(
+        sa.text(
+            "SELECT leases.hold_id FROM leases JOIN workers ON workers.worker_id = leases.worker_id "
+            "WHERE leases.name = :name"
+        ),
+        {"name": name},
+    ).scalar_one_or_none()
+    return found

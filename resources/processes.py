@@ -1,10 +1,13 @@
-"""Processes of this machine: who a process is, who belongs to a running `ai-assets up`, and ending them for certain."""
+"""Processes: who one is, whether it runs, who belongs to a running `ai-assets up`, and ending them for certain."""
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -13,19 +16,83 @@ from resources.settings import UP_VARIABLE
 _SAME_START_S = 1.0
 """A pid is reused long after this; Linux derives start times from boot time, which clock correction moves by less."""
 
+_HIDDEN = "hidden"
+"""The namespace of a process whose /proc shows the processes of another one."""
+
+Standing = Literal["running", "ended", "out of sight"]
+
 
 def identity(pid: int | None = None) -> str:
-    """`<pid>:<start time>`, which no later process with the same pid can have: the value of the tag `ai_assets/pid`."""
-    process = psutil.Process(pid)
-    return f"{process.pid}:{process.create_time():.2f}"
+    """`<pid>:<start>:<pid namespace>:<boot>`, which no other process ever has: the value of the tag `ai_assets/pid`.
+
+    A pid means something only inside its namespace (every container has a process 1), a start only within its boot.
+    """
+    number = os.getpid() if pid is None else pid
+    return f"{number}:{_start(number)}:{_namespace()}:{boot_id()}"
+
+
+def standing(process_identity: str) -> Standing:
+    """What can be seen of a process from here; of one in another container or on another machine, nothing."""
+    pid, _, rest = process_identity.partition(":")
+    start, _, scope = rest.partition(":")
+    own = _namespace()
+    if own == _HIDDEN or scope != f"{own}:{boot_id()}":
+        return "out of sight"
+    try:
+        return "running" if _start(int(pid)) == start else "ended"
+    except (ValueError, OSError, psutil.Error):
+        return "ended"
 
 
 def is_alive(process_identity: str) -> bool:
-    pid, _, started = process_identity.partition(":")
+    """Whether the process is seen running."""
+    return standing(process_identity) == "running"
+
+
+@cache
+def boot_id() -> str:
+    """Names the time since the machine was started; all its containers have the same."""
     try:
-        return abs(_start_time(int(pid)) - float(started)) < _SAME_START_S
-    except (ValueError, psutil.Error):
-        return False
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{socket.gethostname()}-{psutil.boot_time():.0f}"
+
+
+def boot_clock_s() -> float:
+    """Seconds since the machine was started, sleep included: one clock for all its containers, which none can set."""
+    if sys.platform != "linux":
+        return time.monotonic()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - _boot_clock_offset_s()
+
+
+@cache
+def _boot_clock_offset_s() -> float:
+    """A time namespace shifts the clock for the processes in it."""
+    try:
+        lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    fields = next((line.split() for line in lines if line.startswith("boottime")), ["boottime", "0", "0"])
+    return int(fields[1]) + int(fields[2]) / 1e9
+
+
+def _namespace() -> str:
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - a number, not a path
+            return _HIDDEN
+        return os.readlink("/proc/self/ns/pid").removeprefix("pid:[").removesuffix("]")  # noqa: PTH115
+    except OSError:
+        return "-"
+
+
+def _start(pid: int) -> str:
+    """When it was started; of a zombie, which only waits to be collected, an error."""
+    if sys.platform != "linux":
+        return f"{_start_time(pid):.2f}"
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    if fields[0] in ("Z", "X"):
+        raise psutil.NoSuchProcess(pid)
+    return fields[19]
 
 
 def was_alive_at(pid: int, timestamp: float) -> bool:

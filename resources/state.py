@@ -16,6 +16,8 @@ from resources.errors import StateTooNew, StateUnavailable
 from resources.migrations import MIGRATIONS
 
 BUSY_TIMEOUT_S = 30.0
+LONGEST_PAUSE_S = 30.0
+"""Between two statements of a writer on PostgreSQL."""
 
 
 def now() -> str:
@@ -71,7 +73,7 @@ class StateStore:
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except sa.exc.OperationalError as error:
+        except (sa.exc.OperationalError, sa.exc.InternalError) as error:
             raise StateUnavailable(self.describe(), _first_line(error)) from error
 
     def close(self) -> None:
@@ -170,9 +172,13 @@ def _migrate(engine: sa.Engine, described: str) -> None:
 
 
 def _take_turns(connection: sa.Connection) -> None:
-    """What BEGIN IMMEDIATE is to SQLite: what a writer reads, no other writer changes before it is done."""
+    """What BEGIN IMMEDIATE is to SQLite: what a writer reads, no other writer changes before it is done.
+
+    The server ends the transaction of a process that was suspended within it, so that the others can go on.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(726354)"))
+        limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
+        connection.execute(sa.text(f"SELECT {limit}, pg_advisory_xact_lock(726354)"))
 
 
 def _applied(connection: sa.Connection, described: str) -> list[str]:

@@ -113,9 +113,9 @@ def building(path: Path, lease: Lease) -> Iterator[Site]:
             site = Site(file=folder / path.name, folder=folder)
             yield site
             _sync(site.file)
-            lease.check()
             refuse_newer(path)
-            site.file.replace(path)
+            with lease.fenced():
+                site.file.replace(path)
             _sync(path.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

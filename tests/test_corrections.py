@@ -1,5 +1,6 @@
 """Claims about corrections: a person's label stands before the model's, judges the model, and costs no call."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -772,7 +773,7 @@ def test_datasets_from_before_corrections_are_made_again_and_nothing_is_paid(
         stores.lake.commit(
             "notes", "kind", day, stores.lake.read(manifest).drop_columns(["model_label", "corrected_by"]),
             code_version="before", fingerprint="before", inputs={"documents": manifest.inputs["documents"]},
-            stats=stats, run_id="before", before_commit=lambda: None,
+            stats=stats, run_id="before", fenced=contextlib.nullcontext,
         )  # fmt: skip
     office.refresh(collection, [DAY])  # the other days still are as they were, and are judged too
     assert accuracy(office) == (1.0, 3)

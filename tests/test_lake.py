@@ -1,5 +1,6 @@
 """Claims about the lake: a dataset is there whole or not at all, whatever happens to its writer, disk or files."""
 
+import contextlib
 import json
 import os
 import random
@@ -18,17 +19,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.errors import DatasetDamaged, DatasetTooNew, LakeUnwritable
-from resources.lake import KEPT_S, MANIFEST, Lake, Manifest, file_sha256, read_parquet, write_parquet
+from resources.lake import KEPT_S, MANIFEST, Fence, Lake, Manifest, file_sha256, read_parquet, write_parquet
 
 WHERE = ("notes", "chunks", "2026-10-05")
 
 
 def commit(
-    lake: Lake, table: pa.Table, where: tuple[str, str, str] = WHERE, before: Callable[[], None] = lambda: None
+    lake: Lake, table: pa.Table, where: tuple[str, str, str] = WHERE, fenced: Fence = contextlib.nullcontext
 ) -> Manifest:
     return lake.commit(
         *where, table, code_version="1", fingerprint="f", inputs={"documents": "v"}, stats={"n": 1}, run_id="r",
-        before_commit=before,
+        fenced=fenced,
     )  # fmt: skip
 
 
@@ -91,11 +92,13 @@ def test_readers_during_200_commits_see_one_whole_dataset_each_time(lake: Lake, 
 def test_a_refusal_before_the_commit_leaves_the_dataset_there_was(lake: Lake) -> None:
     before = commit(lake, numbered(1))
 
-    def refuse() -> None:
+    @contextlib.contextmanager
+    def refuse() -> Iterator[None]:
         raise RuntimeError("the lease is lost")
+        yield
 
     with pytest.raises(RuntimeError, match="lease"):
-        commit(lake, numbered(2), before=refuse)
+        commit(lake, numbered(2), fenced=refuse)
     assert lake.manifest(*WHERE) == before
     assert lake.read(before).equals(numbered(1))
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from conftest import Postgres
+from conftest import Postgres, eventually
 
-from resources import leases
+from resources import workers
 from resources.errors import LeaseBusy, LeaseLost
 from resources.leases import hold
 from resources.state import StateStore
@@ -42,7 +42,7 @@ def hold_often(url: str, marker: Path, times: int) -> int:
 
 
 def hold_until_told(url: str, pipe: Connection, ttl_s: float) -> None:
-    leases.TTL_S = ttl_s
+    workers.TTL_S = ttl_s
     store = StateStore(url)
     with hold(store, "work") as lease:
         pipe.send("held")
@@ -55,7 +55,9 @@ def hold_until_told(url: str, pipe: Connection, ttl_s: float) -> None:
     store.close()
 
 
-def start_holder(processes: ForkServerContext, url: str, ttl_s: float = leases.TTL_S) -> tuple[BaseProcess, Connection]:
+def start_holder(
+    processes: ForkServerContext, url: str, ttl_s: float = workers.TTL_S
+) -> tuple[BaseProcess, Connection]:
     ours, theirs = processes.Pipe()
     holder = processes.Process(target=hold_until_told, args=(url, theirs, ttl_s))
     holder.start()
@@ -65,7 +67,8 @@ def start_holder(processes: ForkServerContext, url: str, ttl_s: float = leases.T
 
 def holder_of(state: StateStore) -> str | None:
     with state.read() as connection:
-        found: str | None = connection.execute(sa.text("SELECT process FROM leases")).scalar_one_or_none()
+        select = "SELECT workers.process FROM leases JOIN workers ON workers.worker_id = leases.worker_id"
+        found: str | None = connection.execute(sa.text(select)).scalar_one_or_none()
     return found
 
 
@@ -80,23 +83,22 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(state: StateStore, 
     holder.kill()
     holder.join()
     started = time.monotonic()
-    with hold(state, "work", wait_s=leases.TTL_S / 2) as lease:
+    with hold(state, "work", wait_s=workers.TTL_S / 2) as lease:
         lease.check()
-    assert time.monotonic() - started < leases.TTL_S / 4
+    assert time.monotonic() - started < workers.TTL_S / 4
 
 
 def test_a_suspended_holder_is_replaced_and_told_so_when_it_wakes(
-    state: StateStore, processes: ForkServerContext
+    state: StateStore, processes: ForkServerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "TTL_S", SHORT_S)  # a server that was just started gives everyone as much
     holder, pipe = start_holder(processes, state.url, SHORT_S)
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGSTOP)
     with hold(state, "work", wait_s=20 * SHORT_S) as lease:
         os.kill(holder.pid, signal.SIGCONT)
         pipe.send("check")
-        assert pipe.recv() == (
-            "'work' was taken over by another process while this one was not responding; stopped here."
-        )
+        assert pipe.recv().startswith("Another process has taken over work from this one, which had not renewed")
         holder.join()
         lease.check()  # what the old holder gave back on its way out was not ours
 
@@ -128,7 +130,7 @@ def test_a_block_that_fails_gives_its_lease_back(state: StateStore) -> None:
 
 
 def test_a_long_block_keeps_its_lease(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "TTL_S", SHORT_S)
+    monkeypatch.setattr(workers, "TTL_S", SHORT_S)
     with hold(state, "work") as lease:
         with pytest.raises(LeaseBusy), hold(state, "work", wait_s=2 * SHORT_S):
             pass
@@ -136,18 +138,17 @@ def test_a_long_block_keeps_its_lease(state: StateStore, monkeypatch: pytest.Mon
 
 
 def test_a_lease_outlives_a_restart_of_its_server(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "TTL_S", SHORT_S)
+    monkeypatch.setattr(workers, "TTL_S", SHORT_S)
     state = StateStore(postgres.database("restarted"))
     with hold(state, "work") as lease:
         postgres.stop()
         postgres.start()
-        deadline = time.monotonic() + 20 * SHORT_S
-        while _expires_at(state) < time.time() + SHORT_S / 2:  # no event says that a heartbeat has come
-            assert time.monotonic() < deadline, "the heartbeat never came back"
+        before = _expires_at(state)
+        eventually(lambda: _expires_at(state) > before, timeout_s=20 * SHORT_S)
         lease.check()
     state.close()
 
 
 def _expires_at(state: StateStore) -> float:
     with state.read() as connection:
-        return float(connection.execute(sa.text("SELECT expires_at FROM leases")).scalar_one())
+        return float(connection.execute(sa.text("SELECT expires_at FROM workers")).scalar_one())

@@ -1,6 +1,7 @@
 # ruff: noqa: S608 - the parts put together are all from here
 """Claims about the marts: every sum is the ledger's to the last nano-dollar, and each means what it says."""
 
+import contextlib
 import datetime
 import json
 import subprocess
@@ -183,7 +184,7 @@ def put(stores: Stores, asset: str, rows: list[dict[str, Any]], collection: str 
 
     manifest = stores.lake.commit(
         collection, asset, "p", pa.Table.from_pylist(rows), code_version="1", fingerprint="1", inputs={}, stats={},
-        run_id="run", before_commit=lambda: None,
+        run_id="run", fenced=contextlib.nullcontext,
     )  # fmt: skip
     with stores.state.write() as connection:
         record_dataset(connection, manifest)
@@ -216,7 +217,8 @@ def test_every_attempt_that_costs_has_the_one_category_that_fits(home: Home) -> 
             return ledger.attempt(caller, at, cost_nusd=price, **what)
 
         made(1, call_key="published")
-        made(2, call_key="current")
+        current = made(2, call_key="current")
+        made(16384, call_key="current", previous_id=current, duplicate_of=current)
         made(4, call_key="forgotten")
         made(8, call_key="unusable")
         first = made(16, call_key="retried", state="failed", error="refused")
@@ -250,6 +252,7 @@ def test_every_attempt_that_costs_has_the_one_category_that_fits(home: Home) -> 
         "superseded": (4 + 128 + 4096, 0),
         "failed": (8 + 32, 0),
         "retried": (16, 0),
+        "paid twice": (16384, 0),
         "ambiguous": (0, 64),
     }
     assert ask(

@@ -29,6 +29,8 @@ watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 """Sees every event of a run in this process; the command line draws its table from it."""
 bars: ContextVar[Callable[[str, str, int, int], None] | None] = ContextVar("bars", default=None)
 """Sees progress of a run in this process: asset, partition, done, total."""
+waits: ContextVar[Callable[[str], None] | None] = ContextVar("waits", default=None)
+"""Hears what a run in this process waits for, beside the run's log."""
 
 
 def segment(collection: Collection) -> dg.AssetsDefinition:
@@ -61,6 +63,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     stores,
                     context.run.run_id,
                     say=context.log.info,
+                    say_waiting=_to_both(context.log.info, waits.get()),
                     launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),
                     advance=bars.get() or (lambda *_progress: None),
@@ -80,6 +83,15 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             raise failure(error) from None
 
     return body
+
+
+def _to_both(first: Callable[[str], None], second: Callable[[str], None] | None) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        first(line)
+        if second is not None:
+            second(line)
+
+    return say
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def check_quality(work: Work, manifest: Manifest) -> CheckOutcome | None:
     if known is not None:
         return CheckOutcome(**json.loads(known))
     outcome = _run(work, manifest)
-    with work.stores.state.write() as connection:
+    with work.fenced() as connection:
         upsert(
             connection,
             "check_results",

@@ -186,11 +186,15 @@ def bar(row: BudgetRow) -> str:
 
 def _table(title: str, found: Sequence[Attempt]) -> None:
     rows = [
-        (a.sent_at[:19].replace("T", " "), a.call[:12], a.attempt, _who(a), a.document, a.endpoint, a.state, a.error,
+        (a.sent_at[:19].replace("T", " "), a.call[:12], a.attempt, _who(a), a.document, a.endpoint, _state(a), a.error,
          _tokens(a), _dollars(a), None if a.latency_s is None else f"{a.latency_s:.2f}")
         for a in found
     ]  # fmt: skip
     table(title, ATTEMPTS, rows, ("tokens", "dollars", "s"))
+
+
+def _state(item: Attempt) -> str:
+    return item.state if item.duplicate_of is None else f"{item.state} (paid twice, after {item.duplicate_of})"
 
 
 def _who(found: "Attempt | history.Reuse") -> str:

@@ -167,7 +167,7 @@ def execute(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Run the collection's job over these partitions: all of its assets, or only some."""
-    from ai_assets.assets.segment import bars, watcher
+    from ai_assets.assets.segment import bars, waits, watcher
     from ai_assets.assets.sources import register_folders
     from ai_assets.assets.specs import key_of
     from ai_assets.component import collection_definitions
@@ -181,6 +181,7 @@ def execute(
         selected = None if assets is None else [key_of(chosen, asset) for asset in assets]
         watcher.set(see)
         bars.set(advance)
+        waits.set(lambda line: errors.print(line, markup=False, highlight=False))
         for group in consecutive(order, keys, len(keys)):
             span = {RANGE_START: group[0], RANGE_END: group[-1]}
             result = in_process.execute(job, dagster, {**span, LAUNCHED_BY_TAG: getuser(), **(tags or {})}, selected)

@@ -92,7 +92,7 @@ def export(
         copy = exported(stores, day)
         if copy is None or day in due:
             say(f"copying the ledger of {day}")
-            copy = export_day(stores, day, run_id, lease.check)
+            copy = export_day(stores, day, run_id, lease.fenced)
         else:
             check_closed(stores, copy)
         done.append(copy)

@@ -124,6 +124,7 @@ ATTEMPTS = Rows(
         "attempt": ("id", "attempts.attempt_id"),
         "call_key": ("text", "attempts.call_key"),
         "previous": ("id", "attempts.previous_id"),
+        "duplicate_of": ("id", "attempts.duplicate_of"),
         **_WHO,
         "document": ("text", "attempts.document"),
         "endpoint": ("text", "attempts.endpoint"),
@@ -184,8 +185,8 @@ ORIGIN = "tenant, collection, asset, partition, run_id, backfill, endpoint, mode
 ATTEMPT_FACTS = """
 CREATE TABLE raw.attempt_facts AS
 SELECT
-    attempt, previous, origin, day, document, state, error, sent_at, latency_s, input_tokens, cached_tokens,
-    output_tokens, reasoning_tokens, cost_usd, maybe_usd,
+    attempt, previous, duplicate_of, origin, day, document, state, error, sent_at, latency_s, input_tokens,
+    cached_tokens, output_tokens, reasoning_tokens, cost_usd, maybe_usd,
     CASE
         WHEN state IN ('intent', 'ambiguous') THEN NULL
         WHEN cost_usd > 0 AND coalesce(input_tokens, 0) + coalesce(output_tokens, 0) = 0 THEN NULL

@@ -36,6 +36,7 @@ WASTE: Mapping[str, str] = {
     "superseded": "answers that no row uses any more: the document, the prompt or the model changed",
     "retried": "attempts that were paid for and followed by another of the same call",
     "failed": "paid for, and no usable answer came",
+    "paid twice": "a second answer to the same call: its process was taken over while it waited for it",
     "ambiguous": "nobody knows whether it was billed: the connection broke before the answer",
 }
 """All that money goes to, and what it means; only the first is no waste."""

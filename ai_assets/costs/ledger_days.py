@@ -4,9 +4,10 @@ The ledger stays the truth. A copy says of which ledger it is: its manifest hold
 the transaction the rows were read in, and what tells later that the day has changed since.
 """
 
+import contextlib
 import datetime
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ai_assets.work import Stores, record_dataset
 from resources.digest import digest
 from resources.errors import UserError
 from resources.inference.prices import NUSD
-from resources.lake import Manifest
+from resources.lake import Fence, Manifest
 from resources.state import now
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def exported(stores: Stores, day: str) -> Exported | None:
     return Exported(day=day, attempts=made, reuses=used)
 
 
-def export_day(stores: Stores, day: str, run_id: str, before_commit: Callable[[], None] = lambda: None) -> Exported:
+def export_day(stores: Stores, day: str, run_id: str, fenced: Fence = contextlib.nullcontext) -> Exported:
     """Copy one day of the ledger, as one moment of it. The same rows are the same files.
 
     Killed between the two files, the day is due again.
@@ -155,7 +156,7 @@ def export_day(stores: Stores, day: str, run_id: str, before_commit: Callable[[]
     read_at = now()
     with stores.state.read() as connection:
         made, used = (
-            _commit(stores, connection, rows, asset, day, run_id, read_at, before_commit)
+            _commit(stores, connection, rows, asset, day, run_id, read_at, fenced)
             for rows, asset in ((ATTEMPTS, ATTEMPTS_ASSET), (REUSES, REUSES_ASSET))
         )
     with stores.state.write() as connection:
@@ -201,7 +202,7 @@ def _commit(
     day: str,
     run_id: str,
     read_at: str,
-    before_commit: Callable[[], None],
+    fenced: Fence,
 ) -> Manifest:
     import pyarrow as pa
 
@@ -216,7 +217,7 @@ def _commit(
         inputs={},
         stats=stats,
         run_id=run_id,
-        before_commit=before_commit,
+        fenced=fenced,
     )
 
 

@@ -51,7 +51,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file} if part else None,
         "since_last": _since_last(work, partition, current, candidate, stages),
     }
-    with work.stores.state.write() as connection:
+    with work.fenced() as connection:
         asked = requests.open_request(
             connection,
             work.collection.name,

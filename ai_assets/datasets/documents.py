@@ -171,7 +171,7 @@ def _record_history(work: Work, partition: str, cause: str, before: Sequence[Row
             }
         )  # fmt: skip
     if events:
-        with work.stores.state.write() as connection:
+        with work.fenced() as connection:
             connection.execute(
                 sa.text(
                     "INSERT INTO document_history VALUES (:collection, :document_id, :partition, :event, :digest, "

@@ -252,7 +252,7 @@ def sync_index(work: Work) -> int:
     name = work.collection.name
     index = evaluation_index(work)
     made_by = f" {work.collection.embedding.space_key}"
-    with hold(work.stores.state, f"index:{name}"):
+    with hold(work.stores.state, f"index:{name}", say=work.say_waiting) as lease:
         with work.stores.state.read() as connection:
             current = _versions(
                 connection,
@@ -284,7 +284,7 @@ def sync_index(work: Work) -> int:
             if not batch and version is not None:
                 break
             anew, version = version is None, index.replace(tables, base_version=version)
-            with work.stores.state.write() as connection:
+            with lease.fenced() as connection:
                 if anew:
                     connection.execute(sa.text("DELETE FROM index_parts WHERE collection = :c"), {"c": name})
                 upsert(connection, "index_versions", {"collection": name}, {"version": version})

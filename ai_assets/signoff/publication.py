@@ -43,7 +43,7 @@ def publish(
     A live release whose index is gone is published again as it is, with a new one. So is what is embedded anew, for
     vectors of two embedders cannot be compared: all partitions are published together then, or none is.
     """
-    with hold(stores.state, f"publish:{collection.name}") as lease:
+    with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
         with stores.state.read() as connection:
             before = releases.live(connection, collection.name)
             every = releases.find(connection, collection.name)
@@ -86,8 +86,7 @@ def publish(
             created_at=now(),
             created_by=by,
         )
-        lease.check()
-        with stores.state.write() as connection:
+        with lease.fenced() as connection:
             overtaken = releases.live(connection, collection.name)
             if overtaken != before:
                 raise PublicationOvertaken(collection.name, overtaken.number if overtaken else None)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from resources.backends.openai import Fault, Reply
+from resources.errors import LeaseLost
 from resources.inference.admission import Wait
 from resources.inference.allowance import RetryAllowance
 from resources.inference.budget import Account
-from resources.inference.calls import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short
+from resources.inference.calls import BUDGET_S, Decision, Elsewhere, Held, Hop, Opened, Parcel, Reused, Short, TakenOver
 from resources.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
@@ -215,6 +216,8 @@ class Asker:
                 return decisions
             job.go_on()
             match decisions[0]:
+                case TakenOver():
+                    raise LeaseLost
                 case Elsewhere(seconds=seconds):
                     await job.pause(seconds * (0.5 + random.random()))
                 case Short(final=True) as short:
@@ -254,11 +257,11 @@ class Asker:
             line.leave()
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
-            await asyncio.shield(self._settle(sent, outcomes, taken_s))
+            settled = await asyncio.shield(self._settle(sent, outcomes, taken_s))
         fault: Fault | None = None
-        for (ticket, one), outcome in zip(sent, outcomes, strict=True):
+        for (ticket, one), outcome, before in zip(sent, outcomes, settled, strict=True):
             if isinstance(outcome, Reply):
-                found[ticket] = one.hop, outcome
+                found[ticket] = one.hop, outcome if before is None else reply_of(ticket, before)
             elif outcome.error in AMBIGUOUS and ticket.request.on_ambiguous == "hold":
                 found[ticket] = held(ticket, one.hop, one.hop.reserve_nusd, outcome.message)
             else:
@@ -267,7 +270,8 @@ class Asker:
 
     async def _settle(
         self, sent: Sequence[tuple[Ticket, Opened]], outcomes: Sequence[Reply | Fault], taken_s: float
-    ) -> None:
+    ) -> Sequence[Reused | None]:
+        """Where another attempt has answered the same call before, its answer."""
         written = []
         for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
             ending = ended(opened, outcome, taken_s)
@@ -275,10 +279,10 @@ class Asker:
             ticket.spent_nusd += ending.cost_nusd or 0
             ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0
             written.append(self._turns.take(ending))
-        for turn in written:
-            await turn
+        answered_before: list[Reused | None] = [await turn for turn in written]
         for ticket, _ in sent:
             ticket.busy = False
+        return answered_before
 
     async def _line(self, hop: Hop) -> Line:
         line = self._lines.get(hop.name)

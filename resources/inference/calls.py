@@ -136,6 +136,11 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TakenOver:
+    """Another process has taken over from this one, which opens no call any more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Short:
     """A budget has not this much left. `final`: nor will it when all calls in flight have ended."""
 
@@ -162,5 +167,5 @@ class Ended:
     answered_model: str | None = None
 
 
-Decision = Opened | Reused | Elsewhere | Held | Short | Wait
+Decision = Opened | Reused | Elsewhere | Held | TakenOver | Short | Wait
 Operation = Parcel | Recall | Ended

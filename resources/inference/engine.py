@@ -15,10 +15,11 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from resources.errors import LeaseLost
 from resources.inference.asking import Asker, Job
 from resources.inference.budget import Accounts
 from resources.inference.calls import Recall
-from resources.inference.errors import EngineClosed
+from resources.inference.errors import EngineClosed, WorkStops
 from resources.inference.identity import Unhashable
 from resources.inference.ledger import Ledger
 from resources.inference.records import Caller, Request, Result, Unanswered
@@ -71,7 +72,7 @@ class Engine:
         """Results in the order of the requests, which are read as they are needed.
 
         A request that cannot be answered is an `Unanswered` among the results. What concerns all of them (no budget
-        left, no price, no key) is raised, once, after the calls in flight have ended, or a few seconds later.
+        left, no price, no key, another process took over) is raised, once, after the calls in flight have ended.
         """
         changed = threading.Event()
         job = Job(caller, changed.set)
@@ -89,6 +90,9 @@ class Engine:
         except KeyboardInterrupt:
             patience_s = 0.0
             raise
+        except (WorkStops, LeaseLost):
+            patience_s = self._longest_call_s
+            raise
         finally:
             self._abandon(job, pending, patience_s)
 
@@ -101,7 +105,7 @@ class Engine:
                 loop.call_soon_threadsafe(changed.set)
 
         job = Job(caller, tell)
-        chunks, pending = _chunks(requests), _Pending()
+        chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
                 changed.clear()
@@ -113,8 +117,11 @@ class Engine:
                         yield result
                 else:
                     await changed.wait()
+        except (WorkStops, LeaseLost):
+            patience_s = self._longest_call_s
+            raise
         finally:
-            await loop.run_in_executor(None, self._abandon, job, pending, GRACE_S)
+            await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
 
     def call(self, request: Request, caller: Caller) -> Result:
         (result,) = self.map([request], caller)
@@ -158,6 +165,11 @@ class Engine:
         if threading.current_thread() not in (self._thread, self._turns.thread):
             futures.wait(left, patience_s)
 
+    @property
+    def _longest_call_s(self) -> float:
+        """What is on its way is paid for, so it is waited for: until the last of it has timed out."""
+        return GRACE_S + max((endpoint.timeout_s for endpoint in self.settings.endpoints.values()), default=0.0)
+
     def _submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         try:
             with self._opening:
@@ -172,7 +184,7 @@ class Engine:
         if self._loop is None:
             lease = self._closing.enter_context(hold(self._state, f"calls:{uuid.uuid4().hex}"))
             with self._state.write() as connection:
-                ledger = Ledger.open(connection, lease.name)
+                ledger = Ledger.open(connection, lease)
             loop = asyncio.new_event_loop()
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
@@ -220,9 +232,10 @@ class Engine:
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}
         tickets: dict[int, Ticket] = {}
+        moment, p95_s = self._turns.clock.now(), self._asker.p95_s
         for place, request in enumerate(requests):
             try:
-                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, self._asker.p95_s)
+                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, p95_s, moment)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)

@@ -59,6 +59,8 @@ class Attempt:
     prompt: str
     """The version of the prompt; empty where the request had none."""
     provider_id: str | None
+    duplicate_of: str | None
+    """The attempt whose answer is used, where this one was answered and paid for as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +205,8 @@ def call(connection: sa.Connection, key: str) -> Call:
     came = sorted(
         (item for item in made if item.attempt in bodies), key=lambda item: (item.ended_at or "", item.attempt)
     )
-    answered = next((item for item in reversed(came) if item.state == "settled"), None)
+    settled = [item for item in came if item.state == "settled" and item.duplicate_of is None]
+    answered = settled[-1] if settled else None
     shown = answered or (came[-1] if came else None)
     reuses = _reuses(connection, key)
     return Call(
@@ -276,11 +279,13 @@ def attempt_id(name: str) -> int | None:
 
 
 def _attempt(row: Any) -> Attempt:
-    plain = {name: getattr(row, name) for name in Attempt.__dataclass_fields__ if name in row._fields}
+    named = ("duplicate_of",)
+    plain = {n: getattr(row, n) for n in Attempt.__dataclass_fields__ if n in row._fields and n not in named}
     return Attempt(
         attempt=name_of(row.attempt_id),
         call=row.call_key,
         previous=None if row.previous_id is None else name_of(row.previous_id),
+        duplicate_of=None if row.duplicate_of is None else name_of(row.duplicate_of),
         reserved_usd=usd_of(row.reserved_nusd),
         cost_usd=None if row.cost_nusd is None else usd_of(row.cost_nusd),
         **plain,

@@ -17,11 +17,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from resources import workers
 from resources.inference.calls import Operation
+from resources.inference.ledger_clock import LedgerClock
 from resources.inference.ledger_sql import OWNER_SHIFT, LedgerSql
 from resources.inference.ledger_turn import LedgerTurn
 from resources.inference.records import Caller
-from resources.leases import is_held
+from resources.leases import Lease
+from resources.processes import boot_clock_s, boot_id
 from resources.state import now, storable
 
 REAP_EVERY_S = 0.5
@@ -37,23 +40,43 @@ class Ledger:
         self._callers: dict[Caller, int] = {}
         self._reaped_at = 0.0
         self._suspects = False
+        self.clock = LedgerClock()
+        server_s = "NULL" if dialect == "sqlite" else "extract(epoch FROM clock_timestamp())"
+        self._take_turn = sa.text(
+            "UPDATE owners SET batch = :batch WHERE owner_id = :owner RETURNING reaped, "  # noqa: S608
+            "(SELECT count(*) FROM workers WHERE workers.worker_id = owners.worker_id) AS may_act, "
+            f"{server_s} AS server_s"
+        )
 
     @classmethod
-    def open(cls, connection: sa.Connection, lease: str) -> "Ledger":
+    def open(cls, connection: sa.Connection, lease: Lease) -> "Ledger":
         """Register the owner, and see to what dead ones have left."""
-        statement = sa.text("INSERT INTO owners (lease, batch, reaped) VALUES (:lease, 0, 0) RETURNING owner_id")
-        owner_id: int = connection.execute(statement, {"lease": lease}).scalar_one()
+        statement = sa.text(
+            "INSERT INTO owners (lease, batch, reaped, worker_id) VALUES (:lease, 0, 0, :worker) RETURNING owner_id"
+        )
+        owner_id: int = connection.execute(statement, {"lease": lease.name, "worker": lease.worker_id}).scalar_one()
         ledger = cls(connection.dialect.name, owner_id)
         ledger.reap(connection)
+        if connection.dialect.name == "sqlite":
+            _forget_other_boots(connection)
+        else:
+            ledger.clock.set_by(workers.read_clock(connection).now_s)
         return ledger
 
     def apply(self, connection: sa.Connection, operations: Sequence[Operation], batch: int) -> list[Any]:
         """One turn, under its number; a result per operation, which counts once the transaction is committed."""
-        statement = sa.text("UPDATE owners SET batch = :batch WHERE owner_id = :owner RETURNING reaped")
-        reaped: int = connection.execute(statement, {"batch": batch, "owner": self.owner_id}).scalar_one()
+        given = {"batch": batch, "owner": self.owner_id}
+        row = connection.execute(self._take_turn, given).one()
         if self._suspects and time.monotonic() - self._reaped_at > REAP_EVERY_S:
             self.reap(connection)
-        return LedgerTurn(self, connection, operations, taken_for_dead=bool(reaped)).run()
+        moment_s = boot_clock_s()
+        if row.server_s is not None:
+            moment_s = float(row.server_s)
+            self.clock.set_by(moment_s)
+        turn = LedgerTurn(
+            self, connection, operations, moment_s, fenced=not row.may_act, taken_for_dead=bool(row.reaped)
+        )
+        return turn.run()
 
     def applied(self, connection: sa.Connection) -> int:
         """The last turn that was committed: after a broken connection it tells whether a commit had come through."""
@@ -64,12 +87,13 @@ class Ledger:
         """Make ambiguous what dead processes had in flight; how many calls that were."""
         self._reaped_at, self._suspects = time.monotonic(), False
         statement = sa.text(
-            "SELECT DISTINCT owners.owner_id, owners.lease FROM attempts "
+            "SELECT DISTINCT owners.owner_id, owners.worker_id FROM attempts "
             "JOIN owners ON owners.owner_id = (attempts.attempt_id >> :shift) WHERE attempts.state = 'intent'"
         )
         found = 0
         for row in connection.execute(statement, {"shift": OWNER_SHIFT}).all():
-            if row.owner_id != self.owner_id and not is_held(connection, row.lease):
+            if row.owner_id != self.owner_id and not workers.is_live(connection, row.worker_id):
+                workers.end(connection, row.worker_id)
                 found += self._orphan(connection, row.owner_id)
         return found
 
@@ -124,3 +148,16 @@ class Ledger:
     def forget_callers(self) -> None:
         """After a turn that was rolled back: ids it had given do not exist."""
         self._callers.clear()
+
+
+def _forget_other_boots(connection: sa.Connection) -> None:
+    """What is known of endpoints is measured in seconds since boot; after another boot it says nothing."""
+    boots: Sequence[str] = connection.execute(sa.text("SELECT boot FROM clock")).scalars().all()
+    if boots == [boot_id()]:
+        return
+    for statement in (
+        "UPDATE endpoints SET measured_at = 0, blocked_until = 0, probing_until = 0",
+        "DELETE FROM clock",
+        "INSERT INTO clock (boot) VALUES (:boot)",
+    ):
+        connection.execute(sa.text(statement), {"boot": boot_id()} if ":boot" in statement else {})

@@ -90,7 +90,7 @@ def _texts(dialect: str) -> Mapping[str, str]:
     ended = ", ".join(f"{name} = given.{name}" for name in _ENDED if name != "attempt_id")
     endpoint = {"endpoint": _T, **_ENDPOINT_TYPES}
     return {
-        "states": f"SELECT attempt_id, state FROM {keys} "
+        "states": f"SELECT attempt_id, state, cost_nusd FROM {keys} "
         f"JOIN attempts ON attempts.attempt_id = CAST(json_each.value AS {_N})",
         "look_up": f"SELECT {known} FROM {keys} CROSS JOIN calls "
         "JOIN attempts ON attempts.attempt_id = calls.attempt_id "
@@ -105,6 +105,14 @@ def _texts(dialect: str) -> Mapping[str, str]:
         "JOIN backfills ON backfills.backfill = json_each.value AND backfills.state = 'open' "
         "LEFT JOIN earmarks ON earmarks.backfill = backfills.backfill",
         "endpoints": f"SELECT endpoints.* FROM {keys} JOIN endpoints ON endpoints.endpoint = json_each.value",
+        # Calls that another attempt has answered already: those of a process that was taken over while it waited.
+        "answered_before": f"SELECT given.attempt_id, first.attempt_id AS first_id, first.cost_nusd, answers.body "
+        f"FROM ({rows(pointer)}) AS given "
+        "JOIN calls ON calls.call_key = given.call_key AND calls.attempt_id <> given.attempt_id "
+        "JOIN attempts AS first ON first.attempt_id = calls.attempt_id AND first.state = 'settled' "
+        "JOIN answers ON answers.attempt_id = first.attempt_id",
+        "mark_duplicates": "UPDATE attempts SET duplicate_of = given.duplicate_of "
+        f"FROM ({rows({'attempt_id': _N, 'duplicate_of': _N})}) AS given WHERE attempts.attempt_id = given.attempt_id",
         "end": f"UPDATE attempts SET {ended} FROM ({rows(_ENDED)}) AS given "
         "WHERE attempts.attempt_id = given.attempt_id",
         "add_answers": insert("answers", {"attempt_id": _N, "body": _T}) + " ON CONFLICT (attempt_id) DO NOTHING",

@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,13 @@ from resources.inference.calls import (
     Recall,
     Reused,
     Short,
+    TakenOver,
     answer_to,
     held_by,
 )
 from resources.inference.earmarks import Earmarks
 from resources.inference.ledger_sql import ENDPOINT_COLUMNS, Known
-from resources.state import now, storable
+from resources.state import storable
 
 if TYPE_CHECKING:
     from resources.inference.ledger import Ledger
@@ -36,11 +36,20 @@ if TYPE_CHECKING:
 
 class LedgerTurn:
     def __init__(
-        self, ledger: "Ledger", connection: sa.Connection, operations: Sequence[Operation], *, taken_for_dead: bool
+        self,
+        ledger: "Ledger",
+        connection: sa.Connection,
+        operations: Sequence[Operation],
+        moment_s: float,
+        *,
+        fenced: bool,
+        taken_for_dead: bool,
     ) -> None:
         self._ledger = ledger
         self._connection = connection
         self._operations = operations
+        self._fenced = fenced
+        """Another process has taken over from this one: it may end calls, and open none."""
         self._taken_for_dead = taken_for_dead
         """Others have made this process's calls ambiguous while it did not respond; it was alive after all."""
         self._endings = [operation for operation in operations if isinstance(operation, Ended)]
@@ -50,12 +59,14 @@ class LedgerTurn:
         self._balances = self._load_balances()
         self._endpoints = self._load_endpoints()
         self._known: dict[str, Known] = {}
-        self._moment = time.time()
-        self._at = now()
+        self._moment = moment_s
+        self._at = ledger.clock.text()
         self._attempts: list[list[Any]] = []
         self._pointers: list[list[Any]] = []
         self._reuses: list[list[Any]] = []
         self._opened: set[str] = set()
+        self._used: dict[int, Reused] = {}
+        """By attempt that was answered: the answer that is used instead, because it came first."""
 
     def run(self) -> list[Any]:
         """First what ended, so that its answer, its place and its money are there for what is claimed."""
@@ -67,7 +78,7 @@ class LedgerTurn:
         results: list[Any] = []
         for operation in self._operations:
             if isinstance(operation, Ended):
-                results.append(None)
+                results.append(self._used.get(operation.opened.attempt_id))
             elif isinstance(operation, Recall):
                 results.append([self._recall(claim) for claim in operation.claims])
             else:
@@ -129,15 +140,24 @@ class LedgerTurn:
     # What ended
 
     def _end(self) -> None:
-        was: dict[int, str] = {}
+        was: dict[int, Any] = {}
         if self._taken_for_dead:
             ids = [item.opened.attempt_id for item in self._endings]
-            was = {row.attempt_id: row.state for row in self._read("states", ids)}
-        rows, bodies, settled, kept = [], [], [], []
+            was = {row.attempt_id: row for row in self._read("states", ids)}
+        answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
+        first = {row.attempt_id: row for row in self._read("answered_before", answered)}
+        rows, bodies, settled, kept, twice = [], [], [], [], []
         for item in self._endings:
             usage, attempt_id = item.usage, item.opened.attempt_id
-            if was.get(attempt_id, "intent") not in ("intent", "ambiguous"):
-                continue  # a person has resolved it meanwhile, and that stands
+            before = was.get(attempt_id)
+            if before is not None and before.state == "failed" and item.state != "settled":
+                continue  # somebody has resolved it meanwhile; only an answer that came after all proves them wrong
+            if attempt_id in first:
+                twice.append([attempt_id, first[attempt_id].first_id])
+                self._used[attempt_id] = Reused(
+                    attempt_id=first[attempt_id].first_id, hop=item.opened.hop, body=first[attempt_id].body,
+                    cost_nusd=first[attempt_id].cost_nusd or 0,
+                )  # fmt: skip
             rows.append([
                 attempt_id, item.state, item.error, storable(item.message), self._at, round(item.latency_s, 6),
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens, item.cost_nusd,
@@ -145,30 +165,35 @@ class LedgerTurn:
             ])  # fmt: skip
             if item.body is not None:
                 bodies.append([attempt_id, storable(item.body)])
-            if item.state == "settled":
+            if item.state == "settled" and attempt_id not in first:
                 settled.append([item.opened.hop.key, attempt_id])
             if item.state == "failed" and item.opened.expired_id is not None and not self._taken_for_dead:
                 kept.append([item.opened.hop.key, item.opened.expired_id])
-            self._account_for(item, was.get(attempt_id, "intent"))
+            self._account_for(item, before)
         self._write("end", rows)
+        self._write("mark_duplicates", twice)
         self._write("add_answers", bodies)
         self._write("point", kept)
         if self._taken_for_dead:  # only then can somebody have made a newer attempt
             self._write("point", settled)
 
-    def _account_for(self, item: Ended, was: str) -> None:
-        reserved = item.opened.hop.reserve_nusd
+    def _account_for(self, item: Ended, before: Any) -> None:
+        """`before`: the attempt as it is, where others may have changed it."""
+        reserved, was = item.opened.hop.reserve_nusd, "intent" if before is None else before.state
         for budget in item.opened.budgets:
             _, balance = self._balances[budget]
-            if was == "intent":
-                balance.reserved_nusd -= reserved
-            else:
-                balance.held_nusd -= reserved
+            match was:
+                case "intent":
+                    balance.reserved_nusd -= reserved
+                case "ambiguous":
+                    balance.held_nusd -= reserved
+                case _:
+                    balance.spent_nusd -= before.cost_nusd or 0
             if item.cost_nusd is None:
                 balance.held_nusd += reserved
             else:
                 balance.spent_nusd += item.cost_nusd
-        if item.opened.backfill and item.cost_nusd is not None:
+        if item.opened.backfill and item.cost_nusd is not None and was != "failed":
             self._put_back(item.opened, reserved - item.cost_nusd)
         if was == "intent":
             state, hop = self._endpoints[item.opened.hop.name], item.opened.hop
@@ -207,6 +232,8 @@ class LedgerTurn:
     def _decide(self, claim: Claim, *, carried: bool) -> Decision:
         if (reused := self._recall(claim)) is not None:
             return reused
+        if self._fenced:
+            return TakenOver()
         hop = claim.hops[claim.at]
         row = self._known.get(hop.key)
         if hop.key in self._opened or (row is not None and row.state == "intent"):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from resources import workers
 from resources.errors import UserError
 from resources.inference.history import Attempt, attempt_id, attempts, attempts_of, find
 from resources.inference.ledger import Ledger
 from resources.inference.ledger_sql import OWNER_SHIFT
 from resources.inference.prices import nusd_of, usd_of
-from resources.leases import is_held
 from resources.state import now
 
 
@@ -153,7 +153,7 @@ def _message(before: str | None, verdict: Verdict, cost: int, at: str) -> str:
 
 def _is_alive(connection: sa.Connection, item: Attempt) -> bool:
     number = attempt_id(item.attempt) or 0
-    lease = connection.execute(
-        sa.text("SELECT lease FROM owners WHERE owner_id = :owner"), {"owner": number >> OWNER_SHIFT}
+    worker_id = connection.execute(
+        sa.text("SELECT worker_id FROM owners WHERE owner_id = :owner"), {"owner": number >> OWNER_SHIFT}
     ).scalar_one_or_none()
-    return lease is not None and is_held(connection, lease)
+    return workers.is_live(connection, worker_id)

@@ -23,6 +23,8 @@ class Ticket:
     request: Request
     """As asked, or its repair."""
     claim: Claim
+    today: datetime.date
+    """UTC, by the ledger's clock: the day whose prices and budgets count."""
     spent_nusd: int = 0
     saved_nusd: int = 0
     maybe_nusd: int = 0
@@ -39,9 +41,10 @@ def ticket_for(
     request: Request,
     caller: Caller,
     p95_s: Callable[[str], float | None],
+    moment: datetime.datetime | None = None,
 ) -> Ticket:
-    """May raise RouteUnknown, PriceUnknown and Unhashable."""
-    moment = datetime.datetime.now(datetime.UTC)
+    """May raise RouteUnknown, PriceUnknown and Unhashable. `moment`: by the ledger's clock, now unless it is said."""
+    moment = moment or datetime.datetime.now(datetime.UTC)
     today = moment.date()
     oldest = None
     if request.reuse_for_s is not None:
@@ -57,7 +60,7 @@ def ticket_for(
         on_ambiguous=request.on_ambiguous,
         prompt=request.prompt,
     )
-    return Ticket(request, request, claim)
+    return Ticket(request, request, claim, today)
 
 
 def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) -> Hop:
@@ -128,7 +131,7 @@ def judged(ticket: Ticket, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, datetime.datetime.now(datetime.UTC).date())
+    repair = _hop(hop.name, hop.endpoint, again, ticket.today)
     ticket.claim = replace(ticket.claim, hops=(repair,))
     ticket.request, ticket.repaired = again, True
     return None

@@ -31,6 +31,7 @@ class Turns:
         self._loop = loop
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._batch = 0
+        self.clock = ledger.clock
         self.thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.thread.start()
 

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp  # noqa: F401  now, and not when the clock runs
 from engines import opened, question, to_embed
 
+from resources import workers
 from resources.errors import AiAssetsError
 from resources.inference.records import Answer, Caller, Result
 from resources.inference.settings import InferenceSettings
@@ -15,6 +16,7 @@ from resources.inference.settings import InferenceSettings
 
 def main() -> None:
     told = json.loads(sys.stdin.readline())
+    workers.TTL_S = told.get("ttl_s", workers.TTL_S)
     declared = InferenceSettings.model_validate(told["settings"])
     make = to_embed if told.get("embed") else question
     numbers = range(told.get("first", 0), told.get("first", 0) + told["count"])

@@ -1,24 +1,24 @@
 -- What became of the money. Each attempt that is or may be paid for has one category.
 WITH RECURSIVE retries AS (
-    SELECT attempt, previous, state, sent_at FROM {{ ref('stg_attempt_facts') }} WHERE previous IS NOT NULL
+    SELECT attempt, previous, duplicate_of, state, sent_at FROM {{ ref('stg_attempt_facts') }} WHERE previous IS NOT NULL
 ),
 
 -- The attempts of a call that was asked more than once hang together by `previous`: the first one stands for it.
 again AS (
-    SELECT attempt, previous AS first_attempt, state, sent_at
+    SELECT attempt, previous AS first_attempt, duplicate_of, state, sent_at
     FROM retries
     WHERE NOT EXISTS (SELECT 1 FROM retries AS before WHERE before.attempt = retries.previous)
     UNION ALL
-    SELECT retries.attempt, again.first_attempt, retries.state, retries.sent_at
+    SELECT retries.attempt, again.first_attempt, retries.duplicate_of, retries.state, retries.sent_at
     FROM again
     INNER JOIN retries ON retries.previous = again.attempt
 ),
 
--- Answers of calls that were asked again after an answer: only the last one counts.
+-- Answers of calls that were asked again after an answer: only the last one counts, and no second answer does.
 newest AS (
     SELECT first_attempt, max_by(attempt, (sent_at, attempt)) AS attempt
     FROM again
-    WHERE state = 'settled'
+    WHERE state = 'settled' AND duplicate_of IS NULL
     GROUP BY first_attempt
 ),
 
@@ -120,6 +120,7 @@ summed AS (
         -- Its place in the list of names below, as ten million rows are grouped by it; 0 is for their origin to say.
         CASE
             WHEN attempts.state = 'ambiguous' THEN 1
+            WHEN attempts.duplicate_of IS NOT NULL THEN 7
             WHEN attempts.state <> 'settled' AND known_attempts.followed THEN 2
             WHEN attempts.state <> 'settled' THEN 3
             WHEN known_attempts.published_vector OR (known_attempts.published AND NOT known_attempts.renewed) THEN 4
@@ -147,7 +148,7 @@ categories AS (
 
 SELECT
     summed.day, origins.tenant, origins.collection, origins.asset, origins.model,
-    ['ambiguous', 'retried', 'failed', 'published', 'superseded', 'never published'][summed.category] AS category,
+    ['ambiguous', 'retried', 'failed', 'published', 'superseded', 'never published', 'paid twice'][summed.category] AS category,
     CAST(sum(summed.attempts) AS BIGINT) AS attempts,
     {{ total('summed.cost_usd') }} AS cost_usd,
     {{ total('summed.maybe_usd') }} AS maybe_usd
