@@ -17,7 +17,9 @@ import sqlalchemy as sa
 from conftest import Postgres, Project, eventually
 from engines import CALLER, Asking, ask, asking, attempts, check_books, one, opened, questions, rows
 from provider import Provider
+from typer.testing import CliRunner
 
+from ai_assets.cli.ledger import app
 from ai_assets.refresh import refresh
 from resources import state as state_module
 from resources import workers
@@ -105,6 +107,19 @@ def test_a_stopped_process_that_was_taken_over_settles_and_opens_nothing_more(
     (balance,) = check_books(state_url).values()
     assert balance.spent_nusd == sum(row.cost_nusd for row in made)
     assert balance.held_nusd == 0
+    check_shown(state_url, twice[0].call_key, history.name_of(twice[0].duplicate_of))
+
+
+def check_shown(state_url: str, call: str, first: str) -> None:
+    """What people see of a call that was paid for twice."""
+    state = StateStore(state_url)
+    with state.read() as connection:
+        found = history.call(connection, call)
+    state.close()
+    assert found.answered_by == first
+    assert found.cost_usd == pytest.approx(sum(attempt.cost_usd or 0 for attempt in found.attempts))
+    shown = CliRunner().invoke(app, ["show", call], env={"AI_ASSETS_STATE_URL": state_url, "COLUMNS": "250"})
+    assert f"settled (paid twice, after {first})" in shown.output
 
 
 def test_a_stopped_process_that_nobody_replaced_goes_on(slow: Provider, state_url: str, short_leases: None) -> None:
