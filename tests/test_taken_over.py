@@ -6,10 +6,13 @@ Real processes are stopped for longer than their lease lasts; then they go on.
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ import sqlalchemy as sa
 from conftest import Postgres, Project, eventually
 from engines import CALLER, Asking, ask, asking, attempts, check_books, one, opened, questions, rows
 from provider import Provider
+from test_stage_settings import KIND, declare
 from typer.testing import CliRunner
 
 from ai_assets.cli.ledger import app
@@ -34,6 +38,16 @@ from resources.state import StateStore
 SHORT_S = 1.0
 COUNT = 40
 PLACES = 6
+INFERENCE = """\
+endpoints:
+  small:
+    base_url: rehearsal
+    model: mini
+    prices: [{from: 2026-01-01, input: 1, output: 2}]
+    limits: {concurrency: 6}
+routes: {default: {endpoints: [small]}}
+budgets: [{name: all, limit_usd: 100}]
+"""
 ANSWERED = COUNT // 2
 """So many of them another process asks meanwhile, those among them that the first one waits for."""
 
@@ -216,6 +230,50 @@ def test_a_run_that_was_taken_over_commits_nothing_and_says_so_once(project: Pro
     assert [tuple(row) for row in made] == [("2026-10-05", "documents")]
     assert not any("taken over" in line for line in heard)
     assert project.refresh(collection), "the next run finishes it"
+
+
+def start_run(project: Project, state_url: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).parent / "programs" / "brief_lease.py", str(SHORT_S), "run", "notes", "--all"],
+        cwd=project.root,
+        env={**os.environ, "AI_ASSETS_HOME": str(project.home.root), "AI_ASSETS_STATE_URL": state_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_run_that_slept_past_its_lease_leaves_the_work_to_the_one_that_took_over(
+    project: Project, slow: Provider, state_url: str
+) -> None:
+    (project.root / "inference.yaml").write_text(INFERENCE)
+    project.documents(per_day=10)
+    declare(project, [dict(KIND)])
+    slow.configure(latency_ms=1500)
+    sleeper = start_run(project, state_url)
+    eventually(lambda: slow.stats()["delivered"] > 0)
+    eventually(lambda: slow.stats()["in_flight"] == PLACES)
+    sleeper.send_signal(signal.SIGSTOP)
+    successor = start_run(project, state_url)
+    said = successor.communicate(timeout=240)[0]
+    assert successor.returncode == 0, said
+    written = datasets(state_url)
+    sleeper.send_signal(signal.SIGCONT)
+    said = sleeper.communicate(timeout=240)[0]
+    assert sleeper.returncode == 1, said
+    assert said.count("Another process has taken over") == 1
+    assert datasets(state_url) == written
+    made = attempts(state_url)
+    assert {row.state for row in made} == {"settled"}
+    twice = [row for row in made if row.duplicate_of is not None]
+    assert len(made) - len(twice) == 30
+    assert len(twice) <= PLACES
+    assert slow.stats()["billed"] == len(made)
+    check_books(state_url)
+
+
+def datasets(state_url: str) -> list[tuple[str, ...]]:
+    return sorted(tuple(row) for row in rows(state_url, "SELECT partition, asset, version, run_id FROM datasets"))
 
 
 # Who is live
