@@ -3,12 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test setup lint bench pictures lock
+.PHONY: run test test-slow setup lint bench pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# Kills, containers, browsers, dbt and large files.
+test-slow: setup
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(PYTEST_ARGS)
 
 setup: $(STAMP)
 

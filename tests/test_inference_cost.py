@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +193,11 @@ def test_killed_between_the_two_files_the_day_is_due_again(stores: Stores, ledge
     ledger.attempt(caller, at(11))
     commits = iter([None, KeyboardInterrupt])
 
-    def die() -> None:
+    @contextmanager
+    def die() -> Iterator[None]:
         if (error := next(commits)) is not None:
             raise error
+        yield
 
     with suppress(KeyboardInterrupt):
         export_day(stores, DAY, "run", die)

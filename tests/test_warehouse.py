@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from resources import workers
 from resources.errors import LeaseLost
 from resources.leases import Lease, hold
 from resources.state import StateStore
@@ -191,11 +192,12 @@ def test_what_fails_leaves_the_old_one_and_no_litter(live: Path, lease: Lease) -
     assert names(live) == ["costs.duckdb"]
 
 
-def test_who_was_replaced_swaps_nothing_in(live: Path, lease: Lease) -> None:
+def test_who_was_replaced_swaps_nothing_in(live: Path, lease: Lease, tmp_path: Path) -> None:
     swap(live, lease, 1)
     with pytest.raises(LeaseLost), building(live, lease) as site:  # noqa: PT012
         write(site.file, 2)
-        lease.release()
+        with closing(StateStore(f"sqlite:///{tmp_path / 'state.db'}")) as other, other.write() as connection:
+            workers.end(connection, lease.worker_id)
     assert seen(live) == 1
 
 
