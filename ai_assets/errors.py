@@ -51,6 +51,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resources.errors import AiAssetsError, DeclarationInvalid, UserError
+from resources.inference.records import RETRYABLE
 
 
 class CollectionInvalid(DeclarationInvalid):
@@ -131,7 +132,10 @@ class ExampleUnreadable(UserError):
 
 
 class EmbeddingFailed(UserError):
+    """`said` begins with the class of the error."""
+
     def __init__(self, collection: str, partition: str, document: str, said: str, others: int) -> None:
+        self.passes = said.partition(":")[0] in RETRYABLE
         more = f" (and {others} more {'text' if others == 1 else 'texts'} of this partition)" if others else ""
         super().__init__(
             f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. An index with holes "
@@ -143,6 +147,7 @@ class EmbeddingFailed(UserError):
 
 class QueryNotEmbedded(UserError):
     def __init__(self, collection: str, query: str, said: str) -> None:
+        self.passes = said.partition(":")[0] in RETRYABLE
         shown = query if len(query) <= 80 else query[:80] + "…"
         super().__init__(
             f"The query '{shown}' could not be embedded: {said.rstrip('.')}. Try again; if it stays so, look at what "

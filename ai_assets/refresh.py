@@ -7,6 +7,7 @@ others go on; the failures are raised together at the end.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+from ai_assets import retries
 from ai_assets.checks.budget import check_budget
 from ai_assets.checks.suites import CheckOutcome, check_quality
 from ai_assets.datasets import (
@@ -24,6 +25,7 @@ from ai_assets.settings import GATES_CHECK
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.evaluate import GateResult
 from ai_assets.work import Outcome, Work, record_dataset
+from resources.digest import digest
 from resources.errors import UserError
 from resources.inference.errors import WorkStops
 from resources.leases import hold
@@ -37,12 +39,13 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     errors: dict[str, str] = {}
     walls: dict[type[WorkStops], str] = {}
+    passing: set[str] = set()
     assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
     told = 0
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
     def compute(partition: str) -> Iterator[Event]:
-        with _collecting(partition, errors, walls), _leased(work, partition):
+        with _collecting(partition, errors, walls, passing), _leased(work, partition):
             for asset in assets:
                 yield from _announced(work, _build(work, partition, asset))
 
@@ -62,7 +65,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     for partition in partitions:
         if partition in errors:
             continue
-        with _collecting(partition, errors, walls), _leased(work, partition):
+        with _collecting(partition, errors, walls, passing), _leased(work, partition):
             if "evaluation_scores" in wanted:
                 outcome = evaluation_scores.build(work, partition, corpus)
                 yield from _announced(work, outcome)
@@ -74,7 +77,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             work.say(f"{partition}: {errors[partition]}")
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
         for partition in partitions:
-            _record_refresh(work, partition, errors.get(partition))
+            _record_refresh(work, partition, errors.get(partition), passes=partition in passing)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
 
@@ -149,11 +152,13 @@ def _refuse_unsound(work: Work, partition: str) -> None:
 
 
 @contextmanager
-def _collecting(partition: str, errors: dict[str, str], walls: dict[type[WorkStops], str]) -> Iterator[None]:
+def _collecting(
+    partition: str, errors: dict[str, str], walls: dict[type[WorkStops], str], passing: set[str]
+) -> Iterator[None]:
     """A user's error ends this partition only; anything else is a bug or a dying machine and ends the run.
 
     `walls` holds what the first partition said of what stops all of them: the others say the same, and not each with
-    other amounts.
+    other amounts. `passing` holds the partitions whose error may go away by itself.
     """
     try:
         yield
@@ -161,6 +166,8 @@ def _collecting(partition: str, errors: dict[str, str], walls: dict[type[WorkSto
         errors[partition] = walls.setdefault(type(error), str(error))
     except UserError as error:
         errors[partition] = str(error)
+        if error.passes:
+            passing.add(partition)
 
 
 @contextmanager
@@ -174,7 +181,9 @@ def _leased(work: Work, partition: str) -> Iterator[None]:
             work.lease.held = None
 
 
-def _record_refresh(work: Work, partition: str, error: str | None) -> None:
+def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bool) -> None:
+    listing, settings = work.listing.digest_of(partition), work.collection.settings_digest
+    question = digest([listing, settings, work.corrections.version(partition)])[:32]
     with work.stores.state.write() as connection:
         upsert(
             connection,
@@ -183,10 +192,13 @@ def _record_refresh(work: Work, partition: str, error: str | None) -> None:
             {
                 "status": "failed" if error else "ok",
                 "error": error,
-                "listing_digest": work.listing.digest_of(partition),
-                "settings_digest": work.collection.settings_digest,
+                "listing_digest": listing,
+                "settings_digest": settings,
                 "corrections_digest": work.corrections.version(partition),
                 "run_id": work.run_id,
                 "finished_at": now(),
             },
+        )
+        retries.record_partition(
+            connection, work.collection.name, partition, question=question, error=error, passes=passes
         )
