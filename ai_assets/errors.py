@@ -17,6 +17,7 @@ UserError
   EmbeddingsMixed            a release would hold vectors that cannot be compared
   ChecksAlone                a check is asked for without its asset
   QualityFailed, GateFailed  a blocking check refused a partition
+    AnswersMissing           a stage has no usable answer for too many documents
   NothingApproved            publication without approval
   ApprovalInsufficient       what is marked approved is not, by the audit chain and the present rules
   CandidateChanged           what would be published is not what was approved
@@ -27,6 +28,7 @@ UserError
   PersonNameInvalid, PersonUnknown   who is named cannot be, or is not known
   MomentInvalid              what should be a date or a time is none
   CorrectionRefused, NoteRefused   what cannot be said about a document
+  NothingToAskAgain          no document without a result that another question could help
   ExportUnreadable           a file that is no export of the audit chain
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
@@ -202,6 +204,20 @@ class GateFailed(UserError):
         super().__init__(f"{'; '.join(failures)}. No release candidate was made.")
 
 
+class AnswersMissing(GateFailed):
+    """`next_at`: when the next run asks again by itself."""
+
+    def __init__(
+        self, collection: str, partition: str, failures: Sequence[str], stage: str, next_at: str | None
+    ) -> None:
+        again = f"The next run after {next_at} asks again" if next_at else "Nothing asks again by itself"
+        super().__init__(failures)
+        self.args = (
+            f"{self} {again}; at once: ai-assets run {collection} --partition {partition}. To make a candidate all the "
+            f"same, declare under gates: {{metric: answered_share, stage: {stage}, min: 0}}.",
+        )
+
+
 class NothingApproved(UserError):
     def __init__(self, collection: str, waiting: int) -> None:
         if waiting:
@@ -269,6 +285,21 @@ class CorrectionRefused(UserError):
 
     def __init__(self, document: str, problem: str) -> None:
         super().__init__(f"The label of '{document}' was not corrected: {problem}")
+
+
+class NothingToAskAgain(UserError):
+    """`error` is the class of what was found, None where nothing is without a result."""
+
+    def __init__(self, collection: str, document: str | None, error: str | None) -> None:
+        what = f"document '{document}'" if document is not None else collection
+        found = {
+            None: f"{what} has nothing without a result. See: ai-assets status {collection}",
+            "invalid_output": f"the answer for {what} is in the ledger, and the same question gets it again. "
+            "Edit the prompt or the schema, or correct the label on the desk.",
+            "held": f"the call for {what} may have been billed, and waits for a person. Say what became of it: "
+            "ai-assets ledger ambiguous; then: ai-assets ledger resolve CALL --billed or --not-billed",
+        }.get(error, f"{what} has nothing to ask again")
+        super().__init__(f"Nothing is asked again: {found}")
 
 
 class NoteRefused(UserError):

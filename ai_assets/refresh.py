@@ -11,6 +11,7 @@ from ai_assets import retries
 from ai_assets.checks.budget import check_budget
 from ai_assets.checks.suites import CheckOutcome, check_quality
 from ai_assets.datasets import (
+    answered,
     chunks,
     classification,
     documents,
@@ -106,6 +107,8 @@ def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
         yield budget
     else:
         yield outcome
+    if outcome.manifest.asset in work.collection.questions:
+        yield answered.check_answered(work, outcome.manifest)
     check = check_quality(work, outcome.manifest)
     if check is not None:
         yield check
@@ -145,10 +148,11 @@ def _refuse_unsound(work: Work, partition: str) -> None:
         check = check_quality(work, work.input("release_candidate", partition, asset))
         if check is not None and check.blocking:
             raise QualityFailed(asset, check.failures)
-    if work.collection.settings.gates:
+    if work.collection.settings.score_gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
         if stopping := _stopping(evaluation_scores.gate_results(work, scores)):
             raise GateFailed(stopping)
+    answered.require_answers(work, partition)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.stage_settings import MOST_TRIES
+from resources.digest import Json
 from resources.inference.records import RETRYABLE
 from resources.state import now, storable
 
@@ -23,9 +24,6 @@ DELAYS_S = (300, 1_800, 7_200, 43_200, 86_400)
 """After the first, second, ... try without a result; the last of them from then on."""
 SKEW_S = 600
 """Clocks of two machines may differ by so much. A last try further ahead means that the clock was set back."""
-PATIENT_TAG = "ai_assets/asks"
-PATIENT = "due"
-"""Of a run that nobody asked for by name: it leaves alone what is not due yet."""
 UNREAD = "unread"
 """The class of a document whose bytes could not be read, or not in time."""
 FAILED = "failed"
@@ -187,6 +185,21 @@ class Waiting:
         self.errors += other.errors
         self.people_errors += other.people_errors
         self.next_at = min((at for at in (self.next_at, other.next_at) if at), default=None)
+
+    @property
+    def plain(self) -> dict[str, Json]:
+        """For JSON."""
+        again = self.due + self.later + self.uncounted
+        return {
+            "to_ask_again": again,
+            "due": self.due + self.uncounted,
+            "next_at": self.next_at,
+            "errors": dict(self.errors),
+            "need_a_person": self.people,
+            "need_a_person_errors": dict(self.people_errors),
+            "failed_runs": self.whole.tries if self.whole else 0,
+            "said": self.in_words,
+        }
 
     @property
     def in_words(self) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ai_assets.cli.asking_again import say_waiting
 from ai_assets.cli.output import AsJson, all_collections, collection, console, print_json, stores, table
 from ai_assets.status import CollectionStatus, collection_status
 
@@ -20,7 +21,9 @@ def status(
     places = stores()
     found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
     if as_json:
-        print_json([vars(item) for item in found])
+        print_json(
+            [{**vars(item), "waiting": {key: each.plain for key, each in item.waiting.items()}} for item in found]
+        )
         return
     if not found:
         console.print("There is no collection yet. Make one: ai-assets new NAME --from FOLDER")
@@ -47,5 +50,6 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
         table("", ("partition", "state"), shown[-MOST_SHOWN:])
         if len(shown) > MOST_SHOWN:
             console.print(f"... and {len(shown) - MOST_SHOWN} earlier partitions (--json has all).")
+    say_waiting(item.collection, item.waiting)
     for partition, error in item.errors.items():
         console.print(f"[red]{partition} failed:[/] {escape(error)}")

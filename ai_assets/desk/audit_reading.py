@@ -125,6 +125,10 @@ def _words(record: Record) -> str:
             return f"{found['person']}: group {found['group']}"
         case "resolved":
             return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
+        case "retry asked":
+            number = record.subject.get("documents")
+            about = found["document"] or (f"{number} document" if number == 1 else f"{number} documents")
+            return _joined(f"{about}: {found['assets']}", found["reason"])
         case "budget set":
             return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])
     return found["reason"] or found["person"]
