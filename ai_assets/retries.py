@@ -113,6 +113,20 @@ def _later(at: str, seconds: float) -> str:
 # Reading
 
 
+_OPEN_CALLS = sa.exists().where(_ATTEMPTS.c.call_key == TABLE.c.call, _ATTEMPTS.c.state == "ambiguous")
+_RESOLVED = sa.and_(TABLE.c.error == HELD, sa.not_(_OPEN_CALLS))
+
+
+def number_of_people(connection: sa.Connection, collection: str, most: Mapping[str, int]) -> int:
+    """How many documents of a collection need a person; `most` has the number of tries by asset."""
+    some = [
+        sa.and_(TABLE.c.asset == asset, sa.or_(TABLE.c.passes == 0, TABLE.c.tries >= number))
+        for asset, number in most.items()
+    ]
+    query = sa.select(sa.func.count()).where(TABLE.c.collection == collection, sa.or_(*some), sa.not_(_RESOLVED))
+    return int(connection.execute(query).scalar_one())
+
+
 def find(
     connection: sa.Connection,
     collection: str,
@@ -122,8 +136,7 @@ def find(
     document_id: str | None = None,
 ) -> list[Retry]:
     """In order of partition, document and asset."""
-    open_calls = sa.exists().where(_ATTEMPTS.c.call_key == TABLE.c.call, _ATTEMPTS.c.state == "ambiguous")
-    query = sa.select(TABLE, sa.and_(TABLE.c.error == HELD, sa.not_(open_calls)).label("resolved"))
+    query = sa.select(TABLE, _RESOLVED.label("resolved"))
     wanted = {"collection": collection, "partition": partition, "asset": asset, "document_id": document_id}
     for name, value in wanted.items():
         if value is not None:
