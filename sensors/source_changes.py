@@ -70,7 +70,8 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
             return dg.SkipReason("every partition is up to date")
         if poor := _no_money(collection):
             return dg.SkipReason(poor)
-        in_order = [key for key in collection.scheme.keys(sorted({*due, *again})) if key in {*due, *again}]
+        wanted = {*due, *again}
+        in_order = [key for key in collection.scheme.keys(sorted(wanted)) if key in wanted]
         return list(_requests(collection, context.instance, in_order, "nightly"))
 
     yield body

@@ -46,8 +46,10 @@ def ask_again(
         chosen = [retry for retry in found if may_ask_again(retry)]
         if not chosen:
             raise NothingToAskAgain(collection.name, document_id, found[0].error if found else None)
-        retries.reset(connection, chosen)
-        for partition in sorted({retry.partition for retry in chosen}):
+        places = {retry.partition for retry in chosen}
+        failed = retries.find(connection, collection.name, asset=retries.CANDIDATE, document_id=retries.WHOLE)
+        retries.reset(connection, [*chosen, *(retry for retry in failed if retry.partition in places)])
+        for partition in sorted(places):
             here = [retry for retry in chosen if retry.partition == partition]
             subject: dict[str, Json] = {
                 "collection": collection.name,
