@@ -210,7 +210,11 @@ class AnswersMissing(GateFailed):
     def __init__(
         self, collection: str, partition: str, failures: Sequence[str], stage: str, next_at: str | None
     ) -> None:
-        again = f"The next run after {next_at} asks again" if next_at else "Nothing asks again by itself"
+        again = (
+            f"The next run after {next_at} asks again"
+            if next_at
+            else f"Nothing asks again by itself (what it takes: ai-assets status {collection})"
+        )
         super().__init__(failures)
         self.args = (
             f"{self} {again}; at once: ai-assets run {collection} --partition {partition}. To make a candidate all the "

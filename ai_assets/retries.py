@@ -145,6 +145,15 @@ def find(
     return [Retry(**{**row, "passes": bool(row["passes"]), "resolved": bool(row["resolved"])}) for row in rows]
 
 
+def need_a_person(connection: sa.Connection, collection: "Collection") -> list[Retry]:
+    """Those that no run asks about again by itself, of assets that are declared."""
+    return [
+        retry
+        for retry in find(connection, collection.name)
+        if retry.asset in collection.asset_names and retry.needs_person(collection.tries_of(retry.asset))
+    ]
+
+
 @dataclass(kw_only=True)
 class Waiting:
     """The documents of one partition that have no result, counted."""
@@ -189,15 +198,6 @@ class Waiting:
         else:
             self.later += 1
             self.next_at = min(self.next_at or retry.next_at, retry.next_at)
-
-    def merge(self, other: "Waiting") -> None:
-        self.due += other.due
-        self.later += other.later
-        self.people += other.people
-        self.uncounted += other.uncounted
-        self.errors += other.errors
-        self.people_errors += other.people_errors
-        self.next_at = min((at for at in (self.next_at, other.next_at) if at), default=None)
 
     @property
     def plain(self) -> dict[str, Json]:

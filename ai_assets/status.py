@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ai_assets import retries
 from ai_assets.collection import Collection
 from ai_assets.listing import Listing, stored_listing
-from ai_assets.retries import Waiting
+from ai_assets.retries import Retry, Waiting
 from ai_assets.signoff import corrections, releases, requests
 from ai_assets.work import Stores
 from resources.errors import DatasetDamaged
@@ -41,6 +41,7 @@ class CollectionStatus:
     """Files that belong to no partition."""
     waiting: Mapping[str, Waiting]
     """By partition, documents without a result: when they are asked about again, and how many need a person."""
+    need_a_person: Sequence[Retry]
 
 
 def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
@@ -56,6 +57,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         ).all()
         live = releases.live(connection, collection.name)
         waiting = retries.waiting(connection, collection)
+        people = retries.need_a_person(connection, collection)
     return CollectionStatus(
         collection=collection.name,
         partitions=partition_states(collection, stores),
@@ -64,6 +66,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         live_release=live.number if live else None,
         unassigned=len(listing.unassigned) if listing else 0,
         waiting=waiting,
+        need_a_person=people,
     )
 
 

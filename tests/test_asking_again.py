@@ -406,6 +406,18 @@ def test_run_and_status_say_what_waits_and_json_has_it(office: Project, provider
     assert (report["due"], report["waiting"], report["failures"]) == ([DAY], {}, [])
 
 
+def test_status_names_the_documents_that_need_a_person_with_what_was_tried(office: Project, provider: Provider) -> None:
+    collection = declare(office, [{**KIND, "tries": 1}])
+    sicken(provider, "content_filter")
+    run(office, collection)
+    said = office.cli("status", "notes").stdout
+    assert "Need a person" in said
+    assert all(word in said for word in (NAME, "kind", "refused: HTTP 400"))
+    (found,) = json.loads(office.cli("status", "notes", "--json").stdout)
+    (retry,) = found["need_a_person"]
+    assert (retry["document_id"], retry["error"], retry["tries"]) == (NAME, "refused", 1)
+
+
 def test_ask_again_on_the_command_line_takes_a_password_and_runs_what_needs_a_person(
     office: Project, provider: Provider
 ) -> None:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from ai_assets import retries
-from ai_assets.cli.output import console
+from ai_assets.cli.output import console, table
 from ai_assets.cli.signing import signer
 from ai_assets.collection import Collection
-from ai_assets.retries import Waiting
+from ai_assets.retries import Retry, Waiting
 from ai_assets.signoff.asking_again import ask_again
 from ai_assets.work import Stores
 
 MOST_SHOWN = 10
+MOST_DOCUMENTS = 40
+MOST_CHARACTERS = 200
 
 
 def reset(chosen: Collection, places: Stores, keys: Sequence[str], by: str | None, *, quiet: bool) -> None:
@@ -26,6 +28,20 @@ def waiting_of(chosen: Collection, places: Stores, keys: Sequence[str]) -> dict[
     with places.state.read() as connection:
         found = retries.waiting(connection, chosen)
     return {key: item for key, item in found.items() if key in wanted}
+
+
+def show_people(found: Sequence[Retry]) -> None:
+    """The documents that need a person, with what was tried."""
+    if not found:
+        return
+    rows = [
+        (retry.partition, retry.document_id or "the whole partition", retry.asset, retry.tries,
+         f"{retry.error}: {retry.message}"[:MOST_CHARACTERS])
+        for retry in found[:MOST_DOCUMENTS]
+    ]  # fmt: skip
+    table("Need a person", ("partition", "document", "missing", "runs", "last error"), rows, ("runs",))
+    if len(found) > MOST_DOCUMENTS:
+        console.print(f"... and {len(found) - MOST_DOCUMENTS} more (--json has all).")
 
 
 def say_waiting(collection: str, found: Mapping[str, Waiting]) -> None:

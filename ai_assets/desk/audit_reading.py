@@ -127,7 +127,8 @@ def _words(record: Record) -> str:
             return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
         case "retry asked":
             number = record.subject.get("documents")
-            about = found["document"] or (f"{number} document" if number == 1 else f"{number} documents")
+            several = "the whole partition" if number == 0 else "1 document" if number == 1 else f"{number} documents"
+            about = found["document"] or several
             return _joined(f"{about}: {found['assets']}", found["reason"])
         case "budget set":
             return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 import sqlalchemy as sa
 
@@ -15,7 +16,8 @@ from ai_assets.signoff.asking_again import may_ask_again
 from ai_assets.signoff.people import Person
 from resources.state import now
 
-SHOWN = ("people", "all")
+Shown = Literal["people", "all"]
+SHOWN: tuple[str, ...] = get_args(Shown)
 """What needs a person, or also what is asked about again by itself."""
 
 

@@ -55,10 +55,10 @@ def ask_again(
                 "collection": collection.name,
                 "partition": partition,
                 "assets": sorted({retry.asset for retry in here}),
-                "documents": len({retry.document_id for retry in here}),
+                "documents": len({retry.document_id for retry in here} - {retries.WHOLE}),
                 "reason": storable(reason.strip()) or "",
             }
-            if document_id is not None:
+            if document_id:
                 subject["document"] = storable(document_id)
             if request_id is not None:
                 subject["request_id"] = request_id
