@@ -94,8 +94,12 @@ def _due(
         with stores.state.read() as connection:
             given = in_force(connection, collection)
     register_folders(collection, instance, found)
-    wanted = watched_partitions(found, waiting)
-    due = [key for key in wanted if found[key] == "stale" or (found[key] == "missing" and key in listing.by_partition)]
+    wanted = frozenset(watched_partitions(found, waiting))
+    due = [
+        key
+        for key, state in found.items()
+        if key in wanted and (state == "stale" or (state == "missing" and key in listing.by_partition))
+    ]
     again = [
         key
         for key, state in found.items()

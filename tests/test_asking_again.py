@@ -463,7 +463,8 @@ class DiesBeforeItsStageIsCommitted(Work):
         return super().commit(asset, *given, **more)
 
 
-def run_and_die(root: str, home: Home) -> None:
+def run_and_die(root: str, home: Home, url: str) -> None:
+    os.environ["AI_ASSETS_REHEARSAL_URL"] = url  # that of the process it is forked from may be another test's
     collection = load_collection(Path(root) / "collections", "notes")
     with DiesBeforeItsStageIsCommitted(collection, Stores.at(home), "dies", patient=True) as work:
         list(refresh(work, [DAY]))
@@ -479,7 +480,7 @@ def test_a_run_that_is_killed_between_its_count_and_its_dataset_loses_nothing(
     let_time_pass(office)
     if healed:
         provider.script([])
-    process = processes.Process(target=run_and_die, args=(str(office.root), office.home))
+    process = processes.Process(target=run_and_die, args=(str(office.root), office.home, provider.url))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -497,7 +498,8 @@ def test_a_run_that_is_killed_between_its_count_and_its_dataset_loses_nothing(
     assert (known_retries(office) == []) is healed
 
 
-def run_in_another_process(root: str, home: Home) -> None:
+def run_in_another_process(root: str, home: Home, url: str) -> None:
+    os.environ["AI_ASSETS_REHEARSAL_URL"] = url
     collection = load_collection(Path(root) / "collections", "notes")
     with Work(collection, Stores.at(home), f"run-{os.getpid()}", patient=True) as work:
         list(refresh(work, [DAY]))
@@ -511,7 +513,10 @@ def test_two_runs_of_a_partition_that_is_due_ask_once(
     run(office, collection)
     let_time_pass(office)
     asked = calls(provider)
-    both = [processes.Process(target=run_in_another_process, args=(str(office.root), office.home)) for _ in range(2)]
+    both = [
+        processes.Process(target=run_in_another_process, args=(str(office.root), office.home, provider.url))
+        for _ in range(2)
+    ]
     for process in both:
         process.start()
     for process in both:

@@ -131,12 +131,12 @@ def test_the_api_says_what_was_tried(project: Project, running: DeskProcess) -> 
     (listed,) = ann.get("/api/unanswered?collection=notes").json()["rows"]
     assert listed == retry
     asking = {"collection": "notes", "partition": DAY, "document_id": NAME, "reason": "It was fixed."}
-    assert running.visitor("vic").post("/unanswered", asking).status_code == 403
-    answer = ann.post("/unanswered", asking)
+    assert running.visitor("vic").post("/unanswered/ask-again", asking).status_code == 403
+    answer = ann.post("/unanswered/ask-again", asking)
     assert (answer.status_code, answer.json()) == (200, {"assets": ["kind"]})
     assert the_one(project).tries == 0
     assert ann.get("/api/unanswered").json()["total"] == 0
-    assert ann.post("/unanswered", {**asking, "document_id": "nothing.txt"}).status_code == 400
+    assert ann.post("/unanswered/ask-again", {**asking, "document_id": "nothing.txt"}).status_code == 400
 
 
 @pytest.fixture(scope="module")

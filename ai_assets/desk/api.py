@@ -181,7 +181,7 @@ def unanswered(
     return reading.unanswered_page(desk, person, collection=collection or "", show=show, page=page, per_page=per_page)
 
 
-@router.post("/unanswered", tags=["documents"], responses=UNSAFE)
+@router.post("/unanswered/ask-again", tags=["documents"], responses=UNSAFE)
 def ask_about_again(desk: TheDesk, person: Someone, asking: AskingAgain) -> AskedAgain:
     """Begin the count of tries again, so that the next run asks about the document."""
     chosen = asking_again.ask_again(

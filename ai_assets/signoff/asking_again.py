@@ -37,6 +37,7 @@ def ask_again(
     """
     if not by.may("reviewer", collection.name):
         raise DecisionRefused(by.name, f"asking again takes the role reviewer in {collection.name}")
+    document_id = storable(document_id)
     with state.write() as connection:
         found = [
             retry
@@ -59,7 +60,7 @@ def ask_again(
                 "reason": storable(reason.strip()) or "",
             }
             if document_id:
-                subject["document"] = storable(document_id)
+                subject["document"] = document_id
             if request_id is not None:
                 subject["request_id"] = request_id
             audit.append(connection, by.name, "retry asked", subject)
