@@ -16,7 +16,7 @@ from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, Collectio
 from ai_assets.partitions import PartitionScheme
 from ai_assets.questions import Declared, read_embedding_models, read_questions
 from ai_assets.settings import CollectionSettings
-from ai_assets.stage_settings import ClassifyStage, Stage
+from ai_assets.stage_settings import MOST_TRIES, ClassifyStage, Stage
 from ai_assets.stages.chunk import CHUNKER_VERSION
 from ai_assets.stages.evaluate import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.stages.parse import PARSER_VERSION
@@ -90,6 +90,10 @@ class Collection:
     def asks_models(self) -> bool:
         """Whether something is computed on a route, where waiting takes longer than computing."""
         return bool(self.asking)
+
+    def tries_of(self, asset: str) -> int:
+        """How many runs in a row may ask about a document without a result, before it needs a person."""
+        return next((stage.tries for stage in self.stages if stage.name == asset), MOST_TRIES)
 
     @property
     def evaluates(self) -> bool:

@@ -17,6 +17,7 @@ UserError
   EmbeddingsMixed            a release would hold vectors that cannot be compared
   ChecksAlone                a check is asked for without its asset
   QualityFailed, GateFailed  a blocking check refused a partition
+    AnswersMissing           a stage has no usable answer for too many documents
   NothingApproved            publication without approval
   ApprovalInsufficient       what is marked approved is not, by the audit chain and the present rules
   CandidateChanged           what would be published is not what was approved
@@ -27,6 +28,7 @@ UserError
   PersonNameInvalid, PersonUnknown   who is named cannot be, or is not known
   MomentInvalid              what should be a date or a time is none
   CorrectionRefused, NoteRefused   what cannot be said about a document
+  NothingToAskAgain          no document without a result that another question could help
   ExportUnreadable           a file that is no export of the audit chain
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
@@ -51,6 +53,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resources.errors import AiAssetsError, DeclarationInvalid, UserError
+from resources.inference.records import RETRYABLE
 
 
 class CollectionInvalid(DeclarationInvalid):
@@ -131,7 +134,10 @@ class ExampleUnreadable(UserError):
 
 
 class EmbeddingFailed(UserError):
+    """`said` begins with the class of the error."""
+
     def __init__(self, collection: str, partition: str, document: str, said: str, others: int) -> None:
+        self.passes = said.partition(":")[0] in RETRYABLE
         more = f" (and {others} more {'text' if others == 1 else 'texts'} of this partition)" if others else ""
         super().__init__(
             f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. An index with holes "
@@ -143,6 +149,7 @@ class EmbeddingFailed(UserError):
 
 class QueryNotEmbedded(UserError):
     def __init__(self, collection: str, query: str, said: str) -> None:
+        self.passes = said.partition(":")[0] in RETRYABLE
         shown = query if len(query) <= 80 else query[:80] + "…"
         super().__init__(
             f"The query '{shown}' could not be embedded: {said.rstrip('.')}. Try again; if it stays so, look at what "
@@ -195,6 +202,24 @@ class QualityFailed(UserError):
 class GateFailed(UserError):
     def __init__(self, failures: Sequence[str]) -> None:
         super().__init__(f"{'; '.join(failures)}. No release candidate was made.")
+
+
+class AnswersMissing(GateFailed):
+    """`next_at`: when the next run asks again by itself."""
+
+    def __init__(
+        self, collection: str, partition: str, failures: Sequence[str], stage: str, next_at: str | None
+    ) -> None:
+        again = (
+            f"The next run after {next_at} asks again"
+            if next_at
+            else f"Nothing asks again by itself (what it takes: ai-assets status {collection})"
+        )
+        super().__init__(failures)
+        self.args = (
+            f"{self} {again}; at once: ai-assets run {collection} --partition {partition}. To make a candidate all the "
+            f"same, declare under gates: {{metric: answered_share, stage: {stage}, min: 0}}.",
+        )
 
 
 class NothingApproved(UserError):
@@ -264,6 +289,21 @@ class CorrectionRefused(UserError):
 
     def __init__(self, document: str, problem: str) -> None:
         super().__init__(f"The label of '{document}' was not corrected: {problem}")
+
+
+class NothingToAskAgain(UserError):
+    """`error` is the class of what was found, None where nothing is without a result."""
+
+    def __init__(self, collection: str, document: str | None, error: str | None) -> None:
+        what = f"document '{document}'" if document is not None else collection
+        found = {
+            None: f"{what} has nothing without a result. See: ai-assets status {collection}",
+            "invalid_output": f"the answer for {what} is in the ledger, and the same question gets it again. "
+            "Edit the prompt or the schema, or correct the label on the desk.",
+            "held": f"the call for {what} may have been billed, and waits for a person. Say what became of it: "
+            "ai-assets ledger ambiguous; then: ai-assets ledger resolve CALL --billed or --not-billed",
+        }.get(error, f"{what} has nothing to ask again")
+        super().__init__(f"Nothing is asked again: {found}")
 
 
 class NoteRefused(UserError):

@@ -196,9 +196,20 @@ def _look_at(collection: Collection, source: Source, parser: Parser, file: Sourc
     if file.problem is not None or (file.size > collection.settings.source.max_bytes and not _is_table(file.path)):
         content = f"{UNREAD}{file.size}:{file.modified_ns}:{file.problem}"
     else:
-        with source.open(file.path) as stream:
-            content = _sha256(stream)
+        try:
+            with source.open(file.path) as stream:
+                content = _sha256(stream)
+        except OSError as error:
+            yield _unread(file, base, partition, problem, error)
+            return
     yield replace(base, partition=partition, digest=content, problem=file.problem or problem)
+
+
+def _unread(file: SourceFile, base: Entry, partition: str | None, problem: str | None, error: OSError) -> Entry:
+    """Looked at again by each observation, so that its partition is due as soon as it can be read."""
+    found = f"could not be read: {error.strerror or error}"
+    content = f"{UNREAD}{file.size}:{file.modified_ns}:{found}"
+    return replace(base, partition=partition, digest=content, problem=problem or found, hashed_ns=0)
 
 
 def _look_at_rows(

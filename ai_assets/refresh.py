@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from ai_assets import retries
 from ai_assets.checks.budget import check_budget
 from ai_assets.checks.suites import CheckOutcome, check_quality
 from ai_assets.datasets import (
+    answered,
     chunks,
     classification,
     documents,
@@ -25,6 +27,7 @@ from ai_assets.settings import GATES_CHECK
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.evaluate import GateResult
 from ai_assets.work import Outcome, Work, record_dataset
+from resources.digest import digest
 from resources.errors import LeaseLost, UserError
 from resources.inference.errors import WorkStops
 from resources.leases import hold
@@ -84,7 +87,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             work.say(f"{partition}: {errors[partition]}")
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
         for partition in partitions:
-            _record_refresh(work, partition, errors.get(partition))
+            _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
 
@@ -113,6 +116,8 @@ def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
         yield budget
     else:
         yield outcome
+    if outcome.manifest.asset in work.collection.questions:
+        yield answered.check_answered(work, outcome.manifest)
     check = check_quality(work, outcome.manifest)
     if check is not None:
         yield check
@@ -152,10 +157,11 @@ def _refuse_unsound(work: Work, partition: str) -> None:
         check = check_quality(work, work.input("release_candidate", partition, asset))
         if check is not None and check.blocking:
             raise QualityFailed(asset, check.failures)
-    if work.collection.settings.gates:
+    if work.collection.settings.score_gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
         if stopping := _stopping(evaluation_scores.gate_results(work, scores)):
             raise GateFailed(stopping)
+    answered.require_answers(work, partition)
 
 
 @dataclass
@@ -165,6 +171,8 @@ class _Failures:
     errors: dict[str, str] = field(default_factory=dict)
     walls: dict[type[WorkStops], str] = field(default_factory=dict)
     """What the first partition said of what stops all of them: the others say the same, with the same amounts."""
+    passing: set[str] = field(default_factory=set)
+    """Partitions whose error may go away by itself."""
     lost: LeaseLost | None = None
 
     @contextmanager
@@ -178,6 +186,8 @@ class _Failures:
             self.errors[partition] = self.walls.setdefault(type(error), str(error))
         except UserError as error:
             self.errors[partition] = str(error)
+            if error.passes:
+                self.passing.add(partition)
 
     def refuse_if_lost(self) -> None:
         """Call it when no partition is under way: those that have sent calls still wait for the answers."""
@@ -196,7 +206,9 @@ def _leased(work: Work, partition: str) -> Iterator[None]:
             work.lease.held = None
 
 
-def _record_refresh(work: Work, partition: str, error: str | None) -> None:
+def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bool) -> None:
+    listing, settings = work.listing.digest_of(partition), work.collection.settings_digest
+    question = digest([listing, settings, work.corrections.version(partition)])[:32]
     with work.stores.state.write() as connection:
         upsert(
             connection,
@@ -205,10 +217,13 @@ def _record_refresh(work: Work, partition: str, error: str | None) -> None:
             {
                 "status": "failed" if error else "ok",
                 "error": error,
-                "listing_digest": work.listing.digest_of(partition),
-                "settings_digest": work.collection.settings_digest,
+                "listing_digest": listing,
+                "settings_digest": settings,
                 "corrections_digest": work.corrections.version(partition),
                 "run_id": work.run_id,
                 "finished_at": now(),
             },
+        )
+        retries.record_partition(
+            connection, work.collection.name, partition, question=question, error=error, passes=passes
         )

@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from ai_assets.checks.expectations import Expectation
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
-from ai_assets.stages.evaluate import Gate
+from ai_assets.stages.answered import answered_gate
+from ai_assets.stages.evaluate import ANSWERED_SHARE, Gate
 from resources.declared import Strict, nearest, wrong
 
 EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
@@ -23,6 +24,7 @@ GROUP = "group:"
 """Begins the name of a group where people are named."""
 QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
+ANSWERED_CHECK = "answered"
 BUDGET_CHECK = "budget"
 FIXED_ASSETS = (
     "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
@@ -321,6 +323,9 @@ class CollectionSettings(Strict):
                 raise wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
         self._check_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
         for number, gate in enumerate(self.gates):
+            if gate.metric == ANSWERED_SHARE:
+                self._check_answered(number, gate)
+                continue
             needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
             if getattr(self.golden, needed) is None:
                 problem = f"the gate on {gate.metric} needs golden {needed}, and none are declared"
@@ -330,6 +335,29 @@ class CollectionSettings(Strict):
                 hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, judged)
                 raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
         return self
+
+    @property
+    def score_gates(self) -> tuple[GateSettings, ...]:
+        """Those on scores against golden data."""
+        return tuple(gate for gate in self.gates if gate.metric != ANSWERED_SHARE)
+
+    @property
+    def answered_gates(self) -> tuple[Gate, ...]:
+        """One for each stage that asks a model, as declared or by default."""
+        return tuple(answered_gate(self.gates, stage.name) for stage in self.stages if stage.route is not None)
+
+    def _check_answered(self, number: int, gate: GateSettings) -> None:
+        asking = [stage.name for stage in self.stages if stage.route is not None]
+        if not asking:
+            raise wrong(
+                "the gate on answered_share needs a stage that asks a model, and there is none", "gates", number
+            )
+        if gate.stage is not None and gate.stage not in asking:
+            hint = nearest(gate.stage, asking)
+            raise wrong(f"'{gate.stage}' is no stage that asks a model{hint}", "gates", number, "stage")
+        same = [earlier.stage for earlier in self.gates[:number] if earlier.metric == ANSWERED_SHARE]
+        if gate.stage in same:
+            raise wrong("a gate on answered_share of this stage is here already", "gates", number)
 
     def _check_golden(self, names: list[str]) -> None:
         if self.golden.labels and not names:

@@ -11,6 +11,8 @@ from resources.declared import Strict, wrong
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 STAGE_KINDS = ("classify", "extract", "summarise", "generate")
+MOST_TRIES = 5
+"""Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 
 
@@ -45,6 +47,8 @@ class StageSettings(Strict):
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
     """When a call may have been billed and its answer was lost: pay again, or wait for a person."""
+    tries: int = Field(default=MOST_TRIES, ge=1, le=1000)
+    """How many runs ask about a document whose error may pass (no part of the question), before it needs a person."""
 
     @field_validator("reuse_for")
     @classmethod

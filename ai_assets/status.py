@@ -8,15 +8,24 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets import retries
 from ai_assets.collection import Collection
 from ai_assets.listing import Listing, stored_listing
+from ai_assets.retries import Retry, Waiting
 from ai_assets.signoff import corrections, releases, requests
 from ai_assets.work import Stores
 from resources.errors import DatasetDamaged
+from resources.state import now
 
 PartitionState = Literal[
-    "missing", "stale", "failed", "awaiting sign-off", "approved", "rejected", "published", "up to date", "empty"
-]
+    "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
+    "empty",
+]  # fmt: skip
+"""`ask again`: documents without an answer are due to be asked about once more; nothing else is missing."""
+
+
+DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again")
+"""What a run would change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,9 @@ class CollectionStatus:
     live_release: int | None
     unassigned: int
     """Files that belong to no partition."""
+    waiting: Mapping[str, Waiting]
+    """By partition, documents without a result: when they are asked about again, and how many need a person."""
+    need_a_person: Sequence[Retry]
 
 
 def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
@@ -44,6 +56,8 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
             {"c": collection.name},
         ).all()
         live = releases.live(connection, collection.name)
+        waiting = retries.waiting(connection, collection)
+        people = retries.need_a_person(connection, collection)
     return CollectionStatus(
         collection=collection.name,
         partitions=partition_states(collection, stores),
@@ -51,6 +65,8 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         errors={row.partition: row.error for row in errors},
         live_release=live.number if live else None,
         unassigned=len(listing.unassigned) if listing else 0,
+        waiting=waiting,
+        need_a_person=people,
     )
 
 
@@ -61,6 +77,13 @@ def partition_states(
 
     By what the source was last seen to hold, or by a newer look at it.
     """
+    return observed_states(collection, stores, listing)[0]
+
+
+def observed_states(
+    collection: Collection, stores: Stores, listing: Listing | None = None
+) -> tuple[dict[str, PartitionState], Mapping[str, Waiting]]:
+    """The same, and what is known of documents without a result, as of one moment."""
     with stores.state.read() as connection:
         listed = {
             row.partition: row.digest
@@ -77,6 +100,7 @@ def partition_states(
         live = releases.live(connection, collection.name)
         last = requests.latest(connection, collection.name)
         corrected = corrections.in_force(connection, collection)
+        waiting = retries.waiting(connection, collection)
     if listing is not None:
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
     nothing = Listing(()).digest_of("")
@@ -91,25 +115,37 @@ def partition_states(
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"
+        elif key in waiting and waiting[key].is_due:
+            states[key] = "ask again"
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
-    return states
+    return states, waiting
 
 
 def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:
     return refreshed.listing_digest, refreshed.settings_digest, refreshed.corrections_digest
 
 
+def watched_partitions(states: Mapping[str, PartitionState], waiting: Mapping[str, Waiting]) -> list[str]:
+    """Those that a run is started for without anybody asking: what failed is tried again after its back-off."""
+    at = now()
+    return [
+        key
+        for key, state in states.items()
+        if state in ("missing", "stale", "ask again")
+        or (state == "failed" and key in waiting and waiting[key].failed_is_due(at))
+    ]
+
+
 def due_partitions(
     collection: Collection, stores: Stores, keys: Sequence[str], listing: Listing | None = None
 ) -> list[str]:
-    """Those of the partitions that a run would change: missing, stale or failed, or with a file gone or damaged."""
+    """Those of the partitions that a run would change: missing, stale, failed, with documents to ask about again, or
+    with a file gone or damaged.
+    """
     states = partition_states(collection, stores, listing)
     return [
-        key
-        for key in keys
-        if states[key] in ("missing", "stale", "failed")
-        or (states[key] != "empty" and not _intact(collection, stores, key))
+        key for key in keys if states[key] in DUE or (states[key] != "empty" and not _intact(collection, stores, key))
     ]
 
 

@@ -105,6 +105,8 @@ class Work:
     """The person who asked for the run, where it is known; they may not sign what comes of it."""
     backfill: str = ""
     """The backfill that the run belongs to, whose money its calls may use."""
+    patient: bool = False
+    """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     advance: Callable[[str, str, int, int], None] = lambda _asset, _partition, _done, _total: None
     """Progress for bars: asset, partition, documents done, documents in all."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)

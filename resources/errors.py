@@ -28,6 +28,9 @@ class AiAssetsError(Exception):
 class UserError(AiAssetsError):
     """Shown as one message, without a traceback; the command ends with exit code 2."""
 
+    passes = False
+    """Whether it may go away by itself. What watches the source runs such a partition again, after a while."""
+
 
 class DeclarationInvalid(UserError):
     def __init__(self, path: Path, line: int | None, problem: str) -> None:
@@ -35,6 +38,8 @@ class DeclarationInvalid(UserError):
 
 
 class SourceUnavailable(UserError):
+    passes = True
+
     def __init__(self, source: str, found: str, remedy: str) -> None:
         super().__init__(f"Source {source}: {found}. {remedy}")
 
@@ -79,6 +84,8 @@ class DatasetTooNew(UserError):
 
 
 class LakeUnwritable(UserError):
+    passes = True
+
     def __init__(self, folder: Path, error: OSError) -> None:
         super().__init__(
             f"Cannot write to {folder}: {error.strerror or error}. Free some space or mend the permissions and run "
@@ -87,6 +94,8 @@ class LakeUnwritable(UserError):
 
 
 class LeaseBusy(UserError):
+    passes = True
+
     def __init__(self, name: str, holder: str, waited_s: float) -> None:
         super().__init__(f"'{name}' has been held by {holder} for {waited_s:.0f} s. Wait for it to end, or stop it.")
 

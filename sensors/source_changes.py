@@ -1,10 +1,10 @@
 """Runs for partitions whose source, settings, corrections or last attempt ask for one: every minute, and each night.
 
-An unchanged source starts nothing, and only partitions that changed are observed in the event log.
+An unchanged source starts nothing, and only partitions that changed are observed in the event log. Documents without an
+answer, and partitions that failed for a reason that may pass, are tried again when their back-off is over.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -14,15 +14,12 @@ from ai_assets.assets.specs import key_of
 from ai_assets.collection import Collection
 from ai_assets.interrupted import is_orphaned
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from resources.errors import DeclarationInvalid
 from resources.settings import Home
 
-if TYPE_CHECKING:
-    from ai_assets.status import PartitionState
-
 REASON = "ai_assets/reason"
 WATCH_INTERVAL_S = 60
-DUE: "tuple[PartitionState, ...]" = ("missing", "stale")
 
 
 def source_changes(collection: Collection) -> dg.SensorDefinition:
@@ -32,25 +29,29 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
         name=f"{collection.name}__source_changes",
         job_name=collection.name,
         minimum_interval_seconds=WATCH_INTERVAL_S,
-        description="Starts a run for partitions whose source, settings or corrections changed, and otherwise nothing.",
+        description="Starts a run for partitions whose source, settings or corrections changed, or that are due to be "
+        "tried again, and otherwise nothing.",
         default_status=dg.DefaultSensorStatus.RUNNING if collection.settings.watch else dg.DefaultSensorStatus.STOPPED,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if _busy(collection, context.instance):
             return dg.SkipReason("a run of this collection is queued or under way")
-        due, events = _due(collection, context.instance, DUE)
-        if not due:
+        due, again, events = _due(collection, context.instance, failed=False)
+        if not due and not again:
             return dg.SkipReason("the source is unchanged")
         if poor := _no_money(collection):
             return dg.SkipReason(poor)
-        requests = list(_requests(collection, context.instance, due, "source changed"))
+        requests = [
+            *_requests(collection, context.instance, due, "source changed"),
+            *_requests(collection, context.instance, again, "tried again"),
+        ]
         return dg.SensorResult(run_requests=requests, asset_events=events)
 
     return body
 
 
 def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
-    """The schedule: what is missing, stale or failed, and nothing where nothing is."""
+    """The schedule: what is missing, stale, failed or due to be tried again, and nothing where nothing is."""
     declared = collection.settings.schedule
     if declared is None:
         return
@@ -60,37 +61,49 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
         job_name=collection.name,
         cron_schedule=declared.cron,
         execution_timezone=declared.timezone,
-        description="Brings up to date what is missing, stale or failed; skips when nothing is.",
+        description="Brings up to date what is missing, stale, failed or due to be tried again; skips when nothing is.",
         default_status=dg.DefaultScheduleStatus.RUNNING if declared.enabled else dg.DefaultScheduleStatus.STOPPED,
     )
     def body(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        due, _ = _due(collection, context.instance, (*DUE, "failed"))
-        if not due:
+        due, again, _ = _due(collection, context.instance, failed=True)
+        if not due and not again:
             return dg.SkipReason("every partition is up to date")
         if poor := _no_money(collection):
             return dg.SkipReason(poor)
-        return list(_requests(collection, context.instance, due, "nightly"))
+        wanted = {*due, *again}
+        in_order = [key for key in collection.scheme.keys(sorted(wanted)) if key in wanted]
+        return list(_requests(collection, context.instance, in_order, "nightly"))
 
     yield body
 
 
 def _due(
-    collection: Collection, instance: dg.DagsterInstance, states: "Sequence[PartitionState]"
-) -> tuple[list[str], list[dg.AssetObservation]]:
-    """Partitions to run, in order, and observations of what each is made from: its source, its corrections if any."""
+    collection: Collection, instance: dg.DagsterInstance, *, failed: bool
+) -> tuple[list[str], list[str], list[dg.AssetObservation]]:
+    """Partitions to run because of a change, and those to try again, in order; and observations of what changed: the
+    source, corrections if any. `failed`: all that failed, whatever their back-off.
+    """
     from ai_assets.listing import observe
     from ai_assets.signoff.corrections import NONE, in_force
-    from ai_assets.status import partition_states
+    from ai_assets.status import observed_states, watched_partitions
     from ai_assets.work import Stores
 
     with Stores.at(Home.from_environment()) as stores:
         listing = observe(collection, stores.lake, stores.state)
-        found = partition_states(collection, stores)
+        found, waiting = observed_states(collection, stores)
         with stores.state.read() as connection:
             given = in_force(connection, collection)
     register_folders(collection, instance, found)
+    wanted = frozenset(watched_partitions(found, waiting))
     due = [
-        key for key, state in found.items() if state in states and (key in listing.by_partition or state != "missing")
+        key
+        for key, state in found.items()
+        if key in wanted and (state == "stale" or (state == "missing" and key in listing.by_partition))
+    ]
+    again = [
+        key
+        for key, state in found.items()
+        if (key in wanted and state in ("failed", "ask again")) or (failed and state == "failed")
     ]
     events = [
         dg.AssetObservation(
@@ -105,7 +118,7 @@ def _due(
         for key in due
         if collection.labelling and given.concern(key)
     ]
-    return due, events
+    return due, again, events
 
 
 def _no_money(collection: Collection) -> str | None:
@@ -138,7 +151,8 @@ def _requests(
     dynamic = collection.settings.partitions.by == "folder"
     order = instance.get_dynamic_partitions(collection.scheme.dynamic_name) if dynamic else collection.scheme.keys()
     for group in consecutive(order, due, collection.settings.partitions.per_run):
-        yield dg.RunRequest(tags={RANGE_START: group[0], RANGE_END: group[-1], REASON: reason})
+        tags = {RANGE_START: group[0], RANGE_END: group[-1], REASON: reason, PATIENT_TAG: PATIENT}
+        yield dg.RunRequest(tags=tags)
 
 
 def _busy(collection: Collection, instance: dg.DagsterInstance) -> bool:

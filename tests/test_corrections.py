@@ -544,7 +544,9 @@ def test_the_newest_corrections_are_shown_to_a_model_that_learns(office: Project
 
 
 def test_what_a_prompt_shows_of_a_correction_is_its_text_and_label(office: Project, provider: Provider) -> None:
-    collection = declare(office, [{**ROUTED, "learn": 5, "examples": [DOCUMENT]}])
+    collection = declare(
+        office, [{**ROUTED, "learn": 5, "examples": [DOCUMENT]}], gates=[{"metric": "answered_share", "min": 0}]
+    )
     office.refresh(collection)
     correct(office, collection)
     correct(office, collection, "invoice", f"{DAY}/fire.txt")

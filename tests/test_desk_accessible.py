@@ -15,6 +15,7 @@ from provider import Provider
 from signing import PASSWORD, known
 from spent import Spending
 
+from ai_assets.retries import failed_again, first, record_partition, replace_all
 from ai_assets.signoff import people
 
 WIDTHS = (360, 800, 1440)
@@ -93,6 +94,7 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
     odd = f"/requests/{told.latest(DAYS[0]).request_id}"
     note = {"document": ODD, "kind": "second look", "text": "is it an incident?"}
     ann.submit(f"{odd}/notes", **note)
+    leave_without_an_answer(told)
     return {
         "inbox": "/",
         "inbox, all": "/?status=all",
@@ -103,6 +105,9 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
         "request, rejected": f"/requests/{rejected.request_id}",
         "request, published": f"/requests/{published.request_id}",
         "document": f"{odd}/document?id={quote(ODD, safe='')}",
+        "unanswered": "/unanswered",
+        "unanswered, all": "/unanswered?show=all",
+        "unanswered, none": "/unanswered?collection=strict",
         "audit": "/audit",
         "audit, none": "/audit?actor=nobody",
         "releases": "/releases",
@@ -117,6 +122,17 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
         "account": "/account",
         "nothing there": "/nowhere",
     }
+
+
+def leave_without_an_answer(told: Story) -> None:
+    """One document needs a person, another is asked about again by itself, and a partition failed."""
+    place = {"collection": "notes", "partition": DAYS[0], "asset": "kind"}
+    refused = first(**place, document_id=ODD, question="q", error="refused", message="HTTP 400: " + "a long word " * 30)
+    garbled = first(**place, document_id=f"{DAYS[0]}/1.txt", question="q", error="garbled", message="<html>")
+    with told.stores.state.write() as connection:
+        found = [failed_again(None, refused), failed_again(None, garbled)]
+        replace_all(connection, "notes", "kind", DAYS[0], found)
+        record_partition(connection, "notes", DAYS[1], question="q", error="The disk is full.", passes=False)
 
 
 def violations(page: Page, *rules: str) -> list[str]:
@@ -161,6 +177,7 @@ def test_a_phone_shuts_nobody_out_either(opened: Callable[..., Page], addresses:
         "inbox, all",
         "request",
         "document",
+        "unanswered, all",
         "audit",
         "releases of one",
         "people",

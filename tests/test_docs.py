@@ -149,10 +149,14 @@ def test_the_examples_of_inference_are_valid() -> None:
 def test_the_examples_in_the_documents_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", COLLECTIONS, re.DOTALL)
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
-    assert len(blocks) == 5
+    assert len(blocks) == 6
+    on_routes = next(yaml.safe_load(block) for block in blocks if "claim_details" in block)
     for block in blocks:
         found = yaml.safe_load(block)
-        CollectionSettings.model_validate(found["attributes"] if "attributes" in found else {**whole, **found})
+        judged = on_routes if "gates" in found else {}
+        CollectionSettings.model_validate(
+            found["attributes"] if "attributes" in found else {**whole, **judged, **found}
+        )
 
 
 def test_the_examples_of_the_desk_are_valid() -> None:

@@ -191,7 +191,8 @@ def test_a_document_nobody_answers_is_one_row_and_not_a_failed_run(
 
 def test_what_follows_a_quarantined_row_says_so_and_costs_nothing(office: Project, provider: Provider) -> None:
     provider.script([{"match": '"amount"', "fault": "content_filter", "times": None}])
-    run(office, declare(office, STAGES))
+    with pytest.raises(PartitionsFailed, match="0 of 2 documents have an answer"):
+        run(office, declare(office, STAGES))
     assert {row["status"] for row in rows(office, "facts").values()} == {"quarantined"}
     for row in rows(office, "reply").values():
         assert row["reason"].startswith("'facts' of this document is quarantined: refused: ")

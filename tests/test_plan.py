@@ -173,7 +173,8 @@ def test_a_text_that_recurs_is_paid_for_once(office: Project, provider: Provider
 
 
 def test_a_call_that_waits_for_a_person_is_held(office: Project, provider: Provider) -> None:
-    collection = office.declare(stages=[{**KIND, "on_ambiguous": "hold"}])
+    nothing_needed = [{"metric": "answered_share", "min": 0}]
+    collection = office.declare(stages=[{**KIND, "on_ambiguous": "hold"}], gates=nothing_needed)
     provider.script([{"match": "Invoice 9.", "fault": "garbage", "times": 9}])
     run(office, collection)
     found = planned(office, collection, partitions=[DAY, NEXT])

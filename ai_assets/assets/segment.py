@@ -14,6 +14,7 @@ from ai_assets.assets.events import check_evaluation, corrections_observation, m
 from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
 from ai_assets.errors import ChecksAlone, PartitionsFailed
+from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from resources.errors import UserError
 from resources.settings import Home
@@ -66,6 +67,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     say_waiting=_to_both(context.log.info, waits.get()),
                     launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),
+                    patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
                     advance=bars.get() or (lambda *_progress: None),
                 ) as work,
             ):

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import dagster as dg
 
 from ai_assets.collection import Collection
-from ai_assets.settings import BUDGET_CHECK, GATES_CHECK, QUALITY_CHECK
+from ai_assets.settings import ANSWERED_CHECK, BUDGET_CHECK, GATES_CHECK, QUALITY_CHECK
 from ai_assets.stage_settings import ClassifyStage, Stage
 
 DESCRIPTIONS: Mapping[str, str] = {
@@ -148,8 +148,19 @@ def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
         )
         for asset in collection.asking
     ]
-    if collection.settings.gates:
-        listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.gates)
+    found += [
+        dg.AssetCheckSpec(
+            ANSWERED_CHECK,
+            asset=key_of(collection, str(gate.stage)),
+            description=f"At least {gate.min:.0%} of the documents that were asked about have a usable answer, and one "
+            "of them at least. Otherwise no candidate is made.",
+            blocking=not gate.waivable,
+            partitions_def=partitions,
+        )
+        for gate in collection.settings.answered_gates
+    ]
+    if collection.settings.score_gates:
+        listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.score_gates)
         found.append(
             dg.AssetCheckSpec(
                 GATES_CHECK,

@@ -27,12 +27,11 @@ from ai_assets.collection import Collection
 from ai_assets.dagster_api import DagsterApi
 from ai_assets.planning.plan import Plan, decimal, described
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.status import DUE
 from ai_assets.work import Stores
 from resources.errors import UserError
 from resources.inference.declaration import load_inference
 from resources.leases import hold
-
-DUE = ("missing", "stale", "failed")
 
 
 class NobodyToAsk(UserError):
@@ -53,6 +52,11 @@ class Asked:
     partition: str | None
     partitions: str | None
     stages: Sequence[str]
+
+    @property
+    def patient(self) -> bool:
+        """Nobody named partitions, so documents that are not due yet are left alone."""
+        return self.partition is None and self.partitions is None
 
     def command(self) -> str:
         said = ["ai-assets", "backfill", self.name]
@@ -119,9 +123,9 @@ def _start(
         made = backfilling.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=by)
         url = dagster_url(places)
         if url is None:
-            ending = run_here(chosen, places, made, by, quiet=as_json)
+            ending = run_here(chosen, places, made, by, quiet=as_json, patient=asked.patient)
         else:
-            made = launch(chosen, places, made, DagsterApi(url), by)
+            made = launch(chosen, places, made, DagsterApi(url), by, patient=asked.patient)
     if url is not None:
         ending = followed(places, made, quiet=as_json)
     _tell(chosen, places, asked, ending, as_json=as_json, planned=found)

@@ -14,6 +14,7 @@ from ai_assets.cli.plan import dollars
 from ai_assets.collection import Collection
 from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
 from ai_assets.planning.plan import Plan
+from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from ai_assets.work import Stores
 from resources.errors import UserError
@@ -55,12 +56,19 @@ def dagster_url(places: Stores) -> str | None:
     return running_at(places.home)
 
 
-def run_here(chosen: Collection, places: Stores, made: Backfill, by: str, *, quiet: bool) -> Ending:
+def _tags(made: Backfill, by: str, *, patient: bool) -> dict[str, str]:
+    return {BACKFILL_TAG: made.backfill, LAUNCHED_BY_TAG: by, **({PATIENT_TAG: PATIENT} if patient else {})}
+
+
+def run_here(
+    chosen: Collection, places: Stores, made: Backfill, by: str, *, quiet: bool, patient: bool = False
+) -> Ending:
+    """`patient`: nobody named partitions, so what is not due yet is left alone."""
     from ai_assets.cli.run import Report, execute
 
     report = Report(chosen.name, list(made.partitions), list(made.partitions))
     started = time.perf_counter()
-    tags = {BACKFILL_TAG: made.backfill, LAUNCHED_BY_TAG: by}
+    tags = _tags(made, by, patient=patient)
     assets = None if set(made.assets) == set(chosen.asset_names) else made.assets
     try:
         with Meter(places.state, made, quiet=quiet) as meter, meter.running():
@@ -75,7 +83,9 @@ def run_here(chosen: Collection, places: Stores, made: Backfill, by: str, *, qui
     return ended(places, made, succeeded=not report.failures, started=started, failures=report.failures)
 
 
-def launch(chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, by: str) -> Backfill:
+def launch(
+    chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, by: str, *, patient: bool = False
+) -> Backfill:
     from ai_assets.assets.sources import register_folders
     from ai_assets.instance import instance
 
@@ -86,7 +96,7 @@ def launch(chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, 
             [(chosen.name, asset) for asset in made.assets],
             made.partitions,
             f"{made.backfill}, at most {dollars(made.cap_nusd)}",
-            {BACKFILL_TAG: made.backfill, LAUNCHED_BY_TAG: by},
+            _tags(made, by, patient=patient),
         )
     except BaseException:
         backfilling.end(places, made, "failed")

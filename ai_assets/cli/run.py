@@ -15,8 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ai_assets import in_process
+from ai_assets.cli import asking_again
 from ai_assets.cli.output import (
     AsJson,
+    By,
     CollectionName,
     collection,
     console,
@@ -30,6 +32,7 @@ from ai_assets.cli.output import (
 from ai_assets.collection import Collection
 from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from ai_assets.status import due_partitions, partition_states
 from ai_assets.work import Outcome, Stores
@@ -100,11 +103,16 @@ def run(
     partition: Annotated[str | None, typer.Option(help="One partition.")] = None,
     partitions: Annotated[str | None, typer.Option(metavar="A...B", help="All partitions from A to B.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every partition (the default).")] = False,
+    ask_again: Annotated[
+        bool, typer.Option("--ask-again", help="Begin the count of tries again for documents without a result.")
+    ] = False,
+    by: By = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring partitions up to date, from the source to the release candidate; by default all.
 
-    Only what is due is run: missing, stale, failed or damaged. A partition named by --partition is always run.
+    Only what is due is run: missing, stale, failed, damaged, or with documents to ask about again. A partition named by
+    --partition is always run, and asks at once about all documents without a result.
     """
     chosen = collection(name)
     if sum(map(bool, (partition, partitions, every))) > 1:
@@ -114,15 +122,20 @@ def run(
         console.print(f"Looking at {chosen.source_path} …")
     observe(chosen, places.lake, places.state)
     keys = _keys(chosen, known_folders(places.state, name), partition, partitions)
+    if ask_again:
+        asking_again.reset(chosen, places, keys, by, quiet=as_json)
     try:
         report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=bool(partition or partitions))
     except KeyboardInterrupt:
         errors.print("Interrupted. Run it again to go on; what was done stays done.")
         raise typer.Exit(130) from None
     if as_json:
-        print_json({**asdict(report), "rows": [asdict(row) for row in report.ordered_rows(chosen)]})
+        rows = [asdict(row) for row in report.ordered_rows(chosen)]
+        waiting = {key: item.plain for key, item in asking_again.waiting_of(chosen, places, keys).items()}
+        print_json({**asdict(report), "rows": rows, "waiting": waiting})
     else:
         _show(chosen, report)
+        asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
     if report.failures:
         raise typer.Exit(1)
 
@@ -132,14 +145,14 @@ def bring_up_to_date(
 ) -> Report:
     """Run those of the partitions that are due; the others are as they should be and only counted.
 
-    With `insist` all are run, and Dagster hears of each again.
+    With `insist` all are run, Dagster hears of each again, and documents without a result are asked about at once.
     """
     started = time.perf_counter()
     due = list(keys) if insist else due_partitions(chosen, places, keys)
     report = Report(chosen.name, list(keys), due)
     report.count_settled(places)
     if due:
-        execute(chosen, due, report, quiet=quiet)
+        execute(chosen, due, report, quiet=quiet, tags=None if insist else {PATIENT_TAG: PATIENT})
     report.seconds = time.perf_counter() - started
     return report
 

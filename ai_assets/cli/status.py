@@ -1,11 +1,12 @@
 """`ai-assets status`: where every partition and document stands."""
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from ai_assets.cli.asking_again import say_waiting, show_people
 from ai_assets.cli.output import AsJson, all_collections, collection, console, print_json, stores, table
 from ai_assets.status import CollectionStatus, collection_status
 
@@ -20,12 +21,17 @@ def status(
     places = stores()
     found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
     if as_json:
-        print_json([vars(item) for item in found])
+        print_json([_plain(item) for item in found])
         return
     if not found:
         console.print("There is no collection yet. Make one: ai-assets new NAME --from FOLDER")
     for item in found:
         _show(item, details=name is not None)
+
+
+def _plain(item: CollectionStatus) -> dict[str, Any]:
+    waiting = {key: each.plain for key, each in item.waiting.items()}
+    return {**vars(item), "waiting": waiting, "need_a_person": [vars(retry) for retry in item.need_a_person]}
 
 
 def _show(item: CollectionStatus, *, details: bool) -> None:
@@ -47,5 +53,8 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
         table("", ("partition", "state"), shown[-MOST_SHOWN:])
         if len(shown) > MOST_SHOWN:
             console.print(f"... and {len(shown) - MOST_SHOWN} earlier partitions (--json has all).")
+    say_waiting(item.collection, item.waiting)
+    if details:
+        show_people(item.need_a_person)
     for partition, error in item.errors.items():
         console.print(f"[red]{partition} failed:[/] {escape(error)}")

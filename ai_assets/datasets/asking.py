@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ai_assets.datasets import evaluation_scores
+from ai_assets.datasets import answered, evaluation_scores
 from ai_assets.embedding import recorded_embedding
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import difference, leaves_of, snapshot_folder
@@ -73,9 +73,10 @@ def _headed(work: Work, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[st
 
 
 def _gates(work: Work, partition: str) -> list[dict[str, Any]]:
-    if not work.collection.settings.gates:
-        return []
-    results = evaluation_scores.gate_results(work, work.input("release_candidate", partition, "evaluation_scores"))
+    results = answered.all_results(work, partition)
+    if work.collection.settings.score_gates:
+        scores = work.input("release_candidate", partition, "evaluation_scores")
+        results = [*evaluation_scores.gate_results(work, scores), *results]
     return [
         {
             "name": result.gate.name, "min": result.gate.min, "value": result.value, "n": result.n,

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.datasets import unread
 from ai_assets.listing import UNREAD, Entry, tables_of
 from ai_assets.stages.parse import Parsed
 from ai_assets.work import Outcome, Work
@@ -26,18 +27,20 @@ def build(work: Work, partition: str) -> Outcome:
     """Parse what is new or changed, keep the rest, and leave a tombstone for what is gone."""
     started = time.perf_counter()
     inputs = {"source_files": work.listing.digest_of(partition)}
-    if same := work.unchanged("documents", partition, inputs):
+    again = unread.to_read_again(work, partition)
+    if not again and (same := work.unchanged("documents", partition, inputs)):
         return same
     previous = work.previous("documents", partition)
     before: list[Row] = work.read(previous).to_pylist() if previous else []
     reusable = before if previous and previous.code_version == work.collection.code_versions["documents"] else []
-    rows, reused = _rows(work, partition, reusable)
+    rows, reused = _rows(work, partition, [row for row in reusable if row["document_id"] not in again])
     link_same_text(rows)
     rows += _tombstones(before, rows)
     rows.sort(key=lambda row: str(row["document_id"]))
     kept = [row for row in rows if row["status"] != "deleted"]
     cause = digest([previous.written_at if previous else "", work.fingerprint("documents", inputs)])
     _record_history(work, partition, cause, before, rows)
+    unread.record(work, partition, rows, again)
     counts = {
         status: sum(row["status"] == status for row in rows) for status in ("ok", "duplicate", "quarantined", "deleted")
     }

@@ -237,7 +237,7 @@ def gate_results(work: Work, manifest: Manifest) -> list[GateResult]:
     """The declared gates held against stored scores."""
     scores = [Score(**row) for row in work.read(manifest).to_pylist()]
     details = manifest.stats["details"]
-    return judge(work.collection.settings.gates, scores, details["pending"], details["absent"])
+    return judge(work.collection.settings.score_gates, scores, details["pending"], details["absent"])
 
 
 def evaluation_index(work: Work) -> SearchIndex:

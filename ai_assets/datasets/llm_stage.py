@@ -9,6 +9,7 @@ from typing import Any
 
 from ai_assets.datasets.documents import ok_rows
 from ai_assets.datasets.lessons import EXAMPLES, lessons, place_of, read, taught_places
+from ai_assets.datasets.tries import Tries
 from ai_assets.errors import ExampleUnreadable
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
 from ai_assets.stage_settings import ClassifyStage, Stage
@@ -35,9 +36,14 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
         return same
     asked = list(_asked(work, question, documents, earlier))
     given = work.corrections.of(partition, stage) if isinstance(stage, ClassifyStage) else {}
-    rows, reused = _rows(work, partition, stage, asked, given)
+    texts = _texts(work, documents) if given else {}
+    given = of_this_text(given, texts)
+    tries = Tries(work, partition, stage)
+    rows, reused = _rows(work, partition, stage, asked, given, tries)
     if isinstance(stage, ClassifyStage):
-        rows = applied(rows, given, _texts(work, documents) if given else {})
+        rows = applied(rows, given, texts)
+    unanswered = _unanswered(asked, rows)
+    tries.record(unanswered)
     spent = work.spent(stage.name, partition)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "quarantined")}
     outcome = work.commit(
@@ -51,9 +57,7 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
         reused=reused,
         quarantined=counts["quarantined"],
         preview=[{name: row[name] for name in stage.columns.preview} for row in rows],
-        unanswered=sum(
-            item.request is not None and row["status"] == "quarantined" for item, row in zip(asked, rows, strict=True)
-        ),
+        unanswered=len(unanswered),
         paid_usd=round(math.fsum(row["cost_usd"] for row in rows if row["status"] == "ok"), 9),
         spend=spent,
         **_said(stage, rows),
@@ -77,10 +81,28 @@ def inputs_of(
 def settled(work: Work, partition: str, stage: Stage, inputs: Mapping[str, str]) -> Outcome | None:
     """The dataset, where a run would leave it as it is.
 
-    Answers that expire, and rows without one, are asked for again by every run; the ledger has what is still good.
+    Answers that expire are asked for again by every run; the ledger has what is still good. Rows without one are asked
+    about by a run that a person names, and by others when that is due.
     """
     same = work.unchanged(stage.name, partition, inputs)
-    return same if same and stage.reuse_for is None and not same.manifest.stats["unanswered"] else None
+    if same is None or stage.reuse_for is not None:
+        return None
+    unanswered = same.manifest.stats["unanswered"]
+    return same if not unanswered or Tries(work, partition, stage).nothing_due(unanswered) else None
+
+
+def of_this_text(given: Mapping[str, Correction], texts: Mapping[str, str]) -> dict[str, Correction]:
+    """The corrections of documents that still have the text which was read; `texts` holds digests by document."""
+    return {name: item for name, item in given.items() if item.document_digest == texts.get(name)}
+
+
+def _unanswered(asked: Sequence[Asked], rows: Sequence[Row]) -> list[str]:
+    """The documents that were asked about, now or before, and have no answer."""
+    return [
+        item.document_id
+        for item, row in zip(asked, rows, strict=True)
+        if item.request is not None and row["status"] == "quarantined"
+    ]
 
 
 def _said(stage: Stage, rows: Sequence[Row]) -> dict[str, Json]:
@@ -114,7 +136,7 @@ def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping
 
 
 def _rows(
-    work: Work, partition: str, stage: Stage, asked: Sequence[Asked], given: Mapping[str, Correction]
+    work: Work, partition: str, stage: Stage, asked: Sequence[Asked], given: Mapping[str, Correction], tries: Tries
 ) -> tuple[list[Row], int]:
     """Rows in the order of the documents as the model made them, and how many were there already."""
     known = answered_rows(work, partition, stage, given)
@@ -142,7 +164,7 @@ def _rows(
         with work.waiting():
             for result in engine.map(requests(), caller):
                 item = waiting.popleft()
-                row = row_of(item, result)
+                row = tries.judged(item, row_of(item, result))
                 before = known.get(item.input_digest)
                 if before is not None and row["reused"]:
                     row, reused = before, reused + 1  # the same answer: the dataset shall not differ for asking again
@@ -171,7 +193,8 @@ def answered_rows(work: Work, partition: str, stage: Stage, given: Mapping[str, 
     rows: list[Row] = table.to_pylist()
     if isinstance(stage, ClassifyStage):
         rows = [uncorrected(row) for row in rows]
-    return {row["input_digest"]: row for row in rows if row["status"] == "ok" or row["document_id"] in given}
+    kept = {row["input_digest"]: row for row in rows if row["status"] == "ok" or row["document_id"] in given}
+    return {**Tries(work, partition, stage).left_alone(), **kept}
 
 
 # Examples

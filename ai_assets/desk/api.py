@@ -13,6 +13,8 @@ from ai_assets.desk.api_records import (
     GREATEST_NUMBER,
     Again,
     Asked,
+    AskedAgain,
+    AskingAgain,
     AuditPage,
     Change,
     CollectionName,
@@ -42,8 +44,9 @@ from ai_assets.desk.document_reading import line_of
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_reading import require_current
 from ai_assets.desk.sight import collection_seen, request_seen, whole_request_seen
-from ai_assets.desk.views import DocumentPage, DocumentView, Inbox, ReleaseRow, RequestView
-from ai_assets.signoff import corrections, decisions, notes, releases
+from ai_assets.desk.unanswered_reading import Shown
+from ai_assets.desk.views import DocumentPage, DocumentView, Inbox, ReleaseRow, RequestView, Unanswered
+from ai_assets.signoff import asking_again, corrections, decisions, notes, releases
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
@@ -161,6 +164,31 @@ def document(
 ) -> DocumentView:
     """One document: its text with the evidence in it, what each stage says, where from, and its history."""
     return reading.document_view(desk, person, request_id, document_id)
+
+
+@router.get("/unanswered", tags=["documents"], responses=SAFE)
+def unanswered(
+    desk: TheDesk,
+    person: Someone,
+    collection: OfCollection = None,
+    show: Annotated[
+        Shown, Query(description="What needs a person, or also what is asked about again by itself.")
+    ] = "people",
+    page: Page = 1,
+    per_page: PerPage = 50,
+) -> Unanswered:
+    """Documents without a result, with what was tried."""
+    return reading.unanswered_page(desk, person, collection=collection or "", show=show, page=page, per_page=per_page)
+
+
+@router.post("/unanswered/ask-again", tags=["documents"], responses=UNSAFE)
+def ask_about_again(desk: TheDesk, person: Someone, asking: AskingAgain) -> AskedAgain:
+    """Begin the count of tries again, so that the next run asks about the document."""
+    chosen = asking_again.ask_again(
+        desk.stores.state, collection_seen(desk, person, asking.collection), by=person, partitions=[asking.partition],
+        document_id=asking.document_id, reason=asking.reason,
+    )  # fmt: skip
+    return AskedAgain(assets=sorted({retry.asset for retry in chosen}))
 
 
 @router.post("/decisions", tags=["requests"], responses=UNSAFE)

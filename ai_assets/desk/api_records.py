@@ -106,6 +106,14 @@ class Correcting(Body):
     reason: Text = ""
 
 
+class AskingAgain(Body):
+    collection: CollectionName
+    partition: Name
+    document_id: Annotated[str, StringConstraints(max_length=2_000, pattern=WITHOUT_NUL)]
+    """Empty for a partition that failed as a whole."""
+    reason: Text = ""
+
+
 class Rollback(Body):
     number: WholeNumber
     """The release that readers shall see."""
@@ -159,6 +167,12 @@ class Noted(Record):
     kind: Kind
     author: str
     made_at: str
+
+
+class AskedAgain(Record):
+    """What the next run asks about again."""
+
+    assets: Sequence[str]
 
 
 class Corrected(Record):

@@ -125,6 +125,11 @@ def _words(record: Record) -> str:
             return f"{found['person']}: group {found['group']}"
         case "resolved":
             return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
+        case "retry asked":
+            number = record.subject.get("documents")
+            several = "the whole partition" if number == 0 else "1 document" if number == 1 else f"{number} documents"
+            about = found["document"] or several
+            return _joined(f"{about}: {found['assets']}", found["reason"])
         case "budget set":
             return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])
     return found["reason"] or found["person"]

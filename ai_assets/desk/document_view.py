@@ -13,6 +13,7 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.document_reading import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.sight import request_seen, told
+from ai_assets.desk.unanswered_reading import retries_of
 from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
@@ -27,7 +28,7 @@ from resources.state import now
 LONGEST_TEXT = 200_000
 """Characters that are shown; nobody reads more on one page."""
 Row = Mapping[str, Any]
-_ABOUT_DOCUMENTS = ("corrected", "noted")
+_ABOUT_DOCUMENTS = ("corrected", "noted", "retry asked")
 _ELSEWHERE = ("viewed", "noted")
 """Views say nothing of a document; notes have a place of their own."""
 
@@ -54,6 +55,7 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         left = notes.of_document(connection, collection.name, document_id)
         history = _history(connection, request, document_id)
         standing = decisions.standings(connection, [request])[request_id]
+        without = retries_of(connection, person, collection, partition=request.partition, document_id=document_id)
     text = row["text"] or ""
     shown = text[:LONGEST_TEXT]
     light = told(request, authors=candidate.changes.get("authors", []))
@@ -84,6 +86,8 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         next=candidate.lines[place + 1].document_id if place + 1 < len(candidate.lines) else None,
         may_correct=person.may("reviewer", collection.name) and not line.removed and any(s.labels for s in stages),
         next_run=_next_run(collection, request.partition),
+        retries=without,
+        next_ask=_when(collection, request.partition, "It is asked about"),
         damaged=damaged,
     )
 
@@ -201,11 +205,15 @@ def _history(connection: sa.Connection, request: Request, document_id: str) -> l
 
 
 def _next_run(collection: Collection, partition: str) -> str:
+    return _when(collection, partition, "A correction is used")
+
+
+def _when(collection: Collection, partition: str, what: str) -> str:
     schedule = collection.settings.schedule
     by_hand = f"ai-assets run {collection.name} --partition {partition}"
     if collection.settings.watch:
-        return f"A correction is used by the run that starts within a minute of it (or now: {by_hand})."
+        return f"{what} by the run that starts within a minute of it (or now: {by_hand})."
     if schedule is not None and schedule.enabled:
         when = f"at '{schedule.cron}' ({schedule.timezone})"
-        return f"A correction is used by the next scheduled run, {when}, or sooner by: {by_hand}"
-    return f"A correction is used by the next run of this partition: {by_hand}"
+        return f"{what} by the next scheduled run, {when}, or sooner by: {by_hand}"
+    return f"{what} by the next run of this partition: {by_hand}"

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ai_assets.collection import Collection
 from ai_assets.desk.context import Desk
 from ai_assets.desk.sight import collection_seen, known_view, told
+from ai_assets.desk.unanswered_reading import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.errors import DecisionRefused
 from ai_assets.settings import SignoffSettings, SlaSettings
@@ -62,6 +63,7 @@ def inbox(
             shown += _closed(connection, closed, sort, max(0, start - len(waiting)), per_page - len(shown))
         rows = _rows(connection, person, shown, seen, at)
         failing = notices.failing(connection)
+        people = need_a_person(connection, seen)
     return Inbox(
         rows=rows,
         total=total,
@@ -70,6 +72,7 @@ def inbox(
         counts=counts,
         collections=sorted(seen),
         failing_channels=failing,
+        need_a_person=people,
     )
 
 

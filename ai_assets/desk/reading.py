@@ -8,6 +8,7 @@ from ai_assets.desk.publication_reading import publication_of
 from ai_assets.desk.release_reading import live_at, release_rows
 from ai_assets.desk.request_reading import RequestState, request_state, request_view
 from ai_assets.desk.sight import NotSeen, ViewUnknown
+from ai_assets.desk.unanswered_reading import unanswered_page
 
 __all__ = [
     "AuditFilter",
@@ -24,4 +25,5 @@ __all__ = [
     "release_rows",
     "request_state",
     "request_view",
+    "unanswered_page",
 ]

@@ -15,6 +15,7 @@ from ai_assets.desk.document_reading import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.publication_reading import publication_of
 from ai_assets.desk.sight import request_seen, told
+from ai_assets.desk.unanswered_reading import retries_of
 from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
 from ai_assets.errors import DecisionTooLate
 from ai_assets.settings import GROUP, SignoffSettings
@@ -45,6 +46,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         marks = marks_of(connection, request, candidate)
         standing = decisions.standings(connection, [request])[request_id]
         newest = _newest(connection, request)
+        without = retries_of(connection, person, collection, partition=request.partition)
         history = [entry_of(record) for record in audit.records(connection, request_ids=[request_id])]
     changes, rules = candidate.changes, collection.settings.signoff
     light = told(request, authors=changes.get("authors", []))
@@ -74,6 +76,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         is_current=newest == request_id,
         newer=None if newest == request_id else newest,
         may_ask_again=newest == request_id and request.status in REOPENS and person.may("reviewer", collection.name),
+        without_result=without,
         damaged=candidate.damaged,
     )
 

@@ -55,6 +55,39 @@ class InboxRow(View):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetryView(View):
+    """A document that an asset has no result for."""
+
+    collection: str
+    partition: str
+    asset: str
+    document_id: str
+    """Empty where the whole partition failed."""
+    tries: int
+    """Runs that asked without a result, since a person last said to ask again."""
+    error: str
+    """Its class."""
+    message: str
+    last_at: str
+    needs_person: bool
+    """Nothing asks again by itself."""
+    next_at: str | None
+    """When the next run may ask again; None where it may now, or needs a person."""
+    may_ask_again: bool
+    """Whether this person may say so, and another answer is possible."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unanswered(View):
+    rows: Sequence[RetryView]
+    total: int
+    page: int
+    pages: int
+    collections: Sequence[str]
+    """Those the person may see."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inbox(View):
     rows: Sequence[InboxRow]
     """The page that was asked for, dearest risk first unless sorted otherwise."""
@@ -68,6 +101,8 @@ class Inbox(View):
     """Those they may see."""
     failing_channels: Mapping[str, str]
     """By channel, the last error of messages that could not be sent."""
+    need_a_person: Mapping[str, int]
+    """By collection, documents without a result that nothing asks about again by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +227,8 @@ class RequestView(View):
     newer: str | None
     """The id of the newest request, where that is another."""
     may_ask_again: bool
+    without_result: Sequence[RetryView]
+    """Documents of its partition, as of now."""
     damaged: str | None = None
     """What of the request's files cannot be shown, in one sentence."""
 
@@ -249,6 +286,10 @@ class DocumentView(View):
     may_correct: bool
     next_run: str
     """When a correction will be used, in one sentence."""
+    retries: Sequence[RetryView]
+    """By asset that has no result for it, as of now."""
+    next_ask: str
+    """When a run will ask again that a person asked for, in one sentence."""
     damaged: str | None = None
     """What of the request's files cannot be shown, in one sentence."""
 

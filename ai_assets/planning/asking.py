@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.datasets.llm_stage import answered_rows, examples_of, lasts
+from ai_assets.datasets.llm_stage import answered_rows, examples_of, lasts, of_this_text
 from ai_assets.planning.found import BLOCK, COUNTED_FIRST, Found, new_call, size_of
 from ai_assets.planning.looking import Unread
 from ai_assets.planning.past import Known, Past, look_up
@@ -51,6 +51,7 @@ class Asking:
 
     def run(self) -> None:
         texts = self._walk.texts
+        self._given = of_this_text(self._given, {each.document_id: each.digest for each in texts.documents})
         kept = answered_rows(self._work, self._walk.partition, self._stage, self._given)
         examples = examples_of(self._work, self._question)
         for document in texts.documents:

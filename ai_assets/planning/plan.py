@@ -76,6 +76,7 @@ def plan(
             keys = due_partitions(collection, stores, list(states), work.listing)
         else:
             keys = list(dict.fromkeys(partitions))
+        work.patient = partitions is None  # as `ai-assets run` does with the same arguments
         around = _surroundings(work, inference, keys)
         return _planned(around, states, keys, chosen, advance)
 

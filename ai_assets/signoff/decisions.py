@@ -83,7 +83,7 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
 
 def why_not_publishable(request: Request, standing: Standing, settings: CollectionSettings) -> str | None:
     """Why what the chain holds is no approval of this request under the present rules; None when it is one."""
-    strict = {gate.name for gate in settings.gates if not gate.waivable}
+    strict = {gate.name for gate in (*settings.score_gates, *settings.answered_gates) if not gate.waivable}
     if standing.summary != digest(request.summary):
         return "what people were shown is not what was recorded when they were asked"
     if missing := standing.missing(settings.signoff):

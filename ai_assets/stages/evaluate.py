@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ai_assets.stages.golden import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 
 __all__ = [
+    "ANSWERED_SHARE",
     "Confusion",
     "Gate",
     "GateResult",
@@ -33,7 +34,11 @@ __all__ = [
     "retrieval_scores",
 ]
 
-Metric: TypeAlias = Literal["accuracy", "macro_f1", "recall@1", "recall@5", "recall@10", "mrr", "ndcg@10"]
+Metric: TypeAlias = Literal[
+    "accuracy", "macro_f1", "recall@1", "recall@5", "recall@10", "mrr", "ndcg@10", "answered_share"
+]  # fmt: skip
+ANSWERED_SHARE: Metric = "answered_share"
+"""Of no golden data: which share of the documents a stage asked about have a usable answer. `answered.py` judges it."""
 Scope: TypeAlias = Literal["corpus", "partition"]
 
 NDCG_DEPTH = 10
@@ -218,7 +223,7 @@ class Gate(BaseModel):
 
     metric: Metric
     stage: str | None = None
-    """Which stage's labels, where several are scored."""
+    """Which stage's labels, where several are scored; of `answered_share` which stage, and without it all."""
     min: float = Field(ge=0, le=1, allow_inf_nan=False)
     waivable: bool = False
     """Below it a candidate is made all the same, and whoever approves must say why."""

@@ -15,6 +15,7 @@ from ai_assets.stages.parse_converter import Converter
 from ai_assets.stages.parse_tables import Row, TableFormat, read_rows
 from ai_assets.stages.parse_text import (
     Unreadable,
+    UnreadNow,
     decode,
     language_of,
     normalise,
@@ -91,6 +92,8 @@ class Parser:
             memory_bytes=self._limits.memory_bytes,
             max_characters=self._limits.max_characters,
         )
+        self.passing: dict[str, str] = {}
+        """By document, why its last reading failed, where another may succeed: an I/O error, a converter that died."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +115,7 @@ class Parser:
         A key that comes again is quarantined as key~2; which of the two is first depends on their order in the file.
         """
         kind = format_of(file.path)
+        self.passing.pop(file.path, None)
         try:
             if file.problem is not None:
                 raise Unreadable(file.problem)
@@ -126,7 +130,8 @@ class Parser:
         except Unreadable as reason:
             yield _quarantined(file, str(reason))
         except OSError as error:
-            yield _quarantined(file, f"could not be read: {error.strerror or error}")
+            self.passing[file.path] = found = f"could not be read: {error.strerror or error}"
+            yield _quarantined(file, found)
 
     def _whole(self, source: Source, file: SourceFile, kind: Literal["txt", "md", "html", "pdf", "docx"]) -> Parsed:
         data = self._read(source, file)
@@ -141,6 +146,8 @@ class Parser:
                     text, title = self._converter.convert(kind, data) if data else ("", None)
             text = self._checked(text)
         except Unreadable as reason:
+            if isinstance(reason, UnreadNow):
+                self.passing[file.path] = str(reason)
             without_text = kind == "pdf" and data and str(reason) == _EMPTY
             return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
         return _document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ai_assets.stages.parse_text import Unreadable, shown_bytes
+from ai_assets.stages.parse_text import Unreadable, UnreadNow, shown_bytes
 from ai_assets.stages.parse_worker import LENGTH, Reply
 from resources.errors import ConverterUnavailable
 
@@ -37,9 +37,9 @@ class Converter:
         if expired.is_set():
             self.close()
             if reply is None:
-                raise Unreadable(f"took longer than {self._timeout_s:g} s")
+                raise UnreadNow(f"took longer than {self._timeout_s:g} s")
         if reply is None:
-            raise Unreadable(f"could not be read: the converter died of it ({self._cause_of_death()})")
+            raise UnreadNow(f"could not be read: the converter died of it ({self._cause_of_death()})")
         if reply.get("exhausted"):
             self.close()
             raise Unreadable(f"needed more than {shown_bytes(self._memory_bytes)} of memory")

@@ -25,6 +25,10 @@ class Unreadable(ValueError):
     """A file or row that gives no text; the message is the reason shown to people."""
 
 
+class UnreadNow(Unreadable):
+    """The same, where another try may succeed: a converter that was killed, or that took too long on a busy machine."""
+
+
 def decode(data: bytes) -> str:
     """UTF-8, or UTF-16 when it begins with a byte order mark. Nothing is guessed, nothing replaced."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -17,7 +17,7 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.sight import whole_request_seen
-from ai_assets.signoff import corrections, notes
+from ai_assets.signoff import asking_again, corrections, notes
 from resources.errors import UserError
 from resources.state import storable
 
@@ -28,6 +28,7 @@ SAID: Mapping[str, str] = {
     "reviewed": "Recorded: you reviewed this document.",
     "second look": "Recorded: a second pair of eyes is asked for.",
     "looked again": "Recorded: you looked again.",
+    "retry": "Recorded: it is asked about again.",
 }
 """What the page says after each thing that can be done on it."""
 
@@ -81,6 +82,23 @@ def _correct(http: HttpRequest, form: Form) -> Response:
     except UserError as error:
         return _show(http, document_id, typed, problem=in_words(error), status_code=status_of(error))
     return _back(http, document_id, "taken back" if taken_back else "corrected")
+
+
+async def retry(http: HttpRequest) -> Response:
+    return await run_in_threadpool(_retry, http, await Form.of(http))
+
+
+def _retry(http: HttpRequest, form: Form) -> Response:
+    desk, person, document_id = Desk.of(http), person_of(http), form.exact("document")
+    request, collection = whole_request_seen(desk, person, http.path_params["request_id"])
+    try:
+        asking_again.ask_again(
+            desk.stores.state, collection, by=person, partitions=[request.partition], document_id=document_id,
+            request_id=request.request_id,
+        )  # fmt: skip
+    except UserError as error:
+        return _show(http, document_id, Typed(), problem=in_words(error), status_code=status_of(error))
+    return _back(http, document_id, "retry")
 
 
 async def note(http: HttpRequest) -> Response:

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from ai_assets.desk.pages import account, audit, costs, decision, document, inbox, people, releases, request
+from ai_assets.desk.pages import account, audit, costs, decision, document, inbox, people, releases, request, unanswered
 from ai_assets.desk.pages.refusals import net
 
 
@@ -19,6 +19,9 @@ def routes() -> list[BaseRoute]:
         _page("/requests/{request_id}/document", document.page),
         _form("/requests/{request_id}/correction", document.correct),
         _form("/requests/{request_id}/notes", document.note),
+        _form("/requests/{request_id}/retry", document.retry),
+        _page("/unanswered", unanswered.page),
+        _form("/unanswered", unanswered.ask_again),
         _page("/audit", audit.page),
         _page("/audit.jsonl", audit.export),
         _page("/costs", costs.page),

@@ -1,0 +1,61 @@
+"""What commands say of documents without a result, and `ai-assets run --ask-again`."""
+
+from collections.abc import Mapping, Sequence
+
+from ai_assets import retries
+from ai_assets.cli.output import console, table
+from ai_assets.cli.signing import signer
+from ai_assets.collection import Collection
+from ai_assets.retries import Retry, Waiting
+from ai_assets.signoff.asking_again import ask_again
+from ai_assets.work import Stores
+
+MOST_SHOWN = 10
+MOST_DOCUMENTS = 40
+MOST_CHARACTERS = 200
+
+
+def reset(chosen: Collection, places: Stores, keys: Sequence[str], by: str | None, *, quiet: bool) -> None:
+    """On record, under the name of a person who may say so."""
+    found = ask_again(places.state, chosen, by=signer(by), partitions=set(keys))
+    if not quiet:
+        noun = "document" if len(found) == 1 else "documents"
+        console.print(f"Asking again about {len(found)} {noun} of {chosen.name}.")
+
+
+def waiting_of(chosen: Collection, places: Stores, keys: Sequence[str]) -> dict[str, Waiting]:
+    wanted = set(keys)
+    with places.state.read() as connection:
+        found = retries.waiting(connection, chosen)
+    return {key: item for key, item in found.items() if key in wanted}
+
+
+def show_people(found: Sequence[Retry]) -> None:
+    """The documents that need a person, with what was tried."""
+    if not found:
+        return
+    rows = [
+        (retry.partition, retry.document_id or "the whole partition", retry.asset, retry.tries,
+         f"{retry.error}: {retry.message}"[:MOST_CHARACTERS])
+        for retry in found[:MOST_DOCUMENTS]
+    ]  # fmt: skip
+    table("Need a person", ("partition", "document", "missing", "runs", "last error"), rows, ("runs",))
+    if len(found) > MOST_DOCUMENTS:
+        console.print(f"... and {len(found) - MOST_DOCUMENTS} more (--json has all).")
+
+
+def say_waiting(collection: str, found: Mapping[str, Waiting]) -> None:
+    """A line per partition, up to a few; and what to do."""
+    said = [(key, item.in_words) for key, item in sorted(found.items()) if item.in_words]
+    for key, words in said[:MOST_SHOWN]:
+        console.print(f"{key}: {words}", markup=False)
+    if len(said) > MOST_SHOWN:
+        console.print(
+            f"... and {len(said) - MOST_SHOWN} more partitions with documents without a result (--json has all)"
+        )
+    if said:
+        console.print(
+            f"Ask at once: ai-assets run {collection} --partition {said[0][0]}    "
+            f"begin the count again: ai-assets run {collection} --ask-again",
+            markup=False,
+        )
