@@ -38,7 +38,7 @@ endpoints:
     model: gpt-4o-mini
   large: {base_url: rehearsal, model: gpt-4o}
 """
-FALLBACKS = "connection_lost, garbled, overloaded, rate_limited, server_error, timeout, unreachable"
+FALLBACKS = "connection_lost, garbled, gateway_error, overloaded, rate_limited, server_error, timeout, unreachable"
 
 
 def mini(lines: str) -> str:
@@ -107,7 +107,7 @@ WRONG = [
     Case(id="a rule for an endpoint elsewhere", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: large, slower_than_s: 5}\n", says=":10: routes.default.rules.0.use: 'large' is no endpoint of this route; known here: mini"),
     Case(id="a rule with two conditions", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: mini, slower_than_s: 5, longer_than_tokens: 9}\n", says=":10: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has both"),
     Case(id="a rule without condition", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules: [{use: mini}]\n", says=":9: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has neither"),
-    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'overloaded', 'server_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'held', 'budget' or 'unhashable' (found 'busy')"),
+    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'overloaded', 'server_error', 'gateway_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'held', 'budget' or 'unhashable' (found 'busy')"),
     *(
         Case(id=f"fallback on {error}", text=BASE + f"routes:\n  default:\n    endpoints: [mini]\n    fallback_on: [timeout, {error}]\n", says=f":9: routes.default.fallback_on.1: no fallback after '{error}': {why}")
         for error, why in NO_FALLBACK.items()

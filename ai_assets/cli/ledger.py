@@ -14,7 +14,7 @@ from resources.digest import Json
 from resources.inference import history, resolving
 from resources.inference.calls import State
 from resources.inference.history import Attempt, BudgetRow, Call
-from resources.inference.records import AMBIGUOUS
+from resources.inference.records import LOST
 from resources.inference.resolving import Resolved, Verdict
 from resources.state import StateStore
 
@@ -200,7 +200,7 @@ def _who(found: "Attempt | history.Reuse") -> str:
 
 def _tokens(item: Attempt) -> str | None:
     """Empty where nobody knows: no answer came that could have said it."""
-    if item.input_tokens is None or item.error in AMBIGUOUS:
+    if item.input_tokens is None or item.cost_usd is None or item.error in LOST:
         return None
     return f"{item.input_tokens} + {item.output_tokens}"
 

@@ -46,6 +46,7 @@ class Known(NamedTuple):
     ended_at: str | None
     cost_nusd: int | None
     reserved_nusd: int
+    error: str | None
     body: str | None
 
 
