@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import AsJson, By, console, money, person, print_json, stores, table
+from ai_assets.cli.reconcile import reconcile
 from ai_assets.signoff import audit
 from resources.backends.openai import Fault, NotAnAnswer, read_reply
-from resources.digest import Json
 from resources.inference import history, resolving
 from resources.inference.calls import State
 from resources.inference.history import Attempt, BudgetRow, Call
@@ -22,6 +22,7 @@ SHOWN_CHARACTERS = 400
 BAR = 20
 app = typer.Typer(help="Calls to models: attempts, answers, dollars.", no_args_is_help=True)
 ATTEMPTS = ("when (UTC)", "call", "attempt", "who", "document", "endpoint", "state", "error", "tokens", "dollars", "s")
+app.command("reconcile")(reconcile)
 Asked = Annotated[str, typer.Argument(metavar="CALL_OR_ATTEMPT", help="The beginning of a call's key, or an attempt.")]
 Several = Annotated[list[str] | None, typer.Argument(metavar="[CALL_OR_ATTEMPT]...", help="Which; as `show` has it.")]
 
@@ -161,17 +162,7 @@ def _resolve(state: StateStore, asked: Sequence[str], run: str | None, verdict: 
             raise typer.BadParameter(f"--usd is the cost of one attempt, and these are several: {listed}")
         resolved = resolving.resolve(connection, chosen, verdict)
         for item in resolved:
-            subject: dict[str, Json] = {
-                "collection": item.collection,
-                "attempt": item.attempt,
-                "call": item.call,
-                "error": item.error,
-                "billed": verdict.billed,
-                "cost_nusd": item.cost_nusd,
-                "reserved_nusd": item.reserved_nusd,
-                "note": verdict.note,
-            }
-            audit.append(connection, verdict.by, "resolved", subject)
+            audit.append(connection, verdict.by, "resolved", resolving.subject_of(item, verdict))
     return resolved
 
 

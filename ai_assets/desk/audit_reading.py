@@ -125,6 +125,8 @@ def _words(record: Record) -> str:
             return f"{found['person']}: group {found['group']}"
         case "resolved":
             return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
+        case "reconciled":
+            return f"with {found['file']} (sha256 {found['file_digest'][:12]}): {found['days']}"
         case "budget set":
             return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])
     return found["reason"] or found["person"]

@@ -59,6 +59,8 @@ class Attempt:
     prompt: str
     """The version of the prompt; empty where the request had none."""
     provider_id: str | None
+    key_id: str | None
+    """The provider's public id of the key it was made with; None where the endpoint declared none then."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from resources.digest import Json
 from resources.errors import UserError
 from resources.inference.history import Attempt, attempt_id, attempts, attempts_of, find
 from resources.inference.ledger import Ledger
@@ -90,10 +91,30 @@ def named(connection: sa.Connection, asked: str) -> list[Attempt]:
     return [item for item in made if item.state == "ambiguous"] or made[-1:]
 
 
+def attempt(connection: sa.Connection, name: str) -> Attempt:
+    """The one of that name."""
+    (found,) = [item for item in named(connection, name) if item.attempt == name]
+    return found
+
+
 def resolve(connection: sa.Connection, chosen: Sequence[Attempt], verdict: Verdict) -> list[Resolved]:
     """All of them or none, inside the caller's write transaction. Budgets get back what was not billed."""
     at = now()
     return [_resolve(connection, item, verdict, at) for item in chosen]
+
+
+def subject_of(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
+    """What the audit trail says of it."""
+    return {
+        "collection": resolved.collection,
+        "attempt": resolved.attempt,
+        "call": resolved.call,
+        "error": resolved.error,
+        "billed": verdict.billed,
+        "cost_nusd": resolved.cost_nusd,
+        "reserved_nusd": resolved.reserved_nusd,
+        "note": verdict.note,
+    }
 
 
 def _resolve(connection: sa.Connection, item: Attempt, verdict: Verdict, at: str) -> Resolved:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from resources.migrations import m001_initial, m002_calls, m003_desk, m004_money
+from resources.migrations import m001_initial, m002_calls, m003_desk, m004_money, m006_reconciliation
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m001_initial", m001_initial.up),
     ("m002_calls", m002_calls.up),
     ("m003_desk", m003_desk.up),
     ("m004_money", m004_money.up),
+    ("m006_reconciliation", m006_reconciliation.up),
 )
