@@ -1,6 +1,8 @@
 """Claims about what a kill can cost: a plan bounds it, and the ledger, `status`, the run and the desk show it live."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -162,21 +164,27 @@ def test_nothing_to_ask_is_nothing_in_flight(office: Project) -> None:
 
 
 def test_a_real_kill_costs_no_more_than_the_plan_said(office: Project, provider: Provider) -> None:
-    found = planned(office, stages=[dict(KIND)])
+    found, state_url = planned(office, stages=[dict(KIND)]), office.home.state_url
     said = office.cli("plan", "notes").stdout
     assert "A kill can cost at most $" in said
     assert "(3 calls in flight at once)." in said
     provider.configure(fault={"hang": 1.0})
-    run = threading.Thread(target=lambda: office.cli("run", "notes"), daemon=True)
-    run.start()
-    eventually(lambda: now_in_flight(office.home.state_url).calls == 3, timeout_s=60)
-    live = now_in_flight(office.home.state_url)
-    assert 0 < live.reserved_nusd <= found.in_flight_nusd
-    shown = json.loads(office.cli("status", "--json").stdout)
-    assert [(item["calls_in_flight"], item["in_flight_usd"]) for item in shown] == [(3, live.reserved_nusd / 1e9)]
-    assert "notes: in flight now: 3 calls, $0." in office.cli("status").stdout
-    provider.configure(fault={}, hang_s=0)
-    provider.reset()
+    command = [Path(sys.executable).parent / "ai-assets", "run", "notes"]
+    process = subprocess.Popen(command, cwd=office.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: now_in_flight(state_url).calls == 3, timeout_s=60)
+        live = now_in_flight(state_url)
+        (shown,) = json.loads(office.cli("status", "--json").stdout)
+        assert (shown["calls_in_flight"], shown["in_flight_usd"]) == (3, live.reserved_nusd / 1e9)
+        assert "notes: in flight now: 3 calls, $0." in office.cli("status").stdout
+    finally:
+        process.kill()
+        process.wait()
+    assert provider.stats()["billed"] == 3
+    after = now_in_flight(state_url)
+    assert (after.calls, after.maybe_attempts, after.maybe_nusd) == (0, 3, live.reserved_nusd)
+    assert provider.stats()["billed_usd"] * 1e9 <= after.maybe_nusd <= found.in_flight_nusd
+    assert "notes: 3 attempts may have been billed, $0." in office.cli("status").stdout
 
 
 # A run shows it while it goes

@@ -81,7 +81,7 @@ def show(
 
 @app.command("ambiguous")
 def ambiguous(as_json: AsJson = False) -> None:
-    """Attempts that may have been billed: the connection broke, or no answer came."""
+    """Attempts that may have been billed: an answer was lost, or an error is not declared to be free."""
     state = stores().state
     with state.write() as connection:
         resolving.reap(connection)
@@ -98,6 +98,7 @@ def ambiguous(as_json: AsJson = False) -> None:
     what = "1 attempt" if len(found) == 1 else f"{len(found)} attempts"
     console.print(f"{what}, {total} at most. Look at the provider's bill, then say what you found:")
     console.print(f"  ai-assets ledger resolve {found[0].attempt} --billed    (or --not-billed; --usd for the amount)")
+    console.print("Or let its usage export say it: ai-assets ledger reconcile --usage FILE")
 
 
 @app.command("resolve")
