@@ -20,6 +20,7 @@ def settings(url: str, concurrency: int) -> InferenceSettings:
                 "bench": {
                     "base_url": url,
                     "model": "rehearsal-mini",
+                    "errors_are_free": True,
                     "prices": [{"from": "2026-01-01", "input": 0.15, "output": 0.6}],
                     "limits": {"concurrency": concurrency},
                 }

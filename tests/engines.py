@@ -26,16 +26,17 @@ CALLER = Caller(collection="notes", asset="kind", partition="2026-10-05", run_id
 QUICK: Mapping[str, Any] = {
     error: {"attempts": attempts, "base_s": 0.01, "cap_s": 0.05}
     for error, attempts in (
-        ("rate_limited", 10), ("overloaded", 8), ("server_error", 6), ("unreachable", 6), ("timeout", 3),
-        ("connection_lost", 3), ("garbled", 2),
+        ("rate_limited", 10), ("overloaded", 8), ("server_error", 6), ("gateway_error", 3), ("unreachable", 6),
+        ("timeout", 3), ("connection_lost", 3), ("garbled", 2),
     )
 }  # fmt: skip
 """The attempts of the default policy, with waits for tests."""
 
 
 def endpoint(url: str, **more: Any) -> dict[str, Any]:
+    """At the rehearsal provider, which bills no error unless its fault says so (`..._billed`)."""
     priced = {} if more.get("free") else {"prices": [dict(PRICE)]}
-    return {"base_url": url, "model": "small", **priced, **more}
+    return {"base_url": url, "model": "small", "errors_are_free": True, **priced, **more}
 
 
 def settings(

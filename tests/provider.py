@@ -103,6 +103,13 @@ class Provider:
         """Requests billed more than once; with `every`, all."""
         return self._get(f"/rehearsal/bills?all={int(every)}")
 
+    def usage(self) -> dict[str, Any]:
+        """What was billed by day, key id and model."""
+        return self._get("/rehearsal/usage")
+
+    def usage_csv(self) -> str:
+        return requests.get(f"{self.root}/rehearsal/usage?format=csv", timeout=60.0).text
+
     def wait_delivered(self, number: int, timeout_s: float = 60.0) -> dict[str, Any]:
         """The stats once so many answers were delivered."""
         return self._get(f"/rehearsal/wait?delivered={number}", timeout_s)

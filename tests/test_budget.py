@@ -125,6 +125,46 @@ def test_four_processes_never_pass_a_limit_they_share(
     assert provider.stats()["redelivered"] == 0
 
 
+BILLED_ERRORS = (
+    "server_error_billed", "overloaded_billed", "error_page_billed", "bad_gateway_billed", "gateway_timeout_billed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("hold", [False, True], ids=["retry", "hold"])
+@pytest.mark.parametrize("fault", BILLED_ERRORS)
+def test_a_provider_that_bills_its_errors_bills_no_more_than_the_budget(
+    fault: str, hold: bool, provider: Provider, tmp_path: Path
+) -> None:
+    """Its own bill is within what the ledger counts as spent and held, and that is within the limit."""
+    state_url, limit = f"sqlite:///{tmp_path}/state.db", 0.2
+    provider.reset()
+    provider.configure(fault={fault: 0.6})
+    declared = one(
+        provider.url,
+        prices=[dict(DEAR)],
+        errors_are_free=False,
+        limits={"concurrency": 6},
+    ).model_copy(update={"budgets": (Budget(name="all", limit_usd=limit),)})
+    asked = questions(200, on_ambiguous="hold" if hold else "retry")
+    with pytest.raises(BudgetExhausted, match=r"\$0\.\d+ held for calls that may have been billed .*reconcile"):
+        ask(state_url, declared, asked)
+    (balance,) = check_books(state_url).values()
+    billed_nusd = provider.stats()["billed_usd"] * NUSD
+    assert billed_nusd > 0
+    assert billed_nusd <= balance.spent_nusd + balance.held_nusd <= limit * NUSD
+
+
+def test_what_a_document_has_left_says_what_is_held(provider: Provider, tmp_path: Path) -> None:
+    provider.reset()
+    provider.configure(fault={"server_error_billed": 1.0})
+    each = Budget(name="each", limit_usd=0.02, each="document")
+    declared = one(provider.url, prices=[dict(DEAR)], errors_are_free=False).model_copy(update={"budgets": (each,)})
+    (result,) = ask(f"sqlite:///{tmp_path}/state.db", declared, [question(1)])
+    assert isinstance(result, Unanswered)
+    assert result.error == "budget"
+    assert f"(${result.maybe_usd:.6f} held: it may have been billed)" in result.message
+
+
 def test_what_a_killed_process_had_in_flight_stays_reserved(provider: Provider, tmp_path: Path) -> None:
     state_url = f"sqlite:///{tmp_path}/state.db"
     provider.reset()

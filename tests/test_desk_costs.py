@@ -113,6 +113,8 @@ def test_the_page_says_what_was_paid_saved_and_maybe_billed(desk: Desk, ann: Vis
     assert Decimal(lost["maybe_usd"]) > 0
     assert "1 answer used again" in page
     assert "1 attempt without an answer" in page
+    assert "in flight now" in page
+    assert "no call is under way; 1 attempt of any day may have been billed" in page
     assert page.count('role="img"') >= 4
     endpoints = rows(ann.get("/costs/endpoints.csv"))
     assert [(row["endpoint"], row["failed"], row["ambiguous"]) for row in endpoints] == [("mini", "1", "1")]

@@ -17,7 +17,7 @@ from ai_assets.settings import CollectionSettings
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
 from resources import settings as environment
 from resources.inference.prices import cost_nusd, input_tokens_at_most, usd_of, worst_case_nusd
-from resources.inference.records import AMBIGUOUS, ErrorClass, Request, Usage
+from resources.inference.records import DECLARED_FREE, LOST, ErrorClass, Request, Usage
 from resources.inference.retry import DEFAULTS
 from resources.inference.settings import InferenceSettings, Price, Route
 
@@ -116,9 +116,11 @@ def test_the_error_table_says_what_is_billed_retried_and_walked_around() -> None
         if line.startswith("| `")
     ]
     assert [row[0] for row in rows] == [f"`{error}`" for error in get_args(ErrorClass)]
-    for error, (_, _, billed, retried, walked) in zip(get_args(ErrorClass), rows, strict=True):
+    for error, (_, _, billed, evidence, retried, walked) in zip(get_args(ErrorClass), rows, strict=True):
         rule = DEFAULTS.get(error)
-        assert (billed == "maybe") == (error in AMBIGUOUS), error
+        assert (billed == "maybe") == (error in LOST), error
+        assert ("unless `errors_are_free`" in billed) == (error in DECLARED_FREE), error
+        assert bool(evidence) == (error not in LOST), error
         assert retried == (f"{rule.attempts}, {rule.base_s:g} s, {rule.cap_s:g} s" if rule else "never again"), error
         assert walked == ("yes" if error in Route(endpoints=("any",)).fallback_on else "no"), error
 

@@ -88,6 +88,8 @@ SAME = (
     Case(id="price", endpoint={"prices": [{"from": "2025-01-01", "input": 9, "output": 9}]}),
     Case(id="limits", endpoint={"limits": {"concurrency": 1, "requests_per_minute": 5}}),
     Case(id="key", endpoint={"key": "SOME_VARIABLE"}),
+    Case(id="id of the key", endpoint={"key_id": "key_a", "key_exclusive": True}),
+    Case(id="what errors cost", endpoint={"errors_are_free": False}),
     Case(id="timeout of the endpoint", endpoint={"timeout_s": 5}),
     Case(id="image tokens", endpoint={"image_tokens": 5}),
 )

@@ -38,7 +38,7 @@ endpoints:
     model: gpt-4o-mini
   large: {base_url: rehearsal, model: gpt-4o}
 """
-FALLBACKS = "connection_lost, garbled, overloaded, rate_limited, server_error, timeout, unreachable"
+FALLBACKS = "connection_lost, garbled, gateway_error, overloaded, rate_limited, server_error, timeout, unreachable"
 
 
 def mini(lines: str) -> str:
@@ -58,6 +58,11 @@ class Case:
     """All of the message after the path: line, place, problem, remedy."""
 
 
+LARGE = """\
+endpoints:
+  mini: {{base_url: rehearsal, model: gpt-4o-mini, {}}}
+  large: {{base_url: rehearsal, model: gpt-4o, {}}}
+"""
 URL = ":3: endpoints.mini.base_url: "
 NO_KEY = ":5: endpoints.mini.key: should be the name of an environment variable, such as OPENAI_API_KEY, and never a key itself (what was found is not shown)"
 WRONG = [
@@ -65,6 +70,11 @@ WRONG = [
     Case(id="a list", text="- a\n", says=":1: should be keys with values"),
     Case(id="not YAML", text="endpoints: [\n", says=":2: not valid YAML: while parsing a flow node, expected the node content, but found '<stream end>'"),
     Case(id="key twice", text=mini("    model: other\n"), says=":5: key 'model' is here already, on line 4"),
+    # Keys of providers
+    Case(id="a key as its id", text=mini("    key_id: sk-abc\n"), says=":5: endpoints.mini.key_id: should be the public id that the provider shows for the key, such as key_abc123, and never the key itself (what was found is not shown)"),
+    Case(id="exclusive without id", text=mini("    key_exclusive: true\n"), says=":5: endpoints.mini.key_exclusive: an exclusive key needs its 'key_id', by which the provider's exports name it"),
+    Case(id="two ids of a key", text=LARGE.format("key: K, key_id: key_a", "key: K, key_id: key_b"), says=":3: endpoints.large.key_id: endpoint 'mini' calls the key of K 'key_a', and one key has one id"),
+    Case(id="half exclusive", text=LARGE.format("key_id: key_a, key_exclusive: true", "key_id: key_a, key_exclusive: false"), says=":3: endpoints.large.key_exclusive: endpoint 'mini' has the same key_id and says true"),
     # Keys nobody knows, at every level
     Case(id="key", text="endpoint: {}\n", says=":1: unknown key 'endpoint'; did you mean 'endpoints'?"),
     Case(id="key of an endpoint", text=mini("    api_key: X\n"), says=":5: endpoints.mini: unknown key 'api_key'; did you mean 'key'?"),
@@ -107,7 +117,7 @@ WRONG = [
     Case(id="a rule for an endpoint elsewhere", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: large, slower_than_s: 5}\n", says=":10: routes.default.rules.0.use: 'large' is no endpoint of this route; known here: mini"),
     Case(id="a rule with two conditions", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: mini, slower_than_s: 5, longer_than_tokens: 9}\n", says=":10: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has both"),
     Case(id="a rule without condition", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules: [{use: mini}]\n", says=":9: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has neither"),
-    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'overloaded', 'server_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'held', 'budget' or 'unhashable' (found 'busy')"),
+    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'overloaded', 'server_error', 'gateway_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'held', 'budget' or 'unhashable' (found 'busy')"),
     *(
         Case(id=f"fallback on {error}", text=BASE + f"routes:\n  default:\n    endpoints: [mini]\n    fallback_on: [timeout, {error}]\n", says=f":9: routes.default.fallback_on.1: no fallback after '{error}': {why}")
         for error, why in NO_FALLBACK.items()

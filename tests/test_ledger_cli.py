@@ -82,6 +82,7 @@ def settings(provider: Provider) -> InferenceSettings:
         "base_url": provider.url,
         "key": "MODEL_KEY",
         "model": "rehearsal-mini",
+        "errors_are_free": True,
         "prices": [{"from": "2026-01-01", "input": 2.5, "output": 10}],
     }
     return InferenceSettings.model_validate({

@@ -1,6 +1,9 @@
 """The rehearsal provider speaks OpenAI's protocol to OpenAI's client, fails on demand, and counts every bill."""
 
 import base64
+import csv
+import datetime
+import hashlib
 import json
 import math
 import re
@@ -13,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -493,6 +497,9 @@ FAULTS: list[tuple[str, type[Exception] | None, str | None, int]] = [
     ("insufficient_quota", RATE, "429", 0),
     ("server_error", openai.InternalServerError, "500", 0),
     ("overloaded", openai.InternalServerError, "503", 0),
+    ("error_page", openai.InternalServerError, "500", 0),
+    ("bad_gateway", openai.InternalServerError, "502", 0),
+    ("gateway_timeout", openai.InternalServerError, "504", 0),
     ("unauthorized", openai.AuthenticationError, "401", 0),
     ("content_filter", openai.BadRequestError, "400", 0),
     ("context_too_long", openai.BadRequestError, "400", 0),
@@ -500,6 +507,10 @@ FAULTS: list[tuple[str, type[Exception] | None, str | None, int]] = [
     ("hang", LOST, "none", 0),
     ("reset_after", LOST, "none", 0),
     ("server_error_billed", openai.InternalServerError, "500", 0),
+    ("overloaded_billed", openai.InternalServerError, "503", 0),
+    ("error_page_billed", openai.InternalServerError, "500", 0),
+    ("bad_gateway_billed", openai.InternalServerError, "502", 0),
+    ("gateway_timeout_billed", openai.InternalServerError, "504", 0),
     ("garbage", json.JSONDecodeError, "200", 0),
     ("truncated", LOST, "200", 0),
     ("slow_drip", None, "200", 1),
@@ -541,6 +552,27 @@ def wait_for(provider: Provider, condition: Callable[[dict[str, Any]], bool]) ->
         assert time.monotonic() < deadline, stats
         time.sleep(0.02)
     return stats
+
+
+def test_the_bill_is_exported_by_day_key_and_model_and_adds_up_to_the_books(provider: Provider) -> None:
+    provider.script([{"match": "pump", "fault": "bad_gateway_billed"}])
+    for key, model in (("a", "small"), ("a", "small"), ("a", "large"), ("b", "small")):
+        with client_of(provider, api_key=key) as client:
+            client.chat.completions.create(model=model, messages=[{"role": "user", "content": f"leak {key} {model}"}])
+    with client_of(provider, api_key="a") as client, pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(model="small", messages=[{"role": "user", "content": "pump"}])
+    found = provider.usage()["data"]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    assert {row["day"] for row in found} <= {today}
+    requests_of = {(row["key_id"], row["model"]): row["requests"] for row in found}
+    key_a, key_b = (f"key_{hashlib.sha256(key.encode()).hexdigest()[:12]}" for key in "ab")
+    assert requests_of == {(key_a, "small"): 3, (key_a, "large"): 1, (key_b, "small"): 1}
+    stats = provider.stats()
+    assert sum(Decimal(row["cost_usd"]) for row in found) == Decimal(str(stats["billed_usd"]))
+    for name in ("input", "cached", "output"):
+        assert sum(row[f"{name}_tokens"] for row in found) == stats["tokens"][name]
+    as_csv = list(csv.DictReader(provider.usage_csv().splitlines()))
+    assert as_csv == [{name: str(value) for name, value in row.items()} for row in found]
 
 
 def test_every_fault_is_in_the_table() -> None:

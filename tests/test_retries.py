@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 from conftest import free_port
-from engines import CALLER, ask, attempts, check_books, endpoint, one, opened, question, questions, settings
+from engines import CALLER, PRICE, ask, attempts, check_books, endpoint, one, opened, question, questions, settings
 from provider import Provider
 
-from resources.backends.openai import NotAnAnswer, Reply, class_of, read_reply, retry_after_s
+from resources.backends.openai import Fault, NotAnAnswer, Reply, class_of, error_of, read_reply, retry_after_s
 from resources.inference.allowance import FIRST
+from resources.inference.calls import Hop, Opened
 from resources.inference.errors import EndpointRefuses, EngineClosed
 from resources.inference.judging import parse
+from resources.inference.prices import price_at
 from resources.inference.records import Answer, Unanswered
+from resources.inference.settings import Endpoint
+from resources.inference.tickets import ended
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"], "additionalProperties": False,
@@ -54,6 +58,8 @@ class Case:
     billed: int
     """Times that the provider billed it."""
     state: str = "failed"
+    errors_are_free: bool = True
+    """As the endpoint declares; the rehearsal provider bills an error only where the fault says so."""
 
 
 CASES = (
@@ -61,6 +67,12 @@ CASES = (
     Case(fault="rate_limited_bare", error="rate_limited", attempts=10, billed=0),
     Case(fault="overloaded", error="overloaded", attempts=8, billed=0),
     Case(fault="server_error", error="server_error", attempts=6, billed=0),
+    Case(fault="error_page", error="gateway_error", attempts=3, billed=0, state="ambiguous"),
+    Case(fault="error_page_billed", error="gateway_error", attempts=3, billed=3, state="ambiguous"),
+    Case(fault="bad_gateway", error="gateway_error", attempts=3, billed=0, state="ambiguous"),
+    Case(fault="bad_gateway_billed", error="gateway_error", attempts=3, billed=3, state="ambiguous"),
+    Case(fault="gateway_timeout", error="gateway_error", attempts=3, billed=0, state="ambiguous"),
+    Case(fault="gateway_timeout_billed", error="gateway_error", attempts=3, billed=3, state="ambiguous"),
     Case(fault="hang", error="timeout", attempts=3, billed=3, state="ambiguous"),
     Case(fault="slow_drip", error="timeout", attempts=3, billed=3, state="ambiguous"),
     Case(fault="reset_before", error="connection_lost", attempts=3, billed=0, state="ambiguous"),
@@ -70,15 +82,29 @@ CASES = (
     Case(fault="content_filter", error="refused", attempts=1, billed=0),
     Case(fault="refused", error="refused", attempts=1, billed=1),
     Case(fault="context_too_long", error="context_too_long", attempts=1, billed=0),
+    *(
+        replace(case, state="ambiguous", errors_are_free=False)
+        for case in (
+            Case(fault="overloaded", error="overloaded", attempts=8, billed=0),
+            Case(fault="overloaded_billed", error="overloaded", attempts=8, billed=8),
+            Case(fault="server_error", error="server_error", attempts=6, billed=0),
+            Case(fault="server_error_billed", error="server_error", attempts=6, billed=6),
+            Case(fault="content_filter", error="refused", attempts=1, billed=0),
+            Case(fault="context_too_long", error="context_too_long", attempts=1, billed=0),
+        )
+    ),
+    Case(fault="rate_limited", error="rate_limited", attempts=10, billed=0, errors_are_free=False),
+    Case(fault="refused", error="refused", attempts=1, billed=1, errors_are_free=False),
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.fault}-{case.state}")
 def test_each_class_of_error_is_tried_as_often_as_the_table_says(
     case: Case, provider: Provider, state_url: str
 ) -> None:
     provider.configure(fault={case.fault: 1.0})
-    declared = one(provider.url, timeout_s=0.2)
+    timeout_s = 0.2 if case.error == "timeout" else 30
+    declared = one(provider.url, timeout_s=timeout_s, errors_are_free=case.errors_are_free)
     (result,) = ask(state_url, declared, [question(1)])
     assert isinstance(result, Unanswered)
     assert (result.error, result.attempts) == (case.error, case.attempts)
@@ -225,6 +251,49 @@ def test_where_a_stage_holds_a_lost_answer_is_not_asked_for_again(provider: Prov
     assert provider.stats()["calls"] == 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [("server_error", 0), ("overloaded", 0), ("server_error_billed", 2), ("overloaded_billed", 2)],
+)
+def test_where_a_stage_holds_an_error_of_the_model_itself_is_tried_again_and_keeps_its_reservation(
+    fault: str, billed: int, provider: Provider, state_url: str
+) -> None:
+    provider.script([{"fault": fault, "times": 2}])
+    declared = one(provider.url, errors_are_free=False)
+    (result,) = ask(state_url, declared, [question(1, on_ambiguous="hold")])
+    assert isinstance(result, Answer)
+    assert result.attempts == 3
+    first, second, settled = attempts(state_url)
+    assert [first.state, second.state, settled.state] == ["ambiguous", "ambiguous", "settled"]
+    assert result.maybe_usd == pytest.approx((first.reserved_nusd + second.reserved_nusd) / 1e9)
+    assert provider.stats()["billed"] == billed + 1
+    check_books(state_url)
+
+
+def test_where_a_stage_holds_a_call_that_only_got_errors_is_asked_again_by_the_next_run(
+    provider: Provider, state_url: str
+) -> None:
+    provider.script([{"fault": "server_error", "times": 6}])
+    declared = one(provider.url, errors_are_free=False)
+    (failed,) = ask(state_url, declared, [question(1, on_ambiguous="hold")])
+    assert isinstance(failed, Unanswered)
+    assert failed.error == "server_error"
+    (again,) = ask(state_url, declared, [question(1, on_ambiguous="hold")])
+    assert isinstance(again, Answer)
+
+
+@pytest.mark.parametrize("fault", ["error_page", "bad_gateway", "gateway_timeout"])
+def test_where_a_stage_holds_what_a_gateway_lost_waits_for_a_person(
+    fault: str, provider: Provider, state_url: str
+) -> None:
+    provider.script([{"fault": fault, "times": 1}])
+    for _ in range(2):
+        (result,) = ask(state_url, one(provider.url), [question(1, on_ambiguous="hold")])
+        assert isinstance(result, Unanswered)
+        assert result.error == "held"
+    assert provider.stats()["calls"] == 1
+
+
 def test_where_it_retries_the_lost_attempt_stays_on_record(provider: Provider, state_url: str) -> None:
     provider.script([{"fault": "reset_after", "times": 1}])
     (result,) = ask(state_url, one(provider.url), [question(1)])
@@ -278,32 +347,87 @@ def test_one_wrong_text_fails_alone_among_those_that_are_sent_with_it(provider: 
 
 # What providers say, and what it means
 
+
+def as_object(message: str = "sorry", **more: Any) -> bytes:
+    return json.dumps({"error": {"message": message, **more}}).encode()
+
+
+PAGE = b"<html>upstream connect error</html>"
 _STATUSES = (
-    (429, "", "slow down", "rate_limited"),
-    (429, "insufficient_quota", "", "quota"),
-    (429, "", "You exceeded: billing_hard_limit_reached", "quota"),
-    (402, "", "", "quota"),
-    (401, "", "", "auth"),
-    (403, "", "", "auth"),
-    (503, "", "", "overloaded"),
-    (529, "overloaded_error", "", "overloaded"),
-    (408, "", "", "overloaded"),
-    (500, "", "", "server_error"),
-    (502, "", "", "server_error"),
-    (504, "", "", "server_error"),
-    (400, "", "", "malformed"),
-    (404, "model_not_found", "", "malformed"),
-    (422, "", "", "malformed"),
-    (301, "", "", "malformed"),
-    (400, "context_length_exceeded", "", "context_too_long"),
-    (400, "", "This model's maximum context length is 8192 tokens", "context_too_long"),
-    (400, "content_filter", "", "refused"),
+    (429, as_object("slow down"), "rate_limited"),
+    (429, PAGE, "rate_limited"),
+    (425, b"", "rate_limited"),
+    (429, as_object(code="insufficient_quota"), "quota"),
+    (429, as_object("You exceeded: billing_hard_limit_reached"), "quota"),
+    (402, b"", "quota"),
+    (401, b"", "auth"),
+    (403, PAGE, "auth"),
+    (500, as_object(), "server_error"),
+    (503, as_object(), "overloaded"),
+    (529, as_object(type="overloaded_error"), "overloaded"),
+    (503, json.dumps({"object": "error", "message": "busy", "code": 503}).encode(), "overloaded"),
+    # A proxy's page, and what looks like JSON and is not the protocol's error object.
+    (500, PAGE, "gateway_error"),
+    (500, b"", "gateway_error"),
+    (503, PAGE, "gateway_error"),
+    (503, b'{"message": "Service Unavailable"}', "gateway_error"),
+    (500, b'{"detail": "Internal Server Error"}', "gateway_error"),
+    (500, b'{"error": "Internal Server Error"}', "gateway_error"),
+    (500, b'{"error": {"message": ""}}', "gateway_error"),
+    (500, b'{"error": null}', "gateway_error"),
+    (500, b"[" * 20_000, "gateway_error"),
+    (529, PAGE, "gateway_error"),
+    # Said of the way to the model, whoever says it and however.
+    *((status, body, "gateway_error") for status in (408, 424, 499, 501, 502, 504, 520, 522, 524, 527, 530)
+      for body in (PAGE, as_object())),
+    # Done, and no answer with it.
+    (202, b"", "garbled"),
+    (204, b"", "garbled"),
+    (400, b"", "malformed"),
+    (404, as_object(code="model_not_found"), "malformed"),
+    (422, b'{"detail": "no"}', "malformed"),
+    (301, b"", "malformed"),
+    (400, as_object(code="context_length_exceeded"), "context_too_long"),
+    (400, as_object("This model's maximum context length is 8192 tokens"), "context_too_long"),
+    (400, as_object(code="content_filter"), "refused"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), _STATUSES)
+def test_a_status_has_a_class(status: int, body: bytes, expected: str) -> None:
+    assert class_of(status, error_of(body)) == expected
+
+
+def opened_at(**endpoint: Any) -> Opened:
+    declared = Endpoint.model_validate({"base_url": "https://example.org/v1", "model": "small", **endpoint})
+    price = price_at(declared, datetime.date(2026, 10, 5))
+    assert price is not None
+    hop = Hop(name="mini", endpoint=declared, price=price, key="k", body=b"", reserve_nusd=700, tokens=9)
+    return Opened(attempt_id=1, hop=hop, budgets=(), carried=False)
+
+
+REFUSAL: Mapping[str, Any] = {"choices": [{"message": {"refusal": "No."}}], "model": "small"}
+PAID: Mapping[str, Any] = {"prices": [dict(PRICE)]}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "usage", "cost"),
+    [
+        (PAID, {"prompt_tokens": 10}, 1500),
+        (PAID, None, None),
+        ({**PAID, "errors_are_free": True}, None, None),  # it came as an answer: a promise about errors is not about it
+        ({"free": True}, None, 0),
+    ],
+    ids=["counted", "not counted", "not counted, errors are free", "free"],
 )
-
-
-@pytest.mark.parametrize(("status", "code", "said", "expected"), _STATUSES)
-def test_a_status_has_a_class(status: int, code: str, said: str, expected: str) -> None:
-    assert class_of(status, code, said) == expected
+def test_a_refusal_that_came_as_an_answer_costs_what_was_counted_and_else_nobody_knows(
+    endpoint: Mapping[str, Any], usage: Mapping[str, int] | None, cost: int | None
+) -> None:
+    fault = read_reply(json.dumps({**REFUSAL, "usage": usage}), embedding=False)
+    assert isinstance(fault, Fault)
+    ending = ended(opened_at(**endpoint), fault, 0.1)
+    assert (ending.error, ending.cost_nusd) == ("refused", cost)
+    assert ending.state == ("ambiguous" if cost is None else "failed")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
     "rate_limited": (10, 1, 60),
     "overloaded": (8, 1, 60),
     "server_error": (6, 0.5, 30),
+    "gateway_error": (3, 0.5, 30),
     "unreachable": (6, 0.5, 30),
     "timeout": (3, 1, 30),
     "connection_lost": (3, 0.5, 30),

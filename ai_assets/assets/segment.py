@@ -4,13 +4,14 @@ A run takes many partitions and gives each its own events, so a backfill of 30 d
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ai_assets.assets.events import check_evaluation, corrections_observation, materialization, source_observation
+from ai_assets.assets.in_flight_told import in_flight_told
 from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
 from ai_assets.errors import ChecksAlone, PartitionsFailed
@@ -59,6 +60,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             stores = Stores.at(Home.from_environment())
             with (
                 _cost_told(context, stores),
+                in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
                 Work(
                     collection,
                     stores,

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import AsJson, By, console, money, person, print_json, stores, table
+from ai_assets.cli.reconcile import reconcile
 from ai_assets.signoff import audit
 from resources.backends.openai import Fault, NotAnAnswer, read_reply
-from resources.digest import Json
 from resources.inference import history, resolving
 from resources.inference.calls import State
 from resources.inference.history import Attempt, BudgetRow, Call
-from resources.inference.records import AMBIGUOUS
+from resources.inference.records import LOST
 from resources.inference.resolving import Resolved, Verdict
 from resources.state import StateStore
 
@@ -22,6 +22,7 @@ SHOWN_CHARACTERS = 400
 BAR = 20
 app = typer.Typer(help="Calls to models: attempts, answers, dollars.", no_args_is_help=True)
 ATTEMPTS = ("when (UTC)", "call", "attempt", "who", "document", "endpoint", "state", "error", "tokens", "dollars", "s")
+app.command("reconcile")(reconcile)
 Asked = Annotated[str, typer.Argument(metavar="CALL_OR_ATTEMPT", help="The beginning of a call's key, or an attempt.")]
 Several = Annotated[list[str] | None, typer.Argument(metavar="[CALL_OR_ATTEMPT]...", help="Which; as `show` has it.")]
 
@@ -80,7 +81,7 @@ def show(
 
 @app.command("ambiguous")
 def ambiguous(as_json: AsJson = False) -> None:
-    """Attempts that may have been billed: the connection broke, or no answer came."""
+    """Attempts that may have been billed: an answer was lost, or an error is not declared to be free."""
     state = stores().state
     with state.write() as connection:
         resolving.reap(connection)
@@ -97,6 +98,7 @@ def ambiguous(as_json: AsJson = False) -> None:
     what = "1 attempt" if len(found) == 1 else f"{len(found)} attempts"
     console.print(f"{what}, {total} at most. Look at the provider's bill, then say what you found:")
     console.print(f"  ai-assets ledger resolve {found[0].attempt} --billed    (or --not-billed; --usd for the amount)")
+    console.print("Or let its usage export say it: ai-assets ledger reconcile --usage FILE")
 
 
 @app.command("resolve")
@@ -161,17 +163,7 @@ def _resolve(state: StateStore, asked: Sequence[str], run: str | None, verdict: 
             raise typer.BadParameter(f"--usd is the cost of one attempt, and these are several: {listed}")
         resolved = resolving.resolve(connection, chosen, verdict)
         for item in resolved:
-            subject: dict[str, Json] = {
-                "collection": item.collection,
-                "attempt": item.attempt,
-                "call": item.call,
-                "error": item.error,
-                "billed": verdict.billed,
-                "cost_nusd": item.cost_nusd,
-                "reserved_nusd": item.reserved_nusd,
-                "note": verdict.note,
-            }
-            audit.append(connection, verdict.by, "resolved", subject)
+            audit.append(connection, verdict.by, "resolved", resolving.subject_of(item, verdict))
     return resolved
 
 
@@ -204,7 +196,7 @@ def _who(found: "Attempt | history.Reuse") -> str:
 
 def _tokens(item: Attempt) -> str | None:
     """Empty where nobody knows: no answer came that could have said it."""
-    if item.input_tokens is None or item.error in AMBIGUOUS:
+    if item.input_tokens is None or item.cost_usd is None or item.error in LOST:
         return None
     return f"{item.input_tokens} + {item.output_tokens}"
 

@@ -106,6 +106,9 @@ def show(plan: Plan) -> None:
             console.print(f"{stage.stage}: input counted by {stage.tokens_from}{out}.", markup=False)
     for note in plan.notes:
         console.print(note, markup=False)
+    if plan.in_flight_calls:
+        most, calls = dollars(plan.in_flight_nusd), _plural(plan.in_flight_calls, "call")
+        console.print(f"A kill can cost at most {most} ({calls} in flight at once).", markup=False)
     console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.", markup=False)
 
 
@@ -170,13 +173,13 @@ def _show_ways(plan: Plan) -> None:
 
 def _show_budgets(plan: Plan) -> None:
     rows = [
-        (_named(found), dollars(found.limit_nusd), dollars(found.left_nusd), dollars(found.needed.likely_nusd),
-         dollars(found.needed.high_nusd), _lasts(found))
+        (_named(found), dollars(found.limit_nusd), dollars(found.held_nusd), dollars(found.left_nusd),
+         dollars(found.needed.likely_nusd), dollars(found.needed.high_nusd), _lasts(found))
         for found in plan.budgets
     ]  # fmt: skip
     if rows:
-        columns = ("budget", "limit", "left", "likely", "high", "lasts")
-        table("Budgets", columns, rows, columns[1:5])
+        columns = ("budget", "limit", "maybe billed", "left", "likely", "high", "lasts")
+        table("Budgets", columns, rows, columns[1:6])
 
 
 def _named(found: BudgetOutlook) -> str:

@@ -7,8 +7,10 @@ import typer
 from rich.markup import escape
 
 from ai_assets.cli.asking_again import say_waiting, show_people
-from ai_assets.cli.output import AsJson, all_collections, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, all_collections, collection, console, money, print_json, stores, table
 from ai_assets.status import CollectionStatus, collection_status
+from resources.inference.in_flight import InFlight, in_flight
+from resources.inference.prices import usd_of
 
 MOST_SHOWN = 40
 
@@ -20,13 +22,29 @@ def status(
     """Partitions by state and documents by state, as last observed."""
     places = stores()
     found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
+    with places.state.read() as connection:
+        flying = {item.collection: in_flight(connection, collections=[item.collection]) for item in found}
+        everything = in_flight(connection)
     if as_json:
-        print_json([_plain(item) for item in found])
+        print_json([{**_plain(item), **flying[item.collection].described()} for item in found])
         return
     if not found:
         console.print("There is no collection yet. Make one: ai-assets new NAME --from FOLDER")
     for item in found:
         _show(item, details=name is not None)
+        _show_flying(f"{item.collection}: ", flying[item.collection])
+    if name is None and everything not in flying.values():
+        _show_flying("All calls of this ledger: ", everything)
+
+
+def _show_flying(whose: str, found: InFlight) -> None:
+    if found.calls:
+        what = "1 call" if found.calls == 1 else f"{found.calls} calls"
+        console.print(f"{whose}in flight now: {what}, {money(usd_of(found.reserved_nusd))} reserved", markup=False)
+    if found.maybe_attempts:
+        what = "1 attempt" if found.maybe_attempts == 1 else f"{found.maybe_attempts} attempts"
+        most = money(usd_of(found.maybe_nusd))
+        console.print(f"{whose}{what} may have been billed, {most} at most: ai-assets ledger ambiguous", markup=False)
 
 
 def _plain(item: CollectionStatus) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def _words(record: Record) -> str:
             several = "the whole partition" if number == 0 else "1 document" if number == 1 else f"{number} documents"
             about = found["document"] or several
             return _joined(f"{about}: {found['assets']}", found["reason"])
+        case "reconciled":
+            return f"with {found['file']} (sha256 {found['file_digest'][:12]}): {found['days']}"
         case "budget set":
             return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])
     return found["reason"] or found["person"]

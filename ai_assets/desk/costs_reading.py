@@ -15,6 +15,7 @@ from ai_assets.signoff import requests
 from ai_assets.signoff.people import EVERYWHERE, Person
 from ai_assets.signoff.requests import Request
 from resources.errors import DatasetDamaged, DatasetTooNew
+from resources.inference.in_flight import InFlight, in_flight
 
 DAYS = (7, 30, 90)
 GROUPS: tuple[Dimension, ...] = ("model", "asset", "collection")
@@ -63,6 +64,12 @@ def behind(desk: Desk, found: Scope, built: Built) -> int:
     """Calls that the warehouse does not show yet."""
     with desk.stores.state.read() as connection:
         return reading.behind(connection, built, found.collections)
+
+
+def flying(desk: Desk, found: Scope) -> InFlight:
+    """What is in flight at this moment, from the ledger itself."""
+    with desk.stores.state.read() as connection:
+        return in_flight(connection, collections=found.collections)
 
 
 def _window(asked: Asked, today: datetime.date) -> Window:

@@ -9,7 +9,7 @@ from ai_assets.planning.records import Chance
 from ai_assets.planning.tokens import TOKEN_BYTES, Counter
 from resources.inference.budget import Accounts
 from resources.inference.calls import Hop
-from resources.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS
+from resources.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, worst_case_nusd
 from resources.inference.records import Request
 from resources.inference.settings import InferenceSettings
 from resources.inference.tickets import Ticket
@@ -34,6 +34,8 @@ class NewCall:
     """None where it was not counted."""
     sampled: bool
     reserve_nusd: int
+    reserves: tuple[tuple[str, int], ...]
+    """The same at each endpoint of its route."""
     chance: Chance
 
 
@@ -102,6 +104,9 @@ def new_call(around: Surroundings, stage: str, ticket: Ticket, hop: Hop, chance:
         tokens=tokens,
         sampled=sampled,
         reserve_nusd=hop.reserve_nusd,
+        reserves=tuple(
+            (each.name, each.reserve_nusd + worst_case_nusd(each.price, told or 0, 0)) for each in ticket.claim.hops
+        ),
         chance=chance,
     )
 

@@ -33,6 +33,7 @@ _NOWHERE = Span(partition="", stage="", calls=0.0, size=0.0, reserve_nusd=0, doc
 @dataclass(frozen=True, kw_only=True)
 class Balance:
     limit_nusd: int
+    held_nusd: int
     left_nusd: int
 
 
@@ -65,7 +66,7 @@ def _balances(connection: sa.Connection, accounts: Iterable[Account]) -> dict[st
         row.name: row.limit_nusd for row in connection.execute(sa.text("SELECT name, limit_nusd FROM budget_limits"))
     }
     wanted = {account.budget: limits.get(account.name, account.limit_nusd) for account in accounts}
-    found = {name: Balance(limit_nusd=limit, left_nusd=limit) for name, limit in wanted.items()}
+    found = {name: Balance(limit_nusd=limit, held_nusd=0, left_nusd=limit) for name, limit in wanted.items()}
     statement = sa.text("SELECT * FROM budgets WHERE budget IN :names").bindparams(
         sa.bindparam("names", expanding=True)
     )
@@ -73,7 +74,8 @@ def _balances(connection: sa.Connection, accounts: Iterable[Account]) -> dict[st
     for start in range(0, len(names), 500):
         for row in connection.execute(statement, {"names": names[start : start + 500]}):
             used = row.spent_nusd + row.reserved_nusd + row.held_nusd + row.earmarked_nusd
-            found[row.budget] = Balance(limit_nusd=wanted[row.budget], left_nusd=wanted[row.budget] - used)
+            limit = wanted[row.budget]
+            found[row.budget] = Balance(limit_nusd=limit, held_nusd=row.held_nusd, left_nusd=limit - used)
     return found
 
 
@@ -87,6 +89,7 @@ def _outlook(account: Account, balance: Balance, spans: Sequence[Span]) -> Budge
         budget=account.budget,
         name=account.name,
         limit_nusd=balance.limit_nusd,
+        held_nusd=balance.held_nusd,
         left_nusd=balance.left_nusd,
         needed=needed,
         stops="yes" if likely else "maybe" if high else "no",
@@ -139,6 +142,7 @@ def _of_documents(
             budget=tightest.budget,
             name=name,
             limit_nusd=balances[tightest.budget].limit_nusd,
+            held_nusd=balances[tightest.budget].held_nusd,
             left_nusd=balances[tightest.budget].left_nusd,
             needed=Money(low_nusd=0, likely_nusd=0, high_nusd=needs[tightest.budget]),
             stops="yes" if short else "no",

@@ -27,6 +27,7 @@ class Known(NamedTuple):
     ended_at: str | None
     cost_nusd: int | None
     input_tokens: int | None
+    error: str | None
     body: str | None
 
 
@@ -39,13 +40,13 @@ def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> 
         joined = "LEFT JOIN answers ON answers.attempt_id = calls.attempt_id AND attempts.state = 'settled'"
     statement = sa.text(
         "SELECT calls.call_key, attempts.state, attempts.ended_at, attempts.cost_nusd, attempts.input_tokens, "
-        f"{body} AS body FROM {keys_of(connection.dialect.name, ':keys')} CROSS JOIN calls "
+        f"attempts.error, {body} AS body FROM {keys_of(connection.dialect.name, ':keys')} CROSS JOIN calls "
         f"JOIN attempts ON attempts.attempt_id = calls.attempt_id {joined} WHERE calls.call_key = json_each.value"
     )
     for start in range(0, len(keys), KEYS_PER_QUERY):
         given = {"keys": json.dumps(keys[start : start + KEYS_PER_QUERY])}
         for row in connection.execute(statement, given):
-            found[row.call_key] = Known(row.state, row.ended_at, row.cost_nusd, row.input_tokens, row.body)
+            found[row.call_key] = Known(row.state, row.ended_at, row.cost_nusd, row.input_tokens, row.error, row.body)
     return found
 
 

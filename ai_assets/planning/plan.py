@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ai_assets.collection import Collection
 from ai_assets.errors import PartitionUnknown
 from ai_assets.lanes import LANES
+from ai_assets.planning.at_once import AtOnce
 from ai_assets.planning.estimate import PRIORS, Estimate, estimate
 from ai_assets.planning.found import Found, Surroundings
 from ai_assets.planning.looking import Looking, ReadAhead, changed_files, current_documents
@@ -140,10 +141,13 @@ def _planned(
     tallies = {name: _tally(work.collection, inference, name) for name in _paid(work.collection)}
     seen: set[str] = set()
     spans: list[Span] = []
+    at_once = AtOnce(inference)
     documents: Counts[str] = Counts()
     for number, key in enumerate(keys, start=1):
         walk = Walk(around, key)
         for found in _found(around, walk):
+            if found.stage in chosen:
+                at_once.add(found, tallies[found.stage], seen)
             tallies[found.stage].add(found, seen)
             if found.stage in chosen:
                 spans.append(_span(found, has_document_budgets(inference)))
@@ -152,7 +156,10 @@ def _planned(
             documents["unread"] += math.ceil(walk.texts.unread.documents)
         advance(number, len(keys))
     if keys and QUESTIONS in tallies:
-        tallies[QUESTIONS].add(questions_of(around), seen)
+        asked = questions_of(around)
+        if QUESTIONS in chosen:
+            at_once.add(asked, tallies[QUESTIONS], seen)
+        tallies[QUESTIONS].add(asked, seen)
     summary = Summary(around, tallies, {name: _estimated(around, tallies[name]) for name in chosen})
     _divide(spans, {stage.stage: stage.money for stage in summary.stages})
     spans = _in_order(spans, keys, chosen)
@@ -171,6 +178,8 @@ def _planned(
         budgets=budgets,
         already_nusd=sum(tallies[name].reused_nusd for name in chosen),
         dearest_call_nusd=max((span.reserve_nusd for span in spans if span.calls), default=0),
+        in_flight_calls=at_once.calls,
+        in_flight_nusd=at_once.nusd,
         notes=summary.notes(),
     )
 

@@ -102,6 +102,8 @@ class BudgetOutlook:
     """Name, period, and whose it is."""
     name: str
     limit_nusd: int
+    held_nusd: int
+    """For attempts that may have been billed: not left until they are resolved."""
     left_nusd: int
     needed: Money
     stops: Literal["no", "maybe", "yes"]
@@ -134,6 +136,10 @@ class Plan:
     """What the reused answers had cost: not paid again."""
     dearest_call_nusd: int = 0
     """The most that one new call reserves."""
+    in_flight_calls: int = 0
+    """So many of them at once, at most: their endpoints' `concurrency`."""
+    in_flight_nusd: int = 0
+    """The most that these can cost: what a kill can make somebody pay for again."""
     level: float = LEVEL
     notes: Sequence[str] = ()
     """What was assumed."""

@@ -13,9 +13,10 @@ from aiohttp import web
 from ai_assets.rehearsal import faults
 from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, Call, read_request
 from ai_assets.rehearsal.chat import ChatRequest
+from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import Refusal
 from ai_assets.rehearsal.session import Session
-from ai_assets.rehearsal.settings import FaultKind
+from ai_assets.rehearsal.settings import UNBILLED, FaultKind
 from ai_assets.rehearsal.wire import GARBAGE, json_body, json_response, unknown_url
 
 WINDOW_S = 24 * 3600
@@ -64,6 +65,8 @@ class Batch:
     input_file_id: str
     metadata: Mapping[str, str] | None
     created_at: int
+    key_id: str
+    """Of the key that ordered it."""
     status: str = "validating"
     times: dict[str, int] = field(default_factory=dict)
     """When each later status began, under OpenAI's names."""
@@ -183,7 +186,14 @@ class BatchDesk:
             message = f"Invalid value: '{declared['completion_window']}'. Value must be '24h'."
             raise Refusal(400, message, code="invalid_value", param="completion_window")
         id_ = f"batch_{len(self._batches) + 1:024d}"
-        batch = Batch(id_, declared["endpoint"], stored.id, declared.get("metadata"), int(time.time()))
+        batch = Batch(
+            id=id_,
+            endpoint=declared["endpoint"],
+            input_file_id=stored.id,
+            metadata=declared.get("metadata"),
+            created_at=int(time.time()),
+            key_id=key_id_of(request),
+        )
         self._batches[id_] = batch
         task = asyncio.create_task(_Work(self._session, batch, stored.content, self._store).run())
         self._working.add(task)
@@ -286,7 +296,7 @@ class _Work:
         if fault == "hang":
             self._expire(line)
         elif fault is not None and (refused := _refusal(fault, session)) is not None:
-            if fault in ("server_error_billed", "reset_after"):
+            if fault not in UNBILLED:
                 self._bill(call, fault)
             self._fail(line, refused)
         else:
@@ -295,7 +305,8 @@ class _Work:
 
     def _bill(self, call: Call, fault: FaultKind | None) -> bytes:
         said = self._session.answer(call, fault)
-        self._session.books.bill(call.digest, call.request.shown, said.usage, self._session.behaviour, batch=True)
+        behaviour = self._session.behaviour
+        self._session.books.bill(call, said.usage, behaviour, key_id=self._batch.key_id, batch=True)
         return said.pieces[0]
 
     def _take(self, line: Line, call: Call, said: bytes, fault: FaultKind | None) -> None:
@@ -323,9 +334,11 @@ class _Work:
 
 
 def _refusal(fault: FaultKind, session: Session) -> Refusal | None:
-    """A batch has no connection that could break: what would be a reset is a server error."""
-    kind: FaultKind = "server_error" if fault in ("reset_before", "reset_after") else fault
-    return faults.refusal(kind, session.behaviour)
+    """A batch has no connection that could break, nor a gateway: what would be one is a server error."""
+    refused = faults.refusal(fault, session.behaviour)
+    if fault in ("reset_before", "reset_after") or (refused is not None and refused.page is not None):
+        return faults.refusal("server_error", session.behaviour)
+    return refused
 
 
 def read_lines(content: bytes, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:

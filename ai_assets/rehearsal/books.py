@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any
 
+from ai_assets.rehearsal.calls import Call
+from ai_assets.rehearsal.daily_usage import DailyUsage
 from ai_assets.rehearsal.limits import Windows
 from ai_assets.rehearsal.settings import Behaviour
 from ai_assets.rehearsal.tokens import Usage
 
-BATCH_DISCOUNT = 0.5
+BATCH_DISCOUNT = Decimal("0.5")
 SHOWN_CHARACTERS = 80
 
 
@@ -54,6 +57,7 @@ class Books:
     last_call_at: float | None = None
     windows: Windows = field(default_factory=Windows)
     bills: dict[str, Bill] = field(default_factory=dict)
+    days: DailyUsage = field(default_factory=DailyUsage)
     _waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 
     def call(self, in_flight: int) -> None:
@@ -63,11 +67,11 @@ class Books:
             self.first_call_at = self.last_call_at
         self.peak_in_flight = max(self.peak_in_flight, in_flight)
 
-    def bill(self, digest: str, text: str, usage: Usage, behaviour: Behaviour, *, batch: bool = False) -> None:
+    def bill(self, call: Call, usage: Usage, behaviour: Behaviour, *, key_id: str, batch: bool = False) -> None:
         """The moment an answer is computed, whoever is still there to read it."""
-        found = self.bills.get(digest)
+        found = self.bills.get(call.digest)
         if found is None:
-            found = self.bills[digest] = Bill(digest, text=text[:SHOWN_CHARACTERS])
+            found = self.bills[call.digest] = Bill(call.digest, text=call.request.shown[:SHOWN_CHARACTERS])
         found.billed += 1
         self.redelivered += found.delivered > 0
         tokens = self.tokens
@@ -75,12 +79,13 @@ class Books:
         tokens.cached += usage.cached_tokens
         tokens.output += usage.output_tokens
         tokens.reasoning += usage.reasoning_tokens
+        cost = price_usd(usage, behaviour) * (BATCH_DISCOUNT if batch else 1)
+        self.days.add(key_id, call.request.model, usage, cost)
+        self.billed_usd += float(cost)
         if batch:
             self.billed_batch += 1
-            self.billed_usd += price_usd(usage, behaviour) * BATCH_DISCOUNT
         else:
             self.billed += 1
-            self.billed_usd += price_usd(usage, behaviour)
 
     def deliver(self, digest: str) -> None:
         self.bills[digest].delivered += 1
@@ -132,9 +137,13 @@ class Books:
         return [asdict(bill) for bill in sorted(found, key=lambda bill: (-bill.billed, bill.digest))]
 
 
-def price_usd(usage: Usage, behaviour: Behaviour) -> float:
-    per_cached = behaviour.price_input if behaviour.price_cached_input is None else behaviour.price_cached_input
+def price_usd(usage: Usage, behaviour: Behaviour) -> Decimal:
+    """To the last digit of the prices."""
     fresh = usage.input_tokens - usage.cached_tokens
-    return (
-        fresh * behaviour.price_input + usage.cached_tokens * per_cached + usage.output_tokens * behaviour.price_output
-    ) / 1e6
+    per_cached = behaviour.price_input if behaviour.price_cached_input is None else behaviour.price_cached_input
+    per_million = (
+        fresh * Decimal(str(behaviour.price_input))
+        + usage.cached_tokens * Decimal(str(per_cached))
+        + usage.output_tokens * Decimal(str(behaviour.price_output))
+    )
+    return per_million / 1_000_000

@@ -73,8 +73,11 @@ class Refusal(AiAssetsError):
         code: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        page: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.page = f"<html><head><title>{status} {message}</title></head></html>" if page else None
+        """What a proxy says in place of the protocol's error object."""
         self.headers = dict(headers or {})
         self.body: dict[str, object] = {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -61,9 +61,15 @@ def refusal(kind: FaultKind, behaviour: Behaviour) -> Refusal | None:
         case "server_error" | "server_error_billed":
             message = "The server had an error while processing your request. Sorry about that!"
             return Refusal(500, message, kind="server_error")
-        case "overloaded":
+        case "overloaded" | "overloaded_billed":
             message = "The engine is currently overloaded, please try again later."
             return Refusal(503, message, kind="service_unavailable")
+        case "error_page" | "error_page_billed":
+            return Refusal(500, "Internal Server Error", page=True)
+        case "bad_gateway" | "bad_gateway_billed":
+            return Refusal(502, "Bad Gateway", page=True)
+        case "gateway_timeout" | "gateway_timeout_billed":
+            return Refusal(504, "The upstream server did not answer in time.", kind="timeout")
         case "unauthorized":
             return Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
         case "content_filter":

@@ -45,6 +45,7 @@ def page(
 <p>It speaks the OpenAI protocol, answers from the document it is sent, and costs nothing. Use it as
 <code>base_url</code>; what a real provider would have billed is counted here.
 Machine-readable: <a href="/rehearsal/stats">stats</a>, <a href="/rehearsal/bills">bills</a>,
+<a href="/rehearsal/usage?format=csv">usage by day and key</a>,
 <a href="/rehearsal/config">config</a>.</p>
 <h2>Counts</h2>{_table(("what", "number"), counters)}
 <h2>Requests billed more than once</h2>{_table(("request", "billed", "delivered"), again)}

@@ -14,12 +14,23 @@ from ai_assets.rehearsal import faults
 from ai_assets.rehearsal.batches import BatchDesk
 from ai_assets.rehearsal.books import Books
 from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, Call, read_call
+from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import PortTaken, Refusal, SettingWrong
 from ai_assets.rehearsal.limits import Gate
 from ai_assets.rehearsal.page import page
 from ai_assets.rehearsal.session import Session
 from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, rules
-from ai_assets.rehearsal.wire import Delivery, Ended, close, json_body, json_response, read_body, reset, unknown_url
+from ai_assets.rehearsal.wire import (
+    Delivery,
+    Ended,
+    close,
+    json_body,
+    json_response,
+    read_body,
+    refusal_response,
+    reset,
+    unknown_url,
+)
 from resources.errors import UserError
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -44,6 +55,7 @@ class Provider:
             ("POST", EMBEDDINGS): lambda request: self._call(request, EMBEDDINGS),
             ("GET", "/rehearsal/stats"): self._stats,
             ("GET", "/rehearsal/bills"): self._bills,
+            ("GET", "/rehearsal/usage"): self._usage,
             ("GET", "/rehearsal/wait"): self._wait,
             ("GET", "/rehearsal/config"): self._config,
             ("POST", "/rehearsal/config"): self._configure,
@@ -92,8 +104,7 @@ class Provider:
             return response
         except Refusal as e:
             status = str(e.status)
-            headers = {"x-request-id": f"req_{number:012x}", **e.headers}
-            return json_response(e.body, status=e.status, headers=headers)
+            return refusal_response(e, {"x-request-id": f"req_{number:012x}", **e.headers})
         finally:
             session.in_flight -= 1
             books.statuses[status] += 1
@@ -115,7 +126,7 @@ class Provider:
         if (full := books.windows.refusal(behaviour, now, said.usage.total_tokens)) is not None:
             raise full
         books.windows.accept(now, said.usage.total_tokens)
-        books.bill(call.digest, call.request.shown, said.usage, behaviour)
+        books.bill(call, said.usage, behaviour, key_id=key_id_of(request))
         delivered = False
         try:
             if (wait_s := _latency_s(behaviour, call.digest)) > 0:
@@ -147,6 +158,12 @@ class Provider:
 
     async def _bills(self, request: web.BaseRequest) -> web.StreamResponse:
         return json_response(self.session.books.repeated(every=request.query.get("all") in ("1", "true")))
+
+    async def _usage(self, request: web.BaseRequest) -> web.StreamResponse:
+        days = self.session.books.days
+        if request.query.get("format") == "csv":
+            return web.Response(text=days.as_csv(), content_type="text/csv")
+        return json_response(days.as_json())
 
     async def _wait(self, request: web.BaseRequest) -> web.StreamResponse:
         wanted = request.query.get("delivered", "")

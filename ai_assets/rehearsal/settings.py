@@ -15,6 +15,9 @@ FaultKind = Literal[
     "insufficient_quota",  # 429 with that code
     "server_error",  # 500
     "overloaded",  # 503
+    "error_page",  # 500 with a page instead of the error object
+    "bad_gateway",  # 502 with a page
+    "gateway_timeout",  # 504 with the error object
     "unauthorized",  # 401
     "content_filter",  # 400 with that code
     "context_too_long",  # 400 with code context_length_exceeded
@@ -22,6 +25,10 @@ FaultKind = Literal[
     "hang",  # billed; silence, then the connection is closed
     "reset_after",  # billed; the connection is reset instead of an answer
     "server_error_billed",  # billed; 500
+    "overloaded_billed",  # billed; 503
+    "error_page_billed",  # billed; 500 with a page instead of the error object
+    "bad_gateway_billed",  # billed; 502 with a page
+    "gateway_timeout_billed",  # billed; 504 with the error object
     "garbage",  # billed; 200 with bytes that are no JSON
     "truncated",  # billed; 200 whose body ends early
     "slow_drip",  # billed; the right answer, drop by drop
@@ -30,8 +37,8 @@ FaultKind = Literal[
 ]  # fmt: skip
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 UNBILLED: frozenset[FaultKind] = frozenset({
-    "rate_limited", "rate_limited_bare", "insufficient_quota", "server_error", "overloaded", "unauthorized",
-    "content_filter", "context_too_long", "reset_before",
+    "rate_limited", "rate_limited_bare", "insufficient_quota", "server_error", "overloaded", "error_page",
+    "bad_gateway", "gateway_timeout", "unauthorized", "content_filter", "context_too_long", "reset_before",
 })  # fmt: skip
 
 

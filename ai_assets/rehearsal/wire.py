@@ -32,17 +32,14 @@ class Delivery:
 
     async def send(self, fault: FaultKind | None) -> tuple[web.StreamResponse, bool]:
         """The response, and whether the whole answer went out while somebody was there to take it."""
+        if fault is not None and (refused := faults.refusal(fault, self._behaviour)) is not None:
+            return await self._whole(refusal_response(refused, self._headers)), False
         match fault:
             case "hang":
                 await _silence(self._request, self._behaviour.hang_s)
                 return close(self._request), False
             case "reset_after":
                 return reset(self._request), False
-            case "server_error_billed":
-                refused = faults.refusal(fault, self._behaviour)
-                assert refused is not None
-                response = json_response(refused.body, status=refused.status, headers=self._headers)
-                return await self._whole(response), False
             case "garbage":
                 response = web.Response(body=GARBAGE, content_type=self._content_type, headers=self._headers)
                 return await self._whole(response), False
@@ -161,6 +158,13 @@ def _too_large(behaviour: Behaviour) -> Refusal:
 
 def unknown_url(request: web.BaseRequest) -> Refusal:
     return Refusal(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
+
+
+def refusal_response(refused: Refusal, headers: Mapping[str, str]) -> web.Response:
+    """The protocol's error object, or the page of a proxy that has none."""
+    if refused.page is None:
+        return json_response(refused.body, status=refused.status, headers=headers)
+    return web.Response(text=refused.page, status=refused.status, headers=headers, content_type="text/html")
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

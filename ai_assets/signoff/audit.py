@@ -16,7 +16,7 @@ from resources.state import now
 
 Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
-    "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved",
+    "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved", "reconciled",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resources.inference.records import NO_USAGE, ErrorClass, Usage
+from resources.inference.records import ErrorClass, Usage
 from resources.inference.settings import Endpoint
 
 CONNECT_TIMEOUT_S = 10.0
@@ -25,6 +25,9 @@ MOST_TOKENS = 10**9
 """More than any call can use: a provider that says so is not believed."""
 MESSAGE_CHARACTERS = 300
 """What is kept of a provider's own words about an error."""
+GATEWAY_STATUSES = frozenset({408, 424, 460, 499, 502, 504, *range(520, 528), 530})
+"""Said by something between here and the model, or of the connection to it: the model may have run all the same."""
+BUSY_STATUSES = frozenset({503, 529})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +53,10 @@ class Fault:
     error: ErrorClass
     message: str
     retry_after_s: float | None = None
-    usage: Usage = NO_USAGE
-    """What a refusal cost; nothing for errors that are not billed."""
+    usage: Usage | None = None
+    """What the provider counted for it; None where it says nothing."""
+    answered: bool = False
+    """It came as an answer (HTTP 200), such as a refusal of the model itself."""
     body: str | None = None
     provider_id: str | None = None
 
@@ -93,9 +98,12 @@ class OpenAIChannel:
         if isinstance(response, Fault):
             return response
         try:
-            return read_reply(response.text, embedding=False, provider_id=response.provider_id)
+            reply = read_reply(response.text, embedding=False, provider_id=response.provider_id)
         except NotAnAnswer as error:
             return self._garbled(response, error)
+        if isinstance(reply, Reply) and reply.finish_reason == "error":
+            return self._garbled(response, NotAnAnswer("the provider broke the answer off with an error"))
+        return reply
 
     async def embed(self, bodies: Sequence[bytes], *, timeout_s: float) -> Sequence[Reply | Fault]:
         """One attempt for requests of one text each, sent as one; a fault is everyone's."""
@@ -142,13 +150,21 @@ class OpenAIChannel:
         return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id)
 
     def _garbled(self, response: _Response, error: NotAnAnswer) -> Fault:
-        return Fault(error="garbled", message=str(error), body=response.text, provider_id=response.provider_id)
+        told = error_of(response.text.encode("utf-8", "replace"))
+        inside = f"HTTP 200 with an error inside: {told.said}" if told.is_protocol else str(error)
+        return Fault(
+            error="garbled",
+            message=inside[:MESSAGE_CHARACTERS],
+            answered=True,
+            body=response.text,
+            provider_id=response.provider_id,
+        )
 
     def _fault(self, status: int, headers: Mapping[str, str], raw: bytes, provider_id: str | None) -> Fault:
-        said, code = _error_of(raw)
+        told = error_of(raw)
         return Fault(
-            error=class_of(status, code, said),
-            message=self._clean(f"HTTP {status}: {said}")[:MESSAGE_CHARACTERS],
+            error=class_of(status, told),
+            message=self._clean(f"HTTP {status}: {told.said}")[:MESSAGE_CHARACTERS],
             retry_after_s=retry_after_s(headers),
             provider_id=provider_id,
         )
@@ -158,19 +174,36 @@ class OpenAIChannel:
         return text.replace(self._secret, "***") if self._secret else text
 
 
-def class_of(status: int, code: str, said: str) -> ErrorClass:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What the body of an error says."""
+
+    said: str
+    code: str = ""
+    """Code and type, as the provider spells them."""
+    is_protocol: bool = False
+    """It is the protocol's error object, so whoever speaks the protocol wrote it, and no proxy's page."""
+
+
+def class_of(status: int, told: Told) -> ErrorClass:
     """What an HTTP error means for who pays and who tries again."""
-    known = f"{code} {said}".lower()
+    known = f"{told.code} {told.said}".lower()
+    if status in GATEWAY_STATUSES:
+        return "gateway_error"
     if status == 429:
         return "quota" if "insufficient_quota" in known or "billing_hard_limit" in known else "rate_limited"
+    if status == 425:
+        return "rate_limited"
     if status in (401, 403):
         return "auth"
     if status == 402:
         return "quota"
-    if status in (408, 425, 503, 529):
-        return "overloaded"
     if status >= 500:
-        return "server_error"
+        if not told.is_protocol or status not in (500, *BUSY_STATUSES):
+            return "gateway_error"
+        return "overloaded" if status in BUSY_STATUSES else "server_error"
+    if status < 300:
+        return "garbled"  # accepted or done, and no answer with it
     if "context_length" in known or "maximum context" in known:
         return "context_too_long"
     if "content_filter" in known or "content_policy" in known or "content management policy" in known:
@@ -208,7 +241,7 @@ def read_reply(text: str, *, embedding: bool, provider_id: str | None = None) ->
         finish = str(choice.get("finish_reason") or "stop")
         if message.get("refusal") or finish == "content_filter":
             said = str(message.get("refusal") or "the provider's content filter stopped the answer")
-            return Fault(error="refused", message=said[:MESSAGE_CHARACTERS], usage=usage or NO_USAGE, body=text,
+            return Fault(error="refused", message=said[:MESSAGE_CHARACTERS], usage=usage, answered=True, body=text,
                          provider_id=provider_id)  # fmt: skip
         content = message.get("content")
         if content is not None and not isinstance(content, str):
@@ -290,15 +323,18 @@ def _vector(given: Any) -> tuple[float, ...]:
     return tuple(float(number) for number in given)
 
 
-def _error_of(raw: bytes) -> tuple[str, str]:
+def error_of(raw: bytes) -> Told:
     """The provider's words and its code; platforms differ in where they put them."""
     text = raw[:10_000].decode("utf-8", "replace")
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return text.strip() or "no explanation", ""
+        return Told(said=text.strip() or "no explanation")
     error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict):
-        said = error.get("message") or error.get("detail") or text
-        return str(said), f"{error.get('code') or ''} {error.get('type') or ''}"
-    return str(error), ""
+    if not isinstance(error, dict):
+        return Told(said=str(error))
+    said = error.get("message") or error.get("detail") or text
+    # `{"error": {"message": ...}}`; some servers of the protocol write `{"object": "error", "message": ...}`.
+    named = error is not body or body.get("object") == "error"
+    is_protocol = named and isinstance(error.get("message"), str) and bool(error["message"])
+    return Told(said=str(said), code=f"{error.get('code') or ''} {error.get('type') or ''}", is_protocol=is_protocol)

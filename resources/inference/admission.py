@@ -11,7 +11,7 @@ from resources.inference.records import ErrorClass
 from resources.inference.settings import Limits
 
 BREAKING: frozenset[ErrorClass] = frozenset({
-    "overloaded", "server_error", "unreachable", "timeout", "connection_lost", "garbled",
+    "overloaded", "server_error", "gateway_error", "unreachable", "timeout", "connection_lost", "garbled",
 })  # fmt: skip
 """What says that the endpoint is ill; 429 says that it is well and busy."""
 FAILURES_TO_OPEN = 10

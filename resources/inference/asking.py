@@ -23,7 +23,7 @@ from resources.inference.errors import (
 )
 from resources.inference.line import Line
 from resources.inference.prices import usd_of
-from resources.inference.records import AMBIGUOUS, Caller, ErrorClass, Result, Unanswered
+from resources.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from resources.inference.retry import delay_s, rule_for
 from resources.inference.settings import REHEARSAL, InferenceSettings
 from resources.inference.tickets import Ticket, ended, held, judged, reply_of, unanswered
@@ -262,7 +262,7 @@ class Asker:
         for (ticket, one), outcome, before in zip(sent, outcomes, settled, strict=True):
             if isinstance(outcome, Reply):
                 found[ticket] = one.hop, outcome if before is None else reply_of(ticket, before)
-            elif outcome.error in AMBIGUOUS and ticket.request.on_ambiguous == "hold":
+            elif outcome.error in LOST and ticket.request.on_ambiguous == "hold":
                 found[ticket] = held(ticket, one.hop, one.hop.reserve_nusd, outcome.message)
             else:
                 fault = outcome
@@ -320,7 +320,10 @@ def _is_answer(decision: Decision) -> bool:
 
 def _short_of(short: Short) -> str:
     left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
-    return f"budget '{short.account.name}' has ${left:.6f} left for this document, and a call may cost ${needed:.6f}"
+    held = f" (${usd_of(short.balance.held_nusd):.6f} held: it may have been billed)" if short.balance.held_nusd else ""
+    return (
+        f"budget '{short.account.name}' has ${left:.6f} left for this document{held}, and a call may cost ${needed:.6f}"
+    )
 
 
 def _exhausted(short: Short) -> WorkStops:

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, TypeVar
 
 from resources.inference.admission import Wait
 from resources.inference.budget import Account, Balance
-from resources.inference.records import NO_USAGE, Caller, ErrorClass, Usage
+from resources.inference.records import LOST, NO_USAGE, Caller, ErrorClass, Usage
 from resources.inference.settings import Endpoint, Price
 
 ELSEWHERE_S = 0.1
@@ -57,6 +57,8 @@ class Remembered(Protocol):
     def state(self) -> str: ...
     @property
     def ended_at(self) -> str | None: ...
+    @property
+    def error(self) -> str | None: ...
 
 
 Row = TypeVar("Row", bound=Remembered)
@@ -74,11 +76,14 @@ def answer_to(claim: Claim, known: Mapping[str, Row]) -> tuple[Hop, Row] | None:
 
 
 def held_by(claim: Claim, known: Mapping[str, Row]) -> Row | None:
-    """What may have been billed already, where the claim is to wait for a person then."""
+    """The attempt whose answer was lost, where the claim is to wait for a person then.
+
+    After an error of the provider itself there is no answer to wait for, whether or not that was billed.
+    """
     if claim.on_ambiguous != "hold":
         return None
     rows = (known.get(hop.key) for hop in claim.hops)
-    return next((row for row in rows if row is not None and row.state == "ambiguous"), None)
+    return next((row for row in rows if row is not None and row.state == "ambiguous" and row.error in LOST), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -80,7 +80,8 @@ class BudgetExhausted(WorkStops):
         needed_usd: float,
     ) -> None:
         held = (
-            f", ${held_usd:,.6f} held for calls that may have been billed (ai-assets ledger ambiguous)"
+            f", ${held_usd:,.6f} held for calls that may have been billed (ai-assets ledger ambiguous lists them, "
+            "ledger resolve and reconcile free what was not billed)"
             if held_usd
             else ""
         )

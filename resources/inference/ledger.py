@@ -150,6 +150,12 @@ class Ledger:
         self._callers.clear()
 
 
+def is_owner_live(connection: sa.Connection, owner_id: int) -> bool:
+    """Whether the process that made an attempt, by the bits above OWNER_SHIFT of its number, may still end it."""
+    statement = sa.text("SELECT worker_id FROM owners WHERE owner_id = :owner")
+    return workers.is_live(connection, connection.execute(statement, {"owner": owner_id}).scalar_one_or_none())
+
+
 def _forget_other_boots(connection: sa.Connection) -> None:
     """What is known of endpoints is measured in seconds since boot; after another boot it says nothing."""
     boots: Sequence[str] = connection.execute(sa.text("SELECT boot FROM clock")).scalars().all()

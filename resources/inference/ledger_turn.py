@@ -281,7 +281,7 @@ class LedgerTurn:
             attempt_id, hop.key, row.attempt_id if row is not None else None,
             self._ledger.caller_id(self._connection, claim.caller), storable(claim.document), hop.name,
             hop.endpoint.llm, claim.kind, "intent", int(carried), self._at, hop.reserve_nusd, json.dumps(budgets),
-            hop.price_version, storable(claim.prompt),
+            hop.price_version, storable(claim.prompt), hop.endpoint.key_id,
         ])  # fmt: skip
         self._pointers.append([hop.key, attempt_id])
         self._opened.add(hop.key)

@@ -10,8 +10,9 @@ RequestKind = Literal["chat", "embedding"]
 StageKind = Literal["classify", "extract", "summarise", "generate", "embed"]
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
-    "overloaded",  # 503, 529: the provider is busy; not billed
-    "server_error",  # any other 5xx; not billed
+    "overloaded",  # 503, 529 with the protocol's error object: the provider is busy
+    "server_error",  # 500 with the protocol's error object
+    "gateway_error",  # 502, 504, 408 and any 5xx without the error object: maybe billed
     "unreachable",  # no connection was made; not billed
     "timeout",  # no answer in time: maybe billed
     "connection_lost",  # sent, and the connection broke: maybe billed
@@ -27,10 +28,18 @@ ErrorClass = Literal[
     "unhashable",  # a part of the request has no identity
 ]  # fmt: skip
 RETRYABLE: frozenset[ErrorClass] = frozenset({
-    "rate_limited", "overloaded", "server_error", "unreachable", "timeout", "connection_lost", "garbled",
+    "rate_limited", "overloaded", "server_error", "gateway_error", "unreachable", "timeout", "connection_lost",
+    "garbled",
 })  # fmt: skip
-AMBIGUOUS: frozenset[ErrorClass] = frozenset({"timeout", "connection_lost", "garbled"})
-"""Nobody knows whether these were billed: their reservation is kept until a person or the provider resolves them."""
+LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
+"""If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
+DECLARED_FREE: frozenset[ErrorClass] = frozenset({"overloaded", "server_error", "refused", "context_too_long"})
+"""The provider itself says that it gives no answer. Maybe billed, unless the endpoint declares `errors_are_free`."""
+
+
+def may_be_billed(error: ErrorClass, *, errors_are_free: bool) -> bool:
+    """Whether an attempt that ended so, and of which the provider counted nothing, can stand on its bill."""
+    return error in LOST or (error in DECLARED_FREE and not errors_are_free)
 
 
 @dataclass(frozen=True, kw_only=True)

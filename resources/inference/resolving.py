@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from resources import workers
+from resources.digest import Json
 from resources.errors import UserError
 from resources.inference.history import Attempt, attempt_id, attempts, attempts_of, find
-from resources.inference.ledger import Ledger
+from resources.inference.ledger import Ledger, is_owner_live
 from resources.inference.ledger_sql import OWNER_SHIFT
 from resources.inference.prices import nusd_of, usd_of
 from resources.state import now
@@ -90,10 +90,30 @@ def named(connection: sa.Connection, asked: str) -> list[Attempt]:
     return [item for item in made if item.state == "ambiguous"] or made[-1:]
 
 
+def attempt(connection: sa.Connection, name: str) -> Attempt:
+    """The one of that name."""
+    (found,) = [item for item in named(connection, name) if item.attempt == name]
+    return found
+
+
 def resolve(connection: sa.Connection, chosen: Sequence[Attempt], verdict: Verdict) -> list[Resolved]:
     """All of them or none, inside the caller's write transaction. Budgets get back what was not billed."""
     at = now()
     return [_resolve(connection, item, verdict, at) for item in chosen]
+
+
+def subject_of(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
+    """What the audit trail says of it."""
+    return {
+        "collection": resolved.collection,
+        "attempt": resolved.attempt,
+        "call": resolved.call,
+        "error": resolved.error,
+        "billed": verdict.billed,
+        "cost_nusd": resolved.cost_nusd,
+        "reserved_nusd": resolved.reserved_nusd,
+        "note": verdict.note,
+    }
 
 
 def _resolve(connection: sa.Connection, item: Attempt, verdict: Verdict, at: str) -> Resolved:
@@ -102,7 +122,7 @@ def _resolve(connection: sa.Connection, item: Attempt, verdict: Verdict, at: str
         sa.text("SELECT state, message, reserved_nusd, budgets FROM attempts WHERE attempt_id = :number"),
         {"number": number},
     ).one()
-    if row.state == "intent" and _is_alive(connection, item):
+    if row.state == "intent" and is_owner_live(connection, (number or 0) >> OWNER_SHIFT):
         raise StillInFlight(item)
     if row.state != "ambiguous":
         raise NotAmbiguous(item)
@@ -149,11 +169,3 @@ def _message(before: str | None, verdict: Verdict, cost: int, at: str) -> str:
     note = f": {verdict.note}" if verdict.note else ""
     said = f"resolved as {what} by {verdict.by} at {at}{note}"
     return f"{before}; {said}" if before else said
-
-
-def _is_alive(connection: sa.Connection, item: Attempt) -> bool:
-    number = attempt_id(item.attempt) or 0
-    worker_id = connection.execute(
-        sa.text("SELECT worker_id FROM owners WHERE owner_id = :owner"), {"owner": number >> OWNER_SHIFT}
-    ).scalar_one_or_none()
-    return workers.is_live(connection, worker_id)

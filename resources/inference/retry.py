@@ -10,12 +10,13 @@ DEFAULTS: Mapping[ErrorClass, RetryRule] = MappingProxyType({
     "rate_limited": RetryRule(attempts=10, base_s=1, cap_s=60),
     "overloaded": RetryRule(attempts=8, base_s=1, cap_s=60),
     "server_error": RetryRule(attempts=6, base_s=0.5, cap_s=30),
+    "gateway_error": RetryRule(attempts=3, base_s=0.5, cap_s=30),
     "unreachable": RetryRule(attempts=6, base_s=0.5, cap_s=30),
     "timeout": RetryRule(attempts=3, base_s=1, cap_s=30),
     "connection_lost": RetryRule(attempts=3, base_s=0.5, cap_s=30),
     "garbled": RetryRule(attempts=2, base_s=0.5, cap_s=30),
 })  # fmt: skip
-"""Few where an attempt may have been billed, many where the provider only asks for patience."""
+"""Few where an answer may have been lost, many where the provider asks for patience."""
 
 
 def rule_for(settings: InferenceSettings, kind: StageKind, error: ErrorClass) -> RetryRule | None:

@@ -70,6 +70,12 @@ class Endpoint(Strict):
     prices: tuple[Price, ...] = ()
     free: bool = False
     """Own hardware: calls cost nothing."""
+    errors_are_free: bool = False
+    """The provider documents that a request it answers with an error is not billed."""
+    key_id: str | None = Field(default=None, min_length=1, max_length=200)
+    """The provider's public name of the key, as in its usage exports."""
+    key_exclusive: bool = False
+    """Nothing but this ledger calls with that key, so that the provider's totals prove what it billed."""
     limits: Limits = Limits()
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     image_tokens: int = Field(default=2000, ge=0)
@@ -102,6 +108,22 @@ class Endpoint(Strict):
             )
         return value
 
+    @field_validator("key_id", mode="before")
+    @classmethod
+    def _is_no_key(cls, value: Any) -> Any:
+        if isinstance(value, str) and _SECRET.search(value):
+            raise ValueError(
+                "should be the public id that the provider shows for the key, such as key_abc123, and never the key "
+                "itself (what was found is not shown)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _exclusive_key_has_an_id(self) -> Self:
+        if self.key_exclusive and self.key_id is None:
+            raise wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
+        return self
+
     @model_validator(mode="after")
     def _prices_are_clear(self) -> Self:
         if self.free and self.prices:
@@ -115,6 +137,8 @@ class Endpoint(Strict):
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY = re.compile(r"^(?:sk|pk|gsk|hf|ghp|r8)_|^(?:AIza|AKIA|eyJ)|(?=[A-Za-z]*\d)[A-Za-z0-9]{16}")
 """What real keys begin with, or sixteen letters and digits in one piece: no variable is called that."""
+_SECRET = re.compile(r"^(?:sk|pk|gsk|hf|ghp|r8|xai)[-_]|^(?:AIza|AKIA|eyJ)")
+"""What real keys begin with. Ids of keys are long and random too, so their length tells nothing."""
 
 
 def _normal_url(value: str) -> str:
@@ -286,6 +310,7 @@ class InferenceSettings(Strict):
                 if endpoint not in self.endpoints:
                     hint = nearest(endpoint, list(self.endpoints), "none is declared" if not self.endpoints else None)
                     raise wrong(f"unknown endpoint '{endpoint}'{hint}", "routes", name, "endpoints", number)
+        self._check_keys()
         for kind, rules in self.retries.items():
             for error in rules:
                 if error not in RETRYABLE:
@@ -295,3 +320,20 @@ class InferenceSettings(Strict):
         if (twice := _repeated(names)) is not None:
             raise wrong(f"budget '{names[twice]}' is declared twice", "budgets", twice, "name")
         return self
+
+    def _check_keys(self) -> None:
+        """One key has one id, and it is exclusive or not, wherever it is named."""
+        ids: dict[str, tuple[str, str]] = {}
+        exclusive: dict[str, tuple[str, bool]] = {}
+        for name, endpoint in self.endpoints.items():
+            if endpoint.key_id is None:
+                continue
+            if endpoint.key is not None:
+                other, known = ids.setdefault(endpoint.key, (name, endpoint.key_id))
+                if known != endpoint.key_id:
+                    said = f"endpoint '{other}' calls the key of {endpoint.key} '{known}', and one key has one id"
+                    raise wrong(said, "endpoints", name, "key_id")
+            other, alone = exclusive.setdefault(endpoint.key_id, (name, endpoint.key_exclusive))
+            if alone != endpoint.key_exclusive:
+                said = f"endpoint '{other}' has the same key_id and says {str(alone).lower()}"
+                raise wrong(said, "endpoints", name, "key_exclusive")

@@ -12,7 +12,16 @@ from resources.inference.errors import PriceUnknown
 from resources.inference.identity import body_of, call_key
 from resources.inference.judging import parse, repair_of
 from resources.inference.prices import cost_nusd, input_tokens_at_most, price_at, usd_of, worst_case_nusd
-from resources.inference.records import AMBIGUOUS, NO_USAGE, Answer, Caller, ErrorClass, Request, Result, Unanswered
+from resources.inference.records import (
+    NO_USAGE,
+    Answer,
+    Caller,
+    ErrorClass,
+    Request,
+    Result,
+    Unanswered,
+    may_be_billed,
+)
 from resources.inference.routes import endpoints_for
 from resources.inference.settings import Endpoint, InferenceSettings
 
@@ -98,18 +107,27 @@ def ended(opened: Opened, outcome: Reply | Fault, latency_s: float) -> Ended:
             provider_id=outcome.provider_id,
             answered_model=outcome.model,
         )
-    unknown = outcome.error in AMBIGUOUS
+    cost = _cost_nusd(hop, outcome)
     return Ended(
         opened=opened,
-        state="ambiguous" if unknown else "failed",
+        state="ambiguous" if cost is None else "failed",
         error=outcome.error,
         message=outcome.message,
         latency_s=latency_s,
-        usage=outcome.usage,
-        cost_nusd=None if unknown else cost_nusd(hop.price, outcome.usage),
+        usage=outcome.usage or NO_USAGE,
+        cost_nusd=cost,
         body=outcome.body,
         provider_id=outcome.provider_id,
     )
+
+
+def _cost_nusd(hop: Hop, fault: Fault) -> int | None:
+    """What the provider counted, else nothing where that is sure. None: it may have been billed."""
+    if fault.usage is not None:
+        return cost_nusd(hop.price, fault.usage)
+    # A refusal that came as an answer is no error of HTTP, so no promise about errors covers it.
+    free = (hop.endpoint.errors_are_free and not fault.answered) or hop.endpoint.free
+    return None if may_be_billed(fault.error, errors_are_free=free) else 0
 
 
 def reply_of(ticket: Ticket, reused: Reused) -> Reply:

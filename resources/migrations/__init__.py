@@ -4,7 +4,15 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from resources.migrations import m001_initial, m002_calls, m003_desk, m004_money, m005_fencing, m007_retries
+from resources.migrations import (
+    m001_initial,
+    m002_calls,
+    m003_desk,
+    m004_money,
+    m005_fencing,
+    m006_reconciliation,
+    m007_retries,
+)
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m001_initial", m001_initial.up),
@@ -12,5 +20,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m003_desk", m003_desk.up),
     ("m004_money", m004_money.up),
     ("m005_fencing", m005_fencing.up),
+    ("m006_reconciliation", m006_reconciliation.up),
     ("m007_retries", m007_retries.up),
 )

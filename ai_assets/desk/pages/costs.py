@@ -55,6 +55,7 @@ def page(http: HttpRequest) -> Response:
         "groups": costs_reading.groups(person),
         "sections": {section.name: section for section in sections},
         "links": costs_reading.addresses(desk, person, records(documents.table)),
+        "flying": costs_reading.flying(desk, scope),
         "behind": costs_reading.behind(desk, scope, found["built"]),
     }
     return render(http, "costs.html", context)
