@@ -1,5 +1,6 @@
 """The ledger alone: answers taken from it in bulk, and what its turns cost when it holds five million attempts."""
 
+import contextlib
 import hashlib
 import json
 import statistics
@@ -17,6 +18,7 @@ from resources.inference.ledger import Ledger
 from resources.inference.prices import FREE
 from resources.inference.records import Caller, Usage
 from resources.inference.settings import Endpoint
+from resources.leases import hold
 from resources.state import StateStore
 from tests.provider import Provider
 
@@ -68,8 +70,10 @@ class _Filled:
         self._attempts = attempts
         self._state = StateStore(f"sqlite:///{folder}/state.db")
         self._fill()
+        self._holding = contextlib.ExitStack()
+        lease = self._holding.enter_context(hold(self._state, "bench"))
         with self._state.write() as connection:
-            self._ledger = Ledger.open(connection, "bench")
+            self._ledger = Ledger.open(connection, lease.worker_id)
         self._endpoint = Endpoint.model_validate({"base_url": "http://bench", "model": "m", "free": True})
         self._batch = 0
         self._opened: list[Opened] = []

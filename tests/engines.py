@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import resources.attached
 from resources.inference.engine import Engine
 from resources.inference.records import Caller, Request, Result
 from resources.inference.settings import InferenceSettings
+from resources.processes import boot_id, identity
 from resources.state import StateStore
 
 REPOSITORY = Path(__file__).parent.parent
@@ -140,6 +142,16 @@ def check_books(where: str | StateStore, *, at_rest: bool = True, within: bool =
 
 
 _SET_ASIDE = "SELECT budget, sum(left_nusd) AS aside FROM earmarks GROUP BY budget"
+
+
+def dead_worker(connection: sa.Connection) -> int:
+    """The number of a worker that may act until another one looks: its process is seen to have ended."""
+    gone = f"{2**22 - 1}:{identity().partition(':')[2]}"
+    statement = (
+        "INSERT INTO workers (host, process, boot, expires_at) VALUES (:host, :process, :boot, 0) RETURNING worker_id"
+    )
+    values = {"host": socket.gethostname(), "process": gone, "boot": boot_id()}
+    return int(connection.execute(sa.text(statement), values).scalar_one())
 
 
 class Asking:

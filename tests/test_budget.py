@@ -23,6 +23,7 @@ from engines import (
     asking,
     attempts,
     check_books,
+    dead_worker,
     endpoint,
     one,
     question,
@@ -350,7 +351,7 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
     with store.write() as connection:
         for table in TABLES:
             connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
-        ledger = Ledger.open(connection, "nobody")
+        ledger = Ledger.open(connection, dead_worker(connection))
     opened: list[Opened] = []
     known: set[str] = set()
     limited = False
@@ -378,7 +379,7 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
                 case "recall":
                     ledger.apply(connection, [Recall(claims=[claim(str(which), 1, ("all",))])], number)
                 case "die":
-                    ledger = Ledger.open(connection, "nobody")
+                    ledger = Ledger.open(connection, dead_worker(connection))
                     opened = []
                 case "limit":
                     connection.exec_driver_sql("DELETE FROM budget_limits")
@@ -400,7 +401,7 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
         check_books(store, at_rest=False, within=not limited)
         _check_earmarks(store)
     with store.write() as connection:
-        Ledger.open(connection, "nobody")
+        Ledger.open(connection, dead_worker(connection))
         for backfill in BACKFILLS:
             close(connection, backfill, "done")
     assert not any(row.earmarked_nusd for row in check_books(store, within=not limited).values())
@@ -450,21 +451,21 @@ def test_an_ending_that_comes_after_its_process_was_taken_for_dead_is_counted_on
     endings: Any = (("settled", 7), ("failed", 0), ("ambiguous", None))
     for number, (state, cost) in enumerate(endings):
         with store.write() as connection:
-            slow = Ledger.open(connection, "nobody")
+            slow = Ledger.open(connection, dead_worker(connection))
             ((intent,),) = slow.apply(connection, [Parcel(claims=[claim(f"{number}", 20, ("all",))])], 1)
         assert isinstance(intent, Opened)
         with store.write() as connection:
-            Ledger.open(connection, "nobody")
+            Ledger.open(connection, dead_worker(connection))
         check_books(state_url)
         with store.write() as connection:
             ended = Ended(opened=intent, state=state, latency_s=0.1, cost_nusd=cost, body="{}")
             slow.apply(connection, [ended], 2)
         check_books(state_url)
     with store.write() as connection:
-        slow = Ledger.open(connection, "nobody")
+        slow = Ledger.open(connection, dead_worker(connection))
         ((intent,),) = slow.apply(connection, [Parcel(claims=[claim("resolved", 20, ("all",))])], 1)
     with store.write() as connection:
-        Ledger.open(connection, "nobody")
+        Ledger.open(connection, dead_worker(connection))
         attempt = next(item for item in history.attempts(connection, state="ambiguous") if item.call == "resolved")
         resolve(connection, [attempt], Verdict(billed=False, by="ann"))
     with store.write() as connection:

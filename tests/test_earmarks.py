@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import CALLER, PRICE, Asking, ask, asking, attempts, check_books, endpoint, question, questions, rows
+from engines import (
+    CALLER,
+    PRICE,
+    Asking,
+    ask,
+    asking,
+    attempts,
+    check_books,
+    dead_worker,
+    endpoint,
+    question,
+    questions,
+    rows,
+)
 from engines import settings as inference
 from provider import Provider
 from test_budget import claim
@@ -131,7 +144,7 @@ def balance(store: StateStore, budget: str = "all") -> tuple[int, int, int, int]
 
 def test_a_call_takes_from_what_is_set_aside_and_gives_back_what_it_did_not_cost(store: StateStore) -> None:
     with store.write() as connection:
-        ledger = Ledger.open(connection, "nobody")
+        ledger = Ledger.open(connection, dead_worker(connection))
         start(connection, "b1", 60, budget="all", limit_nusd=100)
     first = opened_for(store, ledger, "1", 40, "b1")
     assert balance(store) == (0, 40, 0, 20)
@@ -157,7 +170,7 @@ def test_a_call_takes_from_what_is_set_aside_and_gives_back_what_it_did_not_cost
 
 def test_no_call_is_made_for_a_closed_backfill_whatever_comes_back(store: StateStore) -> None:
     with store.write() as connection:
-        ledger = Ledger.open(connection, "nobody")
+        ledger = Ledger.open(connection, dead_worker(connection))
         start(connection, "b1", 60, budget="all", limit_nusd=100)
     under_way = opened_for(store, ledger, "1", 40, "b1")
     with store.write() as connection:

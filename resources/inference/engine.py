@@ -184,7 +184,7 @@ class Engine:
         if self._loop is None:
             lease = self._closing.enter_context(hold(self._state, f"calls:{uuid.uuid4().hex}"))
             with self._state.write() as connection:
-                ledger = Ledger.open(connection, lease)
+                ledger = Ledger.open(connection, lease.worker_id)
             loop = asyncio.new_event_loop()
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them

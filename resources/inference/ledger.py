@@ -23,7 +23,6 @@ from resources.inference.ledger_clock import LedgerClock
 from resources.inference.ledger_sql import OWNER_SHIFT, LedgerSql
 from resources.inference.ledger_turn import LedgerTurn
 from resources.inference.records import Caller
-from resources.leases import Lease
 from resources.processes import boot_clock_s, boot_id
 from resources.state import now, storable
 
@@ -49,12 +48,12 @@ class Ledger:
         )
 
     @classmethod
-    def open(cls, connection: sa.Connection, lease: Lease) -> "Ledger":
+    def open(cls, connection: sa.Connection, worker_id: int | None) -> "Ledger":
         """Register the owner, and see to what dead ones have left."""
         statement = sa.text(
-            "INSERT INTO owners (lease, batch, reaped, worker_id) VALUES (:lease, 0, 0, :worker) RETURNING owner_id"
+            "INSERT INTO owners (lease, batch, reaped, worker_id) VALUES ('', 0, 0, :worker) RETURNING owner_id"
         )
-        owner_id: int = connection.execute(statement, {"lease": lease.name, "worker": lease.worker_id}).scalar_one()
+        owner_id: int = connection.execute(statement, {"worker": worker_id}).scalar_one()
         ledger = cls(connection.dialect.name, owner_id)
         ledger.reap(connection)
         if connection.dialect.name == "sqlite":
