@@ -4,7 +4,8 @@
       UserError                  a mistake or an environment a person can mend: exit code 2, no traceback
         DeclarationInvalid       a YAML file that a user wrote is wrong: file, line, what to write
         SourceUnavailable        the documents cannot be reached
-        ConverterUnavailable     the process that converts pdf, docx and html does not start
+        ParserUnavailable        what reads files is not installed as it should be
+        ParserEnded              the process that reads files was ended at its start, also when it was tried again
         HomeUnusable             AI_ASSETS_HOME cannot be used (resources/settings.py)
         StateUnavailable         the state store does not answer, or is no database
         StateTooNew              the state store was written by a newer version
@@ -18,6 +19,7 @@
 Errors about documents continue the tree in `ai_assets/errors.py`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -39,12 +41,33 @@ class SourceUnavailable(UserError):
         super().__init__(f"Source {source}: {found}. {remedy}")
 
 
-class ConverterUnavailable(UserError):
-    def __init__(self, found: str) -> None:
+class ParserUnavailable(UserError):
+    def __init__(self, program: str, found: str, package: str) -> None:
         super().__init__(
-            f"The process that converts pdf, docx and html did not start: {found}. "
-            "Reinstall it with: pip install --force-reinstall 'markitdown[pdf,docx]'"
+            f"The process that {_DUTIES[program]} did not start: {found}. "
+            f"Reinstall what it needs with: pip install --force-reinstall {package}"
         )
+
+
+class ParserEnded(UserError):
+    def __init__(self, program: str, causes: Sequence[str]) -> None:
+        killed = any("SIGKILL" in cause for cause in causes)
+        remedy = (
+            "SIGKILL is what the system sends when memory is short: give this machine or container more, or run fewer "
+            "things beside it"
+            if killed
+            else "Try it by hand with: python -c 'import markitdown, pyarrow.parquet'"
+        )
+        super().__init__(
+            f"The process that {_DUTIES[program]} ended while it started, {len(causes)} times: {'; '.join(causes)}. "
+            f"{remedy}. Then run again; what was done stays done."
+        )
+
+
+_DUTIES = {
+    "parse_worker.py": "converts pdf, docx and html",
+    "parse_table_worker.py": "reads csv, jsonl and parquet",
+}
 
 
 class StateUnavailable(UserError):

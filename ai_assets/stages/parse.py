@@ -1,6 +1,7 @@
 """Files to documents: every file and every row becomes at least one `Parsed`, with its text or the reason it has none.
 
-The shape only; `parse_text.py` knows text, `parse_tables.py` rows, `parse_converter.py` pdf, docx and html.
+The shape only; `parse_text.py` knows text, `parse_converter.py` pdf, docx and html, `parse_table_reader.py` rows. What
+has a format that can be abused is read in another process.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ai_assets.stages.parse_converter import Converter
-from ai_assets.stages.parse_tables import Row, TableFormat, read_rows
+from ai_assets.stages.parse_table_reader import TableReader
+from ai_assets.stages.parse_tables import Row, TableFormat
 from ai_assets.stages.parse_text import (
     Unreadable,
     decode,
@@ -54,8 +56,9 @@ class Limits:
     max_line_bytes: int = 10_000_000
     """Of one row of a table."""
     timeout_s: float = 60.0
+    """For a file that is converted; in a table for the next rows."""
     memory_bytes: int = 2 << 30
-    """Of the process that converts pdf, docx and html, on top of its 170 MB at rest."""
+    """Of each process that reads files, on top of what it takes at rest: 170 MB to convert, 90 MB for tables."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +85,7 @@ RowFilter = Callable[[str, str | None], bool]
 
 
 class Parser:
-    """A context manager; owns the process that converts, and starts it only for a file that needs it."""
+    """A context manager; owns the processes that convert and read tables, each started for the first file it is for."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -90,6 +93,12 @@ class Parser:
             timeout_s=self._limits.timeout_s,
             memory_bytes=self._limits.memory_bytes,
             max_characters=self._limits.max_characters,
+        )
+        self._tables = TableReader(
+            timeout_s=self._limits.timeout_s,
+            memory_bytes=self._limits.memory_bytes,
+            max_characters=self._limits.max_characters,
+            max_row_bytes=self._limits.max_line_bytes,
         )
 
     def __enter__(self) -> Self:
@@ -99,6 +108,7 @@ class Parser:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._converter.close()
+        self._tables.close()
 
     def parse(
         self,
@@ -170,7 +180,7 @@ class Parser:
         times: dict[str, int] = {}
         delimiter = "\t" if file.path.lower().endswith(".tsv") else None
         with source.open(file.path) as stream:
-            for row in read_rows(kind, stream, table, self._limits.max_line_bytes, delimiter):
+            for row in self._tables.rows(kind, stream, table, delimiter):
                 key = row.key
                 while key in seen:
                     times[row.key] = times.get(row.key, 1) + 1

@@ -9,6 +9,8 @@ _LANGUAGE_SAMPLE = 1_000
 _LANGUAGE_LETTERS = 20
 """Below this py3langid guesses: 'Invoice 2024' is Latin to it."""
 _TITLE_CHARACTERS = 120
+LONGEST_TITLE = 10 * _TITLE_CHARACTERS
+"""Of what a title is made from, more is not looked at."""
 _TITLE_SAMPLE = 20_000
 _BINARY_SAMPLE = 4_096
 
@@ -74,14 +76,14 @@ def title_of(text: str, *, markdown: bool) -> str | None:
 
 def _said(line: str) -> str | None:
     """A line of Markdown without the Markdown."""
-    line = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line[: 10 * _TITLE_CHARACTERS])).strip()
+    line = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line[:LONGEST_TITLE])).strip()
     before, _, last = line.rpartition(" ")
     return shortened((before if last.strip("#") == "" else line).lstrip("#>|- ").rstrip("| "))
 
 
 def shortened(title: str) -> str | None:
     """One line of at most 120 characters."""
-    return " ".join(normalise(title[: 10 * _TITLE_CHARACTERS]).split())[:_TITLE_CHARACTERS].rstrip() or None
+    return " ".join(normalise(title[:LONGEST_TITLE]).split())[:_TITLE_CHARACTERS].rstrip() or None
 
 
 def language_of(text: str) -> str | None:
