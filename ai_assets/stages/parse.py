@@ -21,6 +21,7 @@ from ai_assets.stages.parse_text import (
     language_of,
     normalise,
     refuse_binary,
+    refuse_piled_marks,
     shortened,
     shown_bytes,
     title_of,
@@ -207,6 +208,7 @@ class Parser:
         limit = self._limits.max_characters
         if len(text) > limit:
             raise Unreadable(f"{len(text):,} characters of text; the limit is {limit:,}")
+        refuse_piled_marks(text)
         text = normalise(text)
         if not text:
             raise Unreadable(_EMPTY)

@@ -1,7 +1,9 @@
 """Bytes to clean text, and what can be told from the text alone: its title and its language."""
 
 import codecs
+import functools
 import re
+import sys
 import unicodedata
 
 _LANGUAGE_SAMPLE = 1_000
@@ -13,6 +15,8 @@ LONGEST_TITLE = 10 * _TITLE_CHARACTERS
 """Of what a title is made from, more is not looked at."""
 _TITLE_SAMPLE = 20_000
 _BINARY_SAMPLE = 4_096
+_MOST_MARKS = 200
+"""Scripts put four on a letter at most, and people who play with them fifty."""
 
 _NEWLINES = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
@@ -49,6 +53,21 @@ def refuse_binary(text: str) -> None:
     controls = len(_CONTROLS.findall(sample))
     if controls * 10 > len(sample):
         raise Unreadable(f"binary content: {controls} of the first {len(sample)} characters are control characters")
+
+
+def refuse_piled_marks(text: str) -> None:
+    """Putting a run of combining characters in order takes time quadratic in its length: hours for 5 million."""
+    if not text.isascii() and (pile := _piles().search(text)):
+        raise Unreadable(
+            f"{len(pile[0]):,} combining characters in a row at character {pile.start()}; the limit is {_MOST_MARKS}"
+        )
+
+
+@functools.cache
+def _piles() -> "re.Pattern[str]":
+    # The last three have another class themselves, and are made of combining characters.
+    marks = [chr(code) for code in range(0x300, sys.maxunicode + 1) if unicodedata.combining(chr(code))]
+    return re.compile(f"[{''.join(marks)}\u0f73\u0f75\u0f81]{{{_MOST_MARKS + 1},}}")
 
 
 def normalise(text: str) -> str:
