@@ -16,6 +16,7 @@ from ai_assets.collection import Collection
 from ai_assets.errors import ChecksAlone, PartitionsFailed
 from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from resources.errors import UserError
+from resources.printable import printable
 from resources.settings import Home
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     collection,
                     stores,
                     context.run.run_id,
-                    say=context.log.info,
+                    say=lambda line: context.log.info(printable(line)),
                     launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),
                     advance=bars.get() or (lambda *_progress: None),

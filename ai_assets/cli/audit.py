@@ -29,7 +29,7 @@ def export(file: Annotated[Path, typer.Argument(help="Where to write JSON lines.
     """Write the whole chain into a file that verifies by itself: ai-assets audit verify --file FILE."""
     with stores().state.read() as connection, file.open("w", encoding="utf-8") as out:
         lines = [out.write(line + "\n") for line in proof.export(connection)]
-    console.print(f"{len(lines) - 1} records written to {file}", markup=False)
+    console.print(f"{len(lines) - 1} records written to {file}")
 
 
 @app.command("show")

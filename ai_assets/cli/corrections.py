@@ -1,15 +1,14 @@
 """`ai-assets corrections`: labels that people gave in place of a model's."""
 
-import json
 import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores, table
 from ai_assets.collection import Collection
 from ai_assets.signoff.corrections import current, of_the_present_text
+from resources.printable import readable_json
 
 app = typer.Typer(help="Labels that people gave in place of a model's.", no_args_is_help=True)
 
@@ -35,7 +34,7 @@ def list_corrections(name: CollectionName, as_json: AsJson = False) -> None:
         for item in found
     ]  # fmt: skip
     columns = ("partition", "document", "stage", "was", "label", "by", "when (UTC)", "reason", "")
-    table("Corrections", columns, [[escape(cell) for cell in row] for row in rows])
+    table("Corrections", columns, rows)
 
 
 @app.command("export")
@@ -52,7 +51,7 @@ def export(
         found = [item for item in current(connection, chosen.name).values() if item.stage == wanted]
     for item in of_the_present_text(places, found):
         line = {"document": item.document_id, "label": item.label, "author": item.author}
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(readable_json(line) + "\n")
 
 
 def _stage_of(chosen: Collection, stage: str | None) -> str:

@@ -67,12 +67,12 @@ def show(
     _table("", found.attempts)
     for item in found.attempts:
         if item.message:
-            console.print(f"{item.attempt}: {item.message}", markup=False)
+            console.print(f"{item.attempt}: {item.message}")
     if text is not None:
         short = text if full or len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it: --full)"
         title = f"Answer ({found.answered_by})" if found.answered_by else "What came last, and is no answer"
         console.print(title, style="bold")
-        console.print(short, markup=False)
+        console.print(short)
     if found.reuses:
         rows = [(r.latest_at[:19], _who(r), r.run_id[:8], r.times, money(r.saved_usd)) for r in found.reuses]
         table("Used again", ("latest (UTC)", "who", "run", "times", "saved"), rows, ("times", "saved"))
@@ -124,7 +124,7 @@ def resolve(
         print_json([asdict(item) for item in resolved])
         return
     for item in resolved:
-        console.print(f"{item.attempt} of call {item.call[:12]}: {item.message}", markup=False)
+        console.print(f"{item.attempt} of call {item.call[:12]}: {item.message}")
     paid, held = (sum(values) / 1e9 for values in zip(*((r.cost_nusd, r.reserved_nusd) for r in resolved), strict=True))
     console.print(f"{len(resolved)} resolved: {money(paid)} paid, {money(held - paid)} back to the budgets")
 

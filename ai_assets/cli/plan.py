@@ -78,11 +78,11 @@ def partitions_of(chosen: Collection, places: Stores, one: str | None, span: str
 def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
     """A bar on a terminal; elsewhere one line, on standard error, that it has begun."""
     if quiet or not console.is_terminal:
-        yield (lambda line: None if quiet else errors.print(line, markup=False)), lambda _done, _total: None
+        yield (lambda line: None if quiet else errors.print(line)), lambda _done, _total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as drawn:
         task = drawn.add_task("Looking at the source", total=None)
         yield (
@@ -93,20 +93,20 @@ def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[
 
 def show(plan: Plan) -> None:
     """The plan as tables."""
-    console.print(headline(plan), style="bold", markup=False)
+    console.print(headline(plan), style="bold")
     if not plan.planned or not plan.stages:
         return
-    console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.", markup=False)
+    console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.")
     _show_stages(plan)
     _show_ways(plan)
     _show_budgets(plan)
     for stage in plan.stages:
         if stage.new_calls or stage.calls.high:
             out = f"; output: {stage.output_from}" if stage.output_from else ""
-            console.print(f"{stage.stage}: input counted by {stage.tokens_from}{out}.", markup=False)
+            console.print(f"{stage.stage}: input counted by {stage.tokens_from}{out}.")
     for note in plan.notes:
-        console.print(note, markup=False)
-    console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.", markup=False)
+        console.print(note)
+    console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.")
 
 
 def headline(plan: Plan) -> str:

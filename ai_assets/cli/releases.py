@@ -39,7 +39,7 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
         job = collection_definitions(chosen).resolve_job_def(f"{name}__publish")
         result = in_process.execute(job, dagster, {})
     if not result.success:
-        console.print(f"failed: {in_process.why(result)}", style="red", markup=False)
+        console.print(f"failed: {in_process.why(result)}", style="red")
         raise typer.Exit(1)
     with places.state.read() as connection:
         live = releases.require_live(connection, name)
@@ -117,7 +117,7 @@ def at(
     if as_json:
         print_json(None if found is None else asdict(found))
     elif found is None:
-        console.print(f"{name} had no live release at {moment} (UTC).", markup=False)
+        console.print(f"{name} had no live release at {moment} (UTC).")
     else:
         console.print(f"Release {found.number} of {name} was live: {found.documents} documents, {found.digest[:12]}.")
 

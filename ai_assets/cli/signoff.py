@@ -13,6 +13,7 @@ from ai_assets.cli.output import (
     all_collections,
     collection,
     console,
+    led,
     money,
     print_json,
     stores,
@@ -88,18 +89,18 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
         return
     changes = request.changes
     live = f"against live release {changes['live_release']}" if changes["live_release"] else "nothing is live yet"
-    console.print(f"[bold]{name} {partition}[/]: {request.status}, digest {request.digest}")
+    console.print(led(f"{name} {partition}", "bold", f": {request.status}, digest {request.digest}"))
     counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
         f"{changes['documents']} documents, {changes['quarantined']} quarantined; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
     for author in changes.get("authors", []):
-        console.print(f"{author['who']} {author['did']}", markup=False)
+        console.print(f"{author['who']} {author['did']}")
     with places.state.read() as connection:
         standing = decisions.standings(connection, [request])[request.request_id]
     if standing.signers:
-        console.print(f"approved by {', '.join(standing.signers)}", markup=False)
+        console.print(f"approved by {', '.join(standing.signers)}")
     if request.status == "open":
         console.print(f"it still takes: {', '.join(standing.missing(chosen.settings.signoff))}")
     scores = [s for s in changes["scores"] if s["value"] is not None]
@@ -113,7 +114,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     for gate in changes.get("gates", []):
         waived = standing.waived.get(gate["name"])
         mark = "passed" if gate["passed"] else f"waived: {waived}" if waived else "FAILED"
-        console.print(f"gate: {gate['message']}: {mark}", markup=False)
+        console.print(f"gate: {gate['message']}: {mark}")
     marks = {**dict.fromkeys(changes["added"], "added"), **dict.fromkeys(changes["changed"], "changed")}
     columns = [key for key in (labels[0] if labels else {}) if key != "leaf"]
     table(
@@ -204,7 +205,7 @@ def _decide(
     for request in decided:
         further = " (further approvals are needed)" if request.status == "open" else ""
         said = "approved" if request.status == "open" else request.status
-        console.print(f"{request.partition}: {said} by {who.name}, digest {request.digest[:12]}{further}", markup=False)
+        console.print(f"{request.partition}: {said} by {who.name}, digest {request.digest[:12]}{further}")
     if any(request.status == "approved" for request in decided):
         console.print(f"Published within a minute while `ai-assets up` runs; or now: ai-assets publish {name}")
 

@@ -4,9 +4,8 @@ from collections import Counter
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from ai_assets.cli.output import AsJson, all_collections, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, all_collections, collection, console, led, print_json, stores, table
 from ai_assets.status import CollectionStatus, collection_status
 
 MOST_SHOWN = 40
@@ -48,4 +47,4 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
         if len(shown) > MOST_SHOWN:
             console.print(f"... and {len(shown) - MOST_SHOWN} earlier partitions (--json has all).")
     for partition, error in item.errors.items():
-        console.print(f"[red]{partition} failed:[/] {escape(error)}")
+        console.print(led(f"{partition} failed:", "red", f" {error}"))
