@@ -8,7 +8,9 @@
         ParserEnded              the process that reads files was ended at its start, also when it was tried again
         HomeUnusable             AI_ASSETS_HOME cannot be used (resources/settings.py)
         StateUnavailable         the state store does not answer, or is no database
+        StateUnreadable          the state store can be read neither where it is nor as a copy
         StateTooNew              the state store was written by a newer version
+        StateTooOld              the state store was written by an older version, and cannot be upgraded here
         DatasetDamaged           a file of the lake is missing or not what its manifest says
         DatasetTooNew            a manifest of the lake was written by a newer version
         LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
@@ -74,6 +76,22 @@ class StateUnavailable(UserError):
     def __init__(self, store: str, found: str) -> None:
         super().__init__(
             f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."
+        )
+
+
+class StateUnreadable(UserError):
+    def __init__(self, store: Path, found: str) -> None:
+        super().__init__(
+            f"State store {store}: {found}. Free some space, or set TMPDIR to a folder that can be written; nothing "
+            "was changed."
+        )
+
+
+class StateTooOld(UserError):
+    def __init__(self, store: str, migration: str) -> None:
+        super().__init__(
+            f"State store {store} was written by an older version (it has no '{migration}'), and cannot be upgraded "
+            "where it cannot be written. Run any command once where it can be, such as: ai-assets status"
         )
 
 

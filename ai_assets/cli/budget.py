@@ -9,7 +9,19 @@ import typer
 
 from ai_assets import backfilling
 from ai_assets.cli.ledger import BAR
-from ai_assets.cli.output import AsJson, By, all_collections, console, errors, home, led, print_json, stores, table
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    all_collections,
+    console,
+    errors,
+    home,
+    led,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
 from ai_assets.cli.signing import signer
 from ai_assets.costs import alerts, limits, scopes
 from ai_assets.costs.money import day, in_dollars, raising
@@ -33,7 +45,7 @@ AMOUNTS = ("limit", "spent", "in flight", "maybe billed", "set aside", "left")
 @app.command("show")
 def show(as_json: AsJson = False) -> None:
     """Every budget of the current day or month: its limit and who set it, what is used, what is left."""
-    settings, places = load_inference(home().inference), stores()
+    settings, places = load_inference(home().inference), stores_to_read()
     on = datetime.now(UTC).date()
     backfilling.sweep(places, None)  # what a killed one had set aside is nobody's
     with places.state.read() as connection:
@@ -98,7 +110,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Who set which limit and why, and the alerts that were given; the newest first."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         changes = audit.select(connection, actions=["budget set"])
         given = alerts.alerts(connection)
     events = [

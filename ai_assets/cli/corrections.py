@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
 from ai_assets.collection import Collection
 from ai_assets.signoff.corrections import current, of_the_present_text
 from resources.printable import readable_json
@@ -16,7 +16,7 @@ app = typer.Typer(help="Labels that people gave in place of a model's.", no_args
 @app.command("list")
 def list_corrections(name: CollectionName, as_json: AsJson = False) -> None:
     """What is in force, and whether its text is still the one that was read."""
-    chosen, places = collection(name), stores()
+    chosen, places = collection(name), stores_to_read()
     with places.state.read() as connection:
         found = list(current(connection, chosen.name).values())
     present = {id(item) for item in of_the_present_text(places, found)}
@@ -45,7 +45,7 @@ def export(
     ] = None,
 ) -> None:
     """Golden labels as JSON lines, each with its author: save them as the file that `golden.labels` names."""
-    chosen, places = collection(name), stores()
+    chosen, places = collection(name), stores_to_read()
     wanted = _stage_of(chosen, stage)
     with places.state.read() as connection:
         found = [item for item in current(connection, chosen.name).values() if item.stage == wanted]

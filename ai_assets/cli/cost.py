@@ -10,7 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as Drawn
 
-from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores, table
+from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
 from ai_assets.collection import collection_names
 from ai_assets.costs import reading
 from ai_assets.costs.building import bring_up_to_date
@@ -84,7 +84,7 @@ def cost(
         before = reading.totals(warehouse, earlier) if earlier else None
         forecast, waste = reading.forecast(warehouse, scope), reading.waste(warehouse, scope)
         built = reading.built(warehouse)
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         behind = reading.behind(connection, built, scope.collections)
     if as_json:
         print_json({

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores, table
+from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores_to_read, table
 from ai_assets.explain import explain as explain_document
 from ai_assets.explain import search as search_live
 
@@ -18,7 +18,7 @@ def search(
 ) -> None:
     """Search the live release: full text and vectors together."""
     chosen = collection(name)
-    release, hits = search_live(chosen, stores(), text, k)
+    release, hits = search_live(chosen, stores_to_read(), text, k)
     if as_json:
         print_json({"release": release.number, "hits": [vars(hit) for hit in hits]})
         return
@@ -35,7 +35,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Where a document comes from, what was made of it, in which release it is live, and who signed."""
-    found = explain_document(collection(name), stores(), document)
+    found = explain_document(collection(name), stores_to_read(), document)
     if as_json:
         print_json(found)
         return

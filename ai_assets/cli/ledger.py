@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, By, console, money, person, print_json, stores, table
+from ai_assets.cli.output import AsJson, By, console, errors, money, person, print_json, stores, stores_to_read, table
 from ai_assets.signoff import audit
 from resources.backends.openai import Fault, NotAnAnswer, read_reply
 from resources.digest import Json
+from resources.errors import StateUnavailable
 from resources.inference import history, resolving
 from resources.inference.calls import State
 from resources.inference.history import Attempt, BudgetRow, Call
@@ -37,7 +38,7 @@ def list_attempts(
     as_json: AsJson = False,
 ) -> None:
     """The latest attempts: when, for whom, at which endpoint, and what became of them."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = history.attempts(
             connection, collection=collection, asset=asset, run=run, document=document, state=state, limit=limit
         )
@@ -56,7 +57,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """A call: its attempts in order, its answer, and who used it again."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = history.call(connection, history.find(connection, asked))
     text = _text(found.body)
     if as_json:
@@ -81,9 +82,12 @@ def show(
 @app.command("ambiguous")
 def ambiguous(as_json: AsJson = False) -> None:
     """Attempts that may have been billed: the connection broke, or no answer came."""
-    state = stores().state
-    with state.write() as connection:
-        resolving.reap(connection)
+    state = stores_to_read().state
+    try:
+        with state.write() as connection:
+            resolving.reap(connection)
+    except StateUnavailable as error:
+        errors.print(f"Calls whose process has died since are not among these: {error}")
     with state.read() as connection:
         found = history.attempts(connection, state="ambiguous")
     if as_json:
@@ -132,7 +136,7 @@ def resolve(
 @app.command("budgets")
 def list_budgets(as_json: AsJson = False) -> None:
     """Every budget: its limit, what is spent, in flight, maybe billed, set aside for backfills, and left."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = history.budgets(connection)
     if as_json:
         print_json([asdict(item) for item in found])

@@ -55,6 +55,11 @@ def stores() -> Stores:
     return Stores.at(home())
 
 
+def stores_to_read() -> Stores:
+    """For commands that only read, also from a full or read-only disk."""
+    return Stores.reading(home(), errors.print)
+
+
 def person(by: str | None) -> str:
     return by or getuser()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores, table
+from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores_to_read, table
 from ai_assets.collection import Collection
 from ai_assets.listing import known_folders, look, stored_listing
 from ai_assets.planning.changes import changed_collection
@@ -40,7 +40,7 @@ def plan(
     """
     place = home()
     chosen = changed_collection(place.project / "collections", name, with_ or ())
-    with stores() as places, progress(quiet=as_json) as (say, advance):
+    with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
         found = make_plan(
             chosen,
             places,

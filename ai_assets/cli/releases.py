@@ -14,6 +14,7 @@ from ai_assets.cli.output import (
     home,
     print_json,
     stores,
+    stores_to_read,
     table,
 )
 from ai_assets.cli.signing import signer
@@ -56,7 +57,7 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
 def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
     """All releases, and which one is live."""
     collection(name)
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = releases.find(connection, name)
         live = releases.live(connection, name)
     number = live.number if live else None
@@ -90,7 +91,7 @@ def show(
 ) -> None:
     """Partitions of a release: digests, files, who signed."""
     collection(name)
-    places = stores()
+    places = stores_to_read()
     with places.state.read() as connection:
         found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
     if as_json:
@@ -112,7 +113,7 @@ def at(
 ) -> None:
     """What readers saw at that time."""
     collection(name)
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = releases.live_at(connection, name, moments.moment(moment, end=True))
     if as_json:
         print_json(None if found is None else asdict(found))

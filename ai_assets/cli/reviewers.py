@@ -8,7 +8,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from ai_assets.cli.output import AsJson, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, collection, console, print_json, stores, stores_to_read, table
 from ai_assets.errors import PersonDisabled, PersonKnown
 from ai_assets.settings import GROUP
 from ai_assets.signoff import passwords, people
@@ -88,7 +88,7 @@ def enable(name: Name) -> None:
 @app.command("list")
 def list_people(as_json: AsJson = False) -> None:
     """Everybody who is known, with their roles and groups."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = people.everyone(connection)
         given = people.grants(connection)
     of_groups = {name.removeprefix(GROUP): roles for name, roles in given.items() if name.startswith(GROUP)}
@@ -180,7 +180,7 @@ def list_sessions(
     from ai_assets.desk.settings import load_desk
 
     rules = load_desk(home().desk).sessions
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         if name:
             _require(connection, _known(name), disabled_too=True)
         found = sessions.of(connection, _known(name) if name else None)

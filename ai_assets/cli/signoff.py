@@ -17,6 +17,7 @@ from ai_assets.cli.output import (
     money,
     print_json,
     stores,
+    stores_to_read,
     table,
 )
 from ai_assets.cli.signing import signer
@@ -41,7 +42,7 @@ def list_requests(
 ) -> None:
     """What waits, and what is approved but not yet published."""
     chosen = [collection(name)] if name else all_collections()
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = [
             request
             for item in chosen
@@ -76,7 +77,7 @@ def list_requests(
 def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     """What would go live with this partition, against what is live now."""
     chosen = collection(name)
-    places = stores()
+    places = stores_to_read()
     chosen.scheme.select(partition, partition, [partition] if chosen.settings.partitions.by == "folder" else [])
     with places.state.read() as connection:
         request = requests.latest_of(connection, name, partition)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, all_collections, collection, console, led, print_json, stores, table
+from ai_assets.cli.output import AsJson, all_collections, collection, console, led, print_json, stores_to_read, table
 from ai_assets.status import CollectionStatus, collection_status
 
 MOST_SHOWN = 40
@@ -16,7 +16,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Partitions by state and documents by state, as last observed."""
-    places = stores()
+    places = stores_to_read()
     found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
     if as_json:
         print_json([vars(item) for item in found])
