@@ -146,7 +146,7 @@ def test_the_costs_are_shown_as_they_were_built_last(spent: Project, setup: str)
     commands = (["cost", "--json", "--since", "60d"], ["cost", "--as-is", "--since", "60d"], ["ledger", "list"])
     built, *others = in_a_place(setup, spent, commands)
     assert [built.code, *(said.code for said in others)] == [0, 0, 0], (built, others)
-    assert json.loads(built.out)["totals"]["cost_usd"] > 0
+    assert float(json.loads(built.out)["totals"]["cost_usd"]) > 0
     assert "Traceback" not in built.error
 
 
