@@ -5,6 +5,7 @@ Queries live with the nouns they are about; here are the engine, the migrations 
 
 import contextlib
 import datetime
+import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,7 +56,11 @@ class StateStore:
 
         store = cls.__new__(cls)
         store.url = url
-        store._engine, forget = reading_engine(url, say)
+        try:
+            store._engine, forget = reading_engine(url, say)
+        except sqlite3.DatabaseError as error:
+            described = sa.make_url(url).render_as_string(hide_password=True)
+            raise StateUnavailable(described, f"not a database ({error})") from error
         weakref.finalize(store, forget)
         weakref.finalize(store, store._engine.dispose)  # first, as the last is called first
         try:
