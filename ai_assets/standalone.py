@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typer
 
 from resources.errors import AiAssetsError
+from resources.printable import printable
 
 
 def run_alone(command: Callable[..., None]) -> None:
@@ -15,5 +16,5 @@ def run_alone(command: Callable[..., None]) -> None:
     try:
         app()
     except AiAssetsError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(printable(f"error: {error}\n"))
         sys.exit(2)

@@ -17,10 +17,11 @@ from ai_assets.errors import EmbedderLost, InputMissing
 from ai_assets.listing import Listing, limits_of, observe
 from ai_assets.stages.parse import Parser
 from resources.digest import Json, canonical_json, digest
+from resources.errors import StateUnavailable
 from resources.index import SearchIndex
 from resources.lake import Lake, Manifest
 from resources.leases import Lease
-from resources.settings import Home
+from resources.settings import Home, HomeUnusable
 from resources.source import Source
 from resources.state import StateStore, upsert
 
@@ -53,6 +54,19 @@ class Stores:
     def at(cls, home: Home) -> Self:
         home.ensure()
         return cls(home, Lake(home.lake), StateStore(home.state_url))
+
+    @classmethod
+    def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
+        """For a command that only reads: also where the home cannot be written; `say` is told of what that takes."""
+        try:
+            return cls.at(home)
+        except (HomeUnusable, StateUnavailable) as error:
+            if not home.root.is_dir():
+                raise
+            try:
+                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say))
+            except StateUnavailable:
+                raise error from None
 
     def __enter__(self) -> Self:
         return self

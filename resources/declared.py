@@ -46,24 +46,38 @@ def nearest(found: str, known: list[str], otherwise: str | None = None) -> str:
 
 def read_yaml(path: Path, invalid: type[DeclarationInvalid]) -> tuple[yaml.Node | None, Any]:
     """The file with and without the places of its parts."""
+    text = read_text(path, invalid)
     try:
-        text = path.read_text(encoding="utf-8")
         return _read(path, text, invalid)
-    except UnicodeDecodeError as error:
-        raise invalid(path, None, f"not UTF-8 text (byte {error.start})") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         said = ", ".join(part for part in (error.context, error.problem) if part)
         raise invalid(path, line, f"not valid YAML: {said}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise invalid(path, None, f"not valid YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise invalid(path, None, "a part of it contains itself, or it is nested too deep") from error
+
+
+def read_text(path: Path, invalid: type[DeclarationInvalid]) -> str:
+    """A text file that a user wrote, of a size that a person writes."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_BYTES + 1)
+        if len(data) > _LARGEST_BYTES:
+            raise invalid(path, None, f"the file has more than {_LARGEST_BYTES >> 10} KiB, which is the limit")
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise invalid(path, None, f"not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise invalid(path, None, f"cannot be read: {error.strerror}") from error
 
 
+_LARGEST_BYTES = 1 << 20
 _QUICK_DEPTH = 1_000
+_MOST_VALUES = 100_000
+"""With each alias (*name) counted as all that it stands for: ten lines of them can stand for a billion values."""
+_LONGEST_NUMBER = 400
 
 
 def _read(path: Path, text: str, invalid: type[DeclarationInvalid]) -> tuple[yaml.Node | None, Any]:
@@ -79,10 +93,35 @@ def _parsed(path: Path, text: str, loader: Any, invalid: type[DeclarationInvalid
     reader = loader(text)
     try:
         node = reader.get_single_node()
+        _refuse_many(path, node, invalid)
         _refuse_repeated(path, node, invalid)
         return node, None if node is None else reader.construct_document(node)
     finally:
         reader.dispose()
+
+
+def _refuse_many(path: Path, node: yaml.Node | None, invalid: type[DeclarationInvalid]) -> None:
+    """Before anything walks it with its aliases followed. A part that contains itself is found by those who walk."""
+    sizes: dict[int, int] = {}
+
+    def size(found: yaml.Node) -> int:
+        if id(found) in sizes:
+            return sizes[id(found)]
+        sizes[id(found)] = total = 1
+        if isinstance(found, yaml.MappingNode):
+            total += sum(size(key) + size(value) for key, value in found.value)
+        elif isinstance(found, yaml.SequenceNode):
+            total += sum(map(size, found.value))
+        elif found.tag.endswith((":int", ":float")) and len(found.value) > _LONGEST_NUMBER:
+            raise invalid(path, found.start_mark.line + 1, f"a number of {len(found.value):,} characters")
+        if total > _MOST_VALUES:
+            limit = f"{_MOST_VALUES:,}, which is the limit, with each alias (*name) counted as what it stands for"
+            raise invalid(path, found.start_mark.line + 1, f"this has more values than {limit}")
+        sizes[id(found)] = total
+        return total
+
+    if node is not None:
+        size(node)
 
 
 def _refuse_repeated(path: Path, node: yaml.Node | None, invalid: type[DeclarationInvalid]) -> None:

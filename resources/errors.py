@@ -4,10 +4,13 @@
       UserError                  a mistake or an environment a person can mend: exit code 2, no traceback
         DeclarationInvalid       a YAML file that a user wrote is wrong: file, line, what to write
         SourceUnavailable        the documents cannot be reached
-        ConverterUnavailable     the process that converts pdf, docx and html does not start
+        ParserUnavailable        what reads files is not installed as it should be
+        ParserEnded              the process that reads files was ended at its start, also when it was tried again
         HomeUnusable             AI_ASSETS_HOME cannot be used (resources/settings.py)
         StateUnavailable         the state store does not answer, or is no database
+        StateUnreadable          the state store can be read neither where it is nor as a copy
         StateTooNew              the state store was written by a newer version
+        StateTooOld              the state store was written by an older version, and cannot be upgraded here
         DatasetDamaged           a file of the lake is missing or not what its manifest says
         DatasetTooNew            a manifest of the lake was written by a newer version
         LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
@@ -18,6 +21,7 @@
 Errors about documents continue the tree in `ai_assets/errors.py`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -44,18 +48,55 @@ class SourceUnavailable(UserError):
         super().__init__(f"Source {source}: {found}. {remedy}")
 
 
-class ConverterUnavailable(UserError):
-    def __init__(self, found: str) -> None:
+class ParserUnavailable(UserError):
+    def __init__(self, program: str, found: str, package: str) -> None:
         super().__init__(
-            f"The process that converts pdf, docx and html did not start: {found}. "
-            "Reinstall it with: pip install --force-reinstall 'markitdown[pdf,docx]'"
+            f"The process that {_DUTIES[program]} did not start: {found}. "
+            f"Reinstall what it needs with: pip install --force-reinstall {package}"
         )
+
+
+class ParserEnded(UserError):
+    def __init__(self, program: str, causes: Sequence[str]) -> None:
+        killed = any("SIGKILL" in cause for cause in causes)
+        remedy = (
+            "SIGKILL is what the system sends when memory is short: give this machine or container more, or run fewer "
+            "things beside it"
+            if killed
+            else "Try it by hand with: python -c 'import markitdown, pyarrow.parquet'"
+        )
+        super().__init__(
+            f"The process that {_DUTIES[program]} ended while it started, {len(causes)} times: {'; '.join(causes)}. "
+            f"{remedy}. Then run again; what was done stays done."
+        )
+
+
+_DUTIES = {
+    "parse_worker.py": "converts pdf, docx and html",
+    "parse_table_worker.py": "reads csv, jsonl and parquet",
+}
 
 
 class StateUnavailable(UserError):
     def __init__(self, store: str, found: str) -> None:
         super().__init__(
             f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."
+        )
+
+
+class StateUnreadable(UserError):
+    def __init__(self, store: Path, found: str) -> None:
+        super().__init__(
+            f"State store {store}: {found}. Free some space, or set TMPDIR to a folder that can be written; nothing "
+            "was changed."
+        )
+
+
+class StateTooOld(UserError):
+    def __init__(self, store: str, migration: str) -> None:
+        super().__init__(
+            f"State store {store} was written by an older version (it has no '{migration}'), and cannot be upgraded "
+            "where it cannot be written. Run any command once where it can be, such as: ai-assets status"
         )
 
 

@@ -5,14 +5,15 @@ Queries live with the nouns they are about; here are the engine, the migrations 
 
 import contextlib
 import datetime
+import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
-from resources.errors import StateTooNew, StateUnavailable
+from resources.errors import StateTooNew, StateTooOld, StateUnavailable
 from resources.migrations import MIGRATIONS
 
 BUSY_TIMEOUT_S = 30.0
@@ -44,6 +45,36 @@ class StateStore:
                 raise StateUnavailable(self.describe(), f"not a database ({_first_line(error)})") from error
             refused.pop_all()
         weakref.finalize(self, self._engine.dispose)  # a store that nobody holds any more keeps no connection
+
+    @classmethod
+    def reading(cls, url: str, say: Callable[[str], None]) -> Self:
+        """A store that is only read, where its folder may not be written or the disk is full; `say` is told of a copy.
+
+        Nothing is created or migrated. PostgreSQL is opened as ever.
+        """
+        if not url.startswith("sqlite"):
+            return cls(url)
+        from resources.state_reading import reading_engine
+
+        store = cls.__new__(cls)
+        store.url = url
+        try:
+            store._engine, forget = reading_engine(url, say)
+        except sqlite3.DatabaseError as error:
+            described = sa.make_url(url).render_as_string(hide_password=True)
+            raise StateUnavailable(described, f"not a database ({error})") from error
+        weakref.finalize(store, forget)
+        weakref.finalize(store, store._engine.dispose)  # first, as the last is called first
+        try:
+            with store.read() as connection:
+                inspected = sa.inspect(connection)
+                known = [name for name, _ in MIGRATIONS]
+                applied = _applied(connection, store.describe()) if inspected.has_table("schema_migrations") else []
+        except sa.exc.DatabaseError as error:
+            raise StateUnavailable(store.describe(), f"not a database ({_first_line(error)})") from error
+        if missing := [name for name in known if name not in applied]:
+            raise StateTooOld(store.describe(), missing[0])
+        return store
 
     def describe(self) -> str:
         """The store's address without its password."""

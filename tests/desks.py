@@ -40,10 +40,10 @@ def request_id(desk: Desk, partition: str) -> str:
 
 
 @contextmanager
-def listening(app: ASGIApp, port: int) -> Iterator[None]:
+def listening(app: ASGIApp, port: int, http: Any = "auto") -> Iterator[None]:
     """Real HTTP, from a thread of this process."""
     config = uvicorn.Config(
-        app, "127.0.0.1", port, log_level="critical", ws="none", proxy_headers=False, access_log=False
+        app, "127.0.0.1", port, http=http, log_level="critical", ws="none", proxy_headers=False, access_log=False
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

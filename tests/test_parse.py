@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from ai_assets.stages.parse import Format, Limits, Parsed, Parser, TableFormat, format_of
 from ai_assets.stages.parse_text import language_of, normalise
-from resources.errors import ConverterUnavailable
+from resources.errors import ParserUnavailable
 from resources.source import Source, SourceFile
 
 ENGLISH = "This is the text of a report about the money that the company spent this year."
@@ -619,6 +619,13 @@ def slow_pdf() -> bytes:
     return pdf(*[ENGLISH] * 30, pages=60)
 
 
+OURS = {
+    "PYTHONPATH", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX", "ARROW_DEFAULT_MEMORY_POOL",
+    "LC_CTYPE",
+}  # fmt: skip
+"""Variables that a process which reads files may have."""
+
+
 def worker_of(parent: psutil.Process) -> psutil.Process:
     (worker,) = (child for child in parent.children() if "parse_worker.py" in " ".join(child.cmdline()))
     return worker
@@ -702,15 +709,15 @@ def test_the_converter_sees_no_secret_and_reaches_no_network(monkeypatch: pytest
     with Parser() as parser:
         parse(parser, tmp_path, "a.html", "<p>x")
         worker = next(c for c in psutil.Process().children() if "parse_worker.py" in " ".join(c.cmdline()))
-        assert set(worker.environ()) <= {"PYTHONPATH", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
+        assert set(worker.environ()) <= OURS
     program = """
 import sys, socket, subprocess
 from ai_assets.stages import parse_worker
-parse_worker._confine(1 << 30)
+parse_worker.confine(1 << 30)
 for act in (lambda: socket.create_connection(("127.0.0.1", 9)), lambda: subprocess.run(["true"])):
     try:
         act()
-    except parse_worker._Refused as refused:
+    except parse_worker.Refused as refused:
         print(refused)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -723,5 +730,5 @@ def test_a_converter_that_cannot_start_is_our_error_and_not_the_documents(
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
     (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(Path(sys.executable).resolve()))
-    with Parser() as parser, pytest.raises(ConverterUnavailable, match="No module named 'markitdown'"):
+    with Parser() as parser, pytest.raises(ParserUnavailable, match="No module named 'markitdown'"):
         parse(parser, tmp_path, "a.html", "<p>x")

@@ -213,3 +213,28 @@ def test_a_collection_on_s3_computes_only_the_object_that_changed(endpoint: str,
         changed = again[asset, "2026-10-05"]
         assert (changed.documents_in, changed.reused, changed.computed) == (3, 2, 1), asset
     assert again["documents", "2026-10-06"].manifest.stats["statuses"]["deleted"] == 1
+
+
+def test_tables_on_s3_are_served_to_the_process_that_reads_them(endpoint: str) -> None:
+    import io
+
+    import boto3
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ai_assets.stages.parse import Parser, TableFormat
+
+    texts = [f"{text_of(number)} {'x' * 1_000}" for number in range(6_000)]
+    file = io.BytesIO()
+    pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), file, row_group_size=1_000)
+    lines = "".join(f"{number},{text}\n" for number, text in enumerate(texts))
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="tables")
+    client.put_object(Bucket="tables", Key="in/a.parquet", Body=file.getvalue())
+    client.put_object(Bucket="tables", Key="in/b.csv", Body=f"id,text\n{lines}".encode())
+    table = TableFormat(key="id", text=("text",), title=None, partition=None)
+    source = at("tables/in", endpoint)
+    with Parser() as parser:
+        for listed in source.list((), ()):
+            found = [row.text for row in parser.parse(source, listed, {"csv": table, "parquet": table})]
+            assert found == texts, listed.path

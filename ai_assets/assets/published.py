@@ -7,6 +7,7 @@ from ai_assets.assets.segment import failure
 from ai_assets.assets.specs import asset_spec, key_of
 from ai_assets.collection import Collection
 from resources.errors import AiAssetsError
+from resources.printable import printable
 from resources.settings import Home
 
 
@@ -20,7 +21,7 @@ def published(collection: Collection) -> dg.AssetsDefinition:
 
         try:
             stores = Stores.at(Home.from_environment())
-            done = publish(collection, stores, by="ai-assets", say=context.log.info)
+            done = publish(collection, stores, by="ai-assets", say=lambda line: context.log.info(printable(line)))
         except AiAssetsError as error:
             raise failure(error) from None
         release = done.release

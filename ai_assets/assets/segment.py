@@ -18,6 +18,7 @@ from ai_assets.errors import ChecksAlone, PartitionsFailed
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from resources.errors import UserError
+from resources.printable import printable
 from resources.settings import Home
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     collection,
                     stores,
                     context.run.run_id,
-                    say=context.log.info,
+                    say=lambda line: context.log.info(printable(line)),
                     say_waiting=_to_both(context.log.info, waits.get()),
                     launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),

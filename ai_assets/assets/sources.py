@@ -6,6 +6,7 @@ import dagster as dg
 
 from ai_assets.assets.specs import DESCRIPTIONS, KINDS, key_of, without_preview_warnings
 from ai_assets.collection import Collection
+from resources.printable import printable
 from resources.settings import Home
 
 Observe = Callable[[dg.OpExecutionContext], dg.DataVersionsByPartition]
@@ -21,7 +22,7 @@ def source_files(collection: Collection) -> dg.SourceAsset:
         stores = Stores.at(Home.from_environment())
         listing = observe(collection, stores.lake, stores.state)
         for entry in listing.unassigned:
-            context.log.warning(f"{entry.path} belongs to no partition: {entry.problem}")
+            context.log.warning(printable(f"{entry.path} belongs to no partition: {entry.problem}"))
         register_folders(collection, context.instance, listing.by_partition)
         return dg.DataVersionsByPartition({key: listing.digest_of(key) for key in listing.by_partition})
 

@@ -3,7 +3,6 @@
 import sys
 
 import typer
-from rich.markup import escape
 
 from ai_assets.cli import (
     audit,
@@ -24,7 +23,7 @@ from ai_assets.cli import (
     status,
     up,
 )
-from ai_assets.cli.output import errors
+from ai_assets.cli.output import errors, led
 from resources.errors import AiAssetsError
 
 app = typer.Typer(
@@ -61,5 +60,5 @@ def main() -> None:
     try:
         app()
     except AiAssetsError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        errors.print(led("error:", "bold red", f" {error}"))
         sys.exit(2)

@@ -48,7 +48,7 @@ def say_waiting(collection: str, found: Mapping[str, Waiting]) -> None:
     """A line per partition, up to a few; and what to do."""
     said = [(key, item.in_words) for key, item in sorted(found.items()) if item.in_words]
     for key, words in said[:MOST_SHOWN]:
-        console.print(f"{key}: {words}", markup=False)
+        console.print(f"{key}: {words}")
     if len(said) > MOST_SHOWN:
         console.print(
             f"... and {len(said) - MOST_SHOWN} more partitions with documents without a result (--json has all)"

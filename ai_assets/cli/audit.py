@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, console, print_json, stores_to_read, table
 from ai_assets.signoff import audit, proof
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
@@ -17,7 +17,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Walk the chain and hold requests, releases, roles and corrections against it; names the first bad record."""
-    found = proof.verify(stores().state) if file is None else proof.verify_file(file)
+    found = proof.verify(stores_to_read().state) if file is None else proof.verify_file(file)
     if as_json:
         print_json(found)
     else:
@@ -27,9 +27,9 @@ def verify(
 @app.command("export")
 def export(file: Annotated[Path, typer.Argument(help="Where to write JSON lines.")]) -> None:
     """Write the whole chain into a file that verifies by itself: ai-assets audit verify --file FILE."""
-    with stores().state.read() as connection, file.open("w", encoding="utf-8") as out:
+    with stores_to_read().state.read() as connection, file.open("w", encoding="utf-8") as out:
         lines = [out.write(line + "\n") for line in proof.export(connection)]
-    console.print(f"{len(lines) - 1} records written to {file}", markup=False)
+    console.print(f"{len(lines) - 1} records written to {file}")
 
 
 @app.command("show")
@@ -40,7 +40,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """The newest records."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = audit.select(
             connection, collections=None if collection is None else [collection], actor=actor, limit=limit
         )

@@ -167,9 +167,7 @@ def _assets(chosen: Collection, stages: Sequence[str]) -> list[str]:
 
 def _confirm(found: Plan, cap: int, *, sure: bool, quiet: bool) -> None:
     if not quiet:
-        console.print(
-            f"\nIt may cost at most {dollars(cap)}; so much is set aside for it in its budgets.", markup=False
-        )
+        console.print(f"\nIt may cost at most {dollars(cap)}; so much is set aside for it in its budgets.")
     if sure:
         return
     if quiet or not sys.stdin.isatty():
@@ -212,16 +210,15 @@ def _tell(
 
 def _say(ending: Ending, asked: Asked) -> None:
     found, left = ending.backfill, ending.left
-    console.print(f"{found.backfill} {ENDED[found.state]}: {_done(ending)}.", markup=False)
+    console.print(f"{found.backfill} {ENDED[found.state]}: {_done(ending)}.")
     if found.state != "capped":
         for failure in ending.failures:
-            errors.print(f"failed: {failure}", markup=False)
+            errors.print(f"failed: {failure}")
     if left is not None:
         documents = max((stage.new_calls for stage in left.stages), default=0)
         console.print(
             f"Everything is kept. Left: {left.new_calls:,} calls, about {documents:,} documents, likely "
             f"{interval(left.money)}. Go on: {asked.command()}",
-            markup=False,
         )
 
 

@@ -39,7 +39,11 @@ class Meter:
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bars
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[said]}", markup=False),
+            )
             self._bars = Bars(*columns, TimeElapsedColumn(), console=console, transient=True)
             self._closing.enter_context(self._bars)
             self._bars.add_task(self._backfill.backfill, total=self._total() or None, said="")
@@ -78,7 +82,7 @@ class Meter:
             )
         elif time.monotonic() - self._said_at >= SAY_S and self._line(found, timed=False) != self._said:
             self._said_at, self._said = time.monotonic(), self._line(found, timed=False)
-            console.print(f"{self._backfill.backfill}: {self._line(found)}", markup=False)
+            console.print(f"{self._backfill.backfill}: {self._line(found)}")
 
     def _total(self) -> int:
         return int(self._backfill.plan.get("new_calls", 0))

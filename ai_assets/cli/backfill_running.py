@@ -102,7 +102,7 @@ def launch(
         backfilling.end(places, made, "failed")
         raise
     backfilling.launched(places, made.backfill, dagster_id)
-    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{dagster_id}", markup=False)
+    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{dagster_id}")
     with places.state.read() as connection:
         return backfilling.get(connection, made.backfill)
 
@@ -117,7 +117,6 @@ def followed(places: Stores, made: Backfill, *, quiet: bool) -> Ending:
         errors.print(
             f"{made.backfill} goes on without you. Follow it again: ai-assets backfill {made.collection}    stop it: "
             f"ai-assets backfill {made.collection} --stop",
-            markup=False,
         )
         raise typer.Exit(130) from None
     return ended(places, made, succeeded=succeeded, started=started)
@@ -161,7 +160,7 @@ def sweep(places: Stores) -> None:
     for name in lost:
         with places.state.read() as connection:
             state = backfilling.get(connection, name).state
-        errors.print(f"note: {name} {ENDED[state]}; its money is free again.", markup=False)
+        errors.print(f"note: {name} {ENDED[state]}; its money is free again.")
 
 
 def ended(places: Stores, made: Backfill, *, succeeded: bool, started: float, failures: Sequence[str] = ()) -> Ending:

@@ -6,11 +6,22 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from ai_assets import backfilling
 from ai_assets.cli.ledger import BAR
-from ai_assets.cli.output import AsJson, By, all_collections, console, errors, home, print_json, stores, table
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    all_collections,
+    console,
+    errors,
+    home,
+    led,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
 from ai_assets.cli.signing import signer
 from ai_assets.costs import alerts, limits, scopes
 from ai_assets.costs.money import day, in_dollars, raising
@@ -34,7 +45,7 @@ AMOUNTS = ("limit", "spent", "in flight", "maybe billed", "set aside", "left")
 @app.command("show")
 def show(as_json: AsJson = False) -> None:
     """Every budget of the current day or month: its limit and who set it, what is used, what is left."""
-    settings, places = load_inference(home().inference), stores()
+    settings, places = load_inference(home().inference), stores_to_read()
     on = datetime.now(UTC).date()
     backfilling.sweep(places, None)  # what a killed one had set aside is nobody's
     with places.state.read() as connection:
@@ -54,8 +65,8 @@ def show(as_json: AsJson = False) -> None:
     rows = [row for b in settings.budgets for row in _rows(b, limits_now[b.name], by_name.get(b.name, []))]
     table("Budgets", COLUMNS, rows, AMOUNTS)
     for doubt in doubts:
-        errors.print(f"[bold yellow]warning:[/] {escape(doubt)}")
-    console.print(f"Another limit:  {raising('NAME')}", markup=False)
+        errors.print(led("warning:", "bold yellow", f" {doubt}"))
+    console.print(f"Another limit:  {raising('NAME')}")
 
 
 @app.command("set")
@@ -84,13 +95,12 @@ def set_limit(
     if as_json:
         print_json(_described(budget, now, standings))
         return
-    console.print(f"{name}: {limits.change_in_words(vars(done))}, by {who.name}", markup=False)
+    console.print(f"{name}: {limits.change_in_words(vars(done))}, by {who.name}")
     for found in [found for found in standings if found.limit_nusd <= found.used_nusd][:SHOWN]:
         until = f" before {day(found.starts_over)}" if found.starts_over else ""
         whose = f" for {found.holder}" if found.holder else ""
         console.print(
             f"Nothing more can be spent{whose}{until}: {in_dollars(found.used_nusd)} of it are used already.",
-            markup=False,
         )
 
 
@@ -100,7 +110,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Who set which limit and why, and the alerts that were given; the newest first."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         changes = audit.select(connection, actions=["budget set"])
         given = alerts.alerts(connection)
     events = [
@@ -118,7 +128,7 @@ def history(
         print_json(chosen)
     elif not chosen:
         of = f" of budget {name}" if name else ""
-        console.print(f"No limit{of} was ever set by a person, and no alert was given.", markup=False)
+        console.print(f"No limit{of} was ever set by a person, and no alert was given.")
     else:
         rows = [(str(e["at"])[:16].replace("T", " "), e["budget"], e["text"], e["who"], e["reason"]) for e in chosen]
         table("Limits and alerts", ("at (UTC)", "budget", "what", "by", "reason"), rows)

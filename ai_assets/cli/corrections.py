@@ -1,15 +1,14 @@
 """`ai-assets corrections`: labels that people gave in place of a model's."""
 
-import json
 import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
 from ai_assets.collection import Collection
 from ai_assets.signoff.corrections import current, of_the_present_text
+from resources.printable import readable_json
 
 app = typer.Typer(help="Labels that people gave in place of a model's.", no_args_is_help=True)
 
@@ -17,7 +16,7 @@ app = typer.Typer(help="Labels that people gave in place of a model's.", no_args
 @app.command("list")
 def list_corrections(name: CollectionName, as_json: AsJson = False) -> None:
     """What is in force, and whether its text is still the one that was read."""
-    chosen, places = collection(name), stores()
+    chosen, places = collection(name), stores_to_read()
     with places.state.read() as connection:
         found = list(current(connection, chosen.name).values())
     present = {id(item) for item in of_the_present_text(places, found)}
@@ -35,7 +34,7 @@ def list_corrections(name: CollectionName, as_json: AsJson = False) -> None:
         for item in found
     ]  # fmt: skip
     columns = ("partition", "document", "stage", "was", "label", "by", "when (UTC)", "reason", "")
-    table("Corrections", columns, [[escape(cell) for cell in row] for row in rows])
+    table("Corrections", columns, rows)
 
 
 @app.command("export")
@@ -46,13 +45,13 @@ def export(
     ] = None,
 ) -> None:
     """Golden labels as JSON lines, each with its author: save them as the file that `golden.labels` names."""
-    chosen, places = collection(name), stores()
+    chosen, places = collection(name), stores_to_read()
     wanted = _stage_of(chosen, stage)
     with places.state.read() as connection:
         found = [item for item in current(connection, chosen.name).values() if item.stage == wanted]
     for item in of_the_present_text(places, found):
         line = {"document": item.document_id, "label": item.label, "author": item.author}
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(readable_json(line) + "\n")
 
 
 def _stage_of(chosen: Collection, stage: str | None) -> str:

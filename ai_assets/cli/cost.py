@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table as Drawn
 
-from ai_assets.cli.output import AsJson, console, errors, home, print_json, stores, table
+from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
 from ai_assets.collection import collection_names
 from ai_assets.costs import reading
 from ai_assets.costs.building import bring_up_to_date
@@ -20,6 +19,7 @@ from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, doll
 from ai_assets.costs.window import Scope, since
 from resources.declared import nearest
 from resources.errors import AiAssetsError, UserError
+from resources.printable import printable
 from resources.settings import Home
 from resources.warehouse import WarehouseTooNew
 from resources.warehouse import reading as opened
@@ -84,7 +84,7 @@ def cost(
         before = reading.totals(warehouse, earlier) if earlier else None
         forecast, waste = reading.forecast(warehouse, scope), reading.waste(warehouse, scope)
         built = reading.built(warehouse)
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         behind = reading.behind(connection, built, scope.collections)
     if as_json:
         print_json({
@@ -94,7 +94,7 @@ def cost(
             "waste": records(table_of(Waste, waste)), **told(built), "behind": behind,
         })  # fmt: skip
         return
-    console.print(_head(scope, totals, before, forecast), markup=False)
+    console.print(_head(scope, totals, before, forecast))
     if found:
         _draw(lines, count - len(found))
         _draw_waste(waste)
@@ -108,13 +108,13 @@ def cost(
 def _up_to_date(here: Home) -> None:
     """What cannot be built is told, and then what is there is shown."""
     try:
-        bring_up_to_date(here, lambda line: errors.print(escape(line)))
+        bring_up_to_date(here, errors.print)
     except WarehouseTooNew:
         raise
     except AiAssetsError as error:
         if not here.warehouse.exists():
             raise
-        errors.print(f"[yellow]not brought up to date:[/] {escape(str(error))}")
+        errors.print(led("not brought up to date:", "yellow", f" {error}"))
     if not here.warehouse.exists():
         raise NothingAsked
 
@@ -166,7 +166,7 @@ def _draw(found: Table, further: int) -> None:
     paid = [Decimal(str(row[place])) for row in found.rows]
     most = max(paid) or Decimal(1)
     for row, amount in zip(_cells(found), paid, strict=True):
-        drawn.add_row(*map(escape, row), _bar(amount / most, max(0, min(LONGEST_BAR, room))))
+        drawn.add_row(*row, _bar(amount / most, max(0, min(LONGEST_BAR, room))))
     console.print(drawn)
     if further:
         console.print(f"and {further:,} more (--limit)")
@@ -212,7 +212,7 @@ def _draw_waste(found: Sequence[Waste]) -> None:
 
 
 def _print_csv(found: Table) -> None:
-    sys.stdout.write(csv_text(found))
+    sys.stdout.write(printable(csv_text(found)))
     if count := disarmed(found):
         cells = "1 cell begins" if count == 1 else f"{count:,} cells begin"
         errors.print(f"{cells} with an apostrophe, so that no spreadsheet takes text for a formula.")

@@ -4,9 +4,8 @@ import textwrap
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores_to_read, table
 from ai_assets.explain import explain as explain_document
 from ai_assets.explain import search as search_live
 
@@ -19,15 +18,15 @@ def search(
 ) -> None:
     """Search the live release: full text and vectors together."""
     chosen = collection(name)
-    release, hits = search_live(chosen, stores(), text, k)
+    release, hits = search_live(chosen, stores_to_read(), text, k)
     if as_json:
         print_json({"release": release.number, "hits": [vars(hit) for hit in hits]})
         return
     if not hits:
         console.print(f"Release {release.number} of {name} has nothing for that.")
     for number, hit in enumerate(hits, start=1):
-        console.print(f"[bold]{number}. {escape(hit.document_id)}[/]  ({hit.partition}, score {hit.score:.4f})")
-        console.print(escape(textwrap.shorten(hit.text, 240, placeholder=" …")), style="dim")
+        console.print(led(f"{number}. {hit.document_id}", "bold", f"  ({hit.partition}, score {hit.score:.4f})"))
+        console.print(textwrap.shorten(hit.text, 240, placeholder=" …"), style="dim")
 
 
 def explain(
@@ -36,7 +35,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Where a document comes from, what was made of it, in which release it is live, and who signed."""
-    found = explain_document(collection(name), stores(), document)
+    found = explain_document(collection(name), stores_to_read(), document)
     if as_json:
         print_json(found)
         return
@@ -46,9 +45,9 @@ def explain(
             rows += [(f"{key}.{inner}", item) for inner, item in value.items() if item is not None]
         elif key != "history":
             rows.append((key, value))
-    table(f"{name}: {document}", ("what", "value"), [(key, escape(str(value))) for key, value in rows])
+    table(f"{name}: {document}", ("what", "value"), rows)
     events = [
-        (e["happened_at"], e["event"], (e["digest"] or "")[:12], escape(e["reason"] or ""), e["run_id"][:8])
+        (e["happened_at"], e["event"], (e["digest"] or "")[:12], e["reason"] or "", e["run_id"][:8])
         for e in found["history"]
     ]
     table("History", ("when (UTC)", "what", "digest", "reason", "run"), events)

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, By, console, money, person, print_json, stores, table
+from ai_assets.cli.output import AsJson, By, console, errors, money, person, print_json, stores, stores_to_read, table
 from ai_assets.cli.reconcile import reconcile
 from ai_assets.signoff import audit
 from resources.backends.openai import Fault, NotAnAnswer, read_reply
+from resources.errors import StateUnavailable
 from resources.inference import history, resolving
 from resources.inference.calls import State
 from resources.inference.history import Attempt, BudgetRow, Call
@@ -38,7 +39,7 @@ def list_attempts(
     as_json: AsJson = False,
 ) -> None:
     """The latest attempts: when, for whom, at which endpoint, and what became of them."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = history.attempts(
             connection, collection=collection, asset=asset, run=run, document=document, state=state, limit=limit
         )
@@ -57,7 +58,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """A call: its attempts in order, its answer, and who used it again."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = history.call(connection, history.find(connection, asked))
     text = _text(found.body)
     if as_json:
@@ -68,12 +69,12 @@ def show(
     _table("", found.attempts)
     for item in found.attempts:
         if item.message:
-            console.print(f"{item.attempt}: {item.message}", markup=False)
+            console.print(f"{item.attempt}: {item.message}")
     if text is not None:
         short = text if full or len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it: --full)"
         title = f"Answer ({found.answered_by})" if found.answered_by else "What came last, and is no answer"
         console.print(title, style="bold")
-        console.print(short, markup=False)
+        console.print(short)
     if found.reuses:
         rows = [(r.latest_at[:19], _who(r), r.run_id[:8], r.times, money(r.saved_usd)) for r in found.reuses]
         table("Used again", ("latest (UTC)", "who", "run", "times", "saved"), rows, ("times", "saved"))
@@ -82,9 +83,12 @@ def show(
 @app.command("ambiguous")
 def ambiguous(as_json: AsJson = False) -> None:
     """Attempts that may have been billed: an answer was lost, or an error is not declared to be free."""
-    state = stores().state
-    with state.write() as connection:
-        resolving.reap(connection)
+    state = stores_to_read().state
+    try:
+        with state.write() as connection:
+            resolving.reap(connection)
+    except StateUnavailable as error:
+        errors.print(f"Calls whose process has died since are not among these: {error}")
     with state.read() as connection:
         found = history.attempts(connection, state="ambiguous")
     if as_json:
@@ -126,7 +130,7 @@ def resolve(
         print_json([asdict(item) for item in resolved])
         return
     for item in resolved:
-        console.print(f"{item.attempt} of call {item.call[:12]}: {item.message}", markup=False)
+        console.print(f"{item.attempt} of call {item.call[:12]}: {item.message}")
     paid, held = (sum(values) / 1e9 for values in zip(*((r.cost_nusd, r.reserved_nusd) for r in resolved), strict=True))
     console.print(f"{len(resolved)} resolved: {money(paid)} paid, {money(held - paid)} back to the budgets")
 
@@ -134,7 +138,7 @@ def resolve(
 @app.command("budgets")
 def list_budgets(as_json: AsJson = False) -> None:
     """Every budget: its limit, what is spent, in flight, maybe billed, set aside for backfills, and left."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = history.budgets(connection)
     if as_json:
         print_json([asdict(item) for item in found])

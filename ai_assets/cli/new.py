@@ -49,7 +49,7 @@ def new(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_defs(name, where, formats, len(files), guess), encoding="utf-8")
     load_collection(root, name)
-    console.print(f"Wrote {path}: {sum(formats.values())} document files, {guess.reason}.", markup=False)
+    console.print(f"Wrote {path}: {sum(formats.values())} document files, {guess.reason}.")
     console.print(f"Read it, then:  ai-assets run {name}")
 
 

@@ -1,25 +1,37 @@
 """How commands speak: tables for people, JSON for programs, one sentence for errors."""
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from getpass import getuser
 from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from ai_assets.collection import Collection, collection_names, load_collection
 from ai_assets.work import Stores
+from resources.printable import printable, readable_json
 from resources.settings import Home
 
 WIDE = 200
 """Width where there is no terminal: lines are for programs and logs there, and must not be cut."""
-console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Plain(Console):
+    """Takes text as text: no markup in it is followed, and no control character of it reaches the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+console = _Plain(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+errors = _Plain(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of a folder below collections/.")]
@@ -43,6 +55,11 @@ def stores() -> Stores:
     return Stores.at(home())
 
 
+def stores_to_read() -> Stores:
+    """For commands that only read, also from a full or read-only disk."""
+    return Stores.reading(home(), errors.print)
+
+
 def person(by: str | None) -> str:
     return by or getuser()
 
@@ -50,12 +67,17 @@ def person(by: str | None) -> str:
 def print_json(value: Any) -> None:
     """Plain JSON on standard output, whatever the terminal is."""
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(readable_json(plain, indent=2) + "\n")
+
+
+def led(lead: str, style: str, rest: str) -> Text:
+    """A line that begins in another style."""
+    return Text.assemble((lead, style), rest)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
     if title:
-        console.print(title, style="bold", markup=False)
+        console.print(title, style="bold")
     drawn = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for name in columns:
         drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)

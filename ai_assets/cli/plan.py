@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores, table
+from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores_to_read, table
 from ai_assets.collection import Collection
 from ai_assets.listing import known_folders, look, stored_listing
 from ai_assets.planning.changes import changed_collection
@@ -40,7 +40,7 @@ def plan(
     """
     place = home()
     chosen = changed_collection(place.project / "collections", name, with_ or ())
-    with stores() as places, progress(quiet=as_json) as (say, advance):
+    with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
         found = make_plan(
             chosen,
             places,
@@ -78,11 +78,11 @@ def partitions_of(chosen: Collection, places: Stores, one: str | None, span: str
 def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
     """A bar on a terminal; elsewhere one line, on standard error, that it has begun."""
     if quiet or not console.is_terminal:
-        yield (lambda line: None if quiet else errors.print(line, markup=False)), lambda _done, _total: None
+        yield (lambda line: None if quiet else errors.print(line)), lambda _done, _total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as drawn:
         task = drawn.add_task("Looking at the source", total=None)
         yield (
@@ -93,23 +93,23 @@ def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[
 
 def show(plan: Plan) -> None:
     """The plan as tables."""
-    console.print(headline(plan), style="bold", markup=False)
+    console.print(headline(plan), style="bold")
     if not plan.planned or not plan.stages:
         return
-    console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.", markup=False)
+    console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.")
     _show_stages(plan)
     _show_ways(plan)
     _show_budgets(plan)
     for stage in plan.stages:
         if stage.new_calls or stage.calls.high:
             out = f"; output: {stage.output_from}" if stage.output_from else ""
-            console.print(f"{stage.stage}: input counted by {stage.tokens_from}{out}.", markup=False)
+            console.print(f"{stage.stage}: input counted by {stage.tokens_from}{out}.")
     for note in plan.notes:
-        console.print(note, markup=False)
+        console.print(note)
     if plan.in_flight_calls:
         most, calls = dollars(plan.in_flight_nusd), _plural(plan.in_flight_calls, "call")
-        console.print(f"A kill can cost at most {most} ({calls} in flight at once).", markup=False)
-    console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.", markup=False)
+        console.print(f"A kill can cost at most {most} ({calls} in flight at once).")
+    console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.")
 
 
 def headline(plan: Plan) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, table
+from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, stores_to_read, table
 from ai_assets.costs import reconciliation
 from ai_assets.costs.reconciliation import Asked, Reconciled, Recorded
 from resources.inference.declaration import load_inference
@@ -54,7 +54,7 @@ def reconcile(
     as_json: AsJson = False,
 ) -> None:
     """Hold the ledger against the provider's own totals: differences, and which lost answers were billed."""
-    state = stores().state
+    state = (stores() if apply else stores_to_read()).state
     if history:
         with state.read() as connection:
             found = reconciliation.recorded(connection, limit)
@@ -108,7 +108,7 @@ def _show(done: Sequence[Reconciled], asked: Asked, *, applied: bool) -> None:
     for item in done:
         if item.group.reason:
             group = item.group
-            console.print(f"{_days(group.days)} {', '.join(group.models)}: {group.reason}.", markup=False)
+            console.print(f"{_days(group.days)} {', '.join(group.models)}: {group.reason}.")
     proven = [item for item in done if item.group.proven_nusd is not None]
     attempts = sum(item.group.maybe_attempts for item in proven)
     if not attempts:

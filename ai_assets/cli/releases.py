@@ -14,6 +14,7 @@ from ai_assets.cli.output import (
     home,
     print_json,
     stores,
+    stores_to_read,
     table,
 )
 from ai_assets.cli.signing import signer
@@ -39,7 +40,7 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
         job = collection_definitions(chosen).resolve_job_def(f"{name}__publish")
         result = in_process.execute(job, dagster, {})
     if not result.success:
-        console.print(f"failed: {in_process.why(result)}", style="red", markup=False)
+        console.print(f"failed: {in_process.why(result)}", style="red")
         raise typer.Exit(1)
     with places.state.read() as connection:
         live = releases.require_live(connection, name)
@@ -56,7 +57,7 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
 def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
     """All releases, and which one is live."""
     collection(name)
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = releases.find(connection, name)
         live = releases.live(connection, name)
     number = live.number if live else None
@@ -90,7 +91,7 @@ def show(
 ) -> None:
     """Partitions of a release: digests, files, who signed."""
     collection(name)
-    places = stores()
+    places = stores_to_read()
     with places.state.read() as connection:
         found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
     if as_json:
@@ -112,12 +113,12 @@ def at(
 ) -> None:
     """What readers saw at that time."""
     collection(name)
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = releases.live_at(connection, name, moments.moment(moment, end=True))
     if as_json:
         print_json(None if found is None else asdict(found))
     elif found is None:
-        console.print(f"{name} had no live release at {moment} (UTC).", markup=False)
+        console.print(f"{name} had no live release at {moment} (UTC).")
     else:
         console.print(f"Release {found.number} of {name} was live: {found.documents} documents, {found.digest[:12]}.")
 

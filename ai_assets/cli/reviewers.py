@@ -8,7 +8,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from ai_assets.cli.output import AsJson, collection, console, print_json, stores, table
+from ai_assets.cli.output import AsJson, collection, console, print_json, stores, stores_to_read, table
 from ai_assets.errors import PersonDisabled, PersonKnown
 from ai_assets.settings import GROUP
 from ai_assets.signoff import passwords, people
@@ -61,11 +61,11 @@ def add(
             people.give(connection, known, found, place, by=actor())
         for one in group or ():
             people.join(connection, known, one, by=actor())
-    console.print(f"{known} is known now.", markup=False)
+    console.print(f"{known} is known now.")
     if password and not password_stdin:
         _tell(known, password)
     if not given:
-        console.print(f"They may see nothing yet: ai-assets reviewers grant {known} approver COLLECTION", markup=False)
+        console.print(f"They may see nothing yet: ai-assets reviewers grant {known} approver COLLECTION")
 
 
 @app.command("disable")
@@ -73,7 +73,7 @@ def disable(name: Name) -> None:
     """They cannot sign in any more, and are signed out. What they decided stays."""
     with stores().state.write() as connection:
         people.disable(connection, _known(name), by=actor())
-    console.print(f"{_known(name)} is disabled, and signed out everywhere.", markup=False)
+    console.print(f"{_known(name)} is disabled, and signed out everywhere.")
 
 
 @app.command("enable")
@@ -82,13 +82,13 @@ def enable(name: Name) -> None:
     with stores().state.write() as connection:
         _require(connection, _known(name), disabled_too=True)
         people.add(connection, _known(name), email=None, password_hash=None, by=actor())
-    console.print(f"{_known(name)} may sign in again.", markup=False)
+    console.print(f"{_known(name)} may sign in again.")
 
 
 @app.command("list")
 def list_people(as_json: AsJson = False) -> None:
     """Everybody who is known, with their roles and groups."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = people.everyone(connection)
         given = people.grants(connection)
     of_groups = {name.removeprefix(GROUP): roles for name, roles in given.items() if name.startswith(GROUP)}
@@ -96,7 +96,7 @@ def list_people(as_json: AsJson = False) -> None:
         print_json({"people": [asdict(account) for account in found], "groups": of_groups})
         return
     if not found:
-        console.print(f"Nobody is known yet: ai-assets reviewers add {getuser()} --role approver", markup=False)
+        console.print(f"Nobody is known yet: ai-assets reviewers add {getuser()} --role approver")
         return
     rows = [
         (
@@ -123,7 +123,7 @@ def grant(holder: Holder, role: str, where: Where) -> None:
         if not who.startswith(GROUP):
             _require(connection, who)
         people.give(connection, who, found, place, by=actor())
-    console.print(f"{who} is {found} in {_said(place)}.", markup=False)
+    console.print(f"{who} is {found} in {_said(place)}.")
 
 
 @app.command("revoke")
@@ -135,7 +135,7 @@ def revoke(holder: Holder, where: Where) -> None:
             _require(connection, who, disabled_too=True)
         done = people.take(connection, who, where, by=actor())
     said = "has no role any more" if done else "had no role of their own"
-    console.print(f"{who} {said} in {_said(where)}.", markup=False)
+    console.print(f"{who} {said} in {_said(where)}.")
 
 
 @groups.command("add")
@@ -144,7 +144,7 @@ def join(group: str, name: Name) -> None:
     with stores().state.write() as connection:
         _require(connection, _known(name))
         people.join(connection, _known(name), group.removeprefix(GROUP), by=actor())
-    console.print(f"{_known(name)} belongs to {group.removeprefix(GROUP)}.", markup=False)
+    console.print(f"{_known(name)} belongs to {group.removeprefix(GROUP)}.")
 
 
 @groups.command("remove")
@@ -153,7 +153,7 @@ def leave(group: str, name: Name) -> None:
     with stores().state.write() as connection:
         done = people.leave(connection, _known(name), group.removeprefix(GROUP), by=actor())
     said = "does not belong" if done else "did not belong"
-    console.print(f"{_known(name)} {said} to {group.removeprefix(GROUP)}{' any more' if done else ''}.", markup=False)
+    console.print(f"{_known(name)} {said} to {group.removeprefix(GROUP)}{' any more' if done else ''}.")
 
 
 @app.command("password")
@@ -164,7 +164,7 @@ def password(name: Name, password_stdin: FromStdin = False) -> None:
     with stores().state.write() as connection:
         _require(connection, _known(name))
         passwords.change(connection, _known(name), password_hash, by=actor())
-    console.print(f"{_known(name)} has another password.", markup=False)
+    console.print(f"{_known(name)} has another password.")
     if not password_stdin:
         _tell(_known(name), new)
 
@@ -180,7 +180,7 @@ def list_sessions(
     from ai_assets.desk.settings import load_desk
 
     rules = load_desk(home().desk).sessions
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         if name:
             _require(connection, _known(name), disabled_too=True)
         found = sessions.of(connection, _known(name) if name else None)
@@ -191,7 +191,7 @@ def list_sessions(
                     for session in lasting])  # fmt: skip
         return
     if not lasting:
-        console.print("Nobody is signed in." if not name else f"{_known(name)} is not signed in.", markup=False)
+        console.print("Nobody is signed in." if not name else f"{_known(name)} is not signed in.")
         return
     columns = ("person", "by", "since (UTC)", "last seen (UTC)", "from", "browser")
     rows = [(s.person, s.via, s.created_at[:16], s.seen_at[:16], s.address, s.agent[:60]) for s in lasting]
@@ -206,7 +206,7 @@ def sign_out(name: Name) -> None:
     with stores().state.write() as connection:
         _require(connection, _known(name), disabled_too=True)
         ended = sessions.end_all(connection, _known(name), by=actor())
-    console.print(f"{_known(name)}: {ended} session{'s' if ended != 1 else ''} ended.", markup=False)
+    console.print(f"{_known(name)}: {ended} session{'s' if ended != 1 else ''} ended.")
 
 
 def _password(from_stdin: bool) -> str:
@@ -217,7 +217,7 @@ def _password(from_stdin: bool) -> str:
 
 def _tell(name: str, new: str) -> None:
     """The one time that it can be read."""
-    console.print(f"Password of {name}, shown only now: {new}", markup=False)
+    console.print(f"Password of {name}, shown only now: {new}")
 
 
 def _known(name: str) -> str:

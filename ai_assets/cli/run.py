@@ -11,7 +11,6 @@ from typing import Annotated
 
 import sqlalchemy as sa
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ai_assets import in_process
@@ -24,6 +23,7 @@ from ai_assets.cli.output import (
     console,
     errors,
     home,
+    led,
     money,
     print_json,
     stores,
@@ -194,7 +194,7 @@ def execute(
         selected = None if assets is None else [key_of(chosen, asset) for asset in assets]
         watcher.set(see)
         bars.set(advance)
-        waits.set(lambda line: errors.print(line, markup=False, highlight=False))
+        waits.set(lambda line: errors.print(line))
         for group in consecutive(order, keys, len(keys)):
             span = {RANGE_START: group[0], RANGE_END: group[-1]}
             result = in_process.execute(job, dagster, {**span, LAUNCHED_BY_TAG: getuser(), **(tags or {})}, selected)
@@ -218,7 +218,7 @@ def _progress(
 
         yield tell, lambda *_progress: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as drawn:
         whole = drawn.add_task(f"{report.collection}: candidates", total=partitions)
         part = drawn.add_task("", total=None)
@@ -259,7 +259,7 @@ def _show(chosen: Collection, report: Report) -> None:
         columns[1:],
     )
     for failure in report.failures:
-        errors.print(f"[bold red]failed:[/] {escape(failure)}")
+        errors.print(led("failed:", "bold red", f" {failure}"))
     waiting = sum(state == "awaiting sign-off" for state in partition_states(chosen, stores()).values())
     if waiting:
         noun = "partition waits" if waiting == 1 else "partitions wait"

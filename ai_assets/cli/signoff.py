@@ -13,9 +13,11 @@ from ai_assets.cli.output import (
     all_collections,
     collection,
     console,
+    led,
     money,
     print_json,
     stores,
+    stores_to_read,
     table,
 )
 from ai_assets.cli.signing import signer
@@ -40,7 +42,7 @@ def list_requests(
 ) -> None:
     """What waits, and what is approved but not yet published."""
     chosen = [collection(name)] if name else all_collections()
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = [
             request
             for item in chosen
@@ -75,7 +77,7 @@ def list_requests(
 def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     """What would go live with this partition, against what is live now."""
     chosen = collection(name)
-    places = stores()
+    places = stores_to_read()
     chosen.scheme.select(partition, partition, [partition] if chosen.settings.partitions.by == "folder" else [])
     with places.state.read() as connection:
         request = requests.latest_of(connection, name, partition)
@@ -88,18 +90,18 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
         return
     changes = request.changes
     live = f"against live release {changes['live_release']}" if changes["live_release"] else "nothing is live yet"
-    console.print(f"[bold]{name} {partition}[/]: {request.status}, digest {request.digest}")
+    console.print(led(f"{name} {partition}", "bold", f": {request.status}, digest {request.digest}"))
     counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
         f"{changes['documents']} documents, {changes['quarantined']} quarantined; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
     for author in changes.get("authors", []):
-        console.print(f"{author['who']} {author['did']}", markup=False)
+        console.print(f"{author['who']} {author['did']}")
     with places.state.read() as connection:
         standing = decisions.standings(connection, [request])[request.request_id]
     if standing.signers:
-        console.print(f"approved by {', '.join(standing.signers)}", markup=False)
+        console.print(f"approved by {', '.join(standing.signers)}")
     if request.status == "open":
         console.print(f"it still takes: {', '.join(standing.missing(chosen.settings.signoff))}")
     scores = [s for s in changes["scores"] if s["value"] is not None]
@@ -113,7 +115,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     for gate in changes.get("gates", []):
         waived = standing.waived.get(gate["name"])
         mark = "passed" if gate["passed"] else f"waived: {waived}" if waived else "FAILED"
-        console.print(f"gate: {gate['message']}: {mark}", markup=False)
+        console.print(f"gate: {gate['message']}: {mark}")
     marks = {**dict.fromkeys(changes["added"], "added"), **dict.fromkeys(changes["changed"], "changed")}
     columns = [key for key in (labels[0] if labels else {}) if key != "leaf"]
     table(
@@ -204,7 +206,7 @@ def _decide(
     for request in decided:
         further = " (further approvals are needed)" if request.status == "open" else ""
         said = "approved" if request.status == "open" else request.status
-        console.print(f"{request.partition}: {said} by {who.name}, digest {request.digest[:12]}{further}", markup=False)
+        console.print(f"{request.partition}: {said} by {who.name}, digest {request.digest[:12]}{further}")
     if any(request.status == "approved" for request in decided):
         console.print(f"Published within a minute while `ai-assets up` runs; or now: ai-assets publish {name}")
 

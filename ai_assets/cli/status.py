@@ -4,10 +4,19 @@ from collections import Counter
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from ai_assets.cli.asking_again import say_waiting, show_people
-from ai_assets.cli.output import AsJson, all_collections, collection, console, money, print_json, stores, table
+from ai_assets.cli.output import (
+    AsJson,
+    all_collections,
+    collection,
+    console,
+    led,
+    money,
+    print_json,
+    stores_to_read,
+    table,
+)
 from ai_assets.status import CollectionStatus, collection_status
 from resources.inference.in_flight import InFlight, in_flight
 from resources.inference.prices import usd_of
@@ -20,7 +29,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Partitions by state and documents by state, as last observed."""
-    places = stores()
+    places = stores_to_read()
     found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
     with places.state.read() as connection:
         flying = {item.collection: in_flight(connection, collections=[item.collection]) for item in found}
@@ -40,11 +49,11 @@ def status(
 def _show_flying(whose: str, found: InFlight) -> None:
     if found.calls:
         what = "1 call" if found.calls == 1 else f"{found.calls} calls"
-        console.print(f"{whose}in flight now: {what}, {money(usd_of(found.reserved_nusd))} reserved", markup=False)
+        console.print(f"{whose}in flight now: {what}, {money(usd_of(found.reserved_nusd))} reserved")
     if found.maybe_attempts:
         what = "1 attempt" if found.maybe_attempts == 1 else f"{found.maybe_attempts} attempts"
         most = money(usd_of(found.maybe_nusd))
-        console.print(f"{whose}{what} may have been billed, {most} at most: ai-assets ledger ambiguous", markup=False)
+        console.print(f"{whose}{what} may have been billed, {most} at most: ai-assets ledger ambiguous")
 
 
 def _plain(item: CollectionStatus) -> dict[str, Any]:
@@ -75,4 +84,4 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
     if details:
         show_people(item.need_a_person)
     for partition, error in item.errors.items():
-        console.print(f"[red]{partition} failed:[/] {escape(error)}")
+        console.print(led(f"{partition} failed:", "red", f" {error}"))

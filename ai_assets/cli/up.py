@@ -44,7 +44,7 @@ def up(
         with console.status("starting") if console.is_terminal else _Plain() as shown:
             supervisor.wait_until_healthy(on_progress=lambda line: shown.update(f"{line} …"))
         for note in supervisor.notes:
-            console.print(f"note: {note}", markup=False)
+            console.print(f"note: {note}")
         console.print(f"Dagster is up:  {supervisor.url}")
         console.print(f"Sign-off desk:  {supervisor.desk_url}")
         console.print(f"Home:           {home.root}")
@@ -57,9 +57,9 @@ def up(
             for item in chosen:
                 _say_next(item, places, supervisor.desk_url)
         told = len(supervisor.notes)
-        supervisor.run_forever(on_progress=lambda line: console.print(line, markup=False))
+        supervisor.run_forever(on_progress=lambda line: console.print(line))
     for note in supervisor.notes[told:]:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     console.print("Stopped; no process is left.")
 
 
@@ -86,7 +86,7 @@ class _Plain:
         return None
 
     def update(self, line: str) -> None:
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def _never_ran(item: Collection, places: Stores) -> bool:
@@ -100,7 +100,7 @@ def _first_runs(fresh: list[Collection], places: Stores, supervisor: "Supervisor
         try:
             _first_run(item, places, supervisor)
         except AiAssetsError as error:
-            console.print(f"{item.name} was not run: {error}", markup=False)
+            console.print(f"{item.name} was not run: {error}")
 
 
 def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> None:

@@ -1,5 +1,6 @@
 """Holding the ledger against a provider's usage file, resolving what the totals prove, and the record of it."""
 
+import contextlib
 import datetime
 import json
 import uuid
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from ai_assets.signoff import audit
 from resources.declared import nearest
 from resources.digest import Json
-from resources.errors import UserError
+from resources.errors import StateUnavailable, UserError
 from resources.inference import ledger_totals, reconciling, resolving
 from resources.inference.history import name_of
 from resources.inference.prices import NUSD, usd_of
@@ -104,11 +105,14 @@ def days_of(file: UsageFile, first: datetime.date | None, last: datetime.date | 
 
 
 def compare(state: StateStore, asked: Asked) -> list[Group]:
-    """What the totals prove; nothing is resolved. What dead processes left in flight counts as maybe billed."""
+    """What the totals prove; nothing is resolved. What dead processes left in flight counts as maybe billed.
+
+    In a store that cannot be written it stays in flight, and its days are not proven.
+    """
     for name in asked.assumed_keys:
         if name not in asked.settings.endpoints:
             raise EndpointUnknown(name, list(asked.settings.endpoints))
-    with state.write() as connection:
+    with contextlib.suppress(StateUnavailable), state.write() as connection:
         resolving.reap(connection)
     with state.read() as connection:
         return _groups(connection, asked)

@@ -13,8 +13,6 @@ from resources.settings import Home
 
 GRACE_S = 3
 """For answers under way, when it ends."""
-KEEP_ALIVE_S = 15
-MOST_CONNECTIONS = 500
 LONGEST_HEADERS = 32_768
 """Bytes; a browser sends one or two thousand."""
 BACKLOG = 256
@@ -40,6 +38,7 @@ def serve(
     import uvicorn
 
     from ai_assets.desk.app import create_app
+    from ai_assets.desk.connections import LONGEST_HEADERS_S, MOST_CONNECTIONS, connections
     from ai_assets.signoff import people
 
     settings = load_desk(home.desk)
@@ -56,7 +55,7 @@ def serve(
                 say("Nobody can sign in yet. In another terminal: ai-assets reviewers add NAME --role approver")
         configured = uvicorn.Config(
             create_app(desk),
-            http="h11",
+            http=connections(settings.sign_in.proxy),
             ws="none",
             lifespan="on",
             access_log=False,
@@ -64,8 +63,8 @@ def serve(
             proxy_headers=False,  # who connects decides whether a proxy's header is believed
             server_header=False,
             h11_max_incomplete_event_size=LONGEST_HEADERS,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            limit_concurrency=MOST_CONNECTIONS + 1,  # of requests whose client has gone; connections are never as many
+            timeout_keep_alive=LONGEST_HEADERS_S,
             timeout_graceful_shutdown=GRACE_S,
         )
         with contextlib.suppress(KeyboardInterrupt):  # it has ended by then

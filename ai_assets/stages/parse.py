@@ -1,6 +1,7 @@
 """Files to documents: every file and every row becomes at least one `Parsed`, with its text or the reason it has none.
 
-The shape only; `parse_text.py` knows text, `parse_tables.py` rows, `parse_converter.py` pdf, docx and html.
+The shape only; `parse_text.py` knows text, `parse_converter.py` pdf, docx and html, `parse_table_reader.py` rows. What
+has a format that can be abused is read in another process.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ai_assets.stages.parse_converter import Converter
-from ai_assets.stages.parse_tables import Row, TableFormat, read_rows
+from ai_assets.stages.parse_table_reader import TableReader
+from ai_assets.stages.parse_tables import Row, TableFormat
 from ai_assets.stages.parse_text import (
     Unreadable,
     UnreadNow,
@@ -20,6 +22,7 @@ from ai_assets.stages.parse_text import (
     language_of,
     normalise,
     refuse_binary,
+    refuse_piled_marks,
     shortened,
     shown_bytes,
     title_of,
@@ -55,8 +58,9 @@ class Limits:
     max_line_bytes: int = 10_000_000
     """Of one row of a table."""
     timeout_s: float = 60.0
+    """For a file that is converted; in a table for the next rows."""
     memory_bytes: int = 2 << 30
-    """Of the process that converts pdf, docx and html, on top of its 170 MB at rest."""
+    """Of each process that reads files, on top of what it takes at rest: 170 MB to convert, 90 MB for tables."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +87,7 @@ RowFilter = Callable[[str, str | None], bool]
 
 
 class Parser:
-    """A context manager; owns the process that converts, and starts it only for a file that needs it."""
+    """A context manager; owns the processes that convert and read tables, each started for the first file it is for."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -94,6 +98,12 @@ class Parser:
         )
         self.passing: dict[str, str] = {}
         """By document, why its last reading failed, where another may succeed: an I/O error, a converter that died."""
+        self._tables = TableReader(
+            timeout_s=self._limits.timeout_s,
+            memory_bytes=self._limits.memory_bytes,
+            max_characters=self._limits.max_characters,
+            max_row_bytes=self._limits.max_line_bytes,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +112,7 @@ class Parser:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._converter.close()
+        self._tables.close()
 
     def parse(
         self,
@@ -128,6 +139,8 @@ class Parser:
                 case _:
                     yield self._whole(source, file, kind)
         except Unreadable as reason:
+            if isinstance(reason, UnreadNow):
+                self.passing[file.path] = str(reason)
             yield _quarantined(file, str(reason))
         except OSError as error:
             self.passing[file.path] = found = f"could not be read: {error.strerror or error}"
@@ -177,7 +190,7 @@ class Parser:
         times: dict[str, int] = {}
         delimiter = "\t" if file.path.lower().endswith(".tsv") else None
         with source.open(file.path) as stream:
-            for row in read_rows(kind, stream, table, self._limits.max_line_bytes, delimiter):
+            for row in self._tables.rows(kind, stream, table, delimiter):
                 key = row.key
                 while key in seen:
                     times[row.key] = times.get(row.key, 1) + 1
@@ -204,6 +217,7 @@ class Parser:
         limit = self._limits.max_characters
         if len(text) > limit:
             raise Unreadable(f"{len(text):,} characters of text; the limit is {limit:,}")
+        refuse_piled_marks(text)
         text = normalise(text)
         if not text:
             raise Unreadable(_EMPTY)

@@ -22,6 +22,10 @@ TableKind = Literal["csv", "jsonl", "parquet"]
 
 _KEY_CHARACTERS = 500
 """Longer ones are texts, from a key column declared by mistake, and would end up in every identifier."""
+MAX_COLUMNS = 2_000
+_NAMED_COLUMNS = 30
+_NAME_CHARACTERS = 60
+"""Of a column, where it is named in a reason."""
 _PEEK_ROWS = 100
 _PEEK_BYTES = 1 << 20
 _PARQUET_BATCH_ROWS = 16
@@ -48,7 +52,7 @@ class TableFormat:
         return [column for column in named if column is not None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     digest: str
     key: str
@@ -129,13 +133,30 @@ def _shown(value: Json) -> str | None:
 
 
 def _check_columns(columns: Sequence[str], table: TableFormat) -> None:
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise Unreadable(f"two columns are named '{repeated[0]}'")
-    missing = [name for name in table.columns if name not in columns]
+    known: set[str] = set()
+    for name in columns:
+        if name in known:
+            raise Unreadable(f"two columns are named '{_cut(name)}'")
+        known.add(name)
+    missing = [name for name in table.columns if name not in known]
     if missing:
-        found = ", ".join(columns[:30]) + (f" and {len(columns) - 30} more" if len(columns) > 30 else "")
+        first = ", ".join(map(_cut, columns[:_NAMED_COLUMNS]))
+        more = len(columns) - _NAMED_COLUMNS
+        found = first + (f" and {more:,} more" if more > 0 else "")
         raise Unreadable(f"no column '{missing[0]}'; the columns are: {found}")
+
+
+def _check_width(columns: int) -> None:
+    if columns > MAX_COLUMNS:
+        raise Unreadable(_too_wide(columns))
+
+
+def _too_wide(count: int) -> str:
+    return f"{count:,} columns; the limit is {MAX_COLUMNS:,}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}…"
 
 
 # Lines
@@ -234,9 +255,11 @@ def _json_record(number: int, line: bytes | _Oversized, max_bytes: int) -> Recor
     try:
         # Python writes NaN, which JSON has not: it means that the value is missing.
         record: object = json.loads(_decoded(line), parse_constant=lambda _: None)
-        if isinstance(record, dict):
+        if isinstance(record, dict) and len(record) <= MAX_COLUMNS:
             canonical_json(record)
             return record
+        if isinstance(record, dict):
+            return _Bad(sha256_hex(line), f"line {number}: {_too_wide(len(record))}")
         problem = f"a {type(record).__name__}, not an object with columns"
     except Unreadable as error:
         problem = str(error)
@@ -302,6 +325,7 @@ def _csv_records(
         columns = [normalise(name) for name in next(reader)]
     except (_BadLine, csv.Error) as error:
         raise Unreadable(f"its header cannot be read: {error}") from error
+    _check_width(len(columns))
     _check_columns(columns, table)
     while True:
         lines.begin()
@@ -332,7 +356,9 @@ def _parquet_records(stream: io.BufferedReader, table: TableFormat, max_bytes: i
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(stream, buffer_size=1 << 20)
+        # Without `pre_buffer=False` all of a row group would be read at once, whatever `buffer_size` says.
+        file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
+        _check_width(file.metadata.num_columns)  # with those inside of others
         _check_columns(list(file.schema_arrow.names), table)
         # Group by group: a batch over the border would lose sound rows to damage in the next group.
         for group in range(file.num_row_groups):
@@ -340,7 +366,7 @@ def _parquet_records(stream: io.BufferedReader, table: TableFormat, max_bytes: i
                 columns = [_cells(column) for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     yield _parquet_record(batch.schema.names, cells, max_bytes)
-    except Unreadable:
+    except (Unreadable, MemoryError):
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
@@ -367,7 +393,7 @@ def _parquet_record(names: Sequence[str], cells: Sequence[Json | Unreadable], ma
     record = {name: cell for name, cell in zip(names, cells, strict=True) if not isinstance(cell, Unreadable)}
     for name, cell in zip(names, cells, strict=True):
         if isinstance(cell, Unreadable):
-            return _Bad(digest(record), f"its column '{name}' cannot be read: {cell}")
+            return _Bad(digest(record), f"its column '{_cut(name)}' cannot be read: {cell}")
     size = sum(len(cell) for cell in record.values() if isinstance(cell, str))
     if size > max_bytes:
         return _Bad(digest(record), f"its row is {shown_bytes(size)} long; the limit is {shown_bytes(max_bytes)}")

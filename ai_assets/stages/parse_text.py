@@ -1,7 +1,9 @@
 """Bytes to clean text, and what can be told from the text alone: its title and its language."""
 
 import codecs
+import functools
 import re
+import sys
 import unicodedata
 
 _LANGUAGE_SAMPLE = 1_000
@@ -9,8 +11,12 @@ _LANGUAGE_SAMPLE = 1_000
 _LANGUAGE_LETTERS = 20
 """Below this py3langid guesses: 'Invoice 2024' is Latin to it."""
 _TITLE_CHARACTERS = 120
+LONGEST_TITLE = 10 * _TITLE_CHARACTERS
+"""Of what a title is made from, more is not looked at."""
 _TITLE_SAMPLE = 20_000
 _BINARY_SAMPLE = 4_096
+_MOST_MARKS = 200
+"""Scripts put four on a letter at most, and people who play with them fifty."""
 
 _NEWLINES = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
@@ -53,6 +59,21 @@ def refuse_binary(text: str) -> None:
         raise Unreadable(f"binary content: {controls} of the first {len(sample)} characters are control characters")
 
 
+def refuse_piled_marks(text: str) -> None:
+    """Putting a run of combining characters in order takes time quadratic in its length: hours for 5 million."""
+    if not text.isascii() and (pile := _piles().search(text)):
+        raise Unreadable(
+            f"{len(pile[0]):,} combining characters in a row at character {pile.start()}; the limit is {_MOST_MARKS}"
+        )
+
+
+@functools.cache
+def _piles() -> "re.Pattern[str]":
+    # The last three have another class themselves, and are made of combining characters.
+    marks = [chr(code) for code in range(0x300, sys.maxunicode + 1) if unicodedata.combining(chr(code))]
+    return re.compile(f"[{''.join(marks)}\u0f73\u0f75\u0f81]{{{_MOST_MARKS + 1},}}")
+
+
 def normalise(text: str) -> str:
     """NFC, lines ended by \\n, no control characters but \\n and \\t, no lone surrogates, no blank ends. Idempotent."""
     text = _CONTROLS.sub("", _NEWLINES.sub("\n", text))
@@ -78,14 +99,14 @@ def title_of(text: str, *, markdown: bool) -> str | None:
 
 def _said(line: str) -> str | None:
     """A line of Markdown without the Markdown."""
-    line = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line[: 10 * _TITLE_CHARACTERS])).strip()
+    line = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line[:LONGEST_TITLE])).strip()
     before, _, last = line.rpartition(" ")
     return shortened((before if last.strip("#") == "" else line).lstrip("#>|- ").rstrip("| "))
 
 
 def shortened(title: str) -> str | None:
     """One line of at most 120 characters."""
-    return " ".join(normalise(title[: 10 * _TITLE_CHARACTERS]).split())[:_TITLE_CHARACTERS].rstrip() or None
+    return " ".join(normalise(title[:LONGEST_TITLE]).split())[:_TITLE_CHARACTERS].rstrip() or None
 
 
 def language_of(text: str) -> str | None:

@@ -44,15 +44,14 @@ class Reply(TypedDict, total=False):
     """The memory limit was hit; this process ends."""
 
 
-class _Refused(Exception):
-    pass
+class Refused(Exception):
+    """Why a file is not looked into any further."""
 
 
 def main() -> None:
     parent, memory_bytes, max_characters = map(int, sys.argv[1:])
-    _die_with(parent)
-    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not end up between our replies
+    die_with(parent)
+    requests, replies = channel()
     logging.disable()
     warnings.simplefilter("ignore")
     try:
@@ -60,21 +59,32 @@ def main() -> None:
     except ImportError as error:
         _send(replies, {"reason": str(error)})
         return
-    _confine(memory_bytes)
+    confine(memory_bytes)
     _send(replies, {})
-    while head := requests.read(LENGTH.size):
-        format_name, _, data = requests.read(LENGTH.unpack(head)[0]).partition(b"\n")
+    while (message := receive(requests)) is not None:
+        format_name, _, data = message.partition(b"\n")
         reply = _convert(converters[format_name.decode()], data, max_characters)
         _send(replies, reply)
         if reply.get("exhausted"):
             return
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent is gone")
+
+
+def channel() -> tuple[BinaryIO, BinaryIO]:
+    """Requests come and replies go through the socket that was given as standard input."""
+    return os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(0), "wb")
+
+
+def receive(requests: BinaryIO) -> bytes | None:
+    """The next message; None when the parent has hung up."""
+    head = requests.read(LENGTH.size)
+    return requests.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else None
 
 
 def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":
@@ -100,36 +110,37 @@ def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":
     }
 
 
-def _confine(memory_bytes: int) -> None:
+def confine(memory_bytes: int) -> None:
     """No more than `memory_bytes` beyond what is loaded; no core dumps, no network, no other process."""
     if sys.platform == "linux":
         loaded = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (loaded + memory_bytes,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # complaints were for the start; a hostile file may cause gigabytes
     sys.addaudithook(_refuse_outside)
 
 
 def _refuse_outside(event: str, _: tuple[object, ...]) -> None:
     if event.startswith(("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")):
-        raise _Refused(f"it tried to reach outside ({event})")
+        raise Refused(f"it tried to reach outside ({event})")
 
 
 def _convert(convert: Callable[[bytes], tuple[str, str | None]], data: bytes, max_characters: int) -> Reply:
     try:
         text, title = convert(data)
-    except _Refused as refused:
+    except Refused as refused:
         return {"reason": str(refused)}
     except MemoryError:
         return {"exhausted": True}
     # The one boundary around the third-party converters: what they raise at a broken file is anybody's guess.
     except Exception as error:  # noqa: BLE001
-        return {"reason": _reason(error)}
+        return {"reason": reason_of(error)}
     if len(text) > max_characters:
         return {"reason": f"{len(text):,} characters of text; the limit is {max_characters:,}"}
     return {"text": text, "title": title}
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     chain = [error, *error.args, error.__cause__, error.__context__]
     if any(type(link).__name__ in ("PDFPasswordIncorrect", "PDFEncryptionError") for link in chain):
         return "it is encrypted; save it without a password"
@@ -140,16 +151,16 @@ def _reason(error: Exception) -> str:
 def _checked_docx(data: bytes) -> bytes:
     """Refuse a zip bomb by its directory; one whose directory lies meets the memory limit."""
     if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise _Refused("it is encrypted, or an old .doc; save it as .docx without a password")
+        raise Refused("it is encrypted, or an old .doc; save it as .docx without a password")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names, unpacked = archive.namelist(), sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise _Refused(f"could not be read: not a Word document ({error})") from error
+        raise Refused(f"could not be read: not a Word document ({error})") from error
     if unpacked > _ZIP_BYTES or (unpacked > _ZIP_SMALL_BYTES and unpacked > _ZIP_RATIO * len(data)):
-        raise _Refused(f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much")
+        raise Refused(f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much")
     if "[Content_Types].xml" not in names:
-        raise _Refused("could not be read: a zip archive, but no Word document in it")
+        raise Refused("could not be read: a zip archive, but no Word document in it")
     return data
 
 
@@ -167,7 +178,7 @@ def _html_as_utf8(data: bytes) -> bytes:
             return data.decode(declared or "utf-8").encode()
         except (UnicodeDecodeError, LookupError):
             saying = f"nor the declared {declared}" if declared else "and no charset is declared"
-            raise _Refused(f"not valid UTF-8 at byte {error.start}, {saying}") from error
+            raise Refused(f"not valid UTF-8 at byte {error.start}, {saying}") from error
 
 
 def _send(replies: BinaryIO, reply: Reply) -> None:

@@ -18,12 +18,13 @@ import yaml
 
 from ai_assets.errors import CollectionInvalid
 from ai_assets.stages.columns import ColumnType
-from resources.declared import nearest
+from resources.declared import nearest, read_text
 from resources.digest import Json
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from ai_assets.stages.prompt_sandbox import BoundedEnvironment
 
 TAGS = ("document", "data")
 GUARD = (
@@ -151,12 +152,7 @@ def default_prompt(kind: str, variables: Variables) -> Prompt:
 
 
 def _read(path: Path, variables: Variables) -> Prompt:
-    try:
-        text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise CollectionInvalid(path, None, f"not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise CollectionInvalid(path, None, f"cannot be read: {error.strerror}") from error
+    text = read_text(path, CollectionInvalid).replace("\r\n", "\n")
     front, body, body_line = _divided(path, text)
     sections = _sections(path, body, body_line)
     return Prompt(
@@ -183,6 +179,8 @@ def _divided(path: Path, text: str) -> tuple[dict[str, str], str, int]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise CollectionInvalid(path, line, f"not valid YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise CollectionInvalid(path, 1, "the front matter is nested too deep") from error
     return _front(path, node), "\n".join(lines[end + 1 :]), end + 2
 
 
@@ -233,16 +231,10 @@ def _sections(path: Path, body: str, first_line: int) -> dict[str, str]:
 
 
 @functools.cache
-def environment() -> "ImmutableSandboxedEnvironment":
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def environment() -> "BoundedEnvironment":
+    from ai_assets.stages.prompt_sandbox import BoundedEnvironment
 
-    made = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-    )
-    made.globals = {"range": made.globals["range"]}
-    del made.filters["random"]  # the same document must always give the same question
-    return made
+    return BoundedEnvironment()
 
 
 @functools.lru_cache(maxsize=256)
@@ -254,7 +246,18 @@ def template(source: str) -> "Template":
 def _rendered(source: str, values: Mapping[str, Any]) -> str:
     from jinja2 import TemplateError
 
+    from ai_assets.stages.prompt_sandbox import fits
+
+    parts, characters = [], 0
     try:
-        return template(source).render(values).strip()
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        made = template(source)
+        environment().begin()
+        for part in made.generate(values):
+            parts.append(part)
+            fits(characters := characters + len(part))
+    except RecursionError as error:
+        raise PromptFailed("the prompt cannot be rendered: it is nested too deep") from error
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, SyntaxError, TypeError,
+            ValueError) as error:  # fmt: skip
         raise PromptFailed(f"the prompt cannot be rendered: {error}") from error
+    return "".join(parts).strip()

@@ -45,6 +45,10 @@ def check_prompt(prompt: Prompt) -> None:
             _Reading(prompt.path, role, dict(known)).read(environment().parse(source))
         except TemplateSyntaxError as error:
             raise CollectionInvalid(prompt.path, error.lineno, f"{error.message}") from error
+        except RecursionError as error:
+            raise CollectionInvalid(prompt.path, None, "it is nested too deep") from error
+        except ValueError as error:  # of Python's own number reader
+            raise CollectionInvalid(prompt.path, None, str(error)) from error
     _try(prompt)
 
 
@@ -123,6 +127,8 @@ class _Reading:
             raise self._wrong(line, f"<{tag}> must be opened and closed on the same side of this if or for")
 
     def _loop(self, node: nodes.For) -> None:
+        if node.recursive:
+            raise self._wrong(node.lineno, "a for of a prompt cannot be recursive")
         self._expression(node.iter)
         listed = self._shape(node.iter)
         item = (listed.item if listed else None) or Shape(untrusted=self._tainted(node.iter))
