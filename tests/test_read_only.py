@@ -28,7 +28,8 @@ READING: Sequence[tuple[str, ...]] = (
     ("status",), ("status", "notes"), ("search", "notes", "pump"), ("explain", "notes", f"{DAY}/0.txt"),
     ("audit", "verify"), ("audit", "show"), ("signoff", "list"), ("signoff", "show", "notes", DAY),
     ("releases", "list", "notes"), ("releases", "show", "notes", "1"), ("releases", "at", "notes", "2099-01-01"),
-    ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"), ("budget", "show"), ("budget", "history"),
+    ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"),
+    ("budget", "show"), ("budget", "history"),
     ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"),
 )  # fmt: skip
 IN_WAL = "only.in.the.wal"
