@@ -443,6 +443,9 @@ def test_a_refusal_that_came_as_an_answer_costs_what_was_counted_and_else_nobody
         ({"retry-after-ms": "nan"}, None),
         ({"retry-after": "²"}, None),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        # By the provider's own clock: ours may be a day ahead.
+        ({"date": "Thu, 01 Jan 2026 00:00:00 GMT", "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
+        ({"date": "no date", "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, None),
     ],
 )
 def test_retry_after_is_read_in_all_its_spellings(headers: Mapping[str, str], expected: float | None) -> None:

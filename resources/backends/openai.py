@@ -212,7 +212,7 @@ def class_of(status: int, told: Told) -> ErrorClass:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds, milliseconds or a date, whichever the provider speaks."""
+    """Seconds, milliseconds or a date, whichever the provider speaks; a date is held against the provider's own clock."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000
@@ -221,7 +221,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             return None
         if value.strip().replace(".", "", 1).isdigit():
             return float(value)
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        said_at = headers.get("date")
+        now_s = time.time() if said_at is None else email.utils.parsedate_to_datetime(said_at).timestamp()
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - now_s, 0.0)
     except ValueError:
         return None
 
