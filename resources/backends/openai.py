@@ -212,7 +212,7 @@ def class_of(status: int, told: Told) -> ErrorClass:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds, milliseconds or a date, whichever the provider speaks; a date is held against the provider's own clock."""
+    """Seconds, milliseconds or a date, as the provider likes; a date is held against the provider's own clock."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000
