@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ai_assets.datasets.chunks import known_chunks
+from ai_assets.datasets.chunks import known_chunks, taken_over
+from ai_assets.datasets.joined import ByDocument
 from ai_assets.planning.found import BLOCK, Found, Surroundings, new_call
 from ai_assets.planning.looking import Unread
 from ai_assets.planning.past import look_up
@@ -64,10 +65,9 @@ def questions_of(around: Surroundings) -> Found:
 def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:
     """As a run would cut them."""
     settings = around.work.collection.settings.chunking
-    known = known_chunks(around.work, walk.partition)
+    known = ByDocument(known_chunks(around.work, walk.partition))
     for document in walk.texts.documents:
-        rows = known.get((document.document_id, document.digest, document.title))
-        if rows is not None:
+        if rows := taken_over(known, document.document_id, document.digest, document.title):
             yield from rows
             continue
         for chunk in chunk_document(

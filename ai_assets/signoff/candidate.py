@@ -31,10 +31,10 @@ def leaves_of(documents: "pa.Table", chunks: "pa.Table") -> dict[str, str]:
 
 
 def _chunk_digests(chunks: "pa.Table") -> Mapping[str, list[Json]]:
-    from ai_assets.datasets.embeddings import vectors_of
+    from ai_assets.datasets.text_vectors import vectors_in
 
     found: dict[str, list[Json]] = defaultdict(list)
-    matrix = vectors_of(chunks)
+    matrix = vectors_in(chunks)
     columns = [chunks[name].to_pylist() for name in ("document_id", "chunk_id", "text")]
     for number, (document_id, chunk_id, text) in enumerate(zip(*columns, strict=True)):
         found[document_id].append(
