@@ -1,6 +1,7 @@
 """Questions to the live release: which documents answer a query, and where one document comes from."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,9 +9,10 @@ import sqlalchemy as sa
 from ai_assets.collection import Collection
 from ai_assets.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.publication import read_snapshot
+from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Release
 from ai_assets.work import Stores, Work
+from resources.lake import read_batches
 from resources.ranking import Hit
 
 
@@ -74,7 +76,7 @@ def _partition_of(history: list[dict[str, Any]]) -> str:
 def _current(collection: Collection, stores: Stores, partition: str, document: str) -> dict[str, Any] | None:
     """The document as last computed, published or not."""
     manifest = stores.lake.manifest(collection.name, "documents", partition)
-    row = _row(stores.lake.read(manifest), document) if manifest else None
+    row = _row(stores.lake.batches(manifest), document) if manifest else None
     if row is None or manifest is None:
         return None
     names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
@@ -83,7 +85,7 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
     found["run"] = manifest.run_id
     for stage in collection.stages:
         made = stores.lake.manifest(collection.name, stage.name, partition)
-        answer = _row(stores.lake.read(made), document) if made else None
+        answer = _row(stores.lake.batches(made), document) if made else None
         if answer and made:
             for name in stage.columns.explained:
                 found[f"{stage.name}.{name}"] = answer.get(name)
@@ -98,8 +100,8 @@ def _live(
     part = live.parts.get(partition) if live else None
     if live is None or part is None:
         return None
-    documents, _ = read_snapshot(collection.name, stores, partition, vars(part))
-    row = _row(documents, document)
+    documents, _ = snapshot_files(collection.name, stores, partition, vars(part))
+    row = _row(read_batches(documents), document)
     if row is None:
         return None
     return {
@@ -113,11 +115,14 @@ def _live(
     }
 
 
-def _row(table: Any, document: str) -> dict[str, Any] | None:
+def _row(batches: Iterable[Any], document: str) -> dict[str, Any] | None:
     import pyarrow.compute as pc
 
-    rows: list[dict[str, Any]] = table.filter(pc.equal(table["document_id"], document)).to_pylist()
-    return rows[0] if rows else None
+    for batch in batches:
+        rows: list[dict[str, Any]] = batch.filter(pc.equal(batch["document_id"], document)).to_pylist()
+        if rows:
+            return rows[0]
+    return None
 
 
 def _hint(document: str, known: list[str]) -> str:

@@ -83,7 +83,7 @@ class Spool:
 
 
 class DigestIndex:
-    """Which number belongs to a SHA-256: 40 bytes each, sorted when the first is looked up. The last one added counts."""
+    """Which number belongs to a SHA-256, in 40 bytes each; of several the last one added counts."""
 
     def __init__(self) -> None:
         self._digests = bytearray()

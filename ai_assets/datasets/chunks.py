@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from ai_assets.by_document import ByDocument, Row
 from ai_assets.datasets.documents import ok_rows
-from ai_assets.datasets.joined import ByDocument, Row
 from ai_assets.stages.chunk import chunk_document
 from ai_assets.work import PREVIEW_ROWS, Outcome, Work
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ai_assets.datasets.joined import ByDocument, Row, admitted, count_admitted
+from ai_assets.by_document import ByDocument, Row
+from ai_assets.datasets.admitted import admitted, count_admitted
 from ai_assets.datasets.label_counts import LabelCounts
 from ai_assets.datasets.lessons import EXAMPLES, lessons, taught_places
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
@@ -36,8 +37,8 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     earlier = {name: work.input(stage.name, partition, name) for name in stage.when}
     inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
     inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
-    if places := taught_places(work, stage):
-        inputs[EXAMPLES] = digest(places)
+    if taught := taught_places(work, stage):
+        inputs[EXAMPLES] = digest(taught)
     if same := work.unchanged(stage.name, partition, inputs):
         return same
     given = work.corrections.of(partition, stage)
@@ -63,6 +64,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
         documents_in=out.rows,
         documents_out=out.rows,
         reused=reused,
+        quarantined=0,
         preview=preview,
         **said.stats,
     )

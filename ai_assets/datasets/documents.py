@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.by_document import Row
 from ai_assets.listing import UNREAD, Entry, tables_of
 from ai_assets.stages.parse import Parsed
 from ai_assets.work import PREVIEW_ROWS, Outcome, Work
@@ -18,7 +19,6 @@ from resources.source import SourceFile
 from resources.spool import Spool, repeated
 from resources.state import now
 
-Row = dict[str, Any]
 COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "entry_digest", "source_digest", "digest",
     "title", "text", "language",
@@ -43,7 +43,7 @@ def build(work: Work, partition: str) -> Outcome:
         _read_files(work, partition, kept, arrived)
         shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
         history = History(work, partition, cause)
-        rows = Merged(previous and work.rows(previous), arrived, kept, shared)
+        rows = Merged(work.rows(previous) if previous else (), arrived, kept, shared)
         with work.writing("documents", partition, _schema()) as out:
             for before, row in rows:
                 out.append(row)
@@ -184,9 +184,9 @@ class Merged:
     """All rows in order of their documents, each with what was known of it, linked to others with the same text."""
 
     def __init__(
-        self, before: Iterable[Row] | None, arrived: Iterable[Row], kept: Mapping[str, Entry], shared: Collection[str]
+        self, before: Iterable[Row], arrived: Iterable[Row], kept: Mapping[str, Entry], shared: Collection[str]
     ) -> None:
-        self._before, self._arrived, self._kept = before or (), arrived, kept
+        self._before, self._arrived, self._kept = before, arrived, kept
         self._shared = shared
         self._originals: dict[str, str] = {}
         """By the digests that several documents share, the first document by name."""

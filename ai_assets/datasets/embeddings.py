@@ -132,7 +132,8 @@ def _ask(
     work: Work, partition: str, chunks: Manifest, vectors: TextVectors, embedder: RouteEmbedder, documents: int
 ) -> RouteEmbedder:
     embedder = replace(
-        embedder, advance=lambda done: work.advance("embeddings", partition, documents * done // len(vectors), documents)
+        embedder,
+        advance=lambda done: work.advance("embeddings", partition, documents * done // len(vectors), documents),
     )
     asked: list[int] = []
 

@@ -1,6 +1,6 @@
 """What a dataset of labels tells of itself, counted row by row."""
 
-from ai_assets.datasets.joined import Row
+from ai_assets.by_document import Row
 from ai_assets.stage_settings import ClassifyStage
 from resources.digest import Json
 

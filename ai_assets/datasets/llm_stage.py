@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from ai_assets.datasets.joined import Row, admitted, count_admitted
+from ai_assets.by_document import Row
+from ai_assets.datasets.admitted import admitted, count_admitted
 from ai_assets.datasets.label_counts import LabelCounts
 from ai_assets.datasets.lessons import EXAMPLES, lessons, place_of, read, taught_places
 from ai_assets.errors import ExampleUnreadable
@@ -213,9 +214,7 @@ class AnsweredRows:
     Where a person gave the label, a row without an answer does too: nobody need be asked again.
     """
 
-    def __init__(
-        self, work: Work, partition: str, stage: Stage, given: Mapping[str, Correction], spool: Spool
-    ) -> None:
+    def __init__(self, work: Work, partition: str, stage: Stage, given: Mapping[str, Correction], spool: Spool) -> None:
         self._spool, self._places = spool, DigestIndex()
         previous = work.previous(stage.name, partition)
         if previous is None or set(parquet_columns(work.stores.lake.path(previous))) != set(stage.columns.dataset):

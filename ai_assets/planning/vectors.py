@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ai_assets.by_document import ByDocument
 from ai_assets.datasets.chunks import known_chunks, taken_over
-from ai_assets.datasets.joined import ByDocument
 from ai_assets.planning.found import BLOCK, Found, Surroundings, new_call
 from ai_assets.planning.looking import Unread
 from ai_assets.planning.past import look_up
