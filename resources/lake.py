@@ -159,7 +159,9 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> "Iterator[
     with _reading(path), pq.ParquetFile(path) as file:
         if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
             raise DatasetDamaged(path, f"it has no column '{missing[0]}'")
-        yield from file.iter_batches(ROW_GROUP_ROWS, columns=None if columns is None else list(columns))
+        wanted = None if columns is None else list(columns)
+        for group in range(file.metadata.num_row_groups):  # `iter_batches` reads ahead, as far as it gets
+            yield from file.read_row_group(group, wanted).combine_chunks().to_batches()
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
