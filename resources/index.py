@@ -363,10 +363,10 @@ def _complete_indexes(table: Any) -> None:
 
     # Stop words stay: "IT" and "who" are names somewhere. Folding makes Łódź and Lodz one word.
     words = FTS(with_position=True, stem=True, ascii_folding=True, remove_stop_words=False)
-    rows = table.count_rows()
-    wanted: dict[str, Any] = {"text": words, "title": words} if rows else {}
-    if rows >= EXACT_BELOW_ROWS:
-        wanted["vector"] = IvfSq(distance_type="dot", num_partitions=_cells(rows), sample_rate=_SAMPLE)
+    wanted: dict[str, Any] = {"text": words, "title": words} if table.count_rows() else {}
+    vectors = table.count_rows("vector IS NOT NULL")  # a passage without one is found by its words alone
+    if vectors >= EXACT_BELOW_ROWS:
+        wanted["vector"] = IvfSq(distance_type="dot", num_partitions=_cells(vectors), sample_rate=_SAMPLE)
     made = {column for index in table.list_indices() for column in index.columns}
     for column, config in wanted.items():
         if column not in made:

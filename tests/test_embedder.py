@@ -123,7 +123,7 @@ def test_a_text_has_one_vector_whatever_holds_it_and_known_ones_are_taken_over(t
         asked = [number for number in vectors.numbers(joined) if vectors.ask_for(number)]
         for number, vector in zip(asked, EMBEDDER.embed(["one", "three"]), strict=True):
             vectors.put(number, vector, 0.25)
-        rows = vectors.column(vectors.numbers(joined))
+        rows = vectors.column(vectors.numbers(joined), np.zeros(4, dtype=bool))
         assert np.array_equal(np.stack(rows.to_numpy(zero_copy_only=False)), EMBEDDER.embed([*texts.values(), "one"]))
         assert (sum(vectors.paid_usd), int(vectors.known.sum())) == (1.0, 1)
     assert list(tmp_path.iterdir()) == []

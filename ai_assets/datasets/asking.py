@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ai_assets.datasets import evaluation_scores
-from ai_assets.embedding import recorded_embedding
+from ai_assets.embedding import WITHOUT, recorded_embedding
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
 from ai_assets.signoff.publication import snapshot_files
@@ -39,6 +39,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         **changes,
         "documents": manifest.stats["documents_in"],
         "quarantined": manifest.stats["quarantined"],
+        **_holes(manifest),
         "scores": manifest.stats["scores"],
         "cost_usd": manifest.stats["cost_usd"],
         "live_release": live.number if live else None,
@@ -102,12 +103,18 @@ def _facts(
     return {
         "documents": manifest.stats["documents_in"],
         "quarantined": manifest.stats["quarantined"],
+        **_holes(manifest),
         **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
         "low_confidence": len(unsure),
         "failed_gates": sum(not gate["passed"] for gate in gates),
         "cost_usd": manifest.stats["cost_usd"],
         "authors": work.authors,
     }
+
+
+def _holes(manifest: Manifest) -> dict[str, int]:
+    """How many documents are without vectors, where there are any."""
+    return {WITHOUT: manifest.stats[WITHOUT]} if WITHOUT in manifest.stats else {}
 
 
 def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list[dict[str, Any]] | None:

@@ -1,17 +1,21 @@
 """`embeddings`: one vector per chunk, as a fixed-size list, so that any Parquet reader can use it.
 
-Vectors that a model was paid for have a column with what they cost, so that reusing them changes no candidate.
+Vectors that a model was paid for have a column with what they cost, so that reusing them changes no candidate. A
+document of which the model does not embed some text is *without vectors*: none of its chunks has one, and a column says
+why. That column is there only where a partition has such documents.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ai_assets.datasets.text_vectors import TextVectors, digests_in, vectors_in
-from ai_assets.embedder import Passage, RouteEmbedder
+from ai_assets.embedder import Passage, Refused, RouteEmbedder
+from ai_assets.embedding import WITHOUT
+from ai_assets.errors import TooManyWithoutVectors
 from ai_assets.stages.embed import Embedder
 from ai_assets.work import PREVIEW_ROWS, Outcome, Work
 from resources.digest import Json
@@ -32,7 +36,7 @@ def build(work: Work, partition: str) -> Outcome:
     started = time.perf_counter()
     chunks = work.input("embeddings", partition, "chunks")
     inputs = {"chunks": chunks.version}
-    if same := work.unchanged("embeddings", partition, inputs):
+    if same := settled(work, partition, inputs):
         return same
     embedder: Embedder = work.embedder("embeddings", partition)
     with work.spool("embeddings", partition) as spool:
@@ -46,16 +50,18 @@ def build(work: Work, partition: str) -> Outcome:
         else:
             _embed(work, chunks, vectors, embedder)
         work.advance("embeddings", partition, documents.all, documents.all)
-        stats: dict[str, Json] = {}
+        without = _without(work, partition, chunks, vectors) if vectors.refused else {}
+        _refuse_too_many(work, partition, without, documents.all)
+        stats: dict[str, Json] = _told(without)
         from_ledger, cost_usd = 0, 0.0
         if isinstance(embedder, RouteEmbedder):
             spent = work.spent("embeddings", partition)
             from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
-            stats = {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
-        schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder))
+            stats |= {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
+        schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder), holes=bool(without))
         with work.writing("embeddings", partition, schema) as out:
             for batch in work.stores.lake.batches(chunks, NAMES):
-                out.extend(_with_vectors(batch, vectors, schema))
+                out.extend(_with_vectors(batch, vectors, without, schema))
     outcome = work.commit(
         "embeddings",
         partition,
@@ -67,13 +73,24 @@ def build(work: Work, partition: str) -> Outcome:
         reused=documents.all - documents.changed,
         quarantined=0,
         preview=[{**row, "model": embedder.name} for row in documents.preview],
-        texts_embedded=len(vectors) - already - from_ledger,
+        texts_embedded=len(vectors) - already - from_ledger - len(vectors.refused),
         texts_reused=already + from_ledger,
         model=embedder.name,
         embedding=asdict(work.collection.embedding),
         **stats,
     )
     return replace(outcome, cost_usd=cost_usd)
+
+
+def settled(work: Work, partition: str, inputs: Mapping[str, str]) -> Outcome | None:
+    """The dataset, where a run would leave it as it is: each run asks again for vectors that are missing."""
+    same = work.unchanged("embeddings", partition, inputs)
+    return same if same and not without_vectors(same.manifest) else None
+
+
+def without_vectors(manifest: Manifest) -> int:
+    """How many documents the dataset has that are without vectors."""
+    return int(manifest.stats.get(WITHOUT, 0))
 
 
 class _Documents:
@@ -131,10 +148,11 @@ def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: Embedde
 def _ask(
     work: Work, partition: str, chunks: Manifest, vectors: TextVectors, embedder: RouteEmbedder, documents: int
 ) -> RouteEmbedder:
-    embedder = replace(
-        embedder,
-        advance=lambda done: work.advance("embeddings", partition, documents * done // len(vectors), documents),
-    )
+    """Of a text that the model does not embed, the reason is noted; what concerns other texts too is raised."""
+
+    def advance(done: int) -> None:
+        work.advance("embeddings", partition, documents * done // len(vectors), documents)
+
     asked: list[int] = []
 
     def passages() -> Iterator[Passage]:
@@ -142,25 +160,91 @@ def _ask(
             asked.append(number)
             yield passage
 
-    def take(place: int, vector: "np.ndarray", paid_usd: float) -> None:
-        vectors.put(asked[place], vector, paid_usd)
+    def take(place: int, vector: "np.ndarray | Refused", paid_usd: float) -> None:
+        if isinstance(vector, Refused):
+            vectors.refuse(asked[place], str(vector))
+        else:
+            vectors.put(asked[place], vector, paid_usd)
 
-    embedder.embed_each(passages(), take)
-    return embedder
+    asking = replace(embedder, advance=advance, has_vectors=bool(vectors.known.any()))
+    asking.embed_each(passages(), take)
+    return asking
 
 
-def _schema(dimensions: int, *, paid: bool) -> "pa.Schema":
+# Documents without vectors
+
+
+def _without(work: Work, partition: str, chunks: Manifest, vectors: TextVectors) -> dict[str, str]:
+    """The documents that hold a text which the model does not embed, and why, in order.
+
+    Where it refuses again what it refused before, the reason stays: some messages name the request, and nobody shall
+    sign anew for that.
+    """
+    found: dict[str, str] = {}
+    for batch in work.stores.lake.batches(chunks, NAMES):
+        names: list[str] = batch["document_id"].to_pylist()
+        for name, number in zip(names, vectors.numbers(digests_in(batch)).tolist(), strict=True):
+            if number in vectors.refused:
+                found.setdefault(name, vectors.refused[number])
+    previous = work.previous("embeddings", partition)
+    before = reasons_of(work, previous) if previous is not None else {}
+    return {
+        name: before[name] if name in before and _kind(before[name]) == _kind(reason) else reason
+        for name, reason in found.items()
+    }
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(":")[0]
+
+
+def reasons_of(work: Work, manifest: Manifest) -> dict[str, str]:
+    """By document without vectors, why. As many as are allowed at most."""
+    if not without_vectors(manifest):
+        return {}
+    rows = work.rows(manifest, ["document_id", WITHOUT])
+    return {row["document_id"]: row[WITHOUT] for row in rows if row[WITHOUT] is not None}
+
+
+def _refuse_too_many(work: Work, partition: str, without: Mapping[str, str], documents: int) -> None:
+    share = work.collection.settings.embedding.without_vectors_at_most
+    allowed = max(1, math.floor(share * documents)) if share else 0
+    if len(without) > allowed:
+        raise TooManyWithoutVectors(
+            work.collection.name, partition, without, documents=documents, allowed=allowed, share=share
+        )
+
+
+def _told(without: Mapping[str, str]) -> dict[str, Json]:
+    if not without:
+        return {}
+    first = islice(without.items(), PREVIEW_ROWS)
+    return {WITHOUT: len(without), "why_without": [{"document_id": name, "reason": why} for name, why in first]}
+
+
+# Rows
+
+
+def _schema(dimensions: int, *, paid: bool, holes: bool) -> "pa.Schema":
     import pyarrow as pa
 
     fields = [*((name, pa.string()) for name in NAMES), ("vector", pa.list_(pa.float32(), dimensions))]
-    return pa.schema([*fields, ("cost_usd", pa.float64())] if paid else fields)
+    fields += [("cost_usd", pa.float64())] if paid else []
+    return pa.schema([*fields, (WITHOUT, pa.string())] if holes else fields)
 
 
-def _with_vectors(batch: "pa.RecordBatch", vectors: TextVectors, schema: "pa.Schema") -> "pa.RecordBatch":
+def _with_vectors(
+    batch: "pa.RecordBatch", vectors: TextVectors, without: Mapping[str, str], schema: "pa.Schema"
+) -> "pa.RecordBatch":
+    import numpy as np
     import pyarrow as pa
 
     numbers = vectors.numbers(digests_in(batch))
-    columns = [*(batch[name] for name in NAMES), vectors.column(numbers)]
+    reasons = [without.get(name) for name in batch["document_id"].to_pylist()] if without else []
+    left_out = np.array([reason is not None for reason in reasons] or [False] * len(numbers), dtype=bool)
+    columns = [*(batch[name] for name in NAMES), vectors.column(numbers, left_out)]
     if "cost_usd" in schema.names:
         columns.append(vectors.usd(numbers))
+    if WITHOUT in schema.names:
+        columns.append(pa.array(reasons, pa.string()))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -9,8 +9,9 @@ from typing import Any
 
 from ai_assets.by_document import ByDocument, Row
 from ai_assets.datasets.asking import ask, by_stage, headline, headlines
+from ai_assets.datasets.embeddings import reasons_of, without_vectors
 from ai_assets.datasets.llm_stage import arrow_type
-from ai_assets.embedding import recorded_embedding
+from ai_assets.embedding import WITHOUT, recorded_embedding
 from ai_assets.errors import InputStale
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
 from ai_assets.work import PREVIEW_ROWS, Outcome, Work
@@ -57,10 +58,11 @@ def _freeze(
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
     cost_usd = _cost_usd(work, manifests)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
+    holes = without_vectors(manifests["embeddings"])
     statuses: Counter[str] = Counter()
     preview: list[dict[str, Any]] = []
     with (
-        writing_rows(folder, _documents_schema(work)) as documents_out,
+        writing_rows(folder, _documents_schema(work, holes=bool(holes))) as documents_out,
         writing_rows(folder, _chunks_schema(work)) as chunks_out,
         work.writing("release_candidate", partition, _leaf_schema(work)) as out,
     ):
@@ -92,11 +94,13 @@ def _freeze(
         scores=scores,
         cost_usd=cost_usd,
         embedding=asdict(recorded_embedding(manifests["embeddings"].stats)),
+        **({WITHOUT: holes} if holes else {}),
     )
 
 
 def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
     """Every document that is there, with what each stage made of it."""
+    reasons = reasons_of(work, manifests["embeddings"])
     made = {stage.name: ByDocument(work.rows(manifests[stage.name])) for stage in work.collection.stages}
     for row in work.rows(manifests["documents"], DOCUMENT_COLUMNS):
         if row["status"] == "deleted":
@@ -104,6 +108,8 @@ def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
         for stage in work.collection.stages:
             found = made[stage.name].one(row["document_id"]) or {}
             row.update({f"{stage.name}_{column}": found.get(column) for column in stage.columns.published})
+        if reasons:
+            row[WITHOUT] = reasons.get(row["document_id"])
         yield row
 
 
@@ -122,7 +128,7 @@ def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
         yield batch
 
 
-def _documents_schema(work: Work) -> Any:
+def _documents_schema(work: Work, *, holes: bool) -> Any:
     """With leaves, so that two candidates, or a candidate and a release, can be compared without their chunks."""
     import pyarrow as pa
 
@@ -130,6 +136,7 @@ def _documents_schema(work: Work) -> Any:
     for stage in work.collection.stages:
         columns = stage.columns
         fields += [(f"{stage.name}_{name}", arrow_type(columns.dataset[name])) for name in columns.published]
+    fields += [(WITHOUT, pa.string())] if holes else []
     return pa.schema([*fields, ("leaf", pa.string())])
 
 

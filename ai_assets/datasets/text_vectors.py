@@ -23,14 +23,19 @@ class TextVectors:
         self._usd = np.zeros(len(self._texts))
         self.known = np.zeros(len(self._texts), dtype=bool)
         """Those that had a vector before anything was embedded."""
+        self.refused: dict[int, str] = {}
+        """Texts that the model does not embed, and why."""
 
     def __len__(self) -> int:
         return len(self._texts)
 
     def take_over(self, digests: "np.ndarray", vectors: "np.ndarray", usd: "np.ndarray | None") -> None:
         """Keep those that are needed of a batch of the dataset before."""
-        for row, number in enumerate(self.numbers(digests)):
-            if number >= 0 and not self.known[number]:
+        import numpy as np
+
+        missing = np.isnan(vectors[:, 0])
+        for row, number in enumerate(self.numbers(digests).tolist()):
+            if number >= 0 and not missing[row] and not self.known[number]:
                 self.put(number, vectors[row], 0.0 if usd is None else usd[row])
                 self.known[number] = True
 
@@ -56,13 +61,20 @@ class TextVectors:
         self._places[number] = self._spool.append(np.ascontiguousarray(vector, dtype=np.float32).tobytes())
         self._usd[number] = usd
 
-    def column(self, numbers: "np.ndarray") -> "pa.FixedSizeListArray":
+    def refuse(self, number: int, reason: str) -> None:
+        self.refused[number] = reason
+
+    def column(self, numbers: "np.ndarray", left_out: "np.ndarray") -> "pa.FixedSizeListArray":
+        """The vectors of these texts; null where one is left out."""
         import numpy as np
         import pyarrow as pa
 
-        joined = b"".join(self._spool[int(place)] for place in self._places[numbers])
+        nothing = bytes(4 * self._dimensions)
+        places = zip(self._places[numbers].tolist(), left_out.tolist(), strict=True)
+        joined = b"".join(nothing if out else self._spool[place] for place, out in places)
         flat = pa.array(np.frombuffer(joined, dtype=np.float32))
-        return pa.FixedSizeListArray.from_arrays(flat, self._dimensions)
+        mask = pa.array(left_out) if left_out.any() else None
+        return pa.FixedSizeListArray.from_arrays(flat, self._dimensions, mask=mask)
 
     def usd(self, numbers: "np.ndarray") -> "pa.Array":
         import pyarrow as pa
@@ -80,11 +92,16 @@ def digests_in(batch: "pa.RecordBatch", name: str = "text_digest") -> "np.ndarra
 
 
 def vectors_in(batch: "pa.RecordBatch | pa.Table") -> "np.ndarray":
-    """The vector column as a matrix, one row per row."""
+    """The vector column as a matrix, one row per row; not a number where there is no vector."""
     import numpy as np
     import pyarrow as pa
 
     column = batch["vector"]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), column.type.list_size)
+    if not column.null_count:
+        return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), column.type.list_size)
+    matrix = np.full((len(column), column.type.list_size), np.nan, dtype=np.float32)
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    matrix[there] = np.asarray(column.flatten(), dtype=np.float32).reshape(-1, column.type.list_size)
+    return matrix

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.by_document import ByDocument, Row
+from ai_assets.embedding import WITHOUT
 from resources.digest import Json, MerkleRoot, digest, sha256_hex
 from resources.lake import Lake, read_batches, read_rows
 
@@ -40,6 +41,8 @@ class Leaves:
             chunks: list[Json] = [row["digests"] for row in self._chunks.of(document)]
             rows = list(group)
             row = {name: value for name, value in rows[-1].items() if name not in HIDDEN}
+            if row.get(WITHOUT) is None:
+                row.pop(WITHOUT, None)  # the column is there only where some document is without vectors
             leaf = digest([row, chunks])
             self._root.add(f"{document}\n{leaf}")
             self.documents += len(rows)
@@ -71,9 +74,11 @@ def _chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
 
     for batch in chunks:
         columns = [batch[name].to_pylist() for name in ("document_id", "chunk_id", "text")]
-        for document, chunk, text, vector in zip(*columns, vectors_in(batch), strict=True):
+        there = batch["vector"].is_valid().to_pylist()
+        for document, chunk, text, vector, is_there in zip(*columns, vectors_in(batch), there, strict=True):
             texts = hashlib.sha256(text.encode()).hexdigest()
-            yield {"document_id": document, "digests": [chunk, texts, hashlib.sha256(vector.tobytes()).hexdigest()]}
+            numbers = hashlib.sha256(vector.tobytes()).hexdigest() if is_there else None
+            yield {"document_id": document, "digests": [chunk, texts, numbers]}
 
 
 def candidate_digest(
