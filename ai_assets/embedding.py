@@ -6,6 +6,9 @@ from typing import Any
 
 from resources.digest import digest
 
+WITHOUT = "without_vectors"
+"""The column, and the number among statistics: of documents that are found by their words alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:

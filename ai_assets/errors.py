@@ -10,7 +10,8 @@ UserError
   InputMissing               a dataset is asked for before what it is made from exists
   InputStale                 datasets of a partition do not belong together
   ExampleUnreadable          a document that a prompt shows as an example is not there, or has no text
-  EmbeddingFailed            a passage has no vector, so its partition has none
+  EmbeddingFailed            passages have no vector for a reason that is not theirs, so their partition has none
+  TooManyWithoutVectors      more documents are refused by the model than may be released without vectors
   QueryNotEmbedded           a question has no vector, so it cannot be searched for
   VectorUnusable             the model's vectors are not what is declared
   EmbedderLost               what a release was embedded by is not there any more
@@ -50,6 +51,7 @@ What only the desk's pages say is beside what raises it, in `ai_assets/desk/`.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from resources.errors import AiAssetsError, DeclarationInvalid, UserError
@@ -140,10 +142,25 @@ class EmbeddingFailed(UserError):
         self.passes = said.partition(":")[0] in RETRYABLE
         more = f" (and {others} more {'text' if others == 1 else 'texts'} of this partition)" if others else ""
         super().__init__(
-            f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. An index with holes "
-            "misleads whoever searches it, so none was made of this partition. Mend the cause, or leave the document "
-            f"out with source.exclude, and run again: ai-assets run {collection} --partition {partition}; what was "
+            f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. This is not about the "
+            "text alone, so nothing was made of this partition. Fix the cause, or leave the document out with "
+            f"source.exclude, and run again: ai-assets run {collection} --partition {partition}; what was "
             "embedded is in the ledger and costs nothing."
+        )
+
+
+class TooManyWithoutVectors(UserError):
+    def __init__(
+        self, collection: str, partition: str, reasons: Mapping[str, str], *, documents: int, allowed: int, share: float
+    ) -> None:
+        shown = "; ".join(f"'{name}' ({why})" for name, why in islice(reasons.items(), 3))
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        super().__init__(
+            f"The model embeds {len(reasons)} of the {documents} documents of {partition} not, or not whole, and "
+            f"{allowed} may be without vectors (embedding.without_vectors_at_most: {share:g}): {shown}{more}. Fix the "
+            "cause, leave the documents out with source.exclude, or allow more in "
+            f"collections/{collection}/defs.yaml, and run again: ai-assets run {collection} --partition {partition}; "
+            "what was embedded is in the ledger and costs nothing."
         )
 
 

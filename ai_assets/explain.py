@@ -1,16 +1,19 @@
 """Questions to the live release: which documents answer a query, and where one document comes from."""
 
 import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ai_assets.collection import Collection
+from ai_assets.embedding import WITHOUT
 from ai_assets.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.publication import read_snapshot
+from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Release
 from ai_assets.work import Stores, Work
+from resources.lake import parquet_columns, read_batches, read_rows
 from resources.ranking import Hit
 
 
@@ -33,6 +36,18 @@ def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[R
     with Work(collection, stores, run_id="") as work:
         vector = work.embedder("search", of=embedding).embed([text])[0]
     return live, index.search(live.index_version, vector, text, k)
+
+
+def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:
+    """Of the documents found, those that only their words can find, and why."""
+    found: dict[str, str] = {}
+    for partition in {hit.partition for hit in hits}:
+        path, _ = snapshot_files(release.collection, stores, partition, vars(release.parts[partition]))
+        if WITHOUT in parquet_columns(path):
+            names = {hit.document_id for hit in hits if hit.partition == partition}
+            rows = read_rows(path, ["document_id", WITHOUT])
+            found |= {row["document_id"]: row[WITHOUT] for row in rows if row["document_id"] in names and row[WITHOUT]}
+    return found
 
 
 def explain(collection: Collection, stores: Stores, document: str) -> dict[str, Any]:
@@ -74,16 +89,20 @@ def _partition_of(history: list[dict[str, Any]]) -> str:
 def _current(collection: Collection, stores: Stores, partition: str, document: str) -> dict[str, Any] | None:
     """The document as last computed, published or not."""
     manifest = stores.lake.manifest(collection.name, "documents", partition)
-    row = _row(stores.lake.read(manifest), document) if manifest else None
+    row = _row(stores.lake.batches(manifest), document) if manifest else None
     if row is None or manifest is None:
         return None
     names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
     found: dict[str, Any] = {name: row[name] for name in names}
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
+    vectors = stores.lake.manifest(collection.name, "embeddings", partition)
+    if vectors is not None and WITHOUT in vectors.stats:
+        embedded = _row(stores.lake.batches(vectors, ["document_id", WITHOUT]), document)
+        found[WITHOUT] = embedded[WITHOUT] if embedded else None
     for stage in collection.stages:
         made = stores.lake.manifest(collection.name, stage.name, partition)
-        answer = _row(stores.lake.read(made), document) if made else None
+        answer = _row(stores.lake.batches(made), document) if made else None
         if answer and made:
             for name in stage.columns.explained:
                 found[f"{stage.name}.{name}"] = answer.get(name)
@@ -98,8 +117,8 @@ def _live(
     part = live.parts.get(partition) if live else None
     if live is None or part is None:
         return None
-    documents, _ = read_snapshot(collection.name, stores, partition, vars(part))
-    row = _row(documents, document)
+    documents, _ = snapshot_files(collection.name, stores, partition, vars(part))
+    row = _row(read_batches(documents), document)
     if row is None:
         return None
     return {
@@ -109,15 +128,19 @@ def _live(
         "request": part.request_id,
         "run": part.run_id,
         "source_digest": row["source_digest"],
+        **({WITHOUT: row[WITHOUT]} if row.get(WITHOUT) else {}),
         **{stage.name: row.get(f"{stage.name}_{stage.columns.headline}") for stage in collection.stages},
     }
 
 
-def _row(table: Any, document: str) -> dict[str, Any] | None:
+def _row(batches: Iterable[Any], document: str) -> dict[str, Any] | None:
     import pyarrow.compute as pc
 
-    rows: list[dict[str, Any]] = table.filter(pc.equal(table["document_id"], document)).to_pylist()
-    return rows[0] if rows else None
+    for batch in batches:
+        rows: list[dict[str, Any]] = batch.filter(pc.equal(batch["document_id"], document)).to_pylist()
+        if rows:
+            return rows[0]
+    return None
 
 
 def _hint(document: str, known: list[str]) -> str:

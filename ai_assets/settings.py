@@ -117,13 +117,17 @@ class EmbeddingSettings(Strict):
     """How long a vector of that model is (needed with a route)."""
     shorten: bool = False
     """Ask the model for vectors of that length; not every model can."""
+    without_vectors_at_most: float = Field(default=0.01, ge=0, le=1)
+    """The share of a partition's documents that may be released without vectors, because the model does not embed one
+    of their texts. One document may always be, unless this is 0."""
 
     @model_validator(mode="after")
     def _one_backend(self) -> Self:
         if self.route is None:
-            for key in ("dimensions", "shorten"):
+            for key in ("dimensions", "shorten", "without_vectors_at_most"):
                 if key in self.model_fields_set:
-                    raise wrong("it has no meaning without a 'route': built-in vectors are as long as they are", key)
+                    built_in = "built-in vectors are as long as they are, and every text has one"
+                    raise wrong(f"it has no meaning without a 'route': {built_in}", key)
         elif "backend" in self.model_fields_set:
             raise wrong("an embedding has a 'backend' or a 'route', not both", "backend")
         elif self.dimensions is None:

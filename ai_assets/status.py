@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ai_assets import retries
 from ai_assets.collection import Collection
+from ai_assets.embedding import WITHOUT
 from ai_assets.listing import Listing, stored_listing
 from ai_assets.retries import Retry, Waiting
 from ai_assets.signoff import corrections, releases, requests
@@ -33,7 +34,7 @@ class CollectionStatus:
     collection: str
     partitions: Mapping[str, PartitionState]
     documents: Mapping[str, int]
-    """Documents by state, over all partitions."""
+    """Documents by state, over all partitions; those 'without vectors' are among those that are 'ok'."""
     errors: Mapping[str, str]
     """Why the failed partitions failed."""
     live_release: int | None
@@ -51,6 +52,10 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'documents'")
         for row in connection.execute(query, {"c": collection.name}):
             documents.update(json.loads(row.stats)["statuses"])
+        query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'embeddings'")
+        for row in connection.execute(query, {"c": collection.name}):
+            if number := json.loads(row.stats).get(WITHOUT, 0):
+                documents["without vectors"] += number
         errors = connection.execute(
             sa.text("SELECT partition, error FROM refreshes WHERE collection = :c AND status = 'failed'"),
             {"c": collection.name},

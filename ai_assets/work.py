@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,10 +20,11 @@ from ai_assets.stages.parse import Parser
 from resources.digest import Json, canonical_json, digest
 from resources.errors import StateUnavailable
 from resources.index import SearchIndex
-from resources.lake import Lake, Manifest
+from resources.lake import Lake, Manifest, RowWriter, writing_rows
 from resources.leases import Lease
 from resources.settings import Home, HomeUnusable
 from resources.source import Source
+from resources.spool import Spool
 from resources.state import StateStore, upsert
 
 if TYPE_CHECKING:
@@ -273,7 +275,19 @@ class Work:
         return manifest
 
     def read(self, manifest: Manifest, columns: list[str] | None = None) -> "pa.Table":
+        """All of it at once; for datasets whose size is not that of a partition, and for whole columns."""
         return self.stores.lake.read(manifest, columns)
+
+    def rows(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """In order, a row group at a time."""
+        return self.stores.lake.rows(manifest, columns)
+
+    def writing(self, asset: str, partition: str, schema: "pa.Schema") -> "AbstractContextManager[RowWriter]":
+        """A file of rows to come, for `commit`."""
+        return writing_rows(self.stores.lake.folder(self.collection.name, asset, partition), schema)
+
+    def spool(self, asset: str, partition: str) -> Spool:
+        return Spool(self.stores.lake.folder(self.collection.name, asset, partition))
 
     def fingerprint(self, asset: str, inputs: Mapping[str, str]) -> str:
         return digest([self.collection.code_versions[asset], dict(inputs)])[:32]
@@ -299,7 +313,7 @@ class Work:
         self,
         asset: str,
         partition: str,
-        table: "pa.Table",
+        table: "pa.Table | Path",
         inputs: Mapping[str, str],
         *,
         started: float,

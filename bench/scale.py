@@ -1,4 +1,7 @@
-"""20,000 small documents in 20 shards against 2,000, through to classifications; then the same again, unchanged."""
+"""20,000 small documents in 20 shards against 2,000, through to classifications; then the same again, unchanged.
+
+And what one partition needs in memory, which `partition.py` measures.
+"""
 
 import json
 import os
@@ -8,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import partition
 from bench.measure import Figure, write_collection
 
 SMALL, LARGE = 2_000, 20_000
@@ -33,6 +37,7 @@ def measure() -> list[Figure]:
             detail=f"{large['first_s']:.1f} s and {large['again_s']:.2f} s for 20,000 documents; "
             f"announcing all to Dagster again: {large['announced_s']:.1f} s",
         ),
+        *partition.measure(),
     ]  # fmt: skip
 
 

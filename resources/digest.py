@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -21,15 +21,32 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def merkle_root(leaves: Iterable[str]) -> str:
+class MerkleRoot:
     """Root over hex leaves in the order given; an odd leaf is paired with nothing, never with itself.
 
-    Leaves and inner nodes are hashed under different prefixes, so no inner node can pose as a leaf.
+    Leaves and inner nodes are hashed under different prefixes, so no inner node can pose as a leaf. Of the tree only
+    the roots of its full parts are in memory: one per binary digit of the number of leaves.
     """
-    level = [hashlib.sha256(b"leaf:" + leaf.encode()).digest() for leaf in leaves]
-    if not level:
-        return sha256_hex(b"empty")
-    while len(level) > 1:
-        pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
-        level = [hashlib.sha256(b"node:" + b"".join(pair)).digest() if len(pair) == 2 else pair[0] for pair in pairs]
-    return level[0].hex()
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, bytes]] = []
+        """Height and root of each full part, the largest first."""
+
+    def add(self, leaf: str) -> None:
+        height, node = 0, hashlib.sha256(b"leaf:" + leaf.encode()).digest()
+        while self._parts and self._parts[-1][0] == height:
+            node = _paired(self._parts.pop()[1], node)
+            height += 1
+        self._parts.append((height, node))
+
+    def hex(self) -> str:
+        if not self._parts:
+            return sha256_hex(b"empty")
+        *others, (_, node) = self._parts
+        for _, part in reversed(others):
+            node = _paired(part, node)
+        return node.hex()
+
+
+def _paired(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"node:" + left + right).digest()

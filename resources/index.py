@@ -19,7 +19,7 @@ from resources.errors import AiAssetsError
 from resources.ranking import VECTOR_WEIGHT, Hit, best_first, fuse, weigh_by_words
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -45,6 +45,13 @@ _CODE = re.compile(r"[^\W_]+(?:[-/._:#][^\W_]+)+")
 # bench/hybrid_search.py: a title word counts half a body word (boost 2 costs 0.10 MRR on summaries); a code found whole
 # counts again (+0.19 MRR on names).
 _TITLE_BOOST = 0.5
+
+_SAMPLE = 64
+"""Vectors per cell that the cells are made from. LanceDB's own 256 takes four times the memory."""
+
+_REFINED = 2
+"""In cells vectors are kept in a byte per number, so that making them does not take all vectors into memory; so many
+times the passages that are wanted are compared by their whole vectors."""
 
 
 class IndexUnavailable(AiAssetsError):
@@ -97,21 +104,25 @@ class SearchIndex:
             column = reader.table.search().select(["partition"]).limit(max(reader.rows, 1)).to_arrow()["partition"]
             return {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}
 
-    def replace(self, changes: Mapping[str, pa.Table | None], *, base_version: int | None) -> int:
+    def replace(
+        self, changes: Mapping[str, pa.Table | Iterable[pa.RecordBatch] | None], *, base_version: int | None
+    ) -> int:
         """Make a version that equals `base_version` (None: empty) with the rows of these partitions replaced.
 
-        None removes a partition. The new version is returned complete, text index included. Killed or failed at any
-        point, older versions stay as they were, and the same call again starts from `base_version` again.
+        None removes a partition; batches are read one at a time. The new version is returned complete, text index
+        included. Killed or failed at any point, older versions stay as they were, and the same call again starts from
+        `base_version` again.
         """
         import pyarrow as pa
 
-        rows = [self._checked(partition, table) for partition, table in changes.items() if table is not None]
-        with self._writing(), self._lance("replacing partitions"):
+        given = {partition: _batches(rows) for partition, rows in changes.items() if rows is not None}
+        incoming = _Incoming(self._schema(), given)
+        with self._writing(), incoming.failing_as_itself(), self._lance("replacing partitions"):
             table = self._writable(base_version)
             if base_version is not None:
                 _delete_partitions(table, list(changes))
-            if rows:
-                table.add(pa.concat_tables(rows))
+            if given:
+                table.add(pa.RecordBatchReader.from_batches(self._schema(), iter(incoming)))
             _complete_indexes(table)
             version = int(table.version)
             if version not in _complete_versions(table):  # else nothing changed, and nothing was written
@@ -172,14 +183,6 @@ class SearchIndex:
         if query.shape != (self._dimensions,) or not np.isfinite(query).all():
             raise ValueError(f"a query vector has {self._dimensions} finite numbers, not shape {query.shape}")
         return query
-
-    def _checked(self, partition: str, table: pa.Table) -> pa.Table:
-        import pyarrow.compute as pc
-
-        rows = table.select(self._schema().names).cast(self._schema())
-        if rows.num_rows and not pc.all(pc.equal(rows["partition"], partition)).as_py():
-            raise ValueError(f"the rows given for partition {partition!r} belong to {pc.unique(rows['partition'])}")
-        return rows
 
     def _schema(self) -> pa.Schema:
         import pyarrow as pa
@@ -247,6 +250,49 @@ class SearchIndex:
             raise IndexUnavailable(self._name, doing, error) from error
 
 
+def _batches(rows: pa.Table | Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    import pyarrow as pa
+
+    found: Iterable[pa.RecordBatch] = rows.to_batches() if isinstance(rows, pa.Table) else rows
+    return found
+
+
+class _Incoming:
+    """The batches of all partitions as LanceDB takes them. It turns what fails in here into errors of its own."""
+
+    def __init__(self, schema: pa.Schema, given: Mapping[str, Iterable[pa.RecordBatch]]) -> None:
+        self._schema, self._given = schema, given
+        self._failed: Exception | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for partition, batches in self._given.items():
+                for batch in batches:
+                    yield from self._checked(partition, batch)
+        except Exception as error:
+            self._failed = error
+            raise
+
+    def _checked(self, partition: str, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = pa.Table.from_batches([batch]).select(self._schema.names).cast(self._schema)
+        if rows.num_rows and not pc.all(pc.equal(rows["partition"], partition)).as_py():
+            raise ValueError(f"the rows given for partition {partition!r} belong to {pc.unique(rows['partition'])}")
+        found: list[pa.RecordBatch] = rows.to_batches()
+        return found
+
+    @contextlib.contextmanager
+    def failing_as_itself(self) -> Iterator[None]:
+        try:
+            yield
+        except AiAssetsError:
+            if self._failed is not None:
+                raise self._failed from None
+            raise
+
+
 class _Reader:
     """A handle on one version, which never changes; searches of several threads may share it."""
 
@@ -257,7 +303,7 @@ class _Reader:
     def by_vector(self, query: np.ndarray, documents: int) -> list[Hit]:
         search = self.table.search(query, vector_column_name="vector").distance_type("dot")
         exact = self.rows < EXACT_BELOW_ROWS
-        search = search.bypass_vector_index() if exact else search.nprobes(_probes(self.rows))
+        search = search.bypass_vector_index() if exact else search.nprobes(_probes(self.rows)).refine_factor(_REFINED)
         return self._best_passages(search, "_distance", documents)
 
     def by_text(self, text: str, documents: int) -> list[Hit]:
@@ -313,14 +359,14 @@ def _delete_partitions(table: Any, partitions: Sequence[str]) -> None:
 
 def _complete_indexes(table: Any) -> None:
     """Make what is missing, then let the indexes take in the rows that are new since they were made."""
-    from lancedb.index import FTS, IvfFlat
+    from lancedb.index import FTS, IvfSq
 
     # Stop words stay: "IT" and "who" are names somewhere. Folding makes Łódź and Lodz one word.
     words = FTS(with_position=True, stem=True, ascii_folding=True, remove_stop_words=False)
-    rows = table.count_rows()
-    wanted: dict[str, Any] = {"text": words, "title": words} if rows else {}
-    if rows >= EXACT_BELOW_ROWS:
-        wanted["vector"] = IvfFlat(distance_type="dot", num_partitions=_cells(rows))
+    wanted: dict[str, Any] = {"text": words, "title": words} if table.count_rows() else {}
+    vectors = table.count_rows("vector IS NOT NULL")  # a passage without one is found by its words alone
+    if vectors >= EXACT_BELOW_ROWS:
+        wanted["vector"] = IvfSq(distance_type="dot", num_partitions=_cells(vectors), sample_rate=_SAMPLE)
     made = {column for index in table.list_indices() for column in index.columns}
     for column, config in wanted.items():
         if column not in made:

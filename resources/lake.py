@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 ROW_GROUP_ROWS = 2_000
+"""So many rows of a dataset are in memory at a time, where it is written or read in order."""
+TEMPORARY = ".tmp"
 LONGEST_NAME = 200
 """File systems take 255 bytes, and a letter outside ASCII becomes up to 12."""
 KEPT_S = 600.0
@@ -86,12 +88,19 @@ class Lake:
     def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "pa.Table":
         return read_parquet(self.path(manifest), columns)
 
+    def batches(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+        """The rows in order, so many at a time as are written together."""
+        return read_batches(self.path(manifest), columns)
+
+    def rows(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        return read_rows(self.path(manifest), columns)
+
     def commit(
         self,
         collection: str,
         asset: str,
         partition: str,
-        table: "pa.Table | pa.RecordBatchReader",
+        table: "pa.Table | pa.RecordBatchReader | Path",
         *,
         code_version: str,
         fingerprint: str,
@@ -100,9 +109,12 @@ class Lake:
         run_id: str,
         fenced: Fence,
     ) -> Manifest:
-        """Write the rows, then make them the current dataset: within `fenced`, which refuses after a lost lease."""
+        """Write the rows, then make them the current dataset: within `fenced`, which refuses after a lost lease.
+
+        Rows that are written already are the file that `writing_rows` made in the folder.
+        """
         folder = self.folder(collection, asset, partition)
-        path = write_parquet(folder, table)
+        path = table if isinstance(table, Path) else write_parquet(folder, table)
         manifest = Manifest(
             collection=collection,
             asset=asset,
@@ -141,6 +153,23 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> "pa.Table"
 
     with _reading(path):
         return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+    """The rows in order; no more of them are in memory than one row group has."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path) as file:
+        if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+            raise DatasetDamaged(path, f"it has no column '{missing[0]}'")
+        wanted = None if columns is None else list(columns)
+        for group in range(file.metadata.num_row_groups):  # `iter_batches` reads ahead, as far as it gets
+            yield from file.read_row_group(group, wanted).combine_chunks().to_batches()
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -207,6 +236,96 @@ def write_parquet(folder: Path, table: "pa.Table | pa.RecordBatchReader") -> Pat
     return path
 
 
+class RowWriter:
+    """Takes rows one by one or in batches, and holds no more than are written together."""
+
+    def __init__(self, folder: Path, temporary: Path, schema: "pa.Schema") -> None:
+        import pyarrow.parquet as pq
+
+        self._folder, self._temporary, self._schema = folder, temporary, schema
+        self._writer = pq.ParquetWriter(temporary, schema, compression="zstd")
+        self._waiting: list[Mapping[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._path: Path | None = None
+        self.rows = 0
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        self._waiting.append(row)
+        self.rows += 1
+        if len(self._waiting) == ROW_GROUP_ROWS:
+            self._write_rows()
+
+    def extend(self, batch: "pa.RecordBatch") -> None:
+        self._write_rows()
+        self._batches.append(batch)
+        self.rows += batch.num_rows
+        self._write_groups(least=ROW_GROUP_ROWS)
+
+    @property
+    def path(self) -> Path:
+        """The file, once the block of `writing_rows` has ended."""
+        if self._path is None:
+            raise ValueError(f"rows for {self._folder} are still being written")
+        return self._path
+
+    def _write_rows(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            rows, self._waiting = self._waiting, []
+            self._batches.append(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+            self._write_groups(least=ROW_GROUP_ROWS)
+
+    def _write_groups(self, *, least: int) -> None:
+        import pyarrow as pa
+
+        while self._batches and sum(batch.num_rows for batch in self._batches) >= least:
+            table = pa.Table.from_batches(self._batches, self._schema)
+            with _writing(self._folder):
+                # As one piece: where the pages of a column end depends on where its pieces do.
+                group = table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+                self._writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            self._batches = table.slice(ROW_GROUP_ROWS).to_batches()
+
+    def close(self, *, keep: bool) -> None:
+        if keep:
+            self._write_rows()
+            self._write_groups(least=1)
+            if not self.rows:
+                self._writer.write_table(self._schema.empty_table(), row_group_size=ROW_GROUP_ROWS)
+        with _writing(self._folder):
+            self._writer.close()
+            if keep:
+                self._path = self._folder / f"{file_sha256(self._temporary)}.parquet"
+                _replace(self._temporary, self._path)
+
+
+@contextlib.contextmanager
+def writing_rows(folder: Path, schema: "pa.Schema") -> Iterator[RowWriter]:
+    """Within the block rows are taken; after it they are a file, the very one that `write_parquet` makes of them."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _temporary(folder) as temporary:
+        with _writing(folder):
+            writer = RowWriter(folder, temporary, schema)
+            _sweep_temporary(folder, temporary.stat().st_mtime)
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(LakeUnwritable):  # of a full disk the first error tells
+                writer.close(keep=False)
+            raise
+        writer.close(keep=True)
+
+
+def _sweep_temporary(folder: Path, now_s: float) -> None:
+    """Remove what killed writers left; ages by the clock of the file system."""
+    for entry in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if now_s - entry.stat().st_mtime > KEPT_S:
+                entry.unlink()
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Replace a file's content in one step that survives a power cut."""
     with _prepared(path, data) as put_in_place:
@@ -241,7 +360,7 @@ def _writing(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     """A name for a file that is not there yet; on a full disk half of it must not stay in the way."""
-    path = folder / f".{uuid.uuid4().hex}.tmp"  # in every container there is a process 1
+    path = folder / f".{uuid.uuid4().hex}{TEMPORARY}"  # in every container there is a process 1
     try:
         yield path
     finally:

@@ -31,9 +31,10 @@ from ai_assets.refresh import refresh
 from ai_assets.signoff import audit, corrections, proof, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.publication import publish, read_snapshot
+from ai_assets.signoff.publication import publish, snapshot_files
 from ai_assets.status import partition_states
 from ai_assets.work import Outcome, Work
+from resources.lake import read_rows
 from resources.settings import Home
 from sensors import nightly, source_changes
 
@@ -366,8 +367,8 @@ def test_a_release_says_who_corrected_what_the_model_said(office: Project, eithe
     assert {"stage": "kind", "from": "invoice", "to": "incident"} in asked.changes["relabelled"][DOCUMENT]
     decide(stores.state, either)
     release = publish(either, stores, by="test").release
-    documents, _ = read_snapshot("notes", stores, DAY, vars(release.parts[DAY]))
-    (row,) = (row for row in documents.to_pylist() if row["document_id"] == DOCUMENT)
+    documents, _ = snapshot_files("notes", stores, DAY, vars(release.parts[DAY]))
+    (row,) = (row for row in read_rows(documents) if row["document_id"] == DOCUMENT)
     assert (row["kind_label"], row["kind_model_label"], row["kind_corrected_by"]) == ("incident", "invoice", "rita")
     found = explain(either, stores, DOCUMENT)
     assert (found["current"]["kind.corrected_by"], found["live"]["kind"]) == ("rita", "incident")

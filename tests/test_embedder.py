@@ -1,5 +1,6 @@
 """The built-in embedder against the library it replaces, and what the embedding stage asks of it."""
 
+import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_assets.stages.embed import embed_chunks
+from ai_assets.datasets.text_vectors import TextVectors
 from resources.backends import builtin
 from resources.backends.builtin import BuiltinEmbedder
+from resources.spool import Spool, digests_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDER = BuiltinEmbedder()
@@ -109,19 +111,19 @@ def test_importing_the_backend_loads_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-def test_nothing_known_is_embedded_again():
-    class Counting(BuiltinEmbedder):
-        asked: list[str] = []  # noqa: RUF012
-
-        def embed(self, texts):
-            self.asked.extend(texts)
-            return super().embed(texts)
-
-    embedder = Counting()
-    first = embed_chunks({"d1": "one", "d2": "two"}, {}, embedder)
-    second = embed_chunks({"d2": "two", "d3": "three"}, first.vectors, embedder)
-    assert (first.reused, first.embedded, second.reused, second.embedded) == (0, 2, 1, 1)
-    assert embedder.asked == ["one", "two", "three"]
-    assert list(second.vectors) == ["d2", "d3"]
-    assert second.vectors["d2"] is first.vectors["d2"]
-    assert embed_chunks({}, {}, embedder).vectors == {}
+def test_a_text_has_one_vector_whatever_holds_it_and_known_ones_are_taken_over(tmp_path):
+    texts = {hashlib.sha256(text.encode()).hexdigest(): text for text in ("one", "two", "three")}
+    joined = digests_of(bytes.fromhex("".join([*texts, next(iter(texts))])))
+    with Spool(tmp_path) as spool:
+        vectors = TextVectors(spool, joined, EMBEDDER.dimensions)
+        assert len(vectors) == 3
+        known = EMBEDDER.embed(["two", "elsewhere"])
+        elsewhere = digests_of(bytes.fromhex(list(texts)[1]) + hashlib.sha256(b"elsewhere").digest())
+        vectors.take_over(elsewhere, known, usd=np.array([0.5, 9.0]))
+        asked = [number for number in vectors.numbers(joined) if vectors.ask_for(number)]
+        for number, vector in zip(asked, EMBEDDER.embed(["one", "three"]), strict=True):
+            vectors.put(number, vector, 0.25)
+        rows = vectors.column(vectors.numbers(joined), np.zeros(4, dtype=bool))
+        assert np.array_equal(np.stack(rows.to_numpy(zero_copy_only=False)), EMBEDDER.embed([*texts.values(), "one"]))
+        assert (sum(vectors.paid_usd), int(vectors.known.sum())) == (1.0, 1)
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from signing import decide
 from ai_assets.assets.events import metadata
 from ai_assets.assets.specs import asset_spec
 from ai_assets.collection import Collection
-from ai_assets.datasets.embeddings import vectors_of
+from ai_assets.datasets.text_vectors import vectors_in
 from ai_assets.errors import (
     CollectionInvalid,
     EmbedderLost,
@@ -93,7 +93,7 @@ def vectors(project: Project, partition: str = DAYS[0]) -> np.ndarray:
     lake = project.stores().lake
     manifest = lake.manifest("notes", "embeddings", partition)
     assert manifest is not None
-    return vectors_of(lake.read(manifest))
+    return vectors_in(lake.read(manifest))
 
 
 def texts(project: Project, partition: str = DAYS[0]) -> list[str]:

@@ -107,7 +107,7 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
         "rows": outcome.manifest.rows,
         "file": outcome.manifest.file,
     }
-    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "digest"):
+    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "digest", "without_vectors"):
         if stats.get(name) is not None:
             found[name] = stats[name]
     for name in ("statuses", "labels"):
@@ -119,6 +119,8 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     found.update(_money(outcome))
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
+    if stats.get("why_without"):
+        found["why_without_vectors"] = _table(stats["why_without"])
     if stats["preview"]:
         found["sample"] = _table(stats["preview"])
     return found

@@ -8,6 +8,7 @@ import typer
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores_to_read, table
 from ai_assets.explain import explain as explain_document
 from ai_assets.explain import search as search_live
+from ai_assets.explain import without_vectors
 
 
 def search(
@@ -17,16 +18,19 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search the live release: full text and vectors together."""
-    chosen = collection(name)
-    release, hits = search_live(chosen, stores_to_read(), text, k)
+    chosen, places = collection(name), stores_to_read()
+    release, hits = search_live(chosen, places, text, k)
+    without = without_vectors(places, release, hits)
     if as_json:
-        print_json({"release": release.number, "hits": [vars(hit) for hit in hits]})
+        print_json({"release": release.number, "hits": [vars(hit) for hit in hits], "without_vectors": without})
         return
     if not hits:
         console.print(f"Release {release.number} of {name} has nothing for that.")
     for number, hit in enumerate(hits, start=1):
         console.print(led(f"{number}. {hit.document_id}", "bold", f"  ({hit.partition}, score {hit.score:.4f})"))
         console.print(textwrap.shorten(hit.text, 240, placeholder=" …"), style="dim")
+        if hit.document_id in without:
+            console.print(f"without vectors: found by its words alone ({without[hit.document_id]})")
 
 
 def explain(

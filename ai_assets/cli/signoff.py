@@ -21,6 +21,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.signing import signer
+from ai_assets.embedding import WITHOUT
 from ai_assets.errors import RequestUnknown
 from ai_assets.signoff import decisions, requests
 from ai_assets.signoff.decisions import Verdict
@@ -91,9 +92,10 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     changes = request.changes
     live = f"against live release {changes['live_release']}" if changes["live_release"] else "nothing is live yet"
     console.print(led(f"{name} {partition}", "bold", f": {request.status}, digest {request.digest}"))
+    holes = f", {changes[WITHOUT]} without vectors" if changes.get(WITHOUT) else ""
     counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
-        f"{changes['documents']} documents, {changes['quarantined']} quarantined; "
+        f"{changes['documents']} documents, {changes['quarantined']} quarantined{holes}; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
     for author in changes.get("authors", []):

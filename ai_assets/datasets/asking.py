@@ -1,18 +1,18 @@
 """Asking for sign-off of a candidate: what people are shown, and the few facts an inbox ranks it by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ai_assets.datasets import answered, evaluation_scores
-from ai_assets.embedding import recorded_embedding
+from ai_assets.embedding import WITHOUT, recorded_embedding
 from ai_assets.signoff import releases, requests
-from ai_assets.signoff.candidate import difference, leaves_of, snapshot_folder
-from ai_assets.signoff.publication import read_snapshot
+from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
+from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
 from ai_assets.stage_settings import Stage
 from ai_assets.work import Work
 from resources.errors import DatasetDamaged
-from resources.lake import Manifest, parquet_columns, read_parquet
+from resources.lake import Manifest, parquet_columns, read_rows
 
 HEADLINE_CHARACTERS = 160
 """Of a text, in the table of the candidate; the release holds all of it."""
@@ -31,15 +31,15 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     part = live.parts.get(partition) if live else None
     if current is not None and current.digest == digest and current.status in requests.ANSWERED:
         return current.request_id
-    published = {} if part is None else _published(work, partition, part)
-    candidate = _headed(work, work.read(manifest).to_pylist())
-    changes = difference(candidate, published, stages)
+    published = () if part is None else _published(work, partition, part)
+    changes = difference(_candidate(work, manifest), published, stages)
     gates = _gates(work, partition)
     facts = _facts(work, partition, manifest, changes, gates)
     summary = {
         **changes,
         "documents": manifest.stats["documents_in"],
         "quarantined": manifest.stats["quarantined"],
+        **_holes(manifest),
         "scores": manifest.stats["scores"],
         "cost_usd": manifest.stats["cost_usd"],
         "live_release": live.number if live else None,
@@ -49,7 +49,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "authors": work.authors,
         "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
         "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file} if part else None,
-        "since_last": _since_last(work, partition, current, candidate, stages),
+        "since_last": _since_last(work, partition, current, manifest, stages),
     }
     with work.fenced() as connection:
         asked = requests.open_request(
@@ -60,16 +60,19 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
             summary=summary,
             facts=facts,
             risk=request_risk(facts, gates),
-            nothing_new=_is_live(manifest, part) if part else not candidate,
+            nothing_new=_is_live(manifest, part) if part else not manifest.rows,
         )
     return asked.request_id if asked else part.request_id if part else None
 
 
-def _headed(work: Work, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """By document its leaf, and what each stage says of it in short."""
-    return {
-        row["document_id"]: (row["leaf"], {s.name: row[headline(s)] for s in work.collection.stages}) for row in rows
-    }
+def _candidate(work: Work, manifest: Manifest) -> Iterator[Headed]:
+    return _headed(work, work.rows(manifest))
+
+
+def _headed(work: Work, rows: Iterable[Mapping[str, Any]]) -> Iterator[Headed]:
+    stages = [(stage.name, headline(stage)) for stage in work.collection.stages]
+    for row in rows:
+        yield row["document_id"], row["leaf"], {name: row[column] for name, column in stages}
 
 
 def _gates(work: Work, partition: str) -> list[dict[str, Any]]:
@@ -93,21 +96,26 @@ def _facts(
     touched = {*changes["added"], *changes["changed"]}
     sure = [f"{s.name}_confidence" for s in work.collection.stages if "confidence" in s.columns.published]
     path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / manifest.stats["documents_file"]
-    documents = read_parquet(path, ["document_id", *sure])
-    names = documents["document_id"].to_pylist()
     unsure = set()
-    for column in sure:
-        given = zip(names, documents[column].to_pylist(), strict=True)
-        unsure |= {name for name, value in given if value is not None and value < LOW_CONFIDENCE}
+    for row in read_rows(path, ["document_id", *sure]) if sure else ():
+        name, given = row["document_id"], (row[column] for column in sure)
+        if name in touched and any(value is not None and value < LOW_CONFIDENCE for value in given):
+            unsure.add(name)
     return {
         "documents": manifest.stats["documents_in"],
         "quarantined": manifest.stats["quarantined"],
+        **_holes(manifest),
         **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
-        "low_confidence": len(unsure & touched),
+        "low_confidence": len(unsure),
         "failed_gates": sum(not gate["passed"] for gate in gates),
         "cost_usd": manifest.stats["cost_usd"],
         "authors": work.authors,
     }
+
+
+def _holes(manifest: Manifest) -> dict[str, int]:
+    """How many documents are without vectors, where there are any."""
+    return {WITHOUT: manifest.stats[WITHOUT]} if WITHOUT in manifest.stats else {}
 
 
 def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list[dict[str, Any]] | None:
@@ -123,7 +131,7 @@ def _since_last(
     work: Work,
     partition: str,
     last: requests.Request | None,
-    candidate: Mapping[str, tuple[str, Mapping[str, Any]]],
+    candidate: Manifest,
     stages: Sequence[str],
 ) -> dict[str, Any] | None:
     """The difference from the candidate that people were asked about before this one."""
@@ -133,11 +141,12 @@ def _since_last(
     path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / files["documents_file"]
     try:
         there = set(parquet_columns(path))
-        rows = read_parquet(path, ["document_id", "leaf", *sorted(there & set(map(headline, work.collection.stages)))])
+        rows = read_rows(path, ["document_id", "leaf", *sorted(there & set(map(headline, work.collection.stages)))])
+        before = _headed(work, ({**row, **headlines(work, row)} for row in rows))
+        changes = difference(_candidate(work, candidate), before, stages)
     except DatasetDamaged:
         return None  # an old candidate's files may be gone
-    before = _headed(work, [{**row, **headlines(work, row)} for row in rows.to_pylist()])
-    return {"request_id": last.request_id, "status": last.status, **difference(candidate, before, stages)}
+    return {"request_id": last.request_id, "status": last.status, **changes}
 
 
 def _is_live(manifest: Manifest, part: releases.Part) -> bool:
@@ -146,10 +155,10 @@ def _is_live(manifest: Manifest, part: releases.Part) -> bool:
     return part.content == manifest.stats["content"] and (same or not part.chunks)
 
 
-def _published(work: Work, partition: str, part: releases.Part) -> dict[str, tuple[str, dict[str, Any]]]:
-    documents, chunks = read_snapshot(work.collection.name, work.stores, partition, vars(part))
-    leaves = leaves_of(documents, chunks)
-    return {row["document_id"]: (leaves[row["document_id"]], by_stage(work, row)) for row in documents.to_pylist()}
+def _published(work: Work, partition: str, part: releases.Part) -> Iterator[Headed]:
+    files = snapshot_files(work.collection.name, work.stores, partition, vars(part))
+    for row, leaf in leaves_of_files(*files):
+        yield row["document_id"], leaf, by_stage(work, row)
 
 
 def by_stage(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,24 +1,32 @@
 """A `classify` stage without a route: one row per document it applies to, labelled by the built-in classifier."""
 
 import time
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ai_assets.datasets.documents import ok_rows
+from ai_assets.by_document import ByDocument, Row
+from ai_assets.datasets.admitted import admitted, count_admitted
+from ai_assets.datasets.label_counts import LabelCounts
 from ai_assets.datasets.lessons import EXAMPLES, lessons, taught_places
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
 from ai_assets.stage_settings import ClassifyStage
 from ai_assets.stages.classify import BuiltinClassifier, Label
 from ai_assets.stages.columns import CORRECTED
-from ai_assets.work import Outcome, Work
+from ai_assets.work import PREVIEW_ROWS, Outcome, Work
 from resources.backends.builtin import BuiltinEmbedder
 from resources.digest import digest
 from resources.lake import Manifest
+from resources.spool import Spool
 
 BLOCK = 500
+COLUMNS = ("document_id", "digest", "title", "text")
 TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model", *CORRECTED)
 LESSON_CHARACTERS = 300
 """Of a document that teaches: examples are phrases, and what a document is shows early."""
+DIGEST = "digest"
+"""Of the document's text, beside its row while that waits to be written."""
 NUMBERS = ("confidence", "runner_up_confidence")
 
 
@@ -29,51 +37,80 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     earlier = {name: work.input(stage.name, partition, name) for name in stage.when}
     inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
     inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
-    if places := taught_places(work, stage):
-        inputs[EXAMPLES] = digest(places)
+    if taught := taught_places(work, stage):
+        inputs[EXAMPLES] = digest(taught)
     if same := work.unchanged(stage.name, partition, inputs):
         return same
-    sources = ok_rows(work, documents, ["document_id", "digest", "title", "text"])
-    for name, manifest in earlier.items():
-        admitted = _labelled(work, manifest, stage.when[name])
-        sources = [row for row in sources if row["document_id"] in admitted]
-    rows, fresh = {}, []
-    known = _known(work, partition, stage)
-    for row in sources:
-        found = known.get((row["document_id"], input_digest(row["title"], row["digest"])))
-        if found is None:
-            fresh.append(row)
-        else:
-            rows[row["document_id"]] = found
-    reused = len(rows)
-    for start in range(0, len(fresh), BLOCK):
-        block = fresh[start : start + BLOCK]
-        results = classifier_of(work, stage).classify([(row["title"] or "", row["text"]) for row in block])
-        for row, result in zip(block, results, strict=True):
-            rows[row["document_id"]] = {
-                "document_id": row["document_id"],
-                "input_digest": input_digest(row["title"], row["digest"]),
-                "model": _model(work, stage),
-                **asdict(result),
-            }
-        work.advance(stage.name, partition, reused + start + len(block), len(sources))
-    texts = {row["document_id"]: row["digest"] for row in sources}
-    ordered = applied([rows[name] for name in texts], work.corrections.of(partition, stage), texts)
-    labels = {label.name: sum(row["label"] == label.name for row in ordered) for label in stage.labels}
+    given = work.corrections.of(partition, stage)
+    said = LabelCounts(stage)
+    preview: list[Row] = []
+    with work.spool(stage.name, partition) as spool:
+        places, reused = _classified(work, partition, stage, documents, earlier, spool)
+        with work.writing(stage.name, partition, _schema()) as out:
+            for place in places:
+                stored = spool.row(place)
+                texts = {stored["document_id"]: stored.pop(DIGEST)}
+                (row,) = applied([stored], given, texts)
+                out.append(row)
+                said.count(row)
+                if len(preview) < PREVIEW_ROWS:
+                    preview.append({k: row[k] for k in ("document_id", "label", "confidence", "evidence")})
     return work.commit(
         stage.name,
         partition,
-        _table(ordered),
+        out.path,
         inputs,
         started=started,
-        documents_in=len(sources),
-        documents_out=len(ordered),
+        documents_in=out.rows,
+        documents_out=out.rows,
         reused=reused,
-        preview=[{k: row[k] for k in ("document_id", "label", "confidence", "evidence")} for row in ordered],
-        labels=labels,
-        corrected=sum(row["corrected_by"] is not None for row in ordered),
-        mean_confidence=sum(row["confidence"] for row in ordered) / len(ordered) if ordered else None,
+        quarantined=0,
+        preview=preview,
+        **said.stats,
     )
+
+
+def _classified(
+    work: Work,
+    partition: str,
+    stage: ClassifyStage,
+    documents: Manifest,
+    earlier: Mapping[str, Manifest],
+    spool: Spool,
+) -> tuple[Sequence[int], int]:
+    """Where in the spool the row of each document is, in order, as the classifier made it; and how many were known."""
+    total = count_admitted(work, stage, documents, earlier)
+    known = ByDocument(_known(work, partition, stage))
+    places = array("q")
+    block: list[Row] = []
+    waiting: list[int] = []
+    reused = 0
+
+    def classify() -> None:
+        results = classifier_of(work, stage).classify([(row["title"] or "", row["text"]) for row in block])
+        for place, row, result in zip(waiting, block, results, strict=True):
+            made = {"input_digest": input_digest(row["title"], row["digest"]), "model": _model(work, stage)}
+            places[place] = spool.append_row(
+                {"document_id": row["document_id"], **made, **asdict(result), DIGEST: row["digest"]}
+            )
+        block.clear()
+        waiting.clear()
+
+    for row, _ in admitted(work, stage, documents, earlier, COLUMNS, ["document_id", "label"]):
+        wanted = input_digest(row["title"], row["digest"])
+        found = next((each for each in known.of(row["document_id"]) if each["input_digest"] == wanted), None)
+        if found is None:
+            block.append(row)
+            waiting.append(len(places))
+            places.append(-1)
+        else:
+            reused += 1
+            places.append(spool.append_row({**found, DIGEST: row["digest"]}))
+        if len(block) == BLOCK:
+            classify()
+            work.advance(stage.name, partition, len(places), total)
+    classify()
+    return places, reused
 
 
 def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
@@ -96,28 +133,20 @@ def input_digest(title: str | None, text: str) -> str:
     return digest([title, text])
 
 
-def _labelled(work: Work, manifest: Manifest, labels: tuple[str, ...]) -> set[str]:
-    rows = work.read(manifest, ["document_id", "label"]).to_pylist()
-    return {row["document_id"] for row in rows if row["label"] in labels}
-
-
-def _known(work: Work, partition: str, stage: ClassifyStage) -> dict[tuple[str, str], dict[str, Any]]:
+def _known(work: Work, partition: str, stage: ClassifyStage) -> Iterator[Row]:
     previous = work.previous(stage.name, partition)
-    if not previous or previous.code_version != work.collection.code_versions[stage.name]:
-        return {}
-    rows = map(uncorrected, work.read(previous).to_pylist())
-    model = _model(work, stage)
-    return {(row["document_id"], row["input_digest"]): row for row in rows if row["model"] == model}
+    if previous and previous.code_version == work.collection.code_versions[stage.name]:
+        model = _model(work, stage)
+        yield from (uncorrected(row) for row in work.rows(previous) if row["model"] == model)
 
 
 def _model(work: Work, stage: ClassifyStage) -> str:
     return f"builtin/zero-shot {classifier_of(work, stage).version}"
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
+def _schema() -> Any:
     import pyarrow as pa
 
-    schema = pa.schema(
+    return pa.schema(
         [*((n, pa.string()) for n in TEXT), *((n, pa.float64()) for n in NUMBERS), ("evidence_start", pa.int64())]
     )
-    return pa.Table.from_pylist(rows, schema=schema)

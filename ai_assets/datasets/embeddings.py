@@ -1,74 +1,80 @@
 """`embeddings`: one vector per chunk, as a fixed-size list, so that any Parquet reader can use it.
 
-Vectors that a model was paid for have a column with what they cost, so that reusing them changes no candidate.
+Vectors that a model was paid for have a column with what they cost, so that reusing them changes no candidate. A
+document of which the model does not embed some text is *without vectors*: none of its chunks has one, and a column says
+why. That column is there only where a partition has such documents.
 """
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from ai_assets.embedder import RouteEmbedder
-from ai_assets.stages.embed import Embedder, embed_chunks
-from ai_assets.work import Outcome, Work
+from ai_assets.datasets.text_vectors import TextVectors, digests_in, vectors_in
+from ai_assets.embedder import Passage, Refused, RouteEmbedder
+from ai_assets.embedding import WITHOUT
+from ai_assets.errors import TooManyWithoutVectors
+from ai_assets.stages.embed import Embedder
+from ai_assets.work import PREVIEW_ROWS, Outcome, Work
 from resources.digest import Json
+from resources.lake import Manifest
+from resources.spool import Spool, digests_of
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
+
+BLOCK = 500
+"""So many texts are embedded at a time where that happens here."""
+NAMES = ("chunk_id", "document_id", "text_digest")
 
 
 def build(work: Work, partition: str) -> Outcome:
     """Embed the texts that have no vector yet; the same text is embedded once, whatever holds it."""
-
     started = time.perf_counter()
     chunks = work.input("embeddings", partition, "chunks")
     inputs = {"chunks": chunks.version}
-    if same := work.unchanged("embeddings", partition, inputs):
+    if same := settled(work, partition, inputs):
         return same
-    rows = work.read(chunks, ["chunk_id", "document_id", "text_digest", "text"])
-    digests: list[str] = rows["text_digest"].to_pylist()
-    texts = dict(zip(digests, rows["text"].to_pylist(), strict=True))
-    known, known_usd = _known(work, partition)
-    document_ids: list[str] = rows["document_id"].to_pylist()
-    changed = {document for document, text in zip(document_ids, digests, strict=True) if text not in known}
-    documents = len(set(document_ids))
     embedder: Embedder = work.embedder("embeddings", partition)
-    if isinstance(embedder, RouteEmbedder):
-        embedder = replace(
-            embedder,
-            document_of=dict(zip(rows["text"].to_pylist(), document_ids, strict=True)).__getitem__,
-            advance=lambda done: work.advance("embeddings", partition, documents * done // len(texts), documents),
-        )
-    embedded = embed_chunks(texts, known, embedder)
-    table = rows.select(["chunk_id", "document_id", "text_digest"]).append_column(
-        "vector", _vectors(embedded.vectors, digests, embedder.dimensions)
-    )
-    stats: dict[str, Json] = {}
-    from_ledger, cost_usd = 0, 0.0
-    if isinstance(embedder, RouteEmbedder):
-        costs = {name: known_usd.get(name, embedder.paid_usd.get(text, 0.0)) for name, text in texts.items()}
-        table = table.append_column("cost_usd", _numbers([costs[name] for name in digests]))
-        spent = work.spent("embeddings", partition)
-        from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
-        stats = {"paid_usd": round(math.fsum(costs.values()), 9), "spend": spent}
-    work.advance("embeddings", partition, documents, documents)
+    with work.spool("embeddings", partition) as spool:
+        vectors = _known(work, partition, chunks, spool, embedder.dimensions)
+        documents = _Documents()
+        for batch in work.stores.lake.batches(chunks, NAMES):
+            documents.see(batch, vectors)
+        already = int(vectors.known.sum())
+        if isinstance(embedder, RouteEmbedder):
+            embedder = _ask(work, partition, chunks, vectors, embedder, documents.all)
+        else:
+            _embed(work, chunks, vectors, embedder)
+        work.advance("embeddings", partition, documents.all, documents.all)
+        without = _without(work, partition, chunks, vectors) if vectors.refused else {}
+        _refuse_too_many(work, partition, without, documents.all)
+        stats: dict[str, Json] = _told(without)
+        from_ledger, cost_usd = 0, 0.0
+        if isinstance(embedder, RouteEmbedder):
+            spent = work.spent("embeddings", partition)
+            from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
+            stats |= {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
+        schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder), holes=bool(without))
+        with work.writing("embeddings", partition, schema) as out:
+            for batch in work.stores.lake.batches(chunks, NAMES):
+                out.extend(_with_vectors(batch, vectors, without, schema))
     outcome = work.commit(
         "embeddings",
         partition,
-        table,
+        out.path,
         inputs,
         started=started,
-        documents_in=documents,
-        documents_out=documents,
-        reused=documents - len(changed),
+        documents_in=documents.all,
+        documents_out=documents.all,
+        reused=documents.all - documents.changed,
         quarantined=0,
-        preview=[
-            {"chunk_id": chunk, "document_id": document, "model": embedder.name}
-            for chunk, document in zip(rows["chunk_id"][:5].to_pylist(), document_ids[:5], strict=True)
-        ],
-        texts_embedded=embedded.embedded - from_ledger,
-        texts_reused=embedded.reused + from_ledger,
+        preview=[{**row, "model": embedder.name} for row in documents.preview],
+        texts_embedded=len(vectors) - already - from_ledger - len(vectors.refused),
+        texts_reused=already + from_ledger,
         model=embedder.name,
         embedding=asdict(work.collection.embedding),
         **stats,
@@ -76,37 +82,169 @@ def build(work: Work, partition: str) -> Outcome:
     return replace(outcome, cost_usd=cost_usd)
 
 
-def _known(work: Work, partition: str) -> "tuple[dict[str, np.ndarray], dict[str, float]]":
-    """Vectors this partition has already, and what they cost, by the digest of their text."""
+def settled(work: Work, partition: str, inputs: Mapping[str, str]) -> Outcome | None:
+    """The dataset, where a run would leave it as it is: each run asks again for vectors that are missing."""
+    same = work.unchanged("embeddings", partition, inputs)
+    return same if same and not without_vectors(same.manifest) else None
+
+
+def without_vectors(manifest: Manifest) -> int:
+    """How many documents the dataset has that are without vectors."""
+    return int(manifest.stats.get(WITHOUT, 0))
+
+
+class _Documents:
+    """How many there are, counted as their chunks go by, and of how many a text has no vector yet."""
+
+    def __init__(self) -> None:
+        self.all = self.changed = 0
+        self.preview: list[dict[str, str]] = []
+        self._last: str | None = None
+        self._last_changed = False
+
+    def see(self, batch: "pa.RecordBatch", vectors: TextVectors) -> None:
+        names: list[str] = batch["document_id"].to_pylist()
+        for name, known in zip(names, vectors.known[vectors.numbers(digests_in(batch))].tolist(), strict=True):
+            if name != self._last:
+                self.all, self._last, self._last_changed = self.all + 1, name, False
+            if not known and not self._last_changed:
+                self.changed, self._last_changed = self.changed + 1, True
+        if len(self.preview) < PREVIEW_ROWS:
+            room = PREVIEW_ROWS - len(self.preview)
+            self.preview += batch.select(["chunk_id", "document_id"]).slice(0, room).to_pylist()
+
+
+def _known(work: Work, partition: str, chunks: Manifest, spool: Spool, dimensions: int) -> TextVectors:
+    """The texts of the partition, with the vectors that it has already and what they cost."""
+    digests = bytearray()
+    for batch in work.stores.lake.batches(chunks, ["text_digest"]):
+        digests += digests_in(batch).tobytes()
+    vectors = TextVectors(spool, digests_of(digests), dimensions)
     previous = work.previous("embeddings", partition)
-    if not previous or previous.code_version != work.collection.code_versions["embeddings"] or not previous.rows:
-        return {}, {}
-    table = work.read(previous).combine_chunks()
-    digests = table["text_digest"].to_pylist()
-    costs = table["cost_usd"].to_pylist() if "cost_usd" in table.column_names else []
-    return dict(zip(digests, vectors_of(table), strict=True)), dict(zip(digests, costs, strict=bool(costs)))
+    if previous and previous.code_version == work.collection.code_versions["embeddings"]:
+        for batch in work.stores.lake.batches(previous):
+            usd = batch["cost_usd"].to_numpy(zero_copy_only=False) if "cost_usd" in batch.schema.names else None
+            vectors.take_over(digests_in(batch), vectors_in(batch), usd)
+    return vectors
 
 
-def vectors_of(table: Any) -> "np.ndarray":
-    """The vector column as a matrix, one row per table row."""
-    import numpy as np
-
-    column = table.combine_chunks()["vector"]
-    if table.num_rows == 0:
-        return np.zeros((0, column.type.list_size), dtype=np.float32)
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return np.asarray(array.flatten(), dtype=np.float32).reshape(table.num_rows, -1)
+def _missing(work: Work, chunks: Manifest, vectors: TextVectors) -> Iterator[tuple[int, Passage]]:
+    """Each text without a vector, once, with the first document that has it."""
+    for batch in work.stores.lake.batches(chunks, ["document_id", "text_digest", "text"]):
+        columns = (batch[name].to_pylist() for name in ("document_id", "text"))
+        for number, document, text in zip(vectors.numbers(digests_in(batch)), *columns, strict=True):
+            if vectors.ask_for(number):
+                yield number, Passage(document, text)
 
 
-def _numbers(values: list[float]) -> Any:
+def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: Embedder) -> None:
+    missing = _missing(work, chunks, vectors)
+    while block := list(islice(missing, BLOCK)):
+        rows = embedder.embed([passage.text for _, passage in block])
+        for (number, _), vector in zip(block, rows, strict=True):
+            vectors.put(number, vector)
+
+
+def _ask(
+    work: Work, partition: str, chunks: Manifest, vectors: TextVectors, embedder: RouteEmbedder, documents: int
+) -> RouteEmbedder:
+    """Of a text that the model does not embed, the reason is noted; what concerns other texts too is raised."""
+
+    def advance(done: int) -> None:
+        work.advance("embeddings", partition, documents * done // len(vectors), documents)
+
+    asked: list[int] = []
+
+    def passages() -> Iterator[Passage]:
+        for number, passage in _missing(work, chunks, vectors):
+            asked.append(number)
+            yield passage
+
+    def take(place: int, vector: "np.ndarray | Refused", paid_usd: float) -> None:
+        if isinstance(vector, Refused):
+            vectors.refuse(asked[place], str(vector))
+        else:
+            vectors.put(asked[place], vector, paid_usd)
+
+    asking = replace(embedder, advance=advance, has_vectors=bool(vectors.known.any()))
+    asking.embed_each(passages(), take)
+    return asking
+
+
+# Documents without vectors
+
+
+def _without(work: Work, partition: str, chunks: Manifest, vectors: TextVectors) -> dict[str, str]:
+    """The documents that hold a text which the model does not embed, and why, in order.
+
+    Where it refuses again what it refused before, the reason stays: some messages name the request, and nobody shall
+    sign anew for that.
+    """
+    found: dict[str, str] = {}
+    for batch in work.stores.lake.batches(chunks, NAMES):
+        names: list[str] = batch["document_id"].to_pylist()
+        for name, number in zip(names, vectors.numbers(digests_in(batch)).tolist(), strict=True):
+            if number in vectors.refused:
+                found.setdefault(name, vectors.refused[number])
+    previous = work.previous("embeddings", partition)
+    before = reasons_of(work, previous) if previous is not None else {}
+    return {
+        name: before[name] if name in before and _kind(before[name]) == _kind(reason) else reason
+        for name, reason in found.items()
+    }
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(":")[0]
+
+
+def reasons_of(work: Work, manifest: Manifest) -> dict[str, str]:
+    """By document without vectors, why. As many as are allowed at most."""
+    if not without_vectors(manifest):
+        return {}
+    rows = work.rows(manifest, ["document_id", WITHOUT])
+    return {row["document_id"]: row[WITHOUT] for row in rows if row[WITHOUT] is not None}
+
+
+def _refuse_too_many(work: Work, partition: str, without: Mapping[str, str], documents: int) -> None:
+    share = work.collection.settings.embedding.without_vectors_at_most
+    allowed = max(1, math.floor(share * documents)) if share else 0
+    if len(without) > allowed:
+        raise TooManyWithoutVectors(
+            work.collection.name, partition, without, documents=documents, allowed=allowed, share=share
+        )
+
+
+def _told(without: Mapping[str, str]) -> dict[str, Json]:
+    if not without:
+        return {}
+    first = islice(without.items(), PREVIEW_ROWS)
+    return {WITHOUT: len(without), "why_without": [{"document_id": name, "reason": why} for name, why in first]}
+
+
+# Rows
+
+
+def _schema(dimensions: int, *, paid: bool, holes: bool) -> "pa.Schema":
     import pyarrow as pa
 
-    return pa.array(values, type=pa.float64())
+    fields = [*((name, pa.string()) for name in NAMES), ("vector", pa.list_(pa.float32(), dimensions))]
+    fields += [("cost_usd", pa.float64())] if paid else []
+    return pa.schema([*fields, (WITHOUT, pa.string())] if holes else fields)
 
 
-def _vectors(vectors: "Mapping[str, np.ndarray]", digests: list[str], dimensions: int) -> Any:
+def _with_vectors(
+    batch: "pa.RecordBatch", vectors: TextVectors, without: Mapping[str, str], schema: "pa.Schema"
+) -> "pa.RecordBatch":
     import numpy as np
     import pyarrow as pa
 
-    flat = np.concatenate([vectors[text] for text in digests]) if digests else np.zeros(0, dtype=np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat, type=pa.float32()), dimensions)
+    numbers = vectors.numbers(digests_in(batch))
+    reasons = [without.get(name) for name in batch["document_id"].to_pylist()] if without else []
+    left_out = np.array([reason is not None for reason in reasons] or [False] * len(numbers), dtype=bool)
+    columns = [*(batch[name] for name in NAMES), vectors.column(numbers, left_out)]
+    if "cost_usd" in schema.names:
+        columns.append(vectors.usd(numbers))
+    if WITHOUT in schema.names:
+        columns.append(pa.array(reasons, pa.string()))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

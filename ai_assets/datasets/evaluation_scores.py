@@ -8,7 +8,7 @@ partition never voids the sign-off of another.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -88,7 +88,7 @@ class CorpusEvaluation:
                 continue
             correctable = "corrected" in manifest.stats  # datasets of earlier versions are not
             columns = ["document_id", "label", *(CORRECTED if correctable else ())]
-            for row in self.work.read(manifest, columns).to_pylist():
+            for row in self.work.rows(manifest, columns):
                 name, by = row["document_id"], row.get("corrected_by")
                 if name in golden or (by is not None and row["label"] in known and name not in self.teaching):
                     found[name] = Labelled(
@@ -272,18 +272,18 @@ def sync_index(work: Work) -> int:
         current = {partition: found + made_by for partition, found in current.items()}
         stale = sorted(partition for partition, found in current.items() if held.get(partition) != found)
         while stale or version is None:
-            batch, tables, rows = [], {}, 0
+            batch, changes, rows = [], {}, 0
             while stale and rows < INDEX_BATCH_ROWS:
                 partition = stale.pop(0)
-                table = _index_table(work, partition)
-                if table is None:
+                chunks = _indexable(work, partition)
+                if chunks is None:
                     continue
-                rows += table.num_rows
-                tables[partition] = table if table.num_rows else None
+                rows += chunks.rows
+                changes[partition] = index_rows(partition, _with_vectors(work, chunks)) if chunks.rows else None
                 batch.append(partition)
             if not batch and version is not None:
                 break
-            anew, version = version is None, index.replace(tables, base_version=version)
+            anew, version = version is None, index.replace(changes, base_version=version)
             with lease.fenced() as connection:
                 if anew:
                     connection.execute(sa.text("DELETE FROM index_parts WHERE collection = :c"), {"c": name})
@@ -315,13 +315,20 @@ def _comparable(work: Work, partition: str) -> Manifest | None:
     return found
 
 
-def _index_table(work: Work, partition: str) -> Any:
-    """Chunks with their vectors; None while the two do not belong together, so that the index keeps what it has."""
+def _indexable(work: Work, partition: str) -> Manifest | None:
+    """The chunks; None while chunks and vectors do not belong together, so that the index keeps what it has."""
     embeddings, chunks = _comparable(work, partition), intact(work, "chunks", partition)
     if embeddings is None or chunks is None or embeddings.inputs["chunks"] != chunks.version:
         return None
-    table = work.read(chunks, ["chunk_id", "document_id", "title", "text"])
-    return index_rows(partition, table.append_column("vector", work.read(embeddings, ["vector"])["vector"]))
+    return chunks
+
+
+def _with_vectors(work: Work, chunks: Manifest) -> Iterator[Any]:
+    embeddings = work.input("evaluation_scores", chunks.partition, "embeddings")
+    vectors = work.stores.lake.batches(embeddings, ["vector"])
+    columns = ["chunk_id", "document_id", "title", "text"]
+    for batch, beside in zip(work.stores.lake.batches(chunks, columns), vectors, strict=True):
+        yield batch.append_column("vector", beside["vector"])
 
 
 def _table(scores: Sequence[Score]) -> Any:

@@ -2,12 +2,17 @@
 
 import math
 import time
+from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
+from ai_assets.by_document import Row
+from ai_assets.datasets.admitted import admitted, count_admitted
 from ai_assets.datasets.documents import ok_rows
+from ai_assets.datasets.label_counts import LabelCounts
 from ai_assets.datasets.lessons import EXAMPLES, lessons, place_of, read, taught_places
 from ai_assets.datasets.tries import Tries
 from ai_assets.errors import ExampleUnreadable
@@ -16,12 +21,14 @@ from ai_assets.stage_settings import ClassifyStage, Stage
 from ai_assets.stages.columns import Columns, ColumnType
 from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
 from ai_assets.stages.prompt import Example
-from ai_assets.work import Outcome, Work
+from ai_assets.work import PREVIEW_ROWS, Outcome, Work
 from resources.digest import Json, digest
 from resources.inference.records import Request
-from resources.lake import Manifest
+from resources.lake import Manifest, parquet_columns
+from resources.spool import DigestIndex, Spool
 
-Row = dict[str, Any]
+DIGEST, ASKED = "document_digest", "asked"
+"""Beside a row while it waits to be written: of the document's text, and whether a model is asked about it."""
 COLUMNS = ("document_id", "digest", "title", "text", "language", "path")
 
 
@@ -34,35 +41,67 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
     inputs = inputs_of(work, partition, question, documents, earlier)
     if same := settled(work, partition, stage, inputs):
         return same
-    asked = list(_asked(work, question, documents, earlier))
     given = work.corrections.of(partition, stage) if isinstance(stage, ClassifyStage) else {}
-    texts = _texts(work, documents) if given else {}
-    given = of_this_text(given, texts)
-    tries = Tries(work, partition, stage)
-    rows, reused = _rows(work, partition, stage, asked, given, tries)
-    if isinstance(stage, ClassifyStage):
-        rows = applied(rows, given, texts)
-    unanswered = _unanswered(asked, rows)
-    tries.record(unanswered)
+    given = of_this_text(given, _texts(work, documents, given))
+    written, tries = _Written(stage, given), Tries(work, partition, stage)
+    with work.spool(stage.name, partition) as spool:
+        known = AnsweredRows(work, partition, stage, given, tries, spool)
+        answers = _answers(work, question, documents, earlier, known, tries)
+        with work.writing(stage.name, partition, schema_of(stage.columns)) as out:
+            for row in answers.rows():
+                out.append(written.row(row))
+    tries.record(written.unanswered)
     spent = work.spent(stage.name, partition)
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "quarantined")}
     outcome = work.commit(
         stage.name,
         partition,
-        table_of(stage.columns, rows),
+        out.path,
         inputs,
         started=started,
-        documents_in=len(rows),
-        documents_out=counts["ok"],
-        reused=reused,
-        quarantined=counts["quarantined"],
-        preview=[{name: row[name] for name in stage.columns.preview} for row in rows],
-        unanswered=len(unanswered),
-        paid_usd=round(math.fsum(row["cost_usd"] for row in rows if row["status"] == "ok"), 9),
+        documents_in=out.rows,
+        documents_out=written.answered,
+        reused=answers.reused,
+        quarantined=out.rows - written.answered,
+        preview=written.preview,
+        unanswered=len(written.unanswered),
+        paid_usd=round(math.fsum(written.costs), 9),
         spend=spent,
-        **_said(stage, rows),
+        **written.stats,
     )
     return replace(outcome, cost_usd=spent["cost_usd"])
+
+
+class _Written:
+    """Rows on their way to the dataset: corrected where people gave the label, and counted."""
+
+    def __init__(self, stage: Stage, given: Mapping[str, Correction]) -> None:
+        self._stage, self._given = stage, given
+        self._counts = LabelCounts(stage) if isinstance(stage, ClassifyStage) else None
+        self.preview: list[Row] = []
+        self.answered = 0
+        self.unanswered: list[str] = []
+        """Documents that were asked about, now or before, and have no answer."""
+        self.costs = array("d")
+
+    def row(self, stored: Row) -> Row:
+        text, asked = stored.pop(DIGEST), stored.pop(ASKED)
+        row = stored
+        if self._counts is not None:
+            (row,) = applied([stored], self._given, {row["document_id"]: text})
+            self._counts.count(row)
+        if row["status"] == "ok":
+            self.answered += 1
+            self.costs.append(row["cost_usd"])
+        elif asked:
+            self.unanswered.append(row["document_id"])
+        if len(self.preview) < PREVIEW_ROWS:
+            self.preview.append({name: row[name] for name in self._stage.columns.preview})
+        return row
+
+    @property
+    def stats(self) -> dict[str, Json]:
+        """What is only known of labels."""
+        return {} if self._counts is None else self._counts.stats
 
 
 def inputs_of(
@@ -96,82 +135,104 @@ def of_this_text(given: Mapping[str, Correction], texts: Mapping[str, str]) -> d
     return {name: item for name, item in given.items() if item.document_digest == texts.get(name)}
 
 
-def _unanswered(asked: Sequence[Asked], rows: Sequence[Row]) -> list[str]:
-    """The documents that were asked about, now or before, and have no answer."""
-    return [
-        item.document_id
-        for item, row in zip(asked, rows, strict=True)
-        if item.request is not None and row["status"] == "quarantined"
-    ]
-
-
-def _said(stage: Stage, rows: Sequence[Row]) -> dict[str, Json]:
-    """What is only known of labels."""
-    if not isinstance(stage, ClassifyStage):
+def _texts(work: Work, documents: Manifest, given: Mapping[str, Correction]) -> dict[str, str]:
+    """Digests of the texts of those documents that somebody corrected."""
+    if not given:
         return {}
-    sure = [row["confidence"] for row in rows if row["confidence"] is not None]
-    labels: dict[str, Json] = {label.name: sum(row["label"] == label.name for row in rows) for label in stage.labels}
-    return {
-        "labels": labels,
-        "corrected": sum(row["corrected_by"] is not None for row in rows),
-        "mean_confidence": sum(sure) / len(sure) if sure else None,
-    }
+    rows = ok_rows(work, documents, ["document_id", "digest"])
+    return {row["document_id"]: row["digest"] for row in rows if row["document_id"] in given}
 
 
-def _texts(work: Work, documents: Manifest) -> dict[str, str]:
-    return {row["document_id"]: row["digest"] for row in ok_rows(work, documents, ["document_id", "digest"])}
+@dataclass
+class _Answers:
+    """The rows of all documents in order, as places in a spool."""
+
+    spool: Spool
+    places: "array[int]" = field(default_factory=lambda: array("q"))
+    about: "array[int]" = field(default_factory=lambda: array("q"))
+    """Where the spool says which document each row is about, and whether a model is asked about it."""
+    reused: int = 0
+
+    def reserve(self, asked: Asked, text: str) -> int:
+        """A place for the row of a document."""
+        about = {"document_id": asked.document_id, DIGEST: text, ASKED: asked.request is not None}
+        self.about.append(self.spool.append_row(about))
+        self.places.append(-1)
+        return len(self.places) - 1
+
+    def keep(self, number: int, place: int) -> None:
+        self.places[number] = place
+        self.reused += 1
+
+    def stay(self, number: int, row: Row, before: int | None) -> None:
+        """A row without an answer, or the one that stood there before: asking in vain must not change the dataset."""
+        if before is None:
+            self.put(number, row)
+        else:
+            self.places[number] = before
+
+    def put(self, number: int, row: Row) -> None:
+        self.places[number] = self.spool.append_row(row)
+
+    def rows(self) -> Iterator[Row]:
+        for place, about in zip(self.places, self.about, strict=True):
+            yield {**self.spool.row(place), **self.spool.row(about)}
 
 
-def _asked(work: Work, question: Question, documents: Manifest, earlier: Mapping[str, Manifest]) -> Iterator[Asked]:
-    """The question about every document that the conditions let through."""
-    stage = question.stage
-    upstream = {
-        name: {row["document_id"]: row for row in work.read(manifest).to_pylist()} for name, manifest in earlier.items()
-    }
+def _answers(
+    work: Work,
+    question: Question,
+    documents: Manifest,
+    earlier: Mapping[str, Manifest],
+    known: "AnsweredRows",
+    tries: Tries,
+) -> _Answers:
+    """Of each document the row as the model made it; what is known already is not asked.
+
+    While answers are awaited in turn, rows that come after them wait on disk.
+    """
+    stage, partition, spool = question.stage, tries.partition, known.spool
+    answers = _Answers(spool)
+    total = count_admitted(work, stage, documents, earlier)
     examples = examples_of(work, question)
-    for row in ok_rows(work, documents, COLUMNS):
-        found = {name: rows.get(row["document_id"]) for name, rows in upstream.items()}
-        if all((found[name] or {}).get("label") in labels for name, labels in stage.when.items()):
-            yield ask(question, Document(**row), found, examples)
-
-
-def _rows(
-    work: Work, partition: str, stage: Stage, asked: Sequence[Asked], given: Mapping[str, Correction], tries: Tries
-) -> tuple[list[Row], int]:
-    """Rows in the order of the documents as the model made them, and how many were there already."""
-    known = answered_rows(work, partition, stage, given)
-    kept = {
-        item.document_id: known[item.input_digest]
-        for item in asked
-        if item.input_digest in known and lasts(stage, known[item.input_digest])
-    }
-    rows = {name: {**row} for name, row in kept.items()}
-    for item in asked:
-        if item.request is None:
-            rows[item.document_id] = row_of(item, None)
-    caller = work.caller(stage.name, partition)
-    waiting: deque[Asked] = deque()
+    waiting: deque[tuple[int, Asked]] = deque()
+    done = 0
 
     def requests() -> Iterator[Request]:
-        for item in asked:
-            if item.request is not None and item.document_id not in rows:
-                waiting.append(item)
-                yield item.request
+        nonlocal done
+        for row, found in admitted(work, stage, documents, earlier, COLUMNS):
+            asked = ask(question, Document(**row), found, examples)
+            number = answers.reserve(asked, row["digest"])
+            place = known.place(asked.input_digest)
+            if place is not None and (stage.reuse_for is None or lasts(stage, spool.row(place))):
+                answers.keep(number, place)
+            elif asked.request is None:
+                answers.put(number, row_of(asked, None))
+            else:
+                waiting.append((number, asked))
+                yield asked.request
+                continue
+            done += 1
 
-    reused = len(kept)
-    if any(item.document_id not in rows for item in asked):
-        engine = work.engine
+    wanted = requests()
+    if (first := next(wanted, None)) is not None:
+        caller, engine = work.caller(stage.name, partition), work.engine
         with work.waiting():
-            for result in engine.map(requests(), caller):
-                item = waiting.popleft()
-                row = tries.judged(item, row_of(item, result))
-                before = known.get(item.input_digest)
-                if before is not None and row["reused"]:
-                    row, reused = before, reused + 1  # the same answer: the dataset shall not differ for asking again
-                rows[item.document_id] = row
-                work.advance(stage.name, partition, len(rows), len(asked))
-    work.advance(stage.name, partition, len(asked), len(asked))
-    return [{**rows[item.document_id], "document_id": item.document_id} for item in asked], reused
+            for result in engine.map(chain([first], wanted), caller):
+                number, asked = waiting.popleft()
+                row = row_of(asked, result)
+                before = known.place(asked.input_digest)
+                if row["status"] == "quarantined":
+                    tries.count(asked, row)
+                    answers.stay(number, row, known.without_answer(asked.input_digest))
+                elif before is not None and row["reused"]:
+                    answers.keep(number, before)  # the same answer: asking again must not change the dataset
+                else:
+                    answers.put(number, row)
+                done += 1
+                work.advance(stage.name, partition, done, total)
+    work.advance(stage.name, partition, total, total)
+    return answers
 
 
 def lasts(stage: Stage, row: Row) -> bool:
@@ -179,22 +240,44 @@ def lasts(stage: Stage, row: Row) -> bool:
     return not (stage.reuse_for and row["status"] == "ok")
 
 
-def answered_rows(work: Work, partition: str, stage: Stage, given: Mapping[str, Correction]) -> dict[str, Row]:
+class AnsweredRows:
     """Answered rows of the partition by their question, whatever the code version: a question holds all that counts.
 
     Where a person gave the label, a row without an answer does too: nobody need be asked again.
     """
-    previous = work.previous(stage.name, partition)
-    if previous is None:
-        return {}
-    table = work.read(previous)
-    if set(table.column_names) != set(stage.columns.dataset):
-        return {}  # it was another kind of stage
-    rows: list[Row] = table.to_pylist()
-    if isinstance(stage, ClassifyStage):
-        rows = [uncorrected(row) for row in rows]
-    kept = {row["input_digest"]: row for row in rows if row["status"] == "ok" or row["document_id"] in given}
-    return {**Tries(work, partition, stage).left_alone(), **kept}
+
+    def __init__(
+        self, work: Work, partition: str, stage: Stage, given: Mapping[str, Correction], tries: Tries, spool: Spool
+    ) -> None:
+        self.spool, self._places, self._without = spool, DigestIndex(), DigestIndex()
+        self._left_alone: set[str] = set()
+        """Questions of rows without an answer that are not asked about now."""
+        previous = work.previous(stage.name, partition)
+        if previous is None or set(parquet_columns(work.stores.lake.path(previous))) != set(stage.columns.dataset):
+            return  # it was another kind of stage
+        for row in work.rows(previous):
+            made = uncorrected(row) if isinstance(stage, ClassifyStage) else row
+            answered = made["status"] == "ok" or made["document_id"] in given
+            if answered or made["status"] == "quarantined":
+                place, question = spool.append_row(made), made["input_digest"]
+                if answered:
+                    self._places.add(question, place)
+                else:
+                    self._without.add(question, place)
+                    if tries.leaves_alone(made["document_id"], question):
+                        self._left_alone.add(question)
+
+    def place(self, question: str) -> int | None:
+        found = self._places.get(question)
+        return self.without_answer(question) if found is None and question in self._left_alone else found
+
+    def without_answer(self, question: str) -> int | None:
+        """The row that stands there without an answer: it stays while asking again brings none."""
+        return self._without.get(question)
+
+    def get(self, question: str) -> Row | None:
+        place = self.place(question)
+        return None if place is None else self.spool.row(place)
 
 
 # Examples
@@ -234,12 +317,10 @@ def examples_of(work: Work, question: Question) -> list[Example]:
     ]
 
 
-def table_of(columns: Columns, rows: Sequence[Row]) -> Any:
+def schema_of(columns: Columns) -> Any:
     import pyarrow as pa
 
-    return pa.Table.from_pylist(
-        list(rows), schema=pa.schema([(n, arrow_type(kind)) for n, kind in columns.dataset.items()])
-    )
+    return pa.schema([(name, arrow_type(kind)) for name, kind in columns.dataset.items()])
 
 
 def arrow_type(kind: ColumnType) -> Any:

@@ -2,22 +2,26 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from ai_assets.by_document import ByDocument, Row
 from ai_assets.datasets.asking import ask, by_stage, headline, headlines
+from ai_assets.datasets.embeddings import reasons_of, without_vectors
 from ai_assets.datasets.llm_stage import arrow_type
-from ai_assets.embedding import recorded_embedding
+from ai_assets.embedding import WITHOUT, recorded_embedding
 from ai_assets.errors import InputStale
-from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
-from ai_assets.work import Outcome, Work
-from resources.lake import Manifest, write_parquet
+from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
+from ai_assets.work import PREVIEW_ROWS, Outcome, Work
+from resources.lake import Manifest, RowWriter, writing_rows
 
 DOCUMENT_COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
     "language",
 )  # fmt: skip
+CHUNKS = ["chunk_id", "document_id", "ordinal", "start", "end", "title", "text"]
 EMBEDDED_BY = "embedded by"
 """Among the inputs of a candidate: another embedder may make the very same vectors."""
 
@@ -50,88 +54,106 @@ def _refuse_mixed(work: Work, partition: str, manifests: dict[str, Manifest]) ->
 def _freeze(
     work: Work, partition: str, manifests: dict[str, Manifest], inputs: dict[str, str], started: float
 ) -> Outcome:
-    documents = _documents(work, manifests)
-    chunks = _chunks(work, manifests)
-    leaves = leaves_of(documents, chunks)
     scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
-    content = content_digest(leaves)
     cost_usd = _cost_usd(work, manifests)
-    digest = candidate_digest(work.collection.name, partition, content, code_versions, scores, cost_usd)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
-    statuses = documents["status"].to_pylist()
-    readable = statuses.count("ok")
+    holes = without_vectors(manifests["embeddings"])
+    statuses: Counter[str] = Counter()
+    preview: list[dict[str, Any]] = []
+    with (
+        writing_rows(folder, _documents_schema(work, holes=bool(holes))) as documents_out,
+        writing_rows(folder, _chunks_schema(work)) as chunks_out,
+        work.writing("release_candidate", partition, _leaf_schema(work)) as out,
+    ):
+        leaves = Leaves(_documents(work, manifests), _passing(_chunks(work, manifests), chunks_out))
+        for row, leaf in leaves:
+            documents_out.append({**row, "leaf": leaf})
+            named = {"document_id": row["document_id"], "status": row["status"]}
+            out.append({**named, **headlines(work, row), "leaf": leaf})
+            statuses[row["status"]] += 1
+            if len(preview) < PREVIEW_ROWS:
+                preview.append({**named, **by_stage(work, row)})
+    digest = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
     return work.commit(
         "release_candidate",
         partition,
-        _leaf_table(work, documents, leaves),
+        out.path,
         inputs,
         started=started,
-        documents_in=documents.num_rows,
-        documents_out=readable,
+        documents_in=out.rows,
+        documents_out=statuses["ok"],
         reused=0,
-        quarantined=statuses.count("quarantined"),
-        preview=[
-            {"document_id": row["document_id"], "status": row["status"],
-             **by_stage(work, row)}
-            for row in documents.slice(0, 5).to_pylist()
-        ],
+        quarantined=statuses["quarantined"],
+        preview=preview,
         digest=digest,
-        content=content,
-        documents_file=write_parquet(folder, _with_leaves(documents, leaves)).name,
-        chunks_file=write_parquet(folder, chunks).name,
+        content=leaves.content,
+        documents_file=documents_out.path.name,
+        chunks_file=chunks_out.path.name,
         code_versions=code_versions,
         scores=scores,
         cost_usd=cost_usd,
         embedding=asdict(recorded_embedding(manifests["embeddings"].stats)),
-    )  # fmt: skip
+        **({WITHOUT: holes} if holes else {}),
+    )
 
 
-def _documents(work: Work, manifests: dict[str, Manifest]) -> Any:
+def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
     """Every document that is there, with what each stage made of it."""
+    reasons = reasons_of(work, manifests["embeddings"])
+    made = {stage.name: ByDocument(work.rows(manifests[stage.name])) for stage in work.collection.stages}
+    for row in work.rows(manifests["documents"], DOCUMENT_COLUMNS):
+        if row["status"] == "deleted":
+            continue
+        for stage in work.collection.stages:
+            found = made[stage.name].one(row["document_id"]) or {}
+            row.update({f"{stage.name}_{column}": found.get(column) for column in stage.columns.published})
+        if reasons:
+            row[WITHOUT] = reasons.get(row["document_id"])
+        yield row
+
+
+def _chunks(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Any]:
+    """Passages with their vectors. Both datasets are cut at the same rows."""
+    chunks = work.stores.lake.batches(manifests["chunks"], CHUNKS)
+    vectors = work.stores.lake.batches(manifests["embeddings"], ["vector"])
+    for batch, beside in zip(chunks, vectors, strict=True):
+        yield batch.select(CHUNKS).append_column("vector", beside["vector"])
+
+
+def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
+    """They are written as they go by."""
+    for batch in batches:
+        out.extend(batch)
+        yield batch
+
+
+def _documents_schema(work: Work, *, holes: bool) -> Any:
+    """With leaves, so that two candidates, or a candidate and a release, can be compared without their chunks."""
     import pyarrow as pa
 
-    rows = [
-        r for r in work.read(manifests["documents"], list(DOCUMENT_COLUMNS)).to_pylist() if r["status"] != "deleted"
-    ]
     fields = [(name, pa.string()) for name in DOCUMENT_COLUMNS]
     for stage in work.collection.stages:
         columns = stage.columns
-        made = {row["document_id"]: row for row in work.read(manifests[stage.name]).to_pylist()}
-        for row in rows:
-            found = made.get(row["document_id"], {})
-            row.update({f"{stage.name}_{column}": found.get(column) for column in columns.published})
         fields += [(f"{stage.name}_{name}", arrow_type(columns.dataset[name])) for name in columns.published]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+    fields += [(WITHOUT, pa.string())] if holes else []
+    return pa.schema([*fields, ("leaf", pa.string())])
 
 
-def _with_leaves(documents: Any, leaves: Mapping[str, str]) -> Any:
-    """So that two candidates, or a candidate and a release, can be compared without their chunks."""
+def _chunks_schema(work: Work) -> Any:
     import pyarrow as pa
 
-    found = [leaves[name] for name in documents["document_id"].to_pylist()]
-    return documents.append_column("leaf", pa.array(found, pa.string()))
+    numbers = ("ordinal", "start", "end")
+    fields = [(name, pa.int64() if name in numbers else pa.string()) for name in CHUNKS]
+    number = pa.field("element", pa.float32())  # the name that it has where it is read from Parquet
+    return pa.schema([*fields, ("vector", pa.list_(number, work.collection.embedding.dimensions))])
 
 
-def _chunks(work: Work, manifests: dict[str, Manifest]) -> Any:
-    chunks = work.read(manifests["chunks"], ["chunk_id", "document_id", "ordinal", "start", "end", "title", "text"])
-    return chunks.append_column("vector", work.read(manifests["embeddings"], ["vector"])["vector"])
-
-
-def _leaf_table(work: Work, documents: Any, leaves: dict[str, str]) -> Any:
+def _leaf_schema(work: Work) -> Any:
     import pyarrow as pa
 
-    rows = [
-        {
-            "document_id": row["document_id"],
-            "status": row["status"],
-            **headlines(work, row),
-            "leaf": leaves[row["document_id"]],
-        }
-        for row in documents.to_pylist()
-    ]
     names = ["document_id", "status", *(headline(stage) for stage in work.collection.stages), "leaf"]
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
+    return pa.schema([(name, pa.string()) for name in names])
 
 
 def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:

@@ -10,8 +10,7 @@ from typing import Any, get_args
 
 from ai_assets import retries
 from ai_assets.retries import Retry
-from ai_assets.signoff.corrections import uncorrected
-from ai_assets.stage_settings import ClassifyStage, Stage
+from ai_assets.stage_settings import Stage
 from ai_assets.stages.llm import Asked
 from ai_assets.work import Work
 from resources.inference.records import ErrorClass
@@ -44,43 +43,20 @@ class Tries:
         at = now()
         return not any(retry.is_due(at, self.stage.tries) for retry in self.known.values())
 
-    def left_alone(self) -> dict[str, Row]:
-        """By question, the rows that are not asked about now."""
-        if not self.work.patient:
-            return {}
-        at = now()
-        later = {
-            (retry.document_id, retry.question)
-            for retry in self.known.values()
-            if not retry.is_due(at, self.stage.tries)
-        }
-        if not later:
-            return {}
-        return {question: row for question, row in self._before.items() if (row["document_id"], question) in later}
+    def leaves_alone(self, document_id: str, question: str) -> bool:
+        """Whether a document without an answer is not asked about now."""
+        return (document_id, question) in self._later
 
     @cached_property
-    def _before(self) -> Mapping[str, Row]:
-        """By question, the rows of the dataset that have no answer."""
-        import pyarrow.compute as pc
+    def _later(self) -> frozenset[tuple[str, str]]:
+        if not self.work.patient:
+            return frozenset()
+        at = now()
+        waiting = (retry for retry in self.known.values() if not retry.is_due(at, self.stage.tries))
+        return frozenset((retry.document_id, retry.question) for retry in waiting)
 
-        previous = self.work.previous(self.stage.name, self.partition)
-        if previous is None:
-            return {}
-        table = self.work.read(previous)
-        if set(table.column_names) != set(self.stage.columns.dataset):
-            return {}
-        unanswered = pc.equal(table["status"], "quarantined")
-        if isinstance(self.stage, ClassifyStage):
-            unanswered = pc.or_(unanswered, pc.is_valid(table["corrected_by"]))
-        rows: Iterable[Row] = table.filter(unanswered).to_pylist()
-        if isinstance(self.stage, ClassifyStage):
-            rows = (uncorrected(row) for row in rows)
-        return {row["input_digest"]: row for row in rows if row["status"] == "quarantined"}
-
-    def judged(self, asked: Asked, row: Row) -> Row:
-        """The row to keep, of what was asked now: an answer, or what stood there without one."""
-        if row["status"] != "quarantined":
-            return row
+    def count(self, asked: Asked, row: Row) -> None:
+        """A document was asked about and got no answer."""
         error, _, message = row["reason"].partition(": ")
         known = error in get_args(ErrorClass)
         self._fresh[asked.document_id] = retries.first(
@@ -93,7 +69,6 @@ class Tries:
             message=message if known else row["reason"],
             call=row["call"] or "",
         )
-        return {**self._before.get(asked.input_digest, row), "document_id": asked.document_id}
 
     def record(self, unanswered: Iterable[str]) -> None:
         """Count the tries; of documents that have a row without an answer. Before the dataset is committed.

@@ -211,7 +211,8 @@ class Me(Record):
 
 
 Change = Literal[
-    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "second look", "reviewed",
+    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "without vectors",
+    "second look", "reviewed",
     "not reviewed",
 ]  # fmt: skip
 DocumentSort = Literal["risk", "name", "confidence", "change"]

@@ -18,6 +18,7 @@ from ai_assets.collection import Collection
 from ai_assets.datasets.asking import HEADLINE_CHARACTERS, in_short
 from ai_assets.desk.context import Desk
 from ai_assets.desk.sight import NotSeen
+from ai_assets.embedding import WITHOUT
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.requests import Request
@@ -59,6 +60,8 @@ class Line:
     """Of its text."""
     place: int | None
     """Its row in the file; None where the file is damaged."""
+    without_vectors: str | None = None
+    """Why only its words can find it."""
 
     @property
     def removed(self) -> bool:
@@ -243,6 +246,7 @@ def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None])
 
 def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | None]) -> Line:
     worst = "quarantined" if "quarantined" in row["stage_statuses"] else row["status"]
+    worst = "without vectors" if worst == "ok" and row[WITHOUT] else worst
     return Line(
         document_id=row["document_id"],
         title=row["title"] or row["document_id"],
@@ -255,6 +259,7 @@ def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | Non
         leaf=row["leaf"] or "",
         digest=row["digest"] or "",
         place=row["place"],
+        without_vectors=row[WITHOUT],
     )
 
 
@@ -262,7 +267,7 @@ def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
     """What a line needs of each row. Texts are never read for it."""
     columns = parquet_columns(path)
     stages = stages_in(columns, collection)
-    plain = [name for name in ("document_id", "title", "status", "digest", "leaf") if name in columns]
+    plain = [name for name in ("document_id", "title", "status", "digest", "leaf", WITHOUT) if name in columns]
     sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
     statuses = [name for stage in stages if (name := f"{stage.name}_status") in columns]
     table = read_parquet(path, [*plain, *sure, *statuses, *(stage.headline for stage in stages)])
@@ -271,6 +276,7 @@ def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
     for place in range(table.num_rows):
         yield {
             "leaf": None,
+            WITHOUT: None,
             **{name: values[name][place] for name in plain},
             "headlines": {name: column[place] for name, column in heads.items()},
             "confidences": [found for name in sure if (found := values[name][place]) is not None],

@@ -53,6 +53,7 @@ class Marks:
             carried_over=name in self.carried_over,
             second_look=name in self.second_look,
             corrected=name in self.corrected,
+            without_vectors=line.without_vectors,
         )
 
 
@@ -104,6 +105,7 @@ def _counts(candidate: Candidate, marks: Marks) -> dict[str, int]:
         **{name: by_change[name] for name in _ORDER},
         "changed": by_change["changed"] + by_change["relabelled"],
         "low confidence": sum(map(unsure, candidate.lines)),
+        "without vectors": sum(map(_without_vectors, candidate.lines)),
         "second look": len(marks.second_look),
         "reviewed": reviewed,
         "not reviewed": every - reviewed,
@@ -125,6 +127,10 @@ def unsure(line: Line) -> bool:
     )
 
 
+def _without_vectors(line: Line) -> bool:
+    return line.without_vectors is not None and line.change != "removed"
+
+
 def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
     return {
         "all": lambda _line: True,
@@ -134,6 +140,7 @@ def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
         "removed": lambda line: line.change == "removed",
         "unchanged": lambda line: line.change == "unchanged",
         "low confidence": unsure,
+        "without vectors": _without_vectors,
         "second look": lambda line: line.document_id in marks.second_look,
         "reviewed": lambda line: line.document_id in marks.reviewed_by,
         "not reviewed": lambda line: line.document_id not in marks.reviewed_by,

@@ -12,6 +12,7 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.sight import collection_seen, known_view, told
 from ai_assets.desk.unanswered_reading import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
+from ai_assets.embedding import WITHOUT
 from ai_assets.errors import DecisionRefused
 from ai_assets.settings import SignoffSettings, SlaSettings
 from ai_assets.signoff import decisions, notices, requests
@@ -108,7 +109,10 @@ def row_of(
     )
 
 
-_COUNTED = ("documents", "added", "changed", "removed", "relabelled", "quarantined", "low_confidence", "failed_gates")
+_COUNTED = (
+    "documents", "added", "changed", "removed", "relabelled", "quarantined", "without_vectors", "low_confidence",
+    "failed_gates",
+)  # fmt: skip
 
 
 def facts_of(request: Request, changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -117,7 +121,7 @@ def facts_of(request: Request, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     if found:
         return found
     return {
-        **{name: changes.get(name) for name in ("documents", "quarantined", "cost_usd")},
+        **{name: changes.get(name) for name in ("documents", "quarantined", WITHOUT, "cost_usd")},
         **{name: len(changes.get(name, ())) for name in ("added", "changed", "removed", "relabelled")},
         "failed_gates": sum(not gate["passed"] for gate in changes.get("gates", ())),
     }

@@ -43,6 +43,8 @@ class InboxRow(View):
     removed: int
     relabelled: int
     quarantined: int
+    without_vectors: int
+    """Documents that only their words can find."""
     low_confidence: int
     failed_gates: int
     cost_usd: float | None
@@ -164,6 +166,8 @@ class DocumentRow(View):
     second_look: bool
     """Somebody asked for a second pair of eyes, and nobody has looked yet."""
     corrected: bool
+    without_vectors: str | None = None
+    """Why it has no vectors, so that only its words can find it; None where it has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +177,8 @@ class DocumentPage(View):
     page: int
     pages: int
     counts: Mapping[str, int]
-    """By change ('changed' has the relabelled ones too), 'all', 'low confidence', 'second look', 'reviewed',
-    'not reviewed'."""
+    """By change ('changed' has the relabelled ones too), 'all', 'low confidence', 'without vectors',
+    'second look', 'reviewed', 'not reviewed'."""
     damaged: str | None = None
     """What of the request's files cannot be shown, in one sentence."""
 

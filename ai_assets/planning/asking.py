@@ -1,10 +1,13 @@
 """One stage of one partition: its questions put together as a run would, and what the ledger says of each."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.datasets.llm_stage import answered_rows, examples_of, lasts, of_this_text
+from ai_assets.datasets.llm_stage import AnsweredRows, examples_of, lasts, of_this_text
+from ai_assets.datasets.tries import Tries
 from ai_assets.planning.found import BLOCK, COUNTED_FIRST, Found, new_call, size_of
 from ai_assets.planning.looking import Unread
 from ai_assets.planning.past import Known, Past, look_up
@@ -16,6 +19,7 @@ from resources.backends.openai import Fault, read_reply
 from resources.inference.calls import Hop, answer_to, held_by
 from resources.inference.records import Request
 from resources.inference.tickets import Ticket, judged, ticket_for
+from resources.spool import Spool
 
 if TYPE_CHECKING:
     from ai_assets.planning.walking import Walk
@@ -50,9 +54,14 @@ class Asking:
             self._given = self._work.corrections.of(walk.partition, stage)
 
     def run(self) -> None:
+        texts = {each.document_id: each.digest for each in self._walk.texts.documents}
+        self._given = of_this_text(self._given, texts)
+        tries = Tries(self._work, self._walk.partition, self._stage)
+        with Spool(Path(tempfile.gettempdir())) as spool:
+            self._run(AnsweredRows(self._work, self._walk.partition, self._stage, self._given, tries, spool))
+
+    def _run(self, kept: AnsweredRows) -> None:
         texts = self._walk.texts
-        self._given = of_this_text(self._given, {each.document_id: each.digest for each in texts.documents})
-        kept = answered_rows(self._work, self._walk.partition, self._stage, self._given)
         examples = examples_of(self._work, self._question)
         for document in texts.documents:
             self._question_about(document, kept, examples)
@@ -69,7 +78,7 @@ class Asking:
                 rows = applied(rows, self._given, {d.document_id: d.digest for d in texts.documents})
             self._walk.leave_open(self._stage, {row["document_id"]: row for row in rows}, self._chances)
 
-    def _question_about(self, document: Document, kept: Mapping[str, Row], examples: Sequence[Any]) -> None:
+    def _question_about(self, document: Document, kept: AnsweredRows, examples: Sequence[Any]) -> None:
         name, found = document.document_id, self._found
         chance = self._walk.chance(self._stage, name)
         if chance is None:

@@ -107,7 +107,7 @@ class ReadAhead:
         return len(self._rows)
 
     def _read(self, partition: str, entry: Entry) -> None:
-        rows = parsed_rows(self._work, partition, entry)
+        rows = list(parsed_rows(self._work, partition, entry))
         self._rows[partition, entry.path] = rows
         good = [row for row in rows if row["status"] == "ok"]
         for found in (self._yields[_ending(entry)], self._yields[""]):

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ai_assets.datasets.chunks import known_chunks
+from ai_assets.by_document import ByDocument
+from ai_assets.datasets.chunks import known_chunks, taken_over
+from ai_assets.datasets.embeddings import settled, without_vectors
+from ai_assets.embedding import WITHOUT
 from ai_assets.planning.found import BLOCK, Found, Surroundings, new_call
 from ai_assets.planning.looking import Unread
 from ai_assets.planning.past import look_up
@@ -28,7 +31,7 @@ def passages_of(around: Surroundings, walk: Walk) -> Found:
     documents = walk.documents
     chunks = work.unchanged("chunks", partition, {"documents": documents.version}) if documents is not None else None
     if chunks is not None:
-        same = work.unchanged(EMBEDDINGS, partition, {"chunks": chunks.manifest.version})
+        same = settled(work, partition, {"chunks": chunks.manifest.version})
         if same is not None:
             found.documents, found.kept = same.documents_in, same.manifest.rows
             return found
@@ -64,10 +67,9 @@ def questions_of(around: Surroundings) -> Found:
 def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:
     """As a run would cut them."""
     settings = around.work.collection.settings.chunking
-    known = known_chunks(around.work, walk.partition)
+    known = ByDocument(known_chunks(around.work, walk.partition))
     for document in walk.texts.documents:
-        rows = known.get((document.document_id, document.digest, document.title))
-        if rows is not None:
+        if rows := taken_over(known, document.document_id, document.digest, document.title):
             yield from rows
             continue
         for chunk in chunk_document(
@@ -81,7 +83,8 @@ def _known_digests(around: Surroundings, partition: str) -> frozenset[str]:
     previous = work.previous(EMBEDDINGS, partition)
     if previous is None or previous.code_version != work.collection.code_versions[EMBEDDINGS]:
         return frozenset()
-    return frozenset(work.read(previous, ["text_digest"])["text_digest"].to_pylist())
+    columns = ["text_digest", *([WITHOUT] if without_vectors(previous) else [])]
+    return frozenset(row["text_digest"] for row in work.rows(previous, columns) if row.get(WITHOUT) is None)
 
 
 def _look_up(around: Surroundings, found: Found, texts: Iterable[tuple[str, str]]) -> None:

@@ -5,47 +5,80 @@ evaluation and the cost. Whoever approves it approves exactly this.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resources.digest import Json, digest, merkle_root
+from ai_assets.by_document import ByDocument, Row
+from ai_assets.embedding import WITHOUT
+from resources.digest import Json, MerkleRoot, digest, sha256_hex
+from resources.lake import Lake, read_batches, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
 HIDDEN = frozenset({"leaf", "partition"})
+CHUNK_COLUMNS = ("document_id", "chunk_id", "text", "vector")
 
 
-def leaves_of(documents: "pa.Table", chunks: "pa.Table") -> dict[str, str]:
-    """One digest per document: its row with what the stages made of it, its chunks and their vectors."""
-    vectors = _chunk_digests(chunks)
-    return {
-        row["document_id"]: digest(
-            [{k: v for k, v in row.items() if k not in HIDDEN}, vectors.get(row["document_id"], [])]
-        )
-        for row in documents.to_pylist()
-    }
+class Leaves:
+    """The documents of a candidate in order, each with its digest: of its row with what the stages made of it, of its
+    chunks and their vectors. Read along with the chunks, so that neither is in memory as a whole."""
+
+    def __init__(self, documents: "Iterable[Row]", chunks: "Iterable[pa.RecordBatch]") -> None:
+        self._documents = documents
+        self._chunks = ByDocument(_chunk_digests(chunks))
+        self._root = MerkleRoot()
+        self.documents = 0
+
+    def __iter__(self) -> Iterator[tuple[Row, str]]:
+        for document, group in groupby(self._documents, key=itemgetter("document_id")):
+            chunks: list[Json] = [row["digests"] for row in self._chunks.of(document)]
+            rows = list(group)
+            row = {name: value for name, value in rows[-1].items() if name not in HIDDEN}
+            if row.get(WITHOUT) is None:
+                row.pop(WITHOUT, None)  # the column is there only where some document is without vectors
+            leaf = digest([row, chunks])
+            self._root.add(f"{document}\n{leaf}")
+            self.documents += len(rows)
+            yield from ((row, leaf) for row in rows)
+        self.strays = self._chunks.rest()
+
+    @property
+    def content(self) -> str:
+        """When all have gone by, the Merkle root over them: equal ones publish the same rows."""
+        if self.strays:  # a passage of no document would be published unsigned
+            return sha256_hex(f"{self.strays} passages of no document\n{self._root.hex()}".encode())
+        return self._root.hex()
 
 
-def _chunk_digests(chunks: "pa.Table") -> Mapping[str, list[Json]]:
-    from ai_assets.datasets.embeddings import vectors_of
-
-    found: dict[str, list[Json]] = defaultdict(list)
-    matrix = vectors_of(chunks)
-    columns = [chunks[name].to_pylist() for name in ("document_id", "chunk_id", "text")]
-    for number, (document_id, chunk_id, text) in enumerate(zip(*columns, strict=True)):
-        found[document_id].append(
-            [chunk_id, hashlib.sha256(text.encode()).hexdigest(), hashlib.sha256(matrix[number].tobytes()).hexdigest()]
-        )
-    return found
+def leaves_of_files(documents: Path, chunks: Path) -> Leaves:
+    """As a candidate or a release holds them."""
+    return Leaves(read_rows(documents), read_batches(chunks, CHUNK_COLUMNS))
 
 
-def content_digest(leaves: Mapping[str, str]) -> str:
-    """The Merkle root over the documents: equal ones publish the same rows."""
-    return merkle_root(f"{document}\n{leaf}" for document, leaf in sorted(leaves.items()))
+def content_of_files(documents: Path, chunks: Path) -> Leaves:
+    """All read; only the digest and the number of documents are of interest."""
+    leaves = leaves_of_files(documents, chunks)
+    deque(leaves, maxlen=0)
+    return leaves
+
+
+def _chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
+    from ai_assets.datasets.text_vectors import vectors_in
+
+    for batch in chunks:
+        columns = [batch[name].to_pylist() for name in ("document_id", "chunk_id", "text")]
+        there = batch["vector"].is_valid().to_pylist()
+        for document, chunk, text, vector, is_there in zip(*columns, vectors_in(batch), there, strict=True):
+            texts = hashlib.sha256(text.encode()).hexdigest()
+            numbers = hashlib.sha256(vector.tobytes()).hexdigest() if is_there else None
+            yield {"document_id": document, "digests": [chunk, texts, numbers]}
 
 
 def candidate_digest(
@@ -70,29 +103,41 @@ def candidate_digest(
 
 
 def snapshot_folder(lake_root: Path, collection: str, partition: str) -> Path:
-    from resources.lake import Lake
-
     return Lake(lake_root).folder(collection, "release_snapshots", partition)
 
 
-def difference(
-    candidate: Mapping[str, tuple[str, Mapping[str, Any]]],
-    live: Mapping[str, tuple[str, Mapping[str, Any]]],
-    stages: Iterable[str],
-) -> dict[str, Any]:
-    """What publishing would change: by document `(leaf, headline of each stage)`. Relabelled ones are changed too."""
-    added = sorted(set(candidate) - set(live))
-    removed = sorted(set(live) - set(candidate))
-    changed = sorted(name for name in set(candidate) & set(live) if candidate[name][0] != live[name][0])
-    relabelled = {
-        name: [{"stage": s, "from": live[name][1].get(s), "to": candidate[name][1].get(s)} for s in stages
-               if live[name][1].get(s) != candidate[name][1].get(s)]
-        for name in changed
-    }  # fmt: skip
+Headed = tuple[str, str, Mapping[str, Any]]
+"""A document, its leaf, and by stage what is said of it in short."""
+
+
+def difference(candidate: Iterable[Headed], live: Iterable[Headed], stages: Iterable[str]) -> dict[str, Any]:
+    """What publishing would change; relabelled documents are changed too. Both are read once, in order."""
+    stages = list(stages)
+    added, changed, removed = [], [], []
+    relabelled = {}
+    unchanged = 0
+    for name, new, old in _side_by_side(candidate, live):
+        if old is None:
+            added.append(name)
+        elif new is None:
+            removed.append(name)
+        elif new[1] == old[1]:
+            unchanged += 1
+        else:
+            changed.append(name)
+            moves = [{"stage": s, "from": old[2].get(s), "to": new[2].get(s)} for s in stages]
+            if moves := [move for move in moves if move["from"] != move["to"]]:
+                relabelled[name] = moves
     return {
-        "added": added,
-        "changed": changed,
-        "removed": removed,
-        "unchanged": len(set(candidate) & set(live)) - len(changed),
-        "relabelled": {name: moves for name, moves in relabelled.items() if moves},
-    }
+        "added": added, "changed": changed, "removed": removed, "unchanged": unchanged, "relabelled": relabelled,
+    }  # fmt: skip
+
+
+def _side_by_side(
+    candidate: Iterable[Headed], live: Iterable[Headed]
+) -> Iterator[tuple[str, Headed | None, Headed | None]]:
+    new = ((item[0], 0, item) for item in candidate)
+    old = ((item[0], 1, item) for item in live)
+    for document, group in groupby(merge(new, old, key=itemgetter(0)), key=itemgetter(0)):
+        found: dict[int, Headed] = {side: item for _, side, item in group}
+        yield document, found.get(0), found.get(1)

@@ -163,7 +163,7 @@ def of_the_present_text(stores: "Stores", found: Iterable[Correction]) -> list[C
         place = (item.collection, item.partition)
         if place not in texts:
             manifest = stores.lake.manifest(item.collection, "documents", item.partition)
-            rows = stores.lake.read(manifest, ["document_id", "digest", "status"]).to_pylist() if manifest else []
+            rows = stores.lake.rows(manifest, ["document_id", "digest", "status"]) if manifest else ()
             texts[place] = {row["document_id"]: row["digest"] for row in rows if row["status"] == "ok"}
         if texts[place].get(item.document_id) == item.document_digest:
             kept.append(item)

@@ -285,7 +285,8 @@ def _body(news: News) -> str:
 
 
 _COUNTED = (
-    "documents", "added", "changed", "removed", "relabelled", "quarantined", "low_confidence", "failed_gates",
+    "documents", "added", "changed", "removed", "relabelled", "quarantined", "without_vectors", "low_confidence",
+    "failed_gates",
 )  # fmt: skip
 
 

@@ -4,8 +4,9 @@ Before anything is written the candidate's digest is computed again from its fil
 the audit chain. The index gets a new version beside the old ones; then one transaction moves the pointer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ai_assets.collection import Collection
@@ -18,14 +19,15 @@ from ai_assets.errors import (
     PublicationOvertaken,
 )
 from ai_assets.signoff import decisions, releases, requests
-from ai_assets.signoff.candidate import candidate_digest, content_digest, leaves_of, snapshot_folder
+from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
-from resources.lake import Manifest, read_parquet
+from resources.lake import Manifest, file_sha256, parquet_rows, read_batches
 from resources.leases import hold
 from resources.state import now
 
 FIRST_INDEX = "live"
+INDEXED = ["chunk_id", "document_id", "title", "text", "vector"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,14 @@ def publish(
         if not approved and not lost:
             raise NothingApproved(collection.name, len(waiting))
         parts: dict[str, Part] = {}
-        tables: dict[str, Any] = {}
+        files: dict[str, _Verified] = {}
         for request in approved:
             standing = standings[request.request_id]
             if problem := decisions.why_not_publishable(request, standing, collection.settings):
                 raise ApprovalInsufficient(collection.name, request.partition, request.digest, problem)
             signers = standing.signers
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
-            parts[request.partition], tables[request.partition] = _verified(collection, stores, request, signers)
+            parts[request.partition], files[request.partition] = _verified(collection, stores, request, signers)
         lease.check()
         number = (every[-1].number if every else 0) + 1
         merged = {**(before.parts if before else {}), **parts}
@@ -71,11 +73,15 @@ def publish(
             # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows.
             name, base = f"live-{number}", None
             for partition in merged.keys() - parts.keys():
-                tables[partition] = _published_rows(collection, stores, partition, merged[partition])
-        say(f"writing the index: {len(tables)} partition(s)")
+                files[partition] = _still_published(collection, stores, partition, merged[partition])
+        say(f"writing the index: {len(files)} partition(s)")
         version = stores.index(collection.name, name, embedding.dimensions).replace(
-            {partition: table if table.num_rows else None for partition, table in tables.items()}, base_version=base
+            {partition: found.index_rows(partition) for partition, found in files.items()}, base_version=base
         )
+        for partition, found in files.items():
+            if not found.unchanged():
+                problem = "its files were altered while they were published"
+                raise CandidateChanged(collection.name, partition, merged[partition].digest, problem)
         release = Release(
             collection=collection.name,
             number=number,
@@ -124,37 +130,57 @@ def _searchable(collection: Collection, stores: Stores, release: Release) -> boo
     return stores.index(collection.name, release.index_name).holds(release.index_version)
 
 
-def _published_rows(collection: Collection, stores: Stores, partition: str, part: Part) -> Any:
-    """Index rows of what is live already, if its files still are what was approved."""
-    documents, chunks = read_snapshot(collection.name, stores, partition, vars(part))
-    if (found := content_digest(leaves_of(documents, chunks))) != part.content:
+@dataclass(frozen=True, kw_only=True)
+class _Verified:
+    """Files that hold what was approved. They are read a second time for the index, and must be the same then."""
+
+    chunks: Path
+    rows: int
+    sha256: str
+
+    def index_rows(self, partition: str) -> Iterator[Any] | None:
+        return index_rows(partition, read_batches(self.chunks, INDEXED)) if self.rows else None
+
+    def unchanged(self) -> bool:
+        return file_sha256(self.chunks) == self.sha256
+
+
+def _read(collection: Collection, stores: Stores, partition: str, said: Mapping[str, Any]) -> tuple[Leaves, _Verified]:
+    documents, chunks = snapshot_files(collection.name, stores, partition, said)
+    rows = parquet_rows(chunks)
+    found = _Verified(chunks=chunks, rows=rows, sha256=file_sha256(chunks))
+    return content_of_files(documents, chunks), found
+
+
+def _still_published(collection: Collection, stores: Stores, partition: str, part: Part) -> _Verified:
+    """What is live already, if its files still are what was approved."""
+    leaves, found = _read(collection, stores, partition, vars(part))
+    if leaves.content != part.content:
         raise CandidateChanged(
-            collection.name, partition, part.digest, f"the rows of its files now amount to {found[:12]}"
+            collection.name, partition, part.digest, f"the rows of its files now amount to {leaves.content[:12]}"
         )
-    return index_rows(partition, chunks)
+    return found
 
 
 def _verified(
     collection: Collection, stores: Stores, request: requests.Request, signers: Sequence[str]
-) -> tuple[Part, Any]:
-    """The approved candidate's files, if they still are what was approved, and the index rows made from them."""
+) -> tuple[Part, _Verified]:
+    """The approved candidate's files, if they still are what was approved."""
     manifest = stores.lake.manifest(collection.name, "release_candidate", request.partition)
     found = manifest.stats["digest"] if manifest else None
     if manifest is None or found != request.digest:
         what = f"the candidate there now is {str(found)[:12]}" if found else "there is no candidate any more"
         raise CandidateChanged(collection.name, request.partition, request.digest, what)
-    documents, chunks = read_snapshot(collection.name, stores, request.partition, manifest.stats)
-    content = content_digest(leaves_of(documents, chunks))
+    leaves, files = _read(collection, stores, request.partition, manifest.stats)
     recomputed = candidate_digest(
-        collection.name, request.partition, content, manifest.stats["code_versions"], manifest.stats["scores"],
+        collection.name, request.partition, leaves.content, manifest.stats["code_versions"], manifest.stats["scores"],
         manifest.stats["cost_usd"],
     )  # fmt: skip
     if recomputed != request.digest:
         raise CandidateChanged(
             collection.name, request.partition, request.digest, f"its files now amount to {recomputed[:12]}"
         )
-    part = _part(manifest, content, documents.num_rows, chunks.num_rows, request, signers)
-    return part, index_rows(request.partition, chunks)
+    return _part(manifest, leaves.content, leaves.documents, files.rows, request, signers), files
 
 
 def _part(
@@ -175,15 +201,16 @@ def _part(
     )
 
 
-def read_snapshot(collection: str, stores: Stores, partition: str, files: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The documents and chunks of one partition, as a candidate or a release holds them."""
+def snapshot_files(collection: str, stores: Stores, partition: str, files: Mapping[str, Any]) -> tuple[Path, Path]:
+    """The documents and the chunks of one partition, as a candidate or a release holds them."""
     folder = snapshot_folder(stores.lake.root, collection, partition)
-    return read_parquet(folder / files["documents_file"]), read_parquet(folder / files["chunks_file"])
+    return folder / files["documents_file"], folder / files["chunks_file"]
 
 
-def index_rows(partition: str, chunks: Any) -> Any:
+def index_rows(partition: str, batches: Iterable[Any]) -> Iterator[Any]:
     """Chunks as the search index wants them."""
     import pyarrow as pa
 
-    named = chunks.select(["chunk_id", "document_id", "title", "text", "vector"])
-    return named.append_column("partition", pa.array([partition] * chunks.num_rows, pa.string()))
+    for batch in batches:
+        place = pa.array([partition] * batch.num_rows, pa.string())
+        yield batch.select(INDEXED).append_column("partition", place)

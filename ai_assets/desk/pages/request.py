@@ -23,7 +23,8 @@ PER_PAGE = 50
 FEW = 20
 """So many documents need no sample: the list of all begins with the riskiest."""
 CHANGES = (
-    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "second look", "not reviewed",
+    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "without vectors",
+    "second look", "not reviewed",
 )  # fmt: skip
 
 
