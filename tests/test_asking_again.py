@@ -543,7 +543,8 @@ def test_a_partition_whose_vectors_failed_is_watched_again_only_where_that_may_p
         "retries: {embed: {garbled: {attempts: 1}}}\n"
     )
     project.document(f"{DAY}/a.txt", "The pump in hall 1 leaks.")
-    collection = project.declare(embedding={"route": "small", "dimensions": 256})
+    declared = {"route": "small", "dimensions": 256, "without_vectors_at_most": 0}
+    collection = project.declare(embedding=declared)
     provider.script([{"fault": fault, "times": None}])
     for tries in (1, 2):
         with pytest.raises(PartitionsFailed):
