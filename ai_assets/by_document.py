@@ -13,14 +13,15 @@ class ByDocument:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._groups: Iterator[tuple[str, Iterator[Row]]] = groupby(rows, key=itemgetter("document_id"))
-        self._document: str | None = ""
+        self._document: str | None = None
+        self._started = False
         self._rows: list[Row] = []
         self._wanted = False
         self._passed_over = 0
 
     def of(self, document: str) -> list[Row]:
         """Documents must be asked for in ascending order; the same one may be asked for again."""
-        while self._document is not None and self._document < document:
+        while not self._started or (self._document is not None and self._document < document):
             self._next()
         if self._document != document:
             return []
@@ -34,11 +35,12 @@ class ByDocument:
 
     def rest(self) -> int:
         """Read to the end; of all rows, how many belong to documents that were not asked for."""
-        while self._document is not None:
+        while not self._started or self._document is not None:
             self._next()
         return self._passed_over
 
     def _next(self) -> None:
+        self._started = True
         self._passed_over += 0 if self._wanted else len(self._rows)
         self._document, rows = next(self._groups, (None, iter(())))
         self._rows, self._wanted = list(rows), False

@@ -172,12 +172,17 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict
         yield from batch.to_pylist()
 
 
-def parquet_columns(path: Path) -> list[str]:
-    """Their names; no row is read."""
+def parquet_schema(path: Path) -> "pa.Schema":
+    """No row is read."""
     import pyarrow.parquet as pq
 
     with _reading(path):
-        return list(pq.read_schema(path).names)
+        return pq.read_schema(path).remove_metadata()
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Their names; no row is read."""
+    return list(parquet_schema(path).names)
 
 
 def parquet_rows(path: Path) -> int:

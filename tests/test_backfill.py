@@ -30,6 +30,8 @@ from resources.inference.earmarks import BACKFILL_TAG, CannotSetAside
 from resources.leases import hold
 from sensors import source_changes
 
+pytestmark = pytest.mark.slow
+
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 11)]
 PARTITIONS = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}
 PER_DAY = 4

@@ -36,6 +36,8 @@ from resources.inference.records import Caller
 from resources.state import StateStore
 from resources.warehouse import reading as opened
 
+pytestmark = pytest.mark.slow
+
 ALL_DAYS = ("--since", "60d")
 ALL = Scope(window=Window.of_days(60, TODAY))
 

@@ -18,6 +18,8 @@ from spent import Spending
 from ai_assets.retries import failed_again, first, record_partition, replace_all
 from ai_assets.signoff import people
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (360, 800, 1440)
 # Landmarks, headings and the like are among axe's best practices; the rest is WCAG up to 2.2 AA.
 AXE = {"resultTypes": ["violations"]}

@@ -19,7 +19,7 @@ from ai_assets.desk.connections import LONGEST_HEADERS_S, MOST_CONNECTIONS, MOST
 
 ATTACKER, COLLEAGUE = "127.0.0.1", "127.0.0.2"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
-pytestmark = linux
+pytestmark = [linux, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from ai_assets.costs.building import bring_up_to_date
 from ai_assets.desk.costs_sections import SECTIONS
 from resources.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 THEIRS = ("handbook", SECRET, "other.md", "people", "kind@7", "run-handbook")
 """Names that a viewer of `reports` must not learn."""
 ALL_DAYS = f"from={TODAY - datetime.timedelta(days=60)}"

@@ -21,6 +21,8 @@ from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request, close
 from ai_assets.work import Stores
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Office:

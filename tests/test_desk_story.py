@@ -23,6 +23,8 @@ from ai_assets.collection import load_collection
 from ai_assets.signoff import sla
 from resources.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_MS = 20_000
 DAYS = ("2026-10-05", "2026-10-06")
 MISREAD = f"{DAYS[0]}/bell.txt"

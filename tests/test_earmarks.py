@@ -36,6 +36,8 @@ from resources.inference.resolving import Verdict, resolve
 from resources.inference.settings import InferenceSettings, Price
 from resources.state import StateStore, now, upsert
 
+pytestmark = pytest.mark.slow
+
 NUSD = 10**9
 DEAR: Mapping[str, Any] = {"from": "2026-01-01", "input": 20, "output": 20}
 FAULTS = {"rate_limited": 0.03, "server_error": 0.03, "reset_after": 0.01, "hang": 0.004, "garbage": 0.005}

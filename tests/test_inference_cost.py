@@ -33,6 +33,8 @@ from resources.state import StateStore, now
 from resources.warehouse import LEASE, WarehouseMissing, reading
 from sensors.inference_cost import inference_cost
 
+pytestmark = pytest.mark.slow
+
 DAY = "2026-11-01"
 LATER = "2026-11-03T12:00:00.000+00:00"
 

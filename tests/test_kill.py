@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import STAGE, Project
 from signing import decide
 
@@ -21,6 +22,8 @@ from ai_assets.signoff import proof, releases, requests
 from ai_assets.signoff.publication import publish
 from ai_assets.status import collection_status, partition_states
 from resources.lake import MANIFEST
+
+pytestmark = pytest.mark.slow
 
 TRIES = int(os.environ.get("AI_ASSETS_KILLS", "4"))
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]

@@ -26,6 +26,8 @@ from resources.inference.records import Usage
 from resources.inference.settings import InferenceSettings
 from resources.settings import Home
 
+pytestmark = pytest.mark.slow
+
 DAYS = ["2026-10-30", "2026-11-01", "2026-11-20"]
 GRAIN = ("tenant", "collection", "asset", "partition", "run_id", "backfill", "endpoint", "model", "kind", "prompt")
 

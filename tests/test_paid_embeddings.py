@@ -229,12 +229,13 @@ def test_a_text_nobody_embeds_stops_its_partition_alone_and_the_rest_is_kept(
     office: Project, provider: Provider
 ) -> None:
     provider.script([{"match": "Note 2 on", "fault": "content_filter", "times": None}])
-    collection = declare(office)
+    collection = declare(office, {**ROUTE, "without_vectors_at_most": 0})
     with pytest.raises(PartitionsFailed) as failed:
         run(office, collection)
     assert set(failed.value.errors) == {DAYS[1]}
     said = failed.value.errors[DAYS[1]]
-    assert said.startswith(f"A text of document '{DAYS[1]}/2.txt' could not be embedded: refused: HTTP 400")
+    assert said.startswith(f"The model embeds 1 of the 2 documents of {DAYS[1]} not")
+    assert f"'{DAYS[1]}/2.txt' (refused: HTTP 400" in said
     assert f"ai-assets run notes --partition {DAYS[1]}" in said
     assert partition_states(collection, office.stores()) == {
         DAYS[0]: "awaiting sign-off", DAYS[1]: "failed", DAYS[2]: "awaiting sign-off",

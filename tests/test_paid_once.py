@@ -22,6 +22,8 @@ from resources.inference.records import Answer, Request
 from resources.inference.settings import InferenceSettings
 from resources.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("AI_ASSETS_KILLS", "0"))
 COUNT = 1000
 CHAT_S, EMBED_S = 0.9, 0.35

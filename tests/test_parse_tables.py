@@ -19,6 +19,8 @@ from ai_assets.stages.parse_tables import MAX_COLUMNS
 from resources.errors import ParserEnded
 from resources.source import Source
 
+pytestmark = pytest.mark.slow
+
 MANY = "id,text\n" + "".join(f"{number},text number {number} {'x' * 500}\n" for number in range(20_000))
 
 

@@ -23,6 +23,8 @@ from resources.errors import StateTooOld, StateUnavailable, StateUnreadable
 from resources.migrations import MIGRATIONS
 from resources.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 DAY = "2026-10-05"
 READING: Sequence[tuple[str, ...]] = (
     ("status",), ("status", "notes"), ("search", "notes", "pump"), ("explain", "notes", f"{DAY}/0.txt"),

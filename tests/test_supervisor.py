@@ -21,6 +21,8 @@ from ai_assets.services import Service, ServiceDied, ServiceKeepsDying, essentia
 from resources.processes import started_by_up
 from resources.settings import Home
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(resources.__file__).parents[1]
 DEFINITIONS = """
 import os, time

@@ -35,6 +35,8 @@ from resources.leases import hold
 from resources.processes import boot_id, identity, standing
 from resources.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 SHORT_S = 1.0
 COUNT = 40
 PLACES = 6

@@ -19,6 +19,8 @@ from test_stage_settings import KIND, declare
 
 from ai_assets.collection import Collection
 
+pytestmark = pytest.mark.slow
+
 PER_DAY = 30
 CONCURRENCY = 6
 SETTINGS = """\

@@ -21,6 +21,8 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_play
 
 from ai_assets.dagster_api import DagsterApi
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent
 BROWSER_ARGUMENTS = [
     "--headless",

@@ -24,6 +24,8 @@ from resources.settings import Home
 from resources.state import now
 from resources.warehouse import SCHEMA_VERSION, WarehouseTooNew, WarehouseUnwritable
 
+pytestmark = pytest.mark.slow
+
 TRIES = int(os.environ.get("AI_ASSETS_KILLS", "4"))
 DAYS = ["2026-11-01", "2026-11-02"]
 SPENT = "SELECT sum(cost_usd) FROM marts.spend"

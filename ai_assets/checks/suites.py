@@ -1,16 +1,20 @@
 """The declared quality suites, run on a dataset of one partition; a verdict on the same rows is not asked for twice."""
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ai_assets.settings import QUALITY_CHECK
 from ai_assets.work import Work
 from resources.digest import canonical_json, digest
-from resources.lake import Manifest
+from resources.lake import Manifest, parquet_schema
 from resources.state import upsert
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +72,9 @@ def check_quality(work: Work, manifest: Manifest) -> CheckOutcome | None:
 def _run(work: Work, manifest: Manifest) -> CheckOutcome:
     from ai_assets.checks.quality import QualitySuite
 
-    table = work.read(manifest)
-    if manifest.asset == "documents":
-        import pyarrow.compute as pc
-
-        table = table.filter(pc.not_equal(table["status"], "deleted"))
-    suite = QualitySuite(manifest.asset, work.collection.settings.quality[manifest.asset], ["document_id"])
-    results = suite.run(table)
+    declared = work.collection.settings.quality[manifest.asset]
+    suite = QualitySuite(manifest.asset, declared, ["document_id"])
+    results = suite.run(_judged(work, manifest, {name for item in declared for name in item.columns}))
     failed = [result for result in results if not result.passed]
     return CheckOutcome(
         asset=manifest.asset,
@@ -91,3 +91,18 @@ def _run(work: Work, manifest: Manifest) -> CheckOutcome:
             ],
         },
     )
+
+
+def _judged(work: Work, manifest: Manifest, judged: Collection[str]) -> "pa.Table":
+    """The rows with what is judged of them; Great Expectations needs whole columns, and the others stay empty."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = parquet_schema(work.stores.lake.path(manifest))
+    documents = manifest.asset == "documents"
+    wanted = {"document_id", *judged, *(("status",) if documents else ())}
+    table = work.read(manifest, [name for name in schema.names if name in wanted])
+    if documents:
+        table = table.filter(pc.not_equal(table["status"], "deleted"))
+    columns = [table[field.name] if field.name in wanted else pa.nulls(table.num_rows, field.type) for field in schema]
+    return pa.table(columns, schema=schema)
