@@ -79,13 +79,17 @@ class RouteEmbedder:
         import numpy as np
 
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        refused: list[tuple[int, Refused]] = []
 
         def take(place: int, vector: np.ndarray | Refused, _paid_usd: float) -> None:
             if isinstance(vector, Refused):
-                raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(vector))
-            rows[place] = vector
+                refused.append((place, vector))
+            else:
+                rows[place] = vector
 
         self.embed_each((Passage("", text) for text in texts), take)
+        for place, why in refused:
+            raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(why))
         return rows
 
     def embed_each(self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | Refused, float], None]) -> None:
@@ -122,12 +126,12 @@ class RouteEmbedder:
                     else:
                         failed.append((passage, str(refused)))
                     continue
-                self.reused += result.reused
                 vector = self._unit(result)
                 if isinstance(vector, Refused):
                     misfits.append((place, passage, vector, (result.endpoint, len(result.vector))))
                     continue
                 embedded += 1
+                self.reused += result.reused
                 take(place, vector, result.cost_usd + result.saved_usd)
         if failed:
             raise self._failure(*failed[0], others=len(failed) - 1)
@@ -158,9 +162,9 @@ class RouteEmbedder:
             return Refused("invalid_output", found)
         length = float(np.sqrt(np.add.reduce(np.square(vector))))
         unit = (vector / length if 0 < length < np.inf else vector).astype(np.float32)
-        return (
-            unit if np.isfinite(unit).all() else Refused("invalid_output", "its vector has numbers that are not finite")
-        )
+        if np.isfinite(unit).all():
+            return unit
+        return Refused("invalid_output", "its vector has numbers that are not finite")
 
     def _failure(self, passage: Passage, said: str, *, others: int) -> EmbeddingFailed | QueryNotEmbedded:
         if not passage.document:

@@ -124,10 +124,14 @@ class EmbeddingSettings(Strict):
     @model_validator(mode="after")
     def _one_backend(self) -> Self:
         if self.route is None:
-            for key in ("dimensions", "shorten", "without_vectors_at_most"):
+            built_in = {
+                "dimensions": "built-in vectors are as long as they are",
+                "shorten": "built-in vectors are as long as they are",
+                "without_vectors_at_most": "every text has a built-in vector",
+            }
+            for key, why in built_in.items():
                 if key in self.model_fields_set:
-                    built_in = "built-in vectors are as long as they are, and every text has one"
-                    raise wrong(f"it has no meaning without a 'route': {built_in}", key)
+                    raise wrong(f"it has no meaning without a 'route': {why}", key)
         elif "backend" in self.model_fields_set:
             raise wrong("an embedding has a 'backend' or a 'route', not both", "backend")
         elif self.dimensions is None:
