@@ -17,6 +17,7 @@ from ai_assets.embedding import Embedding
 from ai_assets.errors import EmbedderLost, InputMissing
 from ai_assets.listing import Listing, limits_of, observe
 from ai_assets.stages.parse import Parser
+from resources.allocator import share_arenas
 from resources.digest import Json, canonical_json, digest
 from resources.errors import StateUnavailable
 from resources.index import SearchIndex
@@ -55,6 +56,7 @@ class Stores:
     @classmethod
     def at(cls, home: Home) -> Self:
         home.ensure()
+        share_arenas()
         return cls(home, Lake(home.lake), StateStore(home.state_url))
 
     @classmethod
