@@ -83,6 +83,11 @@ class Authority:
             return False
         return True
 
+    def revoked(self, record: Record) -> bool:
+        """Whether the key that signed it was revoked since."""
+        key = self.keys.get(record.key_id or "")
+        return key is not None and key.until is not None
+
     def require_signature(self, record: Record) -> None:
         if record.signature is None or record.key_id is None:
             if self.older[record.seq - 1 : record.seq] != [record.hash]:

@@ -77,6 +77,8 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
         match record.action:
             case "requested":
                 standing.summary = str(record.subject["summary"])
+            case "approved" | "waived" if recorded.revoked(record):
+                pass
             case "approved":
                 groups = record.subject.get("groups")
                 known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
