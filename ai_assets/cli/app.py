@@ -55,6 +55,7 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
+reviewers.app.add_typer(keys.own, name="key")
 
 
 def main() -> None:

@@ -1,16 +1,20 @@
 """Other keys in place of those there are. Each change is a record, so the chain tells which key counted when."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.errors import KeyChangeRefused, KeyUnknown
-from ai_assets.signoff import audit, authority, keys
+from ai_assets.errors import DecisionRefused, KeyChangeRefused, KeyUnknown
+from ai_assets.signoff import audit, authority, keys, statements
 from ai_assets.signoff.keys import KINDS, Kind
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.personal_keys import PersonalKey
+from resources.digest import Json
 from resources.settings import variable
-from resources.state import StateStore
+from resources.state import StateStore, now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +115,54 @@ def revoke(state: StateStore, key_id: str, *, by: str, reason: str) -> None:
             if ring.holds(kind) and ring.key_id(kind) == key_id:
                 raise KeyChangeRefused(kind, f"{key_id} is in use here; first: ai-assets keys rotate {kind}")
         audit.append(connection, by, "key revoked", {"kind": key.kind, "key_id": key_id, "reason": reason})
+
+
+def enrolment(connection: sa.Connection, person: str, key: PersonalKey) -> dict[str, Json]:
+    """What is signed about a person's further key, now."""
+    audit.begin(connection)
+    return authority.of(connection).enrolment(person, key, now())
+
+
+def add_own(
+    state: StateStore,
+    person: Person,
+    key: PersonalKey,
+    said: Mapping[str, Json],
+    *,
+    proof: str | None,
+    vouched: str | None,
+) -> None:
+    """A key of somebody's own. `proof` is its signature of what was said, `vouched` that of one they have already."""
+    with state.write() as connection:
+        known = authority.of(connection)
+        if key.key_id in known.personal:
+            raise DecisionRefused(person.name, f"the key {key.key_id} was added before")
+        expected = known.enrolment(person.name, key, str(said["at"]))
+        if dict(said) != expected:
+            raise DecisionRefused(person.name, "what was signed is not about this key; sign it again")
+        mine = known.own_keys(person.name)
+        if mine and vouched is None:
+            raise DecisionRefused(
+                person.name, f"they have a key already ({', '.join(sorted(mine))}), and a further one is signed with it"
+            )
+        by = statements.signed_by(connection, person.name, said, vouched).key_id if mine and vouched else None
+        subject = {
+            "kind": "person", "person": person.name, "type": key.type, "public": key.public, "key_id": key.key_id,
+            "at": said["at"], "proof": proof, "vouched_by": by, "vouched": vouched if by else None,
+        }  # fmt: skip
+        record = audit.append(connection, person.name, "key added", subject)
+        deepcopy(known).take(record)  # raises where the new key did not sign
+
+
+def revoke_own(state: StateStore, key_id: str, *, by: str, reason: str) -> str:
+    """Nothing that is signed with it from now on counts, nor an approval of before that is not published yet; whose."""
+    with state.write() as connection:
+        audit.begin(connection)
+        known = authority.of(connection).personal
+        if key_id not in known:
+            raise KeyUnknown(key_id, sorted(known))
+        if known[key_id].until is not None:
+            raise KeyChangeRefused("personal", f"{key_id} is revoked already, by record number {known[key_id].until}")
+        subject = {"kind": "person", "person": known[key_id].person, "key_id": key_id, "reason": reason}
+        audit.append(connection, by, "key revoked", subject)
+    return known[key_id].person

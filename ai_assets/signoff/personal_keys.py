@@ -1,7 +1,7 @@
 """Keys of persons: what they sign with one of these, no administrator and no server can sign for them.
 
-An SSH key (also in an agent or on a security key), a minisign key, or a passkey at the desk (WebAuthn). What is signed is
-a statement, readable text that names person, verdict, requests and digests. Here signatures are checked and, for the
+An SSH key (also in an agent or on a security key), a minisign key, or a passkey at the desk (WebAuthn). What is signed
+is a statement, readable text that names person, verdict, requests and digests. Here signatures are checked and, for the
 command line, made by the person's own tools.
 """
 
@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -59,6 +60,11 @@ def read_public(text: str) -> PersonalKey:
         return PersonalKey(type="minisign", public=words[0])
     found = f"'{words[0][:40]}'" if words else "nothing"
     raise PersonalKeyUnusable(f"it begins with {found}, and should be the public half of an SSH or minisign key")
+
+
+def key_id_of(text: str) -> str:
+    """Of a key as people declare it: its public half, or the id that `reviewers key list` shows."""
+    return text.strip() if re.fullmatch(r"\s*[0-9a-f]{16}\s*", text) else read_public(text).key_id
 
 
 def verify(key: PersonalKey, data: bytes, signature: str) -> None:
@@ -133,15 +139,20 @@ def _verify_ssh(line: str, data: bytes, armoured: str) -> None:
         raise ValueError("it is by another key, or for another purpose")
     hashed = hashlib.new({"sha256": "sha256", "sha512": "sha512"}[algorithm.decode()], data).digest()
     content = b"SSHSIG" + b"".join(_string(part) for part in (namespace, reserved, algorithm, hashed))
-    kind, raw = _first_two(signed)
-    _check_ssh(line, kind, raw, content, rest=signed[8 + len(kind) + len(raw) :])
+    kind, raw, rest = _first_two(signed)
+    _check_ssh(line, kind, raw, content, rest)
 
 
-def _first_two(blob: bytes) -> tuple[bytes, bytes]:
-    (length,) = struct.unpack(">I", blob[:4])
-    kind, blob = blob[4 : 4 + length], blob[4 + length :]
-    (length,) = struct.unpack(">I", blob[:4])
-    return kind, blob[4 : 4 + length]
+def _first_two(blob: bytes) -> tuple[bytes, bytes, bytes]:
+    """Two strings, and what comes after them."""
+    found = []
+    for _ in range(2):
+        (length,) = struct.unpack(">I", blob[:4])
+        if length > len(blob) - 4:
+            raise ValueError("a string is longer than what holds it")
+        found.append(blob[4 : 4 + length])
+        blob = blob[4 + length :]
+    return found[0], found[1], blob
 
 
 def _check_ssh(line: str, kind: bytes, raw: bytes, content: bytes, rest: bytes) -> None:
@@ -150,6 +161,8 @@ def _check_ssh(line: str, kind: bytes, raw: bytes, content: bytes, rest: bytes) 
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
     declared, key = line.split()[0], _ssh_public(line)
+    if rest and not declared.startswith("sk-"):
+        raise ValueError("there is something behind the signature")
     match kind.decode():
         case "ssh-ed25519" if declared == "ssh-ed25519":
             key.verify(raw, content)
@@ -205,6 +218,7 @@ def _verify_minisign(public: str, data: bytes, text: str) -> None:
 
 def _verify_webauthn(public: str, data: bytes, text: str) -> None:
     """As W3C's Web Authentication, 7.2: challenge, relying party, presence of a person, signature."""
+    from fido2 import cbor
     from fido2.cose import CoseKey
     from fido2.webauthn import AuthenticatorData, CollectedClientData
 
@@ -217,10 +231,8 @@ def _verify_webauthn(public: str, data: bytes, text: str) -> None:
         raise ValueError("it was signed for another site")
     if not authenticator.flags & AuthenticatorData.FLAG.UP:
         raise ValueError("nobody was present")
-    from fido2 import cbor
-
-    key = CoseKey.parse(cbor.decode(from_base64url(known["key"])))
-    key.verify(bytes(authenticator) + client.hash, from_base64url(given["signature"]))
+    cose: Any = cbor.decode(from_base64url(known["key"]))
+    CoseKey.parse(cose).verify(bytes(authenticator) + client.hash, from_base64url(given["signature"]))
 
 
 def from_base64url(text: str) -> bytes:
