@@ -39,7 +39,7 @@ UserError
   SignatureInvalid           a signature is not of this content, or by a key that does not count
   KeyNotHeld, KeysMissing, KeyUnusable   what is to be signed cannot be, here
   KeyUnknown, KeyChangeRefused   a key is not replaced or revoked
-  PersonalKeyUnusable        a person's own key is none, or does not sign
+  PersonalKeyUnusable, OwnKeyRefused   a person's own key is none, does not sign, or is not added
   SignInRefused, SignInThrottled   who knocks is not let in, or not yet
   ProviderRefused            single sign-on did not say who this is
   PasswordUnsuitable         a chosen password is too short or too long
@@ -448,6 +448,11 @@ class KeyUnknown(UserError):
 class PersonalKeyUnusable(UserError):
     def __init__(self, found: str) -> None:
         super().__init__(f"That key cannot be used: {found}.")
+
+
+class OwnKeyRefused(UserError):
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"The key was not added for {name}: {problem}.")
 
 
 class KeyChangeRefused(UserError):

@@ -5,7 +5,19 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from ai_assets.desk.pages import account, audit, costs, decision, document, inbox, people, releases, request, unanswered
+from ai_assets.desk.pages import (
+    account,
+    audit,
+    costs,
+    decision,
+    document,
+    inbox,
+    passkey,
+    people,
+    releases,
+    request,
+    unanswered,
+)
 from ai_assets.desk.pages.refusals import net
 
 
@@ -13,6 +25,7 @@ def routes() -> list[BaseRoute]:
     return [
         _page("/", inbox.page),
         _form("/decisions", decision.several),
+        _form("/decisions/statement", passkey.statement),
         _page("/requests/{request_id}", request.page),
         _form("/requests/{request_id}/decision", decision.one),
         _form("/requests/{request_id}/ask-again", request.ask_again),
@@ -34,6 +47,9 @@ def routes() -> list[BaseRoute]:
         _form("/people/{act}", people.act),
         _page("/account", account.page),
         _form("/account/sessions", account.end_session),
+        _form("/account/passkeys/begin", passkey.begin),
+        _form("/account/passkeys/add", passkey.add),
+        _form("/account/passkeys/vouch", passkey.vouch),
     ]
 
 
