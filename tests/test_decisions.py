@@ -1,11 +1,15 @@
 # ruff: noqa: E501  a refusal is a row, and a row is a line
 """Claims about who may decide what, bound to what they saw; about gates that may be waived; about asking again."""
 
+import datetime
 import json
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerContext
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
 from ai_assets.work import Stores
 from resources.errors import UserError
+from resources.state import StateStore
 
 DAY, OTHER_DAY = "2026-10-05", "2026-10-06"
 ONE_DAY = {**THREE_DAYS, "end": DAY}
@@ -112,6 +117,50 @@ def test_after_an_escalation_the_other_group_may_decide_too(project: Project) ->
     with stores.state.write() as connection:
         connection.execute(sa.text("UPDATE review_requests SET sla_step = 2"))
     assert decide(stores.state, collection, [DAY], by=director)[0].status == "approved"
+
+
+# Views
+
+
+def test_looking_at_a_request_is_one_record_per_person_and_hour(project: Project) -> None:
+    _, stores = waiting(project)
+    request, other = (current(stores.state, day) for day in (DAY, OTHER_DAY))
+    ann, ben = somebody("ann"), somebody("ben")
+
+    def views() -> list[tuple[str, object]]:
+        with stores.state.read() as connection:
+            found = reversed(audit.select(connection, actions=["viewed"]))
+            return [(record.actor, record.subject["partition"]) for record in found]
+
+    for seen, by in [(request, ann), (request, ann), (request, ben), (other, ann), (request, ann)]:
+        decisions.record_view(stores.state, seen, by=by)
+    assert views() == [("ann", DAY), ("ben", DAY), ("ann", OTHER_DAY)]
+    with stores.state.write() as connection:
+        ago = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=61)).isoformat(timespec="milliseconds")
+        connection.execute(sa.text("UPDATE audit SET recorded_at = :ago"), {"ago": ago})
+    decisions.record_view(stores.state, request, by=ann)
+    assert views()[3:] == [("ann", DAY)]
+
+
+def look(url: str, request: Request, gate: Barrier) -> None:
+    state = StateStore(url)
+    gate.wait(30)
+    for _ in range(5):
+        decisions.record_view(state, request, by=somebody("ann"))
+
+
+def test_two_desks_at_once_record_one_view(project: Project, store_url: str, processes: ForkServerContext) -> None:
+    with closing(StateStore(store_url)) as state:
+        with state.write() as connection:
+            requests.open_request(connection, "notes", DAY, "d" * 64, summary={}, facts={}, risk=0.1, nothing_new=False)
+        gate, request = processes.Barrier(4), current(state, DAY)
+        running = [processes.Process(target=look, args=(store_url, request, gate)) for _ in range(4)]
+        for one in running:
+            one.start()
+        for one in running:
+            one.join()
+        with state.read() as connection:
+            assert [record.actor for record in audit.select(connection, actions=["viewed"])] == ["ann"]
 
 
 # The author

@@ -1,5 +1,6 @@
 """What people say to requests, and whether it is enough. All of it goes by the audit chain, not by the table."""
 
+import datetime
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,6 +247,22 @@ def ask_again(state: StateStore, collection: str, partition: str, *, by: Person,
 
 
 def record_view(state: StateStore, request: Request, *, by: Person) -> None:
-    """That somebody looked at the page they may decide on."""
+    """That somebody looked at the page they may decide on: one record per person, request and hour."""
+    with state.read() as connection:
+        if _viewed_lately(connection, request, by):
+            return
     with state.write() as connection:
-        audit.append(connection, by.name, "viewed", requests.subject(request))
+        if not _viewed_lately(connection, request, by):  # another desk process may have been first
+            audit.append(connection, by.name, "viewed", requests.subject(request))
+
+
+def _viewed_lately(connection: sa.Connection, request: Request, by: Person) -> bool:
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    columns = audit.TABLE.c
+    query = sa.select(columns.seq).where(
+        columns.request_id == request.request_id,
+        columns.action == "viewed",
+        columns.actor == by.name,
+        columns.recorded_at > since.isoformat(timespec="milliseconds"),
+    )
+    return connection.execute(query.limit(1)).first() is not None
