@@ -108,7 +108,7 @@ def _doubling(connection: sa.Connection, key: str, free: int, at: float) -> floa
     failures, last = _failures(connection, key, at - FORGOTTEN_AFTER_S)
     if failures < free:
         return 0.0
-    return max(0.0, last + min(FIRST_WAIT_S * 2 ** min(failures - free, 30), LONGEST_WAIT_S) - at)
+    return max(0.0, last + min(FIRST_WAIT_S * 2.0 ** min(failures - free, 30), LONGEST_WAIT_S) - at)
 
 
 def _crowded(connection: sa.Connection, key: str, at: float) -> float:
