@@ -44,6 +44,8 @@ UserError
   PersonKnown                somebody is added twice
   PersonDisabled             a disabled person is given something
   RoleUnknown                a role that is none
+  TokenRefused, TokenUnknown a token that starts no run; one that does not exist
+  LauncherUnclear            a token and a name of different people
 PartitionsFailed             at the end of a run: which partitions failed, and why
 
 What only the desk's pages say is beside what raises it, in `ai_assets/desk/`.
@@ -468,3 +470,23 @@ class PersonDisabled(UserError):
 class RoleUnknown(UserError):
     def __init__(self, found: str, hint: str) -> None:
         super().__init__(f"'{found}' is no role{hint}")
+
+
+class TokenRefused(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"The token in AI_ASSETS_TOKEN starts nothing: {found}. Make another (ai-assets reviewers token NAME), or "
+            "unset the variable. Nothing was started."
+        )
+
+
+class TokenUnknown(UserError):
+    def __init__(self, token_id: str) -> None:
+        super().__init__(f"There is no token '{token_id[:40]}'. See: ai-assets reviewers tokens")
+
+
+class LauncherUnclear(UserError):
+    def __init__(self, by: str, holder: str) -> None:
+        super().__init__(
+            f"--by says {by}, and AI_ASSETS_TOKEN is a token of {holder}. Leave one of them out; nothing was started."
+        )

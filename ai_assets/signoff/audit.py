@@ -18,7 +18,7 @@ Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
     "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved", "reconciled",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
-    "session ended", "budget set", "retry asked",
+    "session ended", "budget set", "retry asked", "token made", "token revoked",
 ]  # fmt: skip
 GENESIS = "0" * 64
 RECORD_COLUMNS = ("seq", "recorded_at", "actor", "action", "subject", "previous_hash", "hash")

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ai_assets.errors import DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.settings import GROUP, CollectionSettings, SignoffSettings
 from ai_assets.signoff import audit, requests
+from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from resources.digest import digest
@@ -44,6 +45,8 @@ class Standing:
     """The reason by gate."""
     summary: str | None = None
     """Digest of what people were shown."""
+    unknown_author: bool = False
+    """Nobody is proved to have started the run that made the candidate."""
 
     @property
     def signers(self) -> list[str]:
@@ -52,13 +55,21 @@ class Standing:
     def missing(self, rules: SignoffSettings) -> list[str]:
         """What it still takes, in words; nothing when people have said enough."""
         found = []
-        if len(self.signers) < rules.approvals:
-            found.append(f"{len(self.signers)} of {rules.approvals} approvals")
+        needed = self.needed(rules)
+        if len(self.signers) < needed:
+            why = " (its author is unknown)" if needed > rules.approvals else ""
+            found.append(f"{len(self.signers)} of {needed} approvals{why}")
         for group, needed in rules.needed_from.items():
             given = len({approval.person for approval in self.approvals if group in approval.groups})
             if given < needed:
                 found.append(f"{given} of {needed} from group {group}")
+        if self.unknown_author and rules.unknown_author == "refuse":
+            found.append("no known author")
         return found
+
+    def needed(self, rules: SignoffSettings) -> int:
+        """How many different people must approve."""
+        return max(rules.approvals, 2) if self.unknown_author and rules.unknown_author == "two" else rules.approvals
 
 
 def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, Standing]:
@@ -73,6 +84,7 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
         match record.action:
             case "requested":
                 standing.summary = str(record.subject["summary"])
+                standing.unknown_author = record.subject.get("launched", "unknown") == "unknown"
             case "approved":
                 groups = record.subject.get("groups")
                 known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
@@ -89,12 +101,22 @@ def why_not_publishable(request: Request, standing: Standing, settings: Collecti
         return "what people were shown is not what was recorded when they were asked"
     if missing := standing.missing(settings.signoff):
         return f"the audit chain holds {' and '.join(missing)}"
+    if (author := _author_among(standing.signers, request, settings.signoff)) is not None:
+        return f"{author['who']} approved it, and they {author['did']}"
     for gate in failed_gates(request):
         if not gate["waivable"] or gate["name"] in strict:
             return f"a gate that nobody can waive has failed ({gate['message']})"
         if gate["name"] not in standing.waived:
             return f"a failed gate was not waived ({gate['message']})"
     return None
+
+
+def _author_among(signers: Sequence[str], request: Request, rules: SignoffSettings) -> Mapping[str, str] | None:
+    """Held against the present rules, as all else. By e-mail address authors were compared when they decided."""
+    if rules.author_may_approve:
+        return None
+    authors = (*request.changes.get("authors", ()), *launched(requests.launch_of(request), rules))
+    return next((author for author in authors if str(author["who"]).casefold() in signers), None)
 
 
 def failed_gates(request: Request) -> list[dict[str, str | bool]]:
@@ -194,11 +216,33 @@ def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict
         admitted |= {f"{GROUP}{rules.sla.escalate_to}"} if admitted else set()
     if admitted and not mine & admitted:
         return f"{collection} is signed by {', '.join(sorted(admitted))}"
-    if verdict == "approve" and not rules.author_may_approve:
-        for author in request.changes.get("authors", []):
+    if verdict != "approve":
+        return None
+    launch = requests.launch_of(request)
+    if not launch.known and rules.unknown_author == "refuse":
+        return refused_unknown(request)
+    if not rules.author_may_approve:
+        for author in (*request.changes.get("authors", ()), *launched(launch, rules)):
             if str(author["who"]).casefold() in {person.name, (person.email or person.name).casefold()}:
                 return f"they {author['did']}, and nobody signs what they made themselves (signoff.author_may_approve)"
     return None
+
+
+def launched(launch: Launch, rules: SignoffSettings) -> list[Mapping[str, str]]:
+    """The person who started the run, as far as that makes them an author of what came of it."""
+    if launch.kind != "person" or not (launch.changes or rules.launcher_is_author):
+        return []
+    changed = f" with changes of their own ({', '.join(launch.changes)})" if launch.changes else ""
+    return [{"who": launch.who, "did": f"launched the run{changed}"}]
+
+
+def refused_unknown(request: Request) -> str:
+    """Why a candidate of an unknown author cannot be approved, and how it gets a known one."""
+    return (
+        f"it is not known who started the run that made it, and {request.collection} refuses such candidates "
+        f"(signoff.unknown_author). Start it with a known author: on the desk's page Runs, or with ai-assets run "
+        f"{request.collection} --partition {request.partition} --by NAME"
+    )
 
 
 def _approve(

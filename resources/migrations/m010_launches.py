@@ -3,10 +3,11 @@
 import sqlalchemy as sa
 
 STATEMENTS = (
-    # A token launches runs and decides nothing. Only its digest is kept.
+    # A token launches runs and decides nothing. Only its digest is kept, signed with the decision key.
     """CREATE TABLE launch_tokens (
         token_id TEXT PRIMARY KEY, token_digest TEXT NOT NULL, person TEXT NOT NULL, made_at TEXT NOT NULL,
-        made_by TEXT NOT NULL, expires_at TEXT NOT NULL, revoked_at TEXT, revoked_by TEXT)""",
+        made_by TEXT NOT NULL, expires_at TEXT NOT NULL, revoked_at TEXT, key_id TEXT NOT NULL,
+        signature TEXT NOT NULL)""",
     "CREATE INDEX launch_tokens_person ON launch_tokens (person)",
     # The run that took a partition under a launch ticket. Another run with the same ticket is a repetition.
     """CREATE TABLE launch_uses (
