@@ -414,6 +414,35 @@ class AuditBroken(UserError):
         super().__init__(f"The audit trail does not verify. First bad record: {record}: {problem}")
 
 
+class SignatureInvalid(UserError):
+    """Why a signature does not count; whoever knows the record says of which."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"The signature does not count: {problem}.")
+
+
+class KeyNotHeld(UserError):
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(
+            f"This takes the {kind} key, and it is not here: {why}. "
+            "Decisions are made at the desk or with the commands of people, not in runs."
+        )
+
+
+class KeysMissing(UserError):
+    def __init__(self, trust: Path, found: str) -> None:
+        super().__init__(
+            f"{trust} is missing: {found}. Put it back, from a backup or from where the keys were made "
+            "(`ai-assets keys new FOLDER` makes a pair for a new installation). Nothing is signed until then."
+        )
+
+
+class KeyUnusable(UserError):
+    def __init__(self, where: object, found: str) -> None:
+        super().__init__(f"The key {where} cannot be used: {found}.")
+
+
 class SignInRefused(UserError):
     """Says the same whatever was wrong."""
 

@@ -27,7 +27,7 @@ from ai_assets.interrupted import explain_interrupted_runs, report_interrupted_r
 from ai_assets.services import Service
 from resources.errors import UserError
 from resources.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
-from resources.settings import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home
+from resources.settings import DAGSTER_URL_VARIABLE, DECISION_KEY_VARIABLE, DESK_URL_VARIABLE, NO_KEY, Home
 
 PACKAGES = Path(resources.__file__).parents[1]
 """From where our own modules can be imported, in a project that has them installed or not."""
@@ -223,18 +223,19 @@ class Supervisor:
         daemon = ["run", "--workspace", str(workspace)]
         desk = ["--host", self.host, "--port", str(self.desk_port)]
         links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url}
-        started: list[tuple[str, str, list[str], Path]] = [
-            ("code server", "dagster", code, self.home.project),
-            ("web server", "dagster_webserver", web, self.home.project),
-            ("daemon", "ai_assets.daemon", daemon, PACKAGES),
-            ("desk", "ai_assets.desk", desk, self.home.project),
+        runs = {**links, DECISION_KEY_VARIABLE: NO_KEY}  # nothing that Dagster starts decides
+        started: list[tuple[str, str, list[str], Path, dict[str, str]]] = [
+            ("code server", "dagster", code, self.home.project, runs),
+            ("web server", "dagster_webserver", web, self.home.project, runs),
+            ("daemon", "ai_assets.daemon", daemon, PACKAGES, runs),
+            ("desk", "ai_assets.desk", desk, self.home.project, links),
         ]
         return [
             Service(
-                name=name, module=module, arguments=arguments, home=self.home, folder=folder, told=links,
+                name=name, module=module, arguments=arguments, home=self.home, folder=folder, told=told,
                 stale=socket if name == "code server" else None,
             )
-            for name, module, arguments, folder in started
+            for name, module, arguments, folder, told in started
         ]  # fmt: skip
 
     def _code_server_socket(self) -> Path:

@@ -58,7 +58,7 @@ class Stores:
     def at(cls, home: Home) -> Self:
         home.ensure()
         share_arenas()
-        return cls(home, Lake(home.lake), StateStore(home.state_url))
+        return cls(home, Lake(home.lake), StateStore(home.state_url, keys=home.keys))
 
     @classmethod
     def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
@@ -69,7 +69,7 @@ class Stores:
             if not home.root.is_dir():
                 raise
             try:
-                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say))
+                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say, keys=home.keys))
             except StateUnavailable:
                 raise error from None
 

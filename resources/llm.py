@@ -260,7 +260,7 @@ def _enter(path: Path | None) -> _Shared:
         if key not in _shared:
             if not home.declared_state_url:
                 home.ensure()
-            _shared[key] = _Shared(key, settings, StateStore(home.state_url))
+            _shared[key] = _Shared(key, settings, StateStore(home.state_url, keys=home.keys))
         _shared[key].users += 1
         return _shared[key]
 

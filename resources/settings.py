@@ -27,6 +27,17 @@ TOKEN_VARIABLE = "AI_ASSETS_TOKEN"
 """A token by which a program starts runs in a person's name; it decides nothing."""
 REHEARSAL_VARIABLE = "AI_ASSETS_REHEARSAL_URL"
 """A rehearsal provider that runs already; without it a run starts one for itself."""
+KEYS_VARIABLE = "AI_ASSETS_KEYS"
+"""Another folder than `keys` of the home for the keys that sign the audit chain, such as a mounted secret."""
+TRUST_VARIABLE = "AI_ASSETS_TRUST"
+"""Another file than the `trust.json` of that folder: the public keys to believe."""
+RECORDER_KEY_VARIABLE = "AI_ASSETS_RECORDER_KEY"
+"""The key of runs and sensors itself (PEM), instead of a file."""
+DECISION_KEY_VARIABLE = "AI_ASSETS_DECISION_KEY"
+"""The key of people's decisions itself (PEM), instead of a file; NO_KEY where a process must not have it."""
+NO_KEY = "none"
+KEYS = "keys"
+"""The folder of them, where none is declared."""
 UP_VARIABLE = "AI_ASSETS_UP"
 """Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
 
@@ -65,19 +76,22 @@ class Home:
     """Absolute."""
     declared_desk: Path | None = None
     """Absolute."""
+    declared_keys: Path | None = None
+    """Absolute."""
 
     @classmethod
     def from_environment(cls) -> Self:
         project = project_directory()
         declared = variable(HOME_VARIABLE)
         root = Path(declared).expanduser() if declared else project / ".ai-assets"
-        inference, desk = variable(INFERENCE_VARIABLE), variable(DESK_VARIABLE)
+        inference, desk, keys = variable(INFERENCE_VARIABLE), variable(DESK_VARIABLE), variable(KEYS_VARIABLE)
         return cls(
             root=root.absolute(),
             project=project,
             declared_state_url=variable(STATE_URL_VARIABLE),
             declared_inference=Path(inference).expanduser().absolute() if inference else None,
             declared_desk=Path(desk).expanduser().absolute() if desk else None,
+            declared_keys=Path(keys).expanduser().absolute() if keys else None,
         )
 
     @property
@@ -95,6 +109,11 @@ class Home:
     @property
     def warehouse(self) -> Path:
         return self.root / "warehouse" / "costs.duckdb"
+
+    @property
+    def keys(self) -> Path:
+        """The keys that sign the audit chain; never in the state store."""
+        return self.declared_keys or self.root / KEYS
 
     @property
     def logs(self) -> Path:
@@ -134,6 +153,7 @@ class Home:
             STATE_URL_VARIABLE: self.declared_state_url,
             INFERENCE_VARIABLE: str(self.declared_inference) if self.declared_inference else None,
             DESK_VARIABLE: str(self.declared_desk) if self.declared_desk else None,
+            KEYS_VARIABLE: str(self.declared_keys) if self.declared_keys else None,
         }
         return {
             "DAGSTER_HOME": str(self.dagster),

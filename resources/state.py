@@ -15,8 +15,11 @@ import sqlalchemy as sa
 
 from resources.errors import StateTooNew, StateTooOld, StateUnavailable
 from resources.migrations import MIGRATIONS
+from resources.settings import KEYS, Home
 
 BUSY_TIMEOUT_S = 30.0
+KEYS_OPTION = "ai_assets_keys"
+"""Option of a connection: the folder of the keys that sign what is recorded through it."""
 LONGEST_PAUSE_S = 30.0
 """Between two statements of a writer on PostgreSQL."""
 
@@ -29,8 +32,10 @@ def now() -> str:
 class StateStore:
     """Opened by URL; created and migrated on first use. Safe to share between threads, never across a fork."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, keys: Path | None = None) -> None:
+        """`keys` is the folder of the keys that sign the audit chain; by default beside a SQLite file."""
         self.url = url
+        self._keys = keys
         try:
             self._engine = _engine(url)
         except sa.exc.ArgumentError as error:
@@ -47,17 +52,18 @@ class StateStore:
         weakref.finalize(self, self._engine.dispose)  # a store that nobody holds any more keeps no connection
 
     @classmethod
-    def reading(cls, url: str, say: Callable[[str], None]) -> Self:
+    def reading(cls, url: str, say: Callable[[str], None], *, keys: Path | None = None) -> Self:
         """A store that is only read, where its folder may not be written or the disk is full; `say` is told of a copy.
 
         Nothing is created or migrated. PostgreSQL is opened as ever.
         """
         if not url.startswith("sqlite"):
-            return cls(url)
+            return cls(url, keys=keys)
         from resources.state_reading import reading_engine
 
         store = cls.__new__(cls)
         store.url = url
+        store._keys = keys
         try:
             store._engine, forget = reading_engine(url, say)
         except sqlite3.DatabaseError as error:
@@ -81,6 +87,16 @@ class StateStore:
         return sa.make_url(self.url).render_as_string(hide_password=True)
 
     @property
+    def keys(self) -> Path:
+        """The folder of the keys that sign what is recorded in this store."""
+        if self._keys is not None:
+            return self._keys
+        file = sa.make_url(self.url).database
+        return (
+            Path(file).absolute().parent / KEYS if self.dialect == "sqlite" and file else Home.from_environment().keys
+        )
+
+    @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self._engine.name
@@ -100,7 +116,11 @@ class StateStore:
 
     @contextlib.contextmanager
     def _transaction(self, kind: str, **postgresql: str) -> Iterator[sa.Connection]:
-        options: dict[str, Any] = {"sqlite_begin": kind, **(postgresql if self._engine.name == "postgresql" else {})}
+        options: dict[str, Any] = {
+            "sqlite_begin": kind,
+            KEYS_OPTION: self.keys,
+            **(postgresql if self._engine.name == "postgresql" else {}),
+        }
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection

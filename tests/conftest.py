@@ -334,8 +334,8 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def state(store_url: str) -> Iterator[StateStore]:
-    with closing(StateStore(store_url)) as store:
+def state(store_url: str, tmp_path: Path) -> Iterator[StateStore]:
+    with closing(StateStore(store_url, keys=tmp_path / "keys")) as store:
         yield store
 
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from ai_assets.dagster_api import answers
 from ai_assets.desk import sessions
 from ai_assets.desk.context import Desk
+from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import DeskSettings
 from ai_assets.signoff.people import Person
 
@@ -172,8 +173,9 @@ class Caller:
     def of(cls, desk: Desk, person: Person) -> "Caller":
         with desk.stores.state.write() as connection:
             token, _ = sessions.open_session(
-                connection, person.name, via="password", rules=desk.settings.sessions, address="127.0.0.1", agent="test"
-            )
+                connection, person.name, via="password", seal=Seal.of(desk.stores.home), rules=desk.settings.sessions,
+                address="127.0.0.1", agent="test",
+            )  # fmt: skip
         return cls(url=desk.url, cookie=token, csrf=sessions.csrf(token))
 
     @property

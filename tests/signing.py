@@ -51,6 +51,18 @@ def known(
     return found
 
 
+def made_known(state: StateStore, person: Person) -> Person:
+    """The same person, whom the store and its chain know with these roles and groups."""
+    with state.write() as connection:
+        if people.standing(connection, person.name) == "unknown":
+            people.add(connection, person.name, email=person.email, password_hash=_hashed(), by="test")
+            for place, role in person.roles.items():
+                people.give(connection, person.name, role, place, by="test")
+            for group in sorted(person.groups):
+                people.join(connection, person.name, group, by="test")
+    return person
+
+
 def current(state: StateStore, partition: str, collection: str = "notes") -> Request:
     """The newest request of a partition, whatever became of it."""
     with state.read() as connection:
@@ -73,7 +85,7 @@ def decide(
     rules = collection.settings.signoff
     with state.read() as connection:
         choices = decisions.waiting(connection, collection.name, partitions, rules)
-    person = somebody(by) if isinstance(by, str) else by
+    person = made_known(state, somebody(by) if isinstance(by, str) else by)
     return decisions.decide(
         state, collection.name, choices, verdict, by=person, reason=reason, rules=rules, waivers=waivers
     )

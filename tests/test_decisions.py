@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import DAYS as THREE_DAYS
 from conftest import STAGE, Project
-from signing import current, decide, somebody
+from signing import current, decide, made_known, somebody
 
 from ai_assets.collection import Collection
 from ai_assets.errors import (
@@ -77,6 +77,7 @@ REFUSED = [
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
 def test_who_may_not_decide_is_told_why_and_nothing_is_recorded(project: Project, case: Refused) -> None:
     collection, stores = waiting(project, signoff=case.signoff)
+    made_known(stores.state, case.person)
     before = proof.verify(stores.state)
     with pytest.raises(DecisionRefused, match=case.says):
         decide(stores.state, collection, by=case.person)
@@ -117,6 +118,11 @@ def test_after_an_escalation_the_other_group_may_decide_too(project: Project) ->
         decide(stores.state, collection, [DAY], by=director)
     with stores.state.write() as connection:
         connection.execute(sa.text("UPDATE review_requests SET sla_step = 2"))
+    with pytest.raises(AuditBroken, match="the table says that it was escalated, the chain does not"):
+        decide(stores.state, collection, [DAY], by=director)
+    with stores.state.write() as connection:
+        told = {**requests.subject(current(stores.state, DAY)), "age": "72 h"}
+        audit.append(connection, people.SYSTEM, "escalated", told)
     assert decide(stores.state, collection, [DAY], by=director)[0].status == "approved"
 
 
@@ -143,8 +149,8 @@ def test_looking_at_a_request_is_one_record_per_person_and_hour(project: Project
     assert views()[3:] == [("ann", DAY)]
 
 
-def look(url: str, request: Request, gate: Barrier) -> None:
-    state = StateStore(url)
+def look(url: str, keys: Path, request: Request, gate: Barrier) -> None:
+    state = StateStore(url, keys=keys)
     gate.wait(30)
     for _ in range(5):
         decisions.record_view(state, request, by=somebody("ann"))
@@ -155,7 +161,7 @@ def test_two_desks_at_once_record_one_view(project: Project, store_url: str, pro
         with state.write() as connection:
             requests.open_request(connection, "notes", DAY, "d" * 64, summary={}, facts={}, risk=0.1, nothing_new=False)
         gate, request = processes.Barrier(4), current(state, DAY)
-        running = [processes.Process(target=look, args=(store_url, request, gate)) for _ in range(4)]
+        running = [processes.Process(target=look, args=(store_url, state.keys, request, gate)) for _ in range(4)]
         for one in running:
             one.start()
         for one in running:
@@ -312,7 +318,15 @@ def test_a_decision_on_what_is_no_longer_there_is_refused(project: Project) -> N
 
     def approve(choices: list[Choice]) -> list[Request]:
         rules = collection.settings.signoff
-        return decisions.decide(stores.state, "notes", choices, "approve", by=somebody("ann"), reason=None, rules=rules)
+        return decisions.decide(
+            stores.state,
+            "notes",
+            choices,
+            "approve",
+            by=made_known(stores.state, somebody("ann")),
+            reason=None,
+            rules=rules,
+        )
 
     with pytest.raises(DecisionTooLate, match="what was seen was 000000000000, not this"):
         approve([replace(choice[0], digest="0" * 64)])
@@ -486,13 +500,13 @@ def exported(stores: Stores, folder: Path) -> Path:
 
 
 EDITS: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
-    "changed": (lambda lines: [*lines[:3], lines[3].replace('"approved"', '"rejected"'), *lines[4:]], "number 3 ("),
-    "removed": (lambda lines: [*lines[:3], *lines[4:]], "number 3 is missing before it"),
-    "inserted": (lambda lines: [*lines[:3], lines[3], *lines[3:]], "number 3 (approved by ann"),
+    "changed": (lambda lines: [*lines[:5], lines[5].replace('"approved"', '"rejected"'), *lines[6:]], "number 5 ("),
+    "removed": (lambda lines: [*lines[:5], *lines[6:]], "number 5 is missing before it"),
+    "inserted": (lambda lines: [*lines[:5], lines[5], *lines[5:]], "number 5 (approved by ann"),
     "reordered": (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "number 2 ("),
-    "cut off": (lambda lines: lines[:-1], "the end: the heading promises 5 records, and 4 are there"),
-    "no record left": (lambda lines: lines[:1], "the end: the heading promises 5 records, and 0 are there"),
-    "broken": (lambda lines: [*lines[:3], lines[3][:20], *lines[4:]], "number 3: its line cannot be read"),
+    "cut off": (lambda lines: lines[:-1], "the end: the heading promises 7 records, and 6 are there"),
+    "no record left": (lambda lines: lines[:1], "the end: the heading promises 7 records, and 0 are there"),
+    "broken": (lambda lines: [*lines[:5], lines[5][:20], *lines[6:]], "number 5: its line cannot be read"),
 }
 
 
@@ -552,13 +566,15 @@ def test_what_was_live_at_a_time_is_what_readers_saw_then(project: Project) -> N
     for day in (DAY, OTHER_DAY):
         decide(stores.state, collection, [day])
         seen.append(publish(collection, stores, by="test").release.number)
-    releases.rollback(stores.state, "notes", 1, by=somebody("ann"), reason="a mistake")
+    releases.rollback(stores.state, "notes", 1, by=made_known(stores.state, somebody("ann")), reason="a mistake")
     with stores.state.read() as connection:
         moments = [r.recorded_at for r in audit.records(connection) if r.action in ("published", "rolled back")]
         found = [releases.live_at(connection, "notes", moment) for moment in ("2020-01-01", *moments)]
     assert [release.number if release else None for release in found] == [None, 1, 2, 1]
     with pytest.raises(DecisionRefused, match="rolling back takes the role approver"):
-        releases.rollback(stores.state, "notes", 2, by=somebody("rita", "reviewer"), reason=None)
+        releases.rollback(
+            stores.state, "notes", 2, by=made_known(stores.state, somebody("rita", "reviewer")), reason=None
+        )
 
 
 @pytest.mark.parametrize("name", ["", "  ", "ai-assets", "group:legal", "a b", "-x", "é", "a" * 121, "a\0b", "<b>"])

@@ -189,7 +189,7 @@ def test_who_is_disabled_is_out_until_enabled(told: Story, ada: Visitor) -> None
     refused(told, ada.submit("/people/disable", holder="dora"), 400, "'dora' is disabled")
     refused(told, ada.submit("/people/give", holder="dora", role="viewer", collection="*"), 400, "'dora' is disabled")
     ada.submit("/people/enable", holder="dora")
-    assert last(told) == ("ada", "person added", {"person": "dora", "password": False})
+    assert last(told) == ("ada", "person added", {"person": "dora", "password_digest": None})
     refused(told, ada.submit("/people/enable", holder="dora"), 400, "not disabled")
     assert dora.sign_in("dora").status_code == 200
     assert roles(told, "dora") == {"*": "viewer"}
@@ -217,7 +217,7 @@ def test_somebody_without_a_password_is_added_where_there_is_a_way_in_for_them(t
             assert "/people/add" in page
             assert "ai-assets reviewers add NAME" in page
             assert "They are known now" in admin.submit("/people/add", holder="Pia", email="pia@example.org").text
-            assert last(told) == ("ada", "person added", {"person": "pia", "password": False})
+            assert last(told) == ("ada", "person added", {"person": "pia", "password_digest": None})
             pia = said(admin.get("/people/pia"))
             assert "pia@example.org" in pia
             assert "By proxy" in pia
@@ -360,7 +360,8 @@ def test_another_password_is_in_the_chain_as_that_and_enables_nobody(told: Story
     ada.submit("/people/disable", holder="pat")
     with told.stores.state.write() as connection:
         passwords.change(connection, "pat", passwords.hashed("another walk in the rain"), by="test")
-    assert last(told) == ("test", "password set", {"person": "pat"})
+    actor, action, subject = last(told)
+    assert (actor, action, subject["person"]) == ("test", "password set", "pat")
     assert person(told, "pat") is None
     page = said(ada.get("/audit?action=password%20set"))
     assert "password set pat" in page

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from ai_assets.cli import reviewers
 from ai_assets.cli.signing import signer
 from ai_assets.desk import sessions
+from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import SessionSettings, SignInSettings
 from ai_assets.errors import (
     NobodyKnown,
@@ -131,7 +132,8 @@ def test_whoever_is_refused_learns_nothing(stores: Stores) -> None:
 
 def test_an_older_hash_is_made_anew_at_the_next_sign_in(state: StateStore) -> None:
     old = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-    change(state, "UPDATE people SET password_hash = :old", old=old)
+    with state.write() as connection:
+        people.keep_hash(connection, "ann", old, by="test")
     authenticate(state, "ann", PASSWORD, "here")
     ((new,),) = rows(state, "SELECT password_hash FROM people")
     assert new != old
@@ -304,20 +306,20 @@ def test_counters_can_be_made_of_anything(name: str, password: str, address: str
 
 # Sessions
 
-RULES = SessionSettings()
+RULES, SEAL = SessionSettings(), Seal(b"k" * 32)
 
 
 def opened(state: StateStore, person: str = "ann", groups: tuple[str, ...] = ()) -> str:
     with state.write() as connection:
         token, _ = sessions.open_session(
-            connection, person, via="password", groups=groups, rules=RULES, address="here", agent="browser\0"
+            connection, person, via="password", groups=groups, seal=SEAL, rules=RULES, address="here", agent="browser\0"
         )
     return token
 
 
 def found(state: StateStore, token: str, rules: SessionSettings = RULES) -> sessions.Session | None:
     with state.read() as connection:
-        return sessions.find(connection, token, rules)
+        return sessions.find(connection, token, rules, SEAL)
 
 
 def shift(state: StateStore, column: str, **by: float) -> None:

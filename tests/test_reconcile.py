@@ -174,7 +174,7 @@ def test_the_providers_totals_resolve_what_they_prove_once_and_in_either_databas
     (again,) = office.groups(usage, "--apply", "--by", "maria")
     assert (again["verdict"], again["resolved"], again["difference_usd"]) == ("agrees", [], 0.0)
     assert office.balance() == (bill, 0)
-    with closing(StateStore(state_url)) as state:
+    with closing(StateStore(state_url, keys=office.project.home.keys)) as state:
         with state.read() as connection:
             actions = [record.action for record in audit.select(connection, collections=None, actor="maria", limit=99)]
         assert sorted(actions) == ["reconciled", *["resolved"] * 3]

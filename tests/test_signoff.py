@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from conftest import Project
-from signing import decide, somebody
+from signing import decide, made_known, somebody
 
 from ai_assets.assets.published import sign_off_event
 from ai_assets.collection import Collection, load_collection
@@ -99,7 +99,7 @@ def test_what_is_approved_is_published_and_nothing_else(stores: Stores, notes: C
     assert (release.number, list(release.parts), release.documents) == (1, DAYS[:2], 4)
     assert found_by(stores, notes, "hall") == {f"{DAYS[n // 2]}/{n}.txt" for n in range(4)}
     assert dict(all_requests(stores)) == {DAYS[0]: "published", DAYS[1]: "published", DAYS[2]: "open"}
-    assert proof.verify(stores.state).records == 6
+    assert proof.verify(stores.state).records == 8
 
 
 def test_a_release_keeps_what_the_one_before_had(stores: Stores, notes: Collection) -> None:
@@ -302,18 +302,18 @@ class Tampering:
 CHAIN = "The audit trail does not verify. First bad record: number "
 TABLES = "The audit trail does not verify. First bad record: "
 TAMPERINGS = [
-    Tampering(id="actor", statements=("UPDATE audit SET actor = 'eve' WHERE seq = 4",), names=f"{CHAIN}4 (approved by eve"),
+    Tampering(id="actor", statements=("UPDATE audit SET actor = 'eve' WHERE seq = 6",), names=f"{CHAIN}6 (approved by eve"),
     Tampering(id="moment", statements=("UPDATE audit SET recorded_at = '2020' WHERE seq = 2",), names=f"{CHAIN}2 ("),
     Tampering(id="subject", statements=("UPDATE audit SET subject = replace(subject, '10-05', '10-06') WHERE seq = 1",), names=f"{CHAIN}1 ("),
     Tampering(id="subject that is no JSON", statements=("UPDATE audit SET subject = '{' WHERE seq = 3",), names=f"{CHAIN}3"),
-    Tampering(id="hash", statements=("UPDATE audit SET hash = previous_hash WHERE seq = 5",), names=f"{CHAIN}5 ("),
-    Tampering(id="hidden from questions about it", statements=("UPDATE audit SET request_id = NULL WHERE seq = 4",), names=f"{CHAIN}4"),
+    Tampering(id="hash", statements=("UPDATE audit SET hash = previous_hash WHERE seq = 7",), names=f"{CHAIN}7 ("),
+    Tampering(id="hidden from questions about it", statements=("UPDATE audit SET request_id = NULL WHERE seq = 6",), names=f"{CHAIN}6"),
     Tampering(id="first removed", statements=("DELETE FROM audit WHERE seq = 1",), names=f"{CHAIN}2 ("),
-    Tampering(id="removed", statements=("DELETE FROM audit WHERE seq = 4",), names=f"{CHAIN}5 ("),
-    Tampering(id="removed and closed up", statements=("DELETE FROM audit WHERE seq = 4", "UPDATE audit SET seq = seq - 1 WHERE seq > 4"), names=f"{CHAIN}4 ("),
-    Tampering(id="last removed", statements=("DELETE FROM audit WHERE seq = 7",), names=f"{TABLES}request "),
-    Tampering(id="inserted", statements=("INSERT INTO audit SELECT 8, recorded_at, 'eve', action, subject, hash, hash, collection, request_id FROM audit WHERE seq = 7",), names=f"{CHAIN}8 ("),
-    Tampering(id="reordered", statements=("UPDATE audit SET seq = -4 WHERE seq = 4", "UPDATE audit SET seq = 4 WHERE seq = 5", "UPDATE audit SET seq = 5 WHERE seq = -4"), names=f"{CHAIN}4 ("),
+    Tampering(id="removed", statements=("DELETE FROM audit WHERE seq = 6",), names=f"{CHAIN}7 ("),
+    Tampering(id="removed and closed up", statements=("DELETE FROM audit WHERE seq = 6", "UPDATE audit SET seq = seq - 1 WHERE seq > 6"), names=f"{CHAIN}6 ("),
+    Tampering(id="last removed", statements=("DELETE FROM audit WHERE seq = 11",), names=f"{TABLES}request "),
+    Tampering(id="inserted", statements=("INSERT INTO audit SELECT 12, recorded_at, 'eve', action, subject, hash, hash, collection, request_id, key_id, signature FROM audit WHERE seq = 11",), names=f"{CHAIN}12 ("),
+    Tampering(id="reordered", statements=("UPDATE audit SET seq = -6 WHERE seq = 6", "UPDATE audit SET seq = 6 WHERE seq = 7", "UPDATE audit SET seq = 7 WHERE seq = -6"), names=f"{CHAIN}6 ("),
     Tampering(id="all removed", statements=("DELETE FROM audit",), names=f"{TABLES}request "),
     Tampering(id="request status", statements=("UPDATE review_requests SET status = 'approved' WHERE partition = '2026-10-07'",), names=f"{TABLES}request "),
     Tampering(id="request partition", statements=("UPDATE review_requests SET partition = '2026-10-09' WHERE partition = '2026-10-07'",), names=f"{TABLES}request "),
@@ -338,7 +338,7 @@ def test_tampering_with_any_record_is_found_and_the_first_bad_one_named(stores: 
     sound = stores.home.root / "sound.db"
     with contextlib.closing(sqlite3.connect(stores.home.root / "state.db")) as connection:
         connection.execute("VACUUM INTO ?", [str(sound)])
-    assert proof.verify(stores.state).records == 7
+    assert proof.verify(stores.state).records == 11
     found = {}
     for tampering in TAMPERINGS:
         copy = stores.home.root / "tampered.db"
@@ -370,13 +370,18 @@ def test_rollback_and_the_way_forward_move_readers_and_are_recorded(
     published(stores, notes)
     assert "2026-10-05/0.txt" in found_by(stores, notes, "zeppelins")
     for number, text in ((1, "Note 0"), (2, "Zeppelins")):
-        assert releases.rollback(stores.state, "notes", number, by=somebody("ann"), reason="test").number == number
+        assert (
+            releases.rollback(
+                stores.state, "notes", number, by=made_known(stores.state, somebody("ann")), reason="test"
+            ).number
+            == number
+        )
         hits = search(notes, stores, "note zeppelins", 20)[1]
         assert next(hit.text for hit in hits if hit.document_id == "2026-10-05/0.txt").startswith(text)
         assert (explain(notes, stores, "2026-10-05/0.txt")["live"] or {})["release"] == number
         proof.verify(stores.state)
     with pytest.raises(ReleaseUnknown, match=r"notes has no release 3 \(they are 1 to 2\)"):
-        releases.rollback(stores.state, "notes", 3, by=somebody("ann"), reason=None)
+        releases.rollback(stores.state, "notes", 3, by=made_known(stores.state, somebody("ann")), reason=None)
 
 
 def test_after_a_rollback_the_next_release_builds_on_what_is_live(
@@ -386,7 +391,7 @@ def test_after_a_rollback_the_next_release_builds_on_what_is_live(
     published(stores, notes)
     approve(stores, notes, [DAYS[1]])
     published(stores, notes)
-    releases.rollback(stores.state, "notes", None, by=somebody("ann"), reason=None)
+    releases.rollback(stores.state, "notes", None, by=made_known(stores.state, somebody("ann")), reason=None)
     approve(stores, notes, [DAYS[2]])
     release = published(stores, notes)
     assert (release.number, list(release.parts)) == (3, [DAYS[0], DAYS[2]])
@@ -401,7 +406,9 @@ def test_a_rollback_during_a_publication_is_not_undone_by_it(stores: Stores, not
 
     def roll_back(line: str) -> None:
         if line.startswith("writing the index"):
-            releases.rollback(stores.state, "notes", 1, by=somebody("ann"), reason="an emergency")
+            releases.rollback(
+                stores.state, "notes", 1, by=made_known(stores.state, somebody("ann")), reason="an emergency"
+            )
 
     with pytest.raises(PublicationOvertaken, match="release 1 of notes became live; nothing was published"):
         publish(notes, stores, by="test", say=roll_back)
@@ -540,7 +547,7 @@ def test_a_live_release_that_lost_its_index_is_searchable_again_after_publishing
     second = publish(collection, stores, by="test").release
     assert (second.number, second.digest, second.parts) == (first.number + 1, first.digest, first.parts)
     assert search(collection, stores, "pump in hall 0", 1)[1][0].document_id == "2026-10-05/0.txt"
-    releases.rollback(stores.state, "notes", first.number, by=somebody("ada"), reason=None)
+    releases.rollback(stores.state, "notes", first.number, by=made_known(stores.state, somebody("ada")), reason=None)
     with pytest.raises(IndexLost):
         search(collection, stores, "pump in hall 0", 1)
     proof.verify(stores.state)

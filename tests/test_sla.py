@@ -222,8 +222,8 @@ def test_new_requests_are_told_of_once_and_decided_ones_never(state: StateStore,
 # Faults
 
 
-def run_sensor(root: Path, url: str, moments: list[str], gate: Barrier) -> None:
-    collection, state = load_collection(root / "collections", "notes"), StateStore(url)
+def run_sensor(root: Path, url: str, keys: Path, moments: list[str], gate: Barrier) -> None:
+    collection, state = load_collection(root / "collections", "notes"), StateStore(url, keys=keys)
     for moment in moments:
         gate.wait(30)
         sla.announce(state, [collection], moment, 0)
@@ -236,7 +236,9 @@ def test_two_sensors_at_once_take_each_step_once(
     ask(state, 130)
     moments = [later(hours) for hours in (1, 25, 75, 24 * 15)]
     gate = processes.Barrier(2)
-    both = [processes.Process(target=run_sensor, args=(project.root, state.url, moments, gate)) for _ in "ab"]
+    both = [
+        processes.Process(target=run_sensor, args=(project.root, state.url, state.keys, moments, gate)) for _ in "ab"
+    ]
     for process in both:
         process.start()
     for process in both:
@@ -249,8 +251,8 @@ def test_two_sensors_at_once_take_each_step_once(
     proof.verify(state)
 
 
-def die_in_the_middle(root: Path, url: str, moment: str, after_s: float) -> None:
-    collection, state = load_collection(root / "collections", "notes"), StateStore(url)
+def die_in_the_middle(root: Path, url: str, keys: Path, moment: str, after_s: float) -> None:
+    collection, state = load_collection(root / "collections", "notes"), StateStore(url, keys=keys)
     threading.Timer(after_s, os.kill, args=(os.getpid(), signal.SIGKILL)).start()
     while True:
         sla.advance(state, [collection], moment)
@@ -261,7 +263,9 @@ def test_a_sensor_killed_in_the_middle_leaves_whole_steps(
 ) -> None:
     ask(state, 300)
     for after_s in (0.02, 0.08):
-        doomed = processes.Process(target=die_in_the_middle, args=(project.root, state.url, later(25), after_s))
+        doomed = processes.Process(
+            target=die_in_the_middle, args=(project.root, state.url, state.keys, later(25), after_s)
+        )
         doomed.start()
         doomed.join(60)
         assert doomed.exitcode == -signal.SIGKILL

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ai_assets.cli.output import AsJson, console, print_json, stores_to_read, table
-from ai_assets.signoff import audit, proof
+from ai_assets.cli.output import AsJson, console, errors, print_json, stores_to_read, table
+from ai_assets.signoff import audit, keys, proof
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
 
@@ -14,14 +15,28 @@ app = typer.Typer(help="The trail of requests, decisions and releases.", no_args
 @app.command("verify")
 def verify(
     file: Annotated[Path | None, typer.Option(help="An export, instead of the store; nothing else is read.")] = None,
+    trust: Annotated[
+        Path | None, typer.Option(help="With --file: the trust.json whose keys to believe, instead of the file's own.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk the chain and hold requests, releases, roles and corrections against it; names the first bad record."""
-    found = proof.verify(stores_to_read().state) if file is None else proof.verify_file(file)
+    """Walk the chain, check every signature, and hold the tables against it; names the first bad record.
+
+    The tables are requests, releases, people, passwords, groups, roles, corrections, limits and the sums of budgets.
+    """
+    if file is None:
+        with Progress(TextColumn("records"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
+                      disable=not errors.is_terminal) as shown:  # fmt: skip
+            task = shown.add_task("", total=None)
+            found = proof.verify(stores_to_read().state, lambda done, of: shown.update(task, completed=done, total=of))
+    else:
+        found = proof.verify_file(file, keys.Trust.read(trust) if trust else None)
     if as_json:
         print_json(found)
-    else:
-        console.print(f"The audit chain verifies: {found.records} records, head {found.head}")
+        return
+    console.print(f"The audit chain verifies: {found.records} records, {found.signed} signed, head {found.head}")
+    if file is not None and trust is None and found.signed:
+        console.print("Signed by keys that the file itself names; to check whose they are: --trust trust.json")
 
 
 @app.command("export")

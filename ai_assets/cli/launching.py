@@ -18,7 +18,6 @@ from ai_assets.signoff import launch_tokens, launches, people
 from ai_assets.signoff.launches import Launcher
 from ai_assets.signoff.people import Person
 from ai_assets.work import Stores
-from resources.errors import UserError
 from resources.settings import TOKEN_VARIABLE, variable
 
 RunBy = Annotated[
@@ -53,7 +52,7 @@ class Author:
                     connection, self.launcher, collection=chosen.name, partitions=partitions, backfill=backfill,
                     run_id=run_id,
                 )  # fmt: skip
-        except UserError as error:
+        except launches.NO_KEY as error:
             errors.print(f"note: the author of this run will be unknown. {error}")
             return {}
 

@@ -13,7 +13,7 @@ from ai_assets.collection import Collection
 from ai_assets.desk.settings import load_desk
 from ai_assets.listing import observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
-from ai_assets.signoff import people
+from ai_assets.signoff import audit, people
 from ai_assets.signoff.launches import Launcher, issued_or_said
 from ai_assets.signoff.passwords import hashed, random_password
 from ai_assets.status import partition_states
@@ -41,6 +41,8 @@ def up(
     home = Home.from_environment()
     desk = load_desk(home.desk)
     places = stores()
+    with places.state.write() as connection:
+        audit.begin(connection)  # makes the keys in a new home; Dagster's processes must not
     with Supervisor(home, host=host, port=port, desk_port=desk_port, desk_url=desk.url) as supervisor:
         supervisor.start()
         with console.status("starting") if console.is_terminal else _Plain() as shown:

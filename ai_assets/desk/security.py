@@ -28,7 +28,7 @@ from ai_assets.desk.cookies import Cookies
 from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, refusal
 from ai_assets.desk.seal import Seal
 from ai_assets.desk.sessions import Session
-from ai_assets.errors import PersonNameInvalid
+from ai_assets.errors import AuditBroken, PersonNameInvalid
 from ai_assets.signoff import people
 from ai_assets.signoff.people import Person
 from resources.errors import StateUnavailable
@@ -187,7 +187,7 @@ class Identified:
             return
         try:
             visitor = await run_in_threadpool(self._visitor, scope)
-        except (proxy.ProxyDoubtful, PersonNameInvalid) as error:
+        except (proxy.ProxyDoubtful, PersonNameInvalid, AuditBroken) as error:
             await refusal(scope, HTTPStatus.FORBIDDEN, str(error))(scope, receive, send)
             return
         except StateUnavailable:
@@ -252,7 +252,7 @@ class Identified:
     def _by_session(self, token: str) -> tuple[Person | None, Session | None]:
         state, settings = self.desk.stores.state, self.desk.settings
         with state.read() as connection:
-            session = sessions.find(connection, token, settings.sessions)
+            session = sessions.find(connection, token, settings.sessions, self.seal)
             if session is None or not sessions.admits(session, settings.sign_in):
                 return None, None
             person = people.find(connection, session.person, session.groups)

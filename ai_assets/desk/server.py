@@ -39,7 +39,7 @@ def serve(
 
     from ai_assets.desk.app import create_app
     from ai_assets.desk.connections import LONGEST_HEADERS_S, MOST_CONNECTIONS, connections
-    from ai_assets.signoff import people
+    from ai_assets.signoff import audit, people
 
     settings = load_desk(home.desk)
     with contextlib.closing(_listening(host, port)) as listening:
@@ -49,6 +49,8 @@ def serve(
             url=(settings.url or url or address(host, port)).rstrip("/"),
             dagster_url=settings.dagster_url or (dagster_url.rstrip("/") if dagster_url else None),
         )
+        with desk.stores.state.write() as connection:
+            audit.begin(connection)
         say(f"The sign-off desk is at {desk.url} (stop it with Ctrl-C)")
         with desk.stores.state.read() as connection:
             if settings.sign_in.local and not people.anybody(connection):

@@ -8,12 +8,13 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import SessionSettings, SignInSettings
 from ai_assets.signoff import audit, people
 from ai_assets.signoff.people import Person
@@ -44,6 +45,7 @@ def open_session(
     *,
     via: Via,
     groups: Iterable[str] = (),
+    seal: Seal,
     rules: SessionSettings,
     address: str,
     agent: str,
@@ -67,21 +69,23 @@ def open_session(
     connection.execute(
         sa.text(
             "INSERT INTO sessions "
-            "(token_digest, person, via, groups, created_at, seen_at, expires_at, address, agent) VALUES "
-            "(:token_digest, :person, :via, :groups, :created_at, :seen_at, :expires_at, :address, :agent)"
+            "(token_digest, person, via, groups, created_at, seen_at, expires_at, address, agent, seal) VALUES "
+            "(:token_digest, :person, :via, :groups, :created_at, :seen_at, :expires_at, :address, :agent, :seal)"
         ),
-        {**vars(session), "groups": json.dumps(sorted(session.groups))},
+        {**vars(session), "groups": json.dumps(sorted(session.groups)), "seal": _sealed(session, seal)},
     )
     return token, session
 
 
-def find(connection: sa.Connection, token: str, rules: SessionSettings) -> Session | None:
-    """The session of a token, while it lasts."""
+def find(connection: sa.Connection, token: str, rules: SessionSettings, seal: Seal) -> Session | None:
+    """The session of a token, while it lasts. A row that the desk did not make is none, whoever wrote it."""
     row = connection.execute(
         sa.text("SELECT * FROM sessions WHERE token_digest = :digest"), {"digest": _digest(token)}
     ).one_or_none()
     session = _session(row) if row else None
-    return session if session and lasts(session, rules) else None
+    if row is None or session is None or not hmac.compare_digest(row.seal, _sealed(session, seal)):
+        return None
+    return session if lasts(session, rules) else None
 
 
 def csrf(token: str) -> str:
@@ -167,7 +171,13 @@ def _digest(token: str) -> str:
 
 
 def _session(row: Any) -> Session:
-    return Session(**{**row._mapping, "groups": frozenset(json.loads(row.groups))})
+    columns = {field.name: row._mapping[field.name] for field in fields(Session)}
+    return Session(**{**columns, "groups": frozenset(json.loads(row.groups))})
+
+
+def _sealed(session: Session, seal: Seal) -> str:
+    """What only the desk can say of a token: whose it is, and how they came in."""
+    return seal.token("session", session.token_digest, session.person, session.via, *sorted(session.groups))
 
 
 def _moment(text: str) -> datetime.datetime:

@@ -1,16 +1,17 @@
-"""The audit chain: each record holds the hash of the one before, so that a change anywhere shows.
+"""The audit chain: each record holds the hash of the one before, and is signed, so that a change anywhere shows.
 
 A record is written in the same transaction as what it tells of. Nothing else is an authority on who decided what.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken
+from ai_assets.signoff import keys
 from resources.digest import Json, canonical_json, digest
 from resources.state import now
 
@@ -18,10 +19,16 @@ Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
     "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved", "reconciled",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
-    "session ended", "budget set", "retry asked", "token made", "token revoked",
+    "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
+    "token made", "token revoked",
 ]  # fmt: skip
+RECORDED: frozenset[Action] = frozenset(("requested", "voided", "expired", "reminded", "escalated", "published"))
+"""What runs and sensors record: the recorder key will do. All the rest takes the decision key."""
 GENESIS = "0" * 64
-RECORD_COLUMNS = ("seq", "recorded_at", "actor", "action", "subject", "previous_hash", "hash")
+SYSTEM = "ai-assets"
+"""The actor of what nobody decided: requests, expiry, publication."""
+HASHED_COLUMNS = ("seq", "recorded_at", "actor", "action", "subject", "previous_hash")
+RECORD_COLUMNS = (*HASHED_COLUMNS, "hash", "key_id", "signature")
 FINDABLE = ("collection", "request_id")
 """Keys of the subject that have a column, so that a question over a long chain reads few records."""
 TABLE = sa.table("audit", *(sa.column(name) for name in (*RECORD_COLUMNS, *FINDABLE)))
@@ -36,18 +43,58 @@ class Record:
     subject: Mapping[str, Json]
     previous_hash: str
     hash: str
+    key_id: str | None = None
+    """Of the key that signed it; None in records that are older than the keys."""
+    signature: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As errors name it."""
+        return f"number {self.seq} ({self.action} by {self.actor} at {self.recorded_at})"
 
     def computed_hash(self) -> str:
-        return digest(
-            [self.seq, self.recorded_at, self.actor, self.action, self.subject, self.previous_hash],
-        )
+        return digest([getattr(self, name) for name in HASHED_COLUMNS])
+
+
+def leaf_bytes(record: Record) -> bytes:
+    """All of a record, as it counts in checkpoints and proofs."""
+    return canonical_json({name: getattr(record, name) for name in RECORD_COLUMNS}).encode("utf-8", "surrogatepass")
+
+
+def signed_bytes(chain: str, record_hash: str) -> bytes:
+    """What the signature of a record is of: its hash, which holds the hash of the one before."""
+    return f"ai-assets audit record\n{chain}\n{record_hash}".encode()
 
 
 def append(connection: sa.Connection, actor: str, action: Action, subject: Mapping[str, Json]) -> Record:
-    """Add a record inside the caller's write transaction; writers take turns, so there is one chain."""
-    last = connection.execute(
-        sa.text("SELECT seq, recorded_at, hash FROM audit ORDER BY seq DESC LIMIT 1")
-    ).one_or_none()
+    """Add a record inside the caller's write transaction; writers take turns, so there is one chain.
+
+    It is signed by this process's key for such an action; a process without that key records nothing.
+    """
+    return _add(connection, begin(connection), actor, action, subject)
+
+
+def begin(connection: sa.Connection) -> keys.Keyring:
+    """The keys, made where there are none. In a chain that is older than they are, the first signed record vouches for
+    what came before, and for the passwords that there are."""
+    ring, last = keys.of(connection), _last(connection)
+    if last is not None and (last.seq, last.hash) == (ring.trust.unsigned, ring.trust.unsigned_head):
+        rows = connection.execute(sa.text("SELECT name, password_hash FROM people WHERE password_hash IS NOT NULL"))
+        passwords: dict[str, Json] = {row.name: digest(row.password_hash) for row in rows}
+        subject: dict[str, Json] = {"records": last.seq, "head": last.hash, "passwords": passwords}
+        _add(connection, ring, SYSTEM, "signing began", subject)
+    return ring
+
+
+def _last(connection: sa.Connection) -> Any:
+    query = sa.text("SELECT seq, recorded_at, hash FROM audit ORDER BY seq DESC LIMIT 1")
+    return connection.execute(query).one_or_none()
+
+
+def _add(
+    connection: sa.Connection, ring: keys.Keyring, actor: str, action: Action, subject: Mapping[str, Json]
+) -> Record:
+    last = _last(connection)
     draft = Record(
         seq=last.seq + 1 if last else 1,
         recorded_at=max(now(), last.recorded_at) if last else now(),  # the clock may be moved back, the chain not
@@ -57,26 +104,37 @@ def append(connection: sa.Connection, actor: str, action: Action, subject: Mappi
         previous_hash=last.hash if last else GENESIS,
         hash="",
     )
-    record = Record(**{**vars(draft), "hash": draft.computed_hash()})
+    unsigned = replace(draft, hash=draft.computed_hash())
+    kind: keys.Kind = "recorder" if action in RECORDED and ring.holds("recorder") else "decision"
+    signed = ring.sign(kind, signed_bytes(ring.trust.chain, unsigned.hash))
+    record = replace(unsigned, key_id=signed.key_id, signature=signed.signature)
     connection.execute(
-        sa.text(
-            "INSERT INTO audit (seq, recorded_at, actor, action, subject, previous_hash, hash, collection, request_id) "
-            "VALUES (:seq, :recorded_at, :actor, :action, :subject, :previous_hash, :hash, :collection, :request_id)"
-        ),
-        {**vars(record), "subject": canonical_json(record.subject), **{name: subject.get(name) for name in FINDABLE}},
+        sa.insert(TABLE).values(
+            {
+                **vars(record),
+                "subject": canonical_json(record.subject),
+                **{name: subject.get(name) for name in FINDABLE},
+            }
+        )
     )
     return record
 
 
 def records(
-    connection: sa.Connection, *, collection: str | None = None, request_ids: Sequence[str] | None = None
+    connection: sa.Connection,
+    *,
+    collection: str | None = None,
+    request_ids: Sequence[str] | None = None,
+    until: int | None = None,
 ) -> Iterator[Record]:
-    """All, or those about a collection or about requests, in order."""
+    """All, or those about a collection or about requests, in order; up to a number."""
     query = sa.select(*TABLE.c).order_by(TABLE.c.seq)
     if collection is not None:
         query = query.where(TABLE.c.collection == collection)
     if request_ids is not None:
         query = query.where(TABLE.c.request_id.in_(request_ids))
+    if until is not None:
+        query = query.where(TABLE.c.seq <= until)
     for row in connection.execute(query).mappings():
         yield read(row)
 

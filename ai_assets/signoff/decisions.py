@@ -2,15 +2,15 @@
 
 import datetime
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DecisionRefused, DecisionTooLate, RequestUnknown
+from ai_assets.errors import AuditBroken, DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.settings import GROUP, CollectionSettings, SignoffSettings
-from ai_assets.signoff import audit, requests
+from ai_assets.signoff import audit, authority, requests
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
@@ -19,6 +19,8 @@ from resources.state import StateStore
 
 Verdict = Literal["approve", "reject", "send back"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ESCALATED = 2
+"""The `sla_step` of a request that was escalated."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Standing:
     """The reason by gate."""
     summary: str | None = None
     """Digest of what people were shown."""
+    escalated: bool = False
     unknown_author: bool = False
     """Nobody is proved to have started the run that made the candidate."""
 
@@ -55,12 +58,13 @@ class Standing:
     def missing(self, rules: SignoffSettings) -> list[str]:
         """What it still takes, in words; nothing when people have said enough."""
         found = []
-        needed = self.needed(rules)
-        if len(self.signers) < needed:
-            why = " (its author is unknown)" if needed > rules.approvals else ""
-            found.append(f"{len(self.signers)} of {needed} approvals{why}")
+        counted = [one for one in self.approvals if may_sign(one.person, one.groups, rules, escalated=self.escalated)]
+        given, wanted = len({approval.person for approval in counted}), self.needed(rules)
+        if given < wanted:
+            why = " (its author is unknown)" if wanted > rules.approvals else ""
+            found.append(f"{given} of {wanted} approvals{why}")
         for group, needed in rules.needed_from.items():
-            given = len({approval.person for approval in self.approvals if group in approval.groups})
+            given = len({approval.person for approval in counted if group in approval.groups})
             if given < needed:
                 found.append(f"{given} of {needed} from group {group}")
         if self.unknown_author and rules.unknown_author == "refuse":
@@ -73,12 +77,13 @@ class Standing:
 
 
 def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, Standing]:
-    """By request, of its present digest. Records whose content was altered do not count."""
+    """By request, of its present digest. Records that were altered, or are not signed as they must be, do not count."""
     digests = {request.request_id: request.digest for request in found}
     told: dict[str, Standing] = defaultdict(Standing)
+    recorded = authority.of(connection)
     for record in audit.records(connection, request_ids=list(digests)):
         request_id = str(record.subject["request_id"])
-        if record.subject.get("digest") != digests[request_id] or record.computed_hash() != record.hash:
+        if record.subject.get("digest") != digests[request_id] or not recorded.stands(record):
             continue
         standing = told[request_id]
         match record.action:
@@ -89,6 +94,8 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
                 groups = record.subject.get("groups")
                 known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
                 standing.approvals.append(Approval(person=record.actor, groups=known))
+            case "escalated":
+                standing.escalated = True
             case "waived":
                 standing.waived[str(record.subject["gate"])] = str(record.subject["reason"])
     return {request_id: told[request_id] for request_id in digests}
@@ -167,15 +174,18 @@ def decide(
     require_reason(by.name, verdict, reason)
     decided = []
     with state.write() as connection:
+        recorded = authority.of(connection)
         for choice in choices:
             request, standing = _require(connection, collection, choice, rules)
             if (problem := why_not_by(by, request, rules, verdict)) is not None:
                 raise DecisionRefused(by.name, problem)
+            if (problem := recorded.why_no_approver(by.name, collection, by.groups)) is not None:
+                raise DecisionRefused(by.name, f"by the audit chain {problem}")
             if verdict == "approve":
                 _approve(connection, request, standing, by, reason, rules, waivers or {})
             else:
                 action: Literal["rejected", "sent back"] = "rejected" if verdict == "reject" else "sent back"
-                requests.close(connection, request, action, by.name, reason)
+                requests.close(connection, request, action, by.name, reason, groups=sorted(by.groups))
             after = requests.get(connection, choice.request_id)
             decided += [after] if after else []
     return decided
@@ -199,7 +209,20 @@ def _require(
     standing = standings(connection, [request])[request.request_id]
     if not still_waits(request, standing, rules):
         raise DecisionTooLate(collection, request.partition, closed_in_words(request))
+    if request.sla_step >= ESCALATED and not standing.escalated:
+        raise AuditBroken(f"request {request.request_id}", "the table says that it was escalated, the chain does not")
     return request, standing
+
+
+def signed_by(rules: SignoffSettings, *, escalated: bool) -> set[str]:
+    """Names, and groups as `group:NAME`; nothing where every approver may sign."""
+    later = {f"{GROUP}{rules.sla.escalate_to}"} if escalated and rules.sla.escalate_to else set()
+    return {*rules.approvers, *later} if rules.approvers else set()
+
+
+def may_sign(name: str, groups: Iterable[str], rules: SignoffSettings, *, escalated: bool) -> bool:
+    admitted = signed_by(rules, escalated=escalated)
+    return not admitted or not admitted.isdisjoint({name, *(f"{GROUP}{group}" for group in groups)})
 
 
 def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict: Verdict) -> str | None:
@@ -210,12 +233,9 @@ def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict
         return f"it takes the role approver in {collection}, and theirs is {role}" if role else (
             f"they have no role in {collection} (ai-assets reviewers grant {person.name} approver {collection})"
         )  # fmt: skip
-    mine = {person.name, *(f"{GROUP}{group}" for group in person.groups)}
-    admitted = set(rules.approvers)
-    if request.sla_step >= 2 and rules.sla.escalate_to:
-        admitted |= {f"{GROUP}{rules.sla.escalate_to}"} if admitted else set()
-    if admitted and not mine & admitted:
-        return f"{collection} is signed by {', '.join(sorted(admitted))}"
+    escalated = request.sla_step >= ESCALATED
+    if not may_sign(person.name, person.groups, rules, escalated=escalated):
+        return f"{collection} is signed by {', '.join(sorted(signed_by(rules, escalated=escalated)))}"
     if verdict != "approve":
         return None
     launch = requests.launch_of(request)
@@ -266,7 +286,8 @@ def _approve(
                 f"the gate '{name}' failed ({gate['message']}); say why it may be waived (--waive '{name}=why')",
             )
         if why:
-            audit.append(connection, by.name, "waived", {**requests.subject(request), "gate": name, "reason": why})
+            told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups)}
+            audit.append(connection, by.name, "waived", told)
     standing.approvals.append(Approval(person=by.name, groups=by.groups))
     groups, complete = sorted(by.groups), not standing.missing(rules)
     if complete:

@@ -13,10 +13,9 @@ from hashlib import sha256
 
 import sqlalchemy as sa
 
-from ai_assets.errors import TokenRefused, TokenUnknown
+from ai_assets.errors import SignatureInvalid, TokenRefused, TokenUnknown
 from ai_assets.signoff import audit, authority, keys, people
 from resources.digest import canonical_json
-from resources.errors import UserError
 from resources.state import now
 
 LONGEST_DAYS = 366
@@ -118,7 +117,7 @@ def _require_signed(connection: sa.Connection, found: Token, token_digest: str, 
     last: int = connection.execute(sa.text("SELECT COALESCE(MAX(seq), 0) FROM audit")).scalar_one()
     try:
         known.check(("decision",), key_id, last + 1, _signed_data(chain, found, token_digest), signature)
-    except UserError as error:
+    except SignatureInvalid as error:
         raise TokenRefused(f"{found.token_id} is not signed by this installation") from error
 
 

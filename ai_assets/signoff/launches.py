@@ -13,9 +13,9 @@ from typing import Any, Literal, Self
 
 import sqlalchemy as sa
 
+from ai_assets.errors import AuditBroken, KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
 from ai_assets.signoff import authority, keys
 from resources.digest import Json, canonical_json, digest
-from resources.errors import UserError
 from resources.state import now
 
 TICKET_TAG = "ai_assets/launch"
@@ -38,6 +38,8 @@ PROVED: Mapping[Proof, str] = {
 RUN_VALID, BACKFILL_VALID = datetime.timedelta(days=1), datetime.timedelta(days=30)
 """How long after its launch a run may begin; the runs of a backfill may wait for each other."""
 FORMAT = 1
+NO_KEY = (KeyNotHeld, KeysMissing, KeyUnusable)
+"""Why a process cannot sign a ticket."""
 _PURPOSE = "ai-assets launch ticket"
 NO_TICKET = (
     "the run carries no launch ticket: it was started in Dagster's pages, or by a command for which nobody was named"
@@ -177,7 +179,7 @@ def issued_or_said(
     """The same for the installation's own runs: without a key they start all the same, and their author is unknown."""
     try:
         return issue(connection, launcher, collection=collection, partitions=partitions)
-    except UserError as error:
+    except NO_KEY as error:
         say(f"The run starts without a launch ticket, so its author will be unknown. {error}")
         return {}
 
@@ -197,13 +199,12 @@ def read(connection: sa.Connection, tags: Mapping[str, str]) -> Ticket | str:
         return f"the tag {TICKET_TAG} is no launch ticket"
     if not fits:
         return f"the tag {TICKET_TAG} is no launch ticket that this version can read"
-    found = authority.of(connection)
-    if found.trust is None:
-        return "there are no keys to check its launch ticket with"
     last: int = connection.execute(sa.text("SELECT COALESCE(MAX(seq), 0) FROM audit")).scalar_one()
     try:
-        found.check(kinds, str(key_id), last + 1, ticket.signed_data(found.trust.chain), str(signature))
-    except UserError as error:
+        found = authority.of(connection)
+        chain = found.trust.chain if found.trust else ""
+        found.check(kinds, str(key_id), last + 1, ticket.signed_data(chain), str(signature))
+    except (SignatureInvalid, AuditBroken) as error:
         return f"its launch ticket does not count ({str(error).rstrip('.')})"
     return ticket
 

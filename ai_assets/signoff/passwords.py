@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ai_assets.errors import PasswordUnsuitable, SignInRefused, SignInThrottled
-from ai_assets.signoff import people, throttle
+from ai_assets.errors import AuditBroken, PasswordUnsuitable, SignInRefused, SignInThrottled
+from ai_assets.signoff import authority, people, throttle
 from ai_assets.signoff.people import Person
 from resources.state import StateStore, storable
 
@@ -98,10 +98,10 @@ def authenticate(state: StateStore, name: str, password: str, address: str) -> P
         if person is None or _hash_of(connection, known) != stored:
             raise SignInRefused
         throttle.succeeded(connection, counted, at)
+        if authority.of(connection).people[known].password != authority.password_digest(stored):
+            raise AuditBroken(f"password of {known}", "the table holds another one than was recorded")
         if newer != stored:
-            connection.execute(
-                sa.text("UPDATE people SET password_hash = :hash WHERE name = :name"), {"hash": newer, "name": known}
-            )
+            people.keep_hash(connection, known, newer, by=known)
     return person
 
 

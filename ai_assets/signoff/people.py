@@ -4,25 +4,23 @@ Names are kept in lower case: `Ann` and `ann` are one person, and cannot approve
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ai_assets.errors import PersonNameInvalid, PersonUnknown, RoleUnknown
+from ai_assets.errors import AuditBroken, PersonNameInvalid, PersonUnknown, RoleUnknown
 from ai_assets.settings import GROUP
-from ai_assets.signoff import audit
+from ai_assets.signoff import audit, authority
+from ai_assets.signoff.audit import SYSTEM as SYSTEM
+from ai_assets.signoff.authority import EVERYWHERE as EVERYWHERE
+from ai_assets.signoff.authority import ROLES as ROLES
+from ai_assets.signoff.authority import Role as Role
 from resources.declared import nearest
 from resources.state import now, upsert
 
-Role = Literal["viewer", "reviewer", "approver", "admin"]
-ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may all that those before it may: see; comment and correct; decide, waive and roll back; see to people."""
 Standing = Literal["unknown", "known", "disabled"]
-EVERYWHERE = "*"
-SYSTEM = "ai-assets"
-"""The actor of what nobody decided: requests, expiry, publication."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,119}")
 
 
@@ -93,16 +91,41 @@ def find(connection: sa.Connection, name: str, told_groups: Iterable[str] = ()) 
     ).one_or_none()
     if row is None or row.disabled_at is not None:
         return None
-    groups = groups_of(connection, name) | frozenset(told_groups)
+    own = groups_of(connection, name)
+    groups = own | frozenset(told_groups)
+    _hold(connection, name, own, groups)
     return Person(name=name, email=row.email, groups=groups, roles=_roles(connection, name, groups))
+
+
+def _hold(connection: sa.Connection, name: str, own: frozenset[str], groups: frozenset[str]) -> None:
+    """Raises `AuditBroken` unless the signed chain tells the same of this person as the tables do."""
+    recorded = authority.of(connection)
+    known = recorded.people.get(name)
+    if known is None or not known.enabled:
+        raise AuditBroken(f"person {name}", f"the table has them, and the chain says {'disabled' if known else 'none'}")
+    if own != known.groups:
+        odd = min(own ^ known.groups)
+        said = "the table has it, the chain does not" if odd in own else "the chain has it, the table does not"
+        raise AuditBroken(f"{name} in group {odd}", said)
+    for holder in (name, *(f"{GROUP}{group}" for group in groups)):
+        here = {(holder, row.collection): row.role for row in _grants(connection, [holder])}
+        there = {place: role for place, role in recorded.grants.items() if place[0] == holder}
+        for place in sorted({*here, *there}):
+            if here.get(place) != there.get(place):
+                told = f"the table says {here.get(place, 'none')}, the chain {there.get(place, 'none')}"
+                raise AuditBroken(f"role of {holder} in {place[1]}", told)
 
 
 def _roles(connection: sa.Connection, name: str, groups: Iterable[str]) -> dict[str, Role]:
     holders = [name, *(f"{GROUP}{group}" for group in groups)]
+    return _highest((row.collection, row.role) for row in _grants(connection, holders))
+
+
+def _grants(connection: sa.Connection, holders: list[str]) -> Sequence[sa.Row[Any]]:
     query = sa.text("SELECT collection, role FROM grants WHERE holder IN :holders").bindparams(
         sa.bindparam("holders", expanding=True)
     )
-    return _highest((row.collection, row.role) for row in connection.execute(query, {"holders": holders}))
+    return connection.execute(query, {"holders": holders}).all()
 
 
 def _highest(given: Iterable[tuple[str, Role]]) -> dict[str, Role]:
@@ -159,18 +182,25 @@ def add(connection: sa.Connection, name: str, *, email: str | None, password_has
         "disabled_at": None,
     }
     upsert(connection, "people", {"name": name}, values)
-    audit.append(connection, by, "person added", {"person": name, "password": password_hash is not None})
+    audit.append(
+        connection, by, "person added", {"person": name, "password_digest": authority.password_digest(password_hash)}
+    )
     return name
 
 
 def set_password_hash(connection: sa.Connection, name: str, password_hash: str, *, by: str) -> None:
     """Another password, and their sessions end. Who is disabled stays so."""
     require(connection, name)
-    connection.execute(
-        sa.text("UPDATE people SET password_hash = :hash WHERE name = :name"), {"hash": password_hash, "name": name}
-    )
     connection.execute(sa.text("DELETE FROM sessions WHERE person = :name"), {"name": name})
-    audit.append(connection, by, "password set", {"person": name})
+    keep_hash(connection, name, password_hash, by=by)
+
+
+def keep_hash(connection: sa.Connection, name: str, password_hash: str, *, by: str) -> None:
+    """What is kept of a password, and the record that says which."""
+    update = sa.text("UPDATE people SET password_hash = :hash WHERE name = :name")
+    connection.execute(update, {"hash": password_hash, "name": name})
+    subject = {"person": name, "password_digest": authority.password_digest(password_hash)}
+    audit.append(connection, by, "password set", subject)
 
 
 def disable(connection: sa.Connection, name: str, *, by: str) -> None:

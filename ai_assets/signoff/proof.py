@@ -4,7 +4,7 @@ An export proves itself without the store: the records hold their own order, and
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken, ExportUnreadable
-from ai_assets.signoff import audit
+from ai_assets.signoff import audit, keys
 from ai_assets.signoff.audit import GENESIS, RECORD_COLUMNS, Record, release_record
+from ai_assets.signoff.authority import Authority, password_digest
 from resources.digest import Json, canonical_json, digest
+from resources.inference.budget_sums import differences
+from resources.inference.prices import NUSD
 from resources.state import StateStore, now
 
-EXPORT_FORMAT = 1
+EXPORT_FORMAT = 2
+READABLE_FORMATS = (1, 2)
+"""The first had no signatures."""
 CLOSED_AS: Mapping[str, str] = {
     "approved": "approved",
     "rejected": "rejected",
@@ -52,6 +57,8 @@ class Verified:
     records: int
     head: str
     """Hash of the last record; note it elsewhere to prove later that nothing was cut off the end."""
+    signed: int
+    """So many of them are signed; the others are older than the keys."""
 
 
 @dataclass
@@ -61,48 +68,59 @@ class _Told:
     requests: dict[str, _Request] = field(default_factory=dict)
     published: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     live: dict[str, int] = field(default_factory=dict)
-    grants: dict[tuple[str, str], str] = field(default_factory=dict)
     corrections: dict[tuple[str, str, str, int], dict[str, str | None]] = field(default_factory=dict)
     """By collection, stage, document and number."""
     limits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of budgets, where a person has set another than the declared one."""
 
 
-def verify(state: StateStore) -> Verified:
+def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done, _of: None) -> Verified:
     """Walk the chain, then hold the tables against it. Raises on the first mismatch."""
     with state.read() as connection:
-        verified, told = _walk(audit.records(connection))
+        total: int = connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one()
+        known = Authority(keys.trust_of(connection))
+        verified, told = _walk(audit.records(connection), known, lambda done: walked(done, total))
         _hold_requests(connection, told)
         _hold_releases(connection, told)
-        _hold_people(connection, told)
+        _hold_people(connection, known)
         _hold_corrections(connection, told)
         _hold_limits(connection, told)
+        _hold_spending(connection)
     return verified
+
+
+def require_sound(connection: sa.Connection) -> None:
+    """Raises `AuditBroken` unless every record follows from the one before and was signed by who may, then."""
+    _walk(audit.records(connection), Authority(keys.trust_of(connection)))
 
 
 def export(connection: sa.Connection, records: Iterable[Record] | None = None) -> Iterator[str]:
     """JSON lines: a heading, then the records. A selection of them proves each record, but not what is between."""
     chosen = list(audit.records(connection) if records is None else records)
     head = chosen[-1].hash if chosen else GENESIS
+    trust = keys.trust_of(connection)
     heading: dict[str, Json] = {"format": EXPORT_FORMAT, "records": len(chosen), "head": head}
+    heading["trust"] = trust.as_data() if trust else None
     yield canonical_json({**heading, "whole": records is None, "exported_at": now()})
     for record in chosen:
         yield canonical_json({name: getattr(record, name) for name in RECORD_COLUMNS})
 
 
-def verify_file(path: Path) -> Verified:
-    """An export of the whole chain, from the file alone."""
+def verify_file(path: Path, believed: keys.Trust | None = None) -> Verified:
+    """An export of the whole chain, from the file alone. Without keys to believe, those that it names itself."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         heading = json.loads(lines[0]) if lines else {}
-    except (OSError, ValueError) as error:
+        if not isinstance(heading, dict) or heading.get("format") not in READABLE_FORMATS:
+            raise ExportUnreadable(path, "its first line is not the heading of an export")
+        told = heading.get("trust")
+        trust = believed or (keys.Trust.of(told) if told else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportUnreadable(path, str(error)) from error
-    if not isinstance(heading, dict) or heading.get("format") != EXPORT_FORMAT:
-        raise ExportUnreadable(path, "its first line is not the heading of an export")
     if not heading.get("whole"):
         raise ExportUnreadable(path, "it holds a selection of the records, and only a whole chain can be verified")
     found = [_record(number, line) for number, line in enumerate(lines[1:], start=1)]
-    verified, _ = _walk(found)
+    verified, _ = _walk(found, Authority(trust))
     if (verified.records, verified.head) != (heading["records"], heading["head"]):
         raise AuditBroken(
             "the end", f"the heading promises {heading['records']} records, and {verified.records} are there"
@@ -117,22 +135,26 @@ def _record(number: int, line: str) -> Record:
         raise AuditBroken(f"number {number}", f"its line cannot be read ({error})") from error
 
 
-def _walk(records: Iterable[Record]) -> tuple[Verified, _Told]:
-    previous, count, told = GENESIS, 0, _Told()
+def _walk(
+    records: Iterable[Record], known: Authority, walked: Callable[[int], None] = lambda _done: None
+) -> tuple[Verified, _Told]:
+    told, (count, previous) = _Told(), known.last
     for record in records:
-        name = f"number {record.seq} ({record.action} by {record.actor} at {record.recorded_at})"
         if record.seq != count + 1:
-            raise AuditBroken(name, f"number {count + 1} is missing before it")
+            raise AuditBroken(record.name, f"number {count + 1} is missing before it")
         if record.previous_hash != previous:
-            raise AuditBroken(name, "it does not follow from the record before it")
+            raise AuditBroken(record.name, "it does not follow from the record before it")
         if record.computed_hash() != record.hash:
-            raise AuditBroken(name, "its content is not what was recorded")
+            raise AuditBroken(record.name, "its content is not what was recorded")
+        known.pass_by(record)
         previous, count = record.hash, record.seq
         try:
             _replay(record, told)
         except (KeyError, TypeError, ValueError) as error:
-            raise AuditBroken(name, f"what it tells of is not in the records before it ({error})") from error
-    return Verified(count, previous), told
+            raise AuditBroken(record.name, f"what it tells of is not in the records before it ({error})") from error
+        walked(count)
+    known.require_older()
+    return Verified(count, previous, known.signed), told
 
 
 def _replay(record: Record, told: _Told) -> None:
@@ -164,10 +186,6 @@ def _replay(record: Record, told: _Told) -> None:
                 requests[request] = replace(requests[request], status="published")
         case "rolled back":
             told.live[subject["collection"]] = subject["release"]
-        case "role given":
-            told.grants[subject["person"], subject["in"]] = subject["role"]
-        case "role taken":
-            del told.grants[subject["person"], subject["in"]]
         case "corrected":
             key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
             told.corrections[key] = {**{name: subject[name] for name in CORRECTED}, "author": record.actor}
@@ -218,13 +236,29 @@ def _hold_releases(connection: sa.Connection, told: _Told) -> None:
             raise AuditBroken(f"live pointer of {collection}", said)
 
 
-def _hold_people(connection: sa.Connection, told: _Told) -> None:
-    held = {(r.holder, r.collection): r.role for r in connection.execute(sa.text("SELECT * FROM grants"))}
-    for holder, collection in sorted({*held, *told.grants}):
-        here, there = held.get((holder, collection)), told.grants.get((holder, collection))
-        if here != there:
-            name = f"role of {holder} in {collection}"
-            raise AuditBroken(name, f"the table says {here or 'none'}, the chain {there or 'none'}")
+def _hold_people(connection: sa.Connection, known: Authority) -> None:
+    """Who is known, disabled, with which password; who has which role, and belongs to which group."""
+    rows = {row.name: row for row in connection.execute(sa.text("SELECT * FROM people"))}
+    for name in sorted({*rows, *known.people}):
+        row, person = rows.get(name), known.people.get(name)
+        if row is None or person is None:
+            has, lacks = ("chain", "table") if row is None else ("table", "chain")
+            raise AuditBroken(f"person {name}", f"the {has} has them, the {lacks} does not")
+        if (row.disabled_at is None) != person.enabled:
+            raise AuditBroken(f"person {name}", f"the chain says {'enabled' if person.enabled else 'disabled'}")
+        if known.trust is not None and password_digest(row.password_hash) != person.password:
+            raise AuditBroken(f"password of {name}", "the table holds another one than was recorded")
+    here = {(row.holder, row.collection): row.role for row in connection.execute(sa.text("SELECT * FROM grants"))}
+    for holder, collection in sorted({*here, *known.grants}):
+        table, chain = here.get((holder, collection)), known.grants.get((holder, collection))
+        if table != chain:
+            found = f"the table says {table or 'none'}, the chain {chain or 'none'}"
+            raise AuditBroken(f"role of {holder} in {collection}", found)
+    members = {(row.person, row.group_name) for row in connection.execute(sa.text("SELECT * FROM group_members"))}
+    recorded = {(name, group) for name, person in known.people.items() for group in person.groups}
+    for name, group in sorted(members ^ recorded):
+        has, lacks = ("table", "chain") if (name, group) in members else ("chain", "table")
+        raise AuditBroken(f"{name} in group {group}", f"the {has} has it, the {lacks} does not")
 
 
 def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
@@ -260,3 +294,10 @@ def _hold_limits(connection: sa.Connection, told: _Told) -> None:
         for column, value in there.items():
             if here[column] != value:
                 raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+
+
+def _hold_spending(connection: sa.Connection) -> None:
+    """Every budget holds what its attempts came to, and what those under way may."""
+    for budget, column, held, found in differences(connection):
+        says = f"the table says {column} ${held / NUSD:.9f}, its attempts come to ${found / NUSD:.9f}"
+        raise AuditBroken(f"budget {budget}", says)

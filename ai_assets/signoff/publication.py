@@ -18,7 +18,7 @@ from ai_assets.errors import (
     NothingApproved,
     PublicationOvertaken,
 )
-from ai_assets.signoff import decisions, releases, requests
+from ai_assets.signoff import decisions, proof, releases, requests
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
@@ -47,6 +47,7 @@ def publish(
     """
     with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
         with stores.state.read() as connection:
+            proof.require_sound(connection)
             before = releases.live(connection, collection.name)
             every = releases.find(connection, collection.name)
             approved = requests.find(connection, collection.name, statuses=("approved",))

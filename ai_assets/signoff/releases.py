@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ai_assets.embedding import Embedding, recorded_embedding
 from ai_assets.errors import DecisionRefused, NothingLive, ReleaseUnknown
-from ai_assets.signoff import audit
+from ai_assets.signoff import audit, authority
 from ai_assets.signoff.people import Person
 from resources.digest import canonical_json, digest
 from resources.state import StateStore, now, upsert
@@ -161,6 +161,8 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
     if not by.may("approver", collection):
         raise DecisionRefused(by.name, f"rolling back takes the role approver in {collection}")
     with state.write() as connection:
+        if problem := authority.of(connection).why_no_approver(by.name, collection, by.groups):
+            raise DecisionRefused(by.name, f"by the audit chain {problem}")
         current = require_live(connection, collection)
         target = get(connection, collection, current.number - 1 if number is None else number)
         if target.number != current.number:
@@ -171,7 +173,7 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
                 "rolled back",
                 {
                     "collection": collection, "release": target.number, "from": current.number,
-                    "digest": target.digest, "reason": reason, "at": now(),
+                    "digest": target.digest, "reason": reason, "at": now(), "groups": sorted(by.groups),
                 },
             )  # fmt: skip
     return target

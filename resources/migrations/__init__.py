@@ -12,6 +12,7 @@ from resources.migrations import (
     m005_fencing,
     m006_reconciliation,
     m007_retries,
+    m008_signatures,
     m010_launches,
 )
 
@@ -23,5 +24,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m005_fencing", m005_fencing.up),
     ("m006_reconciliation", m006_reconciliation.up),
     ("m007_retries", m007_retries.up),
+    ("m008_signatures", m008_signatures.up),
     ("m010_launches", m010_launches.up),
 )
