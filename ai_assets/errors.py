@@ -46,6 +46,10 @@ UserError
   RoleUnknown                a role that is none
   TokenRefused, TokenUnknown a token that starts no run; one that does not exist
   LauncherUnclear            a token and a name of different people
+  LaunchRefused              this person may not start this
+  NothingToRun, PartitionsUnnamed   nothing is due; partitions to run again without their names
+  StartedBefore              a form that starts runs was sent twice
+  PriceBusy                  other prices are being worked out
 PartitionsFailed             at the end of a run: which partitions failed, and why
 
 What only the desk's pages say is beside what raises it, in `ai_assets/desk/`.
@@ -519,3 +523,31 @@ class LauncherUnclear(UserError):
         super().__init__(
             f"--by says {by}, and AI_ASSETS_TOKEN is a token of {holder}. Leave one of them out; nothing was started."
         )
+
+
+class LaunchRefused(UserError):
+    def __init__(self, name: str, what: str, role: str, collection: str) -> None:
+        super().__init__(
+            f"{name} may not {what}: it takes the role {role} in {collection} "
+            f"(ai-assets reviewers grant {name} {role} {collection})."
+        )
+
+
+class NothingToRun(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"Nothing of {collection} is due, so nothing was started. Name partitions to run them again.")
+
+
+class PartitionsUnnamed(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"Running again takes names: say which partitions of {collection}, the first and the last.")
+
+
+class StartedBefore(UserError):
+    def __init__(self, person: str, at: str) -> None:
+        super().__init__(f"{person} started this already, at {at[:19]} (UTC); it was not started a second time.")
+
+
+class PriceBusy(UserError):
+    def __init__(self) -> None:
+        super().__init__("Other prices are being worked out at the moment. Wait a moment and try again.")

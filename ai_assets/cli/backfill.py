@@ -22,11 +22,12 @@ from ai_assets.cli.output import (
     print_json,
     stores,
 )
-from ai_assets.cli.plan import dollars, interval, partitions_of, progress, show
+from ai_assets.cli.plan import partitions_of, progress, show
 from ai_assets.collection import Collection
 from ai_assets.dagster_api import DagsterApi
 from ai_assets.planning.plan import Plan, decimal, described
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.planning.words import dollars, interval
 from ai_assets.status import DUE
 from ai_assets.work import Stores
 from resources.errors import UserError

@@ -11,9 +11,9 @@ from ai_assets.backfilling import Backfill, State
 from ai_assets.cli.backfill_progress import Meter
 from ai_assets.cli.launching import Author
 from ai_assets.cli.output import errors, home
-from ai_assets.cli.plan import dollars
 from ai_assets.collection import Collection
 from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
+from ai_assets.launching import start_backfill
 from ai_assets.planning.plan import Plan
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.work import Stores
@@ -86,25 +86,10 @@ def run_here(
 def launch(
     chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, author: Author, *, patient: bool = False
 ) -> Backfill:
-    from ai_assets.assets.sources import register_folders
-    from ai_assets.instance import instance
-
-    try:
-        with instance(home()) as dagster:
-            register_folders(chosen, dagster, made.partitions)
-        dagster_id = api.launch_backfill(
-            [(chosen.name, asset) for asset in made.assets],
-            made.partitions,
-            f"{made.backfill}, at most {dollars(made.cap_nusd)}",
-            {**_tags(made, patient=patient), **author.tags(places, chosen, made.partitions, backfill=made.backfill)},
-        )
-    except BaseException:
-        backfilling.end(places, made, "failed")
-        raise
-    backfilling.launched(places, made.backfill, dagster_id)
-    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{dagster_id}")
-    with places.state.read() as connection:
-        return backfilling.get(connection, made.backfill)
+    tags = author.tags(places, chosen, made.partitions, backfill=made.backfill)
+    found = start_backfill(chosen, places, api, made, tags, patient=patient)
+    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{found.dagster_id}")
+    return found
 
 
 def followed(places: Stores, made: Backfill, *, quiet: bool) -> Ending:

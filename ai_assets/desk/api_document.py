@@ -17,6 +17,7 @@ _SAID = {
     413: "What was sent is too large.",
     414: "The address is too long.",
     422: "What was sent is not what this document says.",
+    502: "Dagster does not answer, or refused it: nothing more was started.",
     503: "The state store does not answer; try again.",
 }
 SAFE: dict[int | str, dict[str, Any]] = {
@@ -26,6 +27,8 @@ UNSAFE: dict[int | str, dict[str, Any]] = {
     **SAFE,
     **{status: {"model": Problem, "description": _SAID[status]} for status in (409, 413)},
 }
+STARTING: dict[int | str, dict[str, Any]] = {**UNSAFE, 502: {"model": Problem, "description": _SAID[502]}}
+"""What is passed on to Dagster."""
 _SCHEMES = {
     "session": {"type": "apiKey", "in": "cookie", "name": "desk", "description": "`__Host-desk` where it is https."},
     "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token", "description": "From `GET /me`."},

@@ -5,7 +5,19 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from ai_assets.desk.pages import account, audit, costs, decision, document, inbox, people, releases, request, unanswered
+from ai_assets.desk.pages import (
+    account,
+    audit,
+    costs,
+    decision,
+    document,
+    inbox,
+    people,
+    releases,
+    request,
+    runs,
+    unanswered,
+)
 from ai_assets.desk.pages.refusals import net
 
 
@@ -29,6 +41,9 @@ def routes() -> list[BaseRoute]:
         _page("/releases", releases.overview),
         _page("/releases/{collection}", releases.page),
         _form("/releases/{collection}/rollback", releases.rollback),
+        _page("/runs", runs.overview),
+        _page("/runs/{collection}", runs.page),
+        _form("/runs/{collection}", runs.start),
         _page("/people", people.page),
         _page("/people/{name}", people.page_of_one),
         _form("/people/{act}", people.act),
