@@ -207,7 +207,7 @@ def test_the_pages_shut_nobody_out(office: Office, signed_in: Any) -> None:
 def test_a_run_that_somebody_starts_again_in_dagster_has_an_unknown_author(office: Office, signed_in: Any) -> None:
     office.quiet()
     office.write(DAYS[0], "Before the repetition.")
-    (run_id,) = office.visitor("rita").post("/runs/notes", {"kind": "due"}).json()["run_ids"]
+    (run_id,) = office.visitor("rita").post("/runs/notes/start", {"kind": "due"}).json()["run_ids"]
     eventually(lambda: office.api.run_status(run_id) == "SUCCESS", 120)
     assert office.launch(DAYS[0]).who == "rita"
     office.write(DAYS[0], "Somebody presses Re-execute in Dagster.")
@@ -278,14 +278,14 @@ def test_the_api_says_the_price_starts_and_lists(office: Office) -> None:
     ann = office.visitor("ann")
     priced = ann.get(f"/api/runs/notes/price?first={DAYS[0]}&last={DAYS[1]}").json()
     assert (priced["partitions"], priced["asks_models"]) == (DAYS[:2], True)
-    started = ann.post("/runs/notes", {"kind": "again", "first": DAYS[0]}).json()
+    started = ann.post("/runs/notes/start", {"kind": "again", "first": DAYS[0]}).json()
     assert (started["partitions"], len(started["run_ids"])) == ([DAYS[0]], 1)
     listed = ann.get("/api/runs/notes").json()
     assert (listed["runs"][0]["run_id"], listed["runs"][0]["started_by"]) == (started["run_ids"][0], "ann, at the desk")
     assert [row["collection"] for row in ann.get("/api/runs").json()] == ["notes"]
     assert ann.post("/runs/notes/stop", {}).json() == {"backfill": None}
     office.quiet()
-    nothing = ann.post("/runs/notes", {"kind": "due"})
+    nothing = ann.post("/runs/notes/start", {"kind": "due"})
     assert (nothing.status_code, "Nothing of notes is due" in nothing.json()["error"]) == (400, True)
 
 
@@ -304,7 +304,7 @@ REFUSED = [
 @pytest.mark.parametrize(("person", "body", "status", "says"), REFUSED)
 def test_what_may_not_be_started_is_not(office: Office, person: str, body: Any, status: int, says: str) -> None:
     before = len(office.api.runs("notes", 50))
-    answer = office.visitor(person).post("/runs/notes", body)
+    answer = office.visitor(person).post("/runs/notes/start", body)
     assert (answer.status_code, says in answer.json()["error"]) == (status, True), answer.text
     assert len(office.api.runs("notes", 50)) == before
 
@@ -314,7 +314,7 @@ def test_no_other_site_starts_a_run(office: Office) -> None:
     fields = {"kind": "due", "launch": uuid.uuid4().hex}
     assert rita.http.post("/runs/notes", data=fields).status_code == 403
     assert rita.http.post("/runs/notes", data={**fields, "csrf": "0" * 64}).status_code == 403
-    assert rita.http.post("/api/runs/notes", json={"kind": "due"}).status_code == 403
+    assert rita.http.post("/api/runs/notes/start", json={"kind": "due"}).status_code == 403
 
 
 # Dagster away
@@ -334,8 +334,8 @@ def test_without_dagster_the_page_says_what_to_do_and_nothing_is_started(project
         assert "Start it with `ai-assets up`" in page.text
         assert "Run what is due" not in page.text
         refused = ann.submit("/runs/notes", kind="due", launch=uuid.uuid4().hex)
-        assert (refused.status_code, "does not answer" in refused.text) == (502, True)
-        answer = ann.post("/runs/notes", {"kind": "due"})
-        assert (answer.status_code, "ai-assets up" in answer.json()["error"]) == (502, True)
+        assert (refused.status_code, "does not answer" in refused.text) == (409, True)
+        answer = ann.post("/runs/notes/start", {"kind": "due"})
+        assert (answer.status_code, "ai-assets up" in answer.json()["error"]) == (409, True)
     with project.stores().state.read() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM desk_launches")).scalar_one() == 0

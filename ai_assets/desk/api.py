@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from starlette.exceptions import HTTPException
 
 from ai_assets.desk import launching, reading
-from ai_assets.desk.api_document import DESCRIPTION, SAFE, STARTING, UNSAFE, complete
+from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
 from ai_assets.desk.api_problems import add_handlers, joined
 from ai_assets.desk.api_records import (
     GREATEST_NUMBER,
@@ -227,7 +227,7 @@ def price(
     return reading.price(desk, person, collection, first, last)
 
 
-@router.post("/runs/{collection}", tags=["runs"], responses=STARTING)
+@router.post("/runs/{collection}/start", tags=["runs"], responses=UNSAFE)
 def start(desk: TheDesk, person: Someone, collection: TheCollection, starting: Starting) -> Started:
     """Start a run of what is due, a run of named partitions, or a backfill, through Dagster."""
     wanted = Wanted(
@@ -237,7 +237,7 @@ def start(desk: TheDesk, person: Someone, collection: TheCollection, starting: S
     return Started.model_validate(vars(launching.start(desk, person, collection, wanted)))
 
 
-@router.post("/runs/{collection}/stop", tags=["runs"], responses=STARTING)
+@router.post("/runs/{collection}/stop", tags=["runs"], responses=UNSAFE)
 def stop(desk: TheDesk, person: Someone, collection: TheCollection) -> Stopped:
     """End the backfill that is under way; what it has done is kept."""
     made = launching.stop(desk, person, collection)

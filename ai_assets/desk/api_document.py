@@ -13,11 +13,10 @@ _SAID = {
     401: "Nobody is signed in.",
     403: "This person may not do this, or the token is missing.",
     404: "It does not exist, or this person may not see it.",
-    409: "Somebody else was first, or a newer candidate is: nothing was recorded.",
+    409: "Somebody else was first, a newer candidate is there, or Dagster does not answer: nothing was done.",
     413: "What was sent is too large.",
     414: "The address is too long.",
     422: "What was sent is not what this document says.",
-    502: "Dagster does not answer, or refused it: nothing more was started.",
     503: "The state store does not answer; try again.",
 }
 SAFE: dict[int | str, dict[str, Any]] = {
@@ -27,8 +26,6 @@ UNSAFE: dict[int | str, dict[str, Any]] = {
     **SAFE,
     **{status: {"model": Problem, "description": _SAID[status]} for status in (409, 413)},
 }
-STARTING: dict[int | str, dict[str, Any]] = {**UNSAFE, 502: {"model": Problem, "description": _SAID[502]}}
-"""What is passed on to Dagster."""
 _SCHEMES = {
     "session": {"type": "apiKey", "in": "cookie", "name": "desk", "description": "`__Host-desk` where it is https."},
     "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token", "description": "From `GET /me`."},
