@@ -48,6 +48,12 @@ UserError
   PersonKnown                somebody is added twice
   PersonDisabled             a disabled person is given something
   RoleUnknown                a role that is none
+  TokenRefused, TokenUnknown a token that starts no run; one that does not exist
+  LauncherUnclear            a token and a name of different people
+  LaunchRefused              this person may not start this
+  NothingToRun, PartitionsUnnamed   nothing is due; partitions to run again without their names
+  StartedBefore              a form that starts runs was sent twice
+  PriceBusy                  other prices are being worked out
 PartitionsFailed             at the end of a run: which partitions failed, and why
 
 What only the desk's pages say is beside what raises it, in `ai_assets/desk/`.
@@ -521,3 +527,51 @@ class PersonDisabled(UserError):
 class RoleUnknown(UserError):
     def __init__(self, found: str, hint: str) -> None:
         super().__init__(f"'{found}' is no role{hint}")
+
+
+class TokenRefused(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"The token in AI_ASSETS_TOKEN starts nothing: {found}. Make another (ai-assets reviewers token NAME), or "
+            "unset the variable. Nothing was started."
+        )
+
+
+class TokenUnknown(UserError):
+    def __init__(self, token_id: str) -> None:
+        super().__init__(f"There is no token '{token_id[:40]}'. See: ai-assets reviewers tokens")
+
+
+class LauncherUnclear(UserError):
+    def __init__(self, by: str, holder: str) -> None:
+        super().__init__(
+            f"--by says {by}, and AI_ASSETS_TOKEN is a token of {holder}. Leave one of them out; nothing was started."
+        )
+
+
+class LaunchRefused(UserError):
+    def __init__(self, name: str, what: str, role: str, collection: str) -> None:
+        super().__init__(
+            f"{name} may not {what}: it takes the role {role} in {collection} "
+            f"(ai-assets reviewers grant {name} {role} {collection})."
+        )
+
+
+class NothingToRun(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"Nothing of {collection} is due, so nothing was started. Name partitions to run them again.")
+
+
+class PartitionsUnnamed(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"Running again takes names: say which partitions of {collection}, the first and the last.")
+
+
+class StartedBefore(UserError):
+    def __init__(self, person: str, at: str) -> None:
+        super().__init__(f"{person} started this already, at {at[:19]} (UTC); it was not started a second time.")
+
+
+class PriceBusy(UserError):
+    def __init__(self) -> None:
+        super().__init__("Other prices are being worked out at the moment. Wait a moment and try again.")

@@ -184,7 +184,12 @@ class SignoffSettings(Strict):
     needed_from: dict[str, int] = Field(default={})
     """By group, how many of the approvals must come from it."""
     author_may_approve: bool = False
-    """Whether who launched the run, or edited a prompt last, may approve what came of it."""
+    """Whether an author may approve: who edited a prompt last, or changed something for the run that they started."""
+    launcher_is_author: bool = False
+    """Whether who started the run is an author of what came of it, also where they changed nothing for it."""
+    unknown_author: Literal["allow", "two", "refuse"] = "allow"
+    """What a candidate takes whose run nobody is proved to have started: nothing more, two approvals, or it waits for
+    a run with a known author."""
     notify: tuple[str, ...] = ()
     """Channels of desk.yaml that hear of new requests, reminders and expiry."""
     escalate_notify: tuple[str, ...] = ()
@@ -213,8 +218,11 @@ class SignoffSettings(Strict):
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         people = set(self.approvers)
-        if people and not any(name.startswith(GROUP) for name in people) and len(people) < self.approvals:
-            raise ValueError(f"{self.approvals} approvals are asked of only {len(people)} approvers")
+        named = people if not any(name.startswith(GROUP) for name in people) else set[str]()
+        if named and len(named) < self.approvals:
+            raise ValueError(f"{self.approvals} approvals are asked of only {len(named)} approvers")
+        if len(named) == 1 and self.unknown_author == "two":
+            raise wrong("'two' approvals are asked of only 1 approver", "unknown_author")
         for group, number in self.needed_from.items():
             if not 1 <= number <= self.approvals:
                 raise wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)

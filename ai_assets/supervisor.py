@@ -223,7 +223,9 @@ class Supervisor:
         web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
         daemon = ["run", "--workspace", str(workspace)]
         desk = ["--host", self.host, "--port", str(self.desk_port)]
-        links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url}
+        # uvicorn of the web server would take the address of a connection from a header, and nobody could tell any
+        # more whether the declared proxy is there.
+        links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url, "FORWARDED_ALLOW_IPS": ""}
         runs = {**links, DECISION_KEY_VARIABLE: NO_KEY}  # nothing that Dagster starts decides
         started: list[tuple[str, str, list[str], Path, dict[str, str]]] = [
             ("code server", "dagster", code, self.home.project, runs),

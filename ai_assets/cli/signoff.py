@@ -103,8 +103,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
         f"{changes['documents']} documents, {changes['quarantined']} quarantined{holes}; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
-    for author in changes.get("authors", []):
-        console.print(f"{author['who']} {author['did']}")
+    _show_authors(request)
     with places.state.read() as connection:
         standing = decisions.standings(connection, [request])[request.request_id]
     if standing.signers:
@@ -133,6 +132,16 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
             console.print(f"relabelled: {document}: {move['from']} -> {move['to']} ({move['stage']})")
     for document in changes["removed"]:
         console.print(f"removed: {document}")
+
+
+def _show_authors(request: Request) -> None:
+    launch = requests.launch_of(request)
+    if launch.known:
+        console.print(f"started by {launch.in_words}")
+    else:
+        console.print(led("AUTHOR UNKNOWN", "bold yellow", f": {launch.why}"))
+    for author in request.changes.get("authors", []):
+        console.print(f"{author['who']} {author['did']}")
 
 
 @app.command("approve")

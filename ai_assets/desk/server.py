@@ -48,6 +48,7 @@ def serve(
             settings=settings,
             url=(settings.url or url or address(host, port)).rstrip("/"),
             dagster_url=settings.dagster_url or (dagster_url.rstrip("/") if dagster_url else None),
+            dagster_api=dagster_url,
         )
         with desk.stores.state.write() as connection:
             audit.begin(connection)

@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -48,6 +48,9 @@ class OidcSettings(Strict):
     """The environment variable that holds the client secret; without it the client is public."""
     scopes: tuple[str, ...] = ("openid", "email", "profile")
     name_claim: str = "email"
+    email_verified: Literal["required", "ignore"] = "required"
+    """Whether an e-mail address names a person only where the provider says `email_verified: true`. `ignore` is for
+    providers that never say it (Microsoft Entra ID), where only administrators choose addresses."""
     groups_claim: str | None = None
 
     @field_validator("issuer")

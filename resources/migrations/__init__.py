@@ -13,6 +13,7 @@ from resources.migrations import (
     m006_reconciliation,
     m007_retries,
     m008_signatures,
+    m010_launches,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -24,4 +25,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m006_reconciliation", m006_reconciliation.up),
     ("m007_retries", m007_retries.up),
     ("m008_signatures", m008_signatures.up),
+    ("m010_launches", m010_launches.up),
 )

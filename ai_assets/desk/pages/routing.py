@@ -16,6 +16,7 @@ from ai_assets.desk.pages import (
     people,
     releases,
     request,
+    runs,
     unanswered,
 )
 from ai_assets.desk.pages.refusals import net
@@ -42,6 +43,9 @@ def routes() -> list[BaseRoute]:
         _page("/releases", releases.overview),
         _page("/releases/{collection}", releases.page),
         _form("/releases/{collection}/rollback", releases.rollback),
+        _page("/runs", runs.overview),
+        _page("/runs/{collection}", runs.page),
+        _form("/runs/{collection}", runs.start),
         _page("/people", people.page),
         _page("/people/{name}", people.page_of_one),
         _form("/people/{act}", people.act),

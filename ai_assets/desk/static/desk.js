@@ -241,7 +241,7 @@
     "/": () => { const field = one("#search"); if (field) { field.focus(); field.select(); } },
     "?": openHelp,
   };
-  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs" };
+  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs" };
   const TYPING = "input:not([type=checkbox]), select, textarea, [contenteditable]";
   let awaited = 0;
   document.addEventListener("keydown", (event) => {
