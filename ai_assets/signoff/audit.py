@@ -89,7 +89,7 @@ def begin(connection: sa.Connection) -> keys.Keyring:
 def _begun(connection: sa.Connection) -> tuple[keys.Keyring, Any]:
     """The keys, and the last record."""
     ring = keys.of(connection)
-    last = connection.execute(_LAST).one_or_none()
+    last: Any = connection.execute(_LAST).one_or_none()
     if last is not None and (last.seq, last.hash) == (ring.trust.unsigned, ring.trust.unsigned_head):
         rows = connection.execute(sa.text("SELECT name, password_hash FROM people WHERE password_hash IS NOT NULL"))
         passwords: dict[str, Json] = {row.name: digest(row.password_hash) for row in rows}
