@@ -35,6 +35,8 @@ UserError
   NothingLive                a question to the live release before there is one
   DocumentUnknown            no such document
   IndexLost                  the live release cannot be searched; publishing makes its index again
+  IndexAltered               the files of the live index are not those that were published
+  ReleaseAltered             a release, or the pointer to it, is not what the audit chain says was published
   AuditBroken                the audit chain does not verify
   SignatureInvalid           a signature is not of this content, or by a key that does not count
   KeyNotHeld, KeysMissing, KeyUnusable   what is to be signed cannot be, here
@@ -390,6 +392,31 @@ class IndexLost(UserError):
         super().__init__(
             f"The search index of release {release} of {collection} is gone. It is made from the release's files; "
             f"make it again with: ai-assets publish {collection}"
+        )
+
+
+class IndexAltered(UserError):
+    def __init__(self, collection: str, release: int, found: str) -> None:
+        super().__init__(
+            f"The search index of release {release} of {collection} was altered: {found}. It is not searched. "
+            f"Make it again from the release's files: ai-assets publish {collection}"
+        )
+
+
+class ReleaseAltered(UserError):
+    """`told` is the release that the chain says is live, where the pointer names another."""
+
+    def __init__(self, name: str, found: str, collection: str, told: int | None = None) -> None:
+        self.told = told
+        remedy = (
+            f"Point to release {told} again: ai-assets releases rollback {collection} --to {told}"
+            if told
+            else "Bring the state store back from a backup, or go to a release that holds: "
+            f"ai-assets releases rollback {collection} --to N"
+        )
+        super().__init__(
+            f"{name} is not what was published: {found}. Nothing of it is served. {remedy}. What else was altered: "
+            "ai-assets audit verify"
         )
 
 

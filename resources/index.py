@@ -16,6 +16,7 @@ from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from resources import index_seal
 from resources.errors import AiAssetsError
 from resources.ranking import VECTOR_WEIGHT, Hit, best_first, fuse, weigh_by_words
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import pyarrow as pa
+
+    from resources.index_seal import Seal
 
 Mode = Literal["hybrid", "vector", "text"]
 
@@ -96,6 +99,20 @@ class SearchIndex:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):
             return self._exists() and version in _complete_versions(self._table())
+
+    def seal(self, version: int) -> Seal:
+        """Every file that a complete version consists of, with its bytes."""
+        with self._sealing():
+            return index_seal.seal(self._folder, version)
+
+    def difference(self, version: int, seal: Seal) -> str | None:
+        """The first file of the version that is not as it was sealed, in words."""
+        with self._sealing():
+            return index_seal.first_difference(self._folder, version, seal)
+
+    def missing(self, seal: Seal) -> list[str]:
+        """Files of a seal that are gone."""
+        return index_seal.missing(self._folder, seal)
 
     def count(self, version: int) -> int:
         """How many chunks the version holds."""
@@ -194,8 +211,12 @@ class SearchIndex:
         words = [(name, pa.string()) for name in ("chunk_id", "document_id", "partition", "title", "text")]
         return pa.schema([*words, ("vector", pa.list_(pa.float32(), self._dimensions))])
 
+    @property
+    def _folder(self) -> Path:
+        return self._path / f"{self._name}.lance"
+
     def _exists(self) -> bool:
-        return any((self._path / f"{self._name}.lance" / "_versions").glob("*.manifest"))
+        return any((self._folder / "_versions").glob("*.manifest"))
 
     def _table(self) -> Any:
         return _connect(self._path).open_table(self._name)
@@ -238,6 +259,13 @@ class SearchIndex:
         with (self._path / f"{self._name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def _sealing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise IndexUnavailable(self._name, "reading its files", error.strerror or error) from error
 
     @contextlib.contextmanager
     def _lance(self, doing: str) -> Iterator[None]:

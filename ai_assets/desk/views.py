@@ -311,6 +311,8 @@ class ReleaseRow(View):
     documents: int
     signers: Sequence[str]
     live: bool
+    problem: str | None = None
+    """Why it is not served, where it is not what was published."""
 
 
 @dataclass(frozen=True, kw_only=True)
