@@ -441,6 +441,11 @@ class KeyUnusable(UserError):
         super().__init__(f"The key {where} cannot be used: {found}.")
 
 
+class NoteUnreadable(UserError):
+    def __init__(self, found: str, where: object = "A note") -> None:
+        super().__init__(f"{where} is no checkpoint: {found}. One looks as `ai-assets audit checkpoint` prints it.")
+
+
 class SignInRefused(UserError):
     """Says the same whatever was wrong."""
 
