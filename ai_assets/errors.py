@@ -36,6 +36,13 @@ UserError
   DocumentUnknown            no such document
   IndexLost                  the live release cannot be searched; publishing makes its index again
   AuditBroken                the audit chain does not verify
+  ChainRolledBack, ChainRewritten   the audit chain is older than, or other than, a signed checkpoint says
+  CheckpointUntrusted, NoteUnreadable   a checkpoint that nobody vouches for, or that is none
+  NothingRecorded, NothingToExtend   a checkpoint of a chain without records, or of more than there are
+  NotProvable                a release or document of which not all that a proof takes is there
+  NoCheckpointThere          a place to verify against that holds none of this chain
+  WitnessFailed              somebody who holds checkpoints did not take one, or gives none back
+  ExtraMissing               something needs a package that is optional
   SignInRefused, SignInThrottled   who knocks is not let in, or not yet
   ProviderRefused            single sign-on did not say who this is
   PasswordUnsuitable         a chosen password is too short or too long
@@ -442,8 +449,78 @@ class KeyUnusable(UserError):
 
 
 class NoteUnreadable(UserError):
-    def __init__(self, found: str, where: object = "A note") -> None:
+    def __init__(self, found: str, where: object = "The text") -> None:
+        self.found = found
         super().__init__(f"{where} is no checkpoint: {found}. One looks as `ai-assets audit checkpoint` prints it.")
+
+
+class ChainRolledBack(UserError):
+    def __init__(self, found: int, noted: int, where: object) -> None:
+        super().__init__(
+            f"The state store holds {found} audit records, and {where} holds a signed checkpoint of {noted}: "
+            f"{_records(found + 1, noted)} cut off, or an older store was put back. Nothing was changed. Bring back "
+            "the newer store; where the older one was restored on purpose, record that: ai-assets audit accept-restored"
+        )
+
+
+class ChainRewritten(UserError):
+    """The records from `first` to `last` are not all what a signed checkpoint says they were."""
+
+    def __init__(self, first: int, last: int, where: object) -> None:
+        self.first, self.last = first, last
+        super().__init__(
+            f"The audit chain is not the one of which {where} holds a signed checkpoint of {last} records: among "
+            f"{_numbers(first, last)} at least one is another. Nothing was changed. See what does not verify with: "
+            "ai-assets audit verify; and bring back the right store. Where an older one was restored on purpose, "
+            "record that: ai-assets audit accept-restored"
+        )
+
+
+class CheckpointUntrusted(UserError):
+    def __init__(self, where: object, problem: str) -> None:
+        super().__init__(
+            f"The checkpoint in {where} does not count: {problem}. Either it is not of this installation, or the state "
+            "store is older than the key that signed it. Nothing was changed. See the keys: ai-assets keys list"
+        )
+
+
+class NothingRecorded(UserError):
+    def __init__(self) -> None:
+        super().__init__("The audit chain has no record yet, so there is nothing to make a checkpoint of.")
+
+
+class NothingToExtend(UserError):
+    def __init__(self, since: int, size: int) -> None:
+        super().__init__(
+            f"The audit chain has {size} records, so it extends no checkpoint of {since}; from 1 on it can."
+        )
+
+
+class NotProvable(UserError):
+    def __init__(self, what: str, found: str) -> None:
+        super().__init__(f"{what} cannot be proved: {found}.")
+
+
+class NoCheckpointThere(UserError):
+    def __init__(self, place: str, chain: str | None, others: Sequence[str]) -> None:
+        found = f"only of {', '.join(others)}" if others else "none at all"
+        super().__init__(
+            f"{place} holds no checkpoint of {chain or 'this chain, which has no keys yet'} ({found}), so it proves "
+            "nothing. Name the place that a witness writes to (see: ai-assets audit checkpoint)."
+        )
+
+
+class WitnessFailed(UserError):
+    """`found` repeats no secret: it is kept in the state store."""
+
+    def __init__(self, witness: str, found: str) -> None:
+        self.found = found
+        super().__init__(f"The witness '{witness}' did not take the checkpoint: {found}.")
+
+
+class ExtraMissing(UserError):
+    def __init__(self, what: str, extra: str, package: str) -> None:
+        super().__init__(f"{what} takes the package {package}, which is missing: pip install 'ai-assets[{extra}]'")
 
 
 class SignInRefused(UserError):
@@ -502,3 +579,11 @@ class PersonDisabled(UserError):
 class RoleUnknown(UserError):
     def __init__(self, found: str, hint: str) -> None:
         super().__init__(f"'{found}' is no role{hint}")
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"record {first}" if first == last else f"records {first} to {last}"
+
+
+def _records(first: int, last: int) -> str:
+    return f"{_numbers(first, last)} {'was' if first == last else 'were'}"

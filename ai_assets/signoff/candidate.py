@@ -32,7 +32,7 @@ class Leaves:
 
     def __init__(self, documents: "Iterable[Row]", chunks: "Iterable[pa.RecordBatch]") -> None:
         self._documents = documents
-        self._chunks = ByDocument(_chunk_digests(chunks))
+        self._chunks = ByDocument(chunk_digests(chunks))
         self._root = MerkleRoot()
         self.documents = 0
 
@@ -69,7 +69,7 @@ def content_of_files(documents: Path, chunks: Path) -> Leaves:
     return leaves
 
 
-def _chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
+def chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
     from ai_assets.datasets.text_vectors import vectors_in
 
     for batch in chunks:
@@ -89,17 +89,27 @@ def candidate_digest(
     scores: Sequence[Mapping[str, Json]],
     cost_usd: float | None,
 ) -> str:
-    return digest(
-        {
-            "format": FORMAT,
-            "collection": collection,
-            "partition": partition,
-            "documents": content,
-            "code_versions": dict(code_versions),
-            "scores": list(scores),
-            "cost_usd": cost_usd,
-        }
-    )
+    return digest(described(collection, partition, content, code_versions, scores, cost_usd))
+
+
+def described(
+    collection: str,
+    partition: str,
+    content: str,
+    code_versions: Mapping[str, str],
+    scores: Sequence[Mapping[str, Json]],
+    cost_usd: float | None,
+) -> dict[str, Json]:
+    """All that the digest of a candidate is of."""
+    return {
+        "format": FORMAT,
+        "collection": collection,
+        "partition": partition,
+        "documents": content,
+        "code_versions": dict(code_versions),
+        "scores": list(scores),
+        "cost_usd": cost_usd,
+    }
 
 
 def snapshot_folder(lake_root: Path, collection: str, partition: str) -> Path:

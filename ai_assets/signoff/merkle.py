@@ -4,9 +4,11 @@ Pure: hashes in, hashes out. A leaf is hashed behind a zero byte, a pair behind 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+Side = Literal["<", ">"]
 EMPTY = hashlib.sha256().digest()
 """The root of a tree without leaves."""
 
@@ -42,22 +44,24 @@ class Frontier:
         return _folded(self.parts)
 
 
-def _folded(parts: Sequence[bytes]) -> bytes:
+def _folded(parts: Sequence[bytes], pair: Callable[[bytes, bytes], bytes] = node_hash) -> bytes:
     if not parts:
         return EMPTY
     node = parts[-1]
     for part in reversed(parts[:-1]):
-        node = node_hash(part, node)
+        node = pair(part, node)
     return node
 
 
 class Tree:
     """Of leaves that are given hashed; holds the roots of all full parts, so that a proof takes few hashes."""
 
-    def __init__(self, leaves: Iterable[bytes]) -> None:
+    def __init__(self, leaves: Iterable[bytes], pair: Callable[[bytes, bytes], bytes] = node_hash) -> None:
+        """`pair` for a tree of the same shape whose pairs are hashed otherwise."""
+        self._pair = pair
         self._levels = [list(leaves)]
         while len(below := self._levels[-1]) > 1:
-            self._levels.append([node_hash(*pair) for pair in zip(below[::2], below[1::2], strict=False)])
+            self._levels.append([pair(*two) for two in zip(below[::2], below[1::2], strict=False)])
 
     def __len__(self) -> int:
         return len(self._levels[0])
@@ -68,16 +72,20 @@ class Tree:
 
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """The proof that the leaf with this index (from 0) is in the tree of so many leaves: the nearest hash first."""
-        start, end, path = 0, self._of(size), []
+        return [beside for _, beside in self.path(index, size)]
+
+    def path(self, index: int, size: int | None = None) -> list[tuple[Side, bytes]]:
+        """The same, and on which side of the way to the root each hash is."""
+        start, end, path = 0, self._of(size), list[tuple[Side, bytes]]()
         if not 0 <= index < end:
             raise ValueError(f"a tree of {end} leaves has none with the index {index}")
         while end - start > 1:
             middle = start + _split(end - start)
             if index < middle:
-                path.append(self._part(middle, end))
+                path.append((">", self._part(middle, end)))
                 end = middle
             else:
-                path.append(self._part(start, middle))
+                path.append(("<", self._part(start, middle)))
                 start = middle
         return path[::-1]
 
@@ -109,7 +117,7 @@ class Tree:
             height = (end - start).bit_length() - 1
             parts.append(self._levels[height][start >> height])
             start += 1 << height
-        return _folded(parts)
+        return _folded(parts, self._pair)
 
 
 def _split(size: int) -> int:
