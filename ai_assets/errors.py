@@ -43,6 +43,10 @@ UserError
   NoCheckpointThere          a place to verify against that holds none of this chain
   WitnessFailed              somebody who holds checkpoints did not take one, or gives none back
   ExtraMissing               something needs a package that is optional
+  SignatureInvalid           a signature is not of this content, or by a key that does not count
+  KeyNotHeld, KeysMissing, KeyUnusable   what is to be signed cannot be, here
+  KeyUnknown, KeyChangeRefused   a key is not replaced or revoked
+  PersonalKeyUnusable        a person's own key is none, or does not sign
   SignInRefused, SignInThrottled   who knocks is not let in, or not yet
   ProviderRefused            single sign-on did not say who this is
   PasswordUnsuitable         a chosen password is too short or too long
@@ -443,6 +447,21 @@ class KeysMissing(UserError):
         )
 
 
+class KeyUnknown(UserError):
+    def __init__(self, key_id: str, known: Sequence[str]) -> None:
+        super().__init__(f"There is no key '{key_id}'. Known are: {', '.join(known)} (ai-assets keys list).")
+
+
+class PersonalKeyUnusable(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(f"That key cannot be used: {found}.")
+
+
+class KeyChangeRefused(UserError):
+    def __init__(self, kind: str, found: str) -> None:
+        super().__init__(f"The {kind} key was not changed: {found}.")
+
+
 class KeyUnusable(UserError):
     def __init__(self, where: object, found: str) -> None:
         super().__init__(f"The key {where} cannot be used: {found}.")
@@ -491,9 +510,7 @@ class NothingRecorded(UserError):
 
 class NothingToExtend(UserError):
     def __init__(self, since: int, size: int) -> None:
-        super().__init__(
-            f"The audit chain has {size} records, so it extends no checkpoint of {since}; from 1 on it can."
-        )
+        super().__init__(f"The audit chain has {size} records, and so extends no checkpoint of {since}.")
 
 
 class NotProvable(UserError):

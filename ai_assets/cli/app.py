@@ -12,6 +12,7 @@ from ai_assets.cli import (
     cost,
     desk,
     documents,
+    keys,
     ledger,
     new,
     plan,
@@ -53,6 +54,8 @@ app.add_typer(releases.app, name="releases")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")
+app.add_typer(keys.app, name="keys")
+reviewers.app.add_typer(keys.own, name="key")
 
 
 def main() -> None:

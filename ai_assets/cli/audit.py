@@ -26,7 +26,7 @@ def verify(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="PLACE", help="Checkpoints that somebody else holds: FILE, folder, s3://, Git."),
+        typer.Option(metavar="PLACE", help="Checkpoints held elsewhere: FILE, folder, s3://, Git."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
