@@ -81,7 +81,8 @@ def make(stores: Stores) -> Checkpoint:
     Raises where the chain is not the one that the last checkpoint stands for, or where a new record does not stand.
     """
     kept = kept_notes(stores.home.checkpoints)
-    _begin(stores)
+    if not kept:
+        _begin(stores)
     with stores.state.read() as connection:
         start, known = require_kept(connection, kept), authority.of(connection)
         reached = start
@@ -164,10 +165,10 @@ def require_extends(connection: sa.Connection, held: Sequence[Held]) -> int:
     """
     _require_trusted(connection, held)
     found, count = roots(connection, [one.note.size for one in held])
-    same = 0
-    for one in sorted(held, key=lambda one: one.note.size):
+    same, ordered = 0, sorted(held, key=lambda one: one.note.size)
+    for one in ordered:
         if one.note.size > count:
-            raise ChainRolledBack(count, one.note.size, one.where)
+            raise ChainRolledBack(count, ordered[-1].note.size, ordered[-1].where)
         if found[one.note.size] != one.note.root:
             raise ChainRewritten(same + 1, one.note.size, one.where)
         same = one.note.size
