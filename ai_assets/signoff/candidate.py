@@ -40,10 +40,7 @@ class Leaves:
         for document, group in groupby(self._documents, key=itemgetter("document_id")):
             chunks: list[Json] = [row["digests"] for row in self._chunks.of(document)]
             rows = list(group)
-            row = {name: value for name, value in rows[-1].items() if name not in HIDDEN}
-            if row.get(WITHOUT) is None:
-                row.pop(WITHOUT, None)  # the column is there only where some document is without vectors
-            leaf = digest([row, chunks])
+            leaf = digest([signed_row(rows[-1]), chunks])
             self._root.add(f"{document}\n{leaf}")
             self.documents += len(rows)
             yield from ((row, leaf) for row in rows)
@@ -55,6 +52,14 @@ class Leaves:
         if self.strays:  # a passage of no document would be published unsigned
             return sha256_hex(f"{self.strays} passages of no document\n{self._root.hex()}".encode())
         return self._root.hex()
+
+
+def signed_row(row: Row) -> Row:
+    """What of a document's row people sign."""
+    found = {name: value for name, value in row.items() if name not in HIDDEN}
+    if found.get(WITHOUT) is None:
+        found.pop(WITHOUT, None)  # the column is there only where some document is without vectors
+    return found
 
 
 def leaves_of_files(documents: Path, chunks: Path) -> Leaves:

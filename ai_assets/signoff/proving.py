@@ -14,7 +14,7 @@ from ai_assets.errors import DocumentUnknown, NotProvable
 from ai_assets.signoff import audit, authority, checkpoints, keys, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.authority import Authority
-from ai_assets.signoff.candidate import CHUNK_COLUMNS, chunk_digests, described, leaves_of_files
+from ai_assets.signoff.candidate import CHUNK_COLUMNS, chunk_digests, described, leaves_of_files, signed_row
 from ai_assets.signoff.merkle import Side, Tree
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Part, Release
@@ -119,7 +119,7 @@ def _document(stores: Stores, connection: sa.Connection, release: Release, docum
     for name, rows in groupby(leaves_of_files(documents, chunks), key=lambda item: item[0]["document_id"]):
         *_, (last, leaf) = rows
         if name == document:
-            found, row = len(leaves), last
+            found, row = len(leaves), signed_row(last)
         leaves.append(content_leaf(f"{name}\n{leaf}"))
     passages: list[Json] = [
         passage["digests"] for passage in chunk_digests(read_batches(chunks, CHUNK_COLUMNS))

@@ -33,7 +33,7 @@ need(len(proof) - ("document" in proof) == 5 and proof["format"] == "ai-assets p
 for key in proof["keys"]:
     name, mark, public = key.split("+", 2)
     need(key in trusted or not trusted, f"{key!a} is not a key you trust")
-    need(sha256(name.encode() + b"\n" + exact(public)).hexdigest()[:8] == mark and public[:2] == "AQ", f"bad key {key!a}")
+    need(sha256(name.encode() + b"\n" + exact(public)).hexdigest()[:8] == mark and exact(public)[0] == 1, f"bad {key!a}")
     keys.setdefault(name, []).append((mark, exact(public)[1:]))
 origin, size, root = (body := proof["checkpoint"].split("\n\n")[0]).split("\n")
 raw = exact(proof["checkpoint"][len(f"{body}\n\n— {origin} ") : -1])
