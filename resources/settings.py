@@ -116,6 +116,11 @@ class Home:
         return self.declared_keys or self.root / KEYS
 
     @property
+    def checkpoints(self) -> Path:
+        """The newest checkpoints of the audit chain, where what writes the state store does not reach."""
+        return self.root / "checkpoints"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.cli.asking_again import say_waiting, show_people
+from ai_assets.cli.checkpoints import say_problems
 from ai_assets.cli.output import (
     AsJson,
     all_collections,
@@ -44,6 +45,7 @@ def status(
         _show_flying(f"{item.collection}: ", flying[item.collection])
     if name is None and everything not in flying.values():
         _show_flying("All calls of this ledger: ", everything)
+    say_problems(places)
 
 
 def _show_flying(whose: str, found: InFlight) -> None:

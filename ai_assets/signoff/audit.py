@@ -21,6 +21,7 @@ Action = Literal[
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
+    "restored",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(("requested", "voided", "expired", "reminded", "escalated", "published"))
 """What runs and sensors record: the recorder key will do. All the rest takes the decision key."""
