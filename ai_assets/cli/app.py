@@ -7,6 +7,7 @@ import typer
 from ai_assets.cli import (
     audit,
     backfill,
+    backup,
     budget,
     corrections,
     cost,
@@ -46,6 +47,8 @@ app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")

@@ -20,8 +20,11 @@ Action = Literal[
     "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved", "reconciled",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
+    "hold placed", "hold released", "release pruned",
 ]  # fmt: skip
-RECORDED: frozenset[Action] = frozenset(("requested", "voided", "expired", "reminded", "escalated", "published"))
+RECORDED: frozenset[Action] = frozenset(
+    ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")
+)
 """What runs and sensors record: the recorder key will do. All the rest takes the decision key."""
 GENESIS = "0" * 64
 SYSTEM = "ai-assets"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from ai_assets.embedding import Embedding, recorded_embedding
-from ai_assets.errors import DecisionRefused, NothingLive, ReleaseUnknown
+from ai_assets.errors import DecisionRefused, NothingLive, ReleasePruned, ReleaseUnknown
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.people import Person
 from resources.digest import canonical_json, digest
@@ -156,6 +156,12 @@ def live_at(connection: sa.Connection, collection: str, moment: str) -> Release 
     return get(connection, collection, int(str(records[0].subject["release"]))) if records else None
 
 
+def pruned(connection: sa.Connection, collection: str) -> dict[int, str]:
+    """Releases whose files were removed, with the time: they cannot be rolled back to."""
+    records = audit.select(connection, collections=[collection], actions=["release pruned"])
+    return {int(str(record.subject["release"])): record.recorded_at for record in records}
+
+
 def rollback(state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None) -> Release:
     """Point readers at an earlier (or later) release; without a number, at the one before the live one."""
     if not by.may("approver", collection):
@@ -165,6 +171,8 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
             raise DecisionRefused(by.name, f"by the audit chain {problem}")
         current = require_live(connection, collection)
         target = get(connection, collection, current.number - 1 if number is None else number)
+        if (at := pruned(connection, collection).get(target.number)) is not None:
+            raise ReleasePruned(collection, target.number, at)
         if target.number != current.number:
             upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
             audit.append(
