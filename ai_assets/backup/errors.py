@@ -19,6 +19,14 @@ class BackupUnwritable(UserError):
         )
 
 
+class DatabaseNotCopied(UserError):
+    def __init__(self, source: Path, folder: Path, found: str) -> None:
+        super().__init__(
+            f"The database {source} could not be copied to {folder}: {found}. Earlier backups are unchanged. Look "
+            "whether that disk is full, or whether the database itself can be read; then run the backup again."
+        )
+
+
 class BackupBusy(UserError):
     def __init__(self, folder: Path) -> None:
         super().__init__(

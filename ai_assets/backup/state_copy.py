@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from ai_assets.backup.errors import BackupTooNew
+from ai_assets.backup.errors import BackupTooNew, DatabaseNotCopied
 from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Backup, StateEntry, Stored, TableEntry, Vault
 from ai_assets.signoff.audit import GENESIS
 from resources.migrations import MIGRATIONS
@@ -47,9 +47,14 @@ def copy_database(source: Path, vault: Vault, scratch: Path) -> Stored:
 
 def snapshot(source: Path, copy: Path) -> None:
     """All pages in one step: in steps it would begin again at each write of another process."""
-    there = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=_BUSY_S)
-    with contextlib.closing(there) as database, contextlib.closing(sqlite3.connect(copy)) as target:
-        database.backup(target, pages=-1)
+    try:
+        there = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=_BUSY_S)
+        with contextlib.closing(there) as database, contextlib.closing(sqlite3.connect(copy)) as target:
+            database.backup(target, pages=-1)
+    except sqlite3.Error as error:
+        if not source.exists():
+            raise FileNotFoundError(source) from error
+        raise DatabaseNotCopied(source, copy.parent.parent, str(error)) from error
 
 
 def refuse_unknown(backup: Backup) -> None:

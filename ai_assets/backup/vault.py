@@ -29,7 +29,7 @@ from resources.digest import canonical_json, sha256_hex
 FORMAT = 1
 MARKER = "ai-assets-backups.json"
 BLOCK_BYTES = 1 << 20
-DATABASE_BLOCK_BYTES = 1 << 17
+DATABASE_BLOCK_BYTES = 1 << 16
 """Pages of a database change in place here and there: smaller blocks, so that more of them stay the same."""
 PARTIAL = ".partial-"
 
