@@ -13,6 +13,7 @@ from ai_assets.backup.home_files import HomeFiles, still_missing
 from ai_assets.backup.state_copy import copy_state
 from ai_assets.backup.vault import Backup, FileEntry, Vault
 from ai_assets.retention.needed import releases_kept
+from ai_assets.retention.sweep import LEASE
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release
@@ -22,8 +23,6 @@ from resources.leases import hold
 from resources.settings import KEYS, TRUST_VARIABLE, Home, variable
 from resources.state import now
 
-LEASE = "retention"
-"""Held while files are copied, by whoever removes files, too: what the state store names stays until it is copied."""
 _STORAGE_KEYS = ("storage", "run_storage", "event_log_storage", "schedule_storage")
 
 

@@ -18,6 +18,7 @@ from ai_assets.cli import (
     plan,
     provider,
     releases,
+    retention,
     reviewers,
     run,
     signoff,
@@ -53,6 +54,7 @@ app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
+app.add_typer(retention.app, name="retention")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")

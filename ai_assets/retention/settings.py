@@ -24,7 +24,7 @@ class RetentionSettings(Strict):
     """Dagster's runs with their events and logs; those that hold a partition's newest event stay in any case."""
     reader_minutes: float = Field(default=15, ge=0)
     """A release that was live so recently stays: somebody may still be reading it."""
-    litter_hours: float = Field(default=24, ge=0)
+    litter_hours: float = Field(default=24, ge=0.25)
     """What killed processes left: temporary files, and data files that no manifest names."""
     notice_days: float = Field(default=90, ge=0)
     """Messages that were sent, or will not be."""
