@@ -43,9 +43,9 @@ def find(bench: Bench) -> Iterator[Leftover]:
 def _old(bench: Bench) -> Iterator[tuple[str, str, str, dict[str, object]]]:
     """What it is, its table, and which rows."""
     yield "expired sessions", "sessions", "expires_at < :now", {"now": now()}
-    long_ago = {"before": time.time() - FORGOTTEN_AFTER_S}
+    long_ago: dict[str, object] = {"before": time.time() - FORGOTTEN_AFTER_S}
     yield "failed sign-ins that no longer count", "sign_in_failures", "failed_at < :before", long_ago
-    before = {"before": ago(days=bench.settings.notice_days)}
+    before: dict[str, object] = {"before": ago(days=bench.settings.notice_days)}
     yield "messages that were sent, or will not be", "notices", "state <> 'waiting' AND made_at < :before", before
 
 
