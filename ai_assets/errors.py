@@ -36,6 +36,10 @@ UserError
   DocumentUnknown            no such document
   IndexLost                  the live release cannot be searched; publishing makes its index again
   AuditBroken                the audit chain does not verify
+  SignatureInvalid           a signature is not of this content, or by a key that does not count
+  KeyNotHeld, KeysMissing, KeyUnusable   what is to be signed cannot be, here
+  KeyUnknown, KeyChangeRefused   a key is not replaced or revoked
+  PersonalKeyUnusable        a person's own key is none, or does not sign
   SignInRefused, SignInThrottled   who knocks is not let in, or not yet
   ProviderRefused            single sign-on did not say who this is
   PasswordUnsuitable         a chosen password is too short or too long
@@ -449,6 +453,21 @@ class KeysMissing(UserError):
             f"{trust} is missing: {found}. Put it back, from a backup or from where the keys were made "
             "(`ai-assets keys new FOLDER` makes a pair for a new installation). Nothing is signed until then."
         )
+
+
+class KeyUnknown(UserError):
+    def __init__(self, key_id: str, known: Sequence[str]) -> None:
+        super().__init__(f"There is no key '{key_id}'. Known are: {', '.join(known)} (ai-assets keys list).")
+
+
+class PersonalKeyUnusable(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(f"That key cannot be used: {found}.")
+
+
+class KeyChangeRefused(UserError):
+    def __init__(self, kind: str, found: str) -> None:
+        super().__init__(f"The {kind} key was not changed: {found}.")
 
 
 class KeyUnusable(UserError):

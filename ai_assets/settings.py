@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ai_assets.checks.expectations import Expectation
+from ai_assets.errors import PersonalKeyUnusable
+from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
 from ai_assets.stages.answered import answered_gate
 from ai_assets.stages.evaluate import ANSWERED_SHARE, Gate
@@ -187,7 +189,26 @@ class SignoffSettings(Strict):
     """Channels of desk.yaml that hear of new requests, reminders and expiry."""
     escalate_notify: tuple[str, ...] = ()
     """Channels that hear of escalations; without them those of `notify`."""
+    personal_keys: Literal["optional", "required"] = "optional"
+    """Whether an approval must be signed with the person's own key."""
+    keys: dict[str, tuple[str, ...]] = Field(default={})
+    """By name, the only keys that count for them: lines of SSH or minisign keys, or the ids of passkeys."""
     sla: SlaSettings = SlaSettings()
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> Self:
+        for name, declared in self.keys.items():
+            if self.personal_keys != "required":
+                raise wrong("keys are declared, and 'personal_keys' does not require any", "keys")
+            for place, text in enumerate(declared):
+                try:
+                    key_id_of(text)
+                except PersonalKeyUnusable as error:
+                    raise wrong(str(error), "keys", name, place) from error
+        return self
+
+    def declared_key_ids(self, name: str) -> set[str]:
+        return {key_id_of(text) for text in self.keys.get(name, ())}
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -13,6 +13,7 @@ from ai_assets.cli import (
     cost,
     desk,
     documents,
+    keys,
     ledger,
     new,
     plan,
@@ -58,6 +59,8 @@ app.add_typer(retention.app, name="retention")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")
+app.add_typer(keys.app, name="keys")
+reviewers.app.add_typer(keys.own, name="key")
 
 
 def main() -> None:

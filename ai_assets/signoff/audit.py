@@ -141,6 +141,11 @@ def records(
         yield read(row)
 
 
+def get(connection: sa.Connection, seq: int) -> Record | None:
+    row = connection.execute(sa.select(*TABLE.c).where(TABLE.c.seq == seq)).mappings().one_or_none()
+    return None if row is None else read(row)
+
+
 def select(
     connection: sa.Connection,
     *,

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken, DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.settings import GROUP, CollectionSettings, SignoffSettings
-from ai_assets.signoff import audit, authority, requests
+from ai_assets.signoff import audit, authority, requests, statements
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
+from ai_assets.signoff.statements import Signed
 from resources.digest import digest
 from resources.state import StateStore
 
@@ -34,6 +35,8 @@ class Approval:
     person: str
     groups: frozenset[str]
     """Theirs at that time."""
+    own_key: str | None = None
+    """The key of their own that they signed it with."""
 
 
 @dataclass
@@ -54,9 +57,15 @@ class Standing:
     def missing(self, rules: SignoffSettings) -> list[str]:
         """What it still takes, in words; nothing when people have said enough."""
         found = []
-        counted = [one for one in self.approvals if may_sign(one.person, one.groups, rules, escalated=self.escalated)]
+        counted = [
+            one
+            for one in self.approvals
+            if may_sign(one.person, one.groups, rules, escalated=self.escalated)
+            and statements.why_not_enough(one.person, one.own_key, rules) is None
+        ]
         if (given := len({approval.person for approval in counted})) < rules.approvals:
-            found.append(f"{given} of {rules.approvals} approvals")
+            own = " signed with a key of their own" if rules.personal_keys == "required" else ""
+            found.append(f"{given} of {rules.approvals} approvals{own}")
         for group, needed in rules.needed_from.items():
             given = len({approval.person for approval in counted if group in approval.groups})
             if given < needed:
@@ -77,10 +86,13 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
         match record.action:
             case "requested":
                 standing.summary = str(record.subject["summary"])
+            case "approved" | "waived" if recorded.revoked(record):
+                pass
             case "approved":
                 groups = record.subject.get("groups")
                 known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
-                standing.approvals.append(Approval(person=record.actor, groups=known))
+                own_key = statements.own_key(connection, recorded, record)
+                standing.approvals.append(Approval(person=record.actor, groups=known, own_key=own_key))
             case "escalated":
                 standing.escalated = True
             case "waived":
@@ -142,16 +154,28 @@ def decide(
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str] | None = None,
+    signed: Signed | None = None,
 ) -> list[Request]:
     """Record one person's decision on what they saw. All of it, or nothing.
 
     `waivers` says per failed gate why it may be passed over; it counts for every choice that has that gate failed.
+    `signed` is the same decision, signed with a key of the person's own.
     """
     reason = (reason or "").strip() or None
     require_reason(by.name, verdict, reason)
     decided = []
     with state.write() as connection:
         recorded = authority.of(connection)
+        if verdict == "approve" and (
+            problem := statements.why_not_enough(by.name, signed.key_id if signed else None, rules)
+        ):
+            raise DecisionRefused(by.name, problem)
+        stated: dict[str, int] = {}
+        if signed is not None:
+            said = statements.values(
+                connection, collection, choices, verdict, by=by.name, reason=reason, waivers=waivers
+            )
+            stated = {"statement": statements.record(connection, signed, said, by.name)}
         for choice in choices:
             request, standing = _require(connection, collection, choice, rules)
             if (problem := why_not_by(by, request, rules, verdict)) is not None:
@@ -159,10 +183,10 @@ def decide(
             if (problem := recorded.why_no_approver(by.name, collection, by.groups)) is not None:
                 raise DecisionRefused(by.name, f"by the audit chain {problem}")
             if verdict == "approve":
-                _approve(connection, request, standing, by, reason, rules, waivers or {})
+                _approve(connection, request, standing, by, reason, rules, waivers or {}, signed, stated)
             else:
                 action: Literal["rejected", "sent back"] = "rejected" if verdict == "reject" else "sent back"
-                requests.close(connection, request, action, by.name, reason, groups=sorted(by.groups))
+                requests.close(connection, request, action, by.name, reason, groups=sorted(by.groups), **stated)
             after = requests.get(connection, choice.request_id)
             decided += [after] if after else []
     return decided
@@ -228,6 +252,8 @@ def _approve(
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str],
+    signed: Signed | None,
+    stated: Mapping[str, int],
 ) -> None:
     if by.name in standing.signers:
         raise DecisionRefused(by.name, f"{request.collection} {request.partition} has their approval already")
@@ -241,14 +267,15 @@ def _approve(
                 f"the gate '{name}' failed ({gate['message']}); say why it may be waived (--waive '{name}=why')",
             )
         if why:
-            told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups)}
+            told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups), **stated}
             audit.append(connection, by.name, "waived", told)
-    standing.approvals.append(Approval(person=by.name, groups=by.groups))
+    own_key = signed.key_id if signed else None
+    standing.approvals.append(Approval(person=by.name, groups=by.groups, own_key=own_key))
     groups, complete = sorted(by.groups), not standing.missing(rules)
     if complete:
-        requests.close(connection, request, "approved", by.name, reason, groups=groups, complete=True)
+        requests.close(connection, request, "approved", by.name, reason, groups=groups, complete=True, **stated)
     else:
-        told = {"reason": reason, "groups": groups, "complete": False}
+        told = {"reason": reason, "groups": groups, "complete": False, **stated}
         audit.append(connection, by.name, "approved", {**requests.subject(request), **told})
 
 
