@@ -12,10 +12,12 @@ import pytest
 import sqlalchemy as sa
 from backups import command
 from conftest import Project
+from desks import desk_of
 from signing import PASSWORD, decide, known
 from test_sensors import tick
 
 from ai_assets.collection import Collection
+from ai_assets.desk.release_reading import release_rows
 from ai_assets.errors import AuditBroken, DecisionRefused, HoldRefused, ReleasePruned
 from ai_assets.explain import search
 from ai_assets.partitions import RANGE_END, RANGE_START
@@ -100,6 +102,9 @@ def test_the_list_of_releases_says_which_can_be_rolled_back_to(project: Project)
     assert said.stdout.count("no: files removed") == 1
     plain = json.loads(command(project, "releases", "list", "notes", "--json").stdout)
     assert [bool(each["pruned_at"]) for each in plain] == [True, False, False, False]
+    desk = desk_of(project)
+    rows = release_rows(desk, known(desk.stores.state, "bob"), "notes")
+    assert [bool(row.pruned_at) for row in rows] == [False, False, False, True]
     refused = command(project, "releases", "rollback", "notes", "--to", "1", AI_ASSETS_PASSWORD=PASSWORD)
     assert refused.returncode == 2
 

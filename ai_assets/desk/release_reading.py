@@ -1,5 +1,7 @@
 """Releases of a collection, and which one readers saw at a time."""
 
+from collections.abc import Mapping
+
 from ai_assets.desk.context import Desk
 from ai_assets.desk.sight import collection_seen
 from ai_assets.desk.views import ReleaseRow
@@ -14,7 +16,8 @@ def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
         live = releases.live_number(connection, name)
-        return [_row(release, live) for release in reversed(releases.find(connection, name))]
+        pruned = releases.pruned(connection, name)
+        return [_row(release, live, pruned) for release in reversed(releases.find(connection, name))]
 
 
 def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow | None:
@@ -22,10 +25,11 @@ def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow 
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
         found = releases.live_at(connection, name, moment(at))
-        return _row(found, releases.live_number(connection, name)) if found else None
+        live, pruned = releases.live_number(connection, name), releases.pruned(connection, name)
+        return _row(found, live, pruned) if found else None
 
 
-def _row(release: Release, live: int | None) -> ReleaseRow:
+def _row(release: Release, live: int | None, pruned: Mapping[int, str]) -> ReleaseRow:
     return ReleaseRow(
         number=release.number,
         digest=release.digest,
@@ -34,4 +38,5 @@ def _row(release: Release, live: int | None) -> ReleaseRow:
         documents=release.documents,
         signers=sorted({name for part in release.parts.values() for name in part.approved_by}),
         live=release.number == live,
+        pruned_at=pruned.get(release.number),
     )

@@ -307,6 +307,8 @@ class ReleaseRow(View):
     documents: int
     signers: Sequence[str]
     live: bool
+    pruned_at: str | None = None
+    """When its files were removed: it cannot be rolled back to."""
 
 
 @dataclass(frozen=True, kw_only=True)
