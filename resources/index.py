@@ -155,6 +155,15 @@ class SearchIndex:
                 table.tags.create(f"{_COMPLETE}{version}", version)
             return version
 
+    def discard(self, version: int) -> None:
+        """Say of a version that it is not complete: nobody reads or builds on it any more."""
+        with self._writing(), self._lance("discarding a version"):
+            table = self._table()
+            if version in _complete_versions(table):
+                table.tags.delete(f"{_COMPLETE}{version}")
+        with self._guard:
+            self._readers.clear()
+
     def prune(self, keep: Collection[int]) -> None:
         """Forget complete versions that are not in `keep`, and free the files that only versions before the oldest kept
         one need. Those between two kept ones go when the older is no longer kept: LanceDB removes by age alone."""

@@ -25,6 +25,7 @@ from ai_assets.cli import (
     signoff,
     status,
     up,
+    verify,
 )
 from ai_assets.cli.output import errors, led
 from resources.errors import AiAssetsError
@@ -47,6 +48,7 @@ app.command("status")(status.status)
 app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
+app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
 app.command("backup")(backup.backup)
