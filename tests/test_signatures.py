@@ -308,6 +308,27 @@ def test_keys_that_cannot_be_used_are_named_with_what_to_do(how: str, state: Sta
         known(state, "bob")
 
 
+# Checkpoints
+
+
+def test_a_checkpoint_spares_old_signatures_but_not_those_of_rights_nor_a_link(stores: Stores) -> None:
+    """It is signed with the recorder key, which a run worker holds."""
+    known(stores.state)
+    signed = by_recorder(stores)
+    with stores.state.write() as connection:
+        forge(connection, "eve", "viewed", told(stores), **signed)
+        proof.require_sound(connection, last(connection))
+        with pytest.raises(AuditBroken, match=r"viewed by eve .*takes the decision key"):
+            proof.require_sound(connection)
+        forge(connection, "eve", "role given", {"person": "eve", "role": "admin", "in": "*"}, **signed)
+        with pytest.raises(AuditBroken, match=r"role given by eve .*takes the decision key"):
+            proof.require_sound(connection, last(connection))
+        connection.execute(sa.text("DELETE FROM audit WHERE action = 'role given' AND actor = 'eve'"))
+        connection.execute(sa.text("UPDATE audit SET actor = 'eva' WHERE action = 'role given'"))
+        with pytest.raises(AuditBroken, match="its content is not what was recorded"):
+            proof.require_sound(connection, last(connection))
+
+
 # Other keys
 
 

@@ -89,9 +89,22 @@ def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done,
     return verified
 
 
-def require_sound(connection: sa.Connection) -> None:
-    """Raises `AuditBroken` unless every record follows from the one before and was signed by who may, then."""
-    _walk(audit.records(connection), Authority(keys.trust_of(connection)))
+def require_sound(connection: sa.Connection, checkpoint: Record | None = None) -> None:
+    """Raises `AuditBroken` unless every record follows from the one before and was signed by who may, then.
+
+    `checkpoint` is the last record that a signed checkpoint stands for: up to there the links are checked, and the
+    signatures that say who may decide.
+    """
+    known = Authority(keys.trust_of(connection), vouched=checkpoint.seq if checkpoint else 0)
+    _walk(_ending_in(audit.records(connection), checkpoint), known)
+
+
+def _ending_in(records: Iterable[Record], checkpoint: Record | None) -> Iterator[Record]:
+    """The same records, which must have that one in its place."""
+    for record in records:
+        if checkpoint is not None and record.seq == checkpoint.seq and record.hash != checkpoint.hash:
+            raise AuditBroken(record.name, "it is not the record that a checkpoint stands for")
+        yield record
 
 
 def export(connection: sa.Connection, records: Iterable[Record] | None = None) -> Iterator[str]:

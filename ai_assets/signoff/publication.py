@@ -56,8 +56,8 @@ def publish(
     with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
         kept = checkpoints.kept_notes(stores.home.checkpoints)
         with stores.state.read() as connection:
-            proof.require_sound(connection)
-            checkpoints.require_kept(connection, kept)
+            reached = checkpoints.require_kept(connection, kept)
+            proof.require_sound(connection, reached.record if reached else None)
             before = releases.live(connection, collection.name)
             number = releases.last_number(connection, collection.name) + 1
             approved = requests.find(connection, collection.name, statuses=("approved",))
