@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from resources.errors import AiAssetsError
+from resources.errors import UserError
 
 if TYPE_CHECKING:
     from requests import Session
@@ -37,18 +38,21 @@ _CANCEL = """mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {
 _LAUNCH_RUN = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }"""
 _RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Error { message } ... on Run { status } } }"""
+_RUNS = """query($filter: RunsFilter!, $limit: Int!) { runsOrError(filter: $filter, limit: $limit) {
+  __typename ... on Error { message }
+  ... on Runs { results { runId status creationTime startTime endTime tags { key value } } } } }"""
 _HEALTH = """{ workspaceOrError { __typename ... on PythonError { message }
     ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
       ... on PythonError { className message stack causes { className message stack } } } } } }
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } } }"""
 
 
-class DagsterUnreachable(AiAssetsError):
+class DagsterUnreachable(UserError):
     def __init__(self, url: str, found: str) -> None:
         super().__init__(f"Dagster at {url} does not answer ({found}). Start it with `ai-assets up`.")
 
 
-class DagsterRefused(AiAssetsError):
+class DagsterRefused(UserError):
     def __init__(self, request: str, message: str) -> None:
         super().__init__(f"Dagster refused to {request}: {message}")
 
@@ -71,6 +75,20 @@ class Backfill:
     @property
     def succeeded(self) -> bool:
         return self.status == "COMPLETED_SUCCESS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    run_id: str
+    status: RunStatus
+    made_at: float
+    """Epoch seconds."""
+    ended_at: float | None
+    tags: Mapping[str, str]
+
+    @property
+    def done(self) -> bool:
+        return self.status in ("SUCCESS", "FAILURE", "CANCELED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +119,17 @@ class DagsterApi:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._session: Session | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A process that lives for days keeps no connection that it does not need."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
     def answers(self) -> bool:
         return answers(f"{self.url}/server_info")
@@ -149,6 +178,21 @@ class DagsterApi:
 
     def run_status(self, run_id: str) -> RunStatus:
         return cast(RunStatus, self._ask("show the run", _RUN, {"id": run_id}, "runOrError")["status"])
+
+    def runs(self, job: str, limit: int) -> list[Run]:
+        """The newest runs of a job, the newest first."""
+        given = {"filter": {"pipelineName": job}, "limit": limit}
+        results = self._ask("list the runs", _RUNS, given, "runsOrError")["results"]
+        return [
+            Run(
+                run_id=found["runId"],
+                status=found["status"],
+                made_at=float(found["creationTime"]),
+                ended_at=found["endTime"],
+                tags={tag["key"]: tag["value"] for tag in found["tags"]},
+            )
+            for found in results
+        ]
 
     def health(self, heartbeats_after: float) -> Health:
         """Heartbeats outlive the daemon that wrote them, so only those after a moment (epoch seconds) count."""

@@ -19,6 +19,7 @@ def execute(
     instance: "dg.DagsterInstance",
     tags: Mapping[str, str],
     assets: "Sequence[dg.AssetKey] | None" = None,
+    run_id: str | None = None,
 ) -> "dg.ExecuteInProcessResult":
     """All of the job, or only these assets of it; nothing is raised, and only what is critical is printed.
 
@@ -31,6 +32,7 @@ def execute(
             asset_selection=assets,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
+            run_id=run_id,
         )
 
 

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _NO_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
+_QUEUE: dict[str, Any] = {"dequeue_interval_seconds": 1}
+_ATTRIBUTING: dict[str, Any] = {
+    "run_coordinator": {
+        "module": "ai_assets.run_attribution",
+        "class": "AttributingRunCoordinator",
+        "config": _QUEUE,
+    }
+}
 _MARK = "# Written by ai-assets (digest "
 _MARK_END = "). Change anything below and the file is yours: it is then left alone."
 
@@ -43,17 +51,23 @@ class InstanceFile:
     """Set when a person's own file was left as it is."""
 
 
-def instance_settings(max_concurrent_runs: int) -> dict[str, Any]:
-    """Storage is not named: Dagster then uses SQLite below the home, which so can be moved."""
+def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -> dict[str, Any]:
+    """Storage is not named: Dagster then uses SQLite below the home, which so can be moved.
+
+    `behind_proxy`: a declared proxy signs people in, so runs can be attributed to whom it names.
+    """
     skipped_days = 3
     """A sensor that looks every 30 seconds skips 2880 times a day; those ticks tell nobody anything later."""
-    retention = {"purge_after_days": {"skipped": skipped_days}}
+    told_days = 30
+    """Ticks that started a run or failed."""
+    days = {"skipped": skipped_days, "success": told_days, "failure": told_days, "started": told_days}
+    retention = {"purge_after_days": days}
     return {
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         # A retried run would multiply with the retries of the calls inside it.
         "run_retries": {"enabled": False, "retry_on_asset_or_op_failure": False},
-        "run_queue": {"dequeue_interval_seconds": 1},
+        **(_ATTRIBUTING if behind_proxy else {"run_queue": _QUEUE}),
         "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": max_concurrent_runs}},
         # Without the last key a run that died keeps its pool slots for good.
         "run_monitoring": {"enabled": True, "start_timeout_seconds": 300, "free_slots_after_run_end_seconds": 60},
@@ -64,7 +78,8 @@ def instance_settings(max_concurrent_runs: int) -> dict[str, Any]:
 def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> InstanceFile:
     """Write `dagster.yaml`, unless a person has changed it. `max_concurrent_runs` defaults to the cores we may use."""
     path = home.dagster / "dagster.yaml"
-    body = yaml.safe_dump(instance_settings(max_concurrent_runs or usable_cores()), sort_keys=False)
+    settings = instance_settings(max_concurrent_runs or usable_cores(), behind_proxy=_behind_proxy(home))
+    body = yaml.safe_dump(settings, sort_keys=False)
     wanted = f"{_MARK}{_digest(body)}{_MARK_END}\n{body}"
     found = path.read_text(encoding="utf-8") if path.exists() else None
     if found is not None and not _is_ours(found):
@@ -75,6 +90,15 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
     partial.write_text(wanted, encoding="utf-8")
     partial.replace(path)
     return InstanceFile(path=path, written=True)
+
+
+def _behind_proxy(home: Home) -> bool:
+    from ai_assets.desk.settings import DeskInvalid, load_desk
+
+    try:
+        return load_desk(home.desk).sign_in.proxy is not None
+    except DeskInvalid:  # that is for the desk to say
+        return False
 
 
 def usable_cores() -> int:

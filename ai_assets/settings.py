@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ai_assets.checks.expectations import Expectation
+from ai_assets.errors import PersonalKeyUnusable
+from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
 from ai_assets.stages.answered import answered_gate
 from ai_assets.stages.evaluate import ANSWERED_SHARE, Gate
@@ -182,18 +184,45 @@ class SignoffSettings(Strict):
     needed_from: dict[str, int] = Field(default={})
     """By group, how many of the approvals must come from it."""
     author_may_approve: bool = False
-    """Whether who launched the run, or edited a prompt last, may approve what came of it."""
+    """Whether an author may approve: who edited a prompt last, or changed something for the run that they started."""
+    launcher_is_author: bool = False
+    """Whether who started the run is an author of what came of it, also where they changed nothing for it."""
+    unknown_author: Literal["allow", "two", "refuse"] = "allow"
+    """What a candidate takes whose run nobody is proved to have started: nothing more, two approvals, or it waits for
+    a run with a known author."""
     notify: tuple[str, ...] = ()
     """Channels of desk.yaml that hear of new requests, reminders and expiry."""
     escalate_notify: tuple[str, ...] = ()
     """Channels that hear of escalations; without them those of `notify`."""
+    personal_keys: Literal["optional", "required"] = "optional"
+    """Whether an approval must be signed with the person's own key."""
+    keys: dict[str, tuple[str, ...]] = Field(default={})
+    """By name, the only keys that count for them: lines of SSH or minisign keys, or the ids of passkeys."""
     sla: SlaSettings = SlaSettings()
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> Self:
+        for name, declared in self.keys.items():
+            if self.personal_keys != "required":
+                raise wrong("keys are declared, and 'personal_keys' does not require any", "keys")
+            for place, text in enumerate(declared):
+                try:
+                    key_id_of(text)
+                except PersonalKeyUnusable as error:
+                    raise wrong(str(error), "keys", name, place) from error
+        return self
+
+    def declared_key_ids(self, name: str) -> set[str]:
+        return {key_id_of(text) for text in self.keys.get(name, ())}
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         people = set(self.approvers)
-        if people and not any(name.startswith(GROUP) for name in people) and len(people) < self.approvals:
-            raise ValueError(f"{self.approvals} approvals are asked of only {len(people)} approvers")
+        named = people if not any(name.startswith(GROUP) for name in people) else set[str]()
+        if named and len(named) < self.approvals:
+            raise ValueError(f"{self.approvals} approvals are asked of only {len(named)} approvers")
+        if len(named) == 1 and self.unknown_author == "two":
+            raise wrong("'two' approvals are asked of only 1 approver", "unknown_author")
         for group, number in self.needed_from.items():
             if not 1 <= number <= self.approvals:
                 raise wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)

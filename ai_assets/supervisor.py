@@ -94,7 +94,8 @@ class Supervisor:
         address = "127.0.0.1" if host == "0.0.0.0" else host
         self.url = f"http://{address}:{port}"
         self._desk = f"http://{address}:{self.desk_port}"
-        self.desk_url = desk_url or self._desk
+        named = "localhost" if address == "127.0.0.1" else address  # browsers know passkeys of a name only
+        self.desk_url = desk_url or f"http://{named}:{self.desk_port}"
         """As people reach it, which may be through a proxy."""
         self.api = DagsterApi(self.url)
         self.notes: list[str] = []
@@ -222,7 +223,9 @@ class Supervisor:
         web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
         daemon = ["run", "--workspace", str(workspace)]
         desk = ["--host", self.host, "--port", str(self.desk_port)]
-        links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url}
+        # uvicorn of the web server would take the address of a connection from a header, and nobody could tell any
+        # more whether the declared proxy is there.
+        links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url, "FORWARDED_ALLOW_IPS": ""}
         runs = {**links, DECISION_KEY_VARIABLE: NO_KEY}  # nothing that Dagster starts decides
         started: list[tuple[str, str, list[str], Path, dict[str, str]]] = [
             ("code server", "dagster", code, self.home.project, runs),

@@ -16,6 +16,7 @@ from ai_assets.collection import Collection
 from ai_assets.embedding import Embedding
 from ai_assets.errors import EmbedderLost, InputMissing
 from ai_assets.listing import Listing, limits_of, observe
+from ai_assets.signoff.launches import Launch
 from ai_assets.stages.parse import Parser
 from resources.allocator import share_arenas
 from resources.digest import Json, canonical_json, digest
@@ -119,8 +120,8 @@ class Work:
     """Progress for people: one short line."""
     say_waiting: Callable[[str], None] = lambda _line: None
     """What the run waits for, where that is not its own work: one short line."""
-    launched_by: str | None = None
-    """The person who asked for the run, where it is known; they may not sign what comes of it."""
+    launch: Launch = field(default_factory=Launch)
+    """Who started the run, as far as it is proved."""
     backfill: str = ""
     """The backfill that the run belongs to, whose money its calls may use."""
     patient: bool = False
@@ -152,11 +153,11 @@ class Work:
 
     @cached_property
     def authors(self) -> Sequence[Mapping[str, str]]:
-        """Who made what people will be asked to sign; git is asked once per run."""
+        """Who edited the prompts last; git is asked once per run."""
         from ai_assets.signoff.authors import authors
 
         prompts = [stage.prompt for stage in self.collection.stages if stage.prompt is not None]
-        return authors(self.launched_by, [self.collection.folder / prompt for prompt in prompts])
+        return authors([self.collection.folder / prompt for prompt in prompts])
 
     @cached_property
     def corrections(self) -> "Corrections":

@@ -95,6 +95,11 @@ class SearchIndex:
         with self._lance("listing versions"):
             return max(_complete_versions(self._table()), default=None) if self._exists() else None
 
+    def versions(self) -> list[int]:
+        """All complete versions."""
+        with self._lance("listing versions"):
+            return sorted(_complete_versions(self._table())) if self._exists() else []
+
     def holds(self, version: int) -> bool:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):

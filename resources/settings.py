@@ -23,6 +23,8 @@ DAGSTER_URL_VARIABLE = "AI_ASSETS_DAGSTER_URL"
 """Where Dagster's pages are, for links to them; set by `ai-assets up` for all it starts."""
 PASSWORD_VARIABLE = "AI_ASSETS_PASSWORD"
 """The password of whoever decides on the command line, where nobody can be asked for it."""
+TOKEN_VARIABLE = "AI_ASSETS_TOKEN"
+"""A token by which a program starts runs in a person's name; it decides nothing."""
 REHEARSAL_VARIABLE = "AI_ASSETS_REHEARSAL_URL"
 """A rehearsal provider that runs already; without it a run starts one for itself."""
 KEYS_VARIABLE = "AI_ASSETS_KEYS"
@@ -114,6 +116,11 @@ class Home:
         return self.declared_keys or self.root / KEYS
 
     @property
+    def checkpoints(self) -> Path:
+        """The newest checkpoints of the audit chain, where what writes the state store does not reach."""
+        return self.root / "checkpoints"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -128,6 +135,10 @@ class Home:
     @property
     def desk(self) -> Path:
         return self.declared_desk or self.project / "desk.yaml"
+
+    @property
+    def operations(self) -> Path:
+        return self.project / "operations.yaml"
 
     def ensure(self) -> Self:
         """Create the folder, closed to other users, and prove that it can be written."""

@@ -15,6 +15,7 @@ from ai_assets.collection import Collection
 from ai_assets.interrupted import is_orphaned
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.signoff.launches import Launcher, issued_or_said
 from resources.errors import DeclarationInvalid
 from resources.settings import Home
 
@@ -41,9 +42,10 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
             return dg.SkipReason("the source is unchanged")
         if poor := _no_money(collection):
             return dg.SkipReason(poor)
+        itself = Launcher(kind="sensor", who=f"{collection.name}__source_changes", proof="itself")
         requests = [
-            *_requests(collection, context.instance, due, "source changed"),
-            *_requests(collection, context.instance, again, "tried again"),
+            *_requests(collection, context, due, "source changed", itself),
+            *_requests(collection, context, again, "tried again", itself),
         ]
         return dg.SensorResult(run_requests=requests, asset_events=events)
 
@@ -72,7 +74,8 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
             return dg.SkipReason(poor)
         wanted = {*due, *again}
         in_order = [key for key in collection.scheme.keys(sorted(wanted)) if key in wanted]
-        return list(_requests(collection, context.instance, in_order, "nightly"))
+        itself = Launcher(kind="schedule", who=f"{collection.name}__nightly", proof="itself")
+        return list(_requests(collection, context, in_order, "nightly", itself))
 
     yield body
 
@@ -145,14 +148,29 @@ def _no_money(collection: Collection) -> str | None:
 
 
 def _requests(
-    collection: Collection, instance: dg.DagsterInstance, due: Sequence[str], reason: str
+    collection: Collection,
+    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext,
+    due: Sequence[str],
+    reason: str,
+    itself: Launcher,
 ) -> Iterator[dg.RunRequest]:
     """Neighbouring partitions share a run, up to the collection's limit. Dagster orders folders as they came to it."""
+    from ai_assets.work import Stores
+
     dynamic = collection.settings.partitions.by == "folder"
-    order = instance.get_dynamic_partitions(collection.scheme.dynamic_name) if dynamic else collection.scheme.keys()
-    for group in consecutive(order, due, collection.settings.partitions.per_run):
+    known = context.instance.get_dynamic_partitions(collection.scheme.dynamic_name) if dynamic else None
+    order = collection.scheme.keys() if known is None else known
+    groups = list(consecutive(order, due, collection.settings.partitions.per_run))
+    if not groups:
+        return
+    with Stores.at(Home.from_environment()) as stores, stores.state.write() as connection:
+        tickets = [
+            issued_or_said(connection, itself, context.log.warning, collection=collection.name, partitions=group)
+            for group in groups
+        ]
+    for group, ticket in zip(groups, tickets, strict=True):
         tags = {RANGE_START: group[0], RANGE_END: group[-1], REASON: reason, PATIENT_TAG: PATIENT}
-        yield dg.RunRequest(tags=tags)
+        yield dg.RunRequest(tags={**tags, **ticket})
 
 
 def _busy(collection: Collection, instance: dg.DagsterInstance) -> bool:

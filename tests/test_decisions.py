@@ -1,11 +1,15 @@
 # ruff: noqa: E501  a refusal is a row, and a row is a line
 """Claims about who may decide what, bound to what they saw; about gates that may be waived; about asking again."""
 
+import datetime
 import json
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerContext
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,13 @@ from ai_assets.partitions import RANGE_END, RANGE_START
 from ai_assets.refresh import refresh
 from ai_assets.signoff import audit, decisions, people, proof, releases, requests
 from ai_assets.signoff.decisions import Choice
+from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
 from ai_assets.work import Stores
 from resources.errors import UserError
+from resources.state import StateStore
 
 DAY, OTHER_DAY = "2026-10-05", "2026-10-06"
 ONE_DAY = {**THREE_DAYS, "end": DAY}
@@ -120,30 +126,166 @@ def test_after_an_escalation_the_other_group_may_decide_too(project: Project) ->
     assert decide(stores.state, collection, [DAY], by=director)[0].status == "approved"
 
 
+# Views
+
+
+def test_looking_at_a_request_is_one_record_per_person_and_hour(project: Project) -> None:
+    _, stores = waiting(project)
+    request, other = (current(stores.state, day) for day in (DAY, OTHER_DAY))
+    ann, ben = somebody("ann"), somebody("ben")
+
+    def views() -> list[tuple[str, object]]:
+        with stores.state.read() as connection:
+            found = reversed(audit.select(connection, actions=["viewed"]))
+            return [(record.actor, record.subject["partition"]) for record in found]
+
+    for seen, by in [(request, ann), (request, ann), (request, ben), (other, ann), (request, ann)]:
+        decisions.record_view(stores.state, seen, by=by)
+    assert views() == [("ann", DAY), ("ben", DAY), ("ann", OTHER_DAY)]
+    with stores.state.write() as connection:
+        ago = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=61)).isoformat(timespec="milliseconds")
+        connection.execute(sa.text("UPDATE audit SET recorded_at = :ago"), {"ago": ago})
+    decisions.record_view(stores.state, request, by=ann)
+    assert views()[3:] == [("ann", DAY)]
+
+
+def look(url: str, keys: Path, request: Request, gate: Barrier) -> None:
+    state = StateStore(url, keys=keys)
+    gate.wait(30)
+    for _ in range(5):
+        decisions.record_view(state, request, by=somebody("ann"))
+
+
+def test_two_desks_at_once_record_one_view(project: Project, store_url: str, processes: ForkServerContext) -> None:
+    with closing(StateStore(store_url)) as state:
+        with state.write() as connection:
+            requests.open_request(connection, "notes", DAY, "d" * 64, summary={}, facts={}, risk=0.1, nothing_new=False)
+        gate, request = processes.Barrier(4), current(state, DAY)
+        running = [processes.Process(target=look, args=(store_url, state.keys, request, gate)) for _ in range(4)]
+        for one in running:
+            one.start()
+        for one in running:
+            one.join()
+        with state.read() as connection:
+            assert [record.actor for record in audit.select(connection, actions=["viewed"])] == ["ann"]
+
+
 # The author
 
 
-def test_who_launched_the_run_may_reject_but_not_approve(project: Project) -> None:
-    collection = project.declare(partitions=ONE_DAY)
+def launched(who: str, *changes: str) -> Launch:
+    return Launch.of(Launcher(kind="person", who=who, proof="password"), changes)
+
+
+def asked_about(project: Project, launch: Launch, **signoff: Any) -> tuple[Collection, StateStore]:
+    """One day, made by a run that was started so."""
+    collection = project.declare(partitions=ONE_DAY, signoff=signoff)
     project.documents(per_day=2, days=1)
+    rerun(project, collection, launch)
+    return collection, project.stores().state
+
+
+def rerun(project: Project, collection: Collection, launch: Launch) -> None:
     with project.work(collection) as work:
-        work.launched_by = "Ann"
+        work.launch = launch
         list(refresh(work, [DAY]))
-    stores = project.stores()
-    with pytest.raises(DecisionRefused, match="they launched the run, and nobody signs what they made themselves"):
-        decide(stores.state, collection, by="ann")
+
+
+def test_who_only_started_the_run_may_approve(project: Project) -> None:
+    collection, state = asked_about(project, launched("ann"))
+    assert decide(state, collection, by="ann")[0].status == "approved"
+    assert publish(collection, project.stores(), by="test").release.number == 1
+
+
+@pytest.mark.parametrize(
+    ("launch", "signoff"),
+    [
+        pytest.param(launched("Ann"), {"launcher_is_author": True}, id="always, where the collection says so"),
+        pytest.param(launched("ann", "run config"), {}, id="of what they changed for the run"),
+    ],
+)
+def test_a_launcher_who_is_an_author_may_reject_but_not_approve(
+    project: Project, launch: Launch, signoff: dict[str, Any]
+) -> None:
+    collection, state = asked_about(project, launch, **signoff)
+    with pytest.raises(DecisionRefused, match=r"they launched the run.*, and nobody signs what they made themselves"):
+        decide(state, collection, by="ann")
     with pytest.raises(DecisionRefused, match="they launched the run"):
-        decide(stores.state, collection, by=somebody("a.smith", email="ANN"))
-    decide(stores.state, collection, verdict="reject", by="ann", reason="I know better by now")
+        decide(state, collection, by=somebody("a.smith", email="ANN"))
+    decide(state, collection, verdict="reject", by="ann", reason="I know better by now")
+
+
+def test_an_author_s_approval_under_looser_rules_is_not_published_under_stricter_ones(project: Project) -> None:
+    loose = {"launcher_is_author": True, "author_may_approve": True}
+    collection, state = asked_about(project, launched("ann"), **loose)
+    decide(state, collection, by="ann")
+    strict = project.declare(partitions=ONE_DAY, signoff={"launcher_is_author": True})
+    with pytest.raises(ApprovalInsufficient, match="ann approved it, and they launched the run"):
+        publish(strict, project.stores(), by="test")
 
 
 def test_the_author_may_approve_where_the_collection_says_so(project: Project) -> None:
-    collection = project.declare(partitions=ONE_DAY, signoff={"author_may_approve": True})
-    project.documents(per_day=2, days=1)
-    with project.work(collection) as work:
-        work.launched_by = "ann"
-        list(refresh(work, [DAY]))
-    assert decide(project.stores().state, collection, by="ann")[0].status == "approved"
+    collection, state = asked_about(project, launched("ann"), launcher_is_author=True, author_may_approve=True)
+    assert decide(state, collection, by="ann")[0].status == "approved"
+
+
+def test_an_unknown_author_takes_two_approvals_where_the_collection_says_so(project: Project) -> None:
+    collection, state = asked_about(project, Launch(), unknown_author="two")
+    assert decide(state, collection, by="ann")[0].status == "open"
+    with pytest.raises(DecisionRefused, match="has their approval already"):
+        decide(state, collection, by="ann")
+    assert decide(state, collection, by="ben")[0].status == "approved"
+    assert publish(collection, project.stores(), by="test").release.number == 1
+
+
+def test_a_known_launcher_takes_one(project: Project) -> None:
+    schedule = Launch.of(Launcher(kind="schedule", who="notes__nightly", proof="itself"))
+    collection, state = asked_about(project, schedule, unknown_author="two")
+    assert decide(state, collection, by="ann")[0].status == "approved"
+
+
+def test_one_approval_of_an_unknown_author_is_not_published_under_the_stricter_rule(project: Project) -> None:
+    collection, state = asked_about(project, Launch())
+    decide(state, collection, by="ann")
+    strict = project.declare(partitions=ONE_DAY, signoff={"unknown_author": "two"})
+    with pytest.raises(ApprovalInsufficient, match=re.escape("1 of 2 approvals (its author is unknown)")):
+        publish(strict, project.stores(), by="test")
+    refusing = project.declare(partitions=ONE_DAY, signoff={"unknown_author": "refuse"})
+    with pytest.raises(ApprovalInsufficient, match="no known author"):
+        publish(refusing, project.stores(), by="test")
+
+
+def test_a_refused_unknown_author_is_approved_after_a_run_with_a_known_one(project: Project) -> None:
+    collection, state = asked_about(project, Launch(), unknown_author="refuse")
+    first = current(state, DAY)
+    with pytest.raises(DecisionRefused, match=f"ai-assets run notes --partition {DAY} --by NAME"):
+        decide(state, collection, by="ann")
+    rerun(project, collection, Launch.unknown("somebody pressed Re-execute"))
+    assert current(state, DAY).request_id == first.request_id  # nothing new was learnt
+    rerun(project, collection, launched("ben"))
+    second = current(state, DAY)
+    assert (second.digest, second.number, second.status) == (first.digest, 2, "open")
+    assert decide(state, collection, by="ann")[0].status == "approved"
+    rerun(project, collection, Launch())
+    assert current(state, DAY).request_id == second.request_id  # an unknown run takes nothing back
+    assert publish(collection, project.stores(), by="test").release.number == 1
+
+
+def test_a_request_whose_launch_was_edited_in_the_store_is_not_published(project: Project) -> None:
+    collection, state = asked_about(project, Launch(), unknown_author="two")
+    decide(state, collection, by="ann")
+    request = current(state, DAY)
+    changed = {**request.changes, "launch": launched("ben").as_data()}
+    forge = "UPDATE review_requests SET summary = :summary, status = 'approved'"
+    with state.write() as connection:
+        connection.execute(sa.text(forge), {"summary": json.dumps(changed)})
+    with pytest.raises(ApprovalInsufficient):
+        publish(collection, project.stores(), by="test")
+
+
+def test_a_rule_that_one_named_approver_could_never_meet_is_refused(project: Project) -> None:
+    with pytest.raises(UserError, match="asked of only 1 approver"):
+        project.declare(signoff={"approvers": ["ann"], "unknown_author": "two"})
 
 
 def test_the_last_editor_of_a_prompt_is_known_by_name_and_address_from_git(tmp_path: Path) -> None:
@@ -151,7 +293,7 @@ def test_the_last_editor_of_a_prompt_is_known_by_name_and_address_from_git(tmp_p
 
     prompt = tmp_path / "triage.md"
     prompt.write_text("Sort it.")
-    assert authors(None, [prompt]) == []
+    assert authors([prompt]) == []
 
     def git(*arguments: str) -> None:
         subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
@@ -160,9 +302,7 @@ def test_the_last_editor_of_a_prompt_is_known_by_name_and_address_from_git(tmp_p
     git("-c", "user.name=Ann Smith", "-c", "user.email=ann@example.org", "commit", "--allow-empty", "-m", "none")
     git("add", "triage.md")
     git("-c", "user.name=Ben", "-c", "user.email=ben@example.org", "commit", "-m", "prompt")
-    found = authors("cleo", [prompt])
-    assert found == [
-        {"who": "cleo", "did": "launched the run"},
+    assert authors([prompt]) == [
         {"who": "Ben", "did": "edited triage.md last"},
         {"who": "ben@example.org", "did": "edited triage.md last"},
     ]

@@ -16,6 +16,7 @@ from signing import current, known
 from ai_assets.collection import Collection
 from ai_assets.refresh import refresh
 from ai_assets.signoff import people, proof
+from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request, close
@@ -41,11 +42,11 @@ class Office:
         """A request that nobody else has touched."""
         return current(self.stores.state, next(self.days))
 
-    def redraft(self, day: str, text: str, launched_by: str | None = None) -> Request:
+    def redraft(self, day: str, text: str, launch: Launch | None = None) -> Request:
         """A new candidate of a day, and the request that waits now."""
         self.project.document(f"{day}/0.txt", text)
         with self.project.work(self.notes) as work:
-            work.launched_by = launched_by or work.launched_by
+            work.launch = launch or work.launch
             list(refresh(work, [day]))
         return current(self.stores.state, day)
 
@@ -148,7 +149,8 @@ def test_a_form_of_a_candidate_that_was_replaced_decides_nothing(office: Office)
 
 
 def test_who_may_not_decide_is_refused_on_the_page_and_by_the_api(office: Office) -> None:
-    request = office.redraft(next(office.days), "What ann wrote.", launched_by="ann")
+    hers = Launch.of(Launcher(kind="person", who="ann", proof="desk"), ["run config"])
+    request = office.redraft(next(office.days), "What ann wrote.", launch=hers)
     for visitor, says in (
         (office.visitor("ann"), "nobody signs what they made themselves"),
         (office.visitor("rita", "reviewer"), "takes the role approver"),

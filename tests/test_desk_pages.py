@@ -97,6 +97,8 @@ def test_an_opened_request_is_recorded_for_approvers_only_and_once(told: Story, 
     assert told.actions(request).count("viewed") == before
     ann.get(f"/requests/{request.request_id}")
     assert told.actions(request).count("viewed") == before + 1
+    ann.get(f"/requests/{request.request_id}")
+    assert told.actions(request).count("viewed") == before + 1
 
 
 def test_what_one_may_not_see_looks_like_what_is_not_there(told: Story) -> None:

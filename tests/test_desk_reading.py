@@ -201,7 +201,7 @@ def test_a_request_shows_what_would_go_live_and_what_each_verdict_does(desk: Des
         f"notes {DAY} goes live with the next release, within a minute while ai-assets up runs: documents 3 added."
     )
     assert set(view.sentence) == {"approve", "reject", "send back"}
-    assert view.rules.startswith("One approval is needed; whoever launched the run")
+    assert view.rules.startswith("One approval is needed; who changed something for the run that they started")
     assert view.damaged is None
 
 

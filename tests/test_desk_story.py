@@ -37,6 +37,7 @@ LETTERS = {
     "source": {"path": "documents"},
     "partitions": {"by": "day", "start": DAYS[0], "end": DAYS[1]},
     "schedule": None,
+    "signoff": {"launcher_is_author": True},
     "stages": [
         {
             "name": "kind",
@@ -274,9 +275,9 @@ def test_who_may_not_decide_or_comes_too_late_is_told_in_the_browser(office: Off
 
 
 def redraft(office: Office, text: str) -> None:
-    """A new candidate of the second day, from a run that `pipeline` launched."""
+    """A new candidate of the second day, from a run that `pipeline` started."""
     (office.folder / "collections/letters/documents" / DAYS[1] / "fire.txt").write_text(text)
-    office.cli("run", "letters", LOGNAME="pipeline")
+    office.cli("run", "letters", "--by", "pipeline", AI_ASSETS_PASSWORD=PASSWORD)
 
 
 def waiting(page: Page, office: Office, name: str) -> None:

@@ -133,6 +133,9 @@ def test_the_flow_shows_nothing_that_opens_it(project: Project, provider: Provid
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"email_verified": False}, "has not verified the e-mail address"),
     ({"email_verified": "false"}, "has not verified the e-mail address"),
+    ({"email_verified": []}, "has not verified the e-mail address"),
+    ({"email_verified": None}, "the claim &#39;email_verified&#39; is missing"),
+    ({"email_verified": None}, "set sign_in.oidc.email_verified: ignore"),
     ({"aud": "another-client"}, "does not hold (invalid_claim)"),
     ({"aud": ["desk", "another-client"]}, "made for another client"),
     ({"azp": "another-client"}, "made for another client"),
@@ -275,6 +278,40 @@ def test_a_provider_that_calls_itself_another_is_refused(project: Project, provi
     with desk_of(project, provider, issuer=f"{provider.issuer}/other") as desk, desk.browser() as browser:
         answer = browser.get("/sign-in/oidc")
         assert (answer.status_code, "the provider answered with an error" in answer.text) == (502, True)
+
+
+def without_verification(sub: str) -> dict[str, Any]:
+    """As Microsoft Entra ID says it: an address, and nothing on whether it is verified."""
+    return {"sub": sub, "email": "eva@example.org", "preferred_username": "eva"}
+
+
+def test_an_address_of_which_the_provider_says_nothing_names_nobody(
+    project: Project, provider: ProviderProcess
+) -> None:
+    provider.knows(without_verification("8"))
+    with desk_of(project, provider) as desk, desk.browser() as browser:
+        answer = signed_in(browser, "8")
+        assert (answer.status_code, "&#39;email_verified&#39; is missing" in answer.text) == (403, True)
+        with desk.stores.state.read() as connection:
+            assert not people.anybody(connection)
+
+
+def test_an_unsaid_address_is_not_kept_beside_another_name(project: Project, provider: ProviderProcess) -> None:
+    provider.knows(without_verification("8"))
+    with desk_of(project, provider, name_claim="preferred_username") as desk, desk.browser() as browser:
+        assert signed_in(browser, "8").status_code == 303
+        with desk.stores.state.read() as connection:
+            assert [(found.name, found.email) for found in people.everyone(connection)] == [("eva", None)]
+
+
+@pytest.mark.parametrize(("said", "status"), [(None, 303), (True, 303), (False, 403), ("false", 403)])
+def test_a_desk_may_ignore_what_is_not_said_but_never_a_no(
+    project: Project, provider: ProviderProcess, said: bool | str | None, status: int
+) -> None:
+    claims = without_verification("9") | ({} if said is None else {"email_verified": said})
+    provider.knows(claims)
+    with desk_of(project, provider, email_verified="ignore") as desk, desk.browser() as browser:
+        assert signed_in(browser, "9").status_code == status
 
 
 def test_the_name_may_be_another_claim(project: Project, provider: ProviderProcess) -> None:

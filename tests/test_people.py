@@ -164,19 +164,86 @@ def test_unknown_names_wait_too_and_are_not_kept_in_clear(state: StateStore) -> 
     assert typed_into_the_wrong_field not in str(rows(state, "SELECT * FROM sign_in_failures"))
 
 
-def test_an_address_that_tries_many_names_waits(state: StateStore) -> None:
+def failed(connection: sa.Connection, name: str, address: str, at: float) -> float:
+    """A try with a wrong password; how long it has to wait instead."""
+    return throttle.count(connection, throttle.counted_for(name, address), at)
+
+
+def came_in(connection: sa.Connection, name: str, address: str, at: float) -> float:
+    """A try with the right password."""
+    counted = throttle.counted_for(name, address)
+    wait = throttle.count(connection, counted, at)
+    if not wait:
+        throttle.succeeded(connection, counted, at)
+    return wait
+
+
+def test_of_fifty_people_behind_one_proxy_the_thirteen_with_the_right_password_come_in(state: StateStore) -> None:
+    at, everyone = 1_000_000.0, [f"person{number}" for number in range(50)]
+    with state.write() as connection:
+        for again in range(4):
+            for number, name in enumerate(everyone[:37]):
+                failed(connection, name, "proxy", at + 60 * again + number)
+        at += 300
+        assert [came_in(connection, name, "proxy", at + n) for n, name in enumerate(everyone[37:])] == [0] * 13
+
+
+def test_those_who_mistyped_once_come_in_at_once(state: StateStore) -> None:
+    at, everyone = 1_000_000.0, [f"person{number}" for number in range(50)]
+    with state.write() as connection:
+        assert [failed(connection, name, "proxy", at + n) for n, name in enumerate(everyone)] == [0] * 50
+        assert [came_in(connection, name, "proxy", at + 60 + n) for n, name in enumerate(everyone)] == [0] * 50
+
+
+def test_an_attacker_who_sprays_many_accounts_from_one_address_is_slowed(state: StateStore) -> None:
+    at = 1_000_000.0
+    with state.write() as connection:
+        came_in(connection, "ann", "proxy", at - 86_400)
+        waits = [failed(connection, f"name{number}", "proxy", at + number / 10) for number in range(300)]
+        assert (waits.count(0), waits[:100]) == (throttle.FIRST_FAILURES, [0] * 100)
+        assert all(500 < wait <= throttle.FIRST_FAILURES_WITHIN_S for wait in waits[100:])
+        assert failed(connection, "name500", "elsewhere", at + 30) == 0
+        assert came_in(connection, "ann", "proxy", at + 30) == 0  # she has signed in from there before
+        assert came_in(connection, "bob", "proxy", at + 30) > 0
+        assert came_in(connection, "bob", "proxy", at + 31 + throttle.FIRST_FAILURES_WITHIN_S) == 0
+
+
+def test_an_attacker_who_comes_back_to_the_same_accounts_waits_longer_and_longer(state: StateStore) -> None:
+    at, guesses = 1_000_000.0, 0
+    with state.write() as connection:
+        for second in range(0, 86_000, 20):
+            guesses += failed(connection, f"name{second // 20 % 100}", "attacker", at + second) == 0
+    first, repeated, waiting = 100, throttle.FREE_OF_ADDRESS, 86_000 / throttle.LONGEST_WAIT_S
+    assert guesses <= first + repeated + waiting + 6
+
+
+def test_a_known_place_gives_one_guess_and_no_more(state: StateStore) -> None:
+    at = 1_000_000.0
+    with state.write() as connection:
+        came_in(connection, "ann", "proxy", at)
+        for number in range(100):
+            failed(connection, f"name{number}", "proxy", at + 1)
+        for number in range(60):
+            failed(connection, f"name{number}", "proxy", at + 2)
+        assert failed(connection, "ann", "proxy", at + 3) == 0
+        assert failed(connection, "ann", "proxy", at + 4) > 0
+
+
+def test_over_the_door_the_right_password_passes_fifty_failures_of_others(state: StateStore) -> None:
     at = time.time()
     with state.write() as connection:
-        for number in range(50):
-            assert throttle.count(connection, throttle.counters(f"name{number}", "1.2.3.4"), at) == 0
+        for number in range(60):
+            failed(connection, f"name{number}", "1.2.3.4", at)
+        for number in range(60):
+            failed(connection, f"name{number}", "1.2.3.4", at)
+    assert authenticate(state, "ann", PASSWORD, "1.2.3.4").name == "ann"
     with pytest.raises(SignInThrottled):
-        authenticate(state, "ann", PASSWORD, "1.2.3.4")
-    assert authenticate(state, "ann", PASSWORD, "5.6.7.8").name == "ann"
+        authenticate(state, "name1", "wrong", "1.2.3.4")
 
 
 def test_the_wait_doubles_up_to_a_quarter_of_an_hour_and_is_forgotten_after_a_day(state: StateStore) -> None:
     at, waits = 1_000_000.0, []
-    counted = throttle.counters("ann", "here")
+    counted = throttle.counted_for("ann", "here")
     with state.write() as connection:
         for _ in range(12):
             waits.append(wait := throttle.count(connection, counted, at))
@@ -190,7 +257,7 @@ def test_the_wait_doubles_up_to_a_quarter_of_an_hour_and_is_forgotten_after_a_da
 
 
 def test_a_clock_moved_back_locks_nobody_out_and_opens_nothing(state: StateStore) -> None:
-    at, counted = 1_000_000.0, throttle.counters("ann", "here")
+    at, counted = 1_000_000.0, throttle.counted_for("ann", "here")
     with state.write() as connection:
         for _ in range(5):
             throttle.count(connection, counted, at)
@@ -232,9 +299,9 @@ def test_twenty_tries_at_the_same_instant_are_twenty(state: StateStore) -> None:
 
 @given(name=st.text(max_size=300), password=st.text(max_size=300), address=st.text(max_size=300))
 def test_counters_can_be_made_of_anything(name: str, password: str, address: str) -> None:
-    by_name, by_address = throttle.counters(name, address)
-    assert by_name.key.isascii()
-    assert by_name.key != by_address.key
+    counted = throttle.counted_for(name, address)
+    assert counted.account.isascii()
+    assert len({counted.account, counted.repeated, counted.first, counted.place}) == 4
 
 
 # Sessions

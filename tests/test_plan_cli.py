@@ -9,8 +9,8 @@ from conftest import Project
 from provider import Provider
 from test_plan import BRIEF, DAY, KIND, NEXT, office, planned, prompt, run  # noqa: F401 - a fixture
 
-from ai_assets.cli.plan import dollars, headline
 from ai_assets.planning.records import decimal
+from ai_assets.planning.words import dollars, headline
 
 
 @pytest.fixture

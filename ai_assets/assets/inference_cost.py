@@ -85,17 +85,14 @@ def costs_job() -> "dg.UnresolvedAssetJobDefinition":
 
 def execute(home: Home, say: Callable[[str], None]) -> None:
     """The job, in this process. Raises CostsFailed with the sentence that the run failed with."""
-    from getpass import getuser
-
     from ai_assets import in_process
     from ai_assets.instance import instance
-    from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 
     token = telling.set(say)
     try:
         with instance(home) as dagster:
             job = dg.Definitions(assets=cost_assets(), jobs=[costs_job()]).resolve_job_def(JOB)
-            result = in_process.execute(job, dagster, {LAUNCHED_BY_TAG: getuser()})
+            result = in_process.execute(job, dagster, {})
     finally:
         telling.reset(token)
     if not result.success:

@@ -16,13 +16,13 @@ from ai_assets.assets.specs import asset_spec, check_specs
 from ai_assets.collection import Collection
 from ai_assets.errors import ChecksAlone, PartitionsFailed
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
-from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from resources.errors import UserError
 from resources.printable import printable
 from resources.settings import Home
 
 if TYPE_CHECKING:
     from ai_assets.refresh import Event
+    from ai_assets.signoff.launches import Launch
     from ai_assets.work import Outcome, Stores, Work
 
 COST_TAG = "ai_assets/cost_usd"
@@ -68,7 +68,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     context.run.run_id,
                     say=lambda line: context.log.info(printable(line)),
                     say_waiting=_to_both(context.log.info, waits.get()),
-                    launched_by=context.run.tags.get(LAUNCHED_BY_TAG),
+                    launch=_launch(context, collection, stores),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),
                     patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
                     advance=bars.get() or (lambda *_progress: None),
@@ -88,6 +88,30 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             raise failure(error) from None
 
     return body
+
+
+def _launch(context: dg.AssetExecutionContext, collection: Collection, stores: "Stores") -> "Launch":
+    """Who started the run; the log says it too."""
+    from ai_assets.desk.settings import DeskInvalid, load_desk
+    from ai_assets.signoff.launches import of_run
+
+    def proxy_declared() -> bool:
+        try:
+            return load_desk(stores.home.desk).sign_in.proxy is not None
+        except DeskInvalid:  # that is for the desk to say; no run fails for it
+            return False
+
+    with stores.state.write() as connection:
+        found = of_run(
+            connection,
+            tags=context.run.tags,
+            collection=collection.name,
+            partitions=context.partition_keys,
+            run_id=context.run.run_id,
+            proxy_declared=proxy_declared,
+        )
+    context.log.info(printable(f"Started by {found.in_words}."))
+    return found
 
 
 def _to_both(first: Callable[[str], None], second: Callable[[str], None] | None) -> Callable[[str], None]:

@@ -7,16 +7,19 @@ import typer
 from ai_assets.cli import (
     audit,
     backfill,
+    backup,
     budget,
     corrections,
     cost,
     desk,
     documents,
+    keys,
     ledger,
     new,
     plan,
     provider,
     releases,
+    retention,
     reviewers,
     run,
     signoff,
@@ -48,13 +51,18 @@ app.command("provider")(provider.provider)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
+app.add_typer(retention.app, name="retention")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")
+app.add_typer(keys.app, name="keys")
+reviewers.app.add_typer(keys.own, name="key")
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from ai_assets import retries
 from ai_assets.cli.output import console, table
-from ai_assets.cli.signing import signer
 from ai_assets.collection import Collection
 from ai_assets.retries import Retry, Waiting
 from ai_assets.signoff.asking_again import ask_again
+from ai_assets.signoff.people import Person
 from ai_assets.work import Stores
 
 MOST_SHOWN = 10
@@ -15,9 +15,9 @@ MOST_DOCUMENTS = 40
 MOST_CHARACTERS = 200
 
 
-def reset(chosen: Collection, places: Stores, keys: Sequence[str], by: str | None, *, quiet: bool) -> None:
-    """On record, under the name of a person who may say so."""
-    found = ask_again(places.state, chosen, by=signer(by), partitions=set(keys))
+def reset(chosen: Collection, places: Stores, keys: Sequence[str], by: Person, *, quiet: bool) -> None:
+    """On record, under the name of a person who may say so and has proved who they are."""
+    found = ask_again(places.state, chosen, by=by, partitions=set(keys))
     if not quiet:
         noun = "document" if len(found) == 1 else "documents"
         console.print(f"Asking again about {len(found)} {noun} of {chosen.name}.")

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from getpass import getuser
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from ai_assets import backfilling
 from ai_assets.backfilling import Backfill
 from ai_assets.cli.backfill_running import ENDED, Ending, dagster_url, ended, followed, launch, run_here, sweep
+from ai_assets.cli.launching import Author, RunBy, author_of, said
 from ai_assets.cli.output import (
     AsJson,
     CollectionName,
@@ -22,11 +22,12 @@ from ai_assets.cli.output import (
     print_json,
     stores,
 )
-from ai_assets.cli.plan import dollars, interval, partitions_of, progress, show
+from ai_assets.cli.plan import partitions_of, progress, show
 from ai_assets.collection import Collection
 from ai_assets.dagster_api import DagsterApi
 from ai_assets.planning.plan import Plan, decimal, described
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.planning.words import dollars, interval
 from ai_assets.status import DUE
 from ai_assets.work import Stores
 from resources.errors import UserError
@@ -79,6 +80,7 @@ def backfill(
     stop: Annotated[
         bool, typer.Option("--stop", help="End the one that is under way; what it has done is kept.")
     ] = False,
+    by: RunBy = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what bringing partitions up to date would cost, ask, set that much aside, and do it.
@@ -98,17 +100,18 @@ def backfill(
             errors.print(f"{under_way.backfill} is under way since {under_way.made_at[:19]}; following it.")
             _tell(chosen, places, asked, followed(places, under_way, quiet=as_json), as_json=as_json)
         else:
-            _start(chosen, places, asked, cap_nusd, sure=yes, as_json=as_json)
+            _start(chosen, places, asked, cap_nusd, author_of(places, by), sure=yes, as_json=as_json)
 
 
 def _start(
-    chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, *, sure: bool, as_json: bool
+    chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, author: Author, *, sure: bool, as_json: bool
 ) -> None:
-    inference, by = load_inference(places.home.inference), getuser()
+    inference = load_inference(places.home.inference)
     assets = _assets(chosen, asked.stages)
     found = _plan(chosen, places, asked, partitions_of(chosen, places, asked.partition, asked.partitions), as_json)
     if not as_json:
         show(found)
+        console.print(said(author, chosen))
     due = [key for key in found.planned if found.partitions.get(key) in DUE]
     if not due and not any(stage.calls.high for stage in found.stages):
         if as_json:
@@ -120,12 +123,12 @@ def _start(
     backfilling.refuse_too_low(chosen, inference, found, cap)
     _confirm(found, cap, sure=sure, quiet=as_json)
     with hold(places.state, backfilling.lease_name(chosen.name), wait_s=1.0):
-        made = backfilling.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=by)
+        made = backfilling.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=author.name)
         url = dagster_url(places)
         if url is None:
-            ending = run_here(chosen, places, made, by, quiet=as_json, patient=asked.patient)
+            ending = run_here(chosen, places, made, author, quiet=as_json, patient=asked.patient)
         else:
-            made = launch(chosen, places, made, DagsterApi(url), by, patient=asked.patient)
+            made = launch(chosen, places, made, DagsterApi(url), author, patient=asked.patient)
     if url is not None:
         ending = followed(places, made, quiet=as_json)
     _tell(chosen, places, asked, ending, as_json=as_json, planned=found)

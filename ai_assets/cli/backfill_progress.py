@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from ai_assets.backfilling import Backfill, Progress, progress_of
 from ai_assets.cli.output import console
-from ai_assets.cli.plan import dollars
+from ai_assets.planning.words import dollars
 from resources.state import StateStore
 
 if TYPE_CHECKING:

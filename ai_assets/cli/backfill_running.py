@@ -9,13 +9,13 @@ import typer
 from ai_assets import backfilling
 from ai_assets.backfilling import Backfill, State
 from ai_assets.cli.backfill_progress import Meter
+from ai_assets.cli.launching import Author
 from ai_assets.cli.output import errors, home
-from ai_assets.cli.plan import dollars
 from ai_assets.collection import Collection
 from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
+from ai_assets.launching import start_backfill
 from ai_assets.planning.plan import Plan
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
-from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from ai_assets.work import Stores
 from resources.errors import UserError
 from resources.inference.earmarks import BACKFILL_TAG
@@ -56,23 +56,23 @@ def dagster_url(places: Stores) -> str | None:
     return running_at(places.home)
 
 
-def _tags(made: Backfill, by: str, *, patient: bool) -> dict[str, str]:
-    return {BACKFILL_TAG: made.backfill, LAUNCHED_BY_TAG: by, **({PATIENT_TAG: PATIENT} if patient else {})}
+def _tags(made: Backfill, *, patient: bool) -> dict[str, str]:
+    return {BACKFILL_TAG: made.backfill, **({PATIENT_TAG: PATIENT} if patient else {})}
 
 
 def run_here(
-    chosen: Collection, places: Stores, made: Backfill, by: str, *, quiet: bool, patient: bool = False
+    chosen: Collection, places: Stores, made: Backfill, author: Author, *, quiet: bool, patient: bool = False
 ) -> Ending:
     """`patient`: nobody named partitions, so what is not due yet is left alone."""
     from ai_assets.cli.run import Report, execute
 
     report = Report(chosen.name, list(made.partitions), list(made.partitions))
     started = time.perf_counter()
-    tags = _tags(made, by, patient=patient)
+    tags = _tags(made, patient=patient)
     assets = None if set(made.assets) == set(chosen.asset_names) else made.assets
     try:
         with Meter(places.state, made, quiet=quiet) as meter, meter.running():
-            execute(chosen, list(made.partitions), report, quiet=True, assets=assets, tags=tags)
+            execute(chosen, places, list(made.partitions), report, quiet=True, assets=assets, tags=tags, author=author)
     except KeyboardInterrupt:
         backfilling.end(places, made, "stopped")
         errors.print(f"Interrupted; what was done is kept. Go on: ai-assets backfill {chosen.name}")
@@ -84,27 +84,12 @@ def run_here(
 
 
 def launch(
-    chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, by: str, *, patient: bool = False
+    chosen: Collection, places: Stores, made: Backfill, api: DagsterApi, author: Author, *, patient: bool = False
 ) -> Backfill:
-    from ai_assets.assets.sources import register_folders
-    from ai_assets.instance import instance
-
-    try:
-        with instance(home()) as dagster:
-            register_folders(chosen, dagster, made.partitions)
-        dagster_id = api.launch_backfill(
-            [(chosen.name, asset) for asset in made.assets],
-            made.partitions,
-            f"{made.backfill}, at most {dollars(made.cap_nusd)}",
-            _tags(made, by, patient=patient),
-        )
-    except BaseException:
-        backfilling.end(places, made, "failed")
-        raise
-    backfilling.launched(places, made.backfill, dagster_id)
-    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{dagster_id}")
-    with places.state.read() as connection:
-        return backfilling.get(connection, made.backfill)
+    tags = author.tags(places, chosen, made.partitions, backfill=made.backfill)
+    found = start_backfill(chosen, places, api, made, tags, patient=patient)
+    errors.print(f"{made.backfill} runs in Dagster: {api.url}/runs/b/{found.dagster_id}")
+    return found
 
 
 def followed(places: Stores, made: Backfill, *, quiet: bool) -> Ending:

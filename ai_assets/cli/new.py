@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import console, home
+from ai_assets.cli.output import console, home, stores
 from ai_assets.collection import COMPONENT_TYPE, DEFS_FILE, check_name, load_collection
 from ai_assets.errors import CollectionExists, NothingToScaffold
 from ai_assets.partitions import PartitionScheme, Unassigned
@@ -46,8 +46,9 @@ def new(
     if not formats:
         raise NothingToScaffold(where, len(files))
     guess = _guess(name, files)
+    unknown = _unknown_author(_approvers(name))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_defs(name, where, formats, len(files), guess), encoding="utf-8")
+    path.write_text(_defs(name, where, formats, len(files), guess, unknown), encoding="utf-8")
     load_collection(root, name)
     console.print(f"Wrote {path}: {sum(formats.values())} document files, {guess.reason}.")
     console.print(f"Read it, then:  ai-assets run {name}")
@@ -87,7 +88,23 @@ def _dates(name: str, files: list[SourceFile]) -> list[date]:
     return found
 
 
-def _defs(name: str, where: str, formats: Counter[str], files: int, guess: Guess) -> str:
+def _approvers(name: str) -> int:
+    """How many people of the store may approve in the new collection."""
+    from ai_assets.signoff import people
+
+    with stores().state.read() as connection:
+        known = [people.find(connection, account.name) for account in people.everyone(connection)]
+    return sum(person is not None and person.may("approver", name) for person in known)
+
+
+def _unknown_author(approvers: int) -> str:
+    """The rule for runs that nobody is proved to have started; where there are two approvers, the stricter one."""
+    if approvers < 2:
+        return "    # unknown_author: two    # once there are two approvers: both, where it is not known who ran it\n"
+    return "    unknown_author: two      # both, where it is not known who started the run (ai-assets run --by NAME)\n"
+
+
+def _defs(name: str, where: str, formats: Counter[str], files: int, guess: Guess, unknown: str) -> str:
     found = ", ".join(f"{number} {kind}" for kind, number in formats.most_common())
     quoted = '"' + where.replace("\\", "\\\\").replace('"', '\\"') + '"'
     partitions = "\n".join(f"  {line}" for line in guess.lines)
@@ -124,7 +141,7 @@ attributes:
       - {{expect: expect_column_values_to_be_unique, column: document_id}}
   signoff:
     approvals: 1
-  schedule:
+{unknown}  schedule:
     cron: "0 2 * * *"
     timezone: UTC
 """

@@ -1,6 +1,5 @@
 """`ai-assets plan`: what a run would ask and cost, before it runs. No model is called, and nothing is written."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +11,12 @@ from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, 
 from ai_assets.collection import Collection
 from ai_assets.listing import known_folders, look, stored_listing
 from ai_assets.planning.changes import changed_collection
-from ai_assets.planning.plan import BudgetOutlook, Money, Plan, Range, described
+from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
 from ai_assets.work import Stores
 from resources.inference.declaration import load_inference
-from resources.inference.prices import usd_of
 
-MOST_DIGITS = 9
 MOST_NAMED = 6
 """Partitions; the rest are a number."""
 
@@ -107,37 +105,9 @@ def show(plan: Plan) -> None:
     for note in plan.notes:
         console.print(note)
     if plan.in_flight_calls:
-        most, calls = dollars(plan.in_flight_nusd), _plural(plan.in_flight_calls, "call")
+        most, calls = dollars(plan.in_flight_nusd), plural(plan.in_flight_calls, "call")
         console.print(f"A kill can cost at most {most} ({calls} in flight at once).")
     console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.")
-
-
-def headline(plan: Plan) -> str:
-    """All of it in one sentence."""
-    documents = sum(plan.documents.values())
-    if not plan.stages:
-        return f"{plan.collection} asks no models: a run costs nothing."
-    if not plan.planned:
-        return f"{plan.collection}: all {len(plan.partitions)} partitions are up to date; a run would ask nothing."
-    of = f"{plan.collection}, {_plural(len(plan.planned), 'partition')}, {_plural(documents, 'document')}"
-    paid = f"{_plural(plan.reused, 'call')} already paid ({dollars(plan.already_nusd)} not paid again)"
-    if not any(stage.calls.high for stage in plan.stages):
-        return f"{of}: {paid}, no new calls"
-    time = "" if plan.seconds is None else f", about {_time(plan.seconds.likely)}"
-    return f"{of}: {paid}, {_plural(plan.new_calls, 'new call')}, likely {interval(plan.money)}{time}"
-
-
-def interval(money: Money) -> str:
-    return f"{dollars(money.likely_nusd)} ({dollars(money.low_nusd)} to {dollars(money.high_nusd)})"
-
-
-def dollars(nusd: int) -> str:
-    """With two digits that count, however small it is, and cents at least."""
-    usd = usd_of(nusd)
-    if not nusd:
-        return "$0"
-    digits = 2 if abs(usd) >= 1 else min(MOST_DIGITS, 1 - math.floor(math.log10(abs(usd))))
-    return f"${usd:,.{max(digits, 2)}f}"
 
 
 def _show_stages(plan: Plan) -> None:
@@ -146,7 +116,7 @@ def _show_stages(plan: Plan) -> None:
             stage.stage, stage.endpoint, f"{stage.documents:,}", f"{stage.kept:,}", f"{stage.reused:,}",
             _calls(stage.calls), f"{stage.unknown:,}", f"{stage.input_tokens:,}", f"{stage.output_tokens.likely:,.0f}",
             dollars(stage.money.low_nusd), dollars(stage.money.likely_nusd), dollars(stage.money.high_nusd),
-            "?" if stage.seconds is None else _time(stage.seconds.likely),
+            "?" if stage.seconds is None else time_of(stage.seconds.likely),
         )
         for stage in plan.stages
     ]  # fmt: skip
@@ -173,8 +143,8 @@ def _show_ways(plan: Plan) -> None:
 
 def _show_budgets(plan: Plan) -> None:
     rows = [
-        (_named(found), dollars(found.limit_nusd), dollars(found.held_nusd), dollars(found.left_nusd),
-         dollars(found.needed.likely_nusd), dollars(found.needed.high_nusd), _lasts(found))
+        (named(found), dollars(found.limit_nusd), dollars(found.held_nusd), dollars(found.left_nusd),
+         dollars(found.needed.likely_nusd), dollars(found.needed.high_nusd), lasts(found))
         for found in plan.budgets
     ]  # fmt: skip
     if rows:
@@ -182,24 +152,10 @@ def _show_budgets(plan: Plan) -> None:
         table("Budgets", columns, rows, columns[1:6])
 
 
-def _named(found: BudgetOutlook) -> str:
-    """The run that is planned has no name yet."""
-    return found.budget.removesuffix("/plan") if found.budget.endswith("/ever/plan") else found.budget
-
-
-def _lasts(found: BudgetOutlook) -> str:
-    if found.stops == "no":
-        return "yes"
-    if not found.partition and not found.stage:
-        return f"no: {found.call:,} of {found.calls:,} documents have too little left for one call and get no answer"
-    where = f"{found.stage} of {found.partition or 'the whole'}, about call {found.call:,} of {found.calls:,}"
-    return f"no: it ends at {where}" if found.stops == "yes" else f"if all goes well; at worst it ends at {where}"
-
-
 def _states(plan: Plan) -> str:
     taken = Counter(plan.partitions[key] for key in plan.planned if key in plan.partitions)
     rest = len(plan.partitions) - len(plan.planned)
-    up = f"; {_plural(rest, 'other')} up to date" if rest > 0 else ""
+    up = f"; {plural(rest, 'other')} up to date" if rest > 0 else ""
     named = f" ({', '.join(plan.planned)})" if len(plan.planned) <= MOST_NAMED else ""
     return _counts(taken) + named + up
 
@@ -211,13 +167,3 @@ def _counts(found: Mapping[str, int]) -> str:
 def _calls(calls: Range) -> str:
     likely = f"{calls.likely:,.0f}"
     return likely if calls.low == calls.high else f"{likely} ({calls.low:,.0f} to {calls.high:,.0f})"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

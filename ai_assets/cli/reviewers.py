@@ -11,7 +11,7 @@ import typer
 from ai_assets.cli.output import AsJson, collection, console, print_json, stores, stores_to_read, table
 from ai_assets.errors import PersonDisabled, PersonKnown
 from ai_assets.settings import GROUP
-from ai_assets.signoff import passwords, people
+from ai_assets.signoff import launch_tokens, passwords, people
 from ai_assets.signoff.people import EVERYWHERE, ROLES
 
 app = typer.Typer(help="Who may look, correct, decide and administer.", no_args_is_help=True)
@@ -167,6 +167,51 @@ def password(name: Name, password_stdin: FromStdin = False) -> None:
     console.print(f"{_known(name)} has another password.")
     if not password_stdin:
         _tell(_known(name), new)
+
+
+@app.command("token")
+def make_token(
+    name: Name,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=launch_tokens.LONGEST_DAYS, help="How long it counts.")
+    ] = 90,
+) -> None:
+    """A token by which a program starts runs in their name (AI_ASSETS_TOKEN). It decides nothing."""
+    with stores().state.write() as connection:
+        _require(connection, _known(name))
+        text, made = launch_tokens.make(connection, _known(name), days=days, by=actor())
+    console.print(f"Token {made.token_id} of {made.person}, until {made.expires_at[:10]}, shown only now: {text}")
+
+
+@app.command("tokens")
+def list_tokens(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One person; all by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The tokens that start runs, without their secrets."""
+    with stores_to_read().state.read() as connection:
+        if name:
+            _require(connection, _known(name), disabled_too=True)
+        found = launch_tokens.listed(connection, _known(name) if name else None)
+    if as_json:
+        print_json([{**asdict(token), "state": token.state} for token in found])
+        return
+    if not found:
+        console.print("There is no token. Make one: ai-assets reviewers token NAME")
+        return
+    columns = ("token", "person", "made (UTC)", "by", "until (UTC)", "state")
+    rows = [(t.token_id, t.person, t.made_at[:16], t.made_by, t.expires_at[:16], t.state) for t in found]
+    table("Tokens", columns, rows)
+
+
+@app.command("revoke-token")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="As `reviewers tokens` lists it.")],
+) -> None:
+    """A token starts nothing from now on."""
+    with stores().state.write() as connection:
+        found = launch_tokens.revoke(connection, token_id, by=actor())
+    console.print(f"Token {found.token_id} of {found.person} is revoked.")
 
 
 @app.command("sessions")

@@ -3,10 +3,10 @@
 import gc
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from getpass import getuser
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ai_assets import in_process
 from ai_assets.cli import asking_again
+from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
 from ai_assets.cli.output import (
     AsJson,
-    By,
     CollectionName,
     collection,
     console,
@@ -29,12 +29,12 @@ from ai_assets.cli.output import (
     stores,
     table,
 )
+from ai_assets.cli.signing import signer
 from ai_assets.collection import Collection
 from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.signoff import releases
-from ai_assets.signoff.authors import LAUNCHED_BY_TAG
 from ai_assets.signoff.served import lost_snapshots
 from ai_assets.status import due_partitions, partition_states
 from ai_assets.work import Outcome, Stores
@@ -110,7 +110,7 @@ def run(
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Begin the count of tries again for documents without a result.")
     ] = False,
-    by: By = None,
+    by: RunBy = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring partitions up to date, from the source to the release candidate; by default all.
@@ -122,21 +122,26 @@ def run(
     if sum(map(bool, (partition, partitions, every))) > 1:
         raise typer.BadParameter("give one of --partition, --partitions and --all")
     places = stores()
+    person = signer(by) if ask_again else None
+    author = author_of(places, by) if person is None else signed_in(person)
     if not as_json:
+        console.print(said(author, chosen))
         console.print(f"Looking at {chosen.source_path} …")
     observe(chosen, places.lake, places.state)
     keys = _keys(chosen, known_folders(places.state, name), partition, partitions)
-    if ask_again:
-        asking_again.reset(chosen, places, keys, by, quiet=as_json)
+    if person is not None:
+        asking_again.reset(chosen, places, keys, person, quiet=as_json)
+    insist = bool(partition or partitions)
     try:
-        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=bool(partition or partitions))
+        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author)
     except KeyboardInterrupt:
         errors.print("Interrupted. Run it again to go on; what was done stays done.")
         raise typer.Exit(130) from None
     if as_json:
         rows = [asdict(row) for row in report.ordered_rows(chosen)]
         waiting = {key: item.plain for key, item in asking_again.waiting_of(chosen, places, keys).items()}
-        print_json({**asdict(report), "rows": rows, "waiting": waiting})
+        started_by = author.launcher.who if author.launcher else None
+        print_json({**asdict(report), "rows": rows, "waiting": waiting, "author": started_by})
     else:
         _show(chosen, report)
         asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
@@ -145,7 +150,7 @@ def run(
 
 
 def bring_up_to_date(
-    chosen: Collection, places: Stores, keys: Sequence[str], *, quiet: bool, insist: bool = False
+    chosen: Collection, places: Stores, keys: Sequence[str], *, quiet: bool, insist: bool = False, author: Author
 ) -> Report:
     """Run those of the partitions that are due; the others are as they should be and only counted.
 
@@ -156,7 +161,8 @@ def bring_up_to_date(
     report = Report(chosen.name, list(keys), due)
     report.count_settled(places)
     if due:
-        execute(chosen, due, report, quiet=quiet, tags=None if insist else {PATIENT_TAG: PATIENT})
+        tags = None if insist else {PATIENT_TAG: PATIENT}
+        execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
     with places.state.read() as connection:
         live = releases.live(connection, chosen.name)
     report.lost = lost_snapshots(places, live) if live else []
@@ -179,12 +185,14 @@ def _keys(chosen: Collection, folders: Sequence[str], one: str | None, span: str
 
 def execute(
     chosen: Collection,
+    places: Stores,
     keys: list[str],
     report: Report,
     *,
     quiet: bool,
     assets: Sequence[str] | None = None,
     tags: Mapping[str, str] | None = None,
+    author: Author,
 ) -> None:
     """Run the collection's job over these partitions: all of its assets, or only some."""
     from ai_assets.assets.segment import bars, waits, watcher
@@ -204,7 +212,9 @@ def execute(
         waits.set(lambda line: errors.print(line))
         for group in consecutive(order, keys, len(keys)):
             span = {RANGE_START: group[0], RANGE_END: group[-1]}
-            result = in_process.execute(job, dagster, {**span, LAUNCHED_BY_TAG: getuser(), **(tags or {})}, selected)
+            run_id = str(uuid.uuid4())
+            ticket = author.tags(places, chosen, group, run_id=run_id)
+            result = in_process.execute(job, dagster, {**span, **(tags or {}), **ticket}, selected, run_id)
             report.run_ids.append(result.run_id)
             if not result.success:
                 gc.collect()  # a step that was interrupted is ended here, and not by one of its own threads

@@ -2,12 +2,18 @@
 
 import getpass
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
 
 from ai_assets.cli.output import stores
-from ai_assets.errors import NobodyKnown, PasswordMissing
-from ai_assets.signoff import people
+from ai_assets.errors import DecisionRefused, NobodyKnown, PasswordMissing
+from ai_assets.signoff import people, personal_keys, statements
 from ai_assets.signoff.passwords import authenticate
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.statements import Signed
+from resources.digest import Json
 from resources.settings import PASSWORD_VARIABLE, variable
 
 ADDRESS = "command line"
@@ -26,3 +32,19 @@ def signer(by: str | None) -> Person:
             raise PasswordMissing(name, PASSWORD_VARIABLE)
         password = getpass.getpass(f"Password of {name}: ")
     return authenticate(state, name, password, ADDRESS)
+
+
+def signer_with(
+    by: str | None, key: Path, values: Callable[[sa.Connection, str], Mapping[str, Json]]
+) -> tuple[Person, Signed]:
+    """The person, proved by a signature with a key of their own of what `values` says."""
+    name, state = people.known_as(by or getpass.getuser()), stores().state
+    with state.read() as connection:
+        said = dict(values(connection, name))
+    signature = personal_keys.sign_with(key, personal_keys.statement(said))  # may wait for a passphrase or a touch
+    with state.read() as connection:
+        signed = statements.signed_by(connection, name, said, signature)
+        person = people.find(connection, name)
+    if person is None:
+        raise DecisionRefused(name, "they are not known, or disabled")
+    return person, signed

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from getpass import getuser
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,10 +21,10 @@ from ai_assets.cli.output import (
     stores_to_read,
     table,
 )
-from ai_assets.cli.signing import signer
+from ai_assets.cli.signing import signer, signer_with
 from ai_assets.embedding import WITHOUT
 from ai_assets.errors import RequestUnknown
-from ai_assets.signoff import decisions, requests
+from ai_assets.signoff import decisions, requests, statements
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.requests import Request
 
@@ -33,6 +34,10 @@ Every = Annotated[bool, typer.Option("--all", help="All that wait.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Recorded with the decision; a rejection needs one.")]
 Waive = Annotated[
     list[str] | None, typer.Option("--waive", metavar="GATE=WHY", help="Pass over a failed gate that may be waived.")
+]
+
+Key = Annotated[
+    Path | None, typer.Option("--key", help="Sign it with this SSH or minisign key of your own; no password then.")
 ]
 
 
@@ -98,8 +103,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
         f"{changes['documents']} documents, {changes['quarantined']} quarantined{holes}; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
-    for author in changes.get("authors", []):
-        console.print(f"{author['who']} {author['did']}")
+    _show_authors(request)
     with places.state.read() as connection:
         standing = decisions.standings(connection, [request])[request.request_id]
     if standing.signers:
@@ -130,31 +134,41 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
         console.print(f"removed: {document}")
 
 
+def _show_authors(request: Request) -> None:
+    launch = requests.launch_of(request)
+    if launch.known:
+        console.print(f"started by {launch.in_words}")
+    else:
+        console.print(led("AUTHOR UNKNOWN", "bold yellow", f": {launch.why}"))
+    for author in request.changes.get("authors", []):
+        console.print(f"{author['who']} {author['did']}")
+
+
 @app.command("approve")
 def approve(
     name: CollectionName, partitions: Partitions = None, every: Every = False, by: By = None, reason: Reason = None,
-    waive: Waive = None, as_json: AsJson = False,
+    waive: Waive = None, key: Key = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Sign exactly the digest that waits. Any later change voids the signature."""
-    _decide(name, partitions, every, "approve", by, reason, as_json, _waivers(waive or []))
+    _decide(name, partitions, every, "approve", by, reason, as_json, key, _waivers(waive or []))
 
 
 @app.command("reject")
 def reject(
     name: CollectionName, partitions: Partitions = None, every: Every = False, by: By = None, reason: Reason = None,
-    as_json: AsJson = False,
+    key: Key = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Refuse the candidate, with a reason; the next change opens a new request."""
-    _decide(name, partitions, every, "reject", by, reason, as_json)
+    _decide(name, partitions, every, "reject", by, reason, as_json, key)
 
 
 @app.command("send-back")
 def send_back(
     name: CollectionName, partitions: Partitions = None, every: Every = False, by: By = None, reason: Reason = None,
-    as_json: AsJson = False,
+    key: Key = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Ask for changes, with notes on what to do; the next change opens a new request."""
-    _decide(name, partitions, every, "send back", by, reason, as_json)
+    _decide(name, partitions, every, "send back", by, reason, as_json, key)
 
 
 @app.command("ask-again")
@@ -189,6 +203,7 @@ def _decide(
     by: str | None,
     reason: str | None,
     as_json: bool,
+    key: Path | None,
     waivers: Mapping[str, str] | None = None,
 ) -> None:
     chosen = collection(name)
@@ -198,9 +213,16 @@ def _decide(
     rules, places = chosen.settings.signoff, stores()
     with places.state.read() as connection:
         choices = decisions.waiting(connection, name, None if every else partitions, rules)
-    who = signer(by)
+    if key is None:
+        who, signed = signer(by), None
+    else:
+        who, signed = signer_with(
+            by, key, lambda connection, person: statements.values(
+                connection, name, choices, verdict, by=person, reason=reason, waivers=waivers
+            ),
+        )  # fmt: skip
     decided = decisions.decide(
-        places.state, name, choices, verdict, by=who, reason=reason, rules=rules, waivers=waivers
+        places.state, name, choices, verdict, by=who, reason=reason, rules=rules, waivers=waivers, signed=signed
     )
     if as_json:
         print_json([_plain(request) for request in decided])

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from ai_assets.desk.settings import load_desk
 from ai_assets.listing import observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.signoff import audit, people
+from ai_assets.signoff.launches import Launcher, issued_or_said
 from ai_assets.signoff.passwords import hashed, random_password
 from ai_assets.status import partition_states
 from ai_assets.work import Stores
@@ -114,7 +116,9 @@ def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> No
     with instance(supervisor.home) as dagster:
         register_folders(item, dagster, keys)
     runs = [
-        supervisor.api.launch_run(item.name, {RANGE_START: group[0], RANGE_END: group[-1]})
+        supervisor.api.launch_run(
+            item.name, {RANGE_START: group[0], RANGE_END: group[-1], **_ticket(item, places, group)}
+        )
         for group in consecutive(keys, keys, item.settings.partitions.per_run)
     ]
     console.print(f"First run of {item.name}: {len(keys)} partitions. Watch it: {supervisor.url}/runs/{runs[0]}")
@@ -127,6 +131,13 @@ def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> No
             console.print(f"{item.name}: {done} of {len(keys)} partitions have a candidate")
             told = done
     _say_next(item, places, supervisor.desk_url)
+
+
+def _ticket(item: Collection, places: Stores, partitions: Sequence[str]) -> dict[str, str]:
+    """By which the run is known to be started by this command."""
+    launcher = Launcher(kind="up", who="ai-assets up", proof="itself")
+    with places.state.write() as connection:
+        return issued_or_said(connection, launcher, console.print, collection=item.name, partitions=partitions)
 
 
 def _candidates(connection: "sa.Connection", collection: str) -> int:

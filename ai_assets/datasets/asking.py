@@ -30,7 +30,8 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         live = releases.live(connection, work.collection.name)
         current = requests.latest_of(connection, work.collection.name, partition)
     part = live.parts.get(partition) if live else None
-    if current is not None and current.digest == digest and current.status in requests.ANSWERED:
+    known_now = work.launch.known and _waits_for_a_known_author(work, current)
+    if current is not None and current.digest == digest and current.status in requests.ANSWERED and not known_now:
         return current.request_id
     lost = live is not None and part is not None and _lost(work, partition, live, part)
     published = () if part is None or lost else _published(work, partition, part)
@@ -49,6 +50,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "run_id": manifest.run_id,
         "gates": gates,
         "authors": work.authors,
+        "launch": work.launch.as_data(),
         "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
         "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file}
         if part and not lost
@@ -65,8 +67,16 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
             facts=facts,
             risk=request_risk(facts, gates),
             nothing_new=_is_live(manifest, part) if part else not manifest.rows,
+            author_known=known_now,
         )
     return asked.request_id if asked else part.request_id if part else None
+
+
+def _waits_for_a_known_author(work: Work, current: requests.Request | None) -> bool:
+    """Whether the collection asks more of a candidate whose author is not known, and this request is of such a one."""
+    if work.collection.settings.signoff.unknown_author == "allow":
+        return False
+    return current is not None and current.status == "open" and not requests.launch_of(current).known
 
 
 def _candidate(work: Work, manifest: Manifest) -> Iterator[Headed]:
@@ -114,6 +124,7 @@ def _facts(
         "failed_gates": sum(not gate["passed"] for gate in gates),
         "cost_usd": manifest.stats["cost_usd"],
         "authors": work.authors,
+        "launch": work.launch.as_data(),
     }
 
 

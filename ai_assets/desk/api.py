@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from starlette.exceptions import HTTPException
 
-from ai_assets.desk import reading
+from ai_assets.desk import launching, reading
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
 from ai_assets.desk.api_problems import add_handlers, joined
 from ai_assets.desk.api_records import (
@@ -36,16 +36,28 @@ from ai_assets.desk.api_records import (
     ReleaseAt,
     RequestId,
     Rollback,
+    Started,
+    Starting,
     State,
+    Stopped,
     Text,
 )
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_reading import line_of
+from ai_assets.desk.launching import Wanted
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_reading import require_current
+from ai_assets.desk.runs_views import Price, RunsRow, RunsView
 from ai_assets.desk.sight import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.unanswered_reading import Shown
-from ai_assets.desk.views import DocumentPage, DocumentView, Inbox, ReleaseRow, RequestView, Unanswered
+from ai_assets.desk.views import (
+    DocumentPage,
+    DocumentView,
+    Inbox,
+    ReleaseRow,
+    RequestView,
+    Unanswered,
+)
 from ai_assets.signoff import asking_again, corrections, decisions, notes, releases
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
@@ -189,6 +201,47 @@ def ask_about_again(desk: TheDesk, person: Someone, asking: AskingAgain) -> Aske
         document_id=asking.document_id, reason=asking.reason,
     )  # fmt: skip
     return AskedAgain(assets=sorted({retry.asset for retry in chosen}))
+
+
+@router.get("/runs", tags=["runs"], responses=SAFE)
+def runs(desk: TheDesk, person: Someone) -> Sequence[RunsRow]:
+    """Partitions by state, and what is due, of every collection the person may see."""
+    return reading.runs_rows(desk, person)
+
+
+@router.get("/runs/{collection}", tags=["runs"], responses=SAFE)
+def runs_of(desk: TheDesk, person: Someone, collection: TheCollection) -> RunsView:
+    """What is due, what runs and who started it, and the backfills."""
+    return reading.runs_view(desk, person, collection)
+
+
+@router.get("/runs/{collection}/price", tags=["runs"], responses=SAFE)
+def price(
+    desk: TheDesk,
+    person: Someone,
+    collection: TheCollection,
+    first: Annotated[Text, Query(max_length=200, description="The first partition; empty for all that is due.")] = "",
+    last: Annotated[Text, Query(max_length=200, description="The last one; empty for the first alone.")] = "",
+) -> Price:
+    """What a run would cost, before it runs. No model is asked, nothing is started."""
+    return reading.price(desk, person, collection, first, last)
+
+
+@router.post("/runs/{collection}/start", tags=["runs"], responses=UNSAFE)
+def start(desk: TheDesk, person: Someone, collection: TheCollection, starting: Starting) -> Started:
+    """Start a run of what is due, a run of named partitions, or a backfill, through Dagster."""
+    wanted = Wanted(
+        kind=starting.kind, first=starting.first, last=starting.last, max_usd=starting.max_usd,
+        launch_id=starting.launch_id or "",
+    )  # fmt: skip
+    return Started.model_validate(vars(launching.start(desk, person, collection, wanted)))
+
+
+@router.post("/runs/{collection}/stop", tags=["runs"], responses=UNSAFE)
+def stop(desk: TheDesk, person: Someone, collection: TheCollection) -> Stopped:
+    """End the backfill that is under way; what it has done is kept."""
+    made = launching.stop(desk, person, collection)
+    return Stopped(backfill=made.backfill if made else None)
 
 
 @router.post("/decisions", tags=["requests"], responses=UNSAFE)

@@ -13,7 +13,7 @@ _SAID = {
     401: "Nobody is signed in.",
     403: "This person may not do this, or the token is missing.",
     404: "It does not exist, or this person may not see it.",
-    409: "Somebody else was first, or a newer candidate is: nothing was recorded.",
+    409: "Somebody else was first, a newer candidate is there, or Dagster does not answer: nothing was done.",
     413: "What was sent is too large.",
     414: "The address is too long.",
     422: "What was sent is not what this document says.",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from ai_assets.desk.runs_views import LaunchKind
 from ai_assets.desk.views import HistoryEntry, Publication, ReleaseRow
 from ai_assets.errors import MomentInvalid
 from ai_assets.signoff.decisions import Verdict
@@ -120,7 +121,37 @@ class Rollback(Body):
     reason: Reason
 
 
+class Starting(Body):
+    """What to run."""
+
+    kind: LaunchKind
+    """`due` takes the role reviewer, the others the role approver."""
+    first: Annotated[str, StringConstraints(max_length=200, pattern=WITHOUT_NUL)] = ""
+    """The first partition; empty for all that is due. Needed for `again`."""
+    last: Annotated[str, StringConstraints(max_length=200, pattern=WITHOUT_NUL)] = ""
+    """The last one; empty for the first alone."""
+    max_usd: Annotated[float, Field(ge=0)] | None = None
+    """The most that a backfill may cost; by default what its price says at most."""
+    launch_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """The same twice starts one thing."""
+
+
 # Answered
+
+
+class Started(Record):
+    """What was started; its author is who asked."""
+
+    launch_id: str
+    partitions: Sequence[str]
+    run_ids: Sequence[str]
+    """Of Dagster; a backfill makes its own."""
+    backfill: str | None
+
+
+class Stopped(Record):
+    backfill: str | None
+    """Null where none was under way."""
 
 
 class State(Record):

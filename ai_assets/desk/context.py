@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 
 from ai_assets.collection import DEFS_FILE, Collection, collection_names, load_collection
+from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
 from ai_assets.desk.settings import DeskSettings
 from ai_assets.signoff.people import Person
 from ai_assets.work import Stores
 from resources.errors import UserError
+
+DAGSTER_TIMEOUT_S = 15.0
 
 
 @dataclass
@@ -19,12 +22,24 @@ class Desk:
     url: str
     """Its own address, for links; without a slash at the end."""
     dagster_url: str | None
+    """Of its pages, for links."""
+    dagster_api: str | None = None
+    """Where the desk itself reaches Dagster; by default where its pages are."""
     _loaded: dict[str, tuple[int, Collection]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, connection: HTTPConnection) -> "Desk":
         found: Desk = connection.app.state.desk
         return found
+
+    def dagster(self) -> DagsterApi:
+        """To start runs and to look at them. Raises where nobody has said where Dagster is, and no `up` runs here."""
+        from ai_assets.supervisor import running_at
+
+        url = self.dagster_api or self.dagster_url or running_at(self.stores.home)
+        if url is None:
+            raise DagsterUnreachable("(unknown address)", "no `ai-assets up` runs here, and desk.yaml names none")
+        return DagsterApi(url, timeout_s=DAGSTER_TIMEOUT_S)
 
     def collections(self) -> Mapping[str, Collection]:
         """All that are declared. One whose declaration was broken by an edit stays as it was before."""

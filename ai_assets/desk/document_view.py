@@ -58,7 +58,8 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         without = retries_of(connection, person, collection, partition=request.partition, document_id=document_id)
     text = row["text"] or ""
     shown = text[:LONGEST_TEXT]
-    light = told(request, authors=candidate.changes.get("authors", []))
+    made = {"authors": candidate.changes.get("authors", []), "launch": candidate.changes.get("launch")}
+    light = told(request, **made)
     return DocumentView(
         request=row_of(person, light, facts_of(request, candidate.changes), standing, collection, now()),
         row=marks.row(line),

@@ -29,6 +29,8 @@ AGE_WEIGHT = 0.5
 """A request about to expire is at least this far up, however harmless it looks."""
 NEAR_EXPIRY_HOURS = 24.0
 _T = requests.TABLE.c
+_MADE: Mapping[str, Any] = {"authors": [], "launch": None}
+"""What the rules look at of how a candidate was made."""
 _LIGHT = tuple(column for column in _T if column.name not in ("summary", "facts"))
 
 
@@ -80,7 +82,7 @@ def inbox(
 def row_of(
     person: Person, request: Request, facts: Mapping[str, Any], standing: Standing, collection: Collection, at: str
 ) -> InboxRow:
-    """`request.changes` needs to hold the authors only."""
+    """`request.changes` needs to hold the authors and the launch only."""
     rules = collection.settings.signoff
     waits = request.status == "open"
     age = age_hours(request.opened_at, at if waits else request.closed_at or at, rules.sla)
@@ -103,7 +105,8 @@ def row_of(
         **{name: int(facts.get(name) or 0) for name in _COUNTED},
         cost_usd=facts.get("cost_usd"),
         given=len(standing.signers),
-        needed=rules.approvals,
+        needed=standing.needed(rules),
+        unknown_author=standing.unknown_author,
         may_decide=problem is None,
         why_not=None if problem is None else str(DecisionRefused(person.name, problem)),
     )
@@ -251,8 +254,7 @@ def _rows(
     for request_id in ids:
         request = found[request_id]
         facts = facts_of(request, summaries.get(request_id, {}))
-        authors = facts.get("authors", summaries.get(request_id, {}).get("authors", []))
-        rows.append(
-            row_of(person, told(request, authors=authors), facts, given[request_id], seen[request.collection], at)
-        )
+        summary = summaries.get(request_id, {})
+        made = {name: facts.get(name, summary.get(name, unsaid)) for name, unsaid in _MADE.items()}
+        rows.append(row_of(person, told(request, **made), facts, given[request_id], seen[request.collection], at))
     return rows

@@ -23,7 +23,12 @@ KEPT_S = 3600.0
 LEEWAY_S = 60
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Signatures that only the provider can make: none with a shared secret, and not `none`."""
-UNVERIFIED = "the provider has not verified the e-mail address"
+UNVERIFIED = "the provider says that it has not verified the e-mail address (the claim 'email_verified')"
+UNSAID = (
+    "the provider does not say whether the e-mail address is verified: the claim 'email_verified' is missing. An "
+    "administrator can have the provider send it, name people by another claim (sign_in.oidc.name_claim in desk.yaml) "
+    "or, where nobody chooses their own address there, set sign_in.oidc.email_verified: ignore"
+)
 
 
 class Description(BaseModel):
@@ -106,7 +111,7 @@ class Provider:
                     timeout=TIMEOUT_S,
                 )
             claims = self._claims(description, token.get("id_token"), flow.nonce)
-            if self.settings.name_claim not in claims and description.userinfo_endpoint:
+            if self._lacks(claims) and description.userinfo_endpoint:
                 claims = self._more(description.userinfo_endpoint, token, claims)
         return self._person(claims)
 
@@ -114,15 +119,24 @@ class Provider:
         name, groups = claims.get(self.settings.name_claim), claims.get(self.settings.groups_claim or "") or ()
         if not isinstance(name, str) or not name:
             raise self._refused(f"it does not say '{self.settings.name_claim}'")
-        verified = claims.get("email_verified", True) in (True, "true")
+        email, verified = claims.get("email"), self._verified(claims)
         if self.settings.name_claim == "email" and not verified:
-            raise self._refused(UNVERIFIED)
-        email = claims.get("email")
+            raise self._refused(UNSAID if claims.get("email_verified") is None else UNVERIFIED)
         return Identity(
             name=name,
             email=email if isinstance(email, str) and verified else None,
             groups=frozenset(map(str, groups)) if isinstance(groups, list) else frozenset(),
         )
+
+    def _verified(self, claims: Mapping[str, Any]) -> bool:
+        """Whether the e-mail address may name a person. A provider that says nothing of it has not verified it."""
+        said = claims.get("email_verified")
+        return said in (True, "true") or (said is None and self.settings.email_verified == "ignore")
+
+    def _lacks(self, claims: Mapping[str, Any]) -> bool:
+        """Whether the ID token leaves out what the userinfo of some providers has."""
+        name = self.settings.name_claim
+        return name not in claims or (name == "email" and claims.get("email_verified") is None)
 
     def _claims(self, description: Description, id_token: Any, nonce: str) -> dict[str, Any]:
         from joserfc import jwt
@@ -161,6 +175,8 @@ class Provider:
         more = self._json(endpoint, {"Authorization": f"Bearer {token.get('access_token')}"})
         if more.get("sub") != claims["sub"]:
             raise self._refused("it told of somebody else than who signed in")
+        if claims.get("email") not in (None, more.get("email")):
+            more.pop("email_verified", None)  # it is of another address than the one in the ID token
         return {**more, **claims}
 
     def _described(self) -> Description:

@@ -7,6 +7,7 @@ from ai_assets.desk.inbox import inbox
 from ai_assets.desk.publication_reading import publication_of
 from ai_assets.desk.release_reading import live_at, release_rows
 from ai_assets.desk.request_reading import RequestState, request_state, request_view
+from ai_assets.desk.runs_reading import price, runs_rows, runs_view
 from ai_assets.desk.sight import NotSeen, ViewUnknown
 from ai_assets.desk.unanswered_reading import unanswered_page
 
@@ -21,9 +22,12 @@ __all__ = [
     "document_view",
     "inbox",
     "live_at",
+    "price",
     "publication_of",
     "release_rows",
     "request_state",
     "request_view",
+    "runs_rows",
+    "runs_view",
     "unanswered_page",
 ]

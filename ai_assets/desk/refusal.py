@@ -7,15 +7,20 @@ from http import HTTPStatus
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Scope
 
+from ai_assets.backfilling import UnderWay
+from ai_assets.dagster_api import DagsterRefused, DagsterUnreachable
 from ai_assets.desk.sight import NotSeen
 from ai_assets.errors import (
     CollectionUnknown,
     DecisionRefused,
     DecisionTooLate,
     DocumentUnknown,
+    LaunchRefused,
     NothingLive,
+    PriceBusy,
     ReleaseUnknown,
     RequestUnknown,
+    StartedBefore,
 )
 from resources.errors import LeaseBusy, StateUnavailable, UserError
 
@@ -23,6 +28,7 @@ RETRY_AFTER_S = 5
 """What a 503 tells clients to wait."""
 _STATUS: Mapping[type[UserError], int] = {
     DecisionRefused: 403,
+    LaunchRefused: 403,
     NotSeen: 404,
     CollectionUnknown: 404,
     DocumentUnknown: 404,
@@ -30,7 +36,12 @@ _STATUS: Mapping[type[UserError], int] = {
     DecisionTooLate: 409,
     RequestUnknown: 409,
     NothingLive: 409,
+    DagsterUnreachable: 409,
+    DagsterRefused: 409,
     StateUnavailable: 503,
+    PriceBusy: 503,
+    StartedBefore: 409,
+    UnderWay: 409,
     LeaseBusy: 503,
 }
 _PAGE = """<!doctype html>

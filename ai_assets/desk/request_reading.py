@@ -49,7 +49,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         without = retries_of(connection, person, collection, partition=request.partition)
         history = [entry_of(record) for record in audit.records(connection, request_ids=[request_id])]
     changes, rules = candidate.changes, collection.settings.signoff
-    light = told(request, authors=changes.get("authors", []))
+    light = told(request, authors=changes.get("authors", []), launch=changes.get("launch"))
     return RequestView(
         row=row_of(person, light, facts_of(request, changes), standing, collection, now()),
         reason=request.reason,
@@ -63,6 +63,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         carried_over=len(marks.carried_over),
         since_last=changes.get("since_last"),
         authors=changes.get("authors", []),
+        launched_by=requests.launch_of(light).in_words,
         missing=standing.missing(rules) if request.status in ("open", "approved") else [],
         signers=standing.signers,
         rules=rules_in_words(rules),
@@ -153,8 +154,16 @@ def rules_in_words(rules: SignoffSettings) -> str:
         )
     if rules.approvers:
         found += "; it is signed by " + ", ".join(_named(name) for name in rules.approvers)
+    if rules.personal_keys == "required":
+        found += "; approvals are signed with a key of one's own"
     if not rules.author_may_approve:
-        found += "; whoever launched the run or edited a prompt last does not approve"
+        launcher = "started the run" if rules.launcher_is_author else "changed something for the run that they started"
+        found += f"; who {launcher}, or edited a prompt last, does not approve"
+    match rules.unknown_author:
+        case "two" if rules.approvals < 2:
+            found += "; where it is not known who started the run, two approvals are needed"
+        case "refuse":
+            found += "; where it is not known who started the run, nobody can approve"
     return f"{found}."
 
 
@@ -179,7 +188,8 @@ def _sentences(
     passed_over = f", although the gates {', '.join(failed)} failed" if failed else ""
     touched = [f"{int(facts[name] or 0)} {name}" for name in ("added", "changed", "removed") if facts[name]]
     change = f"documents {', '.join(touched)}" if touched else "no document is added, changed or removed"
-    mine = Approval(person=person.name, groups=person.groups)
+    own_key = next(iter(rules.declared_key_ids(person.name)), "theirs")  # as the page will have it signed
+    mine = Approval(person=person.name, groups=person.groups, own_key=own_key)
     after = replace(standing, approvals=[*standing.approvals, mine])
     if missing := after.missing(rules):
         approve = (

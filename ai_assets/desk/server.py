@@ -48,6 +48,7 @@ def serve(
             settings=settings,
             url=(settings.url or url or address(host, port)).rstrip("/"),
             dagster_url=settings.dagster_url or (dagster_url.rstrip("/") if dagster_url else None),
+            dagster_api=dagster_url,
         )
         with desk.stores.state.write() as connection:
             audit.begin(connection)
@@ -74,8 +75,8 @@ def serve(
 
 
 def address(host: str, port: int) -> str:
-    """Where people of this machine reach it."""
-    name = "127.0.0.1" if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
+    """Where people of this machine reach it; by a name, for browsers know passkeys of a name only."""
+    name = "localhost" if host in (*_EVERYWHERE, "127.0.0.1") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
 
 

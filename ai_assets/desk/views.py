@@ -51,6 +51,8 @@ class InboxRow(View):
     given: int
     """Approvals it has."""
     needed: int
+    unknown_author: bool
+    """Nobody is proved to have started the run that made its candidate."""
     may_decide: bool
     why_not: str | None
     """Why this person may not decide, in one sentence."""
@@ -211,6 +213,8 @@ class RequestView(View):
     since_last: Mapping[str, Any] | None
     """`request_id`, `status`, `added`, `changed`, `removed`, `relabelled` against the request before this one."""
     authors: Sequence[Mapping[str, str]]
+    launched_by: str
+    """Who started the run, and how that is proved; or why it is not known."""
     missing: Sequence[str]
     """What it still takes, in words."""
     signers: Sequence[str]
@@ -309,6 +313,8 @@ class ReleaseRow(View):
     live: bool
     problem: str | None = None
     """Why it is not served, where it is not what was published."""
+    pruned_at: str | None = None
+    """When its files were removed: it cannot be rolled back to."""
 
 
 @dataclass(frozen=True, kw_only=True)

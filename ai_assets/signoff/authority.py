@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken, SignatureInvalid
 from ai_assets.settings import GROUP
-from ai_assets.signoff import audit, keys
+from ai_assets.signoff import audit, keys, personal_keys
 from ai_assets.signoff.audit import GENESIS, RECORDED, Action, Record, signed_bytes
-from resources.digest import digest
+from ai_assets.signoff.personal_keys import PersonalKey
+from resources.digest import Json, digest
 
 Role = Literal["viewer", "reviewer", "approver", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -27,6 +28,7 @@ TOLD_OF: tuple[Action, ...] = (
     "role taken", "group joined", "group left",
 )  # fmt: skip
 """What changes who may do what."""
+VERDICT_OF: Mapping[str, Action] = {"approve": "approved", "reject": "rejected", "send back": "sent back"}
 OF_APPROVERS: frozenset[Action] = frozenset(("approved", "rejected", "sent back", "waived", "rolled back"))
 
 
@@ -50,6 +52,16 @@ class Key:
     """The record that revoked it."""
 
 
+@dataclass(kw_only=True)
+class Personal:
+    """A person's own key."""
+
+    person: str
+    key: PersonalKey
+    since: int
+    until: int | None = None
+
+
 @dataclass
 class Authority:
     """Up to some record. Records are given in order; each is checked before it changes anything."""
@@ -59,6 +71,10 @@ class Authority:
     grants: dict[tuple[str, str], Role] = field(default_factory=dict)
     """By holder and collection."""
     keys: dict[str, Key] = field(default_factory=dict)
+    personal: dict[str, Personal] = field(default_factory=dict)
+    """Keys of persons, by id."""
+    statements: dict[int, Record] = field(default_factory=dict)
+    """What persons signed with them, by the record's number; only in a walk of the whole chain."""
     last: tuple[int, str] = (0, GENESIS)
     """Number and hash of the last record that was taken in."""
     older: list[str] = field(default_factory=list)
@@ -82,6 +98,11 @@ class Authority:
         except AuditBroken:
             return False
         return True
+
+    def revoked(self, record: Record) -> bool:
+        """Whether the key that signed it was revoked since."""
+        key = self.keys.get(record.key_id or "")
+        return key is not None and key.until is not None
 
     def require_signature(self, record: Record) -> None:
         if record.signature is None or record.key_id is None:
@@ -146,8 +167,15 @@ class Authority:
             case "key added" if subject["kind"] in keys.KINDS:
                 public = keys.decoded(subject["public"])
                 self.keys[keys.key_id(public)] = Key(kind=subject["kind"], public=public, since=record.seq + 1)
+            case "key added":
+                self._take_personal(record)
             case "key revoked" if subject["key_id"] in self.keys:
                 self.keys[subject["key_id"]].until = record.seq
+            case "key revoked":
+                self.personal[subject["key_id"]].until = record.seq
+            case "statement signed":
+                self.require_statement(record)
+                self.statements[record.seq] = record
             case "person added":
                 known = self.people.setdefault(subject["person"], Known())
                 known.enabled = True
@@ -166,6 +194,8 @@ class Authority:
                 self._person(subject["person"]).groups.discard(subject["group"])
             case action if action in OF_APPROVERS and record.signature is not None:
                 self.require_approver(record)
+                if (number := subject.get("statement")) is not None:
+                    require_stated(record, self.statements[number])
 
     def require_approver(self, record: Record) -> None:
         """Raises unless who decided was known then, not disabled, and an approver there."""
@@ -185,8 +215,58 @@ class Authority:
             return f"{name} did not have the role approver in {collection} then"
         return None
 
+    def own_keys(self, name: str) -> dict[str, Personal]:
+        """Those of a person that count."""
+        return {
+            key_id: own for key_id, own in self.personal.items() if own.person == name and own.until is None
+        }  # fmt: skip
+
+    def _take_personal(self, record: Record) -> None:
+        """A person's first key takes their password at the time; each further one the signature of one they have."""
+        subject: Mapping[str, Any] = record.subject
+        key = PersonalKey(type=subject["type"], public=subject["public"])
+        person, mine = subject["person"], self.own_keys(subject["person"])
+        self._person(person)
+        said = personal_keys.statement(self.enrolment(person, key, subject["at"]))
+        try:
+            if key.type != "webauthn":
+                personal_keys.verify(key, said, subject["proof"])
+            if mine:
+                personal_keys.verify(mine[subject["vouched_by"]].key, said, subject["vouched"])
+        except SignatureInvalid as error:
+            raise AuditBroken(record.name, error.problem) from error
+        self.personal[key.key_id] = Personal(person=person, key=key, since=record.seq + 1)
+
+    def enrolment(self, person: str, key: PersonalKey, at: str) -> dict[str, Json]:
+        """What is signed about a further key."""
+        chain = self.trust.chain if self.trust else ""
+        return {"ai-assets": "key", "chain": chain, "person": person, "type": key.type, "public": key.public, "at": at}
+
+    def require_statement(self, record: Record) -> None:
+        """Raises `AuditBroken` unless the person signed that with a key of theirs that counted then."""
+        subject: Mapping[str, Any] = record.subject
+        own = self.personal.get(subject["key_id"])
+        if own is None or own.person != record.actor:
+            raise AuditBroken(record.name, f"{subject['key_id']} is no key of {record.actor}")
+        if record.seq < own.since or (own.until is not None and record.seq > own.until):
+            raise AuditBroken(record.name, f"the key {subject['key_id']} did not count then")
+        try:
+            personal_keys.verify(own.key, personal_keys.statement(subject["statement"]), subject["signature"])
+        except SignatureInvalid as error:
+            raise AuditBroken(record.name, error.problem) from error
+
     def _person(self, name: str) -> Known:
         return self.people[name]  # a KeyError says of a record that what it tells of is not in those before it
+
+
+def require_stated(decision: Record, stated: Record) -> None:
+    """Raises `AuditBroken` unless the decision is what its person signed."""
+    subject: Mapping[str, Any] = decision.subject
+    said: Any = stated.subject["statement"]
+    meant = "approved" if decision.action == "waived" else decision.action  # a waiver is part of an approval
+    wanted = [subject["request_id"], subject["digest"]]
+    if (stated.actor, VERDICT_OF.get(said["verdict"])) != (decision.actor, meant) or wanted not in said["requests"]:
+        raise AuditBroken(decision.name, f"it is not what {decision.actor} signed in record number {stated.seq}")
 
 
 _guard = threading.Lock()

@@ -1,19 +1,15 @@
-"""Who made what is to be signed, as far as it is known: who launched the run, and who edited a prompt last."""
+"""Who edited the prompts last, which make what is to be signed. Who started the run is `launches`."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-LAUNCHED_BY_TAG = "ai_assets/launched_by"
-"""Tag of a Dagster run: the name of the person who asked for it."""
 _GIT_TIMEOUT_S = 10.0
 
 
-def authors(launched_by: str | None, prompts: Sequence[Path]) -> list[Mapping[str, str]]:
+def authors(prompts: Sequence[Path]) -> list[Mapping[str, str]]:
     """Each as `who` and `did`; a person may be there under a name and under an address."""
-    found = [{"who": launched_by, "did": "launched the run"}] if launched_by else []
-    for path in prompts:
-        found += [{"who": who, "did": f"edited {path.name} last"} for who in _last_editors(path)]
+    found = [{"who": who, "did": f"edited {path.name} last"} for path in prompts for who in _last_editors(path)]
     return list({(author["who"], author["did"]): author for author in found}.values())
 
 

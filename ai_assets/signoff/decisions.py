@@ -1,5 +1,6 @@
 """What people say to requests, and whether it is enough. All of it goes by the audit chain, not by the table."""
 
+import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,11 @@ import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken, DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.settings import GROUP, CollectionSettings, SignoffSettings
-from ai_assets.signoff import audit, authority, requests
+from ai_assets.signoff import audit, authority, requests, statements
+from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
+from ai_assets.signoff.statements import Signed
 from resources.digest import digest
 from resources.state import StateStore
 
@@ -34,6 +37,8 @@ class Approval:
     person: str
     groups: frozenset[str]
     """Theirs at that time."""
+    own_key: str | None = None
+    """The key of their own that they signed it with."""
 
 
 @dataclass
@@ -46,6 +51,8 @@ class Standing:
     summary: str | None = None
     """Digest of what people were shown."""
     escalated: bool = False
+    unknown_author: bool = False
+    """Nobody is proved to have started the run that made the candidate."""
 
     @property
     def signers(self) -> list[str]:
@@ -54,14 +61,28 @@ class Standing:
     def missing(self, rules: SignoffSettings) -> list[str]:
         """What it still takes, in words; nothing when people have said enough."""
         found = []
-        counted = [one for one in self.approvals if may_sign(one.person, one.groups, rules, escalated=self.escalated)]
-        if (given := len({approval.person for approval in counted})) < rules.approvals:
-            found.append(f"{given} of {rules.approvals} approvals")
+        counted = [
+            one
+            for one in self.approvals
+            if may_sign(one.person, one.groups, rules, escalated=self.escalated)
+            and statements.why_not_enough(one.person, one.own_key, rules) is None
+        ]
+        given, wanted = len({approval.person for approval in counted}), self.needed(rules)
+        if given < wanted:
+            own = " signed with a key of their own" if rules.personal_keys == "required" else ""
+            why = " (its author is unknown)" if wanted > rules.approvals else ""
+            found.append(f"{given} of {wanted} approvals{own}{why}")
         for group, needed in rules.needed_from.items():
             given = len({approval.person for approval in counted if group in approval.groups})
             if given < needed:
                 found.append(f"{given} of {needed} from group {group}")
+        if self.unknown_author and rules.unknown_author == "refuse":
+            found.append("no known author")
         return found
+
+    def needed(self, rules: SignoffSettings) -> int:
+        """How many different people must approve."""
+        return max(rules.approvals, 2) if self.unknown_author and rules.unknown_author == "two" else rules.approvals
 
 
 def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, Standing]:
@@ -77,10 +98,14 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
         match record.action:
             case "requested":
                 standing.summary = str(record.subject["summary"])
+                standing.unknown_author = record.subject.get("launched", "unknown") == "unknown"
+            case "approved" | "waived" if recorded.revoked(record):
+                pass
             case "approved":
                 groups = record.subject.get("groups")
                 known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
-                standing.approvals.append(Approval(person=record.actor, groups=known))
+                own_key = statements.own_key(connection, recorded, record)
+                standing.approvals.append(Approval(person=record.actor, groups=known, own_key=own_key))
             case "escalated":
                 standing.escalated = True
             case "waived":
@@ -95,12 +120,22 @@ def why_not_publishable(request: Request, standing: Standing, settings: Collecti
         return "what people were shown is not what was recorded when they were asked"
     if missing := standing.missing(settings.signoff):
         return f"the audit chain holds {' and '.join(missing)}"
+    if (author := _author_among(standing.signers, request, settings.signoff)) is not None:
+        return f"{author['who']} approved it, and they {author['did']}"
     for gate in failed_gates(request):
         if not gate["waivable"] or gate["name"] in strict:
             return f"a gate that nobody can waive has failed ({gate['message']})"
         if gate["name"] not in standing.waived:
             return f"a failed gate was not waived ({gate['message']})"
     return None
+
+
+def _author_among(signers: Sequence[str], request: Request, rules: SignoffSettings) -> Mapping[str, str] | None:
+    """Held against the present rules, as all else. By e-mail address authors were compared when they decided."""
+    if rules.author_may_approve:
+        return None
+    authors = (*request.changes.get("authors", ()), *launched(requests.launch_of(request), rules))
+    return next((author for author in authors if str(author["who"]).casefold() in signers), None)
 
 
 def failed_gates(request: Request) -> list[dict[str, str | bool]]:
@@ -142,16 +177,28 @@ def decide(
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str] | None = None,
+    signed: Signed | None = None,
 ) -> list[Request]:
     """Record one person's decision on what they saw. All of it, or nothing.
 
     `waivers` says per failed gate why it may be passed over; it counts for every choice that has that gate failed.
+    `signed` is the same decision, signed with a key of the person's own.
     """
     reason = (reason or "").strip() or None
     require_reason(by.name, verdict, reason)
     decided = []
     with state.write() as connection:
         recorded = authority.of(connection)
+        if verdict == "approve" and (
+            problem := statements.why_not_enough(by.name, signed.key_id if signed else None, rules)
+        ):
+            raise DecisionRefused(by.name, problem)
+        stated: dict[str, int] = {}
+        if signed is not None:
+            said = statements.values(
+                connection, collection, choices, verdict, by=by.name, reason=reason, waivers=waivers
+            )
+            stated = {"statement": statements.record(connection, signed, said, by.name)}
         for choice in choices:
             request, standing = _require(connection, collection, choice, rules)
             if (problem := why_not_by(by, request, rules, verdict)) is not None:
@@ -159,10 +206,10 @@ def decide(
             if (problem := recorded.why_no_approver(by.name, collection, by.groups)) is not None:
                 raise DecisionRefused(by.name, f"by the audit chain {problem}")
             if verdict == "approve":
-                _approve(connection, request, standing, by, reason, rules, waivers or {})
+                _approve(connection, request, standing, by, reason, rules, waivers or {}, signed, stated)
             else:
                 action: Literal["rejected", "sent back"] = "rejected" if verdict == "reject" else "sent back"
-                requests.close(connection, request, action, by.name, reason, groups=sorted(by.groups))
+                requests.close(connection, request, action, by.name, reason, groups=sorted(by.groups), **stated)
             after = requests.get(connection, choice.request_id)
             decided += [after] if after else []
     return decided
@@ -213,11 +260,33 @@ def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict
     escalated = request.sla_step >= ESCALATED
     if not may_sign(person.name, person.groups, rules, escalated=escalated):
         return f"{collection} is signed by {', '.join(sorted(signed_by(rules, escalated=escalated)))}"
-    if verdict == "approve" and not rules.author_may_approve:
-        for author in request.changes.get("authors", []):
+    if verdict != "approve":
+        return None
+    launch = requests.launch_of(request)
+    if not launch.known and rules.unknown_author == "refuse":
+        return refused_unknown(request)
+    if not rules.author_may_approve:
+        for author in (*request.changes.get("authors", ()), *launched(launch, rules)):
             if str(author["who"]).casefold() in {person.name, (person.email or person.name).casefold()}:
                 return f"they {author['did']}, and nobody signs what they made themselves (signoff.author_may_approve)"
     return None
+
+
+def launched(launch: Launch, rules: SignoffSettings) -> list[Mapping[str, str]]:
+    """The person who started the run, as far as that makes them an author of what came of it."""
+    if launch.kind != "person" or not (launch.changes or rules.launcher_is_author):
+        return []
+    changed = f" with changes of their own ({', '.join(launch.changes)})" if launch.changes else ""
+    return [{"who": launch.who, "did": f"launched the run{changed}"}]
+
+
+def refused_unknown(request: Request) -> str:
+    """Why a candidate of an unknown author cannot be approved, and how it gets a known one."""
+    return (
+        f"it is not known who started the run that made it, and {request.collection} refuses such candidates "
+        f"(signoff.unknown_author). Start it with a known author: on the desk's page Runs, or with ai-assets run "
+        f"{request.collection} --partition {request.partition} --by NAME"
+    )
 
 
 def _approve(
@@ -228,6 +297,8 @@ def _approve(
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str],
+    signed: Signed | None,
+    stated: Mapping[str, int],
 ) -> None:
     if by.name in standing.signers:
         raise DecisionRefused(by.name, f"{request.collection} {request.partition} has their approval already")
@@ -241,14 +312,15 @@ def _approve(
                 f"the gate '{name}' failed ({gate['message']}); say why it may be waived (--waive '{name}=why')",
             )
         if why:
-            told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups)}
+            told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups), **stated}
             audit.append(connection, by.name, "waived", told)
-    standing.approvals.append(Approval(person=by.name, groups=by.groups))
+    own_key = signed.key_id if signed else None
+    standing.approvals.append(Approval(person=by.name, groups=by.groups, own_key=own_key))
     groups, complete = sorted(by.groups), not standing.missing(rules)
     if complete:
-        requests.close(connection, request, "approved", by.name, reason, groups=groups, complete=True)
+        requests.close(connection, request, "approved", by.name, reason, groups=groups, complete=True, **stated)
     else:
-        told = {"reason": reason, "groups": groups, "complete": False}
+        told = {"reason": reason, "groups": groups, "complete": False, **stated}
         audit.append(connection, by.name, "approved", {**requests.subject(request), **told})
 
 
@@ -267,6 +339,22 @@ def ask_again(state: StateStore, collection: str, partition: str, *, by: Person,
 
 
 def record_view(state: StateStore, request: Request, *, by: Person) -> None:
-    """That somebody looked at the page they may decide on."""
+    """That somebody looked at the page they may decide on: one record per person, request and hour."""
+    with state.read() as connection:
+        if _viewed_lately(connection, request, by):
+            return
     with state.write() as connection:
-        audit.append(connection, by.name, "viewed", requests.subject(request))
+        if not _viewed_lately(connection, request, by):  # another desk process may have been first
+            audit.append(connection, by.name, "viewed", requests.subject(request))
+
+
+def _viewed_lately(connection: sa.Connection, request: Request, by: Person) -> bool:
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    columns = audit.TABLE.c
+    query = sa.select(columns.seq).where(
+        columns.request_id == request.request_id,
+        columns.action == "viewed",
+        columns.actor == by.name,
+        columns.recorded_at > since.isoformat(timespec="milliseconds"),
+    )
+    return connection.execute(query.limit(1)).first() is not None

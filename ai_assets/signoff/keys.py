@@ -150,7 +150,7 @@ def of(connection: sa.Connection) -> Keyring:
     trust = _trust_file(folder)
     if not trust.exists():
         _make(folder, connection)
-    return _load(folder, trust, tuple(_stamp(path) for path in (trust, *(_file(folder, kind) for kind in KINDS))),
+    return _load(folder, trust, tuple(_stamp(path) for path in (trust, *(file_of(folder, kind) for kind in KINDS))),
                  tuple(variable(VARIABLES[kind]) for kind in KINDS))  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def _trust_file(folder: Path) -> Path:
     return Path(declared).expanduser().absolute() if declared else folder / TRUST
 
 
-def _file(folder: Path, kind: Kind) -> Path:
+def file_of(folder: Path, kind: Kind) -> Path:
     return folder / f"{kind}.pem"
 
 
@@ -169,7 +169,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns  # the last changes with the mode, too
 
 
 @lru_cache(maxsize=64)
@@ -181,7 +181,7 @@ def _read_trust(path: Path, _stamp: tuple[int, int, int] | None) -> Trust:
 def _load(folder: Path, trust: Path, _stamps: tuple[object, ...], declared: tuple[str | None, ...]) -> Keyring:
     private, absent = {}, {}
     for kind, given in zip(KINDS, declared, strict=True):
-        path = _file(folder, kind)
+        path = file_of(folder, kind)
         if given is not None and given.strip().lower() == NO_KEY:
             absent[kind] = f"this process must not have it ({VARIABLES[kind]}={NO_KEY})"
         elif given is not None:
@@ -191,6 +191,11 @@ def _load(folder: Path, trust: Path, _stamps: tuple[object, ...], declared: tupl
         else:
             private[kind] = _private(_read_private(path), path)
     return Keyring(Trust.read(trust), private, absent)
+
+
+def public_of(path: Path) -> bytes:
+    """The public half of a private key's file."""
+    return _private(_read_private(path), path).public_key().public_bytes_raw()
 
 
 def _read_private(path: Path) -> bytes:
@@ -223,7 +228,7 @@ def _make(folder: Path, connection: sa.Connection) -> None:
         declared = variable(VARIABLES[kind])
         if declared is not None and declared.strip().lower() == NO_KEY:
             raise KeysMissing(trust, f"no keys were made yet, and this process must not ({VARIABLES[kind]}={NO_KEY})")
-        if declared is not None or _file(folder, kind).exists():
+        if declared is not None or file_of(folder, kind).exists():
             raise KeysMissing(trust, f"there is a {kind} key, but nothing says which keys to believe")
     if variable(TRUST_VARIABLE) is not None:
         raise KeysMissing(trust, f"{TRUST_VARIABLE} names it, and it does not exist")

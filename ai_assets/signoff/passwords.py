@@ -80,12 +80,12 @@ def change(connection: sa.Connection, name: str, password_hash: str, *, by: str)
 
 
 def authenticate(state: StateStore, name: str, password: str, address: str) -> Person:
-    """Who this is, or a refusal. `address` is where they knock from; failures are counted for it, too."""
+    """Who this is, or a refusal. `address` is where the try comes from."""
     nobodys, at = _nobodys(), time.time()
-    by_name, by_address = throttle.counters(name, address)
+    counted = throttle.counted_for(name, address)
     known = name.strip().casefold()
     with state.write() as connection:
-        wait = throttle.count(connection, (by_name, by_address), at)
+        wait = throttle.count(connection, counted, at)
         stored = _hash_of(connection, known)
     if wait > 0:
         raise SignInThrottled(wait)
@@ -97,7 +97,7 @@ def authenticate(state: StateStore, name: str, password: str, address: str) -> P
         person = people.find(connection, known)
         if person is None or _hash_of(connection, known) != stored:
             raise SignInRefused
-        throttle.succeeded(connection, by_name, by_address, at)
+        throttle.succeeded(connection, counted, at)
         if authority.of(connection).people[known].password != authority.password_digest(stored):
             raise AuditBroken(f"password of {known}", "the table holds another one than was recorded")
         if newer != stored:

@@ -1,7 +1,8 @@
 """Publication: approved candidates become the live release, or nothing changes.
 
 Before anything is written the candidate's digest is computed again from its files, and the approval is looked up in
-the audit chain. The index gets a new version beside the old ones; then one transaction moves the pointer.
+the audit chain, which must be what its last checkpoint says it was. The index gets a new version beside the old ones;
+then one transaction moves the pointer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,12 +22,12 @@ from ai_assets.errors import (
     NothingApproved,
     PublicationOvertaken,
 )
-from ai_assets.signoff import decisions, proof, releases, requests, served
+from ai_assets.signoff import checkpoints, decisions, proof, releases, requests, served
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
 from resources.content import file_sha256, named_by_content
-from resources.errors import DatasetAltered
+from resources.errors import DatasetAltered, UserError
 from resources.index import IndexUnavailable
 from resources.lake import Manifest, parquet_rows, read_batches
 from resources.leases import hold
@@ -53,8 +54,10 @@ def publish(
     is.
     """
     with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
+        kept = checkpoints.kept_notes(stores.home.checkpoints)
         with stores.state.read() as connection:
             proof.require_sound(connection)
+            checkpoints.require_kept(connection, kept)
             before = releases.live(connection, collection.name)
             number = releases.last_number(connection, collection.name) + 1
             approved = requests.find(connection, collection.name, statuses=("approved",))
@@ -123,7 +126,18 @@ def publish(
                 read = [item for _, item in releases.read_all(connection, collection.name)]
             _discard_altered(stores, [item for item in read if isinstance(item, Release)])
         say(f"release {release.number} is live: {release.documents} documents")
+        _checkpoint(stores, say)
     return Publication(release, sorted(parts))
+
+
+def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:
+    """The release is live, whatever becomes of its checkpoint: the sensor of deadlines makes one later."""
+    try:
+        made = checkpoints.make(stores)
+    except (UserError, OSError) as error:
+        say(f"no checkpoint of the audit chain was made: {error}")
+    else:
+        say(f"checkpoint of {made.note.size} audit records")
 
 
 def _one_embedding(collection: Collection, parts: Mapping[str, Part]) -> Embedding:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from ai_assets.signoff import audit
+from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import SYSTEM
 from resources.digest import canonical_json, digest
 from resources.state import now
@@ -113,18 +114,24 @@ def open_request(
     facts: Mapping[str, Any],
     risk: float,
     nothing_new: bool,
+    author_known: bool = False,
 ) -> Request | None:
     """Ask for sign-off of a candidate, once. An open request or unpublished approval of an earlier one is voided.
+
+    `author_known`: so is an open request for the same candidate, which was asked when its author was not known.
 
     Nothing is asked when publishing would change nothing: the same rows are live, or there are none on either side.
     """
     found = find(connection, collection, partitions=[partition])
     last = found[-1] if found else None
     current = last if last and last.digest == candidate and last.status in ANSWERED else None
+    reason = f"replaced by candidate {candidate[:12]}"
+    if current is not None and author_known and current.status == "open":
+        current, reason = None, "the same candidate is asked about again, now with a known author"
     replaced = ANSWERED if nothing_new else ("open", "approved")
     for request in found:
         if request is not current and request.status in replaced:
-            close(connection, request, "voided", SYSTEM, f"replaced by candidate {candidate[:12]}")
+            close(connection, request, "voided", SYSTEM, reason)
     if current is not None:
         return current
     if nothing_new:
@@ -160,10 +167,14 @@ def _open(
         sla_step=0,
     )
     connection.execute(sa.insert(TABLE).values(vars(request)))
-    audit.append(
-        connection, SYSTEM, "requested", {**subject(request), "number": request.number, "summary": digest(summary)}
-    )
+    told: dict[str, Any] = {"number": request.number, "summary": digest(summary), "launched": launch_of(request).kind}
+    audit.append(connection, SYSTEM, "requested", {**subject(request), **told})
     return request
+
+
+def launch_of(request: Request) -> Launch:
+    """Who started the run that made its candidate."""
+    return Launch.told(request.changes.get("launch"))
 
 
 def close(

@@ -5,7 +5,20 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from ai_assets.desk.pages import account, audit, costs, decision, document, inbox, people, releases, request, unanswered
+from ai_assets.desk.pages import (
+    account,
+    audit,
+    costs,
+    decision,
+    document,
+    inbox,
+    passkey,
+    people,
+    releases,
+    request,
+    runs,
+    unanswered,
+)
 from ai_assets.desk.pages.refusals import net
 
 
@@ -13,6 +26,7 @@ def routes() -> list[BaseRoute]:
     return [
         _page("/", inbox.page),
         _form("/decisions", decision.several),
+        _form("/decisions/statement", passkey.statement),
         _page("/requests/{request_id}", request.page),
         _form("/requests/{request_id}/decision", decision.one),
         _form("/requests/{request_id}/ask-again", request.ask_again),
@@ -29,11 +43,17 @@ def routes() -> list[BaseRoute]:
         _page("/releases", releases.overview),
         _page("/releases/{collection}", releases.page),
         _form("/releases/{collection}/rollback", releases.rollback),
+        _page("/runs", runs.overview),
+        _page("/runs/{collection}", runs.page),
+        _form("/runs/{collection}", runs.start),
         _page("/people", people.page),
         _page("/people/{name}", people.page_of_one),
         _form("/people/{act}", people.act),
         _page("/account", account.page),
         _form("/account/sessions", account.end_session),
+        _form("/account/passkeys/begin", passkey.begin),
+        _form("/account/passkeys/add", passkey.add),
+        _form("/account/passkeys/vouch", passkey.vouch),
     ]
 
 

@@ -1,0 +1,197 @@
+"""What people start from the desk: runs of what is due, runs of named partitions, backfills; and stopping a backfill.
+
+A reviewer starts what is due, as the schedule would. Whatever sets money aside, or asks about named partitions again,
+takes an approver.
+"""
+
+import datetime
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ai_assets import backfilling, launching
+from ai_assets.backfilling import Backfill
+from ai_assets.collection import Collection
+from ai_assets.dagster_api import DagsterApi
+from ai_assets.desk.context import Desk
+from ai_assets.desk.runs_reading import chosen_partitions, plan_of
+from ai_assets.desk.runs_views import LaunchKind
+from ai_assets.desk.sight import collection_seen
+from ai_assets.errors import LaunchRefused, NothingToRun, PartitionsUnnamed, StartedBefore
+from ai_assets.listing import known_folders, observe
+from ai_assets.signoff import launches
+from ai_assets.signoff.launches import Launcher
+from ai_assets.signoff.people import Person, Role
+from ai_assets.status import DUE, due_partitions
+from resources.inference.declaration import load_inference
+from resources.leases import hold
+from resources.state import now
+
+KEPT = datetime.timedelta(days=90)
+"""So long it is known which form started what."""
+ROLES: dict[LaunchKind, tuple[str, Role]] = {
+    "due": ("start a run of what is due", "reviewer"),
+    "again": ("run named partitions again", "approver"),
+    "backfill": ("start a backfill", "approver"),
+}
+"""What it is called, and the role it takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What somebody asks for."""
+
+    kind: LaunchKind
+    first: str = ""
+    last: str = ""
+    max_usd: float | None = None
+    launch_id: str = ""
+    """Of the form: a form that is sent twice starts one thing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    launch_id: str
+    partitions: Sequence[str]
+    run_ids: Sequence[str] = ()
+    backfill: str | None = None
+
+
+def new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def start(desk: Desk, person: Person, name: str, wanted: Wanted) -> Started:
+    """Start it through Dagster, with the person as its proved author."""
+    collection = collection_seen(desk, person, name)
+    what, role = ROLES[wanted.kind]
+    if not person.may(role, name):
+        raise LaunchRefused(person.name, what, role, name)
+    if wanted.kind == "again" and not wanted.first:
+        raise PartitionsUnnamed(name)
+    named = chosen_partitions(desk, collection, wanted.first, wanted.last)
+    begin = _backfill if wanted.kind == "backfill" else _run
+    with desk.dagster() as dagster:
+        dagster.health(0)  # nothing is recorded as started where Dagster does not answer
+        return begin(desk, dagster, person, collection, wanted, named)
+
+
+def _run(
+    desk: Desk, dagster: DagsterApi, person: Person, collection: Collection, wanted: Wanted, named: list[str] | None
+) -> Started:
+    partitions = _due(desk, collection) if named is None else named
+    if not partitions:
+        raise NothingToRun(collection.name)
+    launch_id = _record(desk, person, collection.name, wanted, partitions)
+    started: list[str] = []
+    with _noted(desk, launch_id, started):
+        launching.start_runs(
+            collection, desk.stores, dagster, _launcher(person), partitions, patient=named is None, started=started
+        )
+    return Started(launch_id=launch_id, partitions=partitions, run_ids=started)
+
+
+def _launcher(person: Person) -> Launcher:
+    return Launcher(kind="person", who=person.name, proof="desk")
+
+
+def stop(desk: Desk, person: Person, name: str) -> Backfill | None:
+    """End the backfill that is under way; what it has done is kept. None where there is none."""
+    collection_seen(desk, person, name)
+    if not person.may("approver", name):
+        raise LaunchRefused(person.name, "stop a backfill", "approver", name)
+    with desk.stores.state.read() as connection:
+        made = backfilling.open_of(connection, name)
+    if made is None:
+        return None
+    backfilling.end(desk.stores, made, "stopped")
+    if made.dagster_id is not None:
+        with desk.dagster() as api:
+            api.cancel_backfill(made.dagster_id)
+    return made
+
+
+def _due(desk: Desk, collection: Collection) -> list[str]:
+    """After a look at the source, as `ai-assets run` does."""
+    observe(collection, desk.stores.lake, desk.stores.state)
+    keys = collection.scheme.keys(known_folders(desk.stores.state, collection.name))
+    return due_partitions(collection, desk.stores, keys)
+
+
+def _backfill(
+    desk: Desk, dagster: DagsterApi, person: Person, collection: Collection, wanted: Wanted, named: list[str] | None
+) -> Started:
+    stores, name = desk.stores, collection.name
+    asked = None if wanted.max_usd is None else backfilling.amount_of(wanted.max_usd)
+    found = plan_of(desk, collection, named)
+    due = any(found.partitions.get(key) in DUE for key in found.planned)
+    if not due and not any(stage.calls.high for stage in found.stages):
+        raise NothingToRun(name)
+    inference, cap = load_inference(stores.home.inference), backfilling.usual_cap(found) if asked is None else asked
+    backfilling.refuse_too_low(collection, inference, found, cap)
+    launch_id = _record(desk, person, name, wanted, found.planned)
+    ids: list[str] = []
+    with _noted(desk, launch_id, ids), hold(stores.state, backfilling.lease_name(name), wait_s=1.0):
+        made = backfilling.begin(
+            stores, collection, inference, found, assets=collection.asset_names, cap_nusd=cap, by=person.name
+        )
+        ids.append(made.backfill)
+        ticket = _backfill_ticket(desk, person, made)
+        launching.start_backfill(collection, stores, dagster, made, ticket, patient=named is None)
+    return Started(launch_id=launch_id, partitions=list(found.planned), backfill=made.backfill)
+
+
+def _backfill_ticket(desk: Desk, person: Person, made: Backfill) -> dict[str, str]:
+    """Where it cannot be signed, nothing is started and the money is free again."""
+    try:
+        with desk.stores.state.write() as connection:
+            return launches.issue(
+                connection, _launcher(person), collection=made.collection, partitions=made.partitions,
+                backfill=made.backfill,
+            )  # fmt: skip
+    except BaseException:
+        backfilling.end(desk.stores, made, "failed")
+        raise
+
+
+def _record(desk: Desk, person: Person, name: str, wanted: Wanted, partitions: Sequence[str]) -> str:
+    """Before Dagster is asked. A second form with the same id finds the row of the first."""
+    launch_id = wanted.launch_id or new_id()
+    row = {
+        "id": launch_id, "collection": name, "person": person.name, "what": wanted.kind,
+        "partitions": json.dumps(list(partitions)), "at": now(),
+    }  # fmt: skip
+    with desk.stores.state.write() as connection:
+        query = sa.text("SELECT person, made_at FROM desk_launches WHERE launch_id = :id")
+        before = connection.execute(query, {"id": launch_id}).one_or_none()
+        if before is not None:
+            raise StartedBefore(before.person, before.made_at)
+        old = sa.text("DELETE FROM desk_launches WHERE made_at < :old")
+        connection.execute(old, {"old": (datetime.datetime.now(datetime.UTC) - KEPT).isoformat()})
+        insert = (
+            "INSERT INTO desk_launches (launch_id, collection, person, what, partitions, dagster_ids, made_at) "
+            "VALUES (:id, :collection, :person, :what, :partitions, '[]', :at)"
+        )
+        connection.execute(sa.text(insert), row)
+    return launch_id
+
+
+@contextmanager
+def _noted(desk: Desk, launch_id: str, ids: Sequence[str]) -> Iterator[None]:
+    """However it ends, the row says what was started, and why not more."""
+    problem: str | None = None
+    try:
+        yield
+    except Exception as error:
+        problem = str(error)[:2000]
+        raise
+    finally:
+        with desk.stores.state.write() as connection:
+            connection.execute(
+                sa.text("UPDATE desk_launches SET dagster_ids = :ids, error = :error WHERE launch_id = :id"),
+                {"ids": json.dumps(list(ids)), "error": problem, "id": launch_id},
+            )
