@@ -23,6 +23,7 @@ from ai_assets.costs import building
 from ai_assets.costs.ledger_days import LedgerAltered, check_closed, due_days, export_day, exported, lost_days
 from ai_assets.costs.marts import models
 from ai_assets.instance import instance
+from ai_assets.verification import verify
 from ai_assets.work import Stores
 from resources.errors import LakeUnwritable
 from resources.inference.resolving import Verdict, named, resolve
@@ -304,6 +305,33 @@ def test_one_command_copies_builds_and_then_finds_nothing_to_do(home: Home) -> N
     said.clear()
     building.bring_up_to_date(home, said.append)
     assert said == []
+
+
+def verified(home: Home) -> dict[str, str | None]:
+    """What `ai-assets verify` says of money: by area, the first difference."""
+    with Stores.at(home) as stores:
+        found = {area.name: area for area in verify(stores)}
+    assert found["warehouse"].checked == 1
+    assert found["ledger"].checked > 10
+    return {name: found[name].first for name in ("warehouse", "ledger")}
+
+
+def test_verify_holds_warehouse_and_answers_against_the_ledger(home: Home) -> None:
+    """Of real calls: answered, failed, ambiguous, reused."""
+    building.bring_up_to_date(home)
+    assert verified(home) == {"warehouse": None, "ledger": None}
+    paid = "SELECT min(attempt_id) FROM attempts WHERE state = 'settled' AND cost_nusd > 0"
+    with Stores.at(home) as stores, stores.state.write() as connection:
+        number = connection.execute(sa.text(paid)).scalar_one()
+        for change in ("UPDATE attempts SET cost_nusd = cost_nusd - 1", "DELETE FROM answers"):
+            connection.execute(sa.text(f"{change} WHERE attempt_id = :n"), {"n": number})
+    found = verified(home)
+    assert "cost is $" in str(found["warehouse"])
+    assert "ai-assets audit verify says whether the ledger was altered" in str(found["warehouse"])
+    assert "and its attempts come to" in str(found["ledger"])
+    with Stores.at(home) as stores:
+        (ledger,) = [area for area in verify(stores) if area.name == "ledger"]
+        assert ledger.differences >= 2  # the sum of the budget, and the answer that is gone
 
 
 def test_after_a_run_dagster_shows_every_mart_as_fresh(home: Home) -> None:

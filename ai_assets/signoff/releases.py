@@ -239,7 +239,11 @@ def live_at(connection: sa.Connection, collection: str, moment: str) -> Release 
     records = audit.select(
         connection, collections=[collection], actions=["published", "rolled back"], until=moment, limit=1
     )
-    return get(connection, collection, int(str(records[0].subject["release"]))) if records else None
+    if not records:
+        return None
+    number = int(str(records[0].subject["release"]))
+    _require_signed(connection, f"Release {number} of {collection}", records[0])
+    return get(connection, collection, number)
 
 
 def pruned(connection: sa.Connection, collection: str) -> dict[int, str]:
