@@ -386,6 +386,21 @@ class ReleaseUnknown(UserError):
         super().__init__(f"{collection} has no release {number} ({found}). See: ai-assets releases list {collection}")
 
 
+class ReleasePruned(UserError):
+    def __init__(self, collection: str, release: int, at: str) -> None:
+        super().__init__(
+            f"Release {release} of {collection} cannot be rolled back to: its files were removed by retention at "
+            f"{at[:16]} (UTC). Those that can: ai-assets releases list {collection}. A backup of before then has it: "
+            "ai-assets restore FROM --to ANOTHER-HOME"
+        )
+
+
+class HoldRefused(UserError):
+    def __init__(self, collection: str, release: int | None, found: str) -> None:
+        what = f"release {release} of {collection}" if release is not None else f"all of {collection}"
+        super().__init__(f"The legal hold on {what} was not changed: {found}. See: ai-assets retention holds")
+
+
 class NothingLive(UserError):
     def __init__(self, collection: str) -> None:
         super().__init__(

@@ -95,6 +95,11 @@ class SearchIndex:
         with self._lance("listing versions"):
             return max(_complete_versions(self._table()), default=None) if self._exists() else None
 
+    def versions(self) -> list[int]:
+        """All complete versions."""
+        with self._lance("listing versions"):
+            return sorted(_complete_versions(self._table())) if self._exists() else []
+
     def holds(self, version: int) -> bool:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):
@@ -149,6 +154,15 @@ class SearchIndex:
             if version not in _complete_versions(table):  # else nothing changed, and nothing was written
                 table.tags.create(f"{_COMPLETE}{version}", version)
             return version
+
+    def discard(self, version: int) -> None:
+        """Say of a version that it is not complete: nobody reads or builds on it any more."""
+        with self._writing(), self._lance("discarding a version"):
+            table = self._table()
+            if version in _complete_versions(table):
+                table.tags.delete(f"{_COMPLETE}{version}")
+        with self._guard:
+            self._readers.clear()
 
     def prune(self, keep: Collection[int]) -> None:
         """Forget complete versions that are not in `keep`, and free the files that only versions before the oldest kept

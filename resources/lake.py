@@ -71,7 +71,10 @@ class Lake:
 
     def manifest(self, collection: str, asset: str, partition: str) -> Manifest | None:
         """The committed dataset, or None where there is none yet."""
-        path = self.folder(collection, asset, partition) / MANIFEST
+        return self.read_manifest(self.folder(collection, asset, partition) / MANIFEST)
+
+    @staticmethod
+    def read_manifest(path: Path) -> Manifest | None:
         try:
             found = json.loads(path.read_bytes())
             if found["format"] > MANIFEST_FORMAT:

@@ -136,6 +136,10 @@ class Home:
     def desk(self) -> Path:
         return self.declared_desk or self.project / "desk.yaml"
 
+    @property
+    def operations(self) -> Path:
+        return self.project / "operations.yaml"
+
     def ensure(self) -> Self:
         """Create the folder, closed to other users, and prove that it can be written."""
         try:

@@ -1,5 +1,7 @@
 """Releases of a collection, and which one readers saw at a time. What was altered is not shown as live."""
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
 from ai_assets.desk.context import Desk
@@ -18,8 +20,9 @@ def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
         live, problem = _live(desk, connection, name)
+        pruned = releases.pruned(connection, name)
         found = [
-            _altered(number, release) if isinstance(release, ReleaseAltered) else _row(release, live, problem)
+            _altered(number, release) if isinstance(release, ReleaseAltered) else _row(release, live, problem, pruned)
             for number, release in releases.read_all(connection, name)
         ]
     if problem is not None and not any(row.problem for row in found):
@@ -46,10 +49,11 @@ def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow 
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
         found = releases.live_at(connection, name, moment(at))
-        return _row(found, *_live(desk, connection, name)) if found else None
+        pruned = releases.pruned(connection, name)
+        return _row(found, *_live(desk, connection, name), pruned) if found else None
 
 
-def _row(release: Release, live: int | None, problem: Exception | None) -> ReleaseRow:
+def _row(release: Release, live: int | None, problem: Exception | None, pruned: Mapping[int, str]) -> ReleaseRow:
     is_live = release.number == live
     return ReleaseRow(
         number=release.number,
@@ -60,6 +64,7 @@ def _row(release: Release, live: int | None, problem: Exception | None) -> Relea
         signers=sorted({name for part in release.parts.values() for name in part.approved_by}),
         live=is_live and problem is None,
         problem=str(problem) if is_live and problem is not None else None,
+        pruned_at=pruned.get(release.number),
     )
 
 

@@ -313,6 +313,8 @@ class ReleaseRow(View):
     live: bool
     problem: str | None = None
     """Why it is not served, where it is not what was published."""
+    pruned_at: str | None = None
+    """When its files were removed: it cannot be rolled back to."""
 
 
 @dataclass(frozen=True, kw_only=True)

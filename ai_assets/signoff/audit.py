@@ -22,8 +22,11 @@ Action = Literal[
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
     "restored",
+    "hold placed", "hold released", "release pruned",
 ]  # fmt: skip
-RECORDED: frozenset[Action] = frozenset(("requested", "voided", "expired", "reminded", "escalated", "published"))
+RECORDED: frozenset[Action] = frozenset(
+    ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")
+)
 """What runs and sensors record: the recorder key will do. All the rest takes the decision key."""
 GENESIS = "0" * 64
 SYSTEM = "ai-assets"

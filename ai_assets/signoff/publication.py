@@ -6,7 +6,7 @@ then one transaction moves the pointer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
 from resources.content import file_sha256, named_by_content
 from resources.errors import DatasetAltered, UserError
+from resources.index import IndexUnavailable
 from resources.lake import Manifest, parquet_rows, read_batches
 from resources.leases import hold
 from resources.state import now
@@ -120,6 +121,10 @@ def publish(
                     )
                 requests.mark_published(connection, request)
             releases.publish_release(connection, release, parts)
+        if lost:
+            with stores.state.read() as connection:
+                read = [item for _, item in releases.read_all(connection, collection.name)]
+            _discard_altered(stores, [item for item in read if isinstance(item, Release)])
         say(f"release {release.number} is live: {release.documents} documents")
         _checkpoint(stores, say)
     return Publication(release, sorted(parts))
@@ -156,10 +161,21 @@ def anything_to_publish(collection: Collection, stores: Stores) -> bool:
 def _unsearchable(stores: Stores, release: Release) -> str | None:
     """Why the index of a release has to be made again; None where it is there as it was published."""
     try:
-        served.require_index(stores, release)
-    except (IndexLost, IndexAltered) as error:
+        index = served.require_index(stores, release)
+        if release.index_seal and (missing := index.missing(release.index_seal)):
+            raise IndexAltered(release.collection, release.number, f"{missing[0]} is gone")
+    except (IndexLost, IndexAltered, IndexUnavailable) as error:
         return str(error).partition(". ")[0]
     return None
+
+
+def _discard_altered(stores: Stores, every: Sequence[Release]) -> None:
+    """Versions of the index whose bytes are not those that were published are not gone back to: a release that was
+    published with one gets its index made again once it is live."""
+    for release in every:
+        with suppress(IndexUnavailable):
+            if served.altered_index(stores, release) is not None:
+                served.index_of(stores, release).discard(release.index_version)
 
 
 def _embedded_otherwise(before: Release, embedding: Embedding) -> bool:

@@ -12,7 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.embedding import Embedding, recorded_embedding
-from ai_assets.errors import AuditBroken, DecisionRefused, NothingLive, ReleaseAltered, ReleaseUnknown
+from ai_assets.errors import (
+    AuditBroken,
+    DecisionRefused,
+    NothingLive,
+    ReleaseAltered,
+    ReleasePruned,
+    ReleaseUnknown,
+)
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.people import Person
@@ -235,6 +242,12 @@ def live_at(connection: sa.Connection, collection: str, moment: str) -> Release 
     return get(connection, collection, int(str(records[0].subject["release"]))) if records else None
 
 
+def pruned(connection: sa.Connection, collection: str) -> dict[int, str]:
+    """Releases whose files were removed, with the time: they cannot be rolled back to."""
+    records = audit.select(connection, collections=[collection], actions=["release pruned"])
+    return {int(str(record.subject["release"])): record.recorded_at for record in records}
+
+
 def rollback(state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None) -> Release:
     """Point readers at an earlier (or later) release; without a number, at the one before the live one.
 
@@ -250,6 +263,8 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
             raise NothingLive(collection)
         current = int(str(records[0].subject["release"]))
         target = get(connection, collection, current - 1 if number is None else number)
+        if (at := pruned(connection, collection).get(target.number)) is not None:
+            raise ReleasePruned(collection, target.number, at)
         upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
         if target.number != current:
             audit.append(
