@@ -15,6 +15,7 @@ from ai_assets.collection import load_collection
 from ai_assets.desk.settings import DeskSettings
 from ai_assets.retention.settings import OperationsSettings, RetentionSettings
 from ai_assets.settings import CollectionSettings
+from ai_assets.signoff.witness_settings import WITNESS_KINDS
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
 from resources import settings as environment
 from resources.inference.prices import cost_nusd, input_tokens_at_most, usd_of, worst_case_nusd
@@ -65,7 +66,7 @@ def test_every_command_is_in_the_readme() -> None:
             assert inner in line, f"ai-assets {name} {inner}"
 
 
-LISTS = ("tables", "schedule", "stages", "gates", "quality", "channels")
+LISTS = ("tables", "schedule", "stages", "gates", "quality", "channels", "witnesses")
 """Keys documented as a whole."""
 
 
@@ -175,6 +176,12 @@ def test_the_examples_of_the_desk_are_valid() -> None:
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
     CollectionSettings.model_validate({**whole, **golden, **rules})
     DeskSettings.model_validate(desk)
+
+
+def test_the_example_of_witnesses_is_valid_and_has_every_kind() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text(encoding="utf-8"), re.DOTALL)
+    declared = DeskSettings.model_validate(yaml.safe_load(block)).checkpoints.witnesses
+    assert [witness.kind for witness in declared] == list(WITNESS_KINDS)
 
 
 def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> None:

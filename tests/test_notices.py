@@ -405,7 +405,7 @@ def test_a_tick_tells_of_what_is_new_and_then_of_nothing(
     (project.root / "desk.yaml").write_text("channels: {team: {url_env: TEAM_URL}}\n")
     ask(project.stores().state, 3)
     said, cursor = tick(project, notes)
-    assert (said, cursor) == ("0 steps taken; 1 message sent", "3")
+    assert (said, cursor) == ("0 steps taken; 1 message sent; checkpoint of 3 audit records", "3")
     assert tick(project, notes, cursor) == ("0 steps taken; 0 messages sent", "3")
     assert f"{DESK}/" in receiver.got[0]["message"]
 

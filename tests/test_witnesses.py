@@ -34,7 +34,7 @@ from ai_assets.errors import (
     WitnessFailed,
 )
 from ai_assets.signoff import checkpoints, witnesses
-from ai_assets.signoff.against import compare
+from ai_assets.signoff.against import compare, ours_at
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_kinds import Around, file_name, give
 from ai_assets.signoff.witness_settings import WitnessSettings
@@ -520,6 +520,27 @@ def test_a_restore_on_purpose_explains_what_a_witness_has_more_and_nothing_else_
         connection.execute(sa.text("UPDATE audit SET signature = NULL, key_id = NULL WHERE action = 'restored'"))
     with pytest.raises(Exception, match="not signed"):
         compare(restored, str(place))
+
+
+def test_a_restore_on_another_machine_is_explained_by_what_a_witness_knows(
+    project: Project, local: Stores, tmp_path: Path
+) -> None:
+    """That home has no file of the records that were lost."""
+    older = tmp_path / "older.db"
+    with closing(sqlite3.connect(project.home.root / "state.db")) as connection:
+        connection.execute("VACUUM INTO ?", [str(older)])
+    record(local, 3)
+    give(witness(file=str(tmp_path / "held")), newest(local), around(local))
+    strangers = a_note(99, newest(local).origin).text  # counts for nothing
+    (tmp_path / "held").write_text((tmp_path / "held").read_text() + strangers)
+    new = Home(root=tmp_path / "new", project=project.root).ensure()
+    shutil.copytree(project.home.keys, new.keys)
+    shutil.copy(older, new.root / "state.db")
+    restored = Stores.at(new)
+    lost = ours_at(restored, str(tmp_path / "held"))
+    checkpoints.accept_restored(restored, by="ann", reason="moved", lost=lost)
+    (tmp_path / "held").write_text(newest(local).text)
+    assert [size for size, _ in compare(restored, str(tmp_path / "held")).lost] == [7]
 
 
 # Declaring them

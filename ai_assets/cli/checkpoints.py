@@ -12,6 +12,7 @@ from ai_assets.cli.signing import signer
 from ai_assets.desk.settings import DeskSettings, load_desk
 from ai_assets.errors import DecisionRefused
 from ai_assets.signoff import checkpoints, proving, witnesses
+from ai_assets.signoff.against import ours_at
 from ai_assets.signoff.people import EVERYWHERE
 from ai_assets.signoff.witnesses import Standing
 from ai_assets.work import Stores
@@ -129,6 +130,10 @@ def prove(
 
 def accept_restored(
     reason: Annotated[str, typer.Option("--reason", help="Recorded in the audit chain.")],
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="What a witness holds: how far the chain had come, where this home is new."),
+    ] = None,
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
@@ -136,7 +141,9 @@ def accept_restored(
     person = signer(by)
     if not person.may("admin", EVERYWHERE):
         raise DecisionRefused(person.name, "accepting a restored store takes the role admin in all collections (*)")
-    made = checkpoints.accept_restored(stores(), by=person.name, reason=reason)
+    places = stores()
+    lost = [] if against is None else ours_at(places, against)
+    made = checkpoints.accept_restored(places, by=person.name, reason=reason, lost=lost)
     if as_json:
         print_json({"size": made.note.size, "note": made.note.text})
     else:

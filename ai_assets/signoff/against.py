@@ -66,6 +66,13 @@ def compare(stores: Stores, place: str) -> Compared:
     )
 
 
+def ours_at(stores: Stores, place: str) -> list[Note]:
+    """The checkpoints there that are of this chain, by who may sign them."""
+    found = list(notes_at(place))
+    with stores.state.read() as connection:
+        return [held.note for held in found if checkpoints.is_trusted(connection, held)]
+
+
 def _restores(connection: sa.Connection) -> Iterator[Record]:
     """Records of restores that were made on purpose, by who had the key for that."""
     known = authority.of(connection)

@@ -152,7 +152,7 @@ def require_kept(connection: sa.Connection, kept: Sequence[Held]) -> Reached | N
     _require_trusted(connection, [last])
     if (found := _from_row(connection, last.note)) is not None:
         return found
-    require_extends(connection, [held for held in kept if _is_trusted(connection, held)])
+    require_extends(connection, [held for held in kept if is_trusted(connection, held)])
     for reached in _grown(connection, None, last.note.size):
         found = reached
     return found
@@ -292,7 +292,7 @@ def _require_trusted(connection: sa.Connection, held: Iterable[Held]) -> None:
             raise CheckpointUntrusted(one.where, error.problem) from error
 
 
-def _is_trusted(connection: sa.Connection, held: Held) -> bool:
+def is_trusted(connection: sa.Connection, held: Held) -> bool:
     try:
         _require_trusted(connection, [held])
     except CheckpointUntrusted:
