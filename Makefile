@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test test-slow setup lint bench pictures lock
+.PHONY: run test test-slow setup lint bench soak pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
@@ -28,6 +28,10 @@ lint: setup
 
 bench: setup
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+# 500 runs of an unchanged collection and 100 changed ones beside a living `up`: nothing may have grown.
+soak: setup
+	@$(BIN)/python -m bench.soak $(SOAK_ARGS)
 
 # The pictures in docs/, anew; needs chromium.
 pictures: setup

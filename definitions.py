@@ -6,7 +6,7 @@ import dagster as dg
 
 from ai_assets import collection_definitions, load_collections
 from ai_assets.assets.inference_cost import cost_assets, costs_job
-from sensors import budgets, deadlines, inference_cost, nightly, publication, source_changes
+from sensors import budgets, deadlines, inference_cost, nightly, publication, retention, source_changes
 
 COLLECTIONS = load_collections(Path(__file__).parent / "collections")
 
@@ -23,6 +23,7 @@ defs = dg.Definitions.merge(
             deadlines(COLLECTIONS),
             budgets(COLLECTIONS),
             inference_cost(),
+            retention(COLLECTIONS),
         ],
     ),
 )

@@ -35,11 +35,20 @@ UserError
   NothingLive                a question to the live release before there is one
   DocumentUnknown            no such document
   IndexLost                  the live release cannot be searched; publishing makes its index again
+  IndexAltered               the files of the live index are not those that were published
+  ReleaseAltered             a release, or the pointer to it, is not what the audit chain says was published
   AuditBroken                the audit chain does not verify
+  ChainRolledBack, ChainRewritten   the audit chain is older than, or other than, a signed checkpoint says
+  CheckpointUntrusted, NoteUnreadable   a checkpoint that nobody vouches for, or that is none
+  NothingRecorded, NothingToExtend   a checkpoint of a chain without records, or of more than there are
+  NotProvable                a release or document of which not all that a proof takes is there
+  NoCheckpointThere          a place to verify against that holds none of this chain
+  WitnessFailed              somebody who holds checkpoints did not take one, or gives none back
+  ExtraMissing               something needs a package that is optional
   SignatureInvalid           a signature is not of this content, or by a key that does not count
   KeyNotHeld, KeysMissing, KeyUnusable   what is to be signed cannot be, here
   KeyUnknown, KeyChangeRefused   a key is not replaced or revoked
-  PersonalKeyUnusable        a person's own key is none, or does not sign
+  PersonalKeyUnusable, OwnKeyRefused   a person's own key is none, does not sign, or is not added
   SignInRefused, SignInThrottled   who knocks is not let in, or not yet
   ProviderRefused            single sign-on did not say who this is
   PasswordUnsuitable         a chosen password is too short or too long
@@ -377,6 +386,21 @@ class ReleaseUnknown(UserError):
         super().__init__(f"{collection} has no release {number} ({found}). See: ai-assets releases list {collection}")
 
 
+class ReleasePruned(UserError):
+    def __init__(self, collection: str, release: int, at: str) -> None:
+        super().__init__(
+            f"Release {release} of {collection} cannot be rolled back to: its files were removed by retention at "
+            f"{at[:16]} (UTC). Those that can: ai-assets releases list {collection}. A backup of before then has it: "
+            "ai-assets restore FROM --to ANOTHER-HOME"
+        )
+
+
+class HoldRefused(UserError):
+    def __init__(self, collection: str, release: int | None, found: str) -> None:
+        what = f"release {release} of {collection}" if release is not None else f"all of {collection}"
+        super().__init__(f"The legal hold on {what} was not changed: {found}. See: ai-assets retention holds")
+
+
 class NothingLive(UserError):
     def __init__(self, collection: str) -> None:
         super().__init__(
@@ -390,6 +414,31 @@ class IndexLost(UserError):
         super().__init__(
             f"The search index of release {release} of {collection} is gone. It is made from the release's files; "
             f"make it again with: ai-assets publish {collection}"
+        )
+
+
+class IndexAltered(UserError):
+    def __init__(self, collection: str, release: int, found: str) -> None:
+        super().__init__(
+            f"The search index of release {release} of {collection} was altered: {found}. It is not searched. "
+            f"Make it again from the release's files: ai-assets publish {collection}"
+        )
+
+
+class ReleaseAltered(UserError):
+    """`told` is the release that the chain says is live, where the pointer names another."""
+
+    def __init__(self, name: str, found: str, collection: str, told: int | None = None) -> None:
+        self.told = told
+        remedy = (
+            f"Point to release {told} again: ai-assets releases rollback {collection} --to {told}"
+            if told
+            else "Bring the state store back from a backup, or go to a release that holds: "
+            f"ai-assets releases rollback {collection} --to N"
+        )
+        super().__init__(
+            f"{name} is not what was published: {found}. Nothing of it is served. {remedy}. What else was altered: "
+            "ai-assets audit verify"
         )
 
 
@@ -456,6 +505,11 @@ class PersonalKeyUnusable(UserError):
         super().__init__(f"That key cannot be used: {found}.")
 
 
+class OwnKeyRefused(UserError):
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"The key was not added for {name}: {problem}.")
+
+
 class KeyChangeRefused(UserError):
     def __init__(self, kind: str, found: str) -> None:
         super().__init__(f"The {kind} key was not changed: {found}.")
@@ -464,6 +518,79 @@ class KeyChangeRefused(UserError):
 class KeyUnusable(UserError):
     def __init__(self, where: object, found: str) -> None:
         super().__init__(f"The key {where} cannot be used: {found}.")
+
+
+class NoteUnreadable(UserError):
+    def __init__(self, found: str, where: object = "The text") -> None:
+        self.found = found
+        super().__init__(f"{where} is no checkpoint: {found}. One looks as `ai-assets audit checkpoint` prints it.")
+
+
+class ChainRolledBack(UserError):
+    def __init__(self, found: int, noted: int, where: object) -> None:
+        super().__init__(
+            f"The state store holds {found} audit records, and {where} holds a signed checkpoint of {noted}: "
+            f"{_records(found + 1, noted)} cut off, or an older store was put back. Nothing was changed. Bring back "
+            "the newer store; where the older one was restored on purpose, record that: ai-assets audit accept-restored"
+        )
+
+
+class ChainRewritten(UserError):
+    """The records from `first` to `last` are not all what a signed checkpoint says they were."""
+
+    def __init__(self, first: int, last: int, where: object) -> None:
+        self.first, self.last = first, last
+        super().__init__(
+            f"The audit chain is not the one of which {where} holds a signed checkpoint of {last} records: among "
+            f"{_numbers(first, last)} at least one is another. Nothing was changed. See what does not verify with: "
+            "ai-assets audit verify; and bring back the right store. Where an older one was restored on purpose, "
+            "record that: ai-assets audit accept-restored"
+        )
+
+
+class CheckpointUntrusted(UserError):
+    def __init__(self, where: object, problem: str) -> None:
+        super().__init__(
+            f"The checkpoint in {where} does not count: {problem}. Either it is not of this installation, or the state "
+            "store is older than the key that signed it. Nothing was changed. See the keys: ai-assets keys list"
+        )
+
+
+class NothingRecorded(UserError):
+    def __init__(self) -> None:
+        super().__init__("The audit chain has no record yet, so there is nothing to make a checkpoint of.")
+
+
+class NothingToExtend(UserError):
+    def __init__(self, since: int, size: int) -> None:
+        super().__init__(f"The audit chain has {size} records, and so extends no checkpoint of {since}.")
+
+
+class NotProvable(UserError):
+    def __init__(self, what: str, found: str) -> None:
+        super().__init__(f"{what} cannot be proved: {found}.")
+
+
+class NoCheckpointThere(UserError):
+    def __init__(self, place: str, chain: str | None, others: Sequence[str]) -> None:
+        found = f"only of {', '.join(others)}" if others else "none at all"
+        super().__init__(
+            f"{place} holds no checkpoint of {chain or 'this chain, which has no keys yet'} ({found}), so it proves "
+            "nothing. Name the place that a witness writes to (see: ai-assets audit checkpoint)."
+        )
+
+
+class WitnessFailed(UserError):
+    """`found` repeats no secret: it is kept in the state store."""
+
+    def __init__(self, witness: str, found: str) -> None:
+        self.found = found
+        super().__init__(f"The witness '{witness}' did not take the checkpoint: {found}.")
+
+
+class ExtraMissing(UserError):
+    def __init__(self, what: str, extra: str, package: str) -> None:
+        super().__init__(f"{what} takes the package {package}, which is missing: pip install 'ai-assets[{extra}]'")
 
 
 class SignInRefused(UserError):
@@ -570,3 +697,11 @@ class StartedBefore(UserError):
 class PriceBusy(UserError):
     def __init__(self) -> None:
         super().__init__("Other prices are being worked out at the moment. Wait a moment and try again.")
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"record {first}" if first == last else f"records {first} to {last}"
+
+
+def _records(first: int, last: int) -> str:
+    return f"{_numbers(first, last)} {'was' if first == last else 'were'}"

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from ai_assets.collection import Collection
 from ai_assets.embedding import WITHOUT
-from ai_assets.errors import DocumentUnknown, IndexLost
-from ai_assets.signoff import releases, requests
+from ai_assets.errors import DocumentUnknown
+from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Release
 from ai_assets.work import Stores, Work
@@ -20,17 +20,16 @@ from resources.ranking import Hit
 def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:
     """The best documents of the live release, full text and vectors together.
 
-    The text is embedded as the release was, whatever the collection declares by now. On a route that is a call, and for
-    a text that was searched for before an answer from the ledger.
+    Refused where the release or its index is not what was published. The text is embedded as the release was, whatever
+    the collection declares by now. On a route that is a call, and for a text that was searched for before an answer
+    from the ledger.
     """
     with stores.state.read() as connection:
         live = releases.require_live(connection, collection.name)
     if not text.strip():
         return live, []
     embedding = live.embedding
-    index = stores.index(collection.name, live.index_name, embedding.dimensions if embedding else None)
-    if not index.holds(live.index_version):
-        raise IndexLost(collection.name, live.number)
+    index = served.require_index(stores, live)
     if embedding is None:
         return live, []  # it has no passages
     with Work(collection, stores, run_id="") as work:

@@ -58,7 +58,10 @@ def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -
     """
     skipped_days = 3
     """A sensor that looks every 30 seconds skips 2880 times a day; those ticks tell nobody anything later."""
-    retention = {"purge_after_days": {"skipped": skipped_days}}
+    told_days = 30
+    """Ticks that started a run or failed."""
+    days = {"skipped": skipped_days, "success": told_days, "failure": told_days, "started": told_days}
+    retention = {"purge_after_days": days}
     return {
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},

@@ -14,8 +14,10 @@ from ai_assets.embedding import WITHOUT
 from ai_assets.listing import Listing, stored_listing
 from ai_assets.retries import Retry, Waiting
 from ai_assets.signoff import corrections, releases, requests
+from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.work import Stores
 from resources.errors import DatasetDamaged
+from resources.lake import Manifest
 from resources.state import now
 
 PartitionState = Literal[
@@ -162,7 +164,15 @@ def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
             return False
         if manifest is None or not stores.lake.path(manifest).is_file():
             return False
+        if asset == "release_candidate" and not _frozen(stores, manifest):
+            return False
     return True
+
+
+def _frozen(stores: Stores, candidate: Manifest) -> bool:
+    """Whether the files that it would publish, or has published, are there."""
+    folder = snapshot_folder(stores.lake.root, candidate.collection, candidate.partition)
+    return all((folder / candidate.stats[name]).is_file() for name in ("documents_file", "chunks_file"))
 
 
 def _signed_state(

@@ -94,7 +94,8 @@ class Supervisor:
         address = "127.0.0.1" if host == "0.0.0.0" else host
         self.url = f"http://{address}:{port}"
         self._desk = f"http://{address}:{self.desk_port}"
-        self.desk_url = desk_url or self._desk
+        named = "localhost" if address == "127.0.0.1" else address  # browsers know passkeys of a name only
+        self.desk_url = desk_url or f"http://{named}:{self.desk_port}"
         """As people reach it, which may be through a proxy."""
         self.api = DagsterApi(self.url)
         self.notes: list[str] = []

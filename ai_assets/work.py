@@ -266,9 +266,9 @@ class Work:
         return self.stores.lake.manifest(self.collection.name, asset, partition)
 
     def previous(self, asset: str, partition: str) -> Manifest | None:
-        """What was computed before, to take rows over from; None also where its file is lost."""
+        """What was computed before, to take rows over from; None also where its file is lost or was altered."""
         manifest = self.manifest(asset, partition)
-        return manifest if manifest is not None and self.stores.lake.path(manifest).exists() else None
+        return manifest if manifest is not None and self.stores.lake.holds(manifest) else None
 
     def input(self, asset: str, partition: str, needed: str) -> Manifest:
         """The dataset `asset` is made from; where it does not exist the error says what to run."""
@@ -300,8 +300,8 @@ class Work:
         manifest = self.manifest(asset, partition)
         if manifest is None or manifest.fingerprint != self.fingerprint(asset, inputs):
             return None
-        if not self.stores.lake.path(manifest).exists():
-            return None  # a lost file is made anew
+        if not self.stores.lake.holds(manifest):
+            return None  # a file that is lost or was altered is made again
         stats = manifest.stats
         return Outcome(
             manifest=manifest,

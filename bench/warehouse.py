@@ -29,7 +29,8 @@ from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
 from ai_assets.costs.ledger_days import ATTEMPTS_ASSET, COLLECTION, REUSES_ASSET, VERSION, committed
 from ai_assets.work import Stores, record_dataset
 from bench.measure import Figure
-from resources.lake import Manifest, file_sha256, write_file
+from resources.content import file_sha256
+from resources.lake import Manifest, write_file
 from resources.leases import hold
 from resources.settings import Home
 from resources.state import now

@@ -33,9 +33,9 @@ class MerkleRoot:
         """Height and root of each full part, the largest first."""
 
     def add(self, leaf: str) -> None:
-        height, node = 0, hashlib.sha256(b"leaf:" + leaf.encode()).digest()
+        height, node = 0, content_leaf(leaf)
         while self._parts and self._parts[-1][0] == height:
-            node = _paired(self._parts.pop()[1], node)
+            node = content_pair(self._parts.pop()[1], node)
             height += 1
         self._parts.append((height, node))
 
@@ -44,9 +44,13 @@ class MerkleRoot:
             return sha256_hex(b"empty")
         *others, (_, node) = self._parts
         for _, part in reversed(others):
-            node = _paired(part, node)
+            node = content_pair(part, node)
         return node.hex()
 
 
-def _paired(left: bytes, right: bytes) -> bytes:
+def content_leaf(leaf: str) -> bytes:
+    return hashlib.sha256(b"leaf:" + leaf.encode()).digest()
+
+
+def content_pair(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"node:" + left + right).digest()

@@ -12,6 +12,7 @@
         StateTooNew              the state store was written by a newer version
         StateTooOld              the state store was written by an older version, and cannot be upgraded here
         DatasetDamaged           a file of the lake is missing or not what its manifest says
+          DatasetAltered         a file of the lake does not hold the bytes that its name says
         DatasetTooNew            a manifest of the lake was written by a newer version
         LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
         LeaseBusy                another process has been working on the same thing for too long
@@ -113,6 +114,19 @@ class DatasetDamaged(UserError):
         super().__init__(
             f"Dataset file {path}: {found}. Remove the folder {path.parent} and run its partition again; "
             "it is made anew from the source."
+        )
+
+
+class DatasetAltered(DatasetDamaged):
+    """`found` is the SHA-256 that the file has now."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        self.path, self.found = path, found
+        UserError.__init__(
+            self,
+            f"Dataset file {path} was altered: its SHA-256 is {found}, and it should be the one in its name. Nothing "
+            "of it was used. Run its partition again, by name (ai-assets run COLLECTION --partition P): the file is "
+            "made again. What is no longer made, such as an older release's file, comes from a backup.",
         )
 
 

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from resources import index_seal
 from resources.errors import AiAssetsError
 from resources.ranking import VECTOR_WEIGHT, Hit, best_first, fuse, weigh_by_words
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import pyarrow as pa
+
+    from resources.index_seal import Seal
 
 Mode = Literal["hybrid", "vector", "text"]
 
@@ -92,10 +95,29 @@ class SearchIndex:
         with self._lance("listing versions"):
             return max(_complete_versions(self._table()), default=None) if self._exists() else None
 
+    def versions(self) -> list[int]:
+        """All complete versions."""
+        with self._lance("listing versions"):
+            return sorted(_complete_versions(self._table())) if self._exists() else []
+
     def holds(self, version: int) -> bool:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):
             return self._exists() and version in _complete_versions(self._table())
+
+    def seal(self, version: int) -> Seal:
+        """Every file that a complete version consists of, with its bytes."""
+        with self._sealing():
+            return index_seal.seal(self._folder, version)
+
+    def difference(self, version: int, seal: Seal) -> str | None:
+        """The first file of the version that is not as it was sealed, in words."""
+        with self._sealing():
+            return index_seal.first_difference(self._folder, version, seal)
+
+    def missing(self, seal: Seal) -> list[str]:
+        """Files of a seal that are gone."""
+        return index_seal.missing(self._folder, seal)
 
     def count(self, version: int) -> int:
         """How many chunks the version holds."""
@@ -132,6 +154,15 @@ class SearchIndex:
             if version not in _complete_versions(table):  # else nothing changed, and nothing was written
                 table.tags.create(f"{_COMPLETE}{version}", version)
             return version
+
+    def discard(self, version: int) -> None:
+        """Say of a version that it is not complete: nobody reads or builds on it any more."""
+        with self._writing(), self._lance("discarding a version"):
+            table = self._table()
+            if version in _complete_versions(table):
+                table.tags.delete(f"{_COMPLETE}{version}")
+        with self._guard:
+            self._readers.clear()
 
     def prune(self, keep: Collection[int]) -> None:
         """Forget complete versions that are not in `keep`, and free the files that only versions before the oldest kept
@@ -194,8 +225,12 @@ class SearchIndex:
         words = [(name, pa.string()) for name in ("chunk_id", "document_id", "partition", "title", "text")]
         return pa.schema([*words, ("vector", pa.list_(pa.float32(), self._dimensions))])
 
+    @property
+    def _folder(self) -> Path:
+        return self._path / f"{self._name}.lance"
+
     def _exists(self) -> bool:
-        return any((self._path / f"{self._name}.lance" / "_versions").glob("*.manifest"))
+        return any((self._folder / "_versions").glob("*.manifest"))
 
     def _table(self) -> Any:
         return _connect(self._path).open_table(self._name)
@@ -238,6 +273,13 @@ class SearchIndex:
         with (self._path / f"{self._name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def _sealing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise IndexUnavailable(self._name, "reading its files", error.strerror or error) from error
 
     @contextlib.contextmanager
     def _lance(self, doing: str) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """The lake: one Parquet dataset per asset and partition, committed by a manifest.
 
 Data files are named by their content and never change; `manifest.json` names the current one and is replaced in one
-rename. A reader therefore sees the old dataset or the new one, and a writer killed anywhere leaves the old one.
+rename. A reader therefore sees the old dataset or the new one, and a writer killed anywhere leaves the old one. Whether
+a file still holds the bytes that its name says is checked whenever it is read.
 """
 
 import contextlib
@@ -15,8 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resources.content import DIGESTS, file_sha256, has_own_bytes, named_by_content
 from resources.digest import Json
-from resources.errors import DatasetDamaged, DatasetTooNew, LakeUnwritable
+from resources.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
 from resources.state import now
 
 if TYPE_CHECKING:
@@ -69,12 +71,18 @@ class Lake:
 
     def manifest(self, collection: str, asset: str, partition: str) -> Manifest | None:
         """The committed dataset, or None where there is none yet."""
-        path = self.folder(collection, asset, partition) / MANIFEST
+        return self.read_manifest(self.folder(collection, asset, partition) / MANIFEST)
+
+    @staticmethod
+    def read_manifest(path: Path) -> Manifest | None:
         try:
             found = json.loads(path.read_bytes())
             if found["format"] > MANIFEST_FORMAT:
                 raise DatasetTooNew(path, found["format"], MANIFEST_FORMAT)
-            return Manifest(**found)
+            manifest = Manifest(**found)
+            if manifest.file != f"{manifest.version}.parquet":
+                raise DatasetDamaged(path, f"its file {manifest.file} is not named by its version")
+            return manifest
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -84,6 +92,10 @@ class Lake:
 
     def path(self, manifest: Manifest) -> Path:
         return self.folder(manifest.collection, manifest.asset, manifest.partition) / manifest.file
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether its file is there, with the bytes that it was committed with."""
+        return has_own_bytes(self.path(manifest))
 
     def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "pa.Table":
         return read_parquet(self.path(manifest), columns)
@@ -209,9 +221,13 @@ def read_parquet_row(path: Path, place: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
+    """Nothing is read of a file that does not hold the bytes that its name says."""
     import pyarrow as pa
 
     try:
+        wanted = named_by_content(path.name)
+        if wanted is not None and (found := DIGESTS.of(path)) != wanted:
+            raise DatasetAltered(path, found)
         yield
     except FileNotFoundError as error:
         raise DatasetDamaged(path, "it is missing") from error
@@ -236,8 +252,7 @@ def write_parquet(folder: Path, table: "pa.Table | pa.RecordBatchReader") -> Pat
                         writer.write_batch(batch)
             else:
                 pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-            path = folder / f"{file_sha256(temporary)}.parquet"
-            _replace(temporary, path)
+            path = _named_by_content(temporary, folder)
     return path
 
 
@@ -301,8 +316,7 @@ class RowWriter:
         with _writing(self._folder):
             self._writer.close()
             if keep:
-                self._path = self._folder / f"{file_sha256(self._temporary)}.parquet"
-                _replace(self._temporary, self._path)
+                self._path = _named_by_content(self._temporary, self._folder)
 
 
 @contextlib.contextmanager
@@ -349,11 +363,6 @@ def _prepared(path: Path, data: bytes) -> Iterator[Callable[[], object]]:
             yield lambda: temporary.replace(path)
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     try:
@@ -372,10 +381,15 @@ def _temporary(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def _named_by_content(temporary: Path, folder: Path) -> Path:
+    """The finished file under its own digest, in place of any of that name."""
+    sha256 = file_sha256(temporary)
+    path = folder / f"{sha256}.parquet"
     _sync(temporary)
     temporary.replace(path)
-    _sync(path.parent)
+    _sync(folder)
+    DIGESTS.note(path, sha256)
+    return path
 
 
 def _sync(path: Path) -> None:

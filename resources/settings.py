@@ -116,6 +116,11 @@ class Home:
         return self.declared_keys or self.root / KEYS
 
     @property
+    def checkpoints(self) -> Path:
+        """The newest checkpoints of the audit chain, where what writes the state store does not reach."""
+        return self.root / "checkpoints"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -130,6 +135,10 @@ class Home:
     @property
     def desk(self) -> Path:
         return self.declared_desk or self.project / "desk.yaml"
+
+    @property
+    def operations(self) -> Path:
+        return self.project / "operations.yaml"
 
     def ensure(self) -> Self:
         """Create the folder, closed to other users, and prove that it can be written."""

@@ -82,6 +82,11 @@ class StateStore:
             raise StateTooOld(store.describe(), missing[0])
         return store
 
+    @staticmethod
+    def engine_of(url: str) -> sa.Engine:
+        """For what makes or replaces the tables themselves; nothing is created or migrated."""
+        return _engine(url)
+
     def describe(self) -> str:
         """The store's address without its password."""
         return sa.make_url(self.url).render_as_string(hide_password=True)

@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 """Of the tables and columns; a change that readers notice makes it one more."""
 LEASE = "warehouse"
 """Held by who builds."""
-_BUILDING = ".building-"
+BUILDING = ".building-"
 
 
 class WarehouseMissing(UserError):
@@ -103,10 +103,10 @@ def reading(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
 def building(path: Path, lease: Lease) -> Iterator[Site]:
     """A place for a new warehouse. It becomes the live one when the block ends without error; else nothing changes."""
     refuse_newer(path)
-    folder = path.parent / f"{_BUILDING}{uuid.uuid4().hex}"
+    folder = path.parent / f"{BUILDING}{uuid.uuid4().hex}"
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{_BUILDING}*"):  # who holds the lease is alone: these builders are dead
+        for left in path.parent.glob(f"{BUILDING}*"):  # who holds the lease is alone: these builders are dead
             shutil.rmtree(left, ignore_errors=True)
         folder.mkdir()
         try:

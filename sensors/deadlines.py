@@ -1,12 +1,20 @@
-"""The clock of the desk: new requests are told of, old ones remind, escalate and expire, and messages are sent."""
+"""The clock of the desk: new requests are told of, old ones remind, escalate and expire, and messages are sent.
 
-from collections.abc import Sequence
+It makes the checkpoints of the audit chain too, and gives them to witnesses.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ai_assets.collection import Collection
 from resources.errors import UserError
 from resources.settings import Home
+
+if TYPE_CHECKING:
+    from ai_assets.signoff.witness_settings import CheckpointSettings
+    from ai_assets.work import Stores
 
 INTERVAL_S = 60
 SENDING_S = 3.0
@@ -19,7 +27,8 @@ def deadlines(collections: Sequence[Collection]) -> dg.SensorDefinition:
     @dg.sensor(
         name="signoff_deadlines",
         minimum_interval_seconds=INTERVAL_S,
-        description="Reminds, escalates and expires requests by their age, and sends the messages. Approves nothing.",
+        description="Reminds, escalates and expires requests by their age, and sends the messages. Makes checkpoints "
+        "of the audit chain and gives them to witnesses. Approves nothing.",
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -40,11 +49,30 @@ def deadlines(collections: Sequence[Collection]) -> dg.SensorDefinition:
             channels = {name: channel.url_env for name, channel in desk.channels.items()}
             url = desk_address(desk)
             sent = delivery.deliver(stores.state, channels, moment, desk_url=url, budget_s=SENDING_S)
+            witnessed = _witness(stores, desk.checkpoints, channels, moment)
         said = f"{_count(steps, 'step')} taken; {_count(sent.messages, 'message')} sent"
-        return dg.SkipReason(f"{said}, {sent.failed} to try again" if sent.failed else said)
+        said = f"{said}, {sent.failed} to try again" if sent.failed else said
+        return dg.SkipReason("; ".join([said, *witnessed]))
 
     return body
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _witness(stores: "Stores", settings: "CheckpointSettings", channels: Mapping[str, str], moment: str) -> list[str]:
+    """A checkpoint where one is due, and the newest one to who has not got it. What there is to say of it."""
+    from ai_assets.signoff import checkpoints, witnesses
+
+    said = []
+    try:
+        with stores.state.read() as connection:
+            due = checkpoints.is_due(connection, settings.every_minutes, moment)
+        if due:
+            said.append(f"checkpoint of {checkpoints.make(stores).note.size} audit records")
+        given = witnesses.deliver(stores, settings.witnesses, channels, moment, budget_s=SENDING_S)
+    except (UserError, OSError) as error:
+        return [*said, f"no checkpoint was made: {error}"]
+    said += [f"given to {_count(given.sent, 'witness', 'es')}"] if given.sent else []
+    return said + ([f"{_count(given.failed, 'witness', 'es')} to try again"] if given.failed else [])
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"

@@ -13,6 +13,7 @@ from typer.main import get_command
 from ai_assets.cli.app import app
 from ai_assets.collection import load_collection
 from ai_assets.desk.settings import DeskSettings
+from ai_assets.retention.settings import OperationsSettings, RetentionSettings
 from ai_assets.settings import CollectionSettings
 from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
 from resources import settings as environment
@@ -27,6 +28,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COLLECTIONS = (ROOT / "docs" / "collections.md").read_text(encoding="utf-8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 DESK = (ROOT / "docs" / "desk.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 EVERY_DOCUMENT = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -86,8 +88,13 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 @pytest.mark.parametrize(
     ("text", "model"),
-    [(COLLECTIONS, CollectionSettings), (INFERENCE, InferenceSettings), (DESK, DeskSettings)],
-    ids=["collection", "inference", "desk"],
+    [
+        (COLLECTIONS, CollectionSettings),
+        (INFERENCE, InferenceSettings),
+        (DESK, DeskSettings),
+        (OPERATIONS, OperationsSettings),
+    ],
+    ids=["collection", "inference", "desk", "operations"],
 )
 def test_every_key_of_a_file_is_documented(text: str, model: type[BaseModel]) -> None:
     documented = re.findall(
@@ -168,6 +175,16 @@ def test_the_examples_of_the_desk_are_valid() -> None:
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
     CollectionSettings.model_validate({**whole, **golden, **rules})
     DeskSettings.model_validate(desk)
+
+
+def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL)
+    OperationsSettings.model_validate(yaml.safe_load(example))
+    rows = [line.split("|")[1:3] for line in marked(OPERATIONS, "keys").splitlines() if line.startswith("| `")]
+    documented = {
+        key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
+    }
+    assert documented == RetentionSettings().model_dump()
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -18,8 +19,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.errors import DatasetDamaged, DatasetTooNew, LakeUnwritable
-from resources.lake import KEPT_S, MANIFEST, Fence, Lake, Manifest, file_sha256, read_parquet, write_parquet
+from resources.content import Digests, file_sha256
+from resources.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
+from resources.lake import (
+    KEPT_S,
+    MANIFEST,
+    Fence,
+    Lake,
+    Manifest,
+    parquet_columns,
+    parquet_rows,
+    parquet_schema,
+    read_batches,
+    read_parquet,
+    read_parquet_row,
+    read_rows,
+    write_parquet,
+)
 
 WHERE = ("notes", "chunks", "2026-10-05")
 
@@ -132,6 +148,7 @@ DAMAGES = [
     Damage(id="keys are missing", content=b'{"format": 1}', says="it is not a manifest"),
     Damage(id="keys nobody knows", content=manifest_with(colour="red"), says="it is not a manifest"),
     Damage(id="format is text", content=manifest_with(format="new"), says="it is not a manifest"),
+    Damage(id="another file", content=manifest_with(file="w.parquet"), says="w.parquet is not named by its version"),
     Damage(
         id="newer", content=manifest_with(format=2), error=DatasetTooNew,
         says="was written by a newer version (format 2; this one reads up to 1). Install that version, "
@@ -162,11 +179,52 @@ def test_a_data_file_that_is_gone_or_cut_off_is_named(lake: Lake) -> None:
     manifest = commit(lake, numbered(1))
     path = lake.path(manifest)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DatasetDamaged, match=f"{path.name}: it cannot be read as Parquet"):
+    with pytest.raises(DatasetAltered, match=f"{path.name} was altered: its SHA-256 is {file_sha256(path)}"):
         lake.read(manifest)
     path.unlink()
     with pytest.raises(DatasetDamaged, match=f"{path.name}: it is missing"):
         lake.read(manifest)
+
+
+READERS: Mapping[str, Callable[[Path], object]] = {
+    "read_parquet": read_parquet, "read_batches": lambda path: list(read_batches(path)),
+    "read_rows": lambda path: list(read_rows(path)), "parquet_schema": parquet_schema,
+    "parquet_columns": parquet_columns, "parquet_rows": parquet_rows,
+    "read_parquet_row": lambda path: read_parquet_row(path, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_with_other_rows_under_its_own_name_is_not_read(lake: Lake, reader: str) -> None:
+    manifest, other = commit(lake, numbered(1)), commit(lake, numbered(2), where=("notes", "chunks", "other"))
+    path, before = lake.path(manifest), lake.path(manifest).stat()
+    READERS[reader](path)
+    shutil.copyfile(lake.path(other), path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not lake.holds(manifest)
+    with pytest.raises(DatasetAltered, match=f"its SHA-256 is {other.version}, and it should be the one in its name"):
+        READERS[reader](path)
+
+
+def test_a_file_is_hashed_once_and_again_when_it_was_touched(lake: Lake) -> None:
+    hashed: list[str] = []
+
+    def compute(path: Path) -> str:
+        hashed.append(path.name)
+        return file_sha256(path)
+
+    digests = Digests(most=2, compute=compute)
+    files = [lake.path(commit(lake, numbered(number), where=("notes", "chunks", str(number)))) for number in range(3)]
+    for _ in range(3):
+        digests.of(files[0])
+    assert hashed == [files[0].name]
+    os.utime(files[0])
+    digests.of(files[0])
+    assert hashed == [files[0].name] * 2
+    for path in files:  # no more than two are remembered
+        digests.of(path)
+    digests.of(files[0])
+    assert hashed == [file.name for file in (files[0], files[0], files[1], files[2], files[0])]
 
 
 def test_a_commit_over_a_damaged_manifest_mends_the_dataset(lake: Lake) -> None:

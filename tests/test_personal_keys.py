@@ -17,7 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from signing import PASSWORD, current, decide, known
 
 from ai_assets.collection import Collection
-from ai_assets.errors import ApprovalInsufficient, AuditBroken, DecisionRefused, PersonalKeyUnusable, SignatureInvalid
+from ai_assets.errors import (
+    ApprovalInsufficient,
+    AuditBroken,
+    DecisionRefused,
+    OwnKeyRefused,
+    PersonalKeyUnusable,
+    SignatureInvalid,
+)
 from ai_assets.signoff import audit, authority, decisions, key_changes, personal_keys, proof, requests, statements
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey, read_public, sign_with, verify
@@ -204,7 +211,7 @@ def test_nor_can_they_have_a_statement_say_more_than_was_signed(
         said = statements.values(connection, "notes", [], "approve", by="maria", reason=None)
         signature = sign_with(path, personal_keys.statement(said))
         said["requests"] = [[request.request_id, request.digest]]
-        subject = {"collection": "notes", "key_id": key_id, "statement": said, "signature": signature}
+        subject = {"key_id": key_id, "statement": said, "signature": signature}
         seq = audit.append(connection, "maria", "statement signed", subject).seq
         told = {**requests.subject(request), "reason": None, "groups": [], "complete": True, "statement": seq}
         audit.append(connection, "maria", "approved", told)
@@ -218,7 +225,7 @@ ALTERED: dict[str, Callable[[dict[str, Any]], object]] = {
     "another reason": lambda said: said.update(reason="not looked"),
     "a waiver": lambda said: said.update(waivers={"gate": "why"}),
     "another verdict": lambda said: said.update(verdict="reject"),
-    "another collection": lambda said: said.update(collection="other"),
+    "another collection": lambda said: said.update(collections=["other"]),
     "another chain": lambda said: said.update(chain="other"),
     "somebody else": lambda said: said.update(person="bob"),
     "long ago": lambda said: said.update(at="2026-01-01T00:00:00+00:00"),
@@ -240,12 +247,12 @@ def test_what_was_signed_is_exactly_what_is_recorded(
 def test_a_further_key_takes_one_that_is_there(stores: Stores, strict: Collection, tmp_path: Path) -> None:
     maria, first, second = known(stores.state, "maria"), ssh_key(tmp_path), ssh_key(tmp_path, name="second")
     enrol(stores.state, maria, first)
-    with pytest.raises(DecisionRefused, match="they have a key already"):
+    with pytest.raises(OwnKeyRefused, match="they have a key already"):
         enrol(stores.state, maria, second)
     with pytest.raises(DecisionRefused, match="not signed with a key of theirs"):
         enrol(stores.state, maria, second, by=second)
     enrol(stores.state, maria, second, by=first)
-    with pytest.raises(DecisionRefused, match="was added before"):
+    with pytest.raises(OwnKeyRefused, match="was added before"):
         enrol(stores.state, known(stores.state, "bob"), second)
     assert approve(stores, strict, maria, second) == "approved"
     proof.verify(stores.state)

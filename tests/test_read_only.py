@@ -32,7 +32,7 @@ READING: Sequence[tuple[str, ...]] = (
     ("releases", "list", "notes"), ("releases", "show", "notes", "1"), ("releases", "at", "notes", "2099-01-01"),
     ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"),
     ("budget", "show"), ("budget", "history"),
-    ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"),
+    ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"), ("verify",), ("verify", "notes"),
 )  # fmt: skip
 IN_WAL = "only.in.the.wal"
 

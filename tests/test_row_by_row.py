@@ -25,7 +25,7 @@ from ai_assets.signoff.candidate import difference
 from ai_assets.signoff.publication import publish
 from resources.digest import MerkleRoot, sha256_hex
 from resources.errors import DatasetDamaged, LakeUnwritable
-from resources.lake import KEPT_S, ROW_GROUP_ROWS, read_batches, read_rows, write_parquet, writing_rows
+from resources.lake import KEPT_S, MANIFEST, ROW_GROUP_ROWS, read_batches, read_rows, write_parquet, writing_rows
 from resources.spool import DigestIndex, Spool, digests_of, repeated
 
 DAY = "2026-10-05"
@@ -224,10 +224,11 @@ def test_a_difference_is_that_of_dictionaries(new: dict[str, str], old: dict[str
 
 
 def tamper(project: Project, table: pa.Table, name: str) -> None:
-    """Other rows under the name of a file that was signed."""
-    folder = project.stores().lake.folder("notes", "release_snapshots", DAY)
-    other = write_parquet(folder, table)
-    other.rename(folder / name)
+    """Other rows in the place of a file that was signed, which the manifest then names."""
+    lake = project.stores().lake
+    other = write_parquet(lake.folder("notes", "release_snapshots", DAY), table)
+    manifest = lake.folder("notes", "release_candidate", DAY) / MANIFEST
+    manifest.write_text(manifest.read_text().replace(name, other.name))
 
 
 def test_a_passage_of_no_document_is_not_published(project: Project) -> None:

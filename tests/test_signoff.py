@@ -245,7 +245,8 @@ def test_an_edit_after_approval_is_not_published(project: Project, stores: Store
     rewrite(folder / manifest.stats["documents_file"], "text", "Something nobody has read.")
     told = publish_by_hand(project, notes)
     assert told.startswith(
-        f"notes {DAYS[0]}: approved was {manifest.stats['digest'][:12]}, but its files now amount to"
+        f"notes {DAYS[0]}: approved was {manifest.stats['digest'][:12]}, but its file {manifest.stats['documents_file']} "
+        "now has the SHA-256 "
     )
     assert live(stores) is None
 

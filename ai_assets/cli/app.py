@@ -7,6 +7,7 @@ import typer
 from ai_assets.cli import (
     audit,
     backfill,
+    backup,
     budget,
     corrections,
     cost,
@@ -18,11 +19,13 @@ from ai_assets.cli import (
     plan,
     provider,
     releases,
+    retention,
     reviewers,
     run,
     signoff,
     status,
     up,
+    verify,
 )
 from ai_assets.cli.output import errors, led
 from resources.errors import AiAssetsError
@@ -45,12 +48,16 @@ app.command("status")(status.status)
 app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
+app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
+app.add_typer(retention.app, name="retention")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(audit.app, name="audit")

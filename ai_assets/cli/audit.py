@@ -1,15 +1,21 @@
 """`ai-assets audit`: proof that nothing in the trail was changed, here or wherever the file is."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ai_assets.cli.output import AsJson, console, errors, print_json, stores_to_read, table
-from ai_assets.signoff import audit, keys, proof
+from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
+from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
+from ai_assets.signoff import audit, checkpoints, keys, proof
+from ai_assets.signoff.against import Compared, compare
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
+app.command("checkpoint")(checkpoint)
+app.command("prove")(prove)
+app.command("accept-restored")(accept_restored)
 
 
 @app.command("verify")
@@ -18,25 +24,49 @@ def verify(
     trust: Annotated[
         Path | None, typer.Option(help="With --file: the trust.json whose keys to believe, instead of the file's own.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Checkpoints held elsewhere: FILE, folder, s3://, Git."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Walk the chain, check every signature, and hold the tables against it; names the first bad record.
 
     The tables are requests, releases, people, passwords, groups, roles, corrections, limits and the sums of budgets.
     """
+    compared, kept = None, None
     if file is None:
+        places = stores_to_read()
+        compared = compare(places, against) if against is not None else None
+        kept = checkpoints.require_whole(places)
         with Progress(TextColumn("records"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
                       disable=not errors.is_terminal) as shown:  # fmt: skip
             task = shown.add_task("", total=None)
-            found = proof.verify(stores_to_read().state, lambda done, of: shown.update(task, completed=done, total=of))
+            found = proof.verify(places.state, lambda done, of: shown.update(task, completed=done, total=of))
     else:
         found = proof.verify_file(file, keys.Trust.read(trust) if trust else None)
     if as_json:
-        print_json(found)
+        print_json({**asdict(found), "checkpoints": kept, "against": asdict(compared) if compared else None})
         return
     console.print(f"The audit chain verifies: {found.records} records, {found.signed} signed, head {found.head}")
+    if kept:
+        console.print(f"It is the chain of {kept} checkpoint{'' if kept == 1 else 's'} kept here.")
+    if compared is not None:
+        _show_compared(compared)
     if file is not None and trust is None and found.signed:
         console.print("Signed by keys that the file itself names; to check whose they are: --trust trust.json")
+
+
+def _show_compared(found: Compared) -> None:
+    """What the witness has, and what it cannot say anything of."""
+    noun = "checkpoint" if found.notes == 1 else "checkpoints"
+    console.print(f"It extends what {found.place} holds: {found.notes} {noun}, the newest of {found.newest} records.")
+    if found.newest < found.records:
+        console.print(f"Records {found.newest + 1} to {found.records} are newer than that.")
+    for size, why in found.lost:
+        console.print(led(f"The checkpoint of {size} records", "yellow", f" is of records lost in a restore: {why}"))
+    if found.others:
+        console.print(f"{found.others} of another chain there were passed over.")
 
 
 @app.command("export")

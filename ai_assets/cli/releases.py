@@ -60,9 +60,12 @@ def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
     with stores_to_read().state.read() as connection:
         found = releases.find(connection, name)
         live = releases.live(connection, name)
+        pruned = releases.pruned(connection, name)
     number = live.number if live else None
     if as_json:
-        print_json([{**asdict(item), "live": item.number == number} for item in found])
+        print_json(
+            [{**asdict(item), "live": item.number == number, "pruned_at": pruned.get(item.number)} for item in found]
+        )
         return
     if not found:
         console.print(f"{name} has no release yet.")
@@ -76,10 +79,11 @@ def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
             len(r.parts),
             r.documents,
             r.digest[:12],
+            f"no: files removed {pruned[r.number][:10]}" if r.number in pruned else "yes",
         )
         for r in found
     ]
-    columns = ("live", "release", "since (UTC)", "by", "partitions", "documents", "digest")
+    columns = ("live", "release", "since (UTC)", "by", "partitions", "documents", "digest", "can be rolled back to")
     table(f"Releases of {name}", columns, rows, ("release", "partitions", "documents"))
 
 

@@ -34,6 +34,8 @@ from ai_assets.collection import Collection
 from ai_assets.listing import known_folders, observe
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.signoff import releases
+from ai_assets.signoff.served import lost_snapshots
 from ai_assets.status import due_partitions, partition_states
 from ai_assets.work import Outcome, Stores
 
@@ -64,6 +66,8 @@ class Report:
     failures: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    lost: list[str] = field(default_factory=list)
+    """Partitions whose files in the live release are gone, and are not made by a run any more."""
 
     def count_settled(self, places: Stores) -> None:
         """What is there already, from the state store alone."""
@@ -159,6 +163,9 @@ def bring_up_to_date(
     if due:
         tags = None if insist else {PATIENT_TAG: PATIENT}
         execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
+    with places.state.read() as connection:
+        live = releases.live(connection, chosen.name)
+    report.lost = lost_snapshots(places, live) if live else []
     report.seconds = time.perf_counter() - started
     return report
 
@@ -270,6 +277,11 @@ def _show(chosen: Collection, report: Report) -> None:
     )
     for failure in report.failures:
         errors.print(led("failed:", "bold red", f" {failure}"))
+    for partition in report.lost:
+        errors.print(
+            f"{partition}: the files of the live release are gone, and its documents have changed since, so they "
+            "cannot be made again. Bring them back from a backup, or publish the newer candidate."
+        )
     waiting = sum(state == "awaiting sign-off" for state in partition_states(chosen, stores()).values())
     if waiting:
         noun = "partition waits" if waiting == 1 else "partitions wait"

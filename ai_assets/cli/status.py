@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.cli.asking_again import say_waiting, show_people
+from ai_assets.cli.checkpoints import say_problems
 from ai_assets.cli.output import (
     AsJson,
     all_collections,
@@ -26,9 +27,15 @@ MOST_SHOWN = 40
 
 def status(
     name: Annotated[str | None, typer.Argument(metavar="[COLLECTION]", help="One collection; all by default.")] = None,
+    disk: Annotated[bool, typer.Option("--disk", help="What takes how much of the disk, and what may go.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Partitions by state and documents by state, as last observed."""
+    if disk:
+        from ai_assets.cli.retention import show_disk
+
+        show_disk(as_json=as_json)
+        return
     places = stores_to_read()
     found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
     with places.state.read() as connection:
@@ -44,6 +51,7 @@ def status(
         _show_flying(f"{item.collection}: ", flying[item.collection])
     if name is None and everything not in flying.values():
         _show_flying("All calls of this ledger: ", everything)
+    say_problems(places)
 
 
 def _show_flying(whose: str, found: InFlight) -> None:

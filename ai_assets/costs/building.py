@@ -60,7 +60,7 @@ class Building:
 
 def is_due(stores: Stores) -> bool:
     """Whether a build would change anything: the ledger, prices, budgets, answers in use, releases, or the date."""
-    if due_days(stores):
+    if days_to_copy(stores):
         return True
     days = committed(stores)
     return bool(days) and _live_fingerprint(stores.home) != _wanted(stores, days, _inference(stores))
@@ -78,7 +78,7 @@ SELECT max(at) FROM (SELECT max(sent_at) AS at FROM attempts UNION ALL SELECT ma
 
 
 def days_to_copy(stores: Stores) -> list[str]:
-    """Days whose copy is missing, lost, or differs from the ledger."""
+    """Days whose copy is missing, lost, altered, or differs from the ledger."""
     return sorted({*due_days(stores), *lost_days(stores)})
 
 

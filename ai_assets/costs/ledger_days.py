@@ -126,7 +126,7 @@ def _next(day: str) -> datetime.date:
 
 
 def committed(stores: Stores) -> list[Exported]:
-    """All days in the lake whose two files are there."""
+    """All days in the lake whose two files are there, as they were written."""
     with stores.state.read() as connection:
         days = connection.execute(_COPIES, {"c": COLLECTION, "asset": ATTEMPTS_ASSET})
         found = [exported(stores, row.partition) for row in days]
@@ -134,7 +134,7 @@ def committed(stores: Stores) -> list[Exported]:
 
 
 def lost_days(stores: Stores) -> list[str]:
-    """Days that were copied, and whose files are gone."""
+    """Days that were copied, and whose files are gone or were altered."""
     with stores.state.read() as connection:
         days = [row.partition for row in connection.execute(_COPIES, {"c": COLLECTION, "asset": ATTEMPTS_ASSET})]
     return sorted(day for day in days if exported(stores, day) is None)
@@ -143,7 +143,7 @@ def lost_days(stores: Stores) -> list[str]:
 def exported(stores: Stores, day: str) -> Exported | None:
     made = stores.lake.manifest(COLLECTION, ATTEMPTS_ASSET, day)
     used = stores.lake.manifest(COLLECTION, REUSES_ASSET, day)
-    if made is None or used is None or not all(stores.lake.path(manifest).exists() for manifest in (made, used)):
+    if made is None or used is None or not all(map(stores.lake.holds, (made, used))):
         return None
     return Exported(day=day, attempts=made, reuses=used)
 

@@ -19,6 +19,7 @@ from ai_assets.costs.ledger_days import Exported
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.work import Stores
+from resources.content import has_own_bytes
 from resources.inference.prices import NUSD, price_at, rates_of
 from resources.inference.settings import BACKFILL, Budget, InferenceSettings
 from resources.warehouse import SCHEMA_VERSION, Site
@@ -252,12 +253,12 @@ def _name_partitions(connection: "duckdb.DuckDBPyConnection", files: Mapping[Pat
 
 
 def _files(state: sa.Connection, stores: Stores, collection: str, asset: str) -> dict[Path, str]:
-    """The current files of a dataset, and of which partition each is."""
+    """The current files of a dataset that hold their bytes, and of which partition each is."""
     query = sa.text("SELECT partition, version FROM datasets WHERE collection = :c AND asset = :a ORDER BY partition")
     found = {}
     for row in state.execute(query, {"c": collection, "a": asset}):
         path = stores.lake.folder(collection, asset, row.partition) / f"{row.version}.parquet"
-        if path.exists():
+        if has_own_bytes(path):
             found[path] = row.partition
     return found
 
@@ -293,7 +294,7 @@ def _frozen(stores: Stores) -> dict[str, list[Path]]:
                 for partition, part in release.parts.items():
                     folder = snapshot_folder(stores.lake.root, collection, partition)
                     found[collection].add(folder / part.documents_file)
-    return {collection: sorted(path for path in paths if path.exists()) for collection, paths in found.items()}
+    return {collection: sorted(filter(has_own_bytes, paths)) for collection, paths in found.items()}
 
 
 def _columns(connection: "duckdb.DuckDBPyConnection", files: Iterable[Path]) -> set[str]:

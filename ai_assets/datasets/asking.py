@@ -9,6 +9,7 @@ from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
+from ai_assets.signoff.served import is_whole
 from ai_assets.stage_settings import Stage
 from ai_assets.work import Work
 from resources.errors import DatasetDamaged
@@ -32,7 +33,8 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     known_now = work.launch.known and _waits_for_a_known_author(work, current)
     if current is not None and current.digest == digest and current.status in requests.ANSWERED and not known_now:
         return current.request_id
-    published = () if part is None else _published(work, partition, part)
+    lost = live is not None and part is not None and _lost(work, partition, live, part)
+    published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
     gates = _gates(work, partition)
     facts = _facts(work, partition, manifest, changes, gates)
@@ -50,7 +52,9 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "authors": work.authors,
         "launch": work.launch.as_data(),
         "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
-        "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file} if part else None,
+        "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file}
+        if part and not lost
+        else None,
         "since_last": _since_last(work, partition, current, manifest, stages),
     }
     with work.fenced() as connection:
@@ -164,6 +168,19 @@ def _is_live(manifest: Manifest, part: releases.Part) -> bool:
     """The same rows, and vectors made by the same embedder even where they happen to be equal."""
     same = recorded_embedding(manifest.stats).space == part.embedding.space
     return part.content == manifest.stats["content"] and (same or not part.chunks)
+
+
+def _lost(work: Work, partition: str, live: releases.Release, part: releases.Part) -> bool:
+    """Whether the live release's files are gone or altered, so that every document of the candidate has to be looked at
+    as if it were new. What is still computed from the same rows has been made again by now."""
+    if is_whole(work.stores, work.collection.name, partition, part):
+        return False
+    work.say(
+        f"{partition}: the files of release {live.number} are gone or were altered, and cannot be made again, because "
+        "the documents have changed since; every document of the candidate is shown as added. Its files are "
+        f"{part.documents_file} and {part.chunks_file}: bring them back from a backup."
+    )
+    return True
 
 
 def _published(work: Work, partition: str, part: releases.Part) -> Iterator[Headed]:

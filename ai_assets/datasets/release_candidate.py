@@ -15,6 +15,7 @@ from ai_assets.embedding import WITHOUT, recorded_embedding
 from ai_assets.errors import InputStale
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
 from ai_assets.work import PREVIEW_ROWS, Outcome, Work
+from resources.content import has_own_bytes
 from resources.lake import Manifest, RowWriter, writing_rows
 
 DOCUMENT_COLUMNS = (
@@ -164,5 +165,6 @@ def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
 
 
 def _snapshot_exists(work: Work, partition: str, manifest: Manifest) -> bool:
+    """With the bytes that its files were frozen with; else they are made again, which gives the same files."""
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
-    return all((folder / manifest.stats[name]).is_file() for name in ("documents_file", "chunks_file"))
+    return all(has_own_bytes(folder / manifest.stats[name]) for name in ("documents_file", "chunks_file"))

@@ -154,6 +154,8 @@ def rules_in_words(rules: SignoffSettings) -> str:
         )
     if rules.approvers:
         found += "; it is signed by " + ", ".join(_named(name) for name in rules.approvers)
+    if rules.personal_keys == "required":
+        found += "; approvals are signed with a key of one's own"
     if not rules.author_may_approve:
         launcher = "started the run" if rules.launcher_is_author else "changed something for the run that they started"
         found += f"; who {launcher}, or edited a prompt last, does not approve"
@@ -186,7 +188,8 @@ def _sentences(
     passed_over = f", although the gates {', '.join(failed)} failed" if failed else ""
     touched = [f"{int(facts[name] or 0)} {name}" for name in ("added", "changed", "removed") if facts[name]]
     change = f"documents {', '.join(touched)}" if touched else "no document is added, changed or removed"
-    mine = Approval(person=person.name, groups=person.groups)
+    own_key = next(iter(rules.declared_key_ids(person.name)), "theirs")  # as the page will have it signed
+    mine = Approval(person=person.name, groups=person.groups, own_key=own_key)
     after = replace(standing, approvals=[*standing.approvals, mine])
     if missing := after.missing(rules):
         approve = (

@@ -75,8 +75,8 @@ def serve(
 
 
 def address(host: str, port: int) -> str:
-    """Where people of this machine reach it."""
-    name = "127.0.0.1" if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
+    """Where people of this machine reach it; by a name, for browsers know passkeys of a name only."""
+    name = "localhost" if host in (*_EVERYWHERE, "127.0.0.1") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
 
 

@@ -1,4 +1,4 @@
-"""What may be written in `desk.yaml`: how people sign in, how long, and where messages go. Read with `load_desk`."""
+"""What may be written in `desk.yaml`: how people sign in, and where messages and checkpoints go. See `load_desk`."""
 
 import ipaddress
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ai_assets.signoff.witness_settings import CheckpointSettings
 from resources.declared import Strict, located, read_yaml, wrong
 from resources.errors import DeclarationInvalid
 from resources.settings import DESK_URL_VARIABLE, variable
@@ -96,6 +97,7 @@ class DeskSettings(Strict):
     sign_in: SignInSettings = SignInSettings()
     sessions: SessionSettings = SessionSettings()
     channels: dict[str, ChannelSettings] = Field(default={})
+    checkpoints: CheckpointSettings = CheckpointSettings()
 
     @field_validator("url", "dagster_url")
     @classmethod
@@ -103,6 +105,15 @@ class DeskSettings(Strict):
         if url is not None and not url.startswith(("http://", "https://")):
             raise ValueError(f"'{url}' is no web address")
         return url.rstrip("/") if url else url
+
+    @model_validator(mode="after")
+    def _channels_of_witnesses(self) -> Self:
+        for witness in self.checkpoints.witnesses:
+            if witness.channel is not None and witness.channel not in self.channels:
+                known = ", ".join(sorted(self.channels)) or "none"
+                raise wrong(f"names the channel '{witness.channel}', which is not declared (declared: {known})",
+                            "checkpoints", "witnesses")  # fmt: skip
+        return self
 
 
 def load_desk(path: Path) -> DeskSettings:

@@ -311,6 +311,10 @@ class ReleaseRow(View):
     documents: int
     signers: Sequence[str]
     live: bool
+    problem: str | None = None
+    """Why it is not served, where it is not what was published."""
+    pruned_at: str | None = None
+    """When its files were removed: it cannot be rolled back to."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,12 @@ Action = Literal[
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
+    "restored",
+    "hold placed", "hold released", "release pruned",
 ]  # fmt: skip
-RECORDED: frozenset[Action] = frozenset(("requested", "voided", "expired", "reminded", "escalated", "published"))
+RECORDED: frozenset[Action] = frozenset(
+    ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")
+)
 """What runs and sensors record: the recorder key will do. All the rest takes the decision key."""
 GENESIS = "0" * 64
 SYSTEM = "ai-assets"
@@ -31,6 +35,11 @@ HASHED_COLUMNS = ("seq", "recorded_at", "actor", "action", "subject", "previous_
 RECORD_COLUMNS = (*HASHED_COLUMNS, "hash", "key_id", "signature")
 FINDABLE = ("collection", "request_id")
 """Keys of the subject that have a column, so that a question over a long chain reads few records."""
+_LAST = sa.text("SELECT seq, recorded_at, hash FROM audit ORDER BY seq DESC LIMIT 1")
+_INSERT = sa.text(
+    f"INSERT INTO audit ({', '.join((*RECORD_COLUMNS, *FINDABLE))}) "  # noqa: S608
+    f"VALUES ({', '.join(f':{name}' for name in (*RECORD_COLUMNS, *FINDABLE))})"
+)
 TABLE = sa.table("audit", *(sa.column(name) for name in (*RECORD_COLUMNS, *FINDABLE)))
 
 
@@ -71,30 +80,31 @@ def append(connection: sa.Connection, actor: str, action: Action, subject: Mappi
 
     It is signed by this process's key for such an action; a process without that key records nothing.
     """
-    return _add(connection, begin(connection), actor, action, subject)
+    ring, last = _begun(connection)
+    return _add(connection, ring, last, actor, action, subject)
 
 
 def begin(connection: sa.Connection) -> keys.Keyring:
     """The keys, made where there are none. In a chain that is older than they are, the first signed record vouches for
     what came before, and for the passwords that there are."""
-    ring, last = keys.of(connection), _last(connection)
+    return _begun(connection)[0]
+
+
+def _begun(connection: sa.Connection) -> tuple[keys.Keyring, Any]:
+    """The keys, and the last record."""
+    ring = keys.of(connection)
+    last: Any = connection.execute(_LAST).one_or_none()
     if last is not None and (last.seq, last.hash) == (ring.trust.unsigned, ring.trust.unsigned_head):
         rows = connection.execute(sa.text("SELECT name, password_hash FROM people WHERE password_hash IS NOT NULL"))
         passwords: dict[str, Json] = {row.name: digest(row.password_hash) for row in rows}
         subject: dict[str, Json] = {"records": last.seq, "head": last.hash, "passwords": passwords}
-        _add(connection, ring, SYSTEM, "signing began", subject)
-    return ring
-
-
-def _last(connection: sa.Connection) -> Any:
-    query = sa.text("SELECT seq, recorded_at, hash FROM audit ORDER BY seq DESC LIMIT 1")
-    return connection.execute(query).one_or_none()
+        last = _add(connection, ring, last, SYSTEM, "signing began", subject)
+    return ring, last
 
 
 def _add(
-    connection: sa.Connection, ring: keys.Keyring, actor: str, action: Action, subject: Mapping[str, Json]
+    connection: sa.Connection, ring: keys.Keyring, last: Any, actor: str, action: Action, subject: Mapping[str, Json]
 ) -> Record:
-    last = _last(connection)
     draft = Record(
         seq=last.seq + 1 if last else 1,
         recorded_at=max(now(), last.recorded_at) if last else now(),  # the clock may be moved back, the chain not
@@ -108,15 +118,8 @@ def _add(
     kind: keys.Kind = "recorder" if action in RECORDED and ring.holds("recorder") else "decision"
     signed = ring.sign(kind, signed_bytes(ring.trust.chain, unsigned.hash))
     record = replace(unsigned, key_id=signed.key_id, signature=signed.signature)
-    connection.execute(
-        sa.insert(TABLE).values(
-            {
-                **vars(record),
-                "subject": canonical_json(record.subject),
-                **{name: subject.get(name) for name in FINDABLE},
-            }
-        )
-    )
+    found = {name: subject.get(name) for name in FINDABLE}
+    connection.execute(_INSERT, {**vars(record), "subject": canonical_json(record.subject), **found})
     return record
 
 

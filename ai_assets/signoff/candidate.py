@@ -32,7 +32,7 @@ class Leaves:
 
     def __init__(self, documents: "Iterable[Row]", chunks: "Iterable[pa.RecordBatch]") -> None:
         self._documents = documents
-        self._chunks = ByDocument(_chunk_digests(chunks))
+        self._chunks = ByDocument(chunk_digests(chunks))
         self._root = MerkleRoot()
         self.documents = 0
 
@@ -40,10 +40,7 @@ class Leaves:
         for document, group in groupby(self._documents, key=itemgetter("document_id")):
             chunks: list[Json] = [row["digests"] for row in self._chunks.of(document)]
             rows = list(group)
-            row = {name: value for name, value in rows[-1].items() if name not in HIDDEN}
-            if row.get(WITHOUT) is None:
-                row.pop(WITHOUT, None)  # the column is there only where some document is without vectors
-            leaf = digest([row, chunks])
+            leaf = digest([signed_row(rows[-1]), chunks])
             self._root.add(f"{document}\n{leaf}")
             self.documents += len(rows)
             yield from ((row, leaf) for row in rows)
@@ -55,6 +52,14 @@ class Leaves:
         if self.strays:  # a passage of no document would be published unsigned
             return sha256_hex(f"{self.strays} passages of no document\n{self._root.hex()}".encode())
         return self._root.hex()
+
+
+def signed_row(row: Row) -> Row:
+    """What of a document's row people sign."""
+    found = {name: value for name, value in row.items() if name not in HIDDEN}
+    if found.get(WITHOUT) is None:
+        found.pop(WITHOUT, None)  # the column is there only where some document is without vectors
+    return found
 
 
 def leaves_of_files(documents: Path, chunks: Path) -> Leaves:
@@ -69,7 +74,7 @@ def content_of_files(documents: Path, chunks: Path) -> Leaves:
     return leaves
 
 
-def _chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
+def chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
     from ai_assets.datasets.text_vectors import vectors_in
 
     for batch in chunks:
@@ -89,17 +94,27 @@ def candidate_digest(
     scores: Sequence[Mapping[str, Json]],
     cost_usd: float | None,
 ) -> str:
-    return digest(
-        {
-            "format": FORMAT,
-            "collection": collection,
-            "partition": partition,
-            "documents": content,
-            "code_versions": dict(code_versions),
-            "scores": list(scores),
-            "cost_usd": cost_usd,
-        }
-    )
+    return digest(described(collection, partition, content, code_versions, scores, cost_usd))
+
+
+def described(
+    collection: str,
+    partition: str,
+    content: str,
+    code_versions: Mapping[str, str],
+    scores: Sequence[Mapping[str, Json]],
+    cost_usd: float | None,
+) -> dict[str, Json]:
+    """All that the digest of a candidate is of."""
+    return {
+        "format": FORMAT,
+        "collection": collection,
+        "partition": partition,
+        "documents": content,
+        "code_versions": dict(code_versions),
+        "scores": list(scores),
+        "cost_usd": cost_usd,
+    }
 
 
 def snapshot_folder(lake_root: Path, collection: str, partition: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DecisionRefused, KeyChangeRefused, KeyUnknown
+from ai_assets.errors import KeyChangeRefused, KeyUnknown, OwnKeyRefused
 from ai_assets.signoff import audit, authority, keys, statements
 from ai_assets.signoff.keys import KINDS, Kind
 from ai_assets.signoff.people import Person
@@ -136,13 +136,13 @@ def add_own(
     with state.write() as connection:
         known = authority.of(connection)
         if key.key_id in known.personal:
-            raise DecisionRefused(person.name, f"the key {key.key_id} was added before")
+            raise OwnKeyRefused(person.name, f"the key {key.key_id} was added before")
         expected = known.enrolment(person.name, key, str(said["at"]))
         if dict(said) != expected:
-            raise DecisionRefused(person.name, "what was signed is not about this key; sign it again")
+            raise OwnKeyRefused(person.name, "what was signed is not about this key; sign it again")
         mine = known.own_keys(person.name)
         if mine and vouched is None:
-            raise DecisionRefused(
+            raise OwnKeyRefused(
                 person.name, f"they have a key already ({', '.join(sorted(mine))}), and a further one is signed with it"
             )
         by = statements.signed_by(connection, person.name, said, vouched).key_id if mine and vouched else None

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from ai_assets.errors import PersonalKeyUnusable, SignatureInvalid
 from resources.digest import Json, canonical_json, sha256_hex
@@ -225,14 +226,28 @@ def _verify_webauthn(public: str, data: bytes, text: str) -> None:
     known, given = json.loads(public), json.loads(text)
     client = CollectedClientData(from_base64url(given["client_data"]))
     authenticator = AuthenticatorData(from_base64url(given["authenticator_data"]))
-    if client.type != "webauthn.get" or client.challenge != hashlib.sha256(data).digest():
+    if client.type != "webauthn.get" or client.challenge != challenge(data):
         raise ValueError("another statement was signed")
+    place = urlsplit(client.origin).hostname or ""
+    if place != known["site"] and not place.endswith(f".{known['site']}"):
+        raise ValueError("it was signed on another site")
     if authenticator.rp_id_hash != hashlib.sha256(str(known["site"]).encode()).digest():
         raise ValueError("it was signed for another site")
     if not authenticator.flags & AuthenticatorData.FLAG.UP:
         raise ValueError("nobody was present")
     cose: Any = cbor.decode(from_base64url(known["key"]))
     CoseKey.parse(cose).verify(bytes(authenticator) + client.hash, from_base64url(given["signature"]))
+
+
+def challenge(data: bytes) -> bytes:
+    """What a passkey signs of a statement."""
+    return hashlib.sha256(data).digest()
+
+
+def passkey(site: str, credential: bytes, key: bytes) -> PersonalKey:
+    """Of a site, by the id of the credential and the public key in COSE's form."""
+    parts = {"site": site, "credential": to_base64url(credential), "key": to_base64url(key)}
+    return PersonalKey(type="webauthn", public=canonical_json(parts))
 
 
 def from_base64url(text: str) -> bytes:

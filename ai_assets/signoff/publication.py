@@ -1,10 +1,12 @@
 """Publication: approved candidates become the live release, or nothing changes.
 
 Before anything is written the candidate's digest is computed again from its files, and the approval is looked up in
-the audit chain. The index gets a new version beside the old ones; then one transaction moves the pointer.
+the audit chain, which must be what its last checkpoint says it was. The index gets a new version beside the old ones;
+then one transaction moves the pointer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,19 @@ from ai_assets.errors import (
     ApprovalInsufficient,
     CandidateChanged,
     EmbeddingsMixed,
+    IndexAltered,
+    IndexLost,
     NothingApproved,
     PublicationOvertaken,
 )
-from ai_assets.signoff import decisions, proof, releases, requests
+from ai_assets.signoff import checkpoints, decisions, proof, releases, requests, served
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
-from resources.lake import Manifest, file_sha256, parquet_rows, read_batches
+from resources.content import file_sha256, named_by_content
+from resources.errors import DatasetAltered, UserError
+from resources.index import IndexUnavailable
+from resources.lake import Manifest, parquet_rows, read_batches
 from resources.leases import hold
 from resources.state import now
 
@@ -42,18 +49,23 @@ def publish(
 ) -> Publication:
     """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with.
 
-    A live release whose index is gone is published again as it is, with a new one. So is what is embedded anew, for
-    vectors of two embedders cannot be compared: all partitions are published together then, or none is.
+    A live release whose index is gone or was altered is published again as it is, with a new one. So is what is
+    embedded anew, for vectors of two embedders cannot be compared: all partitions are published together then, or none
+    is.
     """
     with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
+        kept = checkpoints.kept_notes(stores.home.checkpoints)
         with stores.state.read() as connection:
             proof.require_sound(connection)
+            checkpoints.require_kept(connection, kept)
             before = releases.live(connection, collection.name)
-            every = releases.find(connection, collection.name)
+            number = releases.last_number(connection, collection.name) + 1
             approved = requests.find(connection, collection.name, statuses=("approved",))
             waiting = requests.find(connection, collection.name, statuses=("open",))
             standings = decisions.standings(connection, approved)
-        lost = before is not None and not _searchable(collection, stores, before)
+        lost = before is not None and (problem := _unsearchable(stores, before)) is not None
+        if lost:
+            say(f"{problem}: it is made again")
         if not approved and not lost:
             raise NothingApproved(collection.name, len(waiting))
         parts: dict[str, Part] = {}
@@ -66,19 +78,22 @@ def publish(
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
             parts[request.partition], files[request.partition] = _verified(collection, stores, request, signers)
         lease.check()
-        number = (every[-1].number if every else 0) + 1
         merged = {**(before.parts if before else {}), **parts}
         embedding = _one_embedding(collection, merged)
         name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
-        if before and (lost or before.embedding is None or before.embedding.space != embedding.space):
-            # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows.
+        if before and (lost or not before.index_seal or _embedded_otherwise(before, embedding)):
+            # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows. What is
+            # not sealed is not built upon: its bytes are not known to be those that were published.
             name, base = f"live-{number}", None
             for partition in merged.keys() - parts.keys():
                 files[partition] = _still_published(collection, stores, partition, merged[partition])
         say(f"writing the index: {len(files)} partition(s)")
-        version = stores.index(collection.name, name, embedding.dimensions).replace(
+        index = stores.index(collection.name, name, embedding.dimensions)
+        version = index.replace(
             {partition: found.index_rows(partition) for partition, found in files.items()}, base_version=base
         )
+        if before and base is not None and (problem := served.altered_index(stores, before)):
+            raise IndexAltered(collection.name, before.number, problem)
         for partition, found in files.items():
             if not found.unchanged():
                 problem = "its files were altered while they were published"
@@ -89,6 +104,7 @@ def publish(
             digest=releases.release_digest(merged),
             index_name=name,
             index_version=version,
+            index_seal=index.seal(version),
             parts=merged,
             created_at=now(),
             created_by=by,
@@ -105,8 +121,23 @@ def publish(
                     )
                 requests.mark_published(connection, request)
             releases.publish_release(connection, release, parts)
+        if lost:
+            with stores.state.read() as connection:
+                read = [item for _, item in releases.read_all(connection, collection.name)]
+            _discard_altered(stores, [item for item in read if isinstance(item, Release)])
         say(f"release {release.number} is live: {release.documents} documents")
+        _checkpoint(stores, say)
     return Publication(release, sorted(parts))
+
+
+def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:
+    """The release is live, whatever becomes of its checkpoint: the sensor of deadlines makes one later."""
+    try:
+        made = checkpoints.make(stores)
+    except (UserError, OSError) as error:
+        say(f"no checkpoint of the audit chain was made: {error}")
+    else:
+        say(f"checkpoint of {made.note.size} audit records")
 
 
 def _one_embedding(collection: Collection, parts: Mapping[str, Part]) -> Embedding:
@@ -120,15 +151,35 @@ def _one_embedding(collection: Collection, parts: Mapping[str, Part]) -> Embeddi
 
 
 def anything_to_publish(collection: Collection, stores: Stores) -> bool:
-    """Something is approved, or the live release lost its index."""
+    """Something is approved, or the index of the live release is gone or was altered."""
     with stores.state.read() as connection:
         approved = requests.find(connection, collection.name, statuses=("approved",))
         live = releases.live(connection, collection.name)
-    return bool(approved) or (live is not None and not _searchable(collection, stores, live))
+    return bool(approved) or (live is not None and _unsearchable(stores, live) is not None)
 
 
-def _searchable(collection: Collection, stores: Stores, release: Release) -> bool:
-    return stores.index(collection.name, release.index_name).holds(release.index_version)
+def _unsearchable(stores: Stores, release: Release) -> str | None:
+    """Why the index of a release has to be made again; None where it is there as it was published."""
+    try:
+        index = served.require_index(stores, release)
+        if release.index_seal and (missing := index.missing(release.index_seal)):
+            raise IndexAltered(release.collection, release.number, f"{missing[0]} is gone")
+    except (IndexLost, IndexAltered, IndexUnavailable) as error:
+        return str(error).partition(". ")[0]
+    return None
+
+
+def _discard_altered(stores: Stores, every: Sequence[Release]) -> None:
+    """Versions of the index whose bytes are not those that were published are not gone back to: a release that was
+    published with one gets its index made again once it is live."""
+    for release in every:
+        with suppress(IndexUnavailable):
+            if served.altered_index(stores, release) is not None:
+                served.index_of(stores, release).discard(release.index_version)
+
+
+def _embedded_otherwise(before: Release, embedding: Embedding) -> bool:
+    return before.embedding is None or before.embedding.space != embedding.space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +204,20 @@ def _read(collection: Collection, stores: Stores, partition: str, said: Mapping[
     return content_of_files(documents, chunks), found
 
 
+@contextmanager
+def _reading(collection: Collection, partition: str, approved: str) -> Iterator[None]:
+    """A frozen file that does not hold its own bytes is not what was approved."""
+    try:
+        yield
+    except DatasetAltered as error:
+        what = f"its file {error.path.name} now has the SHA-256 {error.found[:12]}"
+        raise CandidateChanged(collection.name, partition, approved, what) from error
+
+
 def _still_published(collection: Collection, stores: Stores, partition: str, part: Part) -> _Verified:
     """What is live already, if its files still are what was approved."""
-    leaves, found = _read(collection, stores, partition, vars(part))
+    with _reading(collection, partition, part.digest):
+        leaves, found = _read(collection, stores, partition, vars(part))
     if leaves.content != part.content:
         raise CandidateChanged(
             collection.name, partition, part.digest, f"the rows of its files now amount to {leaves.content[:12]}"
@@ -172,7 +234,12 @@ def _verified(
     if manifest is None or found != request.digest:
         what = f"the candidate there now is {str(found)[:12]}" if found else "there is no candidate any more"
         raise CandidateChanged(collection.name, request.partition, request.digest, what)
-    leaves, files = _read(collection, stores, request.partition, manifest.stats)
+    for name in (manifest.stats["documents_file"], manifest.stats["chunks_file"]):
+        if named_by_content(name) is None:
+            what = f"its file {name} is not named by its content"
+            raise CandidateChanged(collection.name, request.partition, request.digest, what)
+    with _reading(collection, request.partition, request.digest):
+        leaves, files = _read(collection, stores, request.partition, manifest.stats)
     recomputed = candidate_digest(
         collection.name, request.partition, leaves.content, manifest.stats["code_versions"], manifest.stats["scores"],
         manifest.stats["cost_usd"],

@@ -1,16 +1,30 @@
-"""Releases: which candidate of each partition is published together, and which release readers see."""
+"""Releases: which candidate of each partition is published together, and which release readers see.
+
+The tables only mirror the audit chain: a release is read only where its row is what the chain says was published, and
+the live release only where the pointer names what the chain last made live.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from ai_assets.embedding import Embedding, recorded_embedding
-from ai_assets.errors import DecisionRefused, NothingLive, ReleaseUnknown
+from ai_assets.errors import (
+    AuditBroken,
+    DecisionRefused,
+    NothingLive,
+    ReleaseAltered,
+    ReleasePruned,
+    ReleaseUnknown,
+)
 from ai_assets.signoff import audit, authority
+from ai_assets.signoff.audit import Record
 from ai_assets.signoff.people import Person
 from resources.digest import canonical_json, digest
+from resources.index_seal import Seal
 from resources.state import StateStore, now, upsert
 
 
@@ -41,6 +55,8 @@ class Release:
     index_name: str
     index_version: int
     """Where search finds exactly these rows."""
+    index_seal: Seal | None = None
+    """The files of that version; None where an earlier version published it."""
     parts: Mapping[str, Part]
     created_at: str
     created_by: str
@@ -60,29 +76,92 @@ def release_digest(parts: Mapping[str, Part]) -> str:
 
 
 def find(connection: sa.Connection, collection: str) -> list[Release]:
+    """All, in order. Raises `ReleaseAltered` for the first that is not what was published."""
+    found = []
+    for _, release in read_all(connection, collection):
+        if isinstance(release, ReleaseAltered):
+            raise release
+        found.append(release)
+    return found
+
+
+def read_all(connection: sa.Connection, collection: str) -> Iterator[tuple[int, Release | ReleaseAltered]]:
+    """All by number, in order; what is wrong with one, in its place."""
     rows = connection.execute(
         sa.text("SELECT * FROM releases WHERE collection = :c ORDER BY number"), {"c": collection}
     ).mappings()
-    return [_release(row) for row in rows]
+    records = {record.subject["release"]: record for record in _records(connection, collection, "published")}
+    for row in rows:
+        try:
+            yield row["number"], _published(connection, row, records.get(row["number"]))
+        except ReleaseAltered as error:
+            yield row["number"], error
+
+
+def last_number(connection: sa.Connection, collection: str) -> int:
+    """Of the newest release, as the chain tells; 0 before the first."""
+    numbers = [int(str(record.subject["release"])) for record in _records(connection, collection, "published")]
+    query = sa.text("SELECT max(number) FROM releases WHERE collection = :c")
+    return max(*numbers, connection.execute(query, {"c": collection}).scalar_one() or 0, 0)
 
 
 def get(connection: sa.Connection, collection: str, number: int) -> Release:
+    """Raises `ReleaseAltered` where it is not what was published."""
     row = connection.execute(
         sa.text("SELECT * FROM releases WHERE collection = :c AND number = :n"), {"c": collection, "n": number}
     ).mappings().one_or_none()  # fmt: skip
     if row is None:
         query = sa.text("SELECT number FROM releases WHERE collection = :c ORDER BY number")
         raise ReleaseUnknown(collection, number, list(connection.execute(query, {"c": collection}).scalars()))
+    records = _records(connection, collection, "published")
+    return _published(connection, row, next((r for r in records if r.subject["release"] == number), None))
+
+
+def _records(
+    connection: sa.Connection, collection: str, *actions: audit.Action, limit: int | None = None
+) -> list[Record]:
+    """The newest first."""
+    return audit.select(connection, collections=[collection], actions=actions, limit=limit)
+
+
+def _published(connection: sa.Connection, row: sa.RowMapping, record: Record | None) -> Release:
+    """The row as a release, if it is what the record says was published."""
+    name = f"Release {row['number']} of {row['collection']}"
+    if record is None:
+        raise ReleaseAltered(name, "the audit chain has no such publication", row["collection"])
+    _require_signed(connection, name, record)
+    index = (row["index_name"], row["index_version"])
+    stored = audit.release_record(row["manifest"], index, row["created_at"], row["created_by"])
+    if (row["digest"], stored) != (record.subject["digest"], record.subject["record"]):
+        raise ReleaseAltered(name, "its row is not what was published, by the audit chain", row["collection"])
     return _release(row)
 
 
+def _require_signed(connection: sa.Connection, name: str, record: Record) -> None:
+    try:
+        authority.require_signed(connection, record)
+    except AuditBroken as error:
+        raise ReleaseAltered(
+            name, f"its record in the audit chain does not hold: {error}", str(record.subject["collection"])
+        ) from error
+
+
 def live_number(connection: sa.Connection, collection: str) -> int | None:
+    """As the chain last said, which the pointer must say too."""
     query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
-    found: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
-    return found
+    stored: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
+    records = _records(connection, collection, "published", "rolled back", limit=1)
+    told = int(str(records[0].subject["release"])) if records else None
+    if stored != told:
+        found = f"it names release {stored or 'none'}, and the audit chain {told or 'none'}"
+        raise ReleaseAltered(f"The live pointer of {collection}", found, collection, told)
+    if records:
+        _require_signed(connection, f"Release {told} of {collection}", records[0])
+    return told
 
 
 def live(connection: sa.Connection, collection: str) -> Release | None:
+    """What readers see. Raises `ReleaseAltered` where that is not what was published."""
     number = live_number(connection, collection)
     return None if number is None else get(connection, collection, number)
 
@@ -95,13 +174,15 @@ def require_live(connection: sa.Connection, collection: str) -> Release:
 
 
 def _release(row: sa.RowMapping) -> Release:
-    parts = json.loads(row["manifest"])["parts"]
+    manifest: dict[str, Any] = json.loads(row["manifest"])
+    parts, sealed = manifest["parts"], manifest.get("index")
     return Release(
         collection=row["collection"],
         number=row["number"],
         digest=row["digest"],
         index_name=row["index_name"],
         index_version=row["index_version"],
+        index_seal=None if sealed is None else {name: (size, sha256) for name, (size, sha256) in sealed.items()},
         parts={
             name: Part(**{**part, "approved_by": tuple(part["approved_by"]), "embedding": recorded_embedding(part)})
             for name, part in parts.items()
@@ -113,7 +194,12 @@ def _release(row: sa.RowMapping) -> Release:
 
 def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
     """Store the release, move the pointer and record it, in the caller's one transaction."""
-    manifest = canonical_json({"parts": {name: asdict(part) for name, part in release.parts.items()}})
+    manifest = canonical_json(
+        {
+            "parts": {name: asdict(part) for name, part in release.parts.items()},
+            **({} if release.index_seal is None else {"index": release.index_seal}),
+        }
+    )
     connection.execute(
         sa.text(
             "INSERT INTO releases VALUES "
@@ -156,23 +242,37 @@ def live_at(connection: sa.Connection, collection: str, moment: str) -> Release 
     return get(connection, collection, int(str(records[0].subject["release"]))) if records else None
 
 
+def pruned(connection: sa.Connection, collection: str) -> dict[int, str]:
+    """Releases whose files were removed, with the time: they cannot be rolled back to."""
+    records = audit.select(connection, collections=[collection], actions=["release pruned"])
+    return {int(str(record.subject["release"])): record.recorded_at for record in records}
+
+
 def rollback(state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None) -> Release:
-    """Point readers at an earlier (or later) release; without a number, at the one before the live one."""
+    """Point readers at an earlier (or later) release; without a number, at the one before the live one.
+
+    A pointer that was moved behind the chain's back is put right by naming the release that the chain says is live.
+    """
     if not by.may("approver", collection):
         raise DecisionRefused(by.name, f"rolling back takes the role approver in {collection}")
     with state.write() as connection:
         if problem := authority.of(connection).why_no_approver(by.name, collection, by.groups):
             raise DecisionRefused(by.name, f"by the audit chain {problem}")
-        current = require_live(connection, collection)
-        target = get(connection, collection, current.number - 1 if number is None else number)
-        if target.number != current.number:
-            upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
+        records = _records(connection, collection, "published", "rolled back", limit=1)
+        if not records:
+            raise NothingLive(collection)
+        current = int(str(records[0].subject["release"]))
+        target = get(connection, collection, current - 1 if number is None else number)
+        if (at := pruned(connection, collection).get(target.number)) is not None:
+            raise ReleasePruned(collection, target.number, at)
+        upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
+        if target.number != current:
             audit.append(
                 connection,
                 by.name,
                 "rolled back",
                 {
-                    "collection": collection, "release": target.number, "from": current.number,
+                    "collection": collection, "release": target.number, "from": current,
                     "digest": target.digest, "reason": reason, "at": now(), "groups": sorted(by.groups),
                 },
             )  # fmt: skip

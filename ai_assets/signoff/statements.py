@@ -47,7 +47,7 @@ def values(
         "ai-assets": "decision",
         "chain": keys.of(connection).trust.chain,
         "person": by,
-        "collection": collection,
+        "collections": [collection],
         "verdict": verdict,
         "requests": [[choice.request_id, choice.digest] for choice in choices],
         "reason": (reason or "").strip() or None,
@@ -68,16 +68,22 @@ def signed_by(connection: sa.Connection, name: str, said: Mapping[str, Json], si
 
 
 def record(connection: sa.Connection, signed: Signed, expected: Mapping[str, Json], name: str) -> int:
-    """The statement in the chain; its number. It must say what is to be recorded, and have been made just now."""
-    age = _moment(str(expected["at"])) - _moment(str(signed.values.get("at")))
-    if {**signed.values, "at": expected["at"]} != dict(expected) or not -LONGEST < age < LONGEST:
+    """The statement in the chain; its number. It must say what is to be recorded, and have been made just now.
+
+    It may be about further collections and requests, which are recorded one by one: it is in the chain once.
+    """
+    said, now_and_then = signed.values, {**signed.values, "at": expected["at"]}
+    for part in ("collections", "requests"):
+        listed, wanted = said.get(part), expected[part]
+        if isinstance(listed, list) and isinstance(wanted, list) and all(item in listed for item in wanted):
+            now_and_then[part] = wanted
+    age = _moment(str(expected["at"])) - _moment(str(said.get("at")))
+    if now_and_then != dict(expected) or not -LONGEST < age < LONGEST:
         raise DecisionRefused(name, "what was signed is not this decision, or was signed too long ago; sign it again")
-    subject: dict[str, Json] = {
-        "collection": expected["collection"],
-        "key_id": signed.key_id,
-        "statement": dict(signed.values),
-        "signature": signed.signature,
-    }
+    for earlier in audit.select(connection, actor=name, actions=["statement signed"], since=str(said["at"])):
+        if earlier.subject["signature"] == signed.signature:
+            return earlier.seq
+    subject: dict[str, Json] = {"key_id": signed.key_id, "statement": dict(said), "signature": signed.signature}
     return audit.append(connection, name, "statement signed", subject).seq
 
 

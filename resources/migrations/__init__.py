@@ -13,6 +13,7 @@ from resources.migrations import (
     m006_reconciliation,
     m007_retries,
     m008_signatures,
+    m009_checkpoints,
     m010_launches,
 )
 
@@ -25,5 +26,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m006_reconciliation", m006_reconciliation.up),
     ("m007_retries", m007_retries.up),
     ("m008_signatures", m008_signatures.up),
+    ("m009_checkpoints", m009_checkpoints.up),
     ("m010_launches", m010_launches.up),
 )

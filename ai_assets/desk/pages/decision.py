@@ -7,7 +7,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
-from ai_assets.desk import reading
+from ai_assets.collection import Collection
+from ai_assets.desk import passkeys, reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.inbox import show as show_inbox
@@ -22,6 +23,7 @@ from ai_assets.signoff import decisions
 from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
+from ai_assets.signoff.statements import Signed
 from resources.errors import UserError
 
 MOST_AT_ONCE = 200
@@ -39,7 +41,7 @@ class Line:
     facts: Mapping[str, int] = field(default_factory=dict)
 
 
-def _verdict(form: Form) -> Verdict:
+def verdict_of(form: Form) -> Verdict:
     asked = form.one("verdict")
     found = next((verdict for verdict in VERDICTS if verdict == asked), None)
     if found is None:
@@ -53,7 +55,7 @@ async def one(http: HttpRequest) -> Response:
 
 def _one(http: HttpRequest, form: Form) -> Response:
     desk, person = Desk.of(http), person_of(http)
-    verdict, typed, digest = _verdict(form), Typed.of(form), form.one("digest")
+    verdict, typed, digest = verdict_of(form), Typed.of(form), form.one("digest")
     view = reading.request_view(desk, person, http.path_params["request_id"])
     request, collection = whole_request_seen(desk, person, view.row.request_id)
     rules = collection.settings.signoff
@@ -74,7 +76,7 @@ def _one(http: HttpRequest, form: Form) -> Response:
         if form.one("confirmed") == "yes" and not lacking and not lacking_reason:
             decisions.decide(
                 desk.stores.state, request.collection, [Choice(request.request_id, digest)], verdict, by=person,
-                reason=typed.reason, rules=rules, waivers=typed.waivers,
+                reason=typed.reason, rules=rules, waivers=typed.waivers, signed=_signed(http, form),
             )  # fmt: skip
             return RedirectResponse(f"/requests/{request.request_id}", 303)
     except UserError as error:
@@ -86,12 +88,25 @@ def _one(http: HttpRequest, form: Form) -> Response:
         "action": f"/requests/{request.request_id}/decision",
         "back": f"/requests/{request.request_id}",
         "lines": [_line(request)],
-        "hidden": [("digest", request.digest)],
+        "hidden": [("digest", request.digest), ("request_id", request.request_id)],
+        "own_key": _own_key(desk, person, [collection], verdict),
         "unmet": unmet,
         "typed": typed,
         "problem": _lacking(verdict, bool(lacking)) if asked_before else None,
     }
     return render(http, "confirm.html", context, 400 if asked_before else 200)
+
+
+def _signed(http: HttpRequest, form: Form) -> Signed | None:
+    return passkeys.signed_decision(Desk.of(http), person_of(http), form.exact("said"), form.exact("assertion"))
+
+
+def _own_key(desk: Desk, person: Person, collections: Sequence[Collection], verdict: Verdict) -> str:
+    """Whether a passkey of theirs signs this: `demanded`, `offered`, or else `missing` where one is demanded."""
+    demanded = verdict == "approve" and any(item.settings.signoff.personal_keys == "required" for item in collections)
+    if passkeys.of(desk, person.name):
+        return "demanded" if demanded else "offered"
+    return "missing" if demanded else "none"
 
 
 def _lacking(verdict: Verdict, gates: bool) -> str:
@@ -116,13 +131,13 @@ async def several(http: HttpRequest) -> Response:
 
 
 def _several(http: HttpRequest, form: Form) -> Response:
-    verdict, typed = _verdict(form), Typed.of(form)
-    choices = [_choice(text) for text in dict.fromkeys(form.every("choice"))]
+    verdict, typed = verdict_of(form), Typed.of(form)
+    choices = choices_of(form)
     if len(choices) > MOST_AT_ONCE:
         raise FormIncomplete("choice", f"{len(choices)} requests; {MOST_AT_ONCE} are the most at once")
     confirmed = form.one("confirmed") == "yes"
     if confirmed and (verdict == "approve" or typed.reason):
-        return _decided(http, choices, verdict, typed)
+        return _decided(http, choices, verdict, typed, _signed(http, form))
     lines = [_line(request, problem) for request, problem in _seen(http, choices, verdict)]
     able = [line for line in lines if line.problem is None]
     context = {
@@ -132,11 +147,24 @@ def _several(http: HttpRequest, form: Form) -> Response:
         "back": "/",
         "lines": lines,
         "hidden": [("choice", f"{line.request.request_id}:{line.request.digest}") for line in able],
+        "own_key": _own_key(
+            Desk.of(http),
+            person_of(http),
+            [Desk.of(http).collections()[name] for name in {line.request.collection for line in able}],
+            verdict,
+        ),
         "unmet": [],
         "typed": typed,
         "problem": _lacking(verdict, False) if confirmed else None,
     }
     return render(http, "confirm.html", context, 400 if confirmed else 200)
+
+
+def choices_of(form: Form) -> list[Choice]:
+    """Of either form: about several requests, or about one."""
+    if form.every("choice"):
+        return [_choice(text) for text in dict.fromkeys(form.every("choice"))]
+    return [Choice(form.one("request_id"), form.one("digest"))]
 
 
 def _choice(text: str) -> Choice:
@@ -176,12 +204,14 @@ def _sentence(verdict: Verdict, found: Sequence[Request]) -> str:
     }[verdict]
 
 
-def _decided(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict, typed: Typed) -> Response:
+def _decided(
+    http: HttpRequest, choices: Sequence[Choice], verdict: Verdict, typed: Typed, signed: Signed | None
+) -> Response:
     """Each on its own: one that was decided by somebody else meanwhile does not hold up the others."""
     desk, person = Desk.of(http), person_of(http)
     seen = _seen(http, choices, verdict)
     lines = [
-        _decide(desk, person, choice, request, verdict, typed)
+        _decide(desk, person, choice, request, verdict, typed, signed)
         for choice, (request, _) in zip(choices, seen, strict=True)
     ]
     recorded = sum(line.problem is None for line in lines)
@@ -189,12 +219,15 @@ def _decided(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict, typ
     return render(http, "decided.html", context, 200 if recorded else 409)
 
 
-def _decide(desk: Desk, person: Person, choice: Choice, request: Request, verdict: Verdict, typed: Typed) -> Line:
+def _decide(
+    desk: Desk, person: Person, choice: Choice, request: Request, verdict: Verdict, typed: Typed, signed: Signed | None
+) -> Line:
     rules = desk.collections()[request.collection].settings.signoff
     try:
         after = decisions.decide(
-            desk.stores.state, request.collection, [choice], verdict, by=person, reason=typed.reason, rules=rules
-        )
+            desk.stores.state, request.collection, [choice], verdict, by=person, reason=typed.reason, rules=rules,
+            signed=signed,
+        )  # fmt: skip
     except UserError as error:
         return _line(request, in_words(error))
     with desk.stores.state.read() as connection:

@@ -24,11 +24,20 @@ def overview(http: HttpRequest) -> Response:
         found = query(at=parameter(http.query_params, "at"))
         return RedirectResponse(f"/releases/{asked}{'?' if found else ''}{found}", 303)
     rows = {name: reading.release_rows(desk, person, name) for name in seen}
-    return render(http, "releases.html", {"rows": rows, "live": {name: _live(found) for name, found in rows.items()}})
+    context = {
+        "rows": rows,
+        "live": {name: _live(found) for name, found in rows.items()},
+        "refused": {name: _refused(found) for name, found in rows.items()},
+    }
+    return render(http, "releases.html", context)
 
 
 def _live(rows: list[ReleaseRow]) -> ReleaseRow | None:
     return next((row for row in rows if row.live), None)
+
+
+def _refused(rows: list[ReleaseRow]) -> list[ReleaseRow]:
+    return [row for row in rows if row.problem]
 
 
 def page(http: HttpRequest) -> Response:
@@ -48,6 +57,7 @@ def _show(http: HttpRequest, *, problem: str | None = None, status_code: int = 2
         "collection": collection,
         "rows": sorted(rows, key=lambda row: -row.number),
         "live": _live(rows),
+        "refused": _refused(rows),
         "at": at,
         "found": found,
         "may_roll_back": person.may("approver", collection),

@@ -12,6 +12,7 @@ from ai_assets.desk.pages import (
     decision,
     document,
     inbox,
+    passkey,
     people,
     releases,
     request,
@@ -25,6 +26,7 @@ def routes() -> list[BaseRoute]:
     return [
         _page("/", inbox.page),
         _form("/decisions", decision.several),
+        _form("/decisions/statement", passkey.statement),
         _page("/requests/{request_id}", request.page),
         _form("/requests/{request_id}/decision", decision.one),
         _form("/requests/{request_id}/ask-again", request.ask_again),
@@ -49,6 +51,9 @@ def routes() -> list[BaseRoute]:
         _form("/people/{act}", people.act),
         _page("/account", account.page),
         _form("/account/sessions", account.end_session),
+        _form("/account/passkeys/begin", passkey.begin),
+        _form("/account/passkeys/add", passkey.add),
+        _form("/account/passkeys/vouch", passkey.vouch),
     ]
 
 

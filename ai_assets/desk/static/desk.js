@@ -115,6 +115,80 @@
   };
   if (publication) setTimeout(follow, 1000);
 
+  // Passkeys
+
+  const said = one("#passkey-said");
+  const say = (text) => { if (said) said.textContent = text; };
+  const why = (error) => error.name === "NotAllowedError" ? "The passkey was not used: cancelled, or not in time." : error.message;
+  const base64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (sign) => sign.charCodeAt(0));
+  const post = async (address, body, headers) => {
+    const answer = await fetch(address, { method: "POST", body, headers });
+    const found = await answer.json().catch(() => ({ error: answer.statusText }));
+    if (!answer.ok) throw new Error(found.error);
+    return found;
+  };
+  const listed = (found) => (found || []).map((item) => ({ ...item, id: bytes(item.id) }));
+  const sign = async (options) => {
+    const allowCredentials = listed(options.allowCredentials);
+    const found = await navigator.credentials.get({ publicKey: { ...options, challenge: bytes(options.challenge), allowCredentials } });
+    const { clientDataJSON, authenticatorData, signature } = found.response;
+    return JSON.stringify({ id: found.id, response: {
+      clientDataJSON: base64(clientDataJSON), authenticatorData: base64(authenticatorData), signature: base64(signature),
+    } });
+  };
+  const adder = one("#passkey-add");
+  if (adder && (location.hostname !== adder.dataset.site || !window.PublicKeyCredential)) {
+    adder.disabled = true;
+    say(window.PublicKeyCredential ? `Open the desk at ${adder.dataset.url} for that.` : "This browser has no passkeys here.");
+  }
+  if (adder) {
+    const send = (step, body) => post(`/account/passkeys/${step}`, JSON.stringify(body), {
+      "Content-Type": "application/json", "X-CSRF-Token": adder.dataset.csrf,
+    });
+    adder.addEventListener("click", async () => {
+      adder.disabled = true;
+      try {
+        const { options, kept } = await send("begin", {});
+        const made = await navigator.credentials.create({ publicKey: {
+          ...options, challenge: bytes(options.challenge), user: { ...options.user, id: bytes(options.user.id) },
+          excludeCredentials: listed(options.excludeCredentials),
+        } });
+        const { clientDataJSON, attestationObject } = made.response;
+        const response = { id: made.id, rawId: base64(made.rawId), type: made.type, clientExtensionResults: {}, response: {
+          clientDataJSON: base64(clientDataJSON), attestationObject: base64(attestationObject),
+        } };
+        let found = await send("add", { kept, response });
+        if (found.sign) {
+          say("Now sign for it with a passkey that you have already.");
+          found = await send("vouch", { kept: found.kept, assertion: await sign(found.sign) });
+        }
+        location.reload();
+      } catch (error) {
+        say(why(error));
+        adder.disabled = false;
+      }
+    });
+  }
+  for (const form of all("form[data-passkey]")) {
+    form.addEventListener("submit", async (event) => {
+      if (form.elements.assertion.value || (event.submitter && event.submitter.name === "without")) return;
+      event.preventDefault();
+      const button = one("button.primary", form);
+      button.disabled = true;
+      try {
+        const asked = await post(form.dataset.passkey, new URLSearchParams(new FormData(form)), {});
+        const assertion = await sign(asked.options);
+        form.elements.said.value = asked.said;
+        form.elements.assertion.value = assertion;
+        form.submit();
+      } catch (error) {
+        say(why(error));
+        button.disabled = false;
+      }
+    });
+  }
+
   // Keys
 
   const rows = () => all("[data-row]").filter((row) => row.offsetParent !== null);

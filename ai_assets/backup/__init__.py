@@ -1,0 +1,1 @@
+"""Backups of a home: content-addressed, incremental, and restored at another path or on another machine."""

@@ -1,0 +1,94 @@
+"""What can be wrong with a backup, or with the place that it is restored to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from resources.errors import UserError
+
+
+class BackupFolderInvalid(UserError):
+    def __init__(self, folder: Path, found: str, remedy: str) -> None:
+        super().__init__(f"Backup folder {folder}: {found}. {remedy}")
+
+
+class BackupUnwritable(UserError):
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"Backup folder {folder} cannot be written: {error.strerror or error}. Earlier backups in it are "
+            "unchanged. Free some space or fix the permissions, and run the backup again; what was copied stays."
+        )
+
+
+class DatabaseNotCopied(UserError):
+    def __init__(self, source: Path, folder: Path, found: str) -> None:
+        super().__init__(
+            f"The database {source} could not be copied to {folder}: {found}. Earlier backups are unchanged. Look "
+            "whether that disk is full, or whether the database itself can be read; then run the backup again."
+        )
+
+
+class BackupBusy(UserError):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"Another process is writing to the backup folder {folder}, or restores from it. Run this again when "
+            "it has ended; nothing was changed."
+        )
+
+
+class BackupUnknown(UserError):
+    def __init__(self, folder: Path, asked: str | None, known: Sequence[str]) -> None:
+        found = f"it holds {', '.join(known[-5:])}" if known else "it holds no backup"
+        which = f"backup '{asked}'" if asked else "a backup"
+        super().__init__(f"{folder} does not hold {which}: {found}. List them: ai-assets backup {folder} --list")
+
+
+class BackupDamaged(UserError):
+    """Names the first difference."""
+
+    def __init__(self, folder: Path, backup: str, what: str, found: str) -> None:
+        super().__init__(
+            f"Backup {backup} in {folder} is damaged. First difference: {what}: {found}. Nothing was restored. Another "
+            f"backup may be whole: ai-assets backup {folder} --verify --which ID"
+        )
+
+
+class BackupTooNew(UserError):
+    def __init__(self, backup: str, found: str) -> None:
+        super().__init__(
+            f"Backup {backup} was made by a newer version ({found}). Install that version to restore it; nothing was "
+            "changed."
+        )
+
+
+class DialectDiffers(UserError):
+    def __init__(self, backup: str, held: str, wanted: str) -> None:
+        remedy = (
+            "Unset AI_ASSETS_STATE_URL"
+            if held == "sqlite"
+            else "Set AI_ASSETS_STATE_URL to an empty PostgreSQL database"
+        )
+        super().__init__(
+            f"Backup {backup} holds a {held} state store, and it would be restored to {wanted}. A backup is restored "
+            f"to the same kind of database. {remedy}, and restore again; nothing was changed."
+        )
+
+
+class HomeOccupied(UserError):
+    def __init__(self, place: str, found: str) -> None:
+        super().__init__(
+            f"{place} is not empty: {found}. Restore to another place with --to, or replace what is there with "
+            "--replace: it is set aside, not deleted."
+        )
+
+
+class HomeInUse(UserError):
+    def __init__(self, place: str, found: str) -> None:
+        super().__init__(f"{place} is in use: {found}. Stop it, and restore again; nothing was changed.")
+
+
+class RestoreUnwritable(UserError):
+    def __init__(self, place: Path, error: OSError) -> None:
+        super().__init__(
+            f"{place} cannot be restored to: {error.strerror or error}. Free some space or fix the permissions, and "
+            "restore again; what was there is unchanged."
+        )

@@ -1,0 +1,159 @@
+"""Making a backup: the state store first, then the files that it names, then the manifest that makes it one."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+import yaml
+
+from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
+from ai_assets.backup.home_files import HomeFiles, still_missing
+from ai_assets.backup.state_copy import copy_state
+from ai_assets.backup.vault import Backup, FileEntry, Vault
+from ai_assets.retention.needed import releases_kept
+from ai_assets.retention.sweep import LEASE
+from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.keys import TRUST
+from ai_assets.signoff.releases import Release
+from ai_assets.work import Stores
+from resources.errors import StateUnavailable
+from resources.leases import hold
+from resources.settings import KEYS, TRUST_VARIABLE, Home, variable
+from resources.state import now
+
+_STORAGE_KEYS = ("storage", "run_storage", "event_log_storage", "schedule_storage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    backup: Backup
+    new_bytes: int
+    """Written to the folder; the rest was there from earlier backups."""
+    pruned: list[str]
+    notes: list[str]
+    """What is not in the backup, in sentences."""
+
+
+def make_backup(
+    stores: Stores,
+    folder: Path,
+    *,
+    with_keys: bool = False,
+    keep: int | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Made:
+    """Copy the home while others go on using it. Killed at any moment, earlier backups stay whole."""
+    home = stores.home
+    if folder.resolve().is_relative_to(home.root.resolve()):
+        remedy = "Choose a folder outside the home, best on another disk"
+        raise BackupFolderInvalid(folder, f"it lies in the home {home.root}", remedy)
+    with Vault.writing(folder) as vault, vault.scratch() as scratch, _nothing_removed(stores, say):
+        earlier = _earlier(vault)
+        made_at = now()
+        say("copying the state store")
+        with stores.state.read() as connection:
+            needed = set(_files_of_releases(connection, home))
+        state = copy_state(stores.state, vault, scratch)
+        say("copying files")
+        files = HomeFiles(
+            home=home,
+            keys=_key_files(home, with_keys=with_keys),
+            vault=vault,
+            scratch=scratch,
+            earlier=earlier,
+            state=_state_file(home),
+        )
+        copied = files.copy()
+        missing = still_missing(needed, copied)
+        backup = vault.add(
+            Backup(
+                backup="",
+                made_at=made_at,
+                home=str(home.root),
+                with_keys=with_keys,
+                state=state,
+                files=[copied.files[name] for name in sorted(copied.files)],
+                left_out=sorted(copied.left_out),
+                missing=missing,
+            )
+        )
+        pruned = [] if keep is None else vault.prune(keep)
+        return Made(backup=backup, new_bytes=vault.new_bytes, pruned=pruned, notes=list(_notes(home, backup)))
+
+
+def _earlier(vault: Vault) -> dict[str, FileEntry]:
+    """The files of the newest backup that can be read."""
+    for name in reversed(vault.backups()):
+        with contextlib.suppress(BackupDamaged):
+            return {file.path: file for file in vault.load(name).files}
+    return {}
+
+
+@contextlib.contextmanager
+def _nothing_removed(stores: Stores, say: Callable[[str], None]) -> Iterator[None]:
+    """Where the store cannot be written, as on a full disk, nothing can be removed by retention either."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(hold(stores.state, LEASE, say=say))
+        except StateUnavailable as error:
+            say(f"the state store is only read: {error}")
+        yield
+
+
+def _key_files(home: Home, *, with_keys: bool) -> dict[str, Path]:
+    """By their names in the backup. The public ones always."""
+    declared = variable(TRUST_VARIABLE)
+    found = {TRUST: Path(declared).expanduser().absolute() if declared else home.keys / TRUST}
+    if with_keys and home.keys.is_dir():
+        found |= {path.name: path for path in sorted(home.keys.glob("*.pem"))}
+    return {f"{KEYS}/{name}": path for name, path in found.items()}
+
+
+def _state_file(home: Home) -> Path | None:
+    address = sa.make_url(home.state_url)
+    return Path(address.database) if address.drivername.startswith("sqlite") and address.database else None
+
+
+def _files_of_releases(connection: sa.Connection, home: Home) -> Iterator[str]:
+    """Of the releases that are live or can be rolled back to."""
+    collections: Sequence[str] = connection.execute(sa.text("SELECT DISTINCT collection FROM releases")).scalars().all()
+    for collection in collections:
+        for release in releases_kept(connection, collection):
+            yield from files_of(release, home)
+
+
+def files_of(release: Release, home: Home) -> Iterator[str]:
+    for partition, part in release.parts.items():
+        folder = snapshot_folder(home.lake, release.collection, partition)
+        for name in (part.documents_file, part.chunks_file):
+            yield (folder / name).relative_to(home.root).as_posix()
+
+
+def _notes(home: Home, backup: Backup) -> Iterator[str]:
+    held = {file.path for file in backup.files}
+    if elsewhere := _storage_elsewhere(home):
+        yield (
+            f"Dagster's runs and events are not in the backup: {home.dagster / 'dagster.yaml'} keeps them elsewhere "
+            f"({elsewhere}). Back them up with the tools of that database."
+        )
+    if backup.with_keys:
+        yield "PRIVATE KEYS ARE IN THIS BACKUP: whoever reads it can sign records and decisions. Guard it as them."
+    elif "keys/trust.json" in held:
+        yield (
+            "The private keys are not in the backup (add --with-keys). Keep copies of recorder.pem and decision.pem in "
+            "another place: a restored home needs them."
+        )
+    for name in backup.left_out:
+        yield f"Not in the backup: {name} is a link or a special file, and those are not followed."
+    for name in backup.missing:
+        yield f"MISSING: a release names {name}, and the home does not have it. See: ai-assets audit verify"
+
+
+def _storage_elsewhere(home: Home) -> str | None:
+    try:
+        declared = yaml.safe_load((home.dagster / "dagster.yaml").read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return ", ".join(key for key in _STORAGE_KEYS if key in declared) or None

@@ -1,0 +1,260 @@
+"""Restoring a backup: everything is copied and checked beside the target first, then it takes its place at once.
+
+A restored store is older than what happened: attempts that were open become ambiguous, workers of the old machine are
+gone, people sign in again, and runs that were under way are reported failed.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ai_assets.backup.errors import DialectDiffers, HomeInUse, HomeOccupied, RestoreUnwritable
+from ai_assets.backup.state_copy import load_tables, refuse_unknown, set_aside, tables_there
+from ai_assets.backup.vault import Backup, Vault
+from ai_assets.signoff.keys import KINDS, TRUST, VARIABLES, Kind, Trust
+from resources import workers
+from resources.inference import resolving
+from resources.inference.prices import usd_of
+from resources.processes import is_alive
+from resources.settings import KEYS, Home, variable
+from resources.state import StateStore, now
+
+MESSAGE = "The home was restored from a backup while this run was under way; run it again, nothing paid is repeated"
+_OCCUPIED = ("lake", "index", "checkpoints", "desk.key", "state.db", "dagster/history")
+"""What only a home that was used has; keys that were put in place before, and empty folders, are welcome."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    backup: Backup
+    home: Path
+    set_aside: str | None
+    """Where the home is that was replaced."""
+    ambiguous: int
+    """Attempts that were open at the backup, and may have been billed."""
+    ambiguous_usd: float
+    interrupted: list[str]
+    """Runs that were under way, now reported failed."""
+    keys_missing: list[str]
+
+
+def restore(
+    folder: Path,
+    home: Home,
+    *,
+    which: str | None = None,
+    replace_home: bool = False,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Restored:
+    """Put a backup in the place of `home`. Nothing there is changed before all of the backup has proved whole."""
+    with Vault.reading(folder) as vault:
+        backup = vault.load(which)
+        refuse_unknown(backup)
+        kind = sa.make_url(home.state_url).drivername.partition("+")[0].replace("postgres", "postgresql", 1)
+        kind = "postgresql" if kind.startswith("postgresql") else kind
+        if kind != backup.state.dialect:
+            raise DialectDiffers(backup.backup, backup.state.dialect, kind)
+        _refuse_used(home, replace_home=replace_home)
+        staging = home.root.with_name(f"{home.root.name}.restoring-{uuid.uuid4().hex[:8]}")
+        stamp = now().replace("-", "").replace(":", "")[:15]
+        aside = home.root.with_name(f"{home.root.name}.replaced-{stamp}")
+        try:
+            with _writing(home.root):
+                staging.mkdir(mode=0o700, parents=True)
+            _copy_files(vault, backup, staging, say)
+            if kind == "sqlite":
+                found = _restore_file(vault, backup, staging / "state.db")
+                was = _swap(home, staging, aside)
+            else:
+                found = _restore_tables(vault, backup, home, f"replaced_{stamp.lower()}", replace_home=replace_home)
+                was = _swap(home, staging, aside)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    interrupted = _report_interrupted(home)
+    return Restored(
+        backup=backup,
+        home=home.root,
+        set_aside=was,
+        ambiguous=found.attempts,
+        ambiguous_usd=found.usd,
+        interrupted=interrupted,
+        keys_missing=[kind for kind in KINDS if _key_missing(home, kind, backup)],
+    )
+
+
+@dataclass(frozen=True)
+class _Open:
+    attempts: int
+    usd: float
+
+
+def _refuse_used(home: Home, *, replace_home: bool) -> None:
+    lock = home.root / "up.lock"
+    holder = lock.read_text(encoding="utf-8").partition("\n")[0] if lock.is_file() else ""
+    if holder and is_alive(holder):
+        raise HomeInUse(str(home.root), f"ai-assets up runs on it (pid {holder.partition(':')[0]})")
+    found = [name for name in _OCCUPIED if (home.root / name).exists()]
+    if found and not replace_home:
+        raise HomeOccupied(str(home.root), f"it has {', '.join(found)}")
+    address = sa.make_url(home.state_url)
+    if address.drivername.startswith("sqlite"):
+        file = Path(address.database or "")
+        if file != home.root / "state.db" and file.exists() and not replace_home:
+            raise HomeOccupied(str(file), "there is a state store already")
+        if not file.exists():
+            return
+    _refuse_live(home, replace_home=replace_home)
+
+
+def _refuse_live(home: Home, *, replace_home: bool) -> None:
+    """Nobody works with the store that is replaced."""
+    engine = StateStore.engine_of(home.state_url)
+    try:
+        with engine.connect().execution_options(sqlite_begin="DEFERRED") as connection, connection.begin():
+            there = tables_there(connection)
+            if there and not replace_home:
+                raise HomeOccupied(engine.url.render_as_string(), f"it has tables such as {there[0]}")
+            if "workers" in there:
+                for row in connection.execute(sa.text("SELECT worker_id, host, process FROM workers")).all():
+                    if workers.is_live(connection, row.worker_id):
+                        found = f"process {row.process.partition(':')[0]} on {row.host} works with its state store"
+                        raise HomeInUse(str(home.root), found)
+    finally:
+        engine.dispose()
+
+
+def _copy_files(vault: Vault, backup: Backup, staging: Path, say: Callable[[str], None]) -> None:
+    say(f"copying and checking {len(backup.files):,} files")
+    for entry in backup.files:
+        path = staging / entry.path
+        if not path.resolve().is_relative_to(staging.resolve()):
+            raise RestoreUnwritable(path, OSError(0, "the manifest names a file outside the home"))
+        with _writing(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private = entry.path.startswith(f"{KEYS}/") or entry.path == "desk.key"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                for block in vault.read(backup.backup, entry.path, entry.content):
+                    file.write(block)
+            path.chmod(0o600 if private else entry.mode)
+
+
+def _restore_file(vault: Vault, backup: Backup, path: Path) -> _Open:
+    if backup.state.file is None:
+        raise DialectDiffers(backup.backup, backup.state.dialect, "sqlite")
+    with _writing(path), path.open("wb") as file:
+        for block in vault.read(backup.backup, "the state store", backup.state.file):
+            file.write(block)
+    with contextlib.closing(StateStore(f"sqlite:///{path}")) as state, state.write() as connection:
+        found = _settle(connection)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return found
+
+
+def _restore_tables(vault: Vault, backup: Backup, home: Home, aside: str, *, replace_home: bool) -> _Open:
+    """In one transaction: the database holds what it held, or all of the backup."""
+    engine = StateStore.engine_of(home.state_url)
+    try:
+        with engine.connect() as connection, connection.begin():
+            if replace_home and tables_there(connection):
+                set_aside(connection, aside)
+            load_tables(connection, backup, lambda what, content: vault.read(backup.backup, what, content), now())
+            return _settle(connection)
+    finally:
+        engine.dispose()
+
+
+def _settle(connection: sa.Connection) -> _Open:
+    """What was true of the old machine at that moment is not true of this one now."""
+    for table in ("leases", "workers", "sessions"):
+        connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
+    resolving.reap(connection)
+    row = connection.execute(
+        sa.text("SELECT count(*) AS attempts, COALESCE(sum(reserved_nusd), 0) AS nusd FROM attempts "
+                "WHERE state = 'ambiguous'")
+    ).one()  # fmt: skip
+    return _Open(int(row.attempts), usd_of(int(row.nusd)))
+
+
+def _swap(home: Home, staging: Path, aside: Path) -> str | None:
+    """Two renames. Killed between them, the old home is at `aside`, and the new one is not there yet."""
+    store = sa.make_url(home.state_url)
+    file = Path(store.database or "") if store.drivername.startswith("sqlite") else None
+    with _writing(home.root):
+        was = None
+        if home.root.exists():
+            _keep_keys(home.root, staging)
+            home.root.replace(aside)
+            was = aside
+        if file is not None and file != home.root / "state.db":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                beside = file.with_name(file.name + suffix)
+                if beside.exists():
+                    beside.replace(file.with_name(f"{file.name}{suffix}.{aside.name.rpartition('.')[2]}"))
+            shutil.move(staging / "state.db", file)
+        staging.replace(home.root)
+    if was is not None and not any((was / name).exists() for name in _OCCUPIED):
+        shutil.rmtree(was, ignore_errors=True)
+        was = None
+    return str(was) if was is not None else None
+
+
+def _keep_keys(old: Path, staging: Path) -> None:
+    """Private keys that are there already, unless they are of another chain than the backup."""
+    ours, theirs = old / KEYS / TRUST, staging / KEYS / TRUST
+    if ours.is_file() and theirs.is_file() and Trust.read(ours).chain != Trust.read(theirs).chain:
+        return
+    for source in sorted((old / KEYS).glob("*.pem")):
+        target = staging / KEYS / source.name
+        if not target.exists():
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copyfile(source, target)
+            target.chmod(0o600)
+
+
+def _key_missing(home: Home, kind: Kind, backup: Backup) -> bool:
+    used = any(file.path.startswith(f"{KEYS}/") for file in backup.files)
+    return used and variable(VARIABLES[kind]) is None and not (home.keys / f"{kind}.pem").is_file()
+
+
+def _report_interrupted(home: Home) -> list[str]:
+    """Their processes were on the old machine at the moment of the backup."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    from ai_assets.instance import instance
+
+    if not (home.dagster / "history").is_dir():
+        return []
+    under_way = [
+        DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED,
+        DagsterRunStatus.CANCELING,
+    ]  # fmt: skip
+    with instance(home) as opened:
+        runs = opened.get_runs(RunsFilter(statuses=under_way))
+        for run in runs:
+            opened.report_run_failed(run, MESSAGE)
+            if opened.event_log_storage.supports_global_concurrency_limits:
+                opened.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in runs]
+
+
+@contextlib.contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RestoreUnwritable(place, error) from error
+
+
+def at(home: Home, root: Path | None) -> Home:
+    """The same project with its home at another path."""
+    return home if root is None else replace(home, root=root.expanduser().absolute())

@@ -1,0 +1,151 @@
+"""`ai-assets backup` and `ai-assets restore`: a home carried to another disk or machine, and back."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ai_assets.backup.errors import BackupDamaged
+from ai_assets.backup.making import Made, make_backup
+from ai_assets.backup.restoring import Restored, at
+from ai_assets.backup.restoring import restore as restore_backup
+from ai_assets.backup.vault import Backup, Vault
+from ai_assets.cli.output import AsJson, console, errors, home, led, money, print_json, stores_to_read, table
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backups are, best on another disk.")]
+Which = Annotated[str | None, typer.Option("--which", help="Which backup (see --list); the newest by default.")]
+
+
+def backup(
+    folder: Folder,
+    verify: Annotated[bool, typer.Option("--verify", help="Make none; hash again what is there.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Make none; list those that are there.")] = False,
+    which: Which = None,
+    with_keys: Annotated[bool, typer.Option("--with-keys", help="Copy the private keys of the home, too.")] = False,
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Forget all but so many of the newest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the home while it is in use; only what is new is written. A killed backup leaves earlier ones whole."""
+    if listing:
+        _list(folder, as_json=as_json)
+    elif verify:
+        _verify(folder, which, as_json=as_json)
+    else:
+        made = make_backup(stores_to_read(), folder, with_keys=with_keys, keep=keep, say=errors.print)
+        _show_made(made, folder, as_json=as_json)
+        if made.backup.missing:
+            raise typer.Exit(1)
+
+
+def restore(
+    folder: Folder,
+    to: Annotated[Path | None, typer.Option("--to", help="The home to make; AI_ASSETS_HOME by default.")] = None,
+    which: Which = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Set aside what is there, and take its place.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before something is replaced.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of a home that is empty, or that is set aside. All of it is checked before."""
+    target = at(home(), to)
+    if replace and not yes:
+        typer.confirm(f"Set aside what is at {target.root} and put the backup in its place?", abort=True, err=True)
+    done = restore_backup(folder, target, which=which, replace_home=replace, say=errors.print)
+    if as_json:
+        print_json(_plain_restored(done))
+    else:
+        _show_restored(done)
+
+
+def _list(folder: Path, *, as_json: bool) -> None:
+    with Vault.reading(folder) as vault:
+        found = [vault.load(name) for name in vault.backups()]
+    if as_json:
+        print_json([_plain(item) for item in found])
+        return
+    rows = [
+        (each.backup, each.made_at[:16], len(each.files), f"{each.size:,}", each.state.dialect, each.with_keys)
+        for each in found
+    ]
+    columns = ("backup", "made (UTC)", "files", "bytes", "state store", "keys")
+    table(f"Backups in {folder}", columns, rows, ("files", "bytes"))
+
+
+def _verify(folder: Path, which: str | None, *, as_json: bool) -> None:
+    """All of them, unless one is named; every damaged one is reported, by its first difference."""
+    damaged: dict[str, str] = {}
+    with Vault.reading(folder) as vault:
+        names = vault.backups() if which is None else [vault.load(which).backup]
+        if not names:
+            vault.load()
+        for name in names:
+            try:
+                vault.verify(vault.load(name))
+                errors.print(f"{name}: whole")
+            except BackupDamaged as error:
+                damaged[name] = str(error)
+                errors.print(led("error:", "bold red", f" {error}"))
+    if as_json:
+        print_json({"verified": [name for name in names if name not in damaged], "damaged": damaged})
+    elif not damaged:
+        console.print(f"{len(names)} backup{'s verify' if len(names) > 1 else ' verifies'}: every file has its digest.")
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _plain(item: Backup) -> dict[str, Any]:
+    """Without the list of files."""
+    return {
+        "backup": item.backup,
+        "made_at": item.made_at,
+        "home": item.home,
+        "files": len(item.files),
+        "bytes": item.size,
+        "state_store": item.state.dialect,
+        "with_keys": item.with_keys,
+        "audit_records": item.state.audit_records,
+        "audit_head": item.state.audit_head,
+        "left_out": item.left_out,
+        "missing": item.missing,
+    }
+
+
+def _show_made(made: Made, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**_plain(made.backup), "new_bytes": made.new_bytes, "pruned": made.pruned, "notes": made.notes})
+        return
+    done = made.backup
+    console.print(
+        f"Backup {done.backup}: {len(done.files):,} files and the state store, {done.size:,} bytes, "
+        f"{made.new_bytes:,} of them new in {folder}."
+    )
+    for name in made.pruned:
+        console.print(f"Forgotten: {name}")
+    console.print("Not in it, because they are made again: the cost warehouse, evaluation indexes, logs.")
+    for note in made.notes:
+        console.print(led("note:", "yellow", f" {note}"))
+
+
+def _plain_restored(done: Restored) -> dict[str, Any]:
+    return {**asdict(done), "backup": _plain(done.backup), "home": str(done.home)}
+
+
+def _show_restored(done: Restored) -> None:
+    console.print(f"{done.home} is as it was at {done.backup.made_at} (UTC), from backup {done.backup.backup}.")
+    if done.set_aside:
+        console.print(f"What was there before is at {done.set_aside}; remove it when all is well.")
+    if done.ambiguous:
+        what = "1 attempt was" if done.ambiguous == 1 else f"{done.ambiguous} attempts were"
+        most = money(done.ambiguous_usd)
+        console.print(f"{what} open and may have been billed, {most} at most: ai-assets ledger ambiguous")
+    console.print(
+        "Calls that were paid after that moment are not known to this store, and no figure of it counts them. The "
+        "provider's own figures tell of them: ai-assets ledger reconcile"
+    )
+    if done.interrupted:
+        console.print(f"{len(done.interrupted)} run(s) were under way and are reported failed.")
+    for kind in done.keys_missing:
+        console.print(
+            led("needed:", "bold yellow", f" the {kind} key. Put {kind}.pem into {done.home / 'keys'} (mode 0600).")
+        )
+    console.print("Everybody signs in again; roles and passwords are those of then. Next: ai-assets audit verify")

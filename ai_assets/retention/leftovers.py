@@ -1,0 +1,75 @@
+"""What may go: one thing at a time, with its size, and how to remove it."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ai_assets.collection import Collection
+from ai_assets.retention.settings import RetentionSettings
+from ai_assets.work import Stores
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+Kind = Literal["dagster", "releases", "candidates", "index", "litter", "logs", "rows"]
+KINDS: dict[Kind, str] = {
+    "dagster": "runs of Dagster with their events and logs",
+    "releases": "releases that can no longer be rolled back to",
+    "candidates": "files of candidates that were replaced, and of such releases",
+    "index": "versions of search indexes",
+    "litter": "what killed processes left",
+    "logs": "the beginnings of long logs",
+    "rows": "expired sessions, failed sign-ins, old messages, dead workers",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    kind: Kind
+    what: str
+    size: int | None
+    """Bytes; None where only removing it shows."""
+    remove: Callable[[], object] = field(repr=False)
+    """Safe against everyone else at that moment: what is needed again by then, or in use, stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What is looked at, and by which rules."""
+
+    stores: Stores
+    settings: RetentionSettings
+    collections: Sequence[Collection] = ()
+    """Those that are declared; what is left of others stays."""
+    instance: "DagsterInstance | None" = None
+    moment_s: float = field(default_factory=time.time)
+
+    def is_older(self, path: Path, seconds: float) -> bool:
+        try:
+            return self.moment_s - path.lstat().st_mtime >= seconds
+        except OSError:
+            return False
+
+
+def size_of(path: Path) -> int:
+    """Of a file, or of all below a folder; links are not followed."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_blocks * 512
+    except OSError:
+        return 0
+    return sum(size_of(each) for each in files_below(path))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    for at, _, names in os.walk(folder):
+        yield from (Path(at) / name for name in names)
+
+
+def unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()

@@ -1,0 +1,112 @@
+"""Rows of the state store that tell nobody anything any more. Nothing of money, people, decisions or history is among
+them."""
+
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import sqlalchemy as sa
+
+from ai_assets.collection import Collection
+from ai_assets.retention.leftovers import Bench, Leftover
+from ai_assets.retention.needed import ago
+from ai_assets.signoff.throttle import FORGOTTEN_AFTER_S
+from resources import workers
+from resources.errors import DatasetDamaged
+from resources.processes import boot_id
+from resources.state import now
+
+DEAD_FOR_S = 3600.0
+"""A worker whose row expired so long ago does not come back."""
+
+
+def find(bench: Bench) -> Iterator[Leftover]:
+    for what, table, condition, given in _old(bench):
+        query = sa.text(f"SELECT count(*) FROM {table} WHERE {condition}")  # noqa: S608
+        with bench.stores.state.read() as connection:
+            number = int(connection.execute(query, given).scalar_one())
+        if number:
+            yield Leftover(
+                kind="rows", what=f"{number} {what}", size=None,
+                remove=partial(_delete, bench, table, condition, given),
+            )  # fmt: skip
+    with bench.stores.state.read() as connection:
+        dead = _dead(connection)
+    if dead:
+        yield Leftover(
+            kind="rows", what=f"{len(dead)} processes that have ended", size=None, remove=partial(_end_dead, bench)
+        )
+    for collection in bench.collections:
+        yield from _retries(bench, collection)
+
+
+def _old(bench: Bench) -> Iterator[tuple[str, str, str, dict[str, object]]]:
+    """What it is, its table, and which rows."""
+    yield "expired sessions", "sessions", "expires_at < :now", {"now": now()}
+    long_ago: dict[str, object] = {"before": time.time() - FORGOTTEN_AFTER_S}
+    yield "failed sign-ins that no longer count", "sign_in_failures", "failed_at < :before", long_ago
+    before: dict[str, object] = {"before": ago(days=bench.settings.notice_days)}
+    yield "messages that were sent, or will not be", "notices", "state <> 'waiting' AND made_at < :before", before
+
+
+def _delete(bench: Bench, table: str, condition: str, given: Mapping[str, object]) -> None:
+    with bench.stores.state.write() as connection:
+        connection.execute(sa.text(f"DELETE FROM {table} WHERE {condition}"), dict(given))  # noqa: S608
+
+
+def _dead(connection: sa.Connection) -> list[int]:
+    """Killed processes: each left a row, and leases of names that nobody asks for again."""
+    clock = workers.read_clock(connection)
+    rows = connection.execute(sa.text("SELECT worker_id, boot, expires_at FROM workers")).all()
+    other_boot = connection.dialect.name == "sqlite"
+    return [
+        row.worker_id
+        for row in rows
+        if not workers.is_live(connection, row.worker_id)
+        and ((other_boot and row.boot != boot_id()) or clock.now_s - float(row.expires_at) > DEAD_FOR_S)
+    ]
+
+
+def _end_dead(bench: Bench) -> None:
+    with bench.stores.state.write() as connection:
+        for worker_id in _dead(connection):
+            workers.end(connection, worker_id)
+
+
+def _retries(bench: Bench, collection: Collection) -> Iterator[Leftover]:
+    """Tries of documents that are gone from their partition."""
+    query = sa.text(
+        "SELECT DISTINCT partition, document_id FROM document_retries WHERE collection = :c AND document_id <> ''"
+    )
+    with bench.stores.state.read() as connection:
+        counted = connection.execute(query, {"c": collection.name}).all()
+    gone = []
+    for partition in sorted({row.partition for row in counted}):
+        there = _documents(bench, collection.name, partition)
+        if there is not None:
+            gone += [(partition, row.document_id) for row in counted
+                     if row.partition == partition and row.document_id not in there]  # fmt: skip
+    if gone:
+        yield Leftover(
+            kind="rows", what=f"tries of {len(gone)} documents of {collection.name} that are gone", size=None,
+            remove=partial(_forget_tries, bench, collection.name, gone),
+        )  # fmt: skip
+
+
+def _documents(bench: Bench, collection: str, partition: str) -> set[str] | None:
+    lake = bench.stores.lake
+    try:
+        manifest = lake.manifest(collection, "documents", partition)
+        if manifest is None:
+            return None
+        return {row["document_id"] for row in lake.rows(manifest, ["document_id", "status"])
+                if row["status"] != "deleted"}  # fmt: skip
+    except DatasetDamaged:
+        return None
+
+
+def _forget_tries(bench: Bench, collection: str, gone: list[tuple[str, str]]) -> None:
+    delete = sa.text("DELETE FROM document_retries WHERE collection = :c AND partition = :p AND document_id = :d")
+    with bench.stores.state.write() as connection:
+        for partition, document in gone:
+            connection.execute(delete, {"c": collection, "p": partition, "d": document})

@@ -1,0 +1,47 @@
+"""What may be written in `operations.yaml`: how long things are kept. Read with `load_operations`."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from resources.declared import Strict, located, read_yaml
+from resources.errors import DeclarationInvalid
+
+
+class OperationsInvalid(DeclarationInvalid):
+    """`operations.yaml` is wrong."""
+
+
+class RetentionSettings(Strict):
+    enabled: bool = True
+    """Whether the sensor removes anything; `ai-assets retention run` always does."""
+    every_hours: float = Field(default=6, gt=0)
+    rollback_releases: int = Field(default=10, ge=1)
+    """Per collection: so many of the newest releases beside the live one can be rolled back to."""
+    candidate_days: float = Field(default=30, ge=0)
+    """Files of candidates that a newer candidate replaced before they were published."""
+    runs_per_job: int = Field(default=100, ge=1)
+    """Dagster's runs with their events and logs; those that hold a partition's newest event stay in any case."""
+    reader_minutes: float = Field(default=15, ge=0)
+    """A release that was live so recently stays: somebody may still be reading it."""
+    litter_hours: float = Field(default=24, ge=0.25)
+    """What killed processes left: temporary files, and data files that no manifest names."""
+    notice_days: float = Field(default=90, ge=0)
+    """Messages that were sent, or will not be."""
+    log_mb: float = Field(default=20, gt=0)
+    """A log of `ai-assets up` that is longer is cut to its end; what went before is kept once, as `.1`."""
+
+
+class OperationsSettings(Strict):
+    retention: RetentionSettings = RetentionSettings()
+
+
+def load_operations(path: Path) -> OperationsSettings:
+    """The file as a whole, checked; one that does not exist declares nothing."""
+    if not path.exists() and not path.is_symlink():
+        return OperationsSettings()
+    node, data = read_yaml(path, OperationsInvalid)
+    try:
+        return OperationsSettings.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise located(path, node, error, OperationsInvalid) from error

@@ -1,0 +1,66 @@
+"""What readers are given: the live release, only if it is what was published, down to the bytes of its index.
+
+That its row and the pointer hold is seen to by `releases.live`; that a snapshot's rows hold, by the lake when it reads
+the file. Here are the files of the search index, and what can be said of them without raising.
+"""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ai_assets.errors import IndexAltered, IndexLost
+from ai_assets.signoff import releases
+from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.releases import Part, Release
+from ai_assets.work import Stores
+from resources.content import has_own_bytes
+from resources.index import SearchIndex
+
+
+def index_of(stores: Stores, release: Release) -> SearchIndex:
+    embedding = release.embedding
+    return stores.index(release.collection, release.index_name, embedding.dimensions if embedding else None)
+
+
+def require_index(stores: Stores, release: Release) -> SearchIndex:
+    """The index of a release, if it is there with the bytes that were published."""
+    index = index_of(stores, release)
+    if not index.holds(release.index_version):
+        raise IndexLost(release.collection, release.number)
+    if (found := altered_index(stores, release)) is not None:
+        raise IndexAltered(release.collection, release.number, found)
+    return index
+
+
+def altered_index(stores: Stores, release: Release) -> str | None:
+    """The first file of the index that is not as it was published, in words. Of a release that an earlier version
+    published nothing is known."""
+    if release.index_seal is None:
+        return None
+    return index_of(stores, release).difference(release.index_version, release.index_seal)
+
+
+def require_served(stores: Stores, connection: sa.Connection, collection: str) -> Release:
+    """The live release, if all of it that is the same for every reader is as it was published."""
+    live = releases.require_live(connection, collection)
+    require_index(stores, live)
+    return live
+
+
+def snapshots_of(stores: Stores, collection: str, partition: str, part: Part) -> tuple[Path, Path]:
+    folder = snapshot_folder(stores.lake.root, collection, partition)
+    return folder / part.documents_file, folder / part.chunks_file
+
+
+def lost_snapshots(stores: Stores, release: Release) -> list[str]:
+    """Partitions of a release whose files are gone."""
+    return [
+        partition
+        for partition, part in release.parts.items()
+        if not all(path.is_file() for path in snapshots_of(stores, release.collection, partition, part))
+    ]
+
+
+def is_whole(stores: Stores, collection: str, partition: str, part: Part) -> bool:
+    """Whether the frozen files of a partition are there with their own bytes."""
+    return all(map(has_own_bytes, snapshots_of(stores, collection, partition, part)))
