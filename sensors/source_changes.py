@@ -5,6 +5,7 @@ answer, and partitions that failed for a reason that may pass, are tried again w
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import dagster as dg
 
@@ -15,7 +16,6 @@ from ai_assets.collection import Collection
 from ai_assets.interrupted import is_orphaned
 from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.run_tags import PATIENT, PATIENT_TAG
-from ai_assets.signoff.launches import Launcher, issued_or_said
 from resources.errors import DeclarationInvalid
 from resources.settings import Home
 
@@ -42,10 +42,9 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
             return dg.SkipReason("the source is unchanged")
         if poor := _no_money(collection):
             return dg.SkipReason(poor)
-        itself = Launcher(kind="sensor", who=f"{collection.name}__source_changes", proof="itself")
         requests = [
-            *_requests(collection, context, due, "source changed", itself),
-            *_requests(collection, context, again, "tried again", itself),
+            *_requests(collection, context, due, "source changed", "sensor"),
+            *_requests(collection, context, again, "tried again", "sensor"),
         ]
         return dg.SensorResult(run_requests=requests, asset_events=events)
 
@@ -74,8 +73,7 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
             return dg.SkipReason(poor)
         wanted = {*due, *again}
         in_order = [key for key in collection.scheme.keys(sorted(wanted)) if key in wanted]
-        itself = Launcher(kind="schedule", who=f"{collection.name}__nightly", proof="itself")
-        return list(_requests(collection, context, in_order, "nightly", itself))
+        return list(_requests(collection, context, in_order, "nightly", "schedule"))
 
     yield body
 
@@ -152,11 +150,14 @@ def _requests(
     context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext,
     due: Sequence[str],
     reason: str,
-    itself: Launcher,
+    kind: Literal["sensor", "schedule"],
 ) -> Iterator[dg.RunRequest]:
     """Neighbouring partitions share a run, up to the collection's limit. Dagster orders folders as they came to it."""
+    from ai_assets.signoff.launches import Launcher, issued_or_said
     from ai_assets.work import Stores
 
+    who = f"{collection.name}__source_changes" if kind == "sensor" else f"{collection.name}__nightly"
+    itself = Launcher(kind=kind, who=who, proof="itself")
     dynamic = collection.settings.partitions.by == "folder"
     known = context.instance.get_dynamic_partitions(collection.scheme.dynamic_name) if dynamic else None
     order = collection.scheme.keys() if known is None else known

@@ -66,6 +66,11 @@ def test_a_ticket_says_who_started_the_run_and_how_that_is_proved(
     assert Launch.told(json.loads(json.dumps(found.as_data()))) == found
 
 
+@pytest.mark.parametrize("data", [None, [], {}, {"kind": "person"}, {"changes": 7}, {"changes": [], "odd": 1}])
+def test_what_a_summary_does_not_say_is_unknown(data: Any) -> None:
+    assert not Launch.told(data).known
+
+
 @dataclass(frozen=True, kw_only=True)
 class Worthless:
     id: str

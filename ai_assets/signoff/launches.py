@@ -81,7 +81,10 @@ class Launch:
         """As a request's summary says it; of a request made by an earlier version, nothing is known."""
         if not isinstance(data, Mapping):
             return cls(why="an earlier version made the request, and recorded no proof of who started the run")
-        return cls(**{**data, "changes": tuple(data["changes"])})
+        try:
+            return cls(**{**data, "changes": tuple(data["changes"])})
+        except (TypeError, KeyError):
+            return cls(why="what the request says of who started the run cannot be read")
 
     def as_data(self) -> dict[str, Json]:
         return {**asdict(self), "changes": list(self.changes)}
