@@ -15,7 +15,7 @@ from backups import QUERY, command, furnish, other_machine, put_keys, tree, with
 from conftest import Project, eventually
 from engines import asking, one
 from provider import Provider
-from signing import decide
+from signing import decide, known
 
 from ai_assets.backup.errors import (
     BackupBusy,
@@ -32,7 +32,7 @@ from ai_assets.backup.restoring import restore
 from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Vault
 from ai_assets.collection import load_collection
 from ai_assets.explain import search
-from ai_assets.signoff import proof, releases
+from ai_assets.signoff import checkpoints, proof, releases
 from ai_assets.signoff.publication import publish
 from resources.errors import UserError
 from resources.leases import hold
@@ -293,6 +293,34 @@ def test_what_is_replaced_is_set_aside_whole(made: Made, furnished: Project, vau
     assert {name: aside[name] for name in was} == was
     assert done.keys_missing == []  # those of the replaced home are of the same chain
     proof.verify(furnished.stores().state)
+
+
+def test_a_restore_over_a_newer_home_publishes_nothing_until_a_person_accepts_it(
+    made: Made, furnished: Project, vault: Path
+) -> None:
+    known(furnished.stores().state, "zoe")  # records that the backup does not have
+    checkpoints.make(furnished.stores())
+    restore(vault, furnished.home, replace_home=True)
+    stores, collection = furnished.stores(), load_collection(furnished.root / "collections", "notes")
+    decide(stores.state, collection)
+    with pytest.raises(UserError, match="accept-restored"):
+        publish(collection, stores, by="test")
+    checkpoints.accept_restored(stores, by="ann", reason="the disk was lost")
+    assert publish(collection, stores, by="test").release.number == 2
+    proof.verify(stores.state)
+
+
+def test_a_home_restored_where_there_was_none_needs_no_acceptance(
+    made: Made, furnished: Project, tmp_path: Path, vault: Path
+) -> None:
+    checkpoints.make(furnished.stores())
+    make_backup(furnished.stores(), vault, with_keys=True)
+    other = other_machine(furnished, tmp_path)
+    restore(vault, other.home)
+    assert list((other.home.root / "checkpoints").iterdir())
+    collection = load_collection(other.root / "collections", "notes")
+    decide(other.stores().state, collection)
+    assert publish(collection, other.stores(), by="test").release.number == 2
 
 
 def test_a_home_in_use_is_not_replaced(made: Made, furnished: Project, vault: Path) -> None:

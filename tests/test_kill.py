@@ -58,7 +58,8 @@ def start_run(project: Project, *arguments: str) -> "subprocess.Popen[str]":
 def wait_until_it_works(process: "subprocess.Popen[str]") -> None:
     """Imports are over when the command says what it looks at."""
     assert process.stdout is not None
-    assert process.stdout.readline().startswith(FIRST_SIGN)
+    said = iter(process.stdout.readline, "")  # first it may say that nobody was named
+    assert any(line.startswith(FIRST_SIGN) for line in said)
 
 
 def digests(project: Project) -> dict[str, str]:

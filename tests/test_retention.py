@@ -180,7 +180,8 @@ def test_a_hold_on_a_collection_keeps_all_releases(project: Project) -> None:
     assert [(each["collection"], each["release"]) for each in json.loads(said.stdout)] == [("notes", None)]
 
 
-def test_only_an_approver_holds_and_a_forged_end_of_a_hold_removes_nothing(project: Project) -> None:
+@pytest.mark.parametrize("action", ["hold released", "release pruned"])
+def test_only_an_approver_holds_and_a_forged_record_removes_nothing(project: Project, action: str) -> None:
     collection = released(project, 4)
     stores = project.stores()
     with pytest.raises(DecisionRefused):
@@ -189,7 +190,7 @@ def test_only_an_approver_holds_and_a_forged_end_of_a_hold_removes_nothing(proje
     with stores.state.write() as connection:
         last = connection.execute(sa.text("SELECT * FROM audit ORDER BY seq DESC LIMIT 1")).mappings().one()
         record = audit.read(last)
-        forged = replace(record, seq=record.seq + 1, action="hold released", previous_hash=record.hash)
+        forged = replace(record, seq=record.seq + 1, action=action, previous_hash=record.hash)
         row = {**last, "seq": forged.seq, "action": forged.action, "previous_hash": forged.previous_hash}
         connection.execute(sa.insert(audit.TABLE).values({**row, "hash": forged.computed_hash()}))
     before = snapshots(project)

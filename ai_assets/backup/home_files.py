@@ -46,12 +46,17 @@ class HomeFiles:
     state: Path | None
     """The SQLite file of the state store, which has a copy of its own."""
 
-    def copy(self) -> Copied:
-        copied = Copied()
+    def copy_checkpoints(self, copied: Copied) -> None:
+        """Before the state store is copied: then no note tells of a record that the copy does not have."""
+        for folder, names in self._folders(self.home.checkpoints, copied):
+            for name in names:
+                self._copy(folder / name, copied)
+
+    def copy(self, copied: Copied) -> Copied:
         self._copy_lake(copied)
         self._copy_index(copied)
         for entry in sorted(self.home.root.iterdir()):
-            if entry.name in ("lake", "index", KEYS) or self._is_skipped(entry.name):
+            if entry.name in ("lake", "index", "checkpoints", KEYS) or self._is_skipped(entry.name):
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 for folder, names in self._folders(entry, copied):

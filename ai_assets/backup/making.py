@@ -9,11 +9,12 @@ import sqlalchemy as sa
 import yaml
 
 from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
-from ai_assets.backup.home_files import HomeFiles, still_missing
+from ai_assets.backup.home_files import Copied, HomeFiles, still_missing
 from ai_assets.backup.state_copy import copy_state
 from ai_assets.backup.vault import Backup, FileEntry, Vault
-from ai_assets.retention.needed import releases_kept
+from ai_assets.errors import AuditBroken
 from ai_assets.retention.sweep import LEASE
+from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release
@@ -50,22 +51,23 @@ def make_backup(
         remedy = "Choose a folder outside the home, best on another disk"
         raise BackupFolderInvalid(folder, f"it lies in the home {home.root}", remedy)
     with Vault.writing(folder) as vault, vault.scratch() as scratch, _nothing_removed(stores, say):
-        earlier = _earlier(vault)
+        files = HomeFiles(
+            home=home,
+            keys=_key_files(home, with_keys=with_keys),
+            vault=vault,
+            scratch=scratch,
+            earlier=_earlier(vault),
+            state=_state_file(home),
+        )
+        copied = Copied()
+        files.copy_checkpoints(copied)
         made_at = now()
         say("copying the state store")
         with stores.state.read() as connection:
             needed = set(_files_of_releases(connection, home))
         state = copy_state(stores.state, vault, scratch)
         say("copying files")
-        files = HomeFiles(
-            home=home,
-            keys=_key_files(home, with_keys=with_keys),
-            vault=vault,
-            scratch=scratch,
-            earlier=earlier,
-            state=_state_file(home),
-        )
-        copied = files.copy()
+        files.copy(copied)
         missing = still_missing(needed, copied)
         backup = vault.add(
             Backup(
@@ -117,11 +119,14 @@ def _state_file(home: Home) -> Path | None:
 
 
 def _files_of_releases(connection: sa.Connection, home: Home) -> Iterator[str]:
-    """Of the releases that are live or can be rolled back to."""
+    """Of the releases that are live or can be rolled back to. What was altered names nothing that is believed."""
     collections: Sequence[str] = connection.execute(sa.text("SELECT DISTINCT collection FROM releases")).scalars().all()
-    for collection in collections:
-        for release in releases_kept(connection, collection):
-            yield from files_of(release, home)
+    with contextlib.suppress(AuditBroken):  # a damaged store is backed up as it is; `audit verify` says what it is
+        for collection in collections:
+            gone = releases.pruned(connection, collection)
+            for number, release in releases.read_all(connection, collection):
+                if isinstance(release, Release) and number not in gone:
+                    yield from files_of(release, home)
 
 
 def files_of(release: Release, home: Home) -> Iterator[str]:

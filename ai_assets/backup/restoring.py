@@ -209,10 +209,17 @@ def _swap(home: Home, staging: Path, aside: Path) -> str | None:
 
 
 def _keep_keys(old: Path, staging: Path) -> None:
-    """Private keys that are there already, unless they are of another chain than the backup."""
+    """Private keys and checkpoints that are there already, unless they are of another chain than the backup.
+
+    Checkpoints that are newer than the backup make publication refuse until a person accepts the older store.
+    """
     ours, theirs = old / KEYS / TRUST, staging / KEYS / TRUST
     if ours.is_file() and theirs.is_file() and Trust.read(ours).chain != Trust.read(theirs).chain:
         return
+    for note in sorted((old / "checkpoints").glob("*")):
+        if note.is_file() and not (staging / "checkpoints" / note.name).exists():
+            (staging / "checkpoints").mkdir(mode=0o700, exist_ok=True)
+            shutil.copyfile(note, staging / "checkpoints" / note.name)
     for source in sorted((old / KEYS).glob("*.pem")):
         target = staging / KEYS / source.name
         if not target.exists():

@@ -148,4 +148,8 @@ def _show_restored(done: Restored) -> None:
         console.print(
             led("needed:", "bold yellow", f" the {kind} key. Put {kind}.pem into {done.home / 'keys'} (mode 0600).")
         )
+    console.print(
+        "Say so in the audit chain, once the keys are there; publication asks for it where this home has newer "
+        "checkpoints: ai-assets audit accept-restored --reason ..."
+    )
     console.print("Everybody signs in again; roles and passwords are those of then. Next: ai-assets audit verify")

@@ -247,8 +247,13 @@ def live_at(connection: sa.Connection, collection: str, moment: str) -> Release 
 
 
 def pruned(connection: sa.Connection, collection: str) -> dict[int, str]:
-    """Releases whose files were removed, with the time: they cannot be rolled back to."""
-    records = audit.select(connection, collections=[collection], actions=["release pruned"])
+    """Releases whose files were removed, with the time: they cannot be rolled back to.
+
+    Raises `AuditBroken` for a record that was forged: what it says would be removed.
+    """
+    records = _records(connection, collection, "release pruned")
+    for record in records:
+        authority.require_signed(connection, record)
     return {int(str(record.subject["release"])): record.recorded_at for record in records}
 
 
