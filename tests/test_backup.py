@@ -39,6 +39,8 @@ from resources.leases import hold
 from resources.processes import identity
 from resources.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def furnished(project: Project, provider: Provider) -> Project:

@@ -82,6 +82,7 @@ RETRIED = ("rate_limited", "server_error", "timeout", "connection_lost", "garble
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"] if LONG else ["sqlite"])
+@pytest.mark.slow
 def test_four_processes_never_pass_a_limit_they_share(
     kind: str, provider: Provider, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -96,6 +96,7 @@ def test_there_is_no_page_that_would_load_scripts_from_elsewhere(ann: Caller) ->
     [("sqlite", "coverage,fuzzing", False), ("postgresql", "fuzzing", True)],
     indirect=["store_url"],
 )
+@pytest.mark.slow
 def test_the_api_keeps_to_its_document_whatever_is_sent(
     project: Project, store_url: str, phases: str, of_one_request: bool, tmp_path: Path
 ) -> None:
@@ -433,7 +434,7 @@ def test_the_desk_runs_as_a_module_says_where_and_ends_when_told(project: Projec
             desk.send_signal(signal.SIGTERM)
             out, _ = desk.communicate(timeout=20)
         assert time.monotonic() - started < 10
-    assert f"The sign-off desk is at http://127.0.0.1:{port} (stop it with Ctrl-C)" in out
+    assert f"The sign-off desk is at http://localhost:{port} (stop it with Ctrl-C)" in out
     assert "Nobody can sign in yet. In another terminal: ai-assets reviewers add NAME" in out
     assert "Traceback" not in out
 
@@ -461,10 +462,10 @@ def test_a_desk_that_is_declared_wrong_says_where(project: Project) -> None:
 @pytest.mark.parametrize(
     ("host", "found"),
     [
-        ("127.0.0.1", "http://127.0.0.1:3001"),
-        ("0.0.0.0", "http://127.0.0.1:3001"),
+        ("127.0.0.1", "http://localhost:3001"),
+        ("0.0.0.0", "http://localhost:3001"),
         ("::1", "http://[::1]:3001"),
-        ("::", "http://127.0.0.1:3001"),
+        ("::", "http://localhost:3001"),
         ("desk.local", "http://desk.local:3001"),
     ],
 )

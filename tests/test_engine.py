@@ -331,6 +331,7 @@ def test_a_second_interruption_is_not_swallowed(provider: Provider, local: str) 
 # The state store
 
 
+@pytest.mark.slow
 def test_a_state_store_that_restarts_loses_nothing(provider: Provider, postgres: Any) -> None:
     state_url = postgres.database("restarted_engine")
     with opened(state_url, one(provider.url)) as engine:

@@ -163,6 +163,7 @@ def test_nothing_to_ask_is_nothing_in_flight(office: Project) -> None:
     assert (found.in_flight_calls, found.in_flight_nusd) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_real_kill_costs_no_more_than_the_plan_said(office: Project, provider: Provider) -> None:
     found, state_url = planned(office, stages=[dict(KIND)]), office.home.state_url
     said = office.cli("plan", "notes").stdout
@@ -191,6 +192,7 @@ def test_a_real_kill_costs_no_more_than_the_plan_said(office: Project, provider:
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+@pytest.mark.slow
 def test_a_runs_page_shows_what_is_in_flight_and_in_the_end_that_nothing_is(
     office: Project, provider: Provider
 ) -> None:

@@ -319,6 +319,7 @@ def writer(path: Path, base: int) -> Iterator[subprocess.Popen[str]]:
         yield child
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_the_base_whole_and_the_next_one_right(tmp_path):
     index = SearchIndex(tmp_path, "chunks", DIMENSIONS)
     expected = {**{f"p{i}": 10 for i in range(30)}, "gone": 5, "kept": 5}

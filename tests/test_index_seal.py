@@ -14,6 +14,8 @@ from test_index import DIMENSIONS, small, vector_of
 from resources.index import IndexUnavailable, SearchIndex
 from resources.index_seal import Seal
 
+pytestmark = pytest.mark.slow
+
 TABLE = "chunks.lance"
 WORDS = ("apple", "pear", "plum", "fig")
 

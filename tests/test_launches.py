@@ -329,6 +329,7 @@ def shown(project: Project) -> str:
     return project.cli("signoff", "show", "notes", DAYS[0]).stdout
 
 
+@pytest.mark.slow
 def test_a_name_of_the_environment_proves_nothing(project: Project, notes: Collection) -> None:
     done = project.cli("run", "notes", LOGNAME="nobody", USER="nobody")
     assert done.returncode == 0, done.stderr
@@ -339,6 +340,7 @@ def test_a_name_of_the_environment_proves_nothing(project: Project, notes: Colle
     assert "0 of 2 approvals (its author is unknown)" in shown(project)
 
 
+@pytest.mark.slow
 def test_a_password_names_the_author_of_a_run(project: Project, notes: Collection) -> None:
     known(project.stores().state)
     refused = project.cli("run", "notes", "--by", "ann", AI_ASSETS_PASSWORD="wrong")
@@ -352,6 +354,7 @@ def test_a_password_names_the_author_of_a_run(project: Project, notes: Collectio
     assert "started by ann, with their password" in shown(project)
 
 
+@pytest.mark.slow
 def test_a_token_starts_runs_and_decides_nothing(project: Project, notes: Collection) -> None:
     known(project.stores().state)
     known(project.stores().state, "ben")

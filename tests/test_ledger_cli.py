@@ -221,7 +221,7 @@ def test_a_verdict_moves_the_money_and_is_in_the_audit_trail(
     assert resolved.message
     assert f"by maria at {resolved.message.split(' at ')[1]}" in resolved.message
     assert resolved.message.endswith(": bill of October")
-    state = StateStore(desk.url)
+    state = StateStore(desk.url, keys=desk.project.home.keys)
     with state.read() as connection:
         (record,) = audit.records(connection, collection="mail")
     assert (record.actor, record.action, record.subject["attempt"]) == ("maria", "resolved", lost.attempt)
@@ -250,7 +250,7 @@ def test_an_answered_call_is_not_touched_and_neither_is_what_was_named_beside_it
     assert result.returncode == 2
     assert f"{answered.attempt} of call {answered.call[:12]} is settled" in result.stderr
     assert (desk.budget(), desk.attempts()) == before
-    assert proof.verify(StateStore(desk.url)).records == 0
+    assert proof.verify(StateStore(desk.url, keys=desk.project.home.keys)).records == 0
 
 
 def test_a_run_is_resolved_whole_and_no_other(desk: Desk) -> None:

@@ -113,6 +113,7 @@ def sent_since(state_url: str, moment: float) -> int:
 
 
 @pytest.mark.parametrize("illness", ["refuses", "stopped"] if LONG else ["refuses"])
+@pytest.mark.slow
 def test_a_dead_endpoint_is_left_alone_by_all_processes_probed_and_taken_back(
     illness: str, provider: Provider, local: str
 ) -> None:

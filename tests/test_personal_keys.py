@@ -289,6 +289,7 @@ def test_a_collection_may_name_the_only_keys_that_count(project: Project, tmp_pa
     assert approve(stores, collection, maria, declared) == "approved"
 
 
+@pytest.mark.slow
 def test_the_commands_sign_with_ssh_and_minisign(
     project: Project, stores: Stores, strict: Collection, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def commands(project: Project) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_command_passes_on_what_a_name_would_do_to_a_terminal(project: Project, hostile: Collection) -> None:
     stores = project.stores()
     decide(stores.state, hostile)

@@ -31,6 +31,8 @@ from resources.errors import LeaseBusy
 from resources.leases import hold
 from sensors import retention
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = RetentionSettings(
     rollback_releases=2, candidate_days=0, runs_per_job=2, reader_minutes=0, notice_days=0
 ).model_copy(update={"litter_hours": 0})  # less than may be declared: no reader is so slow here

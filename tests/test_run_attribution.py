@@ -20,6 +20,8 @@ from ai_assets.partitions import RANGE_END, RANGE_START
 from ai_assets.signoff import requests
 from ai_assets.signoff.launches import TICKET_TAG, Launch
 
+pytestmark = pytest.mark.slow
+
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 PROXY = {"sign_in": {"proxy": {"addresses": ["127.0.0.1"]}}}
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {

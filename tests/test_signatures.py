@@ -468,6 +468,7 @@ def test_older_records_cannot_be_rewritten_under_the_pinned_head(stores: Stores,
 # By hand
 
 
+@pytest.mark.slow
 def test_the_command_shows_replaces_and_revokes(project: Project, stores: Stores, notes: Collection) -> None:
     known(stores.state)
     before = json.loads(project.cli("keys", "list", "--json").stdout)

@@ -492,6 +492,7 @@ def publish_when_told(home: Home, pipe: Connection) -> None:
     pipe.send("done")
 
 
+@pytest.mark.slow
 def test_a_publisher_killed_anywhere_leaves_the_old_release_or_the_new_one(
     project: Project, stores: Stores, notes: Collection, processes: ForkServerContext
 ) -> None:

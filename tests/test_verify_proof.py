@@ -27,6 +27,8 @@ from ai_assets.signoff.signed_note import Note, verifier_key
 from ai_assets.work import Stores
 from resources.digest import canonical_json, sha256_hex
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = "2026-10-05/1.txt"
 PARTITIONS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 Proof = dict[str, Any]

@@ -569,6 +569,7 @@ def test_a_wrong_declaration_is_refused_by_name(tmp_path: Path, declared: str, s
 # The commands
 
 
+@pytest.mark.slow
 def test_the_commands_tell_a_person_all_this(project: Project, tmp_path: Path) -> None:
     stores = project.stores()
     assert "has no record yet" in project.cli("audit", "checkpoint").stderr
