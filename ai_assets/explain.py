@@ -26,6 +26,7 @@ def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[R
     """
     with stores.state.read() as connection:
         live = releases.require_live(connection, collection.name)
+        served.require_newest(stores, connection, collection.name)
     if not text.strip():
         return live, []
     embedding = live.embedding

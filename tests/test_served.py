@@ -243,6 +243,35 @@ def test_a_publication_written_into_the_chain_without_the_key_is_no_release(stor
             reader(stores)
 
 
+BACK_TO_1 = ("DELETE FROM releases WHERE number = 2", "UPDATE live_releases SET number = 1")
+HIDDEN: Mapping[str, tuple[str, str]] = {
+    "taken away": ("DELETE FROM audit WHERE seq = {seq}", "does not follow from the one before"),
+    "made another record": (
+        "UPDATE audit SET action = 'viewed' WHERE seq = {seq}", "does not follow from the one before",
+    ),
+    "cut off with all after it": ("DELETE FROM audit WHERE seq >= {seq}", "and a checkpoint says"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_an_older_release_is_not_served_because_the_newest_was_hidden(
+    how: str, project: Project, stores: Stores, notes: Collection
+) -> None:
+    """The older one was published, and its record is signed; that it was replaced is what somebody hides."""
+    project.edit(notes, f"{DAY}/0.txt", "Another text of the first document.")
+    decide(stores.state, notes)
+    assert publish(notes, stores, by="test").release.number == 2
+    known_as_ann(stores)
+    with stores.state.write() as connection:
+        audit.append(connection, "ann", "viewed", {"collection": "notes"})
+        record = releases.live_record(connection, "notes")
+    assert record is not None
+    statement, says = HIDDEN[how]
+    change(stores, *BACK_TO_1, statement.format(seq=record.seq))
+    with pytest.raises(ReleaseAltered, match=says):
+        search(notes, project.stores(), "invoice", 5)
+
+
 def test_naming_the_release_that_should_be_live_puts_the_pointer_right(stores: Stores, notes: Collection) -> None:
     change(stores, "UPDATE live_releases SET number = 7")
     with pytest.raises(ReleaseAltered, match=r"Point to release 1 again: ai-assets releases rollback notes --to 1"):

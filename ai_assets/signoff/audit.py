@@ -128,14 +128,17 @@ def records(
     *,
     collection: str | None = None,
     request_ids: Sequence[str] | None = None,
+    after: int = 0,
     until: int | None = None,
 ) -> Iterator[Record]:
-    """All, or those about a collection or about requests, in order; up to a number."""
+    """All, or those about a collection or about requests, in order; after a number, up to a number."""
     query = sa.select(*TABLE.c).order_by(TABLE.c.seq)
     if collection is not None:
         query = query.where(TABLE.c.collection == collection)
     if request_ids is not None:
         query = query.where(TABLE.c.request_id.in_(request_ids))
+    if after:
+        query = query.where(TABLE.c.seq > after)
     if until is not None:
         query = query.where(TABLE.c.seq <= until)
     for row in connection.execute(query).mappings():

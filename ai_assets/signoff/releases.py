@@ -150,14 +150,19 @@ def live_number(connection: sa.Connection, collection: str) -> int | None:
     """As the chain last said, which the pointer must say too."""
     query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
     stored: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
-    records = _records(connection, collection, "published", "rolled back", limit=1)
-    told = int(str(records[0].subject["release"])) if records else None
+    record = live_record(connection, collection)
+    told = int(str(record.subject["release"])) if record else None
     if stored != told:
         found = f"it names release {stored or 'none'}, and the audit chain {told or 'none'}"
         raise ReleaseAltered(f"The live pointer of {collection}", found, collection, told)
-    if records:
-        _require_signed(connection, f"Release {told} of {collection}", records[0])
+    if record is not None:
+        _require_signed(connection, f"Release {told} of {collection}", record)
     return told
+
+
+def live_record(connection: sa.Connection, collection: str) -> Record | None:
+    """The last that says what readers see."""
+    return next(iter(_records(connection, collection, "published", "rolled back", limit=1)), None)
 
 
 def live(connection: sa.Connection, collection: str) -> Release | None:

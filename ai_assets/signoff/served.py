@@ -8,8 +8,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.errors import IndexAltered, IndexLost
-from ai_assets.signoff import releases
+from ai_assets.errors import AuditBroken, IndexAltered, IndexLost, ReleaseAltered
+from ai_assets.signoff import audit, authority, checkpoints, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.work import Stores
@@ -43,8 +43,45 @@ def altered_index(stores: Stores, release: Release) -> str | None:
 def require_served(stores: Stores, connection: sa.Connection, collection: str) -> Release:
     """The live release, if all of it that is the same for every reader is as it was published."""
     live = releases.require_live(connection, collection)
+    require_newest(stores, connection, collection)
     require_index(stores, live)
     return live
+
+
+_walked: dict[tuple[str, int, str], tuple[int, str]] = {}
+"""How far the chain was walked from a record on, by store and record."""
+
+
+def require_newest(stores: Stores, connection: sa.Connection, collection: str) -> None:
+    """Raises `ReleaseAltered` where a later record, which may say that another release is live, was taken away.
+
+    From the record that says what is live, every link is followed up to the last record, whose signature stands for all
+    before it; and the chain is not shorter than the newest checkpoint of this home says.
+    """
+    name = f"The live pointer of {collection}"
+    kept = max((held.note.size for held in checkpoints.kept_notes(stores.home.checkpoints)), default=0)
+    with stores.state.read() as now:  # a checkpoint that is made meanwhile may be ahead of the other transaction
+        found: int = now.execute(sa.text("SELECT coalesce(max(seq), 0) FROM audit")).scalar_one()
+    if found < kept:
+        raise ReleaseAltered(name, f"the audit chain has {found} records, and a checkpoint says {kept}", collection)
+    if (record := releases.live_record(connection, collection)) is None:
+        return
+    begun = (stores.state.url, record.seq, record.hash)
+    seq, last_hash = _walked.get(begun, (record.seq, record.hash))
+    if (there := audit.get(connection, seq)) is None or there.hash != last_hash:
+        seq, last_hash = record.seq, record.hash
+    last = record
+    for last in audit.records(connection, after=seq):
+        if (last.seq, last.previous_hash) != (seq + 1, last_hash) or last.computed_hash() != last.hash:
+            raise ReleaseAltered(
+                name, f"{last.name} in the audit chain does not follow from the one before", collection
+            )
+        seq, last_hash = last.seq, last.hash
+    try:
+        authority.require_signed(connection, last)
+    except AuditBroken as error:
+        raise ReleaseAltered(name, f"the audit chain does not hold: {error}", collection) from error
+    _walked[begun] = (seq, last_hash)
 
 
 def snapshots_of(stores: Stores, collection: str, partition: str, part: Part) -> tuple[Path, Path]:
