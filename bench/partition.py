@@ -90,8 +90,7 @@ def main(project: Path) -> None:
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection import load_collection
     from ai_assets.listing import known_folders, observe
-    from ai_assets.signoff import decisions
-    from ai_assets.signoff.people import EVERYWHERE, Person
+    from ai_assets.signoff import decisions, people
     from ai_assets.signoff.publication import publish
     from ai_assets.work import Stores
     from resources.settings import Home
@@ -111,12 +110,16 @@ def main(project: Path) -> None:
     def approve_and_publish() -> None:
         with stores.state.read() as connection:
             choices = decisions.waiting(connection, NAME, None, chosen.settings.signoff)
-        person = Person(name="bench", email=None, groups=frozenset(), roles={EVERYWHERE: "approver"})
+            person = people.find(connection, "bench")
+        assert person is not None
         decisions.decide(
             stores.state, NAME, choices, "approve", by=person, reason=None, rules=chosen.settings.signoff, waivers=None
         )
         publish(chosen, stores, by="bench")
 
+    with stores.state.write() as connection:
+        people.add(connection, "bench", email=None, password_hash=None, by="bench")
+        people.give(connection, "bench", "approver", NAME, by="bench")
     bring_up()
     found["candidate"] = peak_gib()
     approve_and_publish()

@@ -62,7 +62,7 @@ class Office:
 
     @property
     def desk(self) -> str:
-        return f"http://127.0.0.1:{self.desk_port}"
+        return f"http://localhost:{self.desk_port}"
 
     @property
     def password(self) -> str:

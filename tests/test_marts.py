@@ -20,6 +20,8 @@ import sqlalchemy as sa
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
 
 from ai_assets.costs.marts import assets_of_sources, models, project
+from ai_assets.embedding import recorded_embedding
+from ai_assets.signoff.releases import Part, Release, publish_release
 from ai_assets.work import Stores
 from resources.inference.prices import cost_nusd, price_at
 from resources.inference.records import Usage
@@ -197,15 +199,16 @@ def publish(stores: Stores, rows: list[dict[str, Any]], collection: str = "notes
     folder = stores.lake.folder(collection, "release_snapshots", "p")
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "d.parquet")
-    part = {
-        "digest": "d", "content": "c", "documents_file": "d.parquet", "chunks_file": "none.parquet", "documents": 1,
-        "chunks": 0, "request_id": "r", "approved_by": [], "code_versions": {}, "run_id": "run",
-    }  # fmt: skip
+    part = Part(
+        digest="d", content="c", documents_file="d.parquet", chunks_file="none.parquet", documents=1, chunks=0,
+        request_id="r", approved_by=(), code_versions={}, run_id="run", embedding=recorded_embedding({}),
+    )  # fmt: skip
+    release = Release(
+        collection=collection, number=1, digest="d", index_name="live", index_version=1, parts={"p": part},
+        created_at="2026-11-01", created_by="ann",
+    )  # fmt: skip
     with stores.state.write() as connection:
-        connection.execute(
-            sa.text("INSERT INTO releases VALUES (:c, 1, 'd', 'live', 1, :manifest, '2026-11-01', 'ann')"),
-            {"c": collection, "manifest": json.dumps({"parts": {"p": part}})},
-        )
+        publish_release(connection, release, {})
 
 
 def test_every_attempt_that_costs_has_the_one_category_that_fits(home: Home) -> None:
