@@ -31,6 +31,7 @@ UserError
   CorrectionRefused, NoteRefused   what cannot be said about a document
   NothingToAskAgain          no document without a result that another question could help
   ExportUnreadable           a file that is no export of the audit chain
+  FileUnwritable             what a command should write to cannot be
   ReleaseUnknown             no such release
   NothingLive                a question to the live release before there is one
   DocumentUnknown            no such document
@@ -372,6 +373,11 @@ class MomentInvalid(UserError):
 class ExportUnreadable(UserError):
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(f"{path} is no export of an audit chain: {found}. Make one with: ai-assets audit export")
+
+
+class FileUnwritable(UserError):
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written ({error.strerror}). Name another file, or make its folder first.")
 
 
 class ReleaseUnknown(UserError):

@@ -179,6 +179,7 @@ def _milliseconds(ask: Callable[[], object], times: int = 15) -> float:
 
 def main(project: Path) -> None:
     """Bring the collection `large` up to date."""
+    from ai_assets.cli.launching import Author
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection import load_collection
     from ai_assets.listing import observe
@@ -187,7 +188,7 @@ def main(project: Path) -> None:
     chosen = load_collection(project / "collections", "large")
     stores = Stores.at(Home.from_environment())
     observe(chosen, stores.lake, stores.state)
-    report = bring_up_to_date(chosen, stores, chosen.scheme.keys(), quiet=True)
+    report = bring_up_to_date(chosen, stores, chosen.scheme.keys(), quiet=True, author=Author(launcher=None))
     if report.failures:
         raise SystemExit("\n".join(report.failures))
 

@@ -87,6 +87,7 @@ def write_table(table: Path, rows: int, changed: int) -> None:
 
 
 def main(project: Path) -> None:
+    from ai_assets.cli.launching import Author
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection import load_collection
     from ai_assets.listing import known_folders, observe
@@ -103,7 +104,7 @@ def main(project: Path) -> None:
     def bring_up() -> None:
         observe(chosen, stores.lake, stores.state)
         keys = chosen.scheme.keys(known_folders(stores.state, NAME))
-        report = bring_up_to_date(chosen, stores, keys, quiet=True)
+        report = bring_up_to_date(chosen, stores, keys, quiet=True, author=Author(launcher=None))
         if report.failures:
             raise SystemExit("\n".join(report.failures))
 

@@ -54,6 +54,7 @@ def _run(project: Path, documents: int) -> dict[str, float]:
 
 def main(project: Path) -> None:
     """One process: the collection twice, as a Dagster run each."""
+    from ai_assets.cli.launching import Author
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection import load_collection
     from ai_assets.listing import observe
@@ -66,7 +67,9 @@ def main(project: Path) -> None:
     for insist in (False, False, True):
         started = time.perf_counter()
         observe(chosen, stores.lake, stores.state)
-        report = bring_up_to_date(chosen, stores, chosen.scheme.keys(), quiet=True, insist=insist)
+        report = bring_up_to_date(
+            chosen, stores, chosen.scheme.keys(), quiet=True, insist=insist, author=Author(launcher=None)
+        )
         seconds.append(time.perf_counter() - started)
         if report.failures:
             raise SystemExit("\n".join(report.failures))

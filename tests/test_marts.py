@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
@@ -26,6 +25,7 @@ from ai_assets.work import Stores
 from resources.inference.prices import cost_nusd, price_at
 from resources.inference.records import Usage
 from resources.inference.settings import InferenceSettings
+from resources.lake import write_parquet
 from resources.settings import Home
 
 pytestmark = pytest.mark.slow
@@ -196,11 +196,9 @@ def put(stores: Stores, asset: str, rows: list[dict[str, Any]], collection: str 
 
 def publish(stores: Stores, rows: list[dict[str, Any]], collection: str = "notes") -> None:
     """A release with these documents."""
-    folder = stores.lake.folder(collection, "release_snapshots", "p")
-    folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), folder / "d.parquet")
+    file = write_parquet(stores.lake.folder(collection, "release_snapshots", "p"), pa.Table.from_pylist(rows))
     part = Part(
-        digest="d", content="c", documents_file="d.parquet", chunks_file="none.parquet", documents=1, chunks=0,
+        digest="d", content="c", documents_file=file.name, chunks_file="none.parquet", documents=1, chunks=0,
         request_id="r", approved_by=(), code_versions={}, run_id="run", embedding=recorded_embedding({}),
     )  # fmt: skip
     release = Release(

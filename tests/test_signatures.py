@@ -499,6 +499,15 @@ def test_an_export_is_held_to_the_keys_one_believes(project: Project, stores: St
     assert (other.returncode, "which nobody vouches for" in other.stderr) == (2, True)
 
 
+def test_a_file_that_cannot_be_written_is_named(project: Project, stores: Stores, notes: Collection) -> None:
+    decide(stores.state, notes)
+    publish(notes, stores, by="test")
+    for command in (("audit", "export", "none/chain.jsonl"), ("audit", "prove", "notes", "-o", "none/proof.json")):
+        done = project.cli(*command)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+        assert "cannot be written (No such file or directory)" in done.stderr
+
+
 def test_nothing_approved_is_still_said_so(stores: Stores, notes: Collection) -> None:
     with pytest.raises(NothingApproved):
         publish(notes, stores, by="test")

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
+from ai_assets.errors import FileUnwritable
 from ai_assets.signoff import audit, checkpoints, keys, proof
 from ai_assets.signoff.against import Compared, compare
 
@@ -72,8 +73,12 @@ def _show_compared(found: Compared) -> None:
 @app.command("export")
 def export(file: Annotated[Path, typer.Argument(help="Where to write JSON lines.")]) -> None:
     """Write the whole chain into a file that verifies by itself: ai-assets audit verify --file FILE."""
-    with stores_to_read().state.read() as connection, file.open("w", encoding="utf-8") as out:
-        lines = [out.write(line + "\n") for line in proof.export(connection)]
+    with stores_to_read().state.read() as connection:
+        lines = [f"{line}\n" for line in proof.export(connection)]
+    try:
+        file.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise FileUnwritable(file, error) from error
     console.print(f"{len(lines) - 1} records written to {file}")
 
 

@@ -268,6 +268,8 @@ def _published(connection: "duckdb.DuckDBPyConnection", stores: Stores) -> None:
     for table, what in (("published_calls", "call_key"), ("published_documents", "document")):
         connection.execute(f"CREATE TABLE raw.{table} (collection VARCHAR, {what} VARCHAR)")
     for collection, files in _frozen(stores).items():
+        if not files:  # all were removed or altered
+            continue
         listed = _list_of(files)
         frozen = f"read_parquet({listed}, union_by_name = true)"
         connection.execute(

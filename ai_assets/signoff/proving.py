@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DocumentUnknown, NotProvable
+from ai_assets.errors import DocumentUnknown, FileUnwritable, NotProvable
 from ai_assets.signoff import audit, authority, checkpoints, keys, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.authority import Authority
@@ -59,9 +59,12 @@ def prove(stores: Stores, collection: str, number: int | None, document: str | N
 
 def write(proof: Mapping[str, Json], path: Path) -> Path:
     """The proof as a file, and what verifies it beside it."""
-    path.write_text(as_text(proof), encoding="ascii")
     beside = path.with_name(VERIFIER.name)
-    beside.write_bytes(VERIFIER.read_bytes())
+    try:
+        path.write_text(as_text(proof), encoding="ascii")
+        beside.write_bytes(VERIFIER.read_bytes())
+    except OSError as error:
+        raise FileUnwritable(path, error) from error
     return beside
 
 
