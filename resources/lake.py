@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resources.content import DIGESTS, file_sha256, has_own_bytes, named_by_content
 from resources.digest import Json
+from resources.durable import sync
 from resources.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
 from resources.state import now
 
@@ -147,7 +148,7 @@ class Lake:
                 with contextlib.suppress(OSError):
                     os.utime(folder / replaced)  # its time is from now on the time it was replaced
             put_in_place()
-        _sync(folder)
+        sync(folder)
         _sweep(folder, keep={manifest.file, MANIFEST} | ({replaced} if replaced else set()))
         return manifest
 
@@ -349,7 +350,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Replace a file's content in one step that survives a power cut."""
     with _prepared(path, data) as put_in_place:
         put_in_place()
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -359,7 +360,7 @@ def _prepared(path: Path, data: bytes) -> Iterator[Callable[[], object]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent) as temporary:
             temporary.write_bytes(data)
-            _sync(temporary)
+            sync(temporary)
             yield lambda: temporary.replace(path)
 
 
@@ -385,19 +386,11 @@ def _named_by_content(temporary: Path, folder: Path) -> Path:
     """The finished file under its own digest, in place of any of that name."""
     sha256 = file_sha256(temporary)
     path = folder / f"{sha256}.parquet"
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(path)
-    _sync(folder)
+    sync(folder)
     DIGESTS.note(path, sha256)
     return path
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sweep(folder: Path, keep: set[str]) -> None:

@@ -5,7 +5,6 @@ one open goes on reading it, and whoever opens it next has the new one.
 """
 
 import contextlib
-import os
 import re
 import shutil
 import uuid
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resources.durable import sync
 from resources.errors import UserError
 from resources.leases import Lease
 
@@ -112,11 +112,11 @@ def building(path: Path, lease: Lease) -> Iterator[Site]:
         try:
             site = Site(file=folder / path.name, folder=folder)
             yield site
-            _sync(site.file)
+            sync(site.file)
             refuse_newer(path)
             with lease.fenced():
                 site.file.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -178,11 +178,3 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 def _literal(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

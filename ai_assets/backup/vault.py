@@ -25,6 +25,7 @@ from ai_assets.backup.errors import (
     BackupUnwritable,
 )
 from resources.digest import canonical_json, sha256_hex
+from resources.durable import sync, write_whole
 
 FORMAT = 1
 MARKER = "ai-assets-backups.json"
@@ -212,7 +213,7 @@ class Vault:
         name = f"{stamp[0]}.{stamp[2][:3]}Z-{sha256_hex(text.encode())[:16]}"
         with self.failing_as_ours():
             os.sync()
-            _write(self.root / "backups" / f"{name}.json", text.encode())
+            write_whole(self.root / "backups" / f"{name}.json", text.encode())
         return Backup(**{**vars(made), "backup": name})
 
     def prune(self, keep: int) -> list[str]:
@@ -222,7 +223,7 @@ class Vault:
         with self.failing_as_ours():
             for name in gone:
                 (self.root / "backups" / f"{name}.json").unlink()
-            _sync(self.root / "backups")
+            sync(self.root / "backups")
             needed = self._referenced()
             for path in (self.root / "objects").glob("*/*"):
                 if path.parent.name + path.name not in needed:
@@ -257,7 +258,7 @@ class Vault:
             raise BackupFolderInvalid(self.root, "it holds other things", remedy)
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self.root / MARKER).exists():
-            _write(self.root / MARKER, canonical_json({"format": FORMAT}).encode())
+            write_whole(self.root / MARKER, canonical_json({"format": FORMAT}).encode())
         self._require_ours()
         for name in ("objects", "backups"):
             (self.root / name).mkdir(exist_ok=True)
@@ -356,24 +357,3 @@ def _read_block(source: IO[bytes], size: int) -> bytes:
     while block and len(block) < size and (more := source.read(size - len(block))):
         block += more
     return block
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+from resources.durable import write_new
 from resources.settings import Home, HomeUnusable
 
 KEY_BYTES = 32
@@ -63,11 +64,7 @@ def _make(path: Path) -> None:
     """At once and once: of several that try, one key remains."""
     draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
-        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+        write_new(draft, secrets.token_bytes(KEY_BYTES), 0o600)
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:

@@ -5,7 +5,7 @@ signature, and that the key was valid then. So a row that somebody wrote into a 
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Set
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -220,6 +220,21 @@ class Authority:
             return f"{name} did not have the role approver in {collection} then"
         return None
 
+    def require_roles(self, given: Mapping[tuple[str, str], str], holders: Container[str]) -> None:
+        """Raises `AuditBroken` unless these holders have the roles that the chain tells of."""
+        told = {place: role for place, role in self.grants.items() if place[0] in holders}
+        for place in sorted({*given, *told}):
+            if (here := given.get(place)) != (there := told.get(place)):
+                holder, collection = place
+                found = f"the table says {here or 'none'}, the chain {there or 'none'}"
+                raise AuditBroken(f"role of {holder} in {collection}", found)
+
+    def require_groups(self, members: Set[tuple[str, str]], names: Container[str]) -> None:
+        """Raises `AuditBroken` unless these people are in the groups, by person and group, that the chain tells of."""
+        told = {(name, group) for name, known in self.people.items() if name in names for group in known.groups}
+        for name, group in sorted(members ^ told):
+            raise one_sided(f"{name} in group {group}", in_table=(name, group) in members)
+
     def own_keys(self, name: str) -> dict[str, Personal]:
         """Those of a person that count."""
         return {
@@ -262,6 +277,12 @@ class Authority:
 
     def _person(self, name: str) -> Known:
         return self.people[name]  # a KeyError says of a record that what it tells of is not in those before it
+
+
+def one_sided(name: str, *, in_table: bool, what: str = "it") -> AuditBroken:
+    """Of what only one of table and chain has."""
+    has, lacks = ("table", "chain") if in_table else ("chain", "table")
+    return AuditBroken(name, f"the {has} has {what}, the {lacks} does not")
 
 
 def require_stated(decision: Record, stated: Record) -> None:

@@ -5,7 +5,6 @@ verify. The notes beside it say how long it was and what it held; `witnesses` gi
 """
 
 import json
-import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ai_assets.signoff.merkle import EMPTY, Frontier, Tree, leaf_hash
 from ai_assets.signoff.signed_note import Note
 from ai_assets.work import Stores
 from resources.digest import Json
+from resources.durable import write_whole
 from resources.state import now, upsert
 
 IN_STORE = "the state store"
@@ -254,13 +254,7 @@ def save(folder: Path, note: Note) -> None:
     path = folder / file_name(note)
     if not path.exists():
         folder.mkdir(mode=0o700, exist_ok=True)
-        draft = folder / f".{path.name}-{os.getpid()}"
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(note.text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        _sync(folder)
+        write_whole(path, note.text.encode())
     for old in sorted(folder.glob(f"*{SUFFIX}"))[:-KEPT]:
         for beside in folder.glob(f"{old.stem}*"):
             beside.unlink(missing_ok=True)
@@ -268,14 +262,6 @@ def save(folder: Path, note: Note) -> None:
 
 def file_name(note: Note) -> str:
     return f"{note.size:012d}-{note.root.hex()[:12]}{SUFFIX}"
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _require_trusted(connection: sa.Connection, held: Iterable[Held]) -> None:

@@ -9,7 +9,6 @@ believe from the start, and which records are older than the keys. Later keys ar
 import base64
 import binascii
 import json
-import os
 import secrets
 import shutil
 import stat
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import sqlalchemy as sa
 
 from ai_assets.errors import KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
+from resources import durable
 from resources.digest import canonical_json
 from resources.settings import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE, variable
 from resources.state import KEYS_OPTION
@@ -251,7 +251,7 @@ def write_new(folder: Path, *, unsigned: int = 0, head: str = "") -> None:
         chain = sha256(b"".join(made.values())).hexdigest()[:16]
         keys = {kind: (made[kind],) for kind in KINDS}
         trust = Trust(chain=chain, keys=keys, unsigned=unsigned, unsigned_head=head)
-        write_file(draft / TRUST, (canonical_json(trust.as_data()) + "\n").encode(), 0o644)
+        durable.write_new(draft / TRUST, (canonical_json(trust.as_data()) + "\n").encode(), 0o644)
         draft.rename(folder)  # onto an empty folder, too; never onto one that holds something
     except OSError as error:
         if not (folder / TRUST).exists():
@@ -266,17 +266,8 @@ def new_private(path: Path) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = Ed25519PrivateKey.generate()
-    write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    durable.write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     return key.public_key().public_bytes_raw()
-
-
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """New, on the disk when this returns."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def decoded(text: str) -> bytes:

@@ -4,9 +4,9 @@ Names are kept in lower case: `Ann` and `ann` are one person, and cannot approve
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -93,39 +93,35 @@ def find(connection: sa.Connection, name: str, told_groups: Iterable[str] = ()) 
         return None
     own = groups_of(connection, name)
     groups = own | frozenset(told_groups)
-    _hold(connection, name, own, groups)
-    return Person(name=name, email=row.email, groups=groups, roles=_roles(connection, name, groups))
+    holders = {name, *(f"{GROUP}{group}" for group in groups)}
+    given = _grants(connection, holders)
+    _hold(authority.of(connection), name, own, given, holders)
+    roles = _highest((collection, role) for (_, collection), role in given.items())
+    return Person(name=name, email=row.email, groups=groups, roles=roles)
 
 
-def _hold(connection: sa.Connection, name: str, own: frozenset[str], groups: frozenset[str]) -> None:
+def _hold(
+    recorded: authority.Authority,
+    name: str,
+    own: frozenset[str],
+    given: Mapping[tuple[str, str], Role],
+    holders: Container[str],
+) -> None:
     """Raises `AuditBroken` unless the signed chain tells the same of this person as the tables do."""
-    recorded = authority.of(connection)
     known = recorded.people.get(name)
     if known is None or not known.enabled:
         raise AuditBroken(f"person {name}", f"the table has them, and the chain says {'disabled' if known else 'none'}")
-    if own != known.groups:
-        odd = min(own ^ known.groups)
-        said = "the table has it, the chain does not" if odd in own else "the chain has it, the table does not"
-        raise AuditBroken(f"{name} in group {odd}", said)
-    for holder in (name, *(f"{GROUP}{group}" for group in groups)):
-        here = {(holder, row.collection): row.role for row in _grants(connection, [holder])}
-        there = {place: role for place, role in recorded.grants.items() if place[0] == holder}
-        for place in sorted({*here, *there}):
-            if here.get(place) != there.get(place):
-                told = f"the table says {here.get(place, 'none')}, the chain {there.get(place, 'none')}"
-                raise AuditBroken(f"role of {holder} in {place[1]}", told)
+    recorded.require_groups({(name, group) for group in own}, {name})
+    recorded.require_roles(given, holders)
 
 
-def _roles(connection: sa.Connection, name: str, groups: Iterable[str]) -> dict[str, Role]:
-    holders = [name, *(f"{GROUP}{group}" for group in groups)]
-    return _highest((row.collection, row.role) for row in _grants(connection, holders))
-
-
-def _grants(connection: sa.Connection, holders: list[str]) -> Sequence[sa.Row[Any]]:
-    query = sa.text("SELECT collection, role FROM grants WHERE holder IN :holders").bindparams(
+def _grants(connection: sa.Connection, holders: Iterable[str]) -> dict[tuple[str, str], Role]:
+    """By holder and collection."""
+    query = sa.text("SELECT holder, collection, role FROM grants WHERE holder IN :holders").bindparams(
         sa.bindparam("holders", expanding=True)
     )
-    return connection.execute(query, {"holders": holders}).all()
+    rows = connection.execute(query, {"holders": sorted(holders)})
+    return {(row.holder, row.collection): row.role for row in rows}
 
 
 def _highest(given: Iterable[tuple[str, Role]]) -> dict[str, Role]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ai_assets.errors import AuditBroken, ExportUnreadable
 from ai_assets.signoff import audit, keys
 from ai_assets.signoff.audit import GENESIS, RECORD_COLUMNS, Record, release_record
-from ai_assets.signoff.authority import Authority, password_digest
+from ai_assets.signoff.authority import Authority, one_sided, password_digest
 from resources.digest import Json, canonical_json, digest
 from resources.inference.budget_sums import differences
 from resources.inference.prices import NUSD
@@ -222,14 +222,14 @@ def _hold_requests(connection: sa.Connection, told: _Told) -> None:
         name = f"request {row['request_id']} ({row['collection']} {row['partition']})"
         recorded = told.requests.get(row["request_id"])
         if recorded is None:
-            raise AuditBroken(name, "the table has it, the chain does not")
+            raise one_sided(name, in_table=True)
         for column, value in vars(recorded).items():
             stored = digest(row[column]) if column == "summary" else row[column]
             if stored != value:
                 raise AuditBroken(name, f"the table says {column} '{stored}', the chain '{value}'")
         seen.add(row["request_id"])
     if missing := set(told.requests) - seen:
-        raise AuditBroken(f"request {min(missing)}", "the chain has it, the table does not")
+        raise one_sided(f"request {min(missing)}", in_table=False)
 
 
 def _hold_releases(connection: sa.Connection, told: _Told) -> None:
@@ -241,7 +241,7 @@ def _hold_releases(connection: sa.Connection, told: _Told) -> None:
             name = f"release {release.number} of {release.collection}"
             raise AuditBroken(name, "its content is not what was published")
     if gone := set(told.published) - {(release.collection, release.number) for release in releases}:
-        raise AuditBroken(f"release {min(gone)[1]} of {min(gone)[0]}", "the chain has it, the table does not")
+        raise one_sided(f"release {min(gone)[1]} of {min(gone)[0]}", in_table=False)
     pointers = {r.collection: r.number for r in connection.execute(sa.text("SELECT * FROM live_releases"))}
     for collection in sorted({*pointers, *told.live}):
         if pointers.get(collection) != told.live.get(collection):
@@ -255,23 +255,15 @@ def _hold_people(connection: sa.Connection, known: Authority) -> None:
     for name in sorted({*rows, *known.people}):
         row, person = rows.get(name), known.people.get(name)
         if row is None or person is None:
-            has, lacks = ("chain", "table") if row is None else ("table", "chain")
-            raise AuditBroken(f"person {name}", f"the {has} has them, the {lacks} does not")
+            raise one_sided(f"person {name}", in_table=row is not None, what="them")
         if (row.disabled_at is None) != person.enabled:
             raise AuditBroken(f"person {name}", f"the chain says {'enabled' if person.enabled else 'disabled'}")
         if known.trust is not None and password_digest(row.password_hash) != person.password:
             raise AuditBroken(f"password of {name}", "the table holds another one than was recorded")
     here = {(row.holder, row.collection): row.role for row in connection.execute(sa.text("SELECT * FROM grants"))}
-    for holder, collection in sorted({*here, *known.grants}):
-        table, chain = here.get((holder, collection)), known.grants.get((holder, collection))
-        if table != chain:
-            found = f"the table says {table or 'none'}, the chain {chain or 'none'}"
-            raise AuditBroken(f"role of {holder} in {collection}", found)
+    known.require_roles(here, {holder for holder, _ in {*here, *known.grants}})
     members = {(row.person, row.group_name) for row in connection.execute(sa.text("SELECT * FROM group_members"))}
-    recorded = {(name, group) for name, person in known.people.items() for group in person.groups}
-    for name, group in sorted(members ^ recorded):
-        has, lacks = ("table", "chain") if (name, group) in members else ("chain", "table")
-        raise AuditBroken(f"{name} in group {group}", f"the {has} has it, the {lacks} does not")
+    known.require_groups(members, known.people)
 
 
 def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
@@ -289,8 +281,7 @@ def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
             told.corrections.get(key),
         )
         if here is None or there is None:
-            has, lacks = ("chain", "table") if here is None else ("table", "chain")
-            raise AuditBroken(name, f"the {has} has it, the {lacks} does not")
+            raise one_sided(name, in_table=here is not None)
         for column, value in there.items():
             if here[column] != value:
                 raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
@@ -302,8 +293,7 @@ def _hold_limits(connection: sa.Connection, told: _Told) -> None:
     for budget in sorted({*held, *told.limits}):
         name, here, there = f"limit of budget {budget}", held.get(budget), told.limits.get(budget)
         if here is None or there is None:
-            has, lacks = ("chain", "table") if here is None else ("table", "chain")
-            raise AuditBroken(name, f"the {has} has it, the {lacks} does not")
+            raise one_sided(name, in_table=here is not None)
         for column, value in there.items():
             if here[column] != value:
                 raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")

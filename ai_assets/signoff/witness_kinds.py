@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,7 +84,7 @@ def _to_file(witness: WitnessSettings, note: Note, around: Around) -> str:
 
 def _beside_others(witness: WitnessSettings, path: Path, note: Note) -> str:
     """A file of its own, whole or not there."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         with draft.open("w", encoding="utf-8") as file:
             file.write(note.text)
