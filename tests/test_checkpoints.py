@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -175,6 +176,24 @@ def test_the_newest_files_are_kept_and_the_oldest_go(local: Stores) -> None:
     assert kept == list(range(4, checkpoints.KEPT + 4))
     with local.state.read() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM checkpoints")).scalar_one() == checkpoints.KEPT + 3
+
+
+def test_a_file_that_another_process_removes_meanwhile_is_no_damage(local: Stores) -> None:
+    folder, done = local.home.checkpoints, threading.Event()
+
+    def save() -> None:
+        try:
+            for size in range(1, 400):
+                checkpoints.save(folder, a_note(size))
+        finally:
+            done.set()
+
+    writer = threading.Thread(target=save)
+    writer.start()
+    while not done.is_set():
+        checkpoints.kept_notes(folder)
+    writer.join()
+    assert len(checkpoints.kept_notes(folder)) == checkpoints.KEPT
 
 
 def test_a_lost_file_is_written_again(local: Stores) -> None:

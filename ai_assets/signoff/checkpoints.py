@@ -242,6 +242,8 @@ def kept_notes(folder: Path) -> list[Held]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             found.append(Held(Note.read(path.read_text(encoding="utf-8")), path))
+        except FileNotFoundError:
+            continue  # the oldest was removed since, by a process that keeps a newer one
         except NoteUnreadable as error:
             raise NoteUnreadable(error.found, path) from error
         except (ValueError, OSError) as error:
