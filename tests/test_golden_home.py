@@ -1,0 +1,78 @@
+"""A home that an earlier version made is continued by this one, and not one call of it is paid again."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project
+from golden_home import facts, opened
+from provider import Provider
+from signing import decide, known
+
+from ai_assets import verification
+from ai_assets.collection import Collection
+from ai_assets.signoff import proof, releases
+from ai_assets.signoff.publication import publish
+
+pytestmark = pytest.mark.usefixtures("provider")
+
+
+@pytest.fixture
+def golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Project, Collection, dict[str, Any]]:
+    return opened(tmp_path, monkeypatch)
+
+
+Golden = tuple[Project, Collection, dict[str, Any]]
+
+
+def test_what_decides_identity_is_as_it_was(golden: Golden) -> None:
+    project, collection, expected = golden
+    assert facts(project, collection) == expected
+
+
+def test_a_run_pays_nothing_and_changes_nothing(golden: Golden, provider: Provider) -> None:
+    project, collection, expected = golden
+    changed = {outcome.manifest.asset for outcome in project.refresh(collection) if not outcome.unchanged}
+    assert changed <= {"documents"}  # its files lie elsewhere now, and are looked at again
+    assert facts(project, collection) == expected
+    assert provider.bills(every=True) == []
+
+
+def test_all_that_was_kept_is_sound(golden: Golden) -> None:
+    project, _, _ = golden
+    stores = project.stores()
+    proof.verify(stores.state)
+    assert [area for area in verification.verify(stores) if area.differences] == []
+
+
+def test_a_lost_lake_is_made_again_from_the_ledger(golden: Golden, provider: Provider) -> None:
+    project, collection, expected = golden
+    for folder in (project.home.lake / collection.name).iterdir():
+        if folder.name != "snapshots":
+            shutil.rmtree(folder)
+    project.refresh(collection)
+    made = facts(project, collection)
+    for found in (made, expected):
+        found.pop("datasets")  # their rows say that the answers were used again
+    assert made == expected
+    assert provider.bills(every=True) == []
+
+
+def test_it_is_published_and_rolled_back(golden: Golden) -> None:
+    project, collection, _ = golden
+    stores = project.stores()
+    decide(stores.state, collection)
+    publish(collection, stores, by="test")
+    with stores.state.write() as connection:
+        assert [release.number for release in releases.find(connection, collection.name)] == [1, 2, 3]
+    releases.rollback(stores.state, collection.name, 1, by=known(stores.state, "eve", "approver"), reason="a test")
+    with stores.state.read() as connection:
+        assert releases.live_number(connection, collection.name) == 1
+    proof.verify(stores.state)
+
+
+def test_only_an_edited_document_is_paid(golden: Golden, provider: Provider) -> None:
+    project, collection, _ = golden
+    project.edit(collection, "bills/april.txt", "Invoice 19. Total due 12.00 EUR, tax included. Payment in 14 days.")
+    assert 0 < len(provider.bills(every=True)) <= 3  # a vector, a label, a summary
