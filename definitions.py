@@ -5,8 +5,16 @@ from pathlib import Path
 import dagster as dg
 
 from ai_assets import collection_definitions, load_collections
-from ai_assets.assets.inference_cost import cost_assets, costs_job
-from sensors import budgets, deadlines, inference_cost, nightly, publication, retention, source_changes
+from ai_assets.orchestration.automation import (
+    budgets,
+    deadlines,
+    inference_cost,
+    publication,
+    retention,
+    source_changes,
+)
+from ai_assets.orchestration.inference_cost import cost_assets, costs_job
+from sensors import nightly
 
 COLLECTIONS = load_collections(Path(__file__).parent / "collections")
 

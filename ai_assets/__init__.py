@@ -7,7 +7,7 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ai_assets.component import DocumentCollection, collection_definitions, load_collections
+    from ai_assets.orchestration.component import DocumentCollection, collection_definitions, load_collections
 
 __all__ = ["DocumentCollection", "collection_definitions", "load_collections"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     import dagster as _dagster  # noqa: F401
 
     gc.freeze()  # its modules stay for good: looking for garbage among them takes a third of the time that ours take
-    from ai_assets import component
+    from ai_assets.orchestration import component
 
     return getattr(component, name)
 

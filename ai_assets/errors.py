@@ -1,4 +1,4 @@
-"""The part of the error tree that knows documents; it hangs below `UserError` of `resources/errors.py`.
+"""The part of the error tree that knows documents; it hangs below `UserError` of `ai_assets/base/errors.py`.
 
 UserError
   DeclarationInvalid
@@ -74,8 +74,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from resources.errors import AiAssetsError, DeclarationInvalid, UserError
-from resources.inference.records import RETRYABLE
+from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError
+from ai_assets.inference.records import RETRYABLE
 
 
 class CollectionInvalid(DeclarationInvalid):

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from ai_assets.supervisor import Supervisor
+from ai_assets.base.home import Home
+from ai_assets.ops.supervisor import Supervisor
 from bench.measure import Figure, write_collection
-from resources.settings import Home
 
 DAYS = 30
 PLAIN_DAYS = DAYS if os.environ.get("AI_ASSETS_BENCH_FULL") else 4

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 
+from ai_assets.base.home import Home
+from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.state import StateStore, now
 from bench.measure import ROOT, Figure, write_collection
-from resources.digest import canonical_json, digest
-from resources.settings import Home
-from resources.state import StateStore, now
 
 OPEN, DECIDED = 10_000, 100_000
 WAITING = 1_000
@@ -94,11 +94,11 @@ def _home(project: Path, name: str, waiting: int = 0, decided: int = 0) -> tuple
 def _ticks(project: Path) -> list[Figure]:
     import dagster as dg
 
-    from ai_assets.collection import load_collection
+    from ai_assets.collection.loading import load_collection
+    from ai_assets.orchestration.automation import deadlines, publication
+    from ai_assets.run.context import Stores
     from ai_assets.signoff import checkpoints
-    from ai_assets.signoff.proof import verify
-    from ai_assets.work import Stores
-    from sensors import deadlines, publication
+    from ai_assets.signoff.verification import verify
 
     collection = load_collection(project / "collections", "bulk")
     homes = {"empty": _home(project, "empty"), "full": _home(project, "full", OPEN, DECIDED)}
@@ -130,13 +130,13 @@ def _ticks(project: Path) -> list[Figure]:
 
 def _pages(project: Path) -> list[Figure]:
     from ai_assets.desk.context import Desk
-    from ai_assets.desk.document_reading import document_page
+    from ai_assets.desk.document_query import document_page
     from ai_assets.desk.inbox import inbox
-    from ai_assets.desk.request_reading import request_view
+    from ai_assets.desk.request_query import request_view
     from ai_assets.desk.settings import DeskSettings
+    from ai_assets.run.context import Stores
     from ai_assets.signoff import requests
     from ai_assets.signoff.people import Person
-    from ai_assets.work import Stores
 
     ann = Person(name="ann", roles={"*": "admin"})
     desk = Desk(stores=Stores.at(Home(root=project / "full", project=project)), settings=DeskSettings(),
@@ -181,9 +181,9 @@ def main(project: Path) -> None:
     """Bring the collection `large` up to date."""
     from ai_assets.cli.launching import Author
     from ai_assets.cli.run import bring_up_to_date
-    from ai_assets.collection import load_collection
-    from ai_assets.listing import observe
-    from ai_assets.work import Stores
+    from ai_assets.collection.loading import load_collection
+    from ai_assets.documents.source_listing import observe
+    from ai_assets.run.context import Stores
 
     chosen = load_collection(project / "collections", "large")
     stores = Stores.at(Home.from_environment())

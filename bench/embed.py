@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai_assets.stages.chunk import chunk_document
+from ai_assets.documents.chunk import chunk_document
+from ai_assets.embedding import builtin
 from bench.hybrid_search import documents
 from bench.measure import Figure, median_ratio
-from resources.backends import builtin
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,11 +5,11 @@ import resource
 import sys
 import time
 
+from ai_assets.inference.engine import Engine
+from ai_assets.inference.records import Answer, Caller, Request
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage.state import StateStore
 from bench.requests import messages
-from resources.inference.engine import Engine
-from resources.inference.records import Answer, Caller, Request
-from resources.inference.settings import InferenceSettings
-from resources.state import StateStore
 
 
 def settings(url: str, concurrency: int) -> InferenceSettings:

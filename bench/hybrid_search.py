@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ai_assets.stages.chunk import chunk_document
+from ai_assets.documents.chunk import chunk_document
+from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.storage.index import Mode, SearchIndex
 from bench.measure import Figure
-from resources.backends.builtin import BuiltinEmbedder
-from resources.index import Mode, SearchIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ai_assets.inference.accounts import Account
+from ai_assets.inference.ledger import Ledger
+from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Parcel, Recall
+from ai_assets.inference.prices import FREE
+from ai_assets.inference.records import Caller, Usage
+from ai_assets.inference.settings import Endpoint
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import StateStore
 from bench.engine_client import main as run_engine
 from bench.measure import Figure
-from resources.inference.budget import Account
-from resources.inference.calls import Claim, Ended, Hop, Opened, Parcel, Recall
-from resources.inference.ledger import Ledger
-from resources.inference.prices import FREE
-from resources.inference.records import Caller, Usage
-from resources.inference.settings import Endpoint
-from resources.leases import hold
-from resources.state import StateStore
 from tests.provider import Provider
 
 REUSED = 100_000

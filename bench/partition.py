@@ -87,14 +87,14 @@ def write_table(table: Path, rows: int, changed: int) -> None:
 
 
 def main(project: Path) -> None:
+    from ai_assets.base.home import Home
     from ai_assets.cli.launching import Author
     from ai_assets.cli.run import bring_up_to_date
-    from ai_assets.collection import load_collection
-    from ai_assets.listing import known_folders, observe
+    from ai_assets.collection.loading import load_collection
+    from ai_assets.documents.source_listing import known_folders, observe
+    from ai_assets.run.context import Stores
     from ai_assets.signoff import decisions, people
     from ai_assets.signoff.publication import publish
-    from ai_assets.work import Stores
-    from resources.settings import Home
 
     started = time.perf_counter()
     found = {}

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection, load_collection
-from ai_assets.datasets.documents import COLUMNS
-from ai_assets.listing import observe
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.documents.source_listing import observe
+from ai_assets.inference.accounts import Accounts
+from ai_assets.inference.call_state import ticket_for
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.past import look_up
 from ai_assets.planning.plan import plan
+from ai_assets.run.context import Stores, Work, record_dataset
+from ai_assets.run.datasets.documents import COLUMNS
 from ai_assets.stages.llm import Document, ask
-from ai_assets.work import Stores, Work, record_dataset
+from ai_assets.storage.digest import sha256_hex
 from bench.measure import ROOT, Figure, write_documents
-from resources.digest import sha256_hex
-from resources.inference.budget import Accounts
-from resources.inference.declaration import load_inference
-from resources.inference.settings import InferenceSettings
-from resources.inference.tickets import ticket_for
-from resources.settings import Home
 
 DOCUMENTS, PARTITIONS = 100_000, 20
 BLOCK = 10_000

@@ -54,12 +54,12 @@ def _run(project: Path, documents: int) -> dict[str, float]:
 
 def main(project: Path) -> None:
     """One process: the collection twice, as a Dagster run each."""
+    from ai_assets.base.home import Home
     from ai_assets.cli.launching import Author
     from ai_assets.cli.run import bring_up_to_date
-    from ai_assets.collection import load_collection
-    from ai_assets.listing import observe
-    from ai_assets.work import Stores
-    from resources.settings import Home
+    from ai_assets.collection.loading import load_collection
+    from ai_assets.documents.source_listing import observe
+    from ai_assets.run.context import Stores
 
     chosen = load_collection(project / "collections", "bulk")
     stores = Stores.at(Home.from_environment())

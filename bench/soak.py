@@ -25,21 +25,21 @@ from dagster import DagsterInstance
 from rich.console import Console
 from rich.table import Table
 
-from ai_assets import in_process
-from ai_assets.collection import Collection, load_collection
-from ai_assets.component import collection_definitions
-from ai_assets.instance import instance
-from ai_assets.partitions import RANGE_END, RANGE_START
+from ai_assets.base.home import Home
+from ai_assets.base.processes import started_by_up
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.orchestration import in_process
+from ai_assets.orchestration.component import collection_definitions
+from ai_assets.orchestration.instance import instance
 from ai_assets.retention.disk import usage
 from ai_assets.retention.leftovers import Bench
 from ai_assets.retention.settings import load_operations
 from ai_assets.retention.sweep import sweep
+from ai_assets.run.context import Stores
 from ai_assets.signoff import decisions, passwords, people
 from ai_assets.signoff.publication import publish
-from ai_assets.work import Stores
 from bench.measure import write_collection
-from resources.processes import started_by_up
-from resources.settings import Home
 
 NAME, DAY = "soak", "2026-10-05"
 GROWTH = 1.10
@@ -181,7 +181,7 @@ class Soak:
 
     @staticmethod
     def _answers(port: int) -> bool:
-        from ai_assets.dagster_api import answers
+        from ai_assets.ops.dagster_client import answers
 
         return answers(f"http://127.0.0.1:{port}/server_info") and answers(f"http://127.0.0.1:{port + 1}/health")
 

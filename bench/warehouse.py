@@ -24,16 +24,16 @@ import duckdb
 import psutil
 import pyarrow.parquet as pq
 
+from ai_assets.base.home import Home
 from ai_assets.costs import building
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
 from ai_assets.costs.ledger_days import ATTEMPTS_ASSET, COLLECTION, REUSES_ASSET, VERSION, committed
-from ai_assets.work import Stores, record_dataset
+from ai_assets.run.context import Stores, record_dataset
+from ai_assets.storage.content import file_sha256
+from ai_assets.storage.lake import Manifest, write_file
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import now
 from bench.measure import Figure
-from resources.content import file_sha256
-from resources.lake import Manifest, write_file
-from resources.leases import hold
-from resources.settings import Home
-from resources.state import now
 
 ATTEMPTS_MADE = int(os.environ.get("BENCH_ATTEMPTS", 10_000_000))
 DAYS = 90

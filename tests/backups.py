@@ -13,9 +13,9 @@ from signing import decide
 from test_llm_stages import BILL, DAY, FIRE, PRICED
 from test_stage_settings import BRIEF, KIND, declare
 
-from ai_assets.collection import Collection
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection
 from ai_assets.signoff.publication import publish
-from resources.settings import Home
 
 QUERY = "accident beside a pump"
 

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ai_assets.collection import Collection, load_collection
-from ai_assets.instance import instance
-from ai_assets.refresh import Event, refresh
-from ai_assets.work import Outcome, Stores, Work
-from resources.settings import Home
-from resources.state import StateStore
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.orchestration.instance import instance
+from ai_assets.run.context import Outcome, Stores, Work
+from ai_assets.run.refresh import Event, refresh
+from ai_assets.storage.state import StateStore
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -118,7 +118,7 @@ class Project:
         self, opened: "dg.DagsterInstance", collection: Collection, job: str, **tags: str
     ) -> "dg.ExecuteInProcessResult":
         """Run one of the collection's jobs in this process, as a click in the UI would in another."""
-        from ai_assets.component import collection_definitions
+        from ai_assets.orchestration.component import collection_definitions
 
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         found = collection_definitions(collection).resolve_job_def(job)
@@ -366,7 +366,7 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     # LanceDB itself has threads, which do not survive a fork; what it imports has none and takes most of its time.
     heavy = ["pandas", "pyarrow.dataset", "pyarrow.parquet", "lance_namespace"]
-    ours = ["ai_assets.refresh", "ai_assets.signoff.publication"]
+    ours = ["ai_assets.run.refresh", "ai_assets.signoff.publication"]
     tests = ["pytest", "hypothesis", "apprise"]  # what the modules import whose functions run there
     context.set_forkserver_preload([*ours, *heavy, *tests])
     return context

@@ -18,11 +18,11 @@ from conftest import Project, free_port
 from signing import PASSWORD, current
 from starlette.types import ASGIApp
 
-from ai_assets.dagster_api import answers
 from ai_assets.desk import sessions
 from ai_assets.desk.context import Desk
-from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import DeskSettings
+from ai_assets.desk.signed_values import Seal
+from ai_assets.ops.dagster_client import answers
 from ai_assets.signoff.people import Person
 
 START_S = 30.0

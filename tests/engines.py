@@ -14,12 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-import resources.attached
-from resources.inference.engine import Engine
-from resources.inference.records import Caller, Request, Result
-from resources.inference.settings import InferenceSettings
-from resources.processes import boot_id, identity
-from resources.state import StateStore
+import ai_assets.base.child_main
+from ai_assets.base.processes import boot_id, identity
+from ai_assets.inference.engine import Engine
+from ai_assets.inference.records import Caller, Request, Result
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage.state import StateStore
 
 REPOSITORY = Path(__file__).parent.parent
 PRICE: Mapping[str, Any] = {"from": "2026-01-01", "input": 0.15, "output": 0.60}
@@ -161,7 +161,7 @@ class Asking:
         # Not a pipe: nobody reads it before the end, and a full one would stop it.
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, resources.attached.__file__, str(os.getpid()), "programs.ask"],
+            [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), "programs.ask"],
             cwd=REPOSITORY / "tests",
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error"},
             stdin=subprocess.PIPE,

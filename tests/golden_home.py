@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from provider import Provider
 from signing import current, decide, known
 
-from ai_assets.collection import Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.signoff import corrections, keys, releases
 from ai_assets.signoff.publication import publish
-from resources.digest import canonical_json
+from ai_assets.storage.digest import canonical_json
 
 GOLDEN = Path(__file__).parent / "data" / "home_0_1"
 EXPECTED = GOLDEN / "expected.json"

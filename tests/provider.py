@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import requests
 
-import resources.attached
+import ai_assets.base.child_main
 
 REPOSITORY = Path(__file__).parent.parent
 STOP_S = 10.0
@@ -44,7 +44,13 @@ class Provider:
 
     def start(self) -> Self:
         process = subprocess.Popen(
-            [sys.executable, resources.attached.__file__, str(os.getpid()), "ai_assets.rehearsal", *self._arguments],
+            [
+                sys.executable,
+                ai_assets.base.child_main.__file__,
+                str(os.getpid()),
+                "ai_assets.rehearsal",
+                *self._arguments,
+            ],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -11,10 +11,10 @@ from conftest import Project
 from engines import endpoint, question, settings
 from provider import Provider
 
-from resources.inference.engine import Engine
-from resources.inference.records import Caller
-from resources.inference.settings import InferenceSettings
-from resources.state import StateStore
+from ai_assets.inference.engine import Engine
+from ai_assets.inference.records import Caller
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage.state import StateStore
 
 TODAY = datetime.datetime.now(datetime.UTC).date()
 FORMULA = "=cmd()|' /C calc'!A1.txt"

@@ -15,17 +15,17 @@ from signing import current, decide
 from test_llm_stages import BILL, DAY, FIRE, PRICED
 from test_stage_settings import BRIEF, FACTS, KIND, declare
 
-from ai_assets.assets.specs import check_specs
 from ai_assets.checks.suites import CheckOutcome
-from ai_assets.collection import Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.errors import CollectionInvalid, DecisionRefused, PartitionsFailed
-from ai_assets.partitions import RANGE_END, RANGE_START
-from ai_assets.refresh import refresh
+from ai_assets.evaluation.answered import LEAST_SHARE, Answered, answered_gate, judge_answered
+from ai_assets.evaluation.scoring import Gate
+from ai_assets.orchestration.specs import check_specs
+from ai_assets.run.refresh import refresh
+from ai_assets.run.status import partition_states
 from ai_assets.signoff import requests
 from ai_assets.signoff.publication import publish
-from ai_assets.stages.answered import LEAST_SHARE, Answered, answered_gate, judge_answered
-from ai_assets.stages.evaluate import Gate
-from ai_assets.status import partition_states
 
 SHARE = "answered_share"
 

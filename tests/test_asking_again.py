@@ -21,18 +21,18 @@ from signing import PASSWORD, current, decide, known, somebody
 from test_llm_stages import BILL, DAY, FIRE, PRICED, rows
 from test_stage_settings import BRIEF, KIND, declare
 
-from ai_assets import retries
-from ai_assets.collection import Collection, load_collection
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.documents import retries
+from ai_assets.documents.retries import DELAYS_S, Retry, Waiting, failed_again, first
 from ai_assets.errors import DecisionRefused, NothingToAskAgain, PartitionsFailed
+from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import Plan, plan
-from ai_assets.refresh import refresh
-from ai_assets.retries import DELAYS_S, Retry, Waiting, failed_again, first
-from ai_assets.signoff import audit, corrections, proof
+from ai_assets.run.context import Outcome, Stores, Work
+from ai_assets.run.refresh import refresh
+from ai_assets.run.status import collection_status, due_partitions, partition_states, watched_partitions
+from ai_assets.signoff import audit, corrections, verification
 from ai_assets.signoff.asking_again import ask_again
-from ai_assets.status import collection_status, due_partitions, partition_states, watched_partitions
-from ai_assets.work import Outcome, Stores, Work
-from resources.inference.declaration import load_inference
-from resources.settings import Home
 
 SICK = "fire broke out beside pump 1"
 NAME = f"{DAY}/fire-0.txt"
@@ -354,7 +354,7 @@ def test_a_person_may_say_to_ask_again_which_is_on_record(office: Project, provi
     assert {name: record.subject[name] for name in ("collection", "partition", "documents", "assets")} == {
         "collection": "notes", "partition": DAY, "documents": 1, "assets": ["kind"],
     }  # fmt: skip
-    proof.verify(state)
+    verification.verify(state)
     provider.script([])
     run(office, collection)
     assert rows(office, "kind")[NAME]["status"] == "ok"

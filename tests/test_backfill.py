@@ -18,17 +18,17 @@ from provider import Provider
 from test_llm_stages import BILL
 from test_stage_settings import KIND, declare
 
-from ai_assets import backfilling
-from ai_assets.backfilling import Backfill, CapTooLow, CapUnusable, UnderWay
-from ai_assets.collection import Collection
-from ai_assets.costs.money import asking
+from ai_assets.collection.loading import Collection
+from ai_assets.costs.funding import asking
+from ai_assets.inference import earmarks
+from ai_assets.inference.earmarks import BACKFILL_TAG, CannotSetAside
+from ai_assets.inference.load import load_inference
+from ai_assets.orchestration.automation import source_changes
+from ai_assets.planning import backfills
+from ai_assets.planning.backfills import Backfill, CapTooLow, CapUnusable, UnderWay
 from ai_assets.planning.plan import Plan
 from ai_assets.planning.plan import plan as make_plan
-from resources.inference import earmarks
-from resources.inference.declaration import load_inference
-from resources.inference.earmarks import BACKFILL_TAG, CannotSetAside
-from resources.leases import hold
-from sensors import source_changes
+from ai_assets.storage.leases import hold
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def planned(office: Project, chosen: Collection) -> Plan:
 
 
 def begun(office: Project, chosen: Collection, cap_usd: float) -> Backfill:
-    return backfilling.begin(
+    return backfills.begin(
         office.stores(),
         chosen,
         load_inference(office.home.inference),
@@ -160,14 +160,14 @@ def test_a_cap_is_an_amount_that_holds_at_least_the_cheapest_call(office: Projec
     inference = load_inference(office.home.inference)
     for usd in (-0.01, float("inf"), float("nan"), 2e9):
         with pytest.raises(CapUnusable):
-            backfilling.amount_of(usd)
+            backfills.amount_of(usd)
     plan = planned(office, notes)
     smallest = next(asking(notes)).least_input_tokens * 10_000 + 60 * 20_000
-    backfilling.refuse_too_low(notes, inference, plan, smallest)
+    backfills.refuse_too_low(notes, inference, plan, smallest)
     with pytest.raises(CapTooLow, match=r"is not enough for any call of 'notes': the cheapest is one of kind"):
-        backfilling.refuse_too_low(notes, inference, plan, smallest - 1)
-    assert backfilling.usual_cap(plan) % backfilling.CENT == 0
-    assert 0 <= backfilling.usual_cap(plan) - plan.money.high_nusd - plan.dearest_call_nusd < backfilling.CENT
+        backfills.refuse_too_low(notes, inference, plan, smallest - 1)
+    assert backfills.usual_cap(plan) % backfills.CENT == 0
+    assert 0 <= backfills.usual_cap(plan) - plan.money.high_nusd - plan.dearest_call_nusd < backfills.CENT
 
 
 def test_two_at_once_share_a_budget_or_the_second_is_told(office: Project, notes: Collection) -> None:
@@ -181,7 +181,7 @@ def test_two_at_once_share_a_budget_or_the_second_is_told(office: Project, notes
         begun(office, notes, 0.01)
     assert books(office)["all/ever"].earmarked_nusd == 1.9 * NUSD
     for made in (first, second):
-        backfilling.end(office.stores(), made, "stopped")
+        backfills.end(office.stores(), made, "stopped")
     assert books(office)["all/ever"].earmarked_nusd == 0
 
 
@@ -217,7 +217,7 @@ def test_a_run_from_dagsters_own_pages_meets_the_same_budgets(office: Project, n
             BACKFILL_TAG: made.backfill,
         })  # fmt: skip
         assert again.success
-    backfilling.end(office.stores(), made, "done")
+    backfills.end(office.stores(), made, "done")
     assert asked_twice(office) == []
     assert books(office)["backfill/notes-1"].spent_nusd > 0.03 * NUSD
 
@@ -230,8 +230,8 @@ def test_another_budget_that_ends_is_told_with_what_is_left(office: Project, not
     assert "Go on: ai-assets backfill notes" in done.stdout
     assert "Budget 'each-run' (each-run/ever/" in done.stderr
     with office.stores().state.read() as connection:
-        made = backfilling.get(connection, "notes-1")
-        (said,) = backfilling.failures_of(connection, made)
+        made = backfills.get(connection, "notes-1")
+        (said,) = backfills.failures_of(connection, made)
     assert made.state == "failed"
     assert said.startswith("Budget 'each-run' (each-run/ever/")
     assert books(office)["all/ever"].earmarked_nusd == 0
@@ -239,16 +239,16 @@ def test_another_budget_that_ends_is_told_with_what_is_left(office: Project, not
 
 def test_what_nobody_runs_any_more_is_ended_and_its_money_is_free(office: Project, notes: Collection) -> None:
     stores = office.stores()
-    with hold(stores.state, backfilling.lease_name("notes")):
+    with hold(stores.state, backfills.lease_name("notes")):
         made = begun(office, notes, 0.5)
-        assert backfilling.sweep(stores, None) == []
-    assert backfilling.sweep(stores, None) == [made.backfill]
+        assert backfills.sweep(stores, None) == []
+    assert backfills.sweep(stores, None) == [made.backfill]
     of_dagster = begun(office, notes, 0.5)
-    backfilling.launched(stores, of_dagster.backfill, "forgotten")
-    assert backfilling.sweep(stores, None) == []
+    backfills.launched(stores, of_dagster.backfill, "forgotten")
+    assert backfills.sweep(stores, None) == []
     with office.instance() as dagster:
-        assert backfilling.sweep(stores, dagster) == [of_dagster.backfill]
-        assert backfilling.sweep(stores, dagster) == []
+        assert backfills.sweep(stores, dagster) == [of_dagster.backfill]
+        assert backfills.sweep(stores, dagster) == []
     assert books(office)["all/ever"].earmarked_nusd == 0
     states = rows(office.home.state_url, "SELECT state FROM backfills ORDER BY backfill")
     assert [row.state for row in states] == ["lost", "failed"]
@@ -261,7 +261,7 @@ def test_scheduled_runs_leave_the_work_to_a_backfill_that_is_under_way(office: P
         skipped = sensor(dg.build_sensor_context(instance=dagster))
         assert isinstance(skipped, dg.SkipReason)
         assert skipped.skip_message == "notes-1 is under way, at its own price"
-        backfilling.end(office.stores(), made, "stopped")
+        backfills.end(office.stores(), made, "stopped")
         asked = sensor(dg.build_sensor_context(instance=dagster))
     assert isinstance(asked, dg.SensorResult)
     assert asked.run_requests

@@ -30,14 +30,14 @@ from ai_assets.backup.errors import (
 from ai_assets.backup.making import Made, make_backup
 from ai_assets.backup.restoring import restore
 from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Vault
-from ai_assets.collection import load_collection
-from ai_assets.explain import search
-from ai_assets.signoff import checkpoints, proof, releases
+from ai_assets.base.errors import UserError
+from ai_assets.base.processes import identity
+from ai_assets.collection.loading import load_collection
+from ai_assets.signoff import checkpoints, releases, verification
+from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
-from resources.errors import UserError
-from resources.leases import hold
-from resources.processes import identity
-from resources.state import StateStore
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_a_home_restored_on_another_machine_runs_and_publishes_and_pays_for_no_a
     assert search(collection, stores, QUERY, 5)[1] == found
     decide(stores.state, collection)
     assert publish(collection, stores, by="test").release.number == 2
-    proof.verify(stores.state)
+    verification.verify(stores.state)
     verified = command(other, "audit", "verify")
     assert verified.returncode == 0, verified.stderr
     assert provider.stats()["billed"] == billed
@@ -119,13 +119,13 @@ def test_a_store_in_postgresql_is_carried_to_another_database_without_pg_dump(
     other.refresh(load_collection(other.root / "collections", "notes"))
     assert provider.stats()["billed"] == billed
     assert search(collection, stores, QUERY, 5)[1] == found
-    proof.verify(stores.state)
+    verification.verify(stores.state)
     with pytest.raises(HomeOccupied, match="it has tables"):
         restore(vault, replace(other.home, root=tmp_path / "third"))
     assert not (tmp_path / "third").exists()
     again = restore(vault, other.home, replace_home=True)
     assert again.set_aside is not None
-    proof.verify(other.stores().state)
+    verification.verify(other.stores().state)
 
 
 def _tables(state: StateStore) -> dict[str, list[tuple[object, ...]]]:
@@ -294,7 +294,7 @@ def test_what_is_replaced_is_set_aside_whole(made: Made, furnished: Project, vau
     aside = tree(Path(done.set_aside))
     assert {name: aside[name] for name in was} == was
     assert done.keys_missing == []  # those of the replaced home are of the same chain
-    proof.verify(furnished.stores().state)
+    verification.verify(furnished.stores().state)
 
 
 def test_a_restore_over_a_newer_home_publishes_nothing_until_a_person_accepts_it(
@@ -309,7 +309,7 @@ def test_a_restore_over_a_newer_home_publishes_nothing_until_a_person_accepts_it
         publish(collection, stores, by="test")
     checkpoints.accept_restored(stores, by="ann", reason="the disk was lost")
     assert publish(collection, stores, by="test").release.number == 2
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_home_restored_where_there_was_none_needs_no_acceptance(
@@ -339,7 +339,7 @@ def test_sessions_end_with_a_restore_and_runs_that_were_under_way_are_reported_f
 ) -> None:
     import dagster as dg
 
-    from ai_assets.component import collection_definitions
+    from ai_assets.orchestration.component import collection_definitions
 
     plain(project)
     collection = load_collection(project.root / "collections", "notes")
@@ -408,7 +408,7 @@ def _newer(project: Project, vault: Path) -> None:
 
 
 def _rename(path: Path, found: object) -> None:
-    from resources.digest import canonical_json, sha256_hex
+    from ai_assets.storage.digest import canonical_json, sha256_hex
 
     text = canonical_json(found)  # type: ignore[arg-type]
     path.write_text(text)

@@ -21,11 +21,11 @@ from test_kill import digests, start_run, wait_until_it_works, write_draft
 from ai_assets.backup.making import make_backup
 from ai_assets.backup.restoring import restore
 from ai_assets.backup.vault import Vault
-from ai_assets.collection import load_collection
-from ai_assets.explain import search
-from ai_assets.signoff import proof
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import load_collection
+from ai_assets.signoff import verification
+from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
-from resources.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def check_restored(project: Project, vault: Path, folder: Path, which: str) -> N
     restore(vault, other.home, which=which)
     digests(other)
     collection = load_collection(other.root / "collections", "notes")
-    proof.verify(other.stores().state)
+    verification.verify(other.stores().state)
     assert len(search(collection, other.stores(), "pump hall", 20)[1]) == 13
 
 
@@ -140,5 +140,5 @@ def test_a_restore_killed_at_any_moment_leaves_the_home_that_was_or_the_one_that
             newest = max(project.home.root.parent.glob("home.replaced-*"))
             newest.rename(project.home.root)
         digests(project)
-        proof.verify(project.stores().state)
+        verification.verify(project.stores().state)
     assert {outcome.unchanged for outcome in project.refresh(collection)} == {True}

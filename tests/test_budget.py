@@ -37,16 +37,16 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from provider import Provider
 
-from resources.inference import history
-from resources.inference.budget import Account, accounts_of, of_backfill
-from resources.inference.calls import Claim, Ended, Hop, Opened, Parcel, Recall
-from resources.inference.earmarks import CannotSetAside, close, set_aside
-from resources.inference.errors import BudgetExhausted, PriceUnknown
-from resources.inference.ledger import Ledger
-from resources.inference.records import Answer, Caller, Unanswered
-from resources.inference.resolving import Verdict, resolve
-from resources.inference.settings import Budget, Endpoint, InferenceSettings, Price
-from resources.state import StateStore, upsert
+from ai_assets.inference import history
+from ai_assets.inference.accounts import Account, accounts_of, of_backfill
+from ai_assets.inference.earmarks import CannotSetAside, close, set_aside
+from ai_assets.inference.errors import BudgetExhausted, PriceUnknown
+from ai_assets.inference.ledger import Ledger
+from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Parcel, Recall
+from ai_assets.inference.records import Answer, Caller, Unanswered
+from ai_assets.inference.resolving import Verdict, resolve
+from ai_assets.inference.settings import Budget, Endpoint, InferenceSettings, Price
+from ai_assets.storage.state import StateStore, upsert
 
 NUSD = 10**9
 DEAR: Mapping[str, Any] = {"from": "2026-01-01", "input": 20, "output": 20}

@@ -18,10 +18,10 @@ from test_notices import DESK, Receiver, failing, receiving, states
 
 from ai_assets.costs import alerts
 from ai_assets.costs.alerts import Alert
-from ai_assets.signoff import notices
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.signoff import outbox
 from ai_assets.signoff.delivery import Delivered, deliver
-from resources.inference.settings import InferenceSettings
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 NUSD = 10**9
 CENT = NUSD // 100
@@ -146,7 +146,7 @@ def test_many_alerts_are_one_letter_and_sign_off_does_not_drop_them(
         spend(state, f"teams/ever/{name}", spent=NUSD)
     alerts.give(state, settings, NOON)
     with state.write() as connection:
-        notices.drop_decided(connection)
+        outbox.drop_decided(connection)
     assert deliver(state, team, NOON, desk_url=DESK).messages == 1
     (got,) = receiver.got
     assert got["title"] == "Budgets: 3 shares of limits were reached"
@@ -219,14 +219,14 @@ def test_two_processes_at_once_give_each_alert_once(
 
 def give_slowly(url: str, settings: InferenceSettings, said: Connection) -> None:
     """The same, with a pause before each message, so that it can be killed between two."""
-    state, make = StateStore(url), notices.make
+    state, make = StateStore(url), outbox.make
 
     def slowly(*what: Any) -> int:
         said.send("making")
         time.sleep(0.2)
         return make(*what)
 
-    notices.make = slowly  # type: ignore[assignment]
+    outbox.make = slowly  # type: ignore[assignment]
     alerts.give(state, settings, NOON)
 
 

@@ -23,18 +23,18 @@ from test_notices import DESK, receiving
 from test_sensors import nightly_tick, ranges, tick
 from test_stage_settings import BRIEF, KIND, declare
 
-from ai_assets.assets.events import metadata
-from ai_assets.assets.segment import COST_TAG
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.costs import alerts
-from ai_assets.costs.money import asking, in_dollars, no_money, smallest_call_nusd
+from ai_assets.costs.funding import asking, in_dollars, no_money, smallest_call_nusd
 from ai_assets.desk import reading
-from ai_assets.partitions import RANGE_END, RANGE_START
-from ai_assets.work import Outcome
-from resources.inference.declaration import load_inference
-from resources.inference.settings import InferenceSettings
-from resources.state import now
-from sensors import budgets, deadlines, source_changes
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.orchestration.automation import budgets, deadlines, source_changes
+from ai_assets.orchestration.events import metadata
+from ai_assets.orchestration.segment import COST_TAG
+from ai_assets.run.context import Outcome
+from ai_assets.storage.state import now
 
 NUSD = 10**9
 DAY = "2026-10-05"
@@ -240,8 +240,8 @@ import sys
 import dagster as dg
 from pathlib import Path
 from ai_assets import load_collections
-from ai_assets.instance import instance
-from resources.settings import Home
+from ai_assets.orchestration.instance import instance
+from ai_assets.base.home import Home
 from sensors import budgets
 found = load_collections(Path("collections"))
 with instance(Home.from_environment()) as opened, dg.build_sensor_context(instance=opened) as context:

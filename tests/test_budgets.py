@@ -20,14 +20,14 @@ from test_stage_settings import KIND, declare
 from ai_assets.costs import limits, scopes
 from ai_assets.costs.limits import LimitInvalid, LimitRefused, ReasonMissing, change, nusd_given, touched
 from ai_assets.errors import AuditBroken
-from ai_assets.signoff import audit, proof
+from ai_assets.inference import budget_status
+from ai_assets.inference.errors import BudgetExhausted, InferenceInvalid
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import Answer, Caller
+from ai_assets.inference.settings import Budget, InferenceSettings
+from ai_assets.signoff import audit, verification
 from ai_assets.signoff.people import Person
-from resources.inference import budgets
-from resources.inference.declaration import load_inference
-from resources.inference.errors import BudgetExhausted, InferenceInvalid
-from resources.inference.records import Answer, Caller
-from resources.inference.settings import Budget, InferenceSettings
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 NUSD = 10**9
 ON = datetime.date(2026, 11, 21)
@@ -71,13 +71,13 @@ def test_an_account_shows_what_is_used_in_flight_and_set_aside(state: StateStore
     spend(state, "teams/2026-11-21/legal", spent=NUSD)
     spend(state, "teams/2026-11-20/legal", spent=2 * NUSD)
     with state.read() as connection:
-        everything, teams = budgets.all_standing(connection, settings, ON)
-        of_legal = budgets.standing(connection, settings, Caller(tenant="legal"), "a.txt", ON)
+        everything, teams = budget_status.all_standing(connection, settings, ON)
+        of_legal = budget_status.standing(connection, settings, Caller(tenant="legal"), "a.txt", ON)
     assert of_legal == [everything, teams]
     assert (everything.left_nusd, everything.used_nusd, everything.share) == (NUSD // 4, 3_500_000_000, 0.7)
     assert (everything.starts_over, teams.starts_over) == (datetime.date(2026, 12, 1), datetime.date(2026, 11, 22))
     assert (teams.holder, teams.period, teams.left_nusd) == ("legal", "2026-11-21", NUSD)
-    shown = budgets.as_json(everything)
+    shown = budget_status.as_json(everything)
     assert (shown["left_usd"], shown["maybe_usd"], shown["starts_over"]) == (0.25, 0.5, "2026-12-01")
 
 
@@ -87,15 +87,15 @@ def test_of_very_many_accounts_the_most_used_are_read(state: StateStore) -> None
         spend(state, f"runs/ever/r{number}", spent=number)
     spend(state, "runs/ever", spent=9)  # before it was one for each run
     with state.read() as connection:
-        found = budgets.all_standing(connection, settings, ON, most=2)
-        assert len(budgets.all_standing(connection, settings, ON)) == 6
+        found = budget_status.all_standing(connection, settings, ON, most=2)
+        assert len(budget_status.all_standing(connection, settings, ON)) == 6
     assert [each.budget for each in found] == ["everything/2026-11", "runs/ever/r4", "runs/ever/r3"]
 
 
 def test_a_budget_nobody_has_touched_stands_with_its_limit(state: StateStore) -> None:
     settings = declared(EVERYTHING, {"name": "runs", "limit_usd": 1, "each": "run"})
     with state.read() as connection:
-        (found,) = budgets.all_standing(connection, settings, ON)
+        (found,) = budget_status.all_standing(connection, settings, ON)
     assert (found.budget, found.left_nusd, found.share) == ("everything/2026-11", 5 * NUSD, 0.0)
 
 
@@ -106,7 +106,8 @@ def test_what_is_set_aside_for_a_backfill_is_left_for_its_own_calls(state: State
         connection.execute(sa.text("INSERT INTO earmarks VALUES ('b1', 'everything/2026-11', :nusd)"), {"nusd": NUSD})
     with state.read() as connection:
         left = [
-            budgets.standing(connection, settings, Caller(backfill=name), "", ON)[0].left_nusd for name in ("", "b1")
+            budget_status.standing(connection, settings, Caller(backfill=name), "", ON)[0].left_nusd
+            for name in ("", "b1")
         ]
     assert left == [3 * NUSD, 4 * NUSD]
 
@@ -114,7 +115,7 @@ def test_what_is_set_aside_for_a_backfill_is_left_for_its_own_calls(state: State
 def test_a_holder_with_odd_characters_is_shown_as_it_is(state: StateStore) -> None:
     settings = declared({"name": "papers", "limit_usd": 1, "each": "document"})
     with state.read() as connection:
-        (found,) = budgets.standing(connection, settings, Caller(collection="a/b"), "2026/50 %.txt", ON)
+        (found,) = budget_status.standing(connection, settings, Caller(collection="a/b"), "2026/50 %.txt", ON)
     assert (found.budget, found.holder) == ("papers/ever/a%2Fb/2026/50 %25.txt", "a/b/2026/50 %.txt")
 
 
@@ -128,7 +129,7 @@ def test_a_holder_with_odd_characters_is_shown_as_it_is(state: StateStore) -> No
     ],
 )
 def test_a_period_ends_when_the_next_begins(per: Any, on: datetime.date, begins: datetime.date | None) -> None:
-    assert budgets.starts_over(Budget(name="b", limit_usd=1, per=per), on) == begins
+    assert budget_status.starts_over(Budget(name="b", limit_usd=1, per=per), on) == begins
 
 
 # Limits that people set
@@ -145,7 +146,7 @@ def test_a_set_limit_holds_from_the_next_call_on_and_the_declared_one_again(stor
     with pytest.raises(BudgetExhausted):
         ask(store_url, settings, [question(2)])
     with state.read() as connection:
-        assert budgets.in_force(connection, settings.budgets)["all"].limit_nusd == 0
+        assert budget_status.in_force(connection, settings.budgets)["all"].limit_nusd == 0
     state.close()
 
 
@@ -167,8 +168,8 @@ def test_a_limit_below_what_is_spent_leaves_nothing(state: StateStore) -> None:
     done = set_to(state, settings, "3")
     assert (done.was_nusd, done.limit_nusd, done.declared) == (5 * NUSD, 3 * NUSD, False)
     with state.read() as connection:
-        (found,) = budgets.all_standing(connection, settings, ON)
-        limit = budgets.in_force(connection, settings.budgets)["everything"]
+        (found,) = budget_status.all_standing(connection, settings, ON)
+        limit = budget_status.in_force(connection, settings.budgets)["everything"]
     assert (found.left_nusd, found.share) == (-NUSD, 4 / 3)
     assert (limit.set_by, limit.reason, limit.declared_nusd) == ("ann", "more papers", 5 * NUSD)
 
@@ -234,7 +235,7 @@ def test_the_trail_proves_every_limit_and_names_the_one_that_was_tampered_with(s
     settings = declared(EVERYTHING, {"name": "other", "limit_usd": 1})
     set_to(state, settings, "10")
     set_to(state, settings, "20")
-    assert proof.verify(state).records == 2
+    assert verification.verify(state).records == 2
     for tampering in (
         "UPDATE budget_limits SET limit_nusd = limit_nusd * 10",
         "UPDATE budget_limits SET set_by = 'bob'",
@@ -245,7 +246,7 @@ def test_the_trail_proves_every_limit_and_names_the_one_that_was_tampered_with(s
             kept = connection.execute(sa.text("SELECT * FROM budget_limits")).mappings().all()
             connection.execute(sa.text(tampering))
         with pytest.raises(AuditBroken, match=r"limit of budget (everything|other)"):
-            proof.verify(state)
+            verification.verify(state)
         with state.write() as connection:
             connection.execute(sa.text("DELETE FROM budget_limits"))
             connection.execute(
@@ -253,7 +254,7 @@ def test_the_trail_proves_every_limit_and_names_the_one_that_was_tampered_with(s
                 [dict(row) for row in kept],
             )
     set_to(state, settings, None)
-    assert proof.verify(state).records == 3
+    assert verification.verify(state).records == 3
 
 
 # What the file may say
@@ -324,7 +325,7 @@ def test_a_name_like_no_other_may_be_one_of_plain_dagster_code(project: Project)
 
 
 def load(project: Project, text: str) -> "Any":
-    from sensors import budgets as budgets_sensor
+    from ai_assets.orchestration.automation import budgets as budgets_sensor
 
     (project.root / "inference.yaml").write_text(text)
     return budgets_sensor([project.declare("papers", tenant="claims")])
@@ -340,7 +341,7 @@ def test_the_code_location_refuses_a_misspelt_scope_with_its_line_and_tells_of_a
 
 
 def test_the_code_location_loads_no_money_where_none_is_declared(project: Project) -> None:
-    from sensors import budgets as budgets_sensor
+    from ai_assets.orchestration.automation import budgets as budgets_sensor
 
     assert budgets_sensor([project.declare()]).name == "budget_alerts"
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from ai_assets.costs.budget_forecast import outlook
 from ai_assets.costs.figures import BudgetUse, Burn, Series
-from ai_assets.costs.outlook import outlook
 from ai_assets.desk import charts
 from ai_assets.desk.charts import Bar, Burning
 

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 from signing import decide
 
-from ai_assets.collection import Collection
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import (
     AuditBroken,
     ChainRewritten,
@@ -36,12 +37,11 @@ from ai_assets.errors import (
     NothingToExtend,
     SignatureInvalid,
 )
-from ai_assets.signoff import audit, checkpoints, keys, proof
+from ai_assets.run.context import Stores
+from ai_assets.signoff import audit, checkpoints, keys, verification
 from ai_assets.signoff.merkle import consistent
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.signed_note import Note, verifier_key
-from ai_assets.work import Stores
-from resources.settings import Home
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 
@@ -439,8 +439,8 @@ def test_killed_while_it_makes_checkpoints_it_leaves_a_store_that_goes_on(projec
     program = (
         "import itertools, sys\n"
         "from ai_assets.signoff import audit, checkpoints\n"
-        "from ai_assets.work import Stores\n"
-        "from resources.settings import Home\n"
+        "from ai_assets.run.context import Stores\n"
+        "from ai_assets.base.home import Home\n"
         "stores = Stores.at(Home.from_environment())\n"
         "for n in itertools.count():\n"
         "    with stores.state.write() as connection:\n"
@@ -459,4 +459,4 @@ def test_killed_while_it_makes_checkpoints_it_leaves_a_store_that_goes_on(projec
         made = checkpoints.make(stores)
         assert made.note.size == len(leaves(stores))
         checkpoints.require_whole(stores)
-        proof.verify(stores.state)
+        verification.verify(stores.state)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_assets.stages.chunk import chunk_document
+from ai_assets.documents.chunk import chunk_document
 
 WORDS = ("meter", "pump", "valve", "ledger", "river", "stone", "paper", "cloud", "field", "orchard", "signal", "copper")
 

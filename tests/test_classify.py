@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_assets.collection import load_collection
+from ai_assets.collection.loading import load_collection
+from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.stages.classify import BuiltinClassifier, Label, sentence_spans
-from resources.backends.builtin import BuiltinEmbedder
 
 ROOT = Path(__file__).resolve().parents[1]
 DECLARED = load_collection(ROOT / "collections", "handbook").stages[0].labels

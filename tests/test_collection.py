@@ -12,7 +12,9 @@ from conftest import REPOSITORY, Project
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ai_assets.collection import COMPONENT_TYPE, RESERVED_NAMES, Collection, check_name, load_collection
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import COMPONENT_TYPE, RESERVED_NAMES, Collection, check_name, load_collection
+from ai_assets.collection.settings import ScheduleSettings
 from ai_assets.errors import (
     CollectionInvalid,
     CollectionNameInvalid,
@@ -20,8 +22,6 @@ from ai_assets.errors import (
     CollectionUnknown,
     GoldenError,
 )
-from ai_assets.settings import ScheduleSettings
-from resources.errors import UserError
 
 BASE = """\
 type: ai_assets.DocumentCollection

@@ -20,23 +20,24 @@ from signing import correct_when_told, current, decide, somebody
 from test_llm_stages import PRICED
 from typer.testing import CliRunner
 
-from ai_assets.assets.events import DATA_VERSION
+from ai_assets.base.home import Home
 from ai_assets.cli.corrections import app
-from ai_assets.collection import Collection
-from ai_assets.component import collection_definitions
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.errors import AuditBroken, CorrectionRefused, DecisionRefused
-from ai_assets.explain import explain
-from ai_assets.partitions import RANGE_END, RANGE_START
-from ai_assets.refresh import refresh
-from ai_assets.signoff import audit, corrections, proof, requests
+from ai_assets.orchestration.automation import source_changes
+from ai_assets.orchestration.component import collection_definitions
+from ai_assets.orchestration.events import DATA_VERSION
+from ai_assets.run.context import Outcome, Work
+from ai_assets.run.refresh import refresh
+from ai_assets.run.status import partition_states
+from ai_assets.signoff import audit, corrections, requests, verification
 from ai_assets.signoff.corrections import Correction
+from ai_assets.signoff.explain import explain
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish, snapshot_files
-from ai_assets.status import partition_states
-from ai_assets.work import Outcome, Work
-from resources.lake import read_rows
-from resources.settings import Home
-from sensors import nightly, source_changes
+from ai_assets.storage.lake import read_rows
+from sensors import nightly
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 DAY = DAYS[1]
@@ -655,7 +656,7 @@ def test_a_correction_and_its_record_say_the_same(office: Project, notes: Collec
         "document": DOCUMENT, "stage": "kind", "number": 1, "label": "incident", "was": "invoice",
         "document_digest": rows(office, "documents")[DOCUMENT]["digest"], "reason": "a fire\ufffd",
     }  # fmt: skip
-    proof.verify(office.stores().state)
+    verification.verify(office.stores().state)
 
 
 def test_the_same_word_twice_is_recorded_once(office: Project, notes: Collection) -> None:
@@ -679,11 +680,11 @@ def test_verify_finds_a_correction_that_was_tampered_with(office: Project, notes
     made_row = vars(correct(office, notes))
     state = office.stores().state
     for statement in TAMPERED:
-        proof.verify(state)
+        verification.verify(state)
         with state.write() as connection:
             connection.execute(sa.text(statement))
         with pytest.raises(AuditBroken, match=r"correction [12] of kind of 2026-10-06/bill\.txt"):
-            proof.verify(state)
+            verification.verify(state)
         with state.write() as connection:
             connection.execute(sa.text("DELETE FROM corrections"))
             connection.execute(sa.insert(corrections.TABLE).values(made_row))
@@ -719,7 +720,7 @@ def test_two_people_at_once_are_both_recorded_and_the_later_counts(
     with office.stores().state.read() as connection:
         (found,) = corrections.current(connection, "notes").values()
     assert (found.number, found.author, found.label) == (2, second.actor, second.subject["label"])
-    proof.verify(office.stores().state)
+    verification.verify(office.stores().state)
 
 
 def test_somebody_who_dies_before_the_end_has_said_nothing(
@@ -737,7 +738,7 @@ def test_somebody_who_dies_before_the_end_has_said_nothing(
     with stores.state.read() as connection:
         assert corrections.history(connection, "notes", DOCUMENT) == []
     assert correct(office, notes).number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_both_kinds_of_state_store_keep_corrections(
@@ -757,7 +758,7 @@ def test_both_kinds_of_state_store_keep_corrections(
         assert corrections.digest_of(connection, "notes", DAYS[0]) == ""
     states = partition_states(notes, elsewhere.stores())
     assert [day for day, state in states.items() if state == "stale"] == [DAY]
-    proof.verify(elsewhere.stores().state)
+    verification.verify(elsewhere.stores().state)
 
 
 # Upgrading

@@ -27,14 +27,14 @@ from engines import ask, one, questions
 from provider import Provider
 from spent import FORMULA, LOST, TODAY, Spending
 
-from ai_assets.costs import reading
+from ai_assets.costs import cost_query
 from ai_assets.costs.building import bring_up_to_date
 from ai_assets.costs.figures import DIMENSIONS, Built, Dimension
 from ai_assets.costs.tables import dollars
 from ai_assets.costs.window import Scope, Window, WindowInvalid, since
-from resources.inference.records import Caller
-from resources.state import StateStore
-from resources.warehouse import reading as opened
+from ai_assets.inference.records import Caller
+from ai_assets.storage.state import StateStore
+from ai_assets.storage.warehouse import reading as opened
 
 pytestmark = pytest.mark.slow
 
@@ -117,9 +117,9 @@ def test_the_lines_of_every_dimension_add_up_to_the_ledger(
     spending: Spending, ledger_nusd: Callable[[], int], by: Dimension
 ) -> None:
     with opened(spending.project.home.warehouse) as warehouse:
-        found, count = reading.lines(warehouse, ALL, by)
-        totals = reading.totals(warehouse, ALL)
-        few, still = reading.lines(warehouse, ALL, by, 1)
+        found, count = cost_query.lines(warehouse, ALL, by)
+        totals = cost_query.totals(warehouse, ALL)
+        few, still = cost_query.lines(warehouse, ALL, by, 1)
     assert len(found) == count == still
     assert few == found[:1]
     assert sum((line.cost_usd for line in found), Decimal(0)) == totals.cost_usd == Decimal(ledger_nusd()).scaleb(-9)
@@ -253,8 +253,8 @@ def test_calls_that_are_not_in_the_figures_yet_are_counted_in_either_store(store
     with closing(StateStore(store_url)) as state, state.read() as connection:
         sent = connection.execute(sa.text("SELECT sent_at FROM attempts ORDER BY sent_at")).scalars().all()
         nothing, half = (Built(built_at=sent[0], ledger_at=moment) for moment in (None, sent[1]))
-        assert reading.behind(connection, nothing, None) == 3
-        assert reading.behind(connection, nothing, ["reports"]) == 2
-        assert reading.behind(connection, nothing, []) == 0
-        assert reading.behind(connection, half, None) == sum(at > sent[1] for at in sent)
-        assert reading.behind(connection, Built(built_at=sent[0], ledger_at=sent[2]), None) == 0
+        assert cost_query.behind(connection, nothing, None) == 3
+        assert cost_query.behind(connection, nothing, ["reports"]) == 2
+        assert cost_query.behind(connection, nothing, []) == 0
+        assert cost_query.behind(connection, half, None) == sum(at > sent[1] for at in sent)
+        assert cost_query.behind(connection, Built(built_at=sent[0], ledger_at=sent[2]), None) == 0

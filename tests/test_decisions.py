@@ -19,7 +19,9 @@ from conftest import DAYS as THREE_DAYS
 from conftest import STAGE, Project
 from signing import current, decide, made_known, somebody
 
-from ai_assets.collection import Collection
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.errors import (
     ApprovalInsufficient,
     AuditBroken,
@@ -28,17 +30,15 @@ from ai_assets.errors import (
     ExportUnreadable,
     RequestUnknown,
 )
-from ai_assets.partitions import RANGE_END, RANGE_START
-from ai_assets.refresh import refresh
-from ai_assets.signoff import audit, decisions, people, proof, releases, requests
+from ai_assets.run.context import Stores
+from ai_assets.run.refresh import refresh
+from ai_assets.signoff import audit, decisions, people, releases, requests, verification
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 DAY, OTHER_DAY = "2026-10-05", "2026-10-06"
 ONE_DAY = {**THREE_DAYS, "end": DAY}
@@ -78,10 +78,10 @@ REFUSED = [
 def test_who_may_not_decide_is_told_why_and_nothing_is_recorded(project: Project, case: Refused) -> None:
     collection, stores = waiting(project, signoff=case.signoff)
     made_known(stores.state, case.person)
-    before = proof.verify(stores.state)
+    before = verification.verify(stores.state)
     with pytest.raises(DecisionRefused, match=case.says):
         decide(stores.state, collection, by=case.person)
-    assert proof.verify(stores.state) == before
+    assert verification.verify(stores.state) == before
 
 
 def test_a_name_or_a_group_admits(project: Project) -> None:
@@ -436,7 +436,7 @@ def test_what_is_sent_back_stays_until_it_changes_or_is_asked_for_again(project:
     assert (again.number, again.status, again.digest) == (2, "open", current(stores.state, DAY).digest)
     decide(stores.state, collection, [DAY])
     assert publish(collection, stores, by="test").partitions == [DAY]
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_asking_again_takes_a_reviewer_a_reason_and_an_answer_before(project: Project) -> None:
@@ -459,7 +459,7 @@ def test_what_expired_cannot_be_approved_and_asks_again_when_it_is_run_again(pro
     assert publishable(collection, stores) == []
     project.refresh(collection, [DAY])
     assert (current(stores.state, DAY).number, current(stores.state, DAY).status) == (2, "open")
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def publishable(collection: Collection, stores: Stores) -> list[str]:
@@ -495,7 +495,7 @@ def test_a_candidate_leads_to_its_request_and_no_run_fails_for_that_link(
 def exported(stores: Stores, folder: Path) -> Path:
     path = folder / "chain.jsonl"
     with stores.state.read() as connection:
-        path.write_text("".join(line + "\n" for line in proof.export(connection)))
+        path.write_text("".join(line + "\n" for line in verification.export(connection)))
     return path
 
 
@@ -515,16 +515,16 @@ def test_an_export_verifies_from_the_file_alone_and_shows_what_was_done_to_it(pr
     decide(stores.state, collection)
     publish(collection, stores, by="test")
     path = exported(stores, project.root)
-    assert proof.verify_file(path) == proof.verify(stores.state)
+    assert verification.verify_file(path) == verification.verify(stores.state)
     lines = path.read_text().splitlines()
     for edit, says in EDITS.values():
         path.write_text("\n".join(edit(lines)))
         with pytest.raises(AuditBroken, match=re.escape(says)):
-            proof.verify_file(path)
+            verification.verify_file(path)
     for text in ("", "{}", "[]", "not JSON", '{"format": 1, "whole": false}'):
         path.write_text(text)
         with pytest.raises(ExportUnreadable):
-            proof.verify_file(path)
+            verification.verify_file(path)
 
 
 def test_a_chain_that_publishes_what_was_not_approved_does_not_verify(project: Project) -> None:
@@ -535,7 +535,7 @@ def test_a_chain_that_publishes_what_was_not_approved_does_not_verify(project: P
     with stores.state.write() as connection:
         audit.append(connection, "eve", "published", {**told, "requests": [request.request_id]})
     with pytest.raises(AuditBroken, match=f"request {request.request_id} was not approved"):
-        proof.verify(stores.state)
+        verification.verify(stores.state)
 
 
 def test_a_role_written_into_the_table_is_found(project: Project) -> None:
@@ -543,11 +543,11 @@ def test_a_role_written_into_the_table_is_found(project: Project) -> None:
     with stores.state.write() as connection:
         people.add(connection, "Eve", email=None, password_hash=None, by="test")
         people.give(connection, "eve", "viewer", "notes", by="test")
-    proof.verify(stores.state)
+    verification.verify(stores.state)
     with stores.state.write() as connection:
         connection.execute(sa.text("UPDATE grants SET role = 'admin'"))
     with pytest.raises(AuditBroken, match="role of eve in notes: the table says admin, the chain viewer"):
-        proof.verify(stores.state)
+        verification.verify(stores.state)
 
 
 def test_the_time_of_the_chain_never_goes_back(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -557,7 +557,7 @@ def test_the_time_of_the_chain_never_goes_back(project: Project, monkeypatch: py
     with stores.state.read() as connection:
         times = [record.recorded_at for record in audit.records(connection)]
     assert times == sorted(times)
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_what_was_live_at_a_time_is_what_readers_saw_then(project: Project) -> None:

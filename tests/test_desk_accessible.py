@@ -15,7 +15,7 @@ from provider import Provider
 from signing import PASSWORD, known
 from spent import Spending
 
-from ai_assets.retries import failed_again, first, record_partition, replace_all
+from ai_assets.documents.retries import failed_again, first, record_partition, replace_all
 from ai_assets.signoff import people
 
 pytestmark = pytest.mark.slow

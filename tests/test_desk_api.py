@@ -25,10 +25,10 @@ from ai_assets.desk.api import create_api
 from ai_assets.desk.context import Desk
 from ai_assets.desk.server import address
 from ai_assets.errors import DecisionRefused
-from ai_assets.signoff import audit, proof
+from ai_assets.signoff import audit, verification
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
-from resources.state import now
+from ai_assets.storage.state import now
 
 DAY, NEXT_DAY = "2026-10-05", "2026-10-06"
 
@@ -109,7 +109,7 @@ def test_the_api_keeps_to_its_document_whatever_is_sent(
         done = schemathesis(Caller.of(running, ann), phases, there, tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
     assert "21 selected / 21 total" in done.stdout
-    proof.verify(found.stores.state)
+    verification.verify(found.stores.state)
 
 
 def schemathesis(
@@ -337,7 +337,7 @@ def test_a_label_is_corrected_and_taken_back_over_the_api(desk: Desk, ann: Calle
     assert ann.post(f"{where}/corrections", {**body, "label": None}).json()["label"] is None
     status, problem = said(ann.post(f"{where}/corrections", {**body, "label": "invoise"}))
     assert (status, "'invoise' is no label" in problem) == (400, True)
-    proof.verify(desk.stores.state)
+    verification.verify(desk.stores.state)
 
 
 # Releases and the chain
@@ -367,7 +367,7 @@ def test_releases_are_listed_found_by_time_and_rolled_back(project: Project) -> 
         assert (back["number"], back["live"]) == (1, True)
         entry = caller_.get("/audit", action="rolled back").json()["entries"][0]
         assert (entry["actor"], entry["text"]) == ("ann", "to release 1 from release 2: too soon")
-    proof.verify(found.stores.state)
+    verification.verify(found.stores.state)
 
 
 def test_the_chain_is_paged_over_the_api(desk: Desk, ann: Caller) -> None:

@@ -22,7 +22,7 @@ from spent import BUDGETS, FORMULA, LOST, MARKUP, ODD_ASSET, REFUSED, SECRET, TO
 
 from ai_assets.costs.building import bring_up_to_date
 from ai_assets.desk.costs_sections import SECTIONS
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,13 @@ from provider import Provider
 from signing import current, known
 from test_stage_settings import KIND, declare
 
-from ai_assets.collection import Collection
-from ai_assets.desk import candidate_reading, reading
+from ai_assets.collection.loading import Collection
+from ai_assets.desk import candidate_query, reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_view import evidence_in
 from ai_assets.signoff import notes
 from ai_assets.signoff.people import Person
-from resources.state import storable
+from ai_assets.storage.state import storable
 
 PRICED = """\
 endpoints:
@@ -71,12 +71,12 @@ def test_a_page_of_a_large_request_reads_no_text(bare: Desk, monkeypatch: pytest
 
 def test_what_was_looked_at_last_is_kept_up_to_a_number_of_documents(bare: Desk) -> None:
     ann = known(bare.stores.state, "ann")
-    recent = candidate_reading.Recent(most=25)
+    recent = candidate_query.Recent(most=25)
     for n in range(4):
         request = asked(bare.stores, "notes", f"2026-10-0{n + 1}", [document(k) for k in range(10)])
         reading.document_page(bare, ann, request.request_id)
         with bare.stores.state.read() as connection:
-            kept = candidate_reading.candidate_of(bare, connection, request, bare.collections()["notes"])
+            kept = candidate_query.candidate_of(bare, connection, request, bare.collections()["notes"])
         recent.put((str(n),), kept)
         recent.get(("0",))
     assert [recent.get((str(n),)) is not None for n in range(4)] == [True, False, False, True]

@@ -13,14 +13,14 @@ from conftest import Postgres, Project, eventually, project_at
 from desks import DeskProcess, Visitor, desk
 from signing import current, known
 
-from ai_assets.collection import Collection
-from ai_assets.refresh import refresh
-from ai_assets.signoff import people, proof
+from ai_assets.collection.loading import Collection
+from ai_assets.run.context import Stores
+from ai_assets.run.refresh import refresh
+from ai_assets.signoff import people, verification
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request, close
-from ai_assets.work import Stores
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_a_desk_killed_during_a_decision_has_taken_it_whole_or_not_at_all(office
         time.sleep(moments.uniform(0, 0.03))
         office.running.kill()
         sender.join()
-        proof.verify(office.stores.state)
+        verification.verify(office.stores.state)
         taken = counted(office.stores, request)
         assert (taken, current(office.stores.state, day).status) in ((0, "open"), (1, "approved"))
         assert taken == 1 or 200 not in answers  # what was confirmed is there
@@ -123,7 +123,7 @@ def test_of_two_who_decide_at_the_same_instant_one_counts_and_the_other_is_told(
         winner = "ann" if said["approve"].status_code == 200 else "ben"
         assert f"by {winner} at" in lost.json()["error"]
         assert counted(office.stores, request) == 1
-    proof.verify(office.stores.state)
+    verification.verify(office.stores.state)
 
 
 def test_a_replayed_form_decides_nothing_twice(office: Office) -> None:
@@ -210,5 +210,5 @@ def test_the_desk_outlives_a_restart_of_its_database(
             postgres.start()
         eventually(lambda: ann.get("/").status_code == 200)
         assert ann.post("/decisions", decision(request)).status_code == 200
-        proof.verify(stores.state)
+        verification.verify(stores.state)
         assert publish(notes, stores, by="test").release.number == 1

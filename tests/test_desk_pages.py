@@ -12,7 +12,7 @@ from conftest import Project
 from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
 
-from ai_assets.signoff import proof
+from ai_assets.signoff import verification
 from ai_assets.signoff.requests import Request
 
 
@@ -310,7 +310,7 @@ def test_the_chain_is_filtered_and_its_export_proves_itself(told: Story, ann: Vi
     assert "attachment" in export.headers["Content-Disposition"]
     file = told.project.root / "audit.jsonl"
     file.write_text(export.text)
-    proof.verify_file(file)
+    verification.verify_file(file)
 
 
 def test_a_session_is_ended_from_the_account(told: Story) -> None:

@@ -12,7 +12,7 @@ from desk_stories import Story, story
 from desks import Visitor, desk
 from signing import known
 
-from ai_assets.signoff import audit, passwords, people, proof
+from ai_assets.signoff import audit, passwords, people, verification
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.people import EVERYWHERE, Person
 
@@ -43,7 +43,7 @@ def nora(told: Story) -> Visitor:
 @pytest.fixture(autouse=True)
 def _whole_afterwards(told: Story) -> Iterator[None]:
     yield
-    proof.verify(told.stores.state)
+    verification.verify(told.stores.state)
 
 
 def chain(told: Story) -> list[Record]:

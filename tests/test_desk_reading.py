@@ -17,17 +17,17 @@ from conftest import STAGE, Project
 from desks import desk_of, request_id
 from signing import current, decide, known
 
-from ai_assets.collection import Collection
-from ai_assets.desk import inbox, publication_reading, reading
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.settings import SlaSettings
+from ai_assets.desk import inbox, publication_query, reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.reading import AuditFilter, NotSeen, ViewUnknown
 from ai_assets.errors import MomentInvalid
-from ai_assets.settings import SlaSettings
-from ai_assets.signoff import people, proof, releases, requests
-from ai_assets.signoff.moments import moment
+from ai_assets.signoff import people, releases, requests, verification
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
-from resources.digest import digest
+from ai_assets.signoff.timestamps import moment
+from ai_assets.storage.digest import digest
 
 DAY, NEXT_DAY = "2026-10-05", "2026-10-06"
 
@@ -368,7 +368,7 @@ def test_dagster_understands_the_question_about_its_runs() -> None:
     import graphql
     from dagster_graphql.schema import create_schema
 
-    asked_for = graphql.parse(publication_reading.LATEST)
+    asked_for = graphql.parse(publication_query.LATEST)
     assert graphql.validate(create_schema().graphql_schema, asked_for) == []
 
 
@@ -393,7 +393,7 @@ def test_what_was_live_at_a_time_is_known_through_a_rollback(desk: Desk, ann: Pe
 
 def tick() -> str:
     """A moment that lies clearly between what was before and what comes after."""
-    from resources.state import now
+    from ai_assets.storage.state import now
 
     time.sleep(0.005)
     found = now()
@@ -466,7 +466,7 @@ def test_whoever_sees_everything_exports_a_chain_that_proves_itself(desk: Desk, 
     auditor = known(desk.stores.state, "vic", "viewer", "*")
     file = tmp_path / "audit.jsonl"
     file.write_text("\n".join(reading.audit_lines(desk, auditor)) + "\n")
-    assert proof.verify_file(file).records == proof.verify(desk.stores.state).records
+    assert verification.verify_file(file).records == verification.verify(desk.stores.state).records
 
 
 def test_whoever_sees_one_collection_exports_its_records_only(desk: Desk) -> None:

@@ -25,11 +25,11 @@ from test_backfill import PRICED
 from test_llm_stages import BILL
 from test_stage_settings import KIND, declare
 
-from ai_assets import backfilling
-from ai_assets.dagster_api import DagsterApi
+from ai_assets.ops.dagster_client import DagsterApi
+from ai_assets.planning import backfills
+from ai_assets.run.context import Stores
 from ai_assets.signoff import requests
 from ai_assets.signoff.launches import TICKET_TAG, Launch
-from ai_assets.work import Stores
 
 pytestmark = pytest.mark.slow
 
@@ -172,14 +172,14 @@ def test_an_approver_starts_a_backfill_with_its_cap_and_is_its_known_author(offi
     page.get_by_role("button", name="Start a backfill").click()
     expect(page.get_by_role("status").filter(has_text="Started: 1 partition")).to_be_visible()
     with office.stores.state.read() as connection:
-        made = backfilling.get(connection, "notes-1")
+        made = backfills.get(connection, "notes-1")
     assert (made.made_by, made.cap_nusd, list(made.partitions)) == ("ann", 500_000_000, [DAYS[1]])
     eventually(lambda: office.launch(DAYS[1]).who == "ann", 120)
     assert office.launch(DAYS[1]).in_words == "ann, at the desk"
 
     def over() -> bool:
         with office.stores.state.read() as connection:
-            return backfilling.get(connection, "notes-1").state == "done"
+            return backfills.get(connection, "notes-1").state == "done"
 
     eventually(over, 120)
     page.goto("/runs/notes")

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from signing import PASSWORD, known
 from starlette.types import Scope
 
+from ai_assets.base.home import Home
 from ai_assets.desk import proxy
 from ai_assets.desk.address import Address
 from ai_assets.desk.security import LARGEST_BODY
 from ai_assets.desk.settings import ProxySettings
 from ai_assets.signoff import audit, people
-from resources.settings import Home
 
 STRICT = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

@@ -19,9 +19,9 @@ from conftest import CHROMIUM, REPOSITORY, eventually, free_port
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from signing import PASSWORD
 
-from ai_assets.collection import load_collection
+from ai_assets.collection.loading import load_collection
 from ai_assets.signoff import sla
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 

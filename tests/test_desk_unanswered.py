@@ -13,10 +13,10 @@ from test_asking_again import NAME, due, known_retries, office, run, sicken, the
 from test_llm_stages import DAY, rows
 from test_stage_settings import KIND, declare
 
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
-from ai_assets.desk.sight import NotSeen
-from ai_assets.signoff import audit, proof
+from ai_assets.desk.access import NotSeen
+from ai_assets.signoff import audit, verification
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_asking_again_is_on_record_and_makes_the_partition_due(
     with state.read() as connection:
         record = list(audit.records(connection))[-1]
     assert (record.actor, record.action, record.subject["document"]) == ("ann", "retry asked", NAME)
-    proof.verify(state)
+    verification.verify(state)
     history = ann.get(document_address(project)).text
     assert "retry asked" in history
     assert "needs a person" not in ann.get("/").text

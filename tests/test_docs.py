@@ -10,18 +10,18 @@ import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
+from ai_assets.base import home as environment
 from ai_assets.cli.app import app
-from ai_assets.collection import load_collection
+from ai_assets.collection.loading import load_collection
+from ai_assets.collection.settings import CollectionSettings
 from ai_assets.desk.settings import DeskSettings
+from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, usd_of, worst_case_nusd
+from ai_assets.inference.records import DECLARED_FREE, LOST, ErrorClass, Request, Usage
+from ai_assets.inference.retry import DEFAULTS
+from ai_assets.inference.settings import InferenceSettings, Price, Route
 from ai_assets.retention.settings import OperationsSettings, RetentionSettings
-from ai_assets.settings import CollectionSettings
 from ai_assets.signoff.witness_settings import WITNESS_KINDS
-from ai_assets.stage_settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
-from resources import settings as environment
-from resources.inference.prices import cost_nusd, input_tokens_at_most, usd_of, worst_case_nusd
-from resources.inference.records import DECLARED_FREE, LOST, ErrorClass, Request, Usage
-from resources.inference.retry import DEFAULTS
-from resources.inference.settings import InferenceSettings, Price, Route
+from ai_assets.stages.settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -25,16 +25,16 @@ from engines import settings as inference
 from provider import Provider
 from test_budget import claim
 
-from resources.inference import earmarks, history
-from resources.inference.budget import Account, of_backfill
-from resources.inference.calls import Ended, Opened, Parcel, Short
-from resources.inference.earmarks import CannotSetAside, Earmarks, close, set_aside
-from resources.inference.errors import BackfillSpent, BudgetExhausted
-from resources.inference.ledger import Ledger
-from resources.inference.records import Answer, Caller
-from resources.inference.resolving import Verdict, resolve
-from resources.inference.settings import InferenceSettings, Price
-from resources.state import StateStore, now, upsert
+from ai_assets.inference import earmarks, history
+from ai_assets.inference.accounts import Account, of_backfill
+from ai_assets.inference.earmarks import CannotSetAside, Earmarks, close, set_aside
+from ai_assets.inference.errors import BackfillSpent, BudgetExhausted
+from ai_assets.inference.ledger import Ledger
+from ai_assets.inference.ledger_messages import Ended, Opened, Parcel, Short
+from ai_assets.inference.records import Answer, Caller
+from ai_assets.inference.resolving import Verdict, resolve
+from ai_assets.inference.settings import InferenceSettings, Price
+from ai_assets.storage.state import StateStore, now, upsert
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_assets.datasets.text_vectors import TextVectors
-from resources.backends import builtin
-from resources.backends.builtin import BuiltinEmbedder
-from resources.spool import Spool, digests_of
+from ai_assets.embedding import builtin
+from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.embedding.text_vectors import TextVectors
+from ai_assets.storage.spool import Spool, digests_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDER = BuiltinEmbedder()
@@ -76,7 +76,7 @@ def test_vectors_have_length_one_and_an_empty_text_has_the_zero_vector():
 def test_a_text_of_five_megabytes_takes_bounded_memory(unit):
     tracked = f"""
 import resource, sys
-from resources.backends.builtin import BuiltinEmbedder
+from ai_assets.embedding.builtin import BuiltinEmbedder
 embedder = BuiltinEmbedder()
 embedder.embed([{unit!r} * 1000])
 text = {unit!r} * (5_000_000 // len({unit!r}))
@@ -106,7 +106,7 @@ def test_threads_share_one_load_and_agree():
 
 
 def test_importing_the_backend_loads_nothing_heavy():
-    code = "import sys, resources.backends.builtin; print({'numpy', 'tokenizers', 'wordllama'} & set(sys.modules))"
+    code = "import sys, ai_assets.embedding.builtin; print({'numpy', 'tokenizers', 'wordllama'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"
 

@@ -33,10 +33,10 @@ from engines import (
 )
 from provider import Provider
 
-from resources.inference.engine import CHUNK, MOST_CHUNKS, Engine
-from resources.inference.errors import EngineClosed, RouteUnknown
-from resources.inference.records import Answer, Caller, Request, Result
-from resources.state import StateStore
+from ai_assets.inference.engine import CHUNK, MOST_CHUNKS, Engine
+from ai_assets.inference.errors import EngineClosed, RouteUnknown
+from ai_assets.inference.records import Answer, Caller, Request, Result
+from ai_assets.storage.state import StateStore
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_an_engine_closed_at_any_moment_ends_every_map_and_leaves_no_intent(
 def test_an_engine_closed_while_nobody_answers_records_what_was_open_as_ambiguous(
     provider: Provider, local: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.inference.engine.GRACE_S", 0.3)
+    monkeypatch.setattr("ai_assets.inference.engine.GRACE_S", 0.3)
     provider.configure(fault={"hang": 1.0})
 
     def consume(engine: Engine) -> None:

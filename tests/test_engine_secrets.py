@@ -13,9 +13,9 @@ from conftest import free_port
 from engines import CALLER, Asking, ask, attempts, endpoint, opened, question, settings, to_embed, together
 from provider import Provider
 
-from resources.inference.errors import EndpointRefuses, KeyMissing, KeyUnusable
-from resources.inference.records import Answer, Unanswered
-from resources.inference.settings import InferenceSettings
+from ai_assets.inference.errors import EndpointRefuses, KeyMissing, KeyUnusable
+from ai_assets.inference.records import Answer, Unanswered
+from ai_assets.inference.settings import InferenceSettings
 
 KEY = "sk-test-Zx81Qm7LkP0vR4tYw92HnB6cDs53Fg"
 PIECE = KEY[8:24]

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ai_assets.base.errors import UserError
 from ai_assets.errors import GoldenError
-from ai_assets.stages.evaluate import (
+from ai_assets.evaluation.scoring import (
     Gate,
     GateResult,
     Score,
@@ -23,7 +24,6 @@ from ai_assets.stages.evaluate import (
     read_golden_queries,
     retrieval_scores,
 )
-from resources.errors import UserError
 
 LABELS = ("invoice", "contract", "letter")
 

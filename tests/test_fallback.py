@@ -9,9 +9,9 @@ import pytest
 from engines import CALLER, ask, attempts, check_books, endpoint, opened, question, questions, settings
 from provider import Provider
 
-from resources.inference.errors import EndpointDown, EndpointRefuses, KeyMissing
-from resources.inference.records import Answer, Request, Unanswered
-from resources.inference.settings import InferenceSettings
+from ai_assets.inference.errors import EndpointDown, EndpointRefuses, KeyMissing
+from ai_assets.inference.records import Answer, Request, Unanswered
+from ai_assets.inference.settings import InferenceSettings
 
 DEAR: Mapping[str, Any] = {"from": "2026-01-01", "input": 1.5, "output": 6.0}
 """Ten times the price of the cheap one."""
@@ -192,12 +192,12 @@ def test_a_missing_key_of_any_endpoint_is_named_before_anything_is_sent(
 def test_an_endpoint_that_answers_nobody_for_long_stops_the_work_and_not_each_document(
     provider: Provider, state_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.inference.asking.PATIENCE_S", 0.5)
+    monkeypatch.setattr("ai_assets.inference.dispatch.PATIENCE_S", 0.5)
     provider.configure(fault={"overloaded": 1.0})
     declared = settings({"mini": endpoint(provider.url, limits={"concurrency": 16})})
     with pytest.raises(EndpointDown, match=r"Endpoint 'mini' has answered nobody for .*HTTP 503.*then run again"):
         ask(state_url, declared, questions(40))
     check_books(state_url)
     provider.configure(fault={})
-    monkeypatch.setattr("resources.inference.asking.PATIENCE_S", 60.0)
+    monkeypatch.setattr("ai_assets.inference.dispatch.PATIENCE_S", 60.0)
     assert all(isinstance(result, Answer) for result in ask(state_url, declared, questions(40)))

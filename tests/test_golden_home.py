@@ -10,9 +10,8 @@ from golden_home import facts, opened
 from provider import Provider
 from signing import decide, known
 
-from ai_assets import verification
-from ai_assets.collection import Collection
-from ai_assets.signoff import proof, releases
+from ai_assets.collection.loading import Collection
+from ai_assets.signoff import integrity, releases, verification
 from ai_assets.signoff.publication import publish
 
 pytestmark = pytest.mark.usefixtures("provider")
@@ -42,8 +41,8 @@ def test_a_run_pays_nothing_and_changes_nothing(golden: Golden, provider: Provid
 def test_all_that_was_kept_is_sound(golden: Golden) -> None:
     project, _, _ = golden
     stores = project.stores()
-    proof.verify(stores.state)
-    assert [area for area in verification.verify(stores) if area.differences] == []
+    verification.verify(stores.state)
+    assert [area for area in integrity.verify(stores) if area.differences] == []
 
 
 def test_a_lost_lake_is_made_again_from_the_ledger(golden: Golden, provider: Provider) -> None:
@@ -69,7 +68,7 @@ def test_it_is_published_and_rolled_back(golden: Golden) -> None:
     releases.rollback(stores.state, collection.name, 1, by=known(stores.state, "eve", "approver"), reason="a test")
     with stores.state.read() as connection:
         assert releases.live_number(connection, collection.name) == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_only_an_edited_document_is_paid(golden: Golden, provider: Provider) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ai_assets.collection import Collection, load_collection
-from ai_assets.refresh import refresh
-from ai_assets.stages.parse import format_of
-from ai_assets.work import Outcome, Stores, Work
-from resources.settings import Home
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.documents.parse import format_of
+from ai_assets.run.context import Outcome, Stores, Work
+from ai_assets.run.refresh import refresh
 
 ROOT = Path(__file__).parents[1]
 HANDBOOK = load_collection(ROOT / "collections", "handbook")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from provider import Provider
 
-from resources.inference.identity import Unhashable, body_of, call_key
-from resources.inference.records import Answer, Request, Unanswered
-from resources.inference.settings import Endpoint
+from ai_assets.inference.identity import Unhashable, body_of, call_key
+from ai_assets.inference.records import Answer, Request, Unanswered
+from ai_assets.inference.settings import Endpoint
 
 ENDPOINT = Endpoint.model_validate(endpoint("http://127.0.0.1:1/v1"))
 SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}

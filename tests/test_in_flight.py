@@ -16,14 +16,14 @@ from conftest import Project, eventually
 from engines import CALLER, asking, endpoint, one, opened, questions, rows, settings, to_embed
 from provider import Provider
 
-from ai_assets.assets.in_flight_told import IN_FLIGHT_TAG
-from ai_assets.partitions import RANGE_END, RANGE_START
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.inference.errors import EngineClosed
+from ai_assets.inference.in_flight import InFlight, in_flight
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import Caller
+from ai_assets.orchestration.in_flight_log import IN_FLIGHT_TAG
 from ai_assets.planning.plan import Plan, plan
-from resources.inference.declaration import load_inference
-from resources.inference.errors import EngineClosed
-from resources.inference.in_flight import InFlight, in_flight
-from resources.inference.records import Caller
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 DAY = "2026-10-05"
 LABELS = [

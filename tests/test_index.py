@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resources import index as index_module
-from resources.errors import AiAssetsError
-from resources.index import Hit, IndexUnavailable, IndexVersionMissing, SearchIndex, fuse
+from ai_assets.base.errors import AiAssetsError
+from ai_assets.storage import index as index_module
+from ai_assets.storage.index import Hit, IndexUnavailable, IndexVersionMissing, SearchIndex, fuse
 
 ROOT = Path(__file__).resolve().parents[1]
 DIMENSIONS = 8
@@ -298,7 +298,7 @@ import sys
 from pathlib import Path
 import lancedb
 import pyarrow.feather as feather
-from resources.index import SearchIndex
+from ai_assets.storage.index import SearchIndex
 folder, base = Path(sys.argv[1]), int(sys.argv[2])
 rows = feather.read_table(folder / "rows.arrow")
 changes = {f"p{i}": rows.slice(20 * i, 20) for i in range(30)} | {"gone": None}

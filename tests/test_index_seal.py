@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_index import DIMENSIONS, small, vector_of
 
-from resources.index import IndexUnavailable, SearchIndex
-from resources.index_seal import Seal
+from ai_assets.storage.index import IndexUnavailable, SearchIndex
+from ai_assets.storage.index_seal import Seal
 
 pytestmark = pytest.mark.slow
 

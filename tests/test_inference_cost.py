@@ -18,21 +18,21 @@ from engines import ask as ask_models
 from provider import Provider
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
 
-from ai_assets.assets.inference_cost import LEDGER, CostsFailed, cost_assets, costs_job
+from ai_assets.base.errors import LakeUnwritable
+from ai_assets.base.home import Home
 from ai_assets.costs import building
 from ai_assets.costs.ledger_days import LedgerAltered, check_closed, due_days, export_day, exported, lost_days
 from ai_assets.costs.marts import models
-from ai_assets.instance import instance
-from ai_assets.verification import verify
-from ai_assets.work import Stores
-from resources.errors import LakeUnwritable
-from resources.inference.resolving import Verdict, named, resolve
-from resources.lake import MANIFEST, read_parquet, write_parquet
-from resources.leases import hold
-from resources.settings import Home
-from resources.state import StateStore, now
-from resources.warehouse import LEASE, WarehouseMissing, reading
-from sensors.inference_cost import inference_cost
+from ai_assets.inference.resolving import Verdict, named, resolve
+from ai_assets.orchestration.automation.inference_cost import inference_cost
+from ai_assets.orchestration.inference_cost import LEDGER, CostsFailed, cost_assets, costs_job
+from ai_assets.orchestration.instance import instance
+from ai_assets.run.context import Stores
+from ai_assets.signoff.integrity import verify
+from ai_assets.storage.lake import MANIFEST, read_parquet, write_parquet
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import StateStore, now
+from ai_assets.storage.warehouse import LEASE, WarehouseMissing, reading
 
 pytestmark = pytest.mark.slow
 
@@ -423,7 +423,7 @@ def tick(dagster: dg.DagsterInstance, cursor: str | None = None) -> Any:
 def test_the_sensor_asks_once_when_calls_have_paused_and_again_when_something_is_new(
     home: Home, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["sensors.inference_cost"], "QUIET_S", 0.0)
+    monkeypatch.setattr(sys.modules["ai_assets.orchestration.automation.inference_cost"], "QUIET_S", 0.0)
     with instance(home) as dagster:
         asked, cursor = tick(dagster)
         assert isinstance(asked, dg.RunRequest)
@@ -431,7 +431,7 @@ def test_the_sensor_asks_once_when_calls_have_paused_and_again_when_something_is
         waits, cursor = tick(dagster, cursor)
         assert waits.skip_message == "the warehouse is up to date"
         ask_models(home.state_url, settings({"mini": endpoint(provider.url)}), [question("new")], CALLER)
-        monkeypatch.setattr(sys.modules["sensors.inference_cost"], "QUIET_S", 30.0)
+        monkeypatch.setattr(sys.modules["ai_assets.orchestration.automation.inference_cost"], "QUIET_S", 30.0)
         waits, cursor = tick(dagster, cursor)
         assert waits.skip_message.startswith("calls are being made")
         asked, _ = tick(dagster, "2026-11-01T00:00:00.000+00:00")

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from resources.errors import DeclarationInvalid, UserError
-from resources.inference.declaration import load_inference
-from resources.inference.errors import InferenceInvalid
-from resources.inference.records import RETRYABLE, ErrorClass
-from resources.inference.settings import (
+from ai_assets.base.errors import DeclarationInvalid, UserError
+from ai_assets.base.home import INFERENCE_VARIABLE, Home
+from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import RETRYABLE, ErrorClass
+from ai_assets.inference.settings import (
     NO_FALLBACK,
     Budget,
     Endpoint,
@@ -28,7 +29,6 @@ from resources.inference.settings import (
     Route,
     RouteRule,
 )
-from resources.settings import INFERENCE_VARIABLE, Home
 
 KEY = "sk-proj-no-real-key-0000000000"
 BASE = """\

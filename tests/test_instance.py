@@ -15,11 +15,11 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._daemon import controller
 from dagster._daemon.backfill import execute_backfill_iteration_loop
 
-from ai_assets.daemon import BACKFILL_INTERVAL_S
-from ai_assets.instance import InstanceUnusable, instance, usable_cores, use_home, write_instance_file
-from ai_assets.interrupted import MESSAGE, MESSAGE_OF_COMMAND, PID_TAG, report_interrupted_runs
-from resources.processes import identity
-from resources.settings import Home
+from ai_assets.base.home import Home
+from ai_assets.base.processes import identity
+from ai_assets.ops.daemon import BACKFILL_INTERVAL_S
+from ai_assets.orchestration.instance import InstanceUnusable, instance, usable_cores, use_home, write_instance_file
+from ai_assets.orchestration.interrupted import MESSAGE, MESSAGE_OF_COMMAND, PID_TAG, report_interrupted_runs
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_run_executed_by_a_living_process_without_our_tag_is_left_alone(home: 
 
 
 def test_dagster_still_reads_its_backfill_interval_where_our_daemon_sets_it() -> None:
-    """Pins a private name of Dagster 1.13: without it `ai_assets/daemon.py` has no effect."""
+    """Pins a private name of Dagster 1.13: without it `ai_assets/ops/daemon.py` has no effect."""
     source = inspect.getsource(execute_backfill_iteration_loop)
     assert "from dagster._daemon.controller import DEFAULT_DAEMON_INTERVAL_SECONDS" in source
     assert controller.DEFAULT_DAEMON_INTERVAL_SECONDS > BACKFILL_INTERVAL_S

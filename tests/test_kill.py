@@ -15,13 +15,13 @@ import pytest
 from conftest import STAGE, Project
 from signing import decide
 
-from ai_assets.collection import Collection
-from ai_assets.explain import search
-from ai_assets.interrupted import report_interrupted_runs
-from ai_assets.signoff import proof, releases, requests
+from ai_assets.collection.loading import Collection
+from ai_assets.orchestration.interrupted import report_interrupted_runs
+from ai_assets.run.status import collection_status, partition_states
+from ai_assets.signoff import releases, requests, verification
+from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
-from ai_assets.status import collection_status, partition_states
-from resources.lake import MANIFEST
+from ai_assets.storage.lake import MANIFEST
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def check_nothing_is_torn(project: Project, collection: Collection, release: int
     status = collection_status(collection, stores)
     assert status.live_release == release
     assert len(search(collection, stores, "pump hall", 20)[1]) == 13
-    proof.verify(stores.state)
+    verification.verify(stores.state)
     index = stores.index("notes", "evaluation")
     if (version := index.version()) is not None:
         assert index.count(version) >= 0
@@ -143,4 +143,4 @@ def test_two_runs_of_the_same_partitions_at_once_leave_one_result(project: Proje
     assert digests(project) == digests(reference)
     with project.stores().state.read() as connection:
         assert [(r.partition, r.status) for r in requests.find(connection, "notes")] == [(day, "open") for day in DAYS]
-    proof.verify(project.stores().state)
+    verification.verify(project.stores().state)

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.content import Digests, file_sha256
-from resources.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
-from resources.lake import (
+from ai_assets.base.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
+from ai_assets.storage.content import Digests, file_sha256
+from ai_assets.storage.lake import (
     KEPT_S,
     MANIFEST,
     Fence,

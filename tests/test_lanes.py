@@ -9,11 +9,11 @@ from provider import Provider
 from test_llm_stages import BILL, PRICED
 from test_stage_settings import KIND, declare
 
-from ai_assets.datasets import chunks
 from ai_assets.errors import PartitionsFailed
-from ai_assets.lanes import LANES, in_lanes
-from ai_assets.refresh import refresh
-from ai_assets.work import Outcome, Work
+from ai_assets.run.concurrency import LANES, in_lanes
+from ai_assets.run.context import Outcome, Work
+from ai_assets.run.datasets import chunks
+from ai_assets.run.refresh import refresh
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
 PARTITIONS = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}

@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 from conftest import Postgres, eventually
 
-from resources import workers
-from resources.errors import LeaseBusy, LeaseLost
-from resources.leases import hold
-from resources.state import StateStore
+from ai_assets.base.errors import LeaseBusy, LeaseLost
+from ai_assets.storage import workers
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import StateStore
 
 SHORT_S = 0.8
 

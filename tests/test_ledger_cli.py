@@ -15,15 +15,15 @@ import sqlalchemy as sa
 from conftest import REPOSITORY, Project
 from provider import Provider
 
-from ai_assets.signoff import audit, proof
-from resources.inference import history
-from resources.inference.engine import Engine
-from resources.inference.errors import EngineClosed
-from resources.inference.history import Attempt
-from resources.inference.records import Caller, Request, Result
-from resources.inference.settings import InferenceSettings
-from resources.inference.spend import spend
-from resources.state import StateStore
+from ai_assets.inference import history
+from ai_assets.inference.engine import Engine
+from ai_assets.inference.errors import EngineClosed
+from ai_assets.inference.history import Attempt
+from ai_assets.inference.records import Caller, Request, Result
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.spend import spend
+from ai_assets.signoff import audit, verification
+from ai_assets.storage.state import StateStore
 
 SECRET = "h0w-t0-pay"
 CALLER = Caller(collection="mail", asset="kind", partition="2026-10-06", run_id="run-1")
@@ -225,7 +225,7 @@ def test_a_verdict_moves_the_money_and_is_in_the_audit_trail(
     with state.read() as connection:
         (record,) = audit.records(connection, collection="mail")
     assert (record.actor, record.action, record.subject["attempt"]) == ("maria", "resolved", lost.attempt)
-    assert proof.verify(state).records == 1
+    assert verification.verify(state).records == 1
     assert desk.project.cli("audit", "verify").returncode == 0
 
 
@@ -250,7 +250,7 @@ def test_an_answered_call_is_not_touched_and_neither_is_what_was_named_beside_it
     assert result.returncode == 2
     assert f"{answered.attempt} of call {answered.call[:12]} is settled" in result.stderr
     assert (desk.budget(), desk.attempts()) == before
-    assert proof.verify(StateStore(desk.url, keys=desk.project.home.keys)).records == 0
+    assert verification.verify(StateStore(desk.url, keys=desk.project.home.keys)).records == 0
 
 
 def test_a_run_is_resolved_whole_and_no_other(desk: Desk) -> None:
@@ -313,8 +313,8 @@ KILLED = """
 import sys
 sys.path[:0] = [{tests!r}]
 from provider import Provider
-from resources.inference.engine import Engine
-from resources.state import StateStore
+from ai_assets.inference.engine import Engine
+from ai_assets.storage.state import StateStore
 from test_ledger_cli import CALLER, request, settings
 
 provider = Provider()

@@ -16,8 +16,8 @@ import pytest
 from engines import Asking, ask, asking, attempts, check_books, endpoint, one, questions, rows, settings, together
 from provider import Provider
 
-from resources.inference.records import Answer
-from resources.state import StateStore
+from ai_assets.inference.records import Answer
+from ai_assets.storage.state import StateStore
 
 LONG = bool(os.environ.get("AI_ASSETS_LONG"))
 

@@ -24,12 +24,12 @@ import yaml
 from conftest import REPOSITORY, Project
 from provider import Provider
 
-from resources.inference.earmarks import BACKFILL_TAG
-from resources.inference.errors import InferenceInvalid
-from resources.inference.records import Answer, Caller, Request, Unanswered
-from resources.inference.spend import Spend, numbers, spend
-from resources.llm import LLMResource
-from resources.state import StateStore
+from ai_assets.inference.earmarks import BACKFILL_TAG
+from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.inference.records import Answer, Caller, Request, Unanswered
+from ai_assets.inference.spend import Spend, numbers, spend
+from ai_assets.orchestration.llm_resource import LLMResource
+from ai_assets.storage.state import StateStore
 
 SCHEMA = {
     "type": "object",
@@ -145,7 +145,7 @@ def test_the_engine_ends_with_the_run(project: Project, provider: Provider) -> N
 
 TWO_PROCESSES = """
 import dagster as dg
-from resources.llm import LLMResource
+from ai_assets.orchestration.llm_resource import LLMResource
 
 @dg.asset
 def first(llm: LLMResource) -> None:
@@ -352,7 +352,7 @@ def test_a_map_says_in_one_line_what_it_came_to(
 
 def test_outside_a_run_nobody_in_particular_asks(project: Project, provider: Provider) -> None:
     (project.root / "plain.py").write_text(
-        "from resources.llm import LLMResource\n"
+        "from ai_assets.orchestration.llm_resource import LLMResource\n"
         "llm = LLMResource()\n"
         "print(next(llm.map(['Is it due?'])).text, llm.spend().calls, llm.caller())\n"
     )

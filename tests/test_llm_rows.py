@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_stage_settings import BRIEF, FACTS, KIND
 
-from ai_assets.stage_settings import ClassifyStage, ExtractStage, GenerateStage, Stage, SummariseStage
+from ai_assets.inference.records import Answer, Unanswered
 from ai_assets.stages.llm import (
     Asked,
     Document,
@@ -23,7 +23,7 @@ from ai_assets.stages.llm import (
     too_long,
 )
 from ai_assets.stages.prompt import Variables, default_prompt
-from resources.inference.records import Answer, Unanswered
+from ai_assets.stages.settings import ClassifyStage, ExtractStage, GenerateStage, Stage, SummariseStage
 
 TEXT = "Invoice 77 of Brandt Pumps.\nThe total due is 1,240.00 EUR,\n payable within 30 days."
 CLASSIFY = ClassifyStage.model_validate({**KIND})

@@ -13,16 +13,16 @@ from provider import Provider
 from signing import decide
 from test_stage_settings import BRIEF, FACTS, KIND, declare
 
-from ai_assets.assets.events import metadata
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import PartitionsFailed
-from ai_assets.explain import explain
-from ai_assets.refresh import refresh
+from ai_assets.inference.rehearsal import RehearsalProvider, RehearsalUnavailable
+from ai_assets.orchestration.events import metadata
+from ai_assets.run.context import Outcome
+from ai_assets.run.refresh import refresh
 from ai_assets.signoff import requests
+from ai_assets.signoff.explain import explain
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.llm import Row
-from ai_assets.work import Outcome
-from resources.inference.rehearsal import RehearsalProvider, RehearsalUnavailable
 
 DAY = "2026-10-05"
 STAGES: list[dict[str, Any]] = [

@@ -18,15 +18,15 @@ import pytest
 import sqlalchemy as sa
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
 
+from ai_assets.base.home import Home
 from ai_assets.costs.marts import assets_of_sources, models, project
-from ai_assets.embedding import recorded_embedding
+from ai_assets.embedding.spec import recorded_embedding
+from ai_assets.inference.prices import cost_nusd, price_at
+from ai_assets.inference.records import Usage
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.run.context import Stores
 from ai_assets.signoff.releases import Part, Release, publish_release
-from ai_assets.work import Stores
-from resources.inference.prices import cost_nusd, price_at
-from resources.inference.records import Usage
-from resources.inference.settings import InferenceSettings
-from resources.lake import write_parquet
-from resources.settings import Home
+from ai_assets.storage.lake import write_parquet
 
 pytestmark = pytest.mark.slow
 
@@ -184,7 +184,7 @@ def home(tmp_path: Path) -> Home:
 
 def put(stores: Stores, asset: str, rows: list[dict[str, Any]], collection: str = "notes") -> None:
     """Rows of a stage as the lake's current dataset."""
-    from ai_assets.work import record_dataset
+    from ai_assets.run.context import record_dataset
 
     manifest = stores.lake.commit(
         collection, asset, "p", pa.Table.from_pylist(rows), code_version="1", fingerprint="1", inputs={}, stats={},

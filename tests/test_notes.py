@@ -7,12 +7,12 @@ import pytest
 from signing import current, known
 
 from ai_assets.errors import DecisionRefused, NoteRefused
-from ai_assets.signoff import audit, notes, proof, requests
+from ai_assets.signoff import audit, notes, requests, verification
 from ai_assets.signoff.notes import LONGEST, Kind, Note
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from resources.digest import sha256_hex
-from resources.state import StateStore
+from ai_assets.storage.digest import sha256_hex
+from ai_assets.storage.state import StateStore
 
 FACTS = {"documents": 1, "added": 1, "changed": 0, "removed": 0, "relabelled": 0, "low_confidence": 0}
 SUMMARY: dict[str, Any] = {"added": ["a.txt"], "gates": []}
@@ -52,7 +52,7 @@ def test_a_note_is_kept_and_the_chain_has_its_kind_and_the_digest_of_its_text(
     assert (record.actor, record.subject["kind"], record.subject["document"]) == ("ann", "comment", "a.txt")
     assert record.subject["text"] == sha256_hex(b"Look at the total.")
     assert "Look at" not in json.dumps(dict(record.subject))
-    proof.verify(state)
+    verification.verify(state)
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ import sqlalchemy as sa
 from aiosmtpd.controller import Controller
 from conftest import Project, free_port
 
-from ai_assets.collection import Collection
-from ai_assets.signoff import audit, notices, requests
+from ai_assets.collection.loading import Collection
+from ai_assets.signoff import audit, outbox, requests
 from ai_assets.signoff.channels import without_secrets
 from ai_assets.signoff.delivery import Delivered, deliver
 from ai_assets.signoff.requests import Request
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 SECRET = "T0kenOfTheTeam"
 DESK = "https://desk.example"
@@ -113,10 +113,10 @@ def later(hours: float = 0) -> str:
     return (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="milliseconds")
 
 
-def tell(state: StateStore, asked: list[Request], kind: notices.Kind = "opened", *to: str) -> None:
+def tell(state: StateStore, asked: list[Request], kind: outbox.Kind = "opened", *to: str) -> None:
     with state.write() as connection:
-        news = [notices.News(kind=kind, request=each, waited="2 days", next="Something follows.") for each in asked]
-        notices.make(connection, news, to or ["team"], later())
+        news = [outbox.News(kind=kind, request=each, waited="2 days", next="Something follows.") for each in asked]
+        outbox.make(connection, news, to or ["team"], later())
 
 
 def states(state: StateStore) -> list[str]:
@@ -126,7 +126,7 @@ def states(state: StateStore) -> list[str]:
 
 def failing(state: StateStore) -> dict[str, str]:
     with state.read() as connection:
-        return notices.failing(connection)
+        return outbox.failing(connection)
 
 
 # What arrives
@@ -146,7 +146,7 @@ def test_a_message_tells_numbers_and_where_to_look_and_arrives_once(
     assert lines[0] == "12 documents, 3 added, 2 low confidence, $0.50."
     assert lines[2:] == [
         "Something follows.", f"{DESK}/requests/{request.request_id}",
-        f"Message {notices.notice_id(request.request_id, 'opened', 'team')}.",
+        f"Message {outbox.notice_id(request.request_id, 'opened', 'team')}.",
     ]  # fmt: skip
 
 
@@ -254,9 +254,9 @@ def test_after_a_day_it_is_given_up_and_shown_until_something_arrives(
     receiver.status = 500
     first, second = ask(state, 2)
     tell(state, [first])
-    for hour in range(2 * notices.MOST_ATTEMPTS):
+    for hour in range(2 * outbox.MOST_ATTEMPTS):
         deliver(state, team, later(hour + 1))
-    assert (len(receiver.got), states(state)) == (notices.MOST_ATTEMPTS, ["failed"])
+    assert (len(receiver.got), states(state)) == (outbox.MOST_ATTEMPTS, ["failed"])
     assert failing(state).keys() == {"team"}
     receiver.status = 200
     tell(state, [second])
@@ -390,7 +390,7 @@ def notes(project: Project) -> Collection:
 def tick(project: Project, collection: Collection, cursor: str | None = None) -> tuple[str, str | None]:
     import dagster as dg  # here, because the processes above import this module, and need none of it
 
-    from sensors import deadlines
+    from ai_assets.orchestration.automation import deadlines
 
     with project.instance() as instance, dg.build_sensor_context(instance=instance, cursor=cursor) as context:
         found = deadlines([collection])(context)

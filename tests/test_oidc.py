@@ -17,8 +17,8 @@ from desks import PLAIN
 from guarded import Guarded, opened
 from signing import known
 
-from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import OidcSettings
+from ai_assets.desk.signed_values import Seal
 from ai_assets.signoff import audit, people
 
 ANN = {"sub": "1", "email": "Ann@Example.org", "email_verified": True, "groups": ["legal", "finance"]}

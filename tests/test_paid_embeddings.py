@@ -18,10 +18,9 @@ from engines import check_books, states
 from provider import Provider
 from signing import decide
 
-from ai_assets.assets.events import metadata
-from ai_assets.assets.specs import asset_spec
-from ai_assets.collection import Collection
-from ai_assets.datasets.text_vectors import vectors_in
+from ai_assets.collection.loading import Collection
+from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.embedding.text_vectors import vectors_in
 from ai_assets.errors import (
     CollectionInvalid,
     EmbedderLost,
@@ -29,14 +28,15 @@ from ai_assets.errors import (
     PartitionsFailed,
     QueryNotEmbedded,
 )
-from ai_assets.explain import search
-from ai_assets.refresh import refresh
-from ai_assets.signoff import proof
+from ai_assets.orchestration.events import metadata
+from ai_assets.orchestration.specs import asset_spec
+from ai_assets.run.context import Outcome
+from ai_assets.run.refresh import refresh
+from ai_assets.run.status import partition_states
+from ai_assets.signoff import verification
+from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
-from ai_assets.status import partition_states
-from ai_assets.work import Outcome
-from resources.backends.builtin import BuiltinEmbedder
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 PRICED = """\
@@ -415,7 +415,7 @@ def test_a_live_release_is_searched_as_it_was_embedded_until_all_is_published_an
     third = release(office, new)
     assert (third.number, third.index_name) == (3, "live-2")
     assert found_by(office, new, "crane")[0] == f"{DAYS[0]}/0.txt"
-    proof.verify(office.stores().state)
+    verification.verify(office.stores().state)
 
 
 def test_a_new_name_of_the_same_vectors_is_signed_again_and_then_published(office: Project) -> None:
@@ -434,7 +434,7 @@ def test_another_version_of_the_built_in_embedder_is_another_embedder(
     before = office.declare()
     run(office, before)
     first = release(office, before)
-    monkeypatch.setattr("resources.backends.builtin.ALGORITHM_VERSION", "next")
+    monkeypatch.setattr("ai_assets.embedding.builtin.ALGORITHM_VERSION", "next")
     after = office.declare()
     with pytest.raises(EmbedderLost, match="another version of it is installed"):
         search(after, office.stores(), "leak", 3)

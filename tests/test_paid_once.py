@@ -17,10 +17,10 @@ import pytest
 from engines import Asking, ask, asking, attempts, check_books, one, question, rows, to_embed, together
 from provider import Provider
 
-from resources.inference.identity import body_of, call_key
-from resources.inference.records import Answer, Request
-from resources.inference.settings import InferenceSettings
-from resources.state import StateStore
+from ai_assets.inference.identity import body_of, call_key
+from ai_assets.inference.records import Answer, Request
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 

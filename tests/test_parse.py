@@ -23,10 +23,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ai_assets.stages.parse import Format, Limits, Parsed, Parser, TableFormat, format_of
-from ai_assets.stages.parse_text import language_of, normalise
-from resources.errors import ParserUnavailable
-from resources.source import Source, SourceFile
+from ai_assets.base.errors import ParserUnavailable
+from ai_assets.documents.parse import Format, Limits, Parsed, Parser, TableFormat, format_of
+from ai_assets.documents.parse_text import language_of, normalise
+from ai_assets.documents.source import Source, SourceFile
 
 ENGLISH = "This is the text of a report about the money that the company spent this year."
 GERMAN = "Der Vertrag wird zwischen den beiden Parteien geschlossen."
@@ -520,8 +520,8 @@ def measured(program: str, *arguments: str | Path) -> Measured:
     preamble = """
         import json, sys, time
         from pathlib import Path
-        from ai_assets.stages.parse import *
-        from resources.source import Source
+        from ai_assets.documents.parse import *
+        from ai_assets.documents.source import Source
         def peak():
             return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1000
         folder = Path(sys.argv[1])
@@ -675,8 +675,8 @@ def test_the_converter_dies_with_its_parent_even_in_the_middle(tmp_path: Path) -
     (tmp_path / "a.pdf").write_bytes(slow_pdf())
     program = """
 import sys
-from ai_assets.stages.parse import Parser
-from resources.source import Source, SourceFile
+from ai_assets.documents.parse import Parser
+from ai_assets.documents.source import Source, SourceFile
 from pathlib import Path
 source = Source.at(sys.argv[1])
 next(Parser().parse(source, next(source.list((), ())), {}))

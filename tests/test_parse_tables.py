@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from test_parse import OURS, TABLES, measured, parse
 
-from ai_assets.stages.parse import Limits, Parsed, Parser
-from ai_assets.stages.parse_tables import MAX_COLUMNS
-from resources.errors import ParserEnded
-from resources.source import Source
+from ai_assets.base.errors import ParserEnded
+from ai_assets.documents.parse import Limits, Parsed, Parser
+from ai_assets.documents.parse_tables import MAX_COLUMNS
+from ai_assets.documents.source import Source
 
 pytestmark = pytest.mark.slow
 
@@ -144,12 +144,12 @@ def test_one_process_reads_all_tables_and_two_at_once_do_not_mix(tmp_path: Path)
 
 
 def test_the_process_that_reads_tables_has_nothing_of_ours_with_a_state_or_a_key() -> None:
-    program = "import sys, ai_assets.stages.parse_table_worker; print(*sorted(sys.modules))"
+    program = "import sys, ai_assets.documents.parse_table_worker; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ours = {name for name in done.stdout.split() if name.startswith(("ai_assets", "resources"))}
     assert ours == {
-        "ai_assets", "ai_assets.stages", "ai_assets.stages.parse_table_worker", "ai_assets.stages.parse_tables",
-        "ai_assets.stages.parse_text", "ai_assets.stages.parse_worker", "resources", "resources.digest",
+        "ai_assets", "ai_assets.stages", "ai_assets.documents.parse_table_worker", "ai_assets.documents.parse_tables",
+        "ai_assets.documents.parse_text", "ai_assets.documents.parse_worker", "resources", "ai_assets.storage.digest",
     }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_a_large_table_streams_through_both_processes(name: str, tmp_path: Path)
     result = measured(
         """
         import psutil
-        from ai_assets.stages.parse_text import language_of
+        from ai_assets.documents.parse_text import language_of
         language_of("a sentence that loads the model of languages before anything is measured")
         (folder / "small.csv").write_text("id,text\\n1,x\\n")
         def child():

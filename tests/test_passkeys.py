@@ -11,10 +11,10 @@ from playwright.sync_api import BrowserContext, CDPSession, Page, Route, expect,
 from signing import PASSWORD, current, known
 from test_personal_keys import enrol, ssh_key
 
-from ai_assets.collection import Collection
-from ai_assets.signoff import audit, authority, key_changes, proof
+from ai_assets.collection.loading import Collection
+from ai_assets.run.context import Stores
+from ai_assets.signoff import audit, authority, key_changes, verification
 from ai_assets.signoff.publication import publish
-from ai_assets.work import Stores
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +109,7 @@ def test_a_passkey_is_added_and_signs_what_is_approved(
         said = audit.select(connection, actions=["statement signed"])
     assert [record.actor for record in said] == ["maria", "maria"]
     assert publish(strict, stores, by="test").release.number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_further_passkey_takes_a_signature_by_the_first(
@@ -133,7 +133,7 @@ def test_a_further_passkey_takes_a_signature_by_the_first(
         expect(page.get_by_text("passkey since record")).to_have_count(2)
     with stores.state.read() as connection:
         assert len(authority.of(connection).own_keys("maria")) == 2
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_what_goes_wrong_is_said_and_nothing_is_recorded(

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from signing import PASSWORD, knock_when_told, known
 from typer.testing import CliRunner, Result
 
+from ai_assets.base.errors import UserError
 from ai_assets.cli import reviewers
 from ai_assets.cli.signing import signer
 from ai_assets.desk import sessions
-from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import SessionSettings, SignInSettings
+from ai_assets.desk.signed_values import Seal
 from ai_assets.errors import (
     NobodyKnown,
     PasswordMissing,
@@ -35,12 +36,11 @@ from ai_assets.errors import (
     SignInRefused,
     SignInThrottled,
 )
+from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, passwords, people, throttle
 from ai_assets.signoff.passwords import authenticate
-from ai_assets.signoff.proof import verify
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.state import StateStore
+from ai_assets.signoff.verification import verify
+from ai_assets.storage.state import StateStore
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from conftest import Project
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from signing import PASSWORD, current, decide, known
 
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import (
     ApprovalInsufficient,
     AuditBroken,
@@ -25,12 +25,21 @@ from ai_assets.errors import (
     PersonalKeyUnusable,
     SignatureInvalid,
 )
-from ai_assets.signoff import audit, authority, decisions, key_changes, personal_keys, proof, requests, statements
+from ai_assets.run.context import Stores
+from ai_assets.signoff import (
+    audit,
+    authority,
+    decisions,
+    key_changes,
+    personal_keys,
+    requests,
+    statements,
+    verification,
+)
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey, read_public, sign_with, verify
 from ai_assets.signoff.publication import publish
-from ai_assets.work import Stores
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 DAY = "2026-10-05"
 DATA = b"what maria means\n"
@@ -185,7 +194,7 @@ def test_where_it_is_demanded_only_a_persons_own_key_approves(
     enrol(stores.state, maria, path)
     assert approve(stores, strict, maria, path) == "approved"
     assert publish(strict, stores, by="test").release.number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_who_holds_the_servers_keys_cannot_approve_for_a_person(
@@ -255,7 +264,7 @@ def test_a_further_key_takes_one_that_is_there(stores: Stores, strict: Collectio
     with pytest.raises(OwnKeyRefused, match="was added before"):
         enrol(stores.state, known(stores.state, "bob"), second)
     assert approve(stores, strict, maria, second) == "approved"
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_key_that_was_revoked_takes_back_what_is_not_published(

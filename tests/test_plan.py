@@ -11,14 +11,14 @@ from conftest import Project, text_of
 from engines import rows
 from provider import Provider
 
-from ai_assets.collection import Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.errors import PartitionUnknown
+from ai_assets.inference.errors import PriceUnknown
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.plan import Plan, StagePlan, StageUnknown, plan
-from ai_assets.refresh import refresh
-from ai_assets.work import Stores
-from resources.inference.declaration import load_inference
-from resources.inference.errors import PriceUnknown
-from resources.inference.settings import InferenceSettings
+from ai_assets.run.context import Stores
+from ai_assets.run.refresh import refresh
 
 DAY, NEXT = "2026-10-05", "2026-10-06"
 BILL = "Invoice {n}. Amounts with tax: the total due is {n}50.00 EUR, and the payment terms are 30 days."
@@ -307,9 +307,9 @@ def test_a_budget_that_does_not_last_says_where_it_ends(office: Project) -> None
 
 def _reserve_nusd(collection: Collection, stores: Stores, project: Project) -> int:
     """The most that the dearest question reserves."""
-    from ai_assets.planning.found import Surroundings
-    from ai_assets.planning.looking import Looking, ReadAhead, changed_files
-    from ai_assets.planning.walking import Walk
+    from ai_assets.planning.findings import Surroundings
+    from ai_assets.planning.partition_plan import Walk
+    from ai_assets.planning.preview import Looking, ReadAhead, changed_files
 
     with Looking(collection, stores, "plan") as work:
         ahead = ReadAhead(work, {DAY: changed_files(work, DAY)})

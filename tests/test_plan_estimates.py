@@ -17,17 +17,17 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from ai_assets.collection import Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.inference.identity import body_of
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.settings import Endpoint, Price
 from ai_assets.planning.estimate import Estimate, estimate, money_of
 from ai_assets.planning.past import Asked, Past
 from ai_assets.planning.plan import Plan, plan
 from ai_assets.planning.records import CERTAIN, Chance, Range
-from ai_assets.planning.tally import Counted, Group, Tally
 from ai_assets.planning.tokens import PER_MESSAGE, PER_REQUEST, TokenizerUnusable, counter_for
-from ai_assets.refresh import refresh
-from resources.inference.declaration import load_inference
-from resources.inference.identity import body_of
-from resources.inference.settings import Endpoint, Price
+from ai_assets.planning.totals import Counted, Group, Tally
+from ai_assets.run.refresh import refresh
 
 FAULTS: Mapping[int, Mapping[str, float]] = {
     1: {},

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from resources.digest import Json
-from resources.inference.prices import (
+from ai_assets.inference.prices import (
     FREE,
     MESSAGE_TOKENS,
     REQUEST_TOKENS,
@@ -26,8 +25,9 @@ from resources.inference.prices import (
     usd_of,
     worst_case_nusd,
 )
-from resources.inference.records import Request, Usage
-from resources.inference.settings import Endpoint, Price
+from ai_assets.inference.records import Request, Usage
+from ai_assets.inference.settings import Endpoint, Price
+from ai_assets.storage.digest import Json
 
 MINI = Price.model_validate({"from": "2026-01-01", "input": 0.15, "cached_input": 0.075, "output": 0.6})
 DAY = datetime.date(2026, 11, 21)

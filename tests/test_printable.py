@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from signing import decide
 
+from ai_assets.base.printable import printable, readable_json
 from ai_assets.cli import output
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.signoff.publication import publish
-from resources.printable import printable, readable_json
 
 TITLE, CLEAR, RED, TURNED, NEW_LINE = "\x1b]0;pwned\x07", "\x1b[2J", "\x9b31m", "\u202egnp.exe", "\x85"
 NAMES = [f"a{TITLE}.txt", f"b{CLEAR}{RED}.txt", f"c{TURNED}.txt", "d[bold]x[/bold][/].txt", f"e{NEW_LINE}.txt"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.yaml_settings import read_yaml
+from ai_assets.documents.chunk import chunk_document
+from ai_assets.documents.parse_text import Unreadable, refuse_piled_marks
 from ai_assets.errors import CollectionInvalid
-from ai_assets.stages.chunk import chunk_document
-from ai_assets.stages.parse_text import Unreadable, refuse_piled_marks
 from ai_assets.stages.prompt import Example, PromptFailed, Variables, load_prompt
-from resources.declared import read_yaml
-from resources.errors import DeclarationInvalid
 
 FRONT = "---\nversion: 3\nauthor: ann\n---\n## user\n"
 DOCUMENT = {"title": "Pump", "text": "a\tb", "language": "en", "path": "a.txt"}

@@ -31,6 +31,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletion
 from provider import REPOSITORY, Provider
 
+from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.rehearsal.chat import Message
 from ai_assets.rehearsal.command import provider as command
 from ai_assets.rehearsal.faults import Faults
@@ -38,7 +39,6 @@ from ai_assets.rehearsal.reading import dates_in, parse_number, read
 from ai_assets.rehearsal.schemas import fill, violate
 from ai_assets.rehearsal.settings import FAULT_KINDS, UNBILLED, Behaviour, Rule
 from ai_assets.rehearsal.tokens import count, cut, split
-from resources.backends.builtin import BuiltinEmbedder
 
 INVOICE = (
     "Invoice 2026-17\nFrom: Acme Pumps Ltd\nInvoice number: AB-1234\nDate: 21 November 2026\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from resources.inference.ramp import FIRST_LIMIT, Ramp
+from ai_assets.inference.ramp import FIRST_LIMIT, Ramp
 
 Refuses = Callable[[int], bool]
 """Whether a call is refused when so many are in flight with it."""

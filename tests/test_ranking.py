@@ -1,6 +1,6 @@
 """What makes one ranking of two: words that say something, and nothing that depends on chance."""
 
-from resources.ranking import Hit, fuse, weigh_by_words
+from ai_assets.storage.ranking import Hit, fuse, weigh_by_words
 
 
 def hit(document: str, text: str, score: float) -> Hit:

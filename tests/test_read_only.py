@@ -17,11 +17,11 @@ from provider import Provider
 from signing import decide, known
 from spent import Spending
 
+from ai_assets.base.errors import StateTooOld, StateUnavailable, StateUnreadable
 from ai_assets.costs.building import bring_up_to_date
 from ai_assets.signoff.publication import publish
-from resources.errors import StateTooOld, StateUnavailable, StateUnreadable
-from resources.migrations import MIGRATIONS
-from resources.state import StateStore
+from ai_assets.storage.migrations import MIGRATIONS
+from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 

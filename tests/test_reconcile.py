@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from provider import Provider
 
-from ai_assets.signoff import audit, proof
-from resources.inference.engine import Engine
-from resources.inference.reconciling import shares
-from resources.inference.records import Caller, Request, Result
-from resources.inference.settings import InferenceSettings
-from resources.inference.usage_files import UsageFileInvalid, read_usage
-from resources.state import StateStore
+from ai_assets.inference.engine import Engine
+from ai_assets.inference.reconciling import shares
+from ai_assets.inference.records import Caller, Request, Result
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.usage_files import UsageFileInvalid, read_usage
+from ai_assets.signoff import audit, verification
+from ai_assets.storage.state import StateStore
 
 CALLER = Caller(collection="mail", asset="kind", partition="2026-10-06", run_id="run-1")
 KEYS = {"MODEL_KEY": "first-of-the-keys", "OTHER_KEY": "second-of-the-keys"}
@@ -178,7 +178,7 @@ def test_the_providers_totals_resolve_what_they_prove_once_and_in_either_databas
         with state.read() as connection:
             actions = [record.action for record in audit.select(connection, collections=None, actor="maria", limit=99)]
         assert sorted(actions) == ["reconciled", *["resolved"] * 3]
-        assert proof.verify(state).records == 4
+        assert verification.verify(state).records == 4
     (row,) = json.loads(office.run("--history", "--json").stdout)
     assert (row["made_by"], row["file"], row["verdict"], row["resolved"]) == ("maria", name, "some billed", 3)
     assert row["file_digest"] == hashlib.sha256(usage.read_bytes()).hexdigest()

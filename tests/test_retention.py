@@ -16,20 +16,20 @@ from desks import desk_of
 from signing import PASSWORD, decide, known
 from test_sensors import tick
 
-from ai_assets.collection import Collection
-from ai_assets.desk.release_reading import release_rows
+from ai_assets.base.errors import LeaseBusy
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.desk.release_query import release_rows
 from ai_assets.errors import AuditBroken, DecisionRefused, HoldRefused, ReleasePruned
-from ai_assets.explain import search
-from ai_assets.partitions import RANGE_END, RANGE_START
+from ai_assets.orchestration.automation import retention
 from ai_assets.retention import holds
 from ai_assets.retention.leftovers import Bench
 from ai_assets.retention.settings import OperationsInvalid, RetentionSettings, load_operations
 from ai_assets.retention.sweep import Swept, find, sweep
-from ai_assets.signoff import audit, proof, releases
+from ai_assets.signoff import audit, releases, verification
+from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
-from resources.errors import LeaseBusy
-from resources.leases import hold
-from sensors import retention
+from ai_assets.storage.leases import hold
 
 pytestmark = pytest.mark.slow
 
@@ -88,14 +88,14 @@ def test_of_releases_the_live_one_and_the_newest_for_a_rollback_stay(project: Pr
         kept = [releases.get(connection, "notes", number).index_version for number in (4, 5, 6)]
     assert index.versions() == kept
     assert search(collection, stores, "pump", 5)[1] == before
-    proof.verify(stores.state)
+    verification.verify(stores.state)
     assert not swept(project, collection).number  # nothing is left to remove
     who = known(stores.state, "ann")
     assert releases.rollback(stores.state, "notes", 4, by=who, reason="a test").number == 4
     assert search(collection, stores, "pump", 5)[1][0].text.startswith("Draft 3")
     with pytest.raises(ReleasePruned, match="Release 2 of notes cannot be rolled back to"):
         releases.rollback(stores.state, "notes", 2, by=who, reason="a test")
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_the_list_of_releases_says_which_can_be_rolled_back_to(project: Project) -> None:
@@ -169,7 +169,7 @@ def test_a_hold_keeps_a_release_and_lifting_it_lets_it_go(project: Project) -> N
     holds.lift(stores.state, "notes", 1, by=ann, reason="case closed")
     swept(project, collection)
     assert snapshots(project) == named(project, 3, 4, 5)
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_hold_on_a_collection_keeps_all_releases(project: Project) -> None:
@@ -311,7 +311,7 @@ def test_rows_that_tell_nobody_anything_go_and_the_rest_stays(project: Project) 
     assert {name: before[name] - after[name] for name in before if before[name] != after[name]} == {
         "sessions": 1, "sign_in_failures": 1, "notices": 2, "document_retries": 1, "workers": 1, "leases": 1,
     }  # fmt: skip
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def _counts(project: Project) -> dict[str, int]:
@@ -365,7 +365,7 @@ def test_old_runs_go_with_their_files_and_what_dagster_knows_of_partitions_stays
             for table in ("event_logs", "asset_check_executions"):
                 query = sa.select(sa.column("run_id")).select_from(sa.table(table)).distinct()
                 assert set(connection.execute(query).scalars()) <= {runs[0], runs[1], first.run_id}
-    proof.verify(project.stores().state)
+    verification.verify(project.stores().state)
 
 
 def test_the_newest_check_of_each_partition_is_known_after_other_runs_went(project: Project) -> None:
@@ -393,7 +393,7 @@ def _checks(instance: dg.DagsterInstance) -> dict[tuple[str, str, str], str]:
 
 
 def test_a_run_in_progress_and_one_of_a_backfill_under_way_stay(project: Project) -> None:
-    from ai_assets.component import collection_definitions
+    from ai_assets.orchestration.component import collection_definitions
 
     project.documents(per_day=1, days=1)
     collection = project.declare()

@@ -17,13 +17,13 @@ from conftest import Postgres, Project
 from signing import decide, known
 from test_retention import AT_ONCE, bench_of, named, released, snapshots, swept
 
+from ai_assets.base.errors import LeaseBusy
 from ai_assets.errors import ReleasePruned
-from ai_assets.explain import search
 from ai_assets.retention import holds
 from ai_assets.retention.sweep import sweep
-from ai_assets.signoff import proof, releases
+from ai_assets.signoff import releases, verification
+from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
-from resources.errors import LeaseBusy
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_readers_and_publications_go_on_while_everything_that_may_go_is_removed(
     with stores.state.read() as connection:
         last = len(releases.find(connection, "notes"))
     assert snapshots(project) == named(project, last - 2, last - 1, last)
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_removal_that_is_killed_is_finished_by_the_next_one(project: Project, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_removal_that_is_killed_is_finished_by_the_next_one(project: Project, 
             process.wait()
         assert search(collection, project.stores(), "pump", 5)[1] == before
         assert named(project, 6, 7) <= snapshots(project)
-        proof.verify(project.stores().state)
+        verification.verify(project.stores().state)
     subprocess.run(command, cwd=project.root, check=True, capture_output=True)
     assert snapshots(project) == named(project, 6, 7)
     with project.stores().state.read() as connection:
@@ -121,7 +121,7 @@ def test_a_rollback_and_a_removal_at_once_leave_a_release_that_is_live_and_whole
             live = releases.require_live(connection, "notes").number
         assert named(one, live) <= snapshots(one)
         assert search(collection, stores, "pump", 5)[1]
-        proof.verify(stores.state)
+        verification.verify(stores.state)
 
 
 def test_all_of_it_with_the_state_store_in_postgresql(project: Project, postgres_with_tables: Postgres) -> None:
@@ -135,4 +135,4 @@ def test_all_of_it_with_the_state_store_in_postgresql(project: Project, postgres
     assert (done.number["releases"], done.number["rows"]) == (1, 1)
     assert snapshots(there) == named(there, 1, 3, 4, 5)
     assert search(collection, stores, "pump", 5)[1]
-    proof.verify(stores.state)
+    verification.verify(stores.state)

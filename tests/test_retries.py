@@ -15,15 +15,15 @@ from conftest import free_port
 from engines import CALLER, PRICE, ask, attempts, check_books, endpoint, one, opened, question, questions, settings
 from provider import Provider
 
-from resources.backends.openai import Fault, NotAnAnswer, Reply, class_of, error_of, read_reply, retry_after_s
-from resources.inference.allowance import FIRST
-from resources.inference.calls import Hop, Opened
-from resources.inference.errors import EndpointRefuses, EngineClosed
-from resources.inference.judging import parse
-from resources.inference.prices import price_at
-from resources.inference.records import Answer, Unanswered
-from resources.inference.settings import Endpoint
-from resources.inference.tickets import ended
+from ai_assets.inference.allowance import FIRST
+from ai_assets.inference.call_state import ended
+from ai_assets.inference.errors import EndpointRefuses, EngineClosed
+from ai_assets.inference.ledger_messages import Hop, Opened
+from ai_assets.inference.prices import price_at
+from ai_assets.inference.records import Answer, Unanswered
+from ai_assets.inference.settings import Endpoint
+from ai_assets.inference.validation import parse
+from ai_assets.protocols.openai import Fault, NotAnAnswer, Reply, class_of, error_of, read_reply, retry_after_s
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"], "additionalProperties": False,

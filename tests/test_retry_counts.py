@@ -11,12 +11,12 @@ from provider import Provider
 from signing import somebody
 from test_stage_settings import BRIEF, KIND, declare
 
-from ai_assets import retries
-from ai_assets.collection import Collection
-from ai_assets.retries import Retry, failed_again, first, record_partition, replace_all
+from ai_assets.collection.loading import Collection
+from ai_assets.documents import retries
+from ai_assets.documents.retries import Retry, failed_again, first, record_partition, replace_all
 from ai_assets.signoff.asking_again import ask_again
-from resources.digest import canonical_json
-from resources.state import StateStore, now
+from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.state import StateStore, now
 
 DAY, NEXT = "2026-10-05", "2026-10-06"
 LATER = "2999-01-01T00:00:00.000+00:00"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.inference.records import RETRYABLE, ErrorClass, StageKind
-from resources.inference.retry import DEFAULTS, delay_s, rule_for
-from resources.inference.settings import InferenceSettings, RetryRule
+from ai_assets.inference.records import RETRYABLE, ErrorClass, StageKind
+from ai_assets.inference.retry import DEFAULTS, delay_s, rule_for
+from ai_assets.inference.settings import InferenceSettings, RetryRule
 
 NOTHING = InferenceSettings()
 POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {

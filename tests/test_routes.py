@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.inference.errors import RouteUnknown
-from resources.inference.records import Request
-from resources.inference.routes import endpoints_for
-from resources.inference.settings import InferenceSettings
+from ai_assets.inference.errors import RouteUnknown
+from ai_assets.inference.records import Request
+from ai_assets.inference.routes import endpoints_for
+from ai_assets.inference.settings import InferenceSettings
 
 NAMES = ("near", "long", "fast", "alone")
 

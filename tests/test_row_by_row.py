@@ -19,14 +19,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signing import current, decide
 
-from ai_assets.by_document import ByDocument
+from ai_assets.base.errors import DatasetDamaged, LakeUnwritable
+from ai_assets.documents.by_document import ByDocument
 from ai_assets.errors import CandidateChanged
 from ai_assets.signoff.candidate import difference
 from ai_assets.signoff.publication import publish
-from resources.digest import MerkleRoot, sha256_hex
-from resources.errors import DatasetDamaged, LakeUnwritable
-from resources.lake import KEPT_S, MANIFEST, ROW_GROUP_ROWS, read_batches, read_rows, write_parquet, writing_rows
-from resources.spool import DigestIndex, Spool, digests_of, repeated
+from ai_assets.storage.digest import MerkleRoot, sha256_hex
+from ai_assets.storage.lake import (
+    KEPT_S,
+    MANIFEST,
+    ROW_GROUP_ROWS,
+    read_batches,
+    read_rows,
+    write_parquet,
+    writing_rows,
+)
+from ai_assets.storage.spool import DigestIndex, Spool, digests_of, repeated
 
 DAY = "2026-10-05"
 SCHEMA = pa.schema({
@@ -94,8 +102,8 @@ KILLED = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from resources.lake import writing_rows
-from resources.spool import Spool
+from ai_assets.storage.lake import writing_rows
+from ai_assets.storage.spool import Spool
 folder = Path(sys.argv[1])
 with Spool(folder) as spool, writing_rows(folder, pa.schema([("name", pa.string())])) as out:
     for number in range(5000):

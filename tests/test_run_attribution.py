@@ -14,9 +14,9 @@ import yaml
 from conftest import Project, eventually, free_port, project_at
 from signing import current
 
-from ai_assets.dagster_api import DagsterApi
-from ai_assets.instance import write_instance_file
-from ai_assets.partitions import RANGE_END, RANGE_START
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.ops.dagster_client import DagsterApi
+from ai_assets.orchestration.instance import write_instance_file
 from ai_assets.signoff import requests
 from ai_assets.signoff.launches import TICKET_TAG, Launch
 

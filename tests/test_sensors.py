@@ -12,12 +12,13 @@ from conftest import Project
 from dagster._core.test_utils import create_run_for_test
 from signing import decide
 
-from ai_assets.collection import Collection
-from ai_assets.interrupted import PID_TAG
-from ai_assets.partitions import RANGE_END, RANGE_START
+from ai_assets.base.processes import identity
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.orchestration.automation import publication, source_changes
+from ai_assets.orchestration.interrupted import PID_TAG
 from ai_assets.signoff.publication import publish
-from resources.processes import identity
-from sensors import nightly, publication, source_changes
+from sensors import nightly
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 

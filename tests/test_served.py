@@ -15,18 +15,18 @@ from conftest import STAGE, Project
 from desks import desk_of
 from signing import current, decide, known
 
-from ai_assets.collection import Collection
+from ai_assets.base.errors import AiAssetsError, DatasetAltered
+from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
 from ai_assets.errors import IndexAltered, ReleaseAltered
-from ai_assets.explain import explain, search
-from ai_assets.signoff import audit, people, proof, releases
+from ai_assets.run.context import Stores
+from ai_assets.run.status import collection_status, due_partitions
+from ai_assets.signoff import audit, people, releases, verification
+from ai_assets.signoff.explain import explain, search
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import anything_to_publish, publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import altered_index
-from ai_assets.status import collection_status, due_partitions
-from ai_assets.work import Stores
-from resources.errors import AiAssetsError, DatasetAltered
 
 DAY = "2026-10-05"
 DAYS = [DAY, "2026-10-06", "2026-10-07"]
@@ -278,7 +278,7 @@ def test_naming_the_release_that_should_be_live_puts_the_pointer_right(stores: S
         live(stores)
     releases.rollback(stores.state, "notes", 1, by=known_as_ann(stores), reason="the pointer was moved")
     assert live(stores).number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 # The lake

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
 import resources
-from resources.settings import HOME_VARIABLE, STATE_URL_VARIABLE, UP_VARIABLE, Home, HomeUnusable, project_directory
+
+from ai_assets.base.home import HOME_VARIABLE, STATE_URL_VARIABLE, UP_VARIABLE, Home, HomeUnusable, project_directory
 
 REPOSITORY = Path(resources.__file__).parents[1]
 
@@ -67,7 +67,7 @@ def test_a_home_that_takes_no_bytes_is_refused_before_anything_runs(project: Pat
     script = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
-        "from resources.settings import Home, HomeUnusable\n"
+        "from ai_assets.base.home import Home, HomeUnusable\n"
         f"from pathlib import Path; p = Path({str(project)!r})\n"
         "try: Home(root=p / 'full', project=p).ensure()\n"
         "except HomeUnusable as e: print(e)"

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from signing import PASSWORD, known
 
+from ai_assets.base.home import Home, HomeUnusable
 from ai_assets.desk.address import local_path
-from ai_assets.desk.seal import Seal
+from ai_assets.desk.signed_values import Seal
 from ai_assets.signoff import people
-from resources.settings import Home, HomeUnusable
 
 if TYPE_CHECKING:
     from conftest import Postgres

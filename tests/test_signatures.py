@@ -18,10 +18,11 @@ from conftest import Project
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from signing import PASSWORD, current, decide, known, somebody
 
-from ai_assets.collection import Collection
+from ai_assets.base.home import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE
+from ai_assets.collection.loading import Collection
 from ai_assets.desk import sessions
-from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import SessionSettings
+from ai_assets.desk.signed_values import Seal
 from ai_assets.errors import (
     ApprovalInsufficient,
     AuditBroken,
@@ -33,13 +34,12 @@ from ai_assets.errors import (
     KeyUnusable,
     NothingApproved,
 )
-from ai_assets.signoff import audit, decisions, key_changes, keys, passwords, people, proof, requests
+from ai_assets.run.context import Stores
+from ai_assets.signoff import audit, decisions, key_changes, keys, passwords, people, requests, verification
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.publication import publish
-from ai_assets.work import Stores
-from resources.digest import canonical_json
-from resources.settings import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE
-from resources.state import StateStore, now
+from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.state import StateStore, now
 
 DAY = "2026-10-05"
 
@@ -132,7 +132,7 @@ def test_a_forged_approval_publishes_nothing_and_is_named(how: str, stores: Stor
     with stores.state.write() as connection:
         number = forge(connection, "ann", "approved", told(stores), **signed).seq
         mark_approved(connection)
-    for attempt in (lambda: publish(notes, stores, by="test"), lambda: proof.verify(stores.state)):
+    for attempt in (lambda: publish(notes, stores, by="test"), lambda: verification.verify(stores.state)):
         with pytest.raises(AuditBroken, match=rf"number {number} \(approved by ann .*{says}"):
             attempt()
     with stores.state.read() as connection:
@@ -163,7 +163,7 @@ def test_what_somebody_signed_before_they_were_disabled_stays_signed(stores: Sto
     with stores.state.write() as connection:
         people.disable(connection, "ann", by="test")
     assert publish(notes, stores, by="test").release.number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 # What the tables say of people
@@ -197,13 +197,13 @@ def test_rights_that_somebody_wrote_into_the_tables_are_found(what: str, state: 
     known(state, "bob")
     with state.write() as connection:
         people.disable(connection, "bob", by="test")
-    proof.verify(state)
+    verification.verify(state)
     statements, names = TABLES[what]
     with state.write() as connection:
         for statement in statements:
             connection.execute(sa.text(statement))
     with pytest.raises(AuditBroken) as found:
-        proof.verify(state)
+        verification.verify(state)
     assert f"First bad record: {names}" in str(found.value)
 
 
@@ -253,7 +253,7 @@ def test_what_dagster_starts_publishes_and_cannot_approve(
         audit.append(connection, "ann", "approved", told(stores))
     assert publish(notes, stores, by="ai-assets").release.number == 1
     monkeypatch.delenv(DECISION_KEY_VARIABLE)
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_process_that_may_not_decide_makes_no_keys(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ def test_keys_may_be_variables(state: StateStore, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv(TRUST_VARIABLE, str(tmp_path / "mounted" / "trust.json"))
     known(state)
     assert not state.keys.exists()
-    assert proof.verify(state).signed == 2
+    assert verification.verify(state).signed == 2
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
@@ -317,16 +317,16 @@ def test_a_checkpoint_spares_old_signatures_but_not_those_of_rights_nor_a_link(s
     signed = by_recorder(stores)
     with stores.state.write() as connection:
         forge(connection, "eve", "viewed", told(stores), **signed)
-        proof.require_sound(connection, last(connection))
+        verification.require_sound(connection, last(connection))
         with pytest.raises(AuditBroken, match=r"viewed by eve .*takes the decision key"):
-            proof.require_sound(connection)
+            verification.require_sound(connection)
         forge(connection, "eve", "role given", {"person": "eve", "role": "admin", "in": "*"}, **signed)
         with pytest.raises(AuditBroken, match=r"role given by eve .*takes the decision key"):
-            proof.require_sound(connection, last(connection))
+            verification.require_sound(connection, last(connection))
         connection.execute(sa.text("DELETE FROM audit WHERE action = 'role given' AND actor = 'eve'"))
         connection.execute(sa.text("UPDATE audit SET actor = 'eva' WHERE action = 'role given'"))
         with pytest.raises(AuditBroken, match="its content is not what was recorded"):
-            proof.require_sound(connection, last(connection))
+            verification.require_sound(connection, last(connection))
 
 
 # Other keys
@@ -342,7 +342,7 @@ def test_a_key_is_replaced_and_what_the_old_one_signed_still_counts(stores: Stor
     assert [(key.kind, key.held, key.revoked_by) for key in found] == [
         ("decision", False, None), ("recorder", False, None), ("recorder", True, None), ("decision", True, None),
     ]  # fmt: skip
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_replacement_that_was_killed_in_the_middle_goes_on(
@@ -360,7 +360,7 @@ def test_a_replacement_that_was_killed_in_the_middle_goes_on(
         assert [key.key_id for key in key_changes.listed(connection) if key.held and key.kind == "decision"] == [made]
         assert len(key_changes.listed(connection)) == 3
     known(state, "bob")
-    proof.verify(state)
+    verification.verify(state)
 
 
 def test_an_approval_by_a_key_that_was_revoked_since_is_not_published(stores: Stores, notes: Collection) -> None:
@@ -379,7 +379,7 @@ def test_an_approval_by_a_key_that_was_revoked_since_is_not_published(stores: St
         key_changes.revoke(stores.state, old, by="test", reason="again")
     with pytest.raises(KeyUnknown, match="There is no key 'x'"):
         key_changes.revoke(stores.state, "x", by="test", reason="")
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_revoked_key_signs_nothing_more(stores: Stores, notes: Collection) -> None:
@@ -426,10 +426,10 @@ def aged(stores: Stores) -> Stores:
 
 def test_an_older_home_goes_on_and_its_approvals_count(stores: Stores, notes: Collection) -> None:
     decide(stores.state, notes)
-    before = proof.verify(aged(stores).state)
+    before = verification.verify(aged(stores).state)
     assert (before.signed, before.records) == (0, 4)
     assert publish(notes, stores, by="test").release.number == 1
-    after = proof.verify(stores.state)
+    after = verification.verify(stores.state)
     assert (after.signed, after.records) == (2, 6)
     with stores.state.read() as connection:
         began = audit.select(connection, actions=["signing began"])[0]
@@ -449,7 +449,7 @@ def test_in_an_older_home_nothing_is_forged_either(stores: Stores, notes: Collec
     with pytest.raises(AuditBroken, match=r"number 4 \(approved by ann .*it is not signed"):
         publish(notes, stores, by="test")
     with pytest.raises(AuditBroken, match="it is not signed"):
-        proof.verify(publishable)
+        verification.verify(publishable)
 
 
 def test_older_records_cannot_be_rewritten_under_the_pinned_head(stores: Stores, notes: Collection) -> None:

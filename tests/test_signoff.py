@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from conftest import Project
 from signing import decide, made_known, somebody
 
-from ai_assets.assets.published import sign_off_event
-from ai_assets.collection import Collection, load_collection
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.errors import (
     ApprovalInsufficient,
     AuditBroken,
@@ -34,16 +35,15 @@ from ai_assets.errors import (
     ReleaseUnknown,
     RequestUnknown,
 )
-from ai_assets.explain import explain, search
-from ai_assets.signoff import audit, proof, releases, requests
+from ai_assets.orchestration.published import sign_off_event
+from ai_assets.run.context import Stores
+from ai_assets.run.status import partition_states
+from ai_assets.signoff import audit, releases, requests, verification
+from ai_assets.signoff.explain import explain, search
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.requests import Request
-from ai_assets.status import partition_states
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.settings import Home
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 
@@ -99,7 +99,7 @@ def test_what_is_approved_is_published_and_nothing_else(stores: Stores, notes: C
     assert (release.number, list(release.parts), release.documents) == (1, DAYS[:2], 4)
     assert found_by(stores, notes, "hall") == {f"{DAYS[n // 2]}/{n}.txt" for n in range(4)}
     assert dict(all_requests(stores)) == {DAYS[0]: "published", DAYS[1]: "published", DAYS[2]: "open"}
-    assert proof.verify(stores.state).records == 8
+    assert verification.verify(stores.state).records == 8
 
 
 def test_a_release_keeps_what_the_one_before_had(stores: Stores, notes: Collection) -> None:
@@ -149,7 +149,7 @@ def test_going_back_to_what_was_rejected_asks_again(project: Project, stores: St
         project.document("2026-10-05/0.txt", content)
         project.refresh(notes)
     assert [status for day, status in all_requests(stores) if day == DAYS[0]] == ["rejected", "void", "open"]
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_going_back_to_what_is_live_leaves_nothing_to_decide(
@@ -165,7 +165,7 @@ def test_going_back_to_what_is_live_leaves_nothing_to_decide(
     project.document("2026-10-05/0.txt", text)
     project.refresh(notes)
     assert partition_states(notes, stores) == dict.fromkeys(DAYS, "published")
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 # Who may
@@ -194,7 +194,7 @@ def test_a_quorum_that_was_raised_after_an_approval_is_asked_for_and_can_be_reac
         published(stores, strict)
     approve(stores, strict, by="ben")
     assert published(stores, strict).number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_a_decision_is_made_on_all_that_was_named_or_on_nothing(stores: Stores, notes: Collection) -> None:
@@ -339,7 +339,7 @@ def test_tampering_with_any_record_is_found_and_the_first_bad_one_named(stores: 
     sound = stores.home.root / "sound.db"
     with contextlib.closing(sqlite3.connect(stores.home.root / "state.db")) as connection:
         connection.execute("VACUUM INTO ?", [str(sound)])
-    assert proof.verify(stores.state).records == 11
+    assert verification.verify(stores.state).records == 11
     found = {}
     for tampering in TAMPERINGS:
         copy = stores.home.root / "tampered.db"
@@ -349,7 +349,7 @@ def test_tampering_with_any_record_is_found_and_the_first_bad_one_named(stores: 
             for statement in tampering.statements:
                 attacked.execute(sa.text(statement))
         try:
-            proof.verify(state)
+            verification.verify(state)
             found[tampering.id] = "verified"
         except AuditBroken as error:
             found[tampering.id] = str(error)
@@ -380,7 +380,7 @@ def test_rollback_and_the_way_forward_move_readers_and_are_recorded(
         hits = search(notes, stores, "note zeppelins", 20)[1]
         assert next(hit.text for hit in hits if hit.document_id == "2026-10-05/0.txt").startswith(text)
         assert (explain(notes, stores, "2026-10-05/0.txt")["live"] or {})["release"] == number
-        proof.verify(stores.state)
+        verification.verify(stores.state)
     with pytest.raises(ReleaseUnknown, match=r"notes has no release 3 \(they are 1 to 2\)"):
         releases.rollback(stores.state, "notes", 3, by=made_known(stores.state, somebody("ann")), reason=None)
 
@@ -416,7 +416,7 @@ def test_a_rollback_during_a_publication_is_not_undone_by_it(stores: Stores, not
     release = live(stores)
     assert release is not None
     assert release.number == 1
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 # At once
@@ -465,7 +465,7 @@ def test_of_an_approval_and_a_rejection_at_once_one_counts_and_the_other_is_told
     said = at_once(processes, project, approve_first_day, reject_first_day)
     assert sorted(said) in (["DecisionTooLate", "done"], ["RequestUnknown", "done"])
     assert dict(all_requests(stores))[DAYS[0]] == ("approved" if said[0] == "done" else "rejected")
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 def test_two_publishers_at_once_make_one_release(
@@ -475,7 +475,7 @@ def test_two_publishers_at_once_make_one_release(
     assert sorted(at_once(processes, project, published, published)) == ["NothingApproved", "done"]
     with stores.state.read() as connection:
         assert [release.number for release in releases.find(connection, "notes")] == [1]
-    proof.verify(stores.state)
+    verification.verify(stores.state)
 
 
 # Killed
@@ -528,7 +528,7 @@ def test_a_publisher_killed_anywhere_leaves_the_old_release_or_the_new_one(
         assert release is not None
         assert release.number in (number, number + 1)
         assert draft_found() == f"Draft {draft - (release.number == number)}"
-        proof.verify(stores.state)
+        verification.verify(stores.state)
         if release.number == number:
             release = published(stores, notes)
         assert draft_found() == f"Draft {draft}"
@@ -552,4 +552,4 @@ def test_a_live_release_that_lost_its_index_is_searchable_again_after_publishing
     releases.rollback(stores.state, "notes", first.number, by=made_known(stores.state, somebody("ada")), reason=None)
     with pytest.raises(IndexLost):
         search(collection, stores, "pump in hall 0", 1)
-    proof.verify(stores.state)
+    verification.verify(stores.state)

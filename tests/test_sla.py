@@ -17,12 +17,12 @@ from conftest import Project
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ai_assets.collection import Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.collection.settings import SlaSettings
 from ai_assets.errors import DecisionTooLate
-from ai_assets.settings import SlaSettings
-from ai_assets.signoff import audit, decisions, people, proof, requests, sla
+from ai_assets.signoff import audit, decisions, people, requests, sla, verification
 from ai_assets.signoff.requests import Request
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 FACTS = {"documents": 12, "added": 3, "removed": 0, "low_confidence": 2, "cost_usd": 0.5}
 SUMMARY: dict[str, Any] = {"gates": [], "authors": []}
@@ -138,7 +138,7 @@ def test_a_request_is_reminded_escalated_and_expires_each_once(state: StateStore
     ]  # fmt: skip
     after = now_of(state, request)
     assert (after.status, after.closed_by, after.reason) == ("expired", "ai-assets", "nobody decided within 14 days")
-    assert proof.verify(state).records == 4
+    assert verification.verify(state).records == 4
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_two_sensors_at_once_take_each_step_once(
     assert Counter(kind for kind, _, _ in outbox(state)) == {
         "opened": 130, "reminded": 130, "escalated": 130, "expired": 130,
     }  # fmt: skip
-    proof.verify(state)
+    verification.verify(state)
 
 
 def die_in_the_middle(root: Path, url: str, keys: Path, moment: str, after_s: float) -> None:
@@ -272,4 +272,4 @@ def test_a_sensor_killed_in_the_middle_leaves_whole_steps(
         assert told(state).get("reminded", 0) == len(outbox(state))
     sla.advance(state, [notes], later(25))
     assert (told(state), len(outbox(state))) == ({"reminded": 300}, 300)
-    proof.verify(state)
+    verification.verify(state)

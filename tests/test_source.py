@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.errors import SourceUnavailable
-from resources.globs import Patterns
-from resources.source import Source
+from ai_assets.base.errors import SourceUnavailable
+from ai_assets.base.globs import Patterns
+from ai_assets.documents.source import Source
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_listing_keeps_a_pace_of_ten_thousand_files_a_second(tmp_path: Path) -> 
 
 
 def test_importing_the_module_does_not_import_arrow() -> None:
-    code = "import resources.source, sys; sys.exit('pyarrow' in sys.modules)"
+    code = "import ai_assets.documents.source, sys; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,8 +14,8 @@ from socket import create_server
 import pytest
 from conftest import STAGE, Project, text_of
 
-from resources.errors import SourceUnavailable
-from resources.source import Source
+from ai_assets.base.errors import SourceUnavailable
+from ai_assets.documents.source import Source
 
 KEYS = {
     "corpus/a.md": b"alpha",
@@ -222,7 +222,7 @@ def test_tables_on_s3_are_served_to_the_process_that_reads_them(endpoint: str) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from ai_assets.stages.parse import Parser, TableFormat
+    from ai_assets.documents.parse import Parser, TableFormat
 
     texts = [f"{text_of(number)} {'x' * 1_000}" for number in range(6_000)]
     file = io.BytesIO()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from conftest import LABELS, REPOSITORY, Project
 
-from ai_assets.collection import Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.errors import CollectionInvalid
-from resources.inference.errors import InferenceInvalid
+from ai_assets.inference.errors import InferenceInvalid
 
 INFERENCE = """\
 endpoints:

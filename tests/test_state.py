@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from conftest import POSTGRES_PASSWORD, Postgres, Project, free_port
 
-from resources.errors import StateTooNew, StateUnavailable
-from resources.migrations import MIGRATIONS
-from resources.state import StateStore, now, upsert
+from ai_assets.base.errors import StateTooNew, StateUnavailable
+from ai_assets.storage.migrations import MIGRATIONS
+from ai_assets.storage.state import StateStore, now, upsert
 
 NAMES = [name for name, _ in MIGRATIONS]
 COUNTER = {"collection": "c", "partition": "p"}

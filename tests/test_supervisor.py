@@ -10,16 +10,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+import resources
 from conftest import eventually, free_port
 
-import resources
-from ai_assets import services
-from ai_assets.dagster_api import DagsterApi, DagsterRefused, DagsterUnreachable, answers, essential_message
-from ai_assets.instance import instance
-from ai_assets.interrupted import MESSAGE
-from ai_assets.services import Service, ServiceDied, ServiceKeepsDying, essential_line
-from resources.processes import started_by_up
-from resources.settings import Home
+from ai_assets.base.home import Home
+from ai_assets.base.processes import started_by_up
+from ai_assets.ops import managed_process
+from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, answers, essential_message
+from ai_assets.ops.managed_process import Service, ServiceDied, ServiceKeepsDying, essential_line
+from ai_assets.orchestration.instance import instance
+from ai_assets.orchestration.interrupted import MESSAGE
 
 pytestmark = pytest.mark.slow
 
@@ -47,15 +47,15 @@ defs = dg.Definitions(assets=[letters, slow], executor=dg.in_process_executor)
 BROKEN = f"""
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-from resources.errors import SourceUnavailable
+from ai_assets.base.errors import SourceUnavailable
 raise SourceUnavailable("letters", "folder 'inbox' does not exist", "Create it.")
 """
 UP = f"""
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-from ai_assets.supervisor import Supervisor
-from resources.errors import UserError
-from resources.settings import Home
+from ai_assets.ops.supervisor import Supervisor
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home
 try:
     with Supervisor(Home.from_environment(), port=int(sys.argv[1]), desk_port=int(sys.argv[2])) as supervisor:
         supervisor.start()
@@ -107,7 +107,9 @@ class Up:
         return started_by_up(self.home.root)
 
     def warden(self) -> psutil.Process:
-        (warden,) = (p for p in psutil.Process(self.process.pid).children() if "resources.warden" in p.cmdline())
+        (warden,) = (
+            p for p in psutil.Process(self.process.pid).children() if "ai_assets.base.orphan_reaper" in p.cmdline()
+        )
         return warden
 
     def launch_slow_run(self) -> str:
@@ -201,7 +203,7 @@ def test_the_desk_is_up_and_is_started_again_when_it_was_killed(running: Up) -> 
 
 
 def test_a_killed_daemon_is_started_again(running: Up) -> None:
-    (daemon,) = (process for process in running.left() if "ai_assets.daemon" in process.cmdline())
+    (daemon,) = (process for process in running.left() if "ai_assets.ops.daemon" in process.cmdline())
     killed_at = time.time()
     daemon.kill()
     eventually(lambda: running.api.health(heartbeats_after=killed_at).daemons_missing == (), 40)
@@ -257,7 +259,7 @@ def test_a_service_that_dies_at_start_gives_its_reason_and_its_log(tmp_path: Pat
 def test_a_service_that_keeps_dying_is_given_up_after_five_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(managed_process, "FIRST_DELAY_S", 0.0)
     mortal = service(tmp_path, "raise SystemExit('Error: gone')")
     mortal.start()
     done: list[str] = []
@@ -307,7 +309,7 @@ DAGSTERS = '  File "/v/site-packages/dagster/x.py", line 9\n'
             {**cause("LoadError", "Error loading"), "causes": [cause("ValueError", "ValueError: no\n", MINE)]},
             "ValueError: no (/p/defs.py, line 3)",
         ),
-        (cause("UserError", "resources.errors.UserError: Do this.\n", MINE), "Do this."),
+        (cause("UserError", "ai_assets.base.errors.UserError: Do this.\n", MINE), "Do this."),
         (cause("KeyError", "KeyError: 'a'\n", MINE, DAGSTERS), "KeyError: 'a' (/p/defs.py, line 3)"),
         (cause("KeyError", "KeyError: 'a'\n", DAGSTERS), "KeyError: 'a'"),
     ],

@@ -23,17 +23,17 @@ from provider import Provider
 from test_stage_settings import KIND, declare
 from typer.testing import CliRunner
 
+from ai_assets.base.errors import LeaseLost, StateUnavailable
+from ai_assets.base.processes import boot_id, identity, standing
 from ai_assets.cli.ledger import app
-from ai_assets.refresh import refresh
-from resources import state as state_module
-from resources import workers
-from resources.errors import LeaseLost, StateUnavailable
-from resources.inference import history, resolving
-from resources.inference.records import Answer
-from resources.inference.settings import InferenceSettings
-from resources.leases import hold
-from resources.processes import boot_id, identity, standing
-from resources.state import StateStore
+from ai_assets.inference import history, resolving
+from ai_assets.inference.records import Answer
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.run.refresh import refresh
+from ai_assets.storage import state as state_module
+from ai_assets.storage import workers
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from engines import check_books, rows
 from provider import Provider
 from test_stage_settings import KIND, declare
 
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 
 pytestmark = pytest.mark.slow
 

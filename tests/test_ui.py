@@ -19,7 +19,7 @@ import requests
 from conftest import CHROMIUM, eventually, free_port
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
-from ai_assets.dagster_api import DagsterApi
+from ai_assets.ops.dagster_client import DagsterApi
 
 pytestmark = pytest.mark.slow
 

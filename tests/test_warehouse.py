@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from resources import workers
-from resources.errors import LeaseLost
-from resources.leases import Lease, hold
-from resources.state import StateStore
-from resources.warehouse import (
+from ai_assets.base.errors import LeaseLost
+from ai_assets.storage import workers
+from ai_assets.storage.leases import Lease, hold
+from ai_assets.storage.state import StateStore
+from ai_assets.storage.warehouse import (
     SCHEMA_VERSION,
     WarehouseDamaged,
     WarehouseMissing,

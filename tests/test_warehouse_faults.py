@@ -17,12 +17,12 @@ import pytest
 from conftest import REPOSITORY
 from warehouses import Ledger, ask, build, home_at, random_ledger
 
-import resources.attached
+import ai_assets.base.child_main
+from ai_assets.base.home import Home
 from ai_assets.costs import building
-from ai_assets.work import Stores
-from resources.settings import Home
-from resources.state import now
-from resources.warehouse import SCHEMA_VERSION, WarehouseTooNew, WarehouseUnwritable
+from ai_assets.run.context import Stores
+from ai_assets.storage.state import now
+from ai_assets.storage.warehouse import SCHEMA_VERSION, WarehouseTooNew, WarehouseUnwritable
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,14 @@ class Program:
 
     def __init__(self, what: str, home: Home) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, resources.attached.__file__, str(os.getpid()), "programs.costs", what, str(home.project)],
+            [
+                sys.executable,
+                ai_assets.base.child_main.__file__,
+                str(os.getpid()),
+                "programs.costs",
+                what,
+                str(home.project),
+            ],
             cwd=REPOSITORY / "tests",
             env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
             stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from engines import ask, attempts, check_books, one, question
 
-from resources.inference.records import Unanswered
+from ai_assets.inference.records import Unanswered
 
 BUSY: Mapping[str, Any] = {"error": {"message": "Provider returned error", "code": 502}}
 BROKEN_OFF: Mapping[str, Any] = {

@@ -15,20 +15,20 @@ from desks import desk_of, request_id
 from provider import Provider
 from signing import decide, somebody
 
-from ai_assets.assets.events import metadata
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
 from ai_assets.errors import CollectionInvalid, PartitionsFailed
-from ai_assets.explain import explain, search
-from ai_assets.explain import without_vectors as found_by_words
+from ai_assets.orchestration.events import metadata
 from ai_assets.planning.plan import plan
-from ai_assets.signoff import proof
+from ai_assets.run.context import Outcome
+from ai_assets.run.status import collection_status
+from ai_assets.signoff import verification
+from ai_assets.signoff.explain import explain, search
+from ai_assets.signoff.explain import without_vectors as found_by_words
 from ai_assets.signoff.publication import publish
-from ai_assets.status import collection_status
-from ai_assets.work import Outcome
-from resources import index as index_module
-from resources.index import SearchIndex
-from resources.lake import Manifest, read_rows
+from ai_assets.storage import index as index_module
+from ai_assets.storage.index import SearchIndex
+from ai_assets.storage.lake import Manifest, read_rows
 
 DAY = "2026-10-05"
 PRICED, FREE = "prices: [{from: 2026-01-01, input: 0.02}]", "free: true"
@@ -116,7 +116,7 @@ def test_it_is_signed_published_and_found_by_its_words_until_the_model_embeds_it
     run(office, collection)
     digest = candidate(office).stats["digest"]
     release(office, collection)
-    proof.verify(office.stores().state)
+    verification.verify(office.stores().state)
     live, found = search(collection, office.stores(), "leak 2.00", 10)
     assert found[0].document_id == REFUSED
     assert list(found_by_words(office.stores(), live, found)) == [REFUSED]

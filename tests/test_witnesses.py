@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from chains import a_note, execute, forged, record, with_checkpoints
 from conftest import Project, eventually
 
+from ai_assets.base.home import Home
 from ai_assets.desk.settings import DeskInvalid, load_desk
 from ai_assets.errors import (
     ChainRewritten,
@@ -33,14 +34,13 @@ from ai_assets.errors import (
     NoCheckpointThere,
     WitnessFailed,
 )
+from ai_assets.run.context import Stores
 from ai_assets.signoff import checkpoints, witnesses
 from ai_assets.signoff.against import compare, ours_at
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_kinds import Around, file_name, give
 from ai_assets.signoff.witness_settings import WitnessSettings
 from ai_assets.signoff.witnesses import Standing, deliver
-from ai_assets.work import Stores
-from resources.settings import Home
 
 TWO = "checkpoints: {{witnesses: [{{file: {}/held}}, {{git: nowhere}}]}}\n"
 MOMENT = "2026-11-27T10:00:00.000+00:00"
@@ -426,7 +426,7 @@ def test_a_slow_witness_holds_up_nobody(local: Stores, web: Web, tmp_path: Path,
 
 
 def test_the_sensor_makes_and_gives_and_says_so(project: Project, tmp_path: Path) -> None:
-    from sensors import deadlines
+    from ai_assets.orchestration.automation import deadlines
 
     stores = project.stores()
     record(stores, 3)

@@ -11,14 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
+from ai_assets.base.home import Home
 from ai_assets.costs import building
-from ai_assets.work import Stores
-from resources.inference.prices import cost_nusd
-from resources.inference.records import Usage
-from resources.inference.settings import InferenceSettings
-from resources.leases import hold
-from resources.settings import Home
-from resources.warehouse import LEASE, reading
+from ai_assets.inference.prices import cost_nusd
+from ai_assets.inference.records import Usage
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.run.context import Stores
+from ai_assets.storage.leases import hold
+from ai_assets.storage.warehouse import LEASE, reading
 
 PRICES: dict[str, Any] = {
     "endpoints": {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from resources.errors import UserError
+from ai_assets.base.errors import UserError
 
 
 class BackupFolderInvalid(UserError):

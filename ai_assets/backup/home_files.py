@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ai_assets.backup.state_copy import copy_database
 from ai_assets.backup.vault import FileEntry, Vault
-from resources.lake import MANIFEST, TEMPORARY, Lake
-from resources.settings import KEYS, Home
+from ai_assets.base.home import KEYS, Home
+from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 
 _TRIES = 5
 _NOT_COPIED = ("logs", "warehouse", "up.lock", "state.db", "state.db-wal", "state.db-shm", "dagster/storage")

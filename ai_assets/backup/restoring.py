@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from ai_assets.backup.errors import DialectDiffers, HomeInUse, HomeOccupied, RestoreUnwritable
 from ai_assets.backup.state_copy import load_tables, refuse_unknown, set_aside, tables_there
 from ai_assets.backup.vault import Backup, Vault
+from ai_assets.base.home import KEYS, Home, variable
+from ai_assets.base.processes import is_alive
+from ai_assets.inference import resolving
+from ai_assets.inference.prices import usd_of
 from ai_assets.signoff.keys import KINDS, TRUST, VARIABLES, Kind, Trust
-from resources import workers
-from resources.inference import resolving
-from resources.inference.prices import usd_of
-from resources.processes import is_alive
-from resources.settings import KEYS, Home, variable
-from resources.state import StateStore, now
+from ai_assets.storage import workers
+from ai_assets.storage.state import StateStore, now
 
 MESSAGE = "The home was restored from a backup while this run was under way; run it again, nothing paid is repeated"
 _OCCUPIED = ("lake", "index", "checkpoints", "desk.key", "state.db", "dagster/history")
@@ -237,7 +237,7 @@ def _report_interrupted(home: Home) -> list[str]:
     """Their processes were on the old machine at the moment of the backup."""
     from dagster import DagsterRunStatus, RunsFilter
 
-    from ai_assets.instance import instance
+    from ai_assets.orchestration.instance import instance
 
     if not (home.dagster / "history").is_dir():
         return []

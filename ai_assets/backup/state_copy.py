@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from ai_assets.backup.errors import BackupTooNew, DatabaseNotCopied
 from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Backup, StateEntry, Stored, TableEntry, Vault
 from ai_assets.signoff.audit import GENESIS
-from resources.migrations import MIGRATIONS
-from resources.state import StateStore
+from ai_assets.storage.migrations import MIGRATIONS
+from ai_assets.storage.state import StateStore
 
 _SPOOLED_BYTES = 64 << 20
 _BUSY_S = 60.0

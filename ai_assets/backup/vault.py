@@ -24,8 +24,8 @@ from ai_assets.backup.errors import (
     BackupUnknown,
     BackupUnwritable,
 )
-from resources.digest import canonical_json, sha256_hex
-from resources.durable import sync, write_whole
+from ai_assets.base.durable import sync, write_whole
+from ai_assets.storage.digest import canonical_json, sha256_hex
 
 FORMAT = 1
 MARKER = "ai-assets-backups.json"

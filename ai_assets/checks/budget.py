@@ -4,24 +4,24 @@ from dataclasses import replace
 from typing import Any
 
 from ai_assets.checks.suites import CheckOutcome
-from ai_assets.costs import money
-from ai_assets.settings import BUDGET_CHECK
-from ai_assets.work import Outcome, Work
-from resources.inference import budgets
-from resources.inference.budgets import Standing
-from resources.inference.prices import usd_of
-from resources.state import now
+from ai_assets.collection.settings import BUDGET_CHECK
+from ai_assets.costs import funding
+from ai_assets.inference import budget_status
+from ai_assets.inference.budget_status import Standing
+from ai_assets.inference.prices import usd_of
+from ai_assets.run.context import Outcome, Work
+from ai_assets.storage.state import now
 
 
 def check_budget(work: Work, outcome: Outcome) -> tuple[Outcome, CheckOutcome]:
     """The outcome with the budget that has least left, and the verdict on the next call."""
-    manifest, on = outcome.manifest, money.day_of(now())
+    manifest, on = outcome.manifest, funding.day_of(now())
     with work.stores.state.read() as connection:
         caller = work.caller(manifest.asset, manifest.partition)
-        standings = budgets.standing(connection, work.inference, caller, "", on)
-    asks = next(asks for asks in money.asking(work.collection) if asks.asset == manifest.asset)
-    amount = money.smallest_call_nusd(asks, work.inference, on) or 0
-    found = money.tightest(standings)
+        standings = budget_status.standing(connection, work.inference, caller, "", on)
+    asks = next(asks for asks in funding.asking(work.collection) if asks.asset == manifest.asset)
+    amount = funding.smallest_call_nusd(asks, work.inference, on) or 0
+    found = funding.tightest(standings)
     enough = found is None or not amount or found.left_nusd + found.reserved_nusd >= amount
     verdict = CheckOutcome(
         asset=manifest.asset,
@@ -37,7 +37,7 @@ def check_budget(work: Work, outcome: Outcome) -> tuple[Outcome, CheckOutcome]:
 
 def _details(found: Standing) -> dict[str, Any]:
     return {
-        "budget": money.named(found),
+        "budget": funding.named(found),
         "limit_usd": usd_of(found.limit_nusd),
         "left_usd": usd_of(found.left_nusd),
         "used_share": round(found.share, 6),
@@ -45,8 +45,8 @@ def _details(found: Standing) -> dict[str, Any]:
 
 
 def _short(found: Standing, amount_nusd: int) -> str:
-    left = money.in_dollars(max(0, found.left_nusd + found.reserved_nusd))
+    left = funding.in_dollars(max(0, found.left_nusd + found.reserved_nusd))
     return (
-        f"budget {money.named(found)} has {left} of {money.in_dollars(found.limit_nusd)} left{money.until(found)}, and "
-        f"the smallest call may cost {money.in_dollars(amount_nusd)}: {money.raising(found.name)}"
+        f"budget {funding.named(found)} has {left} of {funding.in_dollars(found.limit_nusd)} left{funding.until(found)}, and "
+        f"the smallest call may cost {funding.in_dollars(amount_nusd)}: {funding.raising(found.name)}"
     )

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.settings import QUALITY_CHECK
-from ai_assets.work import Work
-from resources.digest import canonical_json, digest
-from resources.lake import Manifest, parquet_schema
-from resources.state import upsert
+from ai_assets.collection.settings import QUALITY_CHECK
+from ai_assets.run.context import Work
+from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.lake import Manifest, parquet_schema
+from ai_assets.storage.state import upsert
 
 if TYPE_CHECKING:
     import pyarrow as pa

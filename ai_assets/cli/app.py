@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from ai_assets.base.errors import AiAssetsError
 from ai_assets.cli import (
     audit,
     backfill,
@@ -28,7 +29,6 @@ from ai_assets.cli import (
     verify,
 )
 from ai_assets.cli.output import errors, led
-from resources.errors import AiAssetsError
 
 app = typer.Typer(
     name="ai-assets",

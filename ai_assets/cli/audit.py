@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
 from ai_assets.errors import FileUnwritable
-from ai_assets.signoff import audit, checkpoints, keys, proof
+from ai_assets.signoff import audit, checkpoints, keys, verification
 from ai_assets.signoff.against import Compared, compare
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
@@ -43,9 +43,9 @@ def verify(
         with Progress(TextColumn("records"), BarColumn(), MofNCompleteColumn(), console=errors, transient=True,
                       disable=not errors.is_terminal) as shown:  # fmt: skip
             task = shown.add_task("", total=None)
-            found = proof.verify(places.state, lambda done, of: shown.update(task, completed=done, total=of))
+            found = verification.verify(places.state, lambda done, of: shown.update(task, completed=done, total=of))
     else:
-        found = proof.verify_file(file, keys.Trust.read(trust) if trust else None)
+        found = verification.verify_file(file, keys.Trust.read(trust) if trust else None)
     if as_json:
         print_json({**asdict(found), "checkpoints": kept, "against": asdict(compared) if compared else None})
         return
@@ -74,7 +74,7 @@ def _show_compared(found: Compared) -> None:
 def export(file: Annotated[Path, typer.Argument(help="Where to write JSON lines.")]) -> None:
     """Write the whole chain into a file that verifies by itself: ai-assets audit verify --file FILE."""
     with stores_to_read().state.read() as connection:
-        lines = [f"{line}\n" for line in proof.export(connection)]
+        lines = [f"{line}\n" for line in verification.export(connection)]
     try:
         file.write_text("".join(lines), encoding="utf-8")
     except OSError as error:

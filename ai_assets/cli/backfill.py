@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ai_assets import backfilling
-from ai_assets.backfilling import Backfill
+from ai_assets.base.errors import UserError
 from ai_assets.cli.backfill_running import ENDED, Ending, dagster_url, ended, followed, launch, run_here, sweep
 from ai_assets.cli.launching import Author, RunBy, author_of, said
 from ai_assets.cli.output import (
@@ -23,16 +22,17 @@ from ai_assets.cli.output import (
     stores,
 )
 from ai_assets.cli.plan import partitions_of, progress, show
-from ai_assets.collection import Collection
-from ai_assets.dagster_api import DagsterApi
+from ai_assets.collection.loading import Collection
+from ai_assets.inference.load import load_inference
+from ai_assets.ops.dagster_client import DagsterApi
+from ai_assets.planning import backfills
+from ai_assets.planning.backfills import Backfill
 from ai_assets.planning.plan import Plan, decimal, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.words import dollars, interval
-from ai_assets.status import DUE
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.inference.declaration import load_inference
-from resources.leases import hold
+from ai_assets.run.context import Stores
+from ai_assets.run.status import DUE
+from ai_assets.storage.leases import hold
 
 
 class NobodyToAsk(UserError):
@@ -88,12 +88,12 @@ def backfill(
     It stops at its cap with everything kept; run it again to go on. While one is under way this follows it.
     """
     chosen = collection(name)
-    cap_nusd = None if max_usd is None else backfilling.amount_of(max_usd)
+    cap_nusd = None if max_usd is None else backfills.amount_of(max_usd)
     asked = Asked(name=name, partition=partition, partitions=partitions, stages=stage or [])
     with stores() as places:
         sweep(places)
         with places.state.read() as connection:
-            under_way = backfilling.open_of(connection, name)
+            under_way = backfills.open_of(connection, name)
         if stop:
             _stop(places, name, under_way, as_json=as_json)
         elif under_way is not None:
@@ -119,11 +119,11 @@ def _start(
         else:
             console.print("Nothing is due and nothing is to pay.")
         return
-    cap = backfilling.usual_cap(found) if cap_nusd is None else cap_nusd
-    backfilling.refuse_too_low(chosen, inference, found, cap)
+    cap = backfills.usual_cap(found) if cap_nusd is None else cap_nusd
+    backfills.refuse_too_low(chosen, inference, found, cap)
     _confirm(found, cap, sure=sure, quiet=as_json)
-    with hold(places.state, backfilling.lease_name(chosen.name), wait_s=1.0):
-        made = backfilling.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=author.name)
+    with hold(places.state, backfills.lease_name(chosen.name), wait_s=1.0):
+        made = backfills.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=author.name)
         url = dagster_url(places)
         if url is None:
             ending = run_here(chosen, places, made, author, quiet=as_json, patient=asked.patient)
@@ -183,7 +183,7 @@ def _confirm(found: Plan, cap: int, *, sure: bool, quiet: bool) -> None:
 def _stop(places: Stores, name: str, made: Backfill | None, *, as_json: bool) -> None:
     if made is None:
         raise NoneUnderWay(name)
-    backfilling.end(places, made, "stopped")
+    backfills.end(places, made, "stopped")
     url = dagster_url(places) if made.dagster_id else None
     if url is not None and made.dagster_id is not None:
         DagsterApi(url).cancel_backfill(made.dagster_id)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ai_assets.backfilling import Backfill, Progress, progress_of
 from ai_assets.cli.output import console
+from ai_assets.planning.backfills import Backfill, Progress, progress_of
 from ai_assets.planning.words import dollars
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 import typer
 
-from ai_assets import backfilling
-from ai_assets.backfilling import Backfill, State
+from ai_assets.base.errors import UserError
 from ai_assets.cli.backfill_progress import Meter
 from ai_assets.cli.launching import Author
 from ai_assets.cli.output import errors, home
-from ai_assets.collection import Collection
-from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
-from ai_assets.launching import start_backfill
+from ai_assets.collection.loading import Collection
+from ai_assets.inference.earmarks import BACKFILL_TAG
+from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
+from ai_assets.orchestration.launching import start_backfill
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.planning import backfills
+from ai_assets.planning.backfills import Backfill, State
 from ai_assets.planning.plan import Plan
-from ai_assets.run_tags import PATIENT, PATIENT_TAG
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.inference.earmarks import BACKFILL_TAG
+from ai_assets.run.context import Stores
 
 POLL_S = 1.0
 ENDED: dict[State, str] = {
@@ -44,14 +44,14 @@ class Ending:
     """How a backfill ended, for people and as JSON."""
 
     backfill: Backfill
-    done: backfilling.Progress
+    done: backfills.Progress
     seconds: float
     left: Plan | None = None
     failures: Sequence[str] = field(default_factory=list)
 
 
 def dagster_url(places: Stores) -> str | None:
-    from ai_assets.supervisor import running_at
+    from ai_assets.ops.supervisor import running_at
 
     return running_at(places.home)
 
@@ -74,11 +74,11 @@ def run_here(
         with Meter(places.state, made, quiet=quiet) as meter, meter.running():
             execute(chosen, places, list(made.partitions), report, quiet=True, assets=assets, tags=tags, author=author)
     except KeyboardInterrupt:
-        backfilling.end(places, made, "stopped")
+        backfills.end(places, made, "stopped")
         errors.print(f"Interrupted; what was done is kept. Go on: ai-assets backfill {chosen.name}")
         raise typer.Exit(130) from None
     except BaseException:
-        backfilling.end(places, made, "failed")
+        backfills.end(places, made, "failed")
         raise
     return ended(places, made, succeeded=not report.failures, started=started, failures=report.failures)
 
@@ -115,7 +115,7 @@ def _wait(places: Stores, made: Backfill, meter: Meter) -> bool:
     api = DagsterApi(url) if url else None
     while True:
         with places.state.read() as connection:
-            found = backfilling.get(connection, made.backfill)
+            found = backfills.get(connection, made.backfill)
         if found.state != "open":
             return found.state == "done"
         if api is not None and made.dagster_id is not None:
@@ -134,26 +134,26 @@ def _wait(places: Stores, made: Backfill, meter: Meter) -> bool:
 def sweep(places: Stores) -> None:
     """Dagster is looked at only where it runs one."""
     with places.state.read() as connection:
-        asks_dagster = backfilling.any_of_dagster(connection)
+        asks_dagster = backfills.any_of_dagster(connection)
     if not asks_dagster:
-        lost = backfilling.sweep(places, None)
+        lost = backfills.sweep(places, None)
     else:
-        from ai_assets.instance import instance
+        from ai_assets.orchestration.instance import instance
 
         with instance(home()) as dagster:
-            lost = backfilling.sweep(places, dagster)
+            lost = backfills.sweep(places, dagster)
     for name in lost:
         with places.state.read() as connection:
-            state = backfilling.get(connection, name).state
+            state = backfills.get(connection, name).state
         errors.print(f"note: {name} {ENDED[state]}; its money is free again.")
 
 
 def ended(places: Stores, made: Backfill, *, succeeded: bool, started: float, failures: Sequence[str] = ()) -> Ending:
     with places.state.read() as connection:
-        done = backfilling.progress_of(connection, made.backfill)
-        state: State = backfilling.state_after(made, done, succeeded=succeeded)
-    backfilling.end(places, made, state)
+        done = backfills.progress_of(connection, made.backfill)
+        state: State = backfills.state_after(made, done, succeeded=succeeded)
+    backfills.end(places, made, state)
     with places.state.read() as connection:
-        found = backfilling.get(connection, made.backfill)
-        failures = failures or ([] if succeeded else backfilling.failures_of(connection, found))
+        found = backfills.get(connection, made.backfill)
+        failures = failures or ([] if succeeded else backfills.failures_of(connection, found))
     return Ending(backfill=found, done=done, seconds=time.perf_counter() - started, failures=failures)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ai_assets import backfilling
 from ai_assets.cli.ledger import BAR
 from ai_assets.cli.output import (
     AsJson,
@@ -24,14 +23,15 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.costs import alerts, limits, scopes
-from ai_assets.costs.money import day, in_dollars, raising
+from ai_assets.costs.funding import day, in_dollars, raising
 from ai_assets.desk.settings import load_desk
+from ai_assets.inference import budget_status
+from ai_assets.inference.budget_status import InForce, Standing
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.prices import usd_of
+from ai_assets.inference.settings import Budget, InferenceSettings
+from ai_assets.planning import backfills
 from ai_assets.signoff import audit
-from resources.inference import budgets
-from resources.inference.budgets import InForce, Standing
-from resources.inference.declaration import load_inference
-from resources.inference.prices import usd_of
-from resources.inference.settings import Budget, InferenceSettings
 
 app = typer.Typer(help="Budgets: where they stand, and their limits.", no_args_is_help=True)
 SHOWN = 10
@@ -47,10 +47,10 @@ def show(as_json: AsJson = False) -> None:
     """Every budget of the current day or month: its limit and who set it, what is used, what is left."""
     settings, places = load_inference(home().inference), stores_to_read()
     on = datetime.now(UTC).date()
-    backfilling.sweep(places, None)  # what a killed one had set aside is nobody's
+    backfills.sweep(places, None)  # what a killed one had set aside is nobody's
     with places.state.read() as connection:
-        limits_now = budgets.in_force(connection, settings.budgets)
-        standings = budgets.all_standing(connection, settings, on, most=None if as_json else SHOWN + 1)
+        limits_now = budget_status.in_force(connection, settings.budgets)
+        standings = budget_status.all_standing(connection, settings, on, most=None if as_json else SHOWN + 1)
     by_name: dict[str, list[Standing]] = {}
     for found in standings:
         by_name.setdefault(found.name, []).append(found)
@@ -90,8 +90,8 @@ def set_limit(
     with state.write() as connection:
         done = limits.change(connection, settings, budget, wanted, by=who, reason=reason, collections=collections)
     with state.read() as connection:
-        now = budgets.in_force(connection, settings.budgets)[name]
-        standings = list(budgets.standing_of(connection, budget, now, datetime.now(UTC).date()))
+        now = budget_status.in_force(connection, settings.budgets)[name]
+        standings = list(budget_status.standing_of(connection, budget, now, datetime.now(UTC).date()))
     if as_json:
         print_json(_described(budget, now, standings))
         return
@@ -153,7 +153,7 @@ def _described(budget: Budget, limit: InForce, standings: Sequence[Standing]) ->
         "reason": limit.reason,
         "alert_at": budget.alerts,
         "notify": budget.notify,
-        "accounts": [budgets.as_json(found) for found in standings],
+        "accounts": [budget_status.as_json(found) for found in standings],
     }
 
 

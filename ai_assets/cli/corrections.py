@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.printable import readable_json
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.signoff.corrections import current, of_the_present_text
-from resources.printable import readable_json
 
 app = typer.Typer(help="Labels that people gave in place of a model's.", no_args_is_help=True)
 

@@ -10,19 +10,19 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as Drawn
 
+from ai_assets.base.errors import AiAssetsError, UserError
+from ai_assets.base.home import Home
+from ai_assets.base.printable import printable
+from ai_assets.base.yaml_settings import nearest
 from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
-from ai_assets.collection import collection_names
-from ai_assets.costs import reading
+from ai_assets.collection.loading import collection_names
+from ai_assets.costs import cost_query
 from ai_assets.costs.building import bring_up_to_date
 from ai_assets.costs.figures import NONE, Dimension, Forecast, Totals, Waste, table_of, table_of_lines
 from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, dollars, records, share, shown, told
 from ai_assets.costs.window import Scope, since
-from resources.declared import nearest
-from resources.errors import AiAssetsError, UserError
-from resources.printable import printable
-from resources.settings import Home
-from resources.warehouse import WarehouseTooNew
-from resources.warehouse import reading as opened
+from ai_assets.storage.warehouse import WarehouseTooNew
+from ai_assets.storage.warehouse import reading as opened
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Warehouse
@@ -74,18 +74,18 @@ def cost(
         scope = Scope(window=window, collections=None if collection is None else [collection], tenant=tenant)
         whole = as_json or as_csv or by == "day"
         most = limit if limit is not None or whole else MOST_SHOWN
-        found, count = reading.lines(warehouse, scope, by, most)
-        totals = reading.totals(warehouse, scope)
+        found, count = cost_query.lines(warehouse, scope, by, most)
+        totals = cost_query.totals(warehouse, scope)
         lines = table_of_lines(by, found, totals.cost_usd)
         if as_csv:
             _print_csv(lines)
             return
         earlier = scope.earlier()
-        before = reading.totals(warehouse, earlier) if earlier else None
-        forecast, waste = reading.forecast(warehouse, scope), reading.waste(warehouse, scope)
-        built = reading.built(warehouse)
+        before = cost_query.totals(warehouse, earlier) if earlier else None
+        forecast, waste = cost_query.forecast(warehouse, scope), cost_query.waste(warehouse, scope)
+        built = cost_query.built(warehouse)
     with stores_to_read().state.read() as connection:
-        behind = reading.behind(connection, built, scope.collections)
+        behind = cost_query.behind(connection, built, scope.collections)
     if as_json:
         print_json({
             "from": window.first, "to": window.last, "collection": collection, "tenant": tenant, "by": by,
@@ -122,10 +122,10 @@ def _up_to_date(here: Home) -> None:
 def _known(warehouse: "Warehouse", here: Home, collection: str | None, tenant: str | None) -> None:
     if collection is not None:
         declared = collection_names(here.project / "collections")
-        known = sorted({*declared, *reading.known(warehouse, "collection")} - {""})
+        known = sorted({*declared, *cost_query.known(warehouse, "collection")} - {""})
         if collection not in known:
             raise NameUnknown("collection", collection, known)
-    if tenant is not None and tenant not in (known := reading.known(warehouse, "tenant")):
+    if tenant is not None and tenant not in (known := cost_query.known(warehouse, "tenant")):
         raise NameUnknown("tenant", tenant, known)
 
 

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.errors import StateUnavailable
 from ai_assets.cli.output import AsJson, By, console, errors, money, person, print_json, stores, stores_to_read, table
 from ai_assets.cli.reconcile import reconcile
+from ai_assets.inference import history, resolving
+from ai_assets.inference.history import Attempt, BudgetRow, Call
+from ai_assets.inference.ledger_messages import State
+from ai_assets.inference.records import LOST
+from ai_assets.inference.resolving import Resolved, Verdict
+from ai_assets.protocols.openai import Fault, NotAnAnswer, read_reply
 from ai_assets.signoff import audit
-from resources.backends.openai import Fault, NotAnAnswer, read_reply
-from resources.errors import StateUnavailable
-from resources.inference import history, resolving
-from resources.inference.calls import State
-from resources.inference.history import Attempt, BudgetRow, Call
-from resources.inference.records import LOST
-from resources.inference.resolving import Resolved, Verdict
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 SHOWN_CHARACTERS = 400
 BAR = 20

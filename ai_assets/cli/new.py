@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import console, home, stores
-from ai_assets.collection import COMPONENT_TYPE, DEFS_FILE, check_name, load_collection
+from ai_assets.collection.loading import COMPONENT_TYPE, DEFS_FILE, check_name, load_collection
+from ai_assets.collection.partitions import PartitionScheme, Unassigned
+from ai_assets.collection.settings import PartitionSettings
+from ai_assets.documents.parse import format_of
+from ai_assets.documents.source import Source, SourceFile
 from ai_assets.errors import CollectionExists, NothingToScaffold
-from ai_assets.partitions import PartitionScheme, Unassigned
-from ai_assets.settings import PartitionSettings
-from ai_assets.stages.parse import format_of
-from resources.source import Source, SourceFile
 
 ENOUGH = 0.8
 """Share of files that must carry a date, or lie in a folder, before partitions are guessed from it."""

@@ -13,10 +13,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ai_assets.collection import Collection, collection_names, load_collection
-from ai_assets.work import Stores
-from resources.printable import printable, readable_json
-from resources.settings import Home
+from ai_assets.base.home import Home
+from ai_assets.base.printable import printable, readable_json
+from ai_assets.collection.loading import Collection, collection_names, load_collection
+from ai_assets.run.context import Stores
 
 WIDE = 200
 """Width where there is no terminal: lines are for programs and logs there, and must not be cut."""

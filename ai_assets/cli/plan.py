@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores_to_read, table
-from ai_assets.collection import Collection
-from ai_assets.listing import known_folders, look, stored_listing
+from ai_assets.collection.loading import Collection
+from ai_assets.documents.source_listing import known_folders, look, stored_listing
+from ai_assets.inference.load import load_inference
 from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
-from ai_assets.work import Stores
-from resources.inference.declaration import load_inference
+from ai_assets.run.context import Stores
 
 MOST_NAMED = 6
 """Partitions; the rest are a number."""

@@ -11,9 +11,9 @@ import typer
 from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, stores_to_read, table
 from ai_assets.costs import reconciliation
 from ai_assets.costs.reconciliation import Asked, Reconciled, Recorded
-from resources.inference.declaration import load_inference
-from resources.inference.prices import usd_of
-from resources.inference.usage_files import read_usage
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.prices import usd_of
+from ai_assets.inference.usage_files import read_usage
 
 COLUMNS = (
     "day (UTC)", "model", "key", "paid here", "maybe billed", "theirs", "difference", "requests", "theirs ", "verdict",

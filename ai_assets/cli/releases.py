@@ -19,7 +19,7 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.errors import NothingApproved
-from ai_assets.signoff import moments, releases, requests
+from ai_assets.signoff import releases, requests, timestamps
 from ai_assets.signoff.publication import anything_to_publish
 
 app = typer.Typer(help="What is live, what was live, and the way back.", no_args_is_help=True)
@@ -32,9 +32,9 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     if not anything_to_publish(chosen, places):
         with places.state.read() as connection:
             raise NothingApproved(name, requests.count_open(connection, name))
-    from ai_assets import in_process
-    from ai_assets.component import collection_definitions
-    from ai_assets.instance import instance
+    from ai_assets.orchestration import in_process
+    from ai_assets.orchestration.component import collection_definitions
+    from ai_assets.orchestration.instance import instance
 
     with instance(home()) as dagster:
         job = collection_definitions(chosen).resolve_job_def(f"{name}__publish")
@@ -118,7 +118,7 @@ def at(
     """What readers saw at that time."""
     collection(name)
     with stores_to_read().state.read() as connection:
-        found = releases.live_at(connection, name, moments.moment(moment, end=True))
+        found = releases.live_at(connection, name, timestamps.moment(moment, end=True))
     if as_json:
         print_json(None if found is None else asdict(found))
     elif found is None:

@@ -26,7 +26,7 @@ from ai_assets.retention.disk import disk as disk_of
 from ai_assets.retention.leftovers import KINDS, Bench
 from ai_assets.retention.settings import load_operations
 from ai_assets.retention.sweep import find, sweep
-from ai_assets.work import Stores
+from ai_assets.run.context import Stores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -45,7 +45,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Remove what operations.yaml does not keep; also where the sensor is switched off."""
-    from ai_assets.instance import instance
+    from ai_assets.orchestration.instance import instance
 
     places = stores_to_read() if dry_run else stores()
     with instance(home()) as dagster:
@@ -104,7 +104,7 @@ def list_holds(as_json: AsJson = False) -> None:
 
 def show_disk(*, as_json: bool) -> None:
     """For `status --disk`."""
-    from ai_assets.instance import instance
+    from ai_assets.orchestration.instance import instance
 
     with instance(home()) as dagster:
         found = disk_of(_bench(stores_to_read(), dagster))

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ai_assets import in_process
 from ai_assets.cli import asking_again
 from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
 from ai_assets.cli.output import (
@@ -30,14 +29,15 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.signing import signer
-from ai_assets.collection import Collection
-from ai_assets.listing import known_folders, observe
-from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
-from ai_assets.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.documents.source_listing import known_folders, observe
+from ai_assets.orchestration import in_process
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.run.context import Outcome, Stores
+from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.signoff import releases
 from ai_assets.signoff.served import lost_snapshots
-from ai_assets.status import due_partitions, partition_states
-from ai_assets.work import Outcome, Stores
 
 
 @dataclass
@@ -195,11 +195,11 @@ def execute(
     author: Author,
 ) -> None:
     """Run the collection's job over these partitions: all of its assets, or only some."""
-    from ai_assets.assets.segment import bars, waits, watcher
-    from ai_assets.assets.sources import register_folders
-    from ai_assets.assets.specs import key_of
-    from ai_assets.component import collection_definitions
-    from ai_assets.instance import instance
+    from ai_assets.orchestration.component import collection_definitions
+    from ai_assets.orchestration.instance import instance
+    from ai_assets.orchestration.segment import bars, waits, watcher
+    from ai_assets.orchestration.sources import register_folders
+    from ai_assets.orchestration.specs import key_of
 
     with instance(home()) as dagster, _progress(report, len(keys), quiet) as (see, advance):
         register_folders(chosen, dagster, keys)

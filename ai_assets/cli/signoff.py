@@ -22,7 +22,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.signing import signer, signer_with
-from ai_assets.embedding import WITHOUT
+from ai_assets.embedding.spec import WITHOUT
 from ai_assets.errors import RequestUnknown
 from ai_assets.signoff import decisions, requests, statements
 from ai_assets.signoff.decisions import Verdict

@@ -18,9 +18,9 @@ from ai_assets.cli.output import (
     stores_to_read,
     table,
 )
-from ai_assets.status import CollectionStatus, collection_status
-from resources.inference.in_flight import InFlight, in_flight
-from resources.inference.prices import usd_of
+from ai_assets.inference.in_flight import InFlight, in_flight
+from ai_assets.inference.prices import usd_of
+from ai_assets.run.status import CollectionStatus, collection_status
 
 MOST_SHOWN = 40
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import sqlalchemy as sa
 import typer
 
+from ai_assets.base.errors import AiAssetsError
+from ai_assets.base.home import Home
 from ai_assets.cli.output import all_collections, console, stores
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.desk.settings import load_desk
-from ai_assets.listing import observe
-from ai_assets.partitions import RANGE_END, RANGE_START, consecutive
+from ai_assets.documents.source_listing import observe
+from ai_assets.run.context import Stores
+from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, people
 from ai_assets.signoff.launches import Launcher, issued_or_said
 from ai_assets.signoff.passwords import hashed, random_password
-from ai_assets.status import partition_states
-from ai_assets.work import Stores
-from resources.errors import AiAssetsError
-from resources.settings import Home
 
 if TYPE_CHECKING:
-    from ai_assets.supervisor import Supervisor
+    from ai_assets.ops.supervisor import Supervisor
 
 POLL_S = 1.0
 REVIEWER = "reviewer"
@@ -35,7 +35,7 @@ def up(
     first_run: Annotated[bool, typer.Option(help="Run the collections once when the home is new.")] = True,
 ) -> None:
     """Start Dagster's pages and daemon and the sign-off desk, and keep them running until Ctrl-C."""
-    from ai_assets.supervisor import Supervisor
+    from ai_assets.ops.supervisor import Supervisor
 
     chosen = all_collections()  # a mistake in one is told before anything starts
     home = Home.from_environment()
@@ -108,8 +108,8 @@ def _first_runs(fresh: list[Collection], places: Stores, supervisor: "Supervisor
 
 
 def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> None:
-    from ai_assets.assets.sources import register_folders
-    from ai_assets.instance import instance
+    from ai_assets.orchestration.instance import instance
+    from ai_assets.orchestration.sources import register_folders
 
     listing = observe(item, places.lake, places.state)
     keys = [key for key in item.scheme.keys(sorted(listing.by_partition)) if key in listing.by_partition]

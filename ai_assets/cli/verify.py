@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import AsJson, collection, console, errors, print_json, stores_to_read, table
-from ai_assets.verification import Advance, Area
-from ai_assets.verification import verify as verify_all
+from ai_assets.signoff.integrity import Advance, Area
+from ai_assets.signoff.integrity import verify as verify_all
 
 
 def verify(

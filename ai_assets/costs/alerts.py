@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
-from ai_assets.costs.money import day, day_of, in_dollars, named, raising, until, used_up
-from ai_assets.signoff import notices
-from ai_assets.signoff.notices import BudgetNews
-from resources.inference import budgets
-from resources.inference.budgets import InForce, Standing
-from resources.inference.settings import Budget, InferenceSettings
-from resources.state import StateStore
+from ai_assets.collection.loading import Collection
+from ai_assets.costs.funding import day, day_of, in_dollars, named, raising, until, used_up
+from ai_assets.inference import budget_status
+from ai_assets.inference.budget_status import InForce, Standing
+from ai_assets.inference.settings import Budget, InferenceSettings
+from ai_assets.signoff import outbox
+from ai_assets.signoff.outbox import BudgetNews
+from ai_assets.storage.state import StateStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def give(
         for reached in list(_untold(connection, settings, on, collections)):
             given += _record(connection, reached, moment)
             if reached.shares[-1] in reached.untold:
-                notices.make(connection, [_news(reached)], reached.declared.notify, moment)
+                outbox.make(connection, [_news(reached)], reached.declared.notify, moment)
     return given
 
 
@@ -72,7 +72,7 @@ def alerts(connection: sa.Connection) -> list[Alert]:
 def _untold(
     connection: sa.Connection, settings: InferenceSettings, on: datetime.date, collections: Sequence[Collection]
 ) -> Iterator[_Reached]:
-    limits = budgets.in_force(connection, settings.budgets)
+    limits = budget_status.in_force(connection, settings.budgets)
     stopping = (used_up(connection, collection, settings, on) for collection in collections)
     empty = {found[0].budget for found in stopping if found is not None}
     for declared in settings.budgets:
@@ -80,7 +80,7 @@ def _untold(
             continue
         limit = limits[declared.name]
         least = max(1, -(-limit.limit_nusd * declared.alerts[0] // 100))
-        for found in budgets.standing_of(connection, declared, limit, on, used_nusd=least):
+        for found in budget_status.standing_of(connection, declared, limit, on, used_nusd=least):
             used_nusd = found.limit_nusd if found.budget in empty else found.used_nusd
             shares = tuple(p for p in declared.alerts if used_nusd * 100 >= p * found.limit_nusd)
             told = _told(connection, found)

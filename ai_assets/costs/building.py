@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ai_assets.costs import raw
+from ai_assets.base.home import Home
+from ai_assets.costs import load_raw
 from ai_assets.costs.day_rows import ATTEMPT_FACTS
 from ai_assets.costs.dbt_build import Step
 from ai_assets.costs.ledger_days import (
@@ -21,14 +22,13 @@ from ai_assets.costs.ledger_days import (
     lost_days,
 )
 from ai_assets.costs.marts import project
-from ai_assets.work import Stores
-from resources.digest import Json, digest, sha256_hex
-from resources.inference.declaration import load_inference
-from resources.inference.settings import InferenceSettings
-from resources.leases import Lease
-from resources.settings import Home
-from resources.state import now
-from resources.warehouse import SCHEMA_VERSION, Site, WarehouseDamaged, WarehouseMissing, building, reading
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.run.context import Stores
+from ai_assets.storage.digest import Json, digest, sha256_hex
+from ai_assets.storage.leases import Lease
+from ai_assets.storage.state import now
+from ai_assets.storage.warehouse import SCHEMA_VERSION, Site, WarehouseDamaged, WarehouseMissing, building, reading
 
 if TYPE_CHECKING:
     import duckdb
@@ -110,7 +110,7 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
         return Building(fingerprint=fingerprint, unchanged=True, marts=_marts(stores.home, {}), tests=())
     with building(stores.home.warehouse, lease) as site, dbt_build.starting(site) as build_marts:
         say(f"loading {len(days)} days, {sum(day.attempts.rows for day in days):,} attempts")
-        raw.load(site, stores, days, inference, _built(fingerprint, days))
+        load_raw.load(site, stores, days, inference, _built(fingerprint, days))
         say("dbt build")
         steps = build_marts()
         _finish(site)
@@ -128,7 +128,7 @@ def bring_up_to_date(home: Home, say: Say = lambda _line: None) -> None:
     with Stores.at(home) as stores:
         if not is_due(stores):
             return
-    from ai_assets.assets.inference_cost import execute
+    from ai_assets.orchestration.inference_cost import execute
 
     execute(home, say)
 
@@ -137,9 +137,9 @@ def _inference(stores: Stores) -> InferenceSettings:
     return load_inference(stores.home.inference)
 
 
-def _built(fingerprint: str, days: Sequence[Exported]) -> raw.Built:
+def _built(fingerprint: str, days: Sequence[Exported]) -> load_raw.Built:
     newest = [moment for day in days for moment in (day.attempts.stats["newest"], day.reuses.stats["newest"]) if moment]
-    return raw.Built(fingerprint=fingerprint, built_at=now(), ledger_at=max(newest, default=None), today=_today())
+    return load_raw.Built(fingerprint=fingerprint, built_at=now(), ledger_at=max(newest, default=None), today=_today())
 
 
 def _today() -> datetime.date:
@@ -191,7 +191,7 @@ def _finish(site: Site) -> None:
     import duckdb
 
     with duckdb.connect(str(site.file)) as connection:
-        raw.clear(connection)
+        load_raw.clear(connection)
         connection.execute("CHECKPOINT")
 
 

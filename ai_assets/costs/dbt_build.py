@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import resources.attached
+import ai_assets.base.child_main
+from ai_assets.base.errors import UserError
 from ai_assets.costs.marts import project
-from resources.errors import UserError
-from resources.warehouse import Site, unwritable
+from ai_assets.storage.warehouse import Site, unwritable
 
 if TYPE_CHECKING:
     from dagster_dbt import DbtCliInvocation
@@ -53,7 +53,7 @@ class Step:
 def starting(site: Site) -> Iterator[Callable[[], Sequence[Step]]]:
     """A dbt that gets ready, and what lets it build. Until then it leaves the file alone; at the end it is gone."""
     process = subprocess.Popen(
-        [sys.executable, resources.attached.__file__, str(os.getpid()), __name__],
+        [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

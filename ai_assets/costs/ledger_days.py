@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import UserError
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
-from ai_assets.work import Stores, record_dataset
-from resources.digest import digest
-from resources.errors import UserError
-from resources.inference.prices import NUSD
-from resources.lake import Fence, Manifest
-from resources.state import now
+from ai_assets.inference.prices import NUSD
+from ai_assets.run.context import Stores, record_dataset
+from ai_assets.storage.digest import digest
+from ai_assets.storage.lake import Fence, Manifest
+from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,16 +8,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
-from ai_assets.costs.money import in_dollars
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import Collection
+from ai_assets.costs.funding import in_dollars
 from ai_assets.costs.scopes import fits
+from ai_assets.inference import budget_status
+from ai_assets.inference.budget_status import BudgetUnknown
+from ai_assets.inference.prices import NUSD
+from ai_assets.inference.settings import MOST_USD, Budget, InferenceSettings
 from ai_assets.signoff import audit
 from ai_assets.signoff.people import EVERYWHERE, Person
-from resources.errors import UserError
-from resources.inference import budgets
-from resources.inference.budgets import BudgetUnknown
-from resources.inference.prices import NUSD
-from resources.inference.settings import MOST_USD, Budget, InferenceSettings
 
 
 class LimitInvalid(UserError):
@@ -98,7 +98,7 @@ def change(
     if not all(by.may("admin", place) for place in places):
         raise LimitRefused(by.name, budget.name, places)
     require_reason(budget.name, reason)
-    before = budgets.in_force(connection, settings.budgets)[budget.name]
+    before = budget_status.in_force(connection, settings.budgets)[budget.name]
     done = Changed(
         name=budget.name,
         was_nusd=before.limit_nusd,
@@ -107,10 +107,10 @@ def change(
     )
     record = audit.append(connection, by.name, "budget set", {**vars(done), "reason": reason})
     if limit_nusd is None:
-        budgets.unset_limit(connection, budget.name)
+        budget_status.unset_limit(connection, budget.name)
     else:
         at = record.recorded_at
-        budgets.set_limit(connection, budget.name, limit_nusd, by=by.name, reason=reason, at=at)
+        budget_status.set_limit(connection, budget.name, limit_nusd, by=by.name, reason=reason, at=at)
     return done
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import StateUnavailable, UserError
+from ai_assets.base.yaml_settings import nearest
+from ai_assets.inference import ledger_totals, reconciling, resolving
+from ai_assets.inference.history import name_of
+from ai_assets.inference.prices import NUSD, usd_of
+from ai_assets.inference.reconciling import Group
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.usage_files import UsageFile
 from ai_assets.signoff import audit
-from resources.declared import nearest
-from resources.digest import Json
-from resources.errors import StateUnavailable, UserError
-from resources.inference import ledger_totals, reconciling, resolving
-from resources.inference.history import name_of
-from resources.inference.prices import NUSD, usd_of
-from resources.inference.reconciling import Group
-from resources.inference.settings import InferenceSettings
-from resources.inference.usage_files import UsageFile
-from resources.state import StateStore, now
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import StateStore, now
 
 MOST_DAYS = 400
 DIGEST_CHARACTERS = 12

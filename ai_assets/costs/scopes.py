@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ai_assets.collection import Collection
-from resources.declared import line_of, nearest, read_yaml
-from resources.inference.errors import InferenceInvalid
-from resources.inference.settings import Budget, Dimension, InferenceSettings
+from ai_assets.base.yaml_settings import line_of, nearest, read_yaml
+from ai_assets.collection.loading import Collection
+from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.inference.settings import Budget, Dimension, InferenceSettings
 
 ALIKE = 0.85
 """'clams' and 'claims' are, 0.91; 'team-a' and 'team-b' are two names, 0.83."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resources.errors import UserError
+from ai_assets.base.errors import UserError
 
 MOST_DAYS = 36_500
 _SPAN = re.compile(r"(?P<count>[1-9]\d{0,5})d", re.ASCII)

@@ -1,7 +1,7 @@
 """`python -m ai_assets.desk`: the desk as a process of its own, with the options of `ai-assets desk`."""
 
+from ai_assets.cli.standalone import run_alone
 from ai_assets.desk.command import desk
-from ai_assets.standalone import run_alone
 
 if __name__ == "__main__":
     run_alone(desk)

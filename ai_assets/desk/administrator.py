@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import UserError
+from ai_assets.collection.settings import GROUP
 from ai_assets.desk import sessions
+from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.people_reading import is_admin
-from ai_assets.desk.sight import NotSeen
-from ai_assets.settings import GROUP
+from ai_assets.desk.people_query import is_admin
 from ai_assets.signoff import people
 from ai_assets.signoff.people import EVERYWHERE, Person
-from resources.errors import UserError
 
 _GROUP_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f][^,\x00-\x1f\x7f]{0,118}")
 """No comma: a proxy divides groups by it."""

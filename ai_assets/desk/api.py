@@ -6,7 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from starlette.exceptions import HTTPException
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import launching, reading
+from ai_assets.desk.access import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
 from ai_assets.desk.api_problems import add_handlers, joined
 from ai_assets.desk.api_records import (
@@ -43,13 +45,12 @@ from ai_assets.desk.api_records import (
     Text,
 )
 from ai_assets.desk.context import Desk
-from ai_assets.desk.document_reading import line_of
+from ai_assets.desk.document_query import line_of
 from ai_assets.desk.launching import Wanted
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.request_reading import require_current
+from ai_assets.desk.request_query import require_current
 from ai_assets.desk.runs_views import Price, RunsRow, RunsView
-from ai_assets.desk.sight import collection_seen, request_seen, whole_request_seen
-from ai_assets.desk.unanswered_reading import Shown
+from ai_assets.desk.unanswered_query import Shown
 from ai_assets.desk.views import (
     DocumentPage,
     DocumentView,
@@ -62,7 +63,6 @@ from ai_assets.signoff import asking_again, corrections, decisions, notes, relea
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
-from resources.errors import UserError
 
 MOST_PAGES = 1_000_000
 

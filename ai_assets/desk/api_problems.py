@@ -7,9 +7,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk.refusal import RETRY_AFTER_S, status_of
-from resources.errors import UserError
-from resources.state import storable
+from ai_assets.storage.state import storable
 
 MOST_SHOWN = 5
 """Mistakes in what was sent; a person mends them one by one."""

@@ -9,10 +9,10 @@ from ai_assets.desk.runs_views import LaunchKind
 from ai_assets.desk.views import HistoryEntry, Publication, ReleaseRow
 from ai_assets.errors import MomentInvalid
 from ai_assets.signoff.decisions import Verdict
-from ai_assets.signoff.moments import moment
 from ai_assets.signoff.notes import LONGEST, Kind
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status
+from ai_assets.signoff.timestamps import moment
 
 WITHOUT_NUL = r"^[^\x00]*$"
 """No database can hold that character."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from resources.settings import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home, variable
+from ai_assets.base.home import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home, variable
 
 
 def desk(

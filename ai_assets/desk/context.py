@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from ai_assets.collection import DEFS_FILE, Collection, collection_names, load_collection
-from ai_assets.dagster_api import DagsterApi, DagsterUnreachable
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import DEFS_FILE, Collection, collection_names, load_collection
 from ai_assets.desk.settings import DeskSettings
+from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
+from ai_assets.run.context import Stores
 from ai_assets.signoff.people import Person
-from ai_assets.work import Stores
-from resources.errors import UserError
 
 DAGSTER_TIMEOUT_S = 15.0
 
@@ -34,7 +34,7 @@ class Desk:
 
     def dagster(self) -> DagsterApi:
         """To start runs and to look at them. Raises where nobody has said where Dagster is, and no `up` runs here."""
-        from ai_assets.supervisor import running_at
+        from ai_assets.ops.supervisor import running_at
 
         url = self.dagster_api or self.dagster_url or running_at(self.stores.home)
         if url is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from ai_assets.costs import reading
+from ai_assets.costs import cost_query
+from ai_assets.costs.budget_forecast import Outlook, outlook
 from ai_assets.costs.figures import (
     WASTE,
     BudgetUse,
@@ -23,7 +24,6 @@ from ai_assets.costs.figures import (
     table_of_lines,
     table_of_series,
 )
-from ai_assets.costs.outlook import Outlook, outlook
 from ai_assets.costs.tables import Table, dollars, share
 from ai_assets.costs.window import Scope
 from ai_assets.desk import charts
@@ -73,7 +73,7 @@ class Section:
 
 
 def days(look: Look) -> Section:
-    found = reading.series(look.warehouse, look.scope, look.by)
+    found = cost_query.series(look.warehouse, look.scope, look.by)
     sums = found.sums
     total = sum(sums, Decimal(0))
     title = "Spend over time"
@@ -104,7 +104,7 @@ def stages(look: Look) -> Section:
 
 
 def waste(look: Look) -> Section:
-    found = reading.waste(look.warehouse, look.scope)
+    found = cost_query.waste(look.warehouse, look.scope)
     total = sum((item.cost_usd for item in found), Decimal(0))
     useful = sum((item.cost_usd for item in found if item.category == "published"), Decimal(0))
     maybe = sum((item.maybe_usd for item in found), Decimal(0))
@@ -124,7 +124,7 @@ def waste(look: Look) -> Section:
 
 
 def budgets(look: Look) -> Section:
-    found = reading.budgets(look.warehouse, look.scope)
+    found = cost_query.budgets(look.warehouse, look.scope)
     plots: list[Plot] = []
     for use in found:
         seen = outlook(use, look.today)
@@ -147,7 +147,7 @@ def budgets(look: Look) -> Section:
 
 
 def documents(look: Look, most: int = MOST_SHOWN) -> Section:
-    found = reading.documents(look.warehouse, look.scope, most)
+    found = cost_query.documents(look.warehouse, look.scope, most)
     finding = "Nothing was asked about a document."
     if found:
         finding = f"{found[0].document} alone cost {dollars(found[0].cost_usd)}."
@@ -156,7 +156,7 @@ def documents(look: Look, most: int = MOST_SHOWN) -> Section:
 
 
 def prompts(look: Look, most: int = MOST_SHOWN) -> Section:
-    found = reading.prompts(look.warehouse, look.scope, most)
+    found = cost_query.prompts(look.warehouse, look.scope, most)
     finding = "No call was made from a prompt."
     if found:
         first = found[0]
@@ -169,7 +169,7 @@ def prompts(look: Look, most: int = MOST_SHOWN) -> Section:
 
 
 def endpoints(look: Look) -> Section:
-    found = reading.endpoints(look.warehouse, look.scope)
+    found = cost_query.endpoints(look.warehouse, look.scope)
     attempts, lost = sum(item.attempts for item in found), sum(item.failed + item.ambiguous for item in found)
     finding = (
         f"{share(lost / attempts)} of {attempts:,} attempts brought no answer." if attempts else "No call was made."
@@ -179,7 +179,7 @@ def endpoints(look: Look) -> Section:
 
 
 def errors(look: Look) -> Section:
-    found = reading.failures(look.warehouse, look.scope)
+    found = cost_query.failures(look.warehouse, look.scope)
     finding = "No attempt ended with an error."
     if found:
         first = found[0]
@@ -219,7 +219,7 @@ _GROUPED: Mapping[Dimension, str] = {
 
 
 def _dimension(look: Look, name: str, title: str, by: Dimension) -> Section:
-    found, _ = reading.lines(look.warehouse, look.scope, by)
+    found, _ = cost_query.lines(look.warehouse, look.scope, by)
     total = sum((line.cost_usd for line in found), Decimal(0))
     table = table_of_lines(by, found, total)
     if not total:

@@ -6,24 +6,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
-from ai_assets.desk.audit_reading import entry_of
-from ai_assets.desk.candidate_reading import Line, StageColumns, candidate_of, stages_in
+from ai_assets.base.errors import DatasetDamaged
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.access import request_seen, told
+from ai_assets.desk.audit_query import entry_of
+from ai_assets.desk.candidate_query import Line, StageColumns, candidate_of, stages_in
 from ai_assets.desk.context import Desk
-from ai_assets.desk.document_reading import marks_of
+from ai_assets.desk.document_query import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
-from ai_assets.desk.sight import request_seen, told
-from ai_assets.desk.unanswered_reading import retries_of
+from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
+from ai_assets.inference import history as ledger
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from ai_assets.stage_settings import ClassifyStage
-from resources.errors import DatasetDamaged
-from resources.inference import history as ledger
-from resources.lake import read_parquet_row
-from resources.state import now
+from ai_assets.stages.settings import ClassifyStage
+from ai_assets.storage.lake import read_parquet_row
+from ai_assets.storage.state import now
 
 LONGEST_TEXT = 200_000
 """Characters that are shown; nobody reads more on one page."""

@@ -7,20 +7,20 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.settings import SignoffSettings, SlaSettings
+from ai_assets.desk.access import collection_seen, known_view, told
 from ai_assets.desk.context import Desk
-from ai_assets.desk.sight import collection_seen, known_view, told
-from ai_assets.desk.unanswered_reading import need_a_person
+from ai_assets.desk.unanswered_query import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
-from ai_assets.embedding import WITHOUT
+from ai_assets.embedding.spec import WITHOUT
 from ai_assets.errors import DecisionRefused
-from ai_assets.settings import SignoffSettings, SlaSettings
-from ai_assets.signoff import decisions, notices, requests
+from ai_assets.signoff import decisions, outbox, requests
 from ai_assets.signoff.decisions import Standing
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request, Status
 from ai_assets.signoff.sla import age_hours, deadline
-from resources.state import now, storable
+from ai_assets.storage.state import now, storable
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 STATES = ("open", "closed", "all", *(status for status in STATUSES if status != "open"))
@@ -65,7 +65,7 @@ def inbox(
         if len(shown) < per_page and start + len(shown) < total:
             shown += _closed(connection, closed, sort, max(0, start - len(waiting)), per_page - len(shown))
         rows = _rows(connection, person, shown, seen, at)
-        failing = notices.failing(connection)
+        failing = outbox.failing(connection)
         people = need_a_person(connection, seen)
     return Inbox(
         rows=rows,

@@ -13,23 +13,24 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ai_assets import backfilling, launching
-from ai_assets.backfilling import Backfill
-from ai_assets.collection import Collection
-from ai_assets.dagster_api import DagsterApi
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.runs_reading import chosen_partitions, plan_of
+from ai_assets.desk.runs_query import chosen_partitions, plan_of
 from ai_assets.desk.runs_views import LaunchKind
-from ai_assets.desk.sight import collection_seen
+from ai_assets.documents.source_listing import known_folders, observe
 from ai_assets.errors import LaunchRefused, NothingToRun, PartitionsUnnamed, StartedBefore
-from ai_assets.listing import known_folders, observe
+from ai_assets.inference.load import load_inference
+from ai_assets.ops.dagster_client import DagsterApi
+from ai_assets.orchestration import launching
+from ai_assets.planning import backfills
+from ai_assets.planning.backfills import Backfill
+from ai_assets.run.status import DUE, due_partitions
 from ai_assets.signoff import launches
 from ai_assets.signoff.launches import Launcher
 from ai_assets.signoff.people import Person, Role
-from ai_assets.status import DUE, due_partitions
-from resources.inference.declaration import load_inference
-from resources.leases import hold
-from resources.state import now
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import now
 
 KEPT = datetime.timedelta(days=90)
 """So long it is known which form started what."""
@@ -105,10 +106,10 @@ def stop(desk: Desk, person: Person, name: str) -> Backfill | None:
     if not person.may("approver", name):
         raise LaunchRefused(person.name, "stop a backfill", "approver", name)
     with desk.stores.state.read() as connection:
-        made = backfilling.open_of(connection, name)
+        made = backfills.open_of(connection, name)
     if made is None:
         return None
-    backfilling.end(desk.stores, made, "stopped")
+    backfills.end(desk.stores, made, "stopped")
     if made.dagster_id is not None:
         with desk.dagster() as api:
             api.cancel_backfill(made.dagster_id)
@@ -126,17 +127,17 @@ def _backfill(
     desk: Desk, dagster: DagsterApi, person: Person, collection: Collection, wanted: Wanted, named: list[str] | None
 ) -> Started:
     stores, name = desk.stores, collection.name
-    asked = None if wanted.max_usd is None else backfilling.amount_of(wanted.max_usd)
+    asked = None if wanted.max_usd is None else backfills.amount_of(wanted.max_usd)
     found = plan_of(desk, collection, named)
     due = any(found.partitions.get(key) in DUE for key in found.planned)
     if not due and not any(stage.calls.high for stage in found.stages):
         raise NothingToRun(name)
-    inference, cap = load_inference(stores.home.inference), backfilling.usual_cap(found) if asked is None else asked
-    backfilling.refuse_too_low(collection, inference, found, cap)
+    inference, cap = load_inference(stores.home.inference), backfills.usual_cap(found) if asked is None else asked
+    backfills.refuse_too_low(collection, inference, found, cap)
     launch_id = _record(desk, person, name, wanted, found.planned)
     ids: list[str] = []
-    with _noted(desk, launch_id, ids), hold(stores.state, backfilling.lease_name(name), wait_s=1.0):
-        made = backfilling.begin(
+    with _noted(desk, launch_id, ids), hold(stores.state, backfills.lease_name(name), wait_s=1.0):
+        made = backfills.begin(
             stores, collection, inference, found, assets=collection.asset_names, cap_nusd=cap, by=person.name
         )
         ids.append(made.backfill)
@@ -154,7 +155,7 @@ def _backfill_ticket(desk: Desk, person: Person, made: Backfill) -> dict[str, st
                 backfill=made.backfill,
             )  # fmt: skip
     except BaseException:
-        backfilling.end(desk.stores, made, "failed")
+        backfills.end(desk.stores, made, "failed")
         raise
 
 

@@ -13,9 +13,9 @@ from typing import Any, Self
 import requests
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from ai_assets.base.home import variable
 from ai_assets.desk.settings import OidcSettings
 from ai_assets.errors import ProviderRefused
-from resources.settings import variable
 
 TIMEOUT_S = 10.0
 KEPT_S = 3600.0

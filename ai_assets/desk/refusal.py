@@ -7,9 +7,8 @@ from http import HTTPStatus
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Scope
 
-from ai_assets.backfilling import UnderWay
-from ai_assets.dagster_api import DagsterRefused, DagsterUnreachable
-from ai_assets.desk.sight import NotSeen
+from ai_assets.base.errors import LeaseBusy, StateUnavailable, UserError
+from ai_assets.desk.access import NotSeen
 from ai_assets.errors import (
     CollectionUnknown,
     DecisionRefused,
@@ -22,7 +21,8 @@ from ai_assets.errors import (
     RequestUnknown,
     StartedBefore,
 )
-from resources.errors import LeaseBusy, StateUnavailable, UserError
+from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
+from ai_assets.planning.backfills import UnderWay
 
 RETRY_AFTER_S = 5
 """What a 503 tells clients to wait."""

@@ -20,18 +20,18 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ai_assets.base.errors import StateUnavailable
 from ai_assets.desk import proxy, sessions
 from ai_assets.desk.address import Address
 from ai_assets.desk.body import BodyTooLarge, Gone, again, whole
 from ai_assets.desk.context import Desk
 from ai_assets.desk.cookies import Cookies
 from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, refusal
-from ai_assets.desk.seal import Seal
 from ai_assets.desk.sessions import Session
+from ai_assets.desk.signed_values import Seal
 from ai_assets.errors import AuditBroken, PersonNameInvalid
 from ai_assets.signoff import people
 from ai_assets.signoff.people import Person
-from resources.errors import StateUnavailable
 
 LARGEST_BODY = 1 << 20
 LONGEST_URL = 8192

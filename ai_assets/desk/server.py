@@ -5,11 +5,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home
 from ai_assets.desk.context import Desk
 from ai_assets.desk.settings import load_desk
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.settings import Home
+from ai_assets.run.context import Stores
 
 GRACE_S = 3
 """For answers under way, when it ends."""

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ai_assets.desk.seal import Seal
 from ai_assets.desk.settings import SessionSettings, SignInSettings
+from ai_assets.desk.signed_values import Seal
 from ai_assets.signoff import audit, people
 from ai_assets.signoff.people import Person
-from resources.state import StateStore, now, storable
+from ai_assets.storage.state import StateStore, now, storable
 
 Via = Literal["password", "oidc"]
 CLOCK_MAY_STEP = datetime.timedelta(minutes=5)

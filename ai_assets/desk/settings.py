@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.home import DESK_URL_VARIABLE, variable
+from ai_assets.base.yaml_settings import Strict, located, read_yaml, wrong
 from ai_assets.signoff.witness_settings import CheckpointSettings
-from resources.declared import Strict, located, read_yaml, wrong
-from resources.errors import DeclarationInvalid
-from resources.settings import DESK_URL_VARIABLE, variable
 
 
 class DeskInvalid(DeclarationInvalid):

@@ -4,11 +4,11 @@ import datetime
 import heapq
 from collections.abc import Sequence
 
-from ai_assets.planning.found import Found
-from ai_assets.planning.tally import Tally
-from resources.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, price_at, worst_case_nusd
-from resources.inference.routes import names_of
-from resources.inference.settings import InferenceSettings
+from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, price_at, worst_case_nusd
+from ai_assets.inference.routes import names_of
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.planning.findings import Found
+from ai_assets.planning.totals import Tally
 
 MESSAGES = 4
 """Of a question about a document that was not read yet, at most so many."""

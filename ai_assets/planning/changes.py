@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ai_assets.collection import DEFS_FILE, Collection, build_collection, load_collection
+from ai_assets.base.errors import UserError
+from ai_assets.base.yaml_settings import located, nearest, read_yaml
+from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection, load_collection
+from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
-from ai_assets.settings import CollectionSettings
-from resources.declared import located, nearest, read_yaml
-from resources.errors import UserError
 
 FIXED = ("name", "kind")
 

@@ -8,12 +8,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.inference.records import StageKind
+from ai_assets.inference.settings import Endpoint, Price
 from ai_assets.planning.past import Past
 from ai_assets.planning.records import CERTAIN, Chance, Money, Range
-from ai_assets.planning.tally import SAMPLE, Group, Tally
 from ai_assets.planning.tokens import TEMPLATE_ERROR
-from resources.inference.records import StageKind
-from resources.inference.settings import Endpoint, Price
+from ai_assets.planning.totals import SAMPLE, Group, Tally
 
 NUSD_PER_PRICE = 1000
 """A price is in dollars per million tokens."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from resources.state import keys_of
+from ai_assets.storage.state import keys_of
 
 CALLERS_READ = 200
 ATTEMPTS_READ = 4_000

@@ -6,28 +6,28 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ai_assets.collection import Collection
+from ai_assets.base.errors import UserError
+from ai_assets.base.yaml_settings import nearest
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import PartitionUnknown
-from ai_assets.lanes import LANES
+from ai_assets.inference.routes import names_of
+from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.at_once import AtOnce
+from ai_assets.planning.budget_check import Span, has_document_budgets, outlooks
 from ai_assets.planning.estimate import PRIORS, Estimate, estimate
-from ai_assets.planning.found import Found, Surroundings
-from ai_assets.planning.looking import Looking, ReadAhead, changed_files, current_documents
-from ai_assets.planning.outlook import Span, has_document_budgets, outlooks
+from ai_assets.planning.findings import Found, Surroundings
+from ai_assets.planning.partition_plan import Walk
 from ai_assets.planning.past import ENOUGH, Past, labels_so_far, past_of, past_of_kind
+from ai_assets.planning.preview import Looking, ReadAhead, changed_files, current_documents
 from ai_assets.planning.records import Alternative, BudgetOutlook, Money, Plan, Range, StagePlan, decimal, described
 from ai_assets.planning.summary import Summary
-from ai_assets.planning.tally import Tally
 from ai_assets.planning.tokens import TOKEN_BYTES, counter_for
+from ai_assets.planning.totals import Tally
 from ai_assets.planning.vectors import EMBEDDINGS, QUESTIONS, passages_of, questions_of
-from ai_assets.planning.walking import Walk
-from ai_assets.stage_settings import Stage
-from ai_assets.status import due_partitions, partition_states
-from ai_assets.work import Stores
-from resources.declared import nearest
-from resources.errors import UserError
-from resources.inference.routes import names_of
-from resources.inference.settings import InferenceSettings
+from ai_assets.run.concurrency import LANES
+from ai_assets.run.context import Stores
+from ai_assets.run.status import due_partitions, partition_states
+from ai_assets.stages.settings import Stage
 
 __all__ = [
     "Alternative",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from resources.inference.prices import NUSD, usd_of
+from ai_assets.inference.prices import NUSD, usd_of
 
 LEVEL = 0.95
 """How often the actual cost is meant to lie inside a printed interval."""

@@ -4,14 +4,14 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from ai_assets.inference.errors import PriceUnknown
+from ai_assets.inference.prices import price_at
+from ai_assets.inference.settings import InferenceSettings, Price
 from ai_assets.planning.estimate import Estimate, Volume, money_of
-from ai_assets.planning.found import Surroundings
-from ai_assets.planning.looking import READ_AHEAD
+from ai_assets.planning.findings import Surroundings
+from ai_assets.planning.preview import READ_AHEAD
 from ai_assets.planning.records import NOTHING, Alternative, Money, Range, StagePlan
-from ai_assets.planning.tally import Tally
-from resources.inference.errors import PriceUnknown
-from resources.inference.prices import price_at
-from resources.inference.settings import InferenceSettings, Price
+from ai_assets.planning.totals import Tally
 
 BATCH_SHARE = 2
 """Providers take half the price for what may wait a day."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resources.errors import UserError
-from resources.inference.settings import REHEARSAL, Endpoint
+from ai_assets.base.errors import UserError
+from ai_assets.inference.settings import REHEARSAL, Endpoint
 
 Counter = Callable[[bytes], int]
 """Input tokens of a request, from the bytes that would be sent."""

@@ -3,20 +3,20 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ai_assets.by_document import ByDocument
-from ai_assets.datasets.chunks import known_chunks, taken_over
-from ai_assets.datasets.embeddings import settled, without_vectors
-from ai_assets.embedding import WITHOUT
-from ai_assets.planning.found import BLOCK, Found, Surroundings, new_call
-from ai_assets.planning.looking import Unread
+from ai_assets.documents.by_document import ByDocument
+from ai_assets.documents.chunk import chunk_document
+from ai_assets.embedding.spec import WITHOUT
+from ai_assets.inference.call_state import ticket_for
+from ai_assets.inference.ledger_messages import answer_to
+from ai_assets.inference.records import Request
+from ai_assets.planning.findings import BLOCK, Found, Surroundings, new_call
+from ai_assets.planning.partition_plan import Walk
 from ai_assets.planning.past import look_up
+from ai_assets.planning.preview import Unread
 from ai_assets.planning.records import CERTAIN
-from ai_assets.planning.walking import Walk
-from ai_assets.stages.chunk import chunk_document
+from ai_assets.run.datasets.chunks import known_chunks, taken_over
+from ai_assets.run.datasets.embeddings import settled, without_vectors
 from ai_assets.stages.prompt import clean
-from resources.inference.calls import answer_to
-from resources.inference.records import Request
-from resources.inference.tickets import ticket_for
 
 EMBEDDINGS = "embeddings"
 QUESTIONS = "evaluation_scores"

@@ -2,8 +2,8 @@
 
 import math
 
+from ai_assets.inference.prices import usd_of
 from ai_assets.planning.records import BudgetOutlook, Money, Plan
-from resources.inference.prices import usd_of
 
 MOST_DIGITS = 9
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ai_assets.rehearsal.errors import Refusal
 from ai_assets.rehearsal.tokens import IMAGE_TOKENS, PER_MESSAGE, PER_REPLY, count, count_repeated
-from resources.digest import Json
+from ai_assets.storage.digest import Json
 
 Schema = Mapping[str, Any]
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")

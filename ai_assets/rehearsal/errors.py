@@ -1,4 +1,4 @@
-"""The part of the error tree that belongs to the rehearsal provider; it hangs below `resources/errors.py`.
+"""The part of the error tree that belongs to the rehearsal provider; it hangs below `ai_assets/base/errors.py`.
 
 UserError
   SettingUnknown   a setting of the provider that does not exist
@@ -13,8 +13,8 @@ AiAssetsError
 
 from collections.abc import Iterable, Mapping
 
-from resources.declared import nearest
-from resources.errors import AiAssetsError, UserError
+from ai_assets.base.errors import AiAssetsError, UserError
+from ai_assets.base.yaml_settings import nearest
 
 
 def _nearest(found: str, known: Iterable[str]) -> str:

@@ -4,9 +4,9 @@ import functools
 import re
 import zlib
 
+from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.rehearsal.reading import Reading
 from ai_assets.stages.classify import BuiltinClassifier, Classification, Label
-from resources.backends.builtin import BuiltinEmbedder
 
 _QUICK_STEPS = 1000
 _TELLING = re.compile(r"[^\W\d_]{5}")

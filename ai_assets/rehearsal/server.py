@@ -10,6 +10,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from ai_assets.base.errors import UserError
 from ai_assets.rehearsal import faults
 from ai_assets.rehearsal.batches import BatchDesk
 from ai_assets.rehearsal.books import Books
@@ -31,7 +32,6 @@ from ai_assets.rehearsal.wire import (
     reset,
     unknown_url,
 )
-from resources.errors import UserError
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Ready = Callable[[str, int], None]

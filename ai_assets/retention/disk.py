@@ -5,9 +5,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_assets.base.home import Home
 from ai_assets.retention.leftovers import KINDS, Bench, Kind, size_of
 from ai_assets.retention.sweep import find
-from resources.settings import Home
 
 
 @dataclass(frozen=True, kw_only=True)

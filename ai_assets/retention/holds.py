@@ -9,7 +9,7 @@ from ai_assets.errors import DecisionRefused, HoldRefused
 from ai_assets.signoff import audit, authority, releases
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.people import Person
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 PLACED: Action = "hold placed"
 RELEASED: Action = "hold released"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ai_assets.collection import Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.retention.settings import RetentionSettings
-from ai_assets.work import Stores
+from ai_assets.run.context import Stores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
 from ai_assets.retention.release_files import SNAPSHOTS
-from resources.lake import MANIFEST, TEMPORARY, Lake
-from resources.leases import hold
-from resources.warehouse import BUILDING, LEASE
+from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
+from ai_assets.storage.leases import hold
+from ai_assets.storage.warehouse import BUILDING, LEASE
 
 _HOME_LITTER = (".probe-*", ".keys-*", "dagster/.dagster.yaml.*")
 

@@ -8,7 +8,7 @@ from ai_assets.retention import holds
 from ai_assets.retention.settings import RetentionSettings
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.releases import Release
-from resources.state import now
+from ai_assets.storage.state import now
 
 
 def ago(**span: float) -> str:

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import DatasetDamaged
 from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
 from ai_assets.retention.needed import releases_kept
+from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.candidate import snapshot_folder
-from ai_assets.work import Stores
-from resources.digest import Json
-from resources.errors import DatasetDamaged
-from resources.lake import MANIFEST, Manifest
-from resources.leases import hold
+from ai_assets.storage.digest import Json
+from ai_assets.storage.lake import MANIFEST, Manifest
+from ai_assets.storage.leases import hold
 
 if TYPE_CHECKING:
-    from resources.index import SearchIndex
+    from ai_assets.storage.index import SearchIndex
 
 CANDIDATE = "release_candidate"
 SNAPSHOTS = "release_snapshots"

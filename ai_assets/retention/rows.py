@@ -7,14 +7,14 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
+from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.processes import boot_id
+from ai_assets.collection.loading import Collection
 from ai_assets.retention.leftovers import Bench, Leftover
 from ai_assets.retention.needed import ago
 from ai_assets.signoff.throttle import FORGOTTEN_AFTER_S
-from resources import workers
-from resources.errors import DatasetDamaged
-from resources.processes import boot_id
-from resources.state import now
+from ai_assets.storage import workers
+from ai_assets.storage.state import now
 
 DEAD_FOR_S = 3600.0
 """A worker whose row expired so long ago does not come back."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from resources.declared import Strict, located, read_yaml
-from resources.errors import DeclarationInvalid
+from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.yaml_settings import Strict, located, read_yaml
 
 
 class OperationsInvalid(DeclarationInvalid):

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ai_assets.base.errors import LeaseBusy
 from ai_assets.retention import dagster_runs, litter, release_files, rows
 from ai_assets.retention.leftovers import Bench, Kind, Leftover
-from resources.errors import LeaseBusy
-from resources.leases import hold
+from ai_assets.storage.leases import hold
 
 LEASE = "retention"
 """Held by whoever removes files or makes a backup of them."""

@@ -3,16 +3,16 @@
 from collections.abc import Collection as AnyOf
 from typing import TYPE_CHECKING
 
-from ai_assets import retries
+from ai_assets.documents import retries
+from ai_assets.documents.retries import Retry
 from ai_assets.errors import DecisionRefused, NothingToAskAgain
-from ai_assets.retries import Retry
 from ai_assets.signoff import audit
 from ai_assets.signoff.people import Person
-from resources.digest import Json
-from resources.state import StateStore, storable
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import StateStore, storable
 
 if TYPE_CHECKING:
-    from ai_assets.collection import Collection
+    from ai_assets.collection.loading import Collection
 
 SETTLED = "invalid_output"
 

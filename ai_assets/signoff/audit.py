@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken
 from ai_assets.signoff import keys
-from resources.digest import Json, canonical_json, digest
-from resources.state import now
+from ai_assets.storage.digest import Json, canonical_json, digest
+from ai_assets.storage.state import now
 
 Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",

@@ -13,10 +13,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.by_document import ByDocument, Row
-from ai_assets.embedding import WITHOUT
-from resources.digest import Json, MerkleRoot, digest, sha256_hex
-from resources.lake import Lake, read_batches, read_rows
+from ai_assets.documents.by_document import ByDocument, Row
+from ai_assets.embedding.spec import WITHOUT
+from ai_assets.storage.digest import Json, MerkleRoot, digest, sha256_hex
+from ai_assets.storage.lake import Lake, read_batches, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ def content_of_files(documents: Path, chunks: Path) -> Leaves:
 
 
 def chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
-    from ai_assets.datasets.text_vectors import vectors_in
+    from ai_assets.embedding.text_vectors import vectors_in
 
     for batch in chunks:
         columns = [batch[name].to_pylist() for name in ("document_id", "chunk_id", "text")]

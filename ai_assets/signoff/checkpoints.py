@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from ai_assets.base.durable import write_whole
 from ai_assets.errors import (
     AuditBroken,
     ChainRewritten,
@@ -25,14 +26,13 @@ from ai_assets.errors import (
     NothingToExtend,
     SignatureInvalid,
 )
+from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, authority, keys
 from ai_assets.signoff.audit import GENESIS, Record
 from ai_assets.signoff.merkle import EMPTY, Frontier, Tree, leaf_hash
 from ai_assets.signoff.signed_note import Note
-from ai_assets.work import Stores
-from resources.digest import Json
-from resources.durable import write_whole
-from resources.state import now, upsert
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import now, upsert
 
 IN_STORE = "the state store"
 SUFFIX = ".note"

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
+from ai_assets.base.yaml_settings import nearest
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import CorrectionRefused, DecisionRefused
 from ai_assets.signoff import audit
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from ai_assets.stage_settings import ClassifyStage
-from resources.declared import nearest
-from resources.digest import digest
-from resources.lake import parquet_columns, read_parquet
-from resources.state import now, storable
+from ai_assets.stages.settings import ClassifyStage
+from ai_assets.storage.digest import digest
+from ai_assets.storage.lake import parquet_columns, read_parquet
+from ai_assets.storage.state import now, storable
 
 if TYPE_CHECKING:
-    from ai_assets.work import Stores
+    from ai_assets.run.context import Stores
 
 Row = dict[str, Any]
 CORRECTIONS = "corrections"

@@ -8,15 +8,15 @@ from typing import Literal, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.collection.settings import GROUP, CollectionSettings, SignoffSettings
 from ai_assets.errors import AuditBroken, DecisionRefused, DecisionTooLate, RequestUnknown
-from ai_assets.settings import GROUP, CollectionSettings, SignoffSettings
 from ai_assets.signoff import audit, authority, requests, statements
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.signoff.statements import Signed
-from resources.digest import digest
-from resources.state import StateStore
+from ai_assets.storage.digest import digest
+from ai_assets.storage.state import StateStore
 
 Verdict = Literal["approve", "reject", "send back"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ai_assets.signoff import notices
+from ai_assets.base.errors import LeaseBusy
+from ai_assets.base.home import variable
+from ai_assets.signoff import outbox
 from ai_assets.signoff.channels import Message, Sending
-from resources.errors import LeaseBusy
-from resources.leases import Lease, hold
-from resources.settings import variable
-from resources.state import StateStore
+from ai_assets.storage.leases import Lease, hold
+from ai_assets.storage.state import StateStore
 
 LEASE = "notices"
 MOST_MESSAGES = 10
@@ -43,7 +43,7 @@ def deliver(
 ) -> Delivered:
     """Send what is due, and return within the budget. `channels`: by name, the environment variable of its URL."""
     with state.read() as connection:
-        if not notices.any_due(connection, moment) and not _mine(state):
+        if not outbox.any_due(connection, moment) and not _mine(state):
             return Delivered()
     try:
         with hold(state, LEASE, wait_s=0) as lease:
@@ -67,13 +67,13 @@ def _begin(
     outgoing: dict[str, list[Message]] = {}
     refused = 0
     with state.write() as connection:
-        notices.drop_decided(connection)
-        for group in notices.due(connection, moment, _mine(state)):
-            message = notices.message(connection, group, desk_url)
+        outbox.drop_decided(connection)
+        for group in outbox.due(connection, moment, _mine(state)):
+            message = outbox.message(connection, group, desk_url)
             if message is None or len(outgoing.get(group.channel, ())) >= MOST_MESSAGES:
                 continue
             if (problem := _why_unusable(group.channel, channels)) is not None:
-                notices.note_failed(connection, message.rows, problem, moment)
+                outbox.note_failed(connection, message.rows, problem, moment)
                 refused += 1
             else:
                 outgoing.setdefault(group.channel, []).append(message)
@@ -100,14 +100,14 @@ def _note_outcomes(state: StateStore, moment: str, until: float) -> Delivered:
         with state.write() as connection:
             for message, error in sorted(results, key=lambda result: result[1] is not None):
                 if error is None:
-                    notices.note_sent(connection, channel, message.rows, moment)
+                    outbox.note_sent(connection, channel, message.rows, moment)
                     messages += 1
                 else:
-                    notices.note_failed(connection, message.rows, error, moment)
+                    outbox.note_failed(connection, message.rows, error, moment)
                     failed += 1
             if not ended and (slow := sending.under_way) is not None:
                 waited_s = time.monotonic() - sending.started_at
-                notices.note_failed(connection, slow.rows, f"no answer yet after {waited_s:.0f} s", moment)
+                outbox.note_failed(connection, slow.rows, f"no answer yet after {waited_s:.0f} s", moment)
                 failed += 1
         if ended or time.monotonic() - sending.started_at > STUCK_S:
             del _UNDER_WAY[state.url, channel]

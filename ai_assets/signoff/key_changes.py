@@ -7,14 +7,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ai_assets.base.home import variable
 from ai_assets.errors import KeyChangeRefused, KeyUnknown, OwnKeyRefused
 from ai_assets.signoff import audit, authority, keys, statements
 from ai_assets.signoff.keys import KINDS, Kind
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey
-from resources.digest import Json
-from resources.settings import variable
-from resources.state import StateStore, now
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import StateStore, now
 
 
 @dataclass(frozen=True, kw_only=True)

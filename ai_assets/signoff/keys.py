@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.base import durable
+from ai_assets.base.home import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE, variable
 from ai_assets.errors import KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
-from resources import durable
-from resources.digest import canonical_json
-from resources.settings import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE, variable
-from resources.state import KEYS_OPTION
+from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.state import KEYS_OPTION
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from ai_assets.errors import SignatureInvalid, TokenRefused, TokenUnknown
 from ai_assets.signoff import audit, authority, keys, people
-from resources.digest import canonical_json
-from resources.state import now
+from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.state import now
 
 LONGEST_DAYS = 366
 _FORM = re.compile(r"aia-([0-9a-f]{12})-([\w-]{43})")

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from ai_assets.errors import AuditBroken, KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
 from ai_assets.signoff import authority, keys
-from resources.digest import Json, canonical_json, digest
-from resources.state import now
+from ai_assets.storage.digest import Json, canonical_json, digest
+from ai_assets.storage.state import now
 
 TICKET_TAG = "ai_assets/launch"
 Kind = Literal["person", "schedule", "sensor", "up"]

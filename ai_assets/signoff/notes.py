@@ -14,8 +14,8 @@ from ai_assets.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff import audit, requests
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from resources.digest import canonical_json, sha256_hex
-from resources.state import StateStore, now, rows_of
+from ai_assets.storage.digest import canonical_json, sha256_hex
+from ai_assets.storage.state import StateStore, now, rows_of
 
 Kind = Literal["comment", "reviewed", "second look", "looked again"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ai_assets.errors import AuditBroken, PasswordUnsuitable, SignInRefused, SignInThrottled
 from ai_assets.signoff import authority, people, throttle
 from ai_assets.signoff.people import Person
-from resources.state import StateStore, storable
+from ai_assets.storage.state import StateStore, storable
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher

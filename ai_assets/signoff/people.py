@@ -10,15 +10,15 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from ai_assets.base.yaml_settings import nearest
+from ai_assets.collection.settings import GROUP
 from ai_assets.errors import AuditBroken, PersonNameInvalid, PersonUnknown, RoleUnknown
-from ai_assets.settings import GROUP
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import SYSTEM as SYSTEM
 from ai_assets.signoff.authority import EVERYWHERE as EVERYWHERE
 from ai_assets.signoff.authority import ROLES as ROLES
 from ai_assets.signoff.authority import Role as Role
-from resources.declared import nearest
-from resources.state import now, upsert
+from ai_assets.storage.state import now, upsert
 
 Standing = Literal["unknown", "known", "disabled"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,119}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ai_assets.errors import PersonalKeyUnusable, SignatureInvalid
-from resources.digest import Json, canonical_json, sha256_hex
+from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

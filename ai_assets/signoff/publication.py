@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai_assets.collection import Collection
-from ai_assets.embedding import Embedding, recorded_embedding
+from ai_assets.base.errors import DatasetAltered, UserError
+from ai_assets.collection.loading import Collection
+from ai_assets.embedding.spec import Embedding, recorded_embedding
 from ai_assets.errors import (
     ApprovalInsufficient,
     CandidateChanged,
@@ -22,16 +23,15 @@ from ai_assets.errors import (
     NothingApproved,
     PublicationOvertaken,
 )
-from ai_assets.signoff import checkpoints, decisions, proof, releases, requests, served
+from ai_assets.run.context import Stores
+from ai_assets.signoff import checkpoints, decisions, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
-from ai_assets.work import Stores
-from resources.content import file_sha256, named_by_content
-from resources.errors import DatasetAltered, UserError
-from resources.index import IndexUnavailable
-from resources.lake import Manifest, parquet_rows, read_batches
-from resources.leases import hold
-from resources.state import now
+from ai_assets.storage.content import file_sha256, named_by_content
+from ai_assets.storage.index import IndexUnavailable
+from ai_assets.storage.lake import Manifest, parquet_rows, read_batches
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import now
 
 FIRST_INDEX = "live"
 INDEXED = ["chunk_id", "document_id", "title", "text", "vector"]
@@ -57,7 +57,7 @@ def publish(
         kept = checkpoints.kept_notes(stores.home.checkpoints)
         with stores.state.read() as connection:
             reached = checkpoints.require_kept(connection, kept)
-            proof.require_sound(connection, reached.record if reached else None)
+            verification.require_sound(connection, reached.record if reached else None)
             before = releases.live(connection, collection.name)
             number = releases.last_number(connection, collection.name) + 1
             approved = requests.find(connection, collection.name, statuses=("approved",))

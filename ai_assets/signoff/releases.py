@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.embedding import Embedding, recorded_embedding
+from ai_assets.embedding.spec import Embedding, recorded_embedding
 from ai_assets.errors import (
     AuditBroken,
     DecisionRefused,
@@ -23,9 +23,9 @@ from ai_assets.errors import (
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.people import Person
-from resources.digest import canonical_json, digest
-from resources.index_seal import Seal
-from resources.state import StateStore, now, upsert
+from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.index_seal import Seal
+from ai_assets.storage.state import StateStore, now, upsert
 
 
 @dataclass(frozen=True, kw_only=True)

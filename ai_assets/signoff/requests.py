@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from ai_assets.signoff import audit
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import SYSTEM
-from resources.digest import canonical_json, digest
-from resources.state import now
+from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.state import now
 
 Status = Literal["open", "approved", "rejected", "sent back", "void", "expired", "published"]
 ANSWERED: tuple[Status, ...] = ("open", "approved", "rejected", "sent back")

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ai_assets.collection import Collection
-from ai_assets.settings import SignoffSettings, SlaSettings
-from ai_assets.signoff import audit, notices, requests
-from ai_assets.signoff.notices import Kind, News
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.settings import SignoffSettings, SlaSettings
+from ai_assets.signoff import audit, outbox, requests
+from ai_assets.signoff.outbox import Kind, News
 from ai_assets.signoff.people import SYSTEM
 from ai_assets.signoff.requests import TABLE, Request
-from resources.state import StateStore
+from ai_assets.storage.state import StateStore
 
 BATCH = 100
 """Requests in one transaction: whoever wants to decide meanwhile waits some ten milliseconds."""
@@ -146,7 +146,7 @@ def _take(state: StateStore, collection: str, rules: SignoffSettings, step: _Ste
                 sa.text("UPDATE review_requests SET sla_step = :step WHERE request_id = :id"),
                 {"step": step.number, "id": request.request_id},
             )
-        notices.make(connection, news, channels, moment)
+        outbox.make(connection, news, channels, moment)
     return len(found)
 
 
@@ -170,7 +170,7 @@ def announce(state: StateStore, collections: Sequence[Collection], moment: str, 
             for row in connection.execute(sa.select(*_LIGHT).where(waiting).order_by(TABLE.c.opened_at)).mappings():
                 request = Request(**row)
                 rules = by_name[request.collection]
-                notices.make(connection, [_news(request, "opened", rules, moment)], rules.notify, moment)
+                outbox.make(connection, [_news(request, "opened", rules, moment)], rules.notify, moment)
     return int(head)
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ai_assets.collection.settings import SignoffSettings
 from ai_assets.errors import AuditBroken, DecisionRefused, SignatureInvalid
-from ai_assets.settings import SignoffSettings
 from ai_assets.signoff import audit, authority, keys, personal_keys
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.authority import Authority, require_stated
-from resources.digest import Json
-from resources.state import now
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
     from ai_assets.signoff.decisions import Choice

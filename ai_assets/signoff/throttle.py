@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import sqlalchemy as sa
 
-from resources.state import upsert
+from ai_assets.storage.state import upsert
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 900.0
 FORGOTTEN_AFTER_S = 86_400.0

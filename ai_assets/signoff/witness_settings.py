@@ -5,8 +5,8 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from resources.declared import Strict, wrong
-from resources.source import without_credentials
+from ai_assets.base.yaml_settings import Strict, wrong
+from ai_assets.documents.source import without_credentials
 
 WITNESS_KINDS = ("file", "s3", "git", "channel", "timestamp")
 

@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ai_assets.stages.manner import manner
+from ai_assets.stages.style_features import manner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from ai_assets.stages.embed import Embedder
+    from ai_assets.embedding.embed import Embedder
 
 ALGORITHM_VERSION = "1"
 

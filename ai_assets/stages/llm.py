@@ -12,12 +12,12 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
 
-from ai_assets.stage_settings import ClassifyStage, Stage, SummariseStage
-from ai_assets.stages.golden import GoldenLabel
+from ai_assets.evaluation.golden import GoldenLabel
+from ai_assets.inference.prices import REQUEST_TOKENS, input_tokens_at_most
+from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.stages.prompt import Example, Prompt, PromptFailed, clean
-from resources.digest import Json, digest
-from resources.inference.prices import REQUEST_TOKENS, input_tokens_at_most
-from resources.inference.records import Answer, Request, Result, Unanswered
+from ai_assets.stages.settings import ClassifyStage, Stage, SummariseStage
+from ai_assets.storage.digest import Json, digest
 
 ALGORITHM_VERSION = "llm-1"
 TITLE_CHARACTERS = 1_000

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ai_assets.base.yaml_settings import nearest, read_text
 from ai_assets.errors import CollectionInvalid
 from ai_assets.stages.columns import ColumnType
-from resources.declared import nearest, read_text
-from resources.digest import Json
+from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -11,9 +11,9 @@ from types import MappingProxyType, TracebackType
 
 from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
+from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import CollectionInvalid
 from ai_assets.stages.prompt import TAGS, TEMPLATE, Example, Prompt, PromptFailed, environment
-from resources.declared import nearest
 
 _TAG = re.compile(rf"<(/?)({'|'.join(TAGS)})\s*>", re.IGNORECASE)
 _LOOP = ("index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from resources.declared import nearest
+from ai_assets.base.yaml_settings import nearest
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")

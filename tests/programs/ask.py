@@ -8,10 +8,10 @@ from typing import Any
 import aiohttp  # noqa: F401  now, and not when the clock runs
 from engines import opened, question, to_embed
 
-from resources import workers
-from resources.errors import AiAssetsError
-from resources.inference.records import Answer, Caller, Result
-from resources.inference.settings import InferenceSettings
+from ai_assets.base.errors import AiAssetsError
+from ai_assets.inference.records import Answer, Caller, Result
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage import workers
 
 
 def main() -> None:

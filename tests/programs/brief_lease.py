@@ -3,7 +3,7 @@
 import sys
 
 from ai_assets.cli import main
-from resources import workers
+from ai_assets.storage import workers
 
 if __name__ == "__main__":
     workers.TTL_S = float(sys.argv.pop(1))

@@ -11,10 +11,10 @@ import dagster_dbt  # noqa: F401 - so that a build begins at once
 import duckdb
 from warehouses import build, home_of
 
-from ai_assets.work import Stores
-from resources.errors import UserError
-from resources.settings import Home
-from resources.warehouse import reading
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home
+from ai_assets.run.context import Stores
+from ai_assets.storage.warehouse import reading
 
 
 def main(what: str, folder: str) -> None:

@@ -6,31 +6,31 @@ from typing import Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from ai_assets.costs import reading
+from ai_assets.base.errors import UserError
+from ai_assets.costs import cost_query
 from ai_assets.costs.tables import csv_text, records
-from ai_assets.desk import costs_reading
+from ai_assets.desk import costs_query
+from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.costs_reading import Asked
+from ai_assets.desk.costs_query import Asked
 from ai_assets.desk.costs_sections import SECTIONS, Look, whole_table
 from ai_assets.desk.pages.form import parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import RETRY_AFTER_S
-from ai_assets.desk.sight import NotSeen
-from resources.errors import UserError
-from resources.warehouse import WarehouseDamaged, WarehouseMissing, WarehouseTooNew
-from resources.warehouse import reading as opened
+from ai_assets.storage.warehouse import WarehouseDamaged, WarehouseMissing, WarehouseTooNew
+from ai_assets.storage.warehouse import reading as opened
 
 
 def page(http: HttpRequest) -> Response:
     desk, person, asked = Desk.of(http), person_of(http), _asked(http)
-    names = costs_reading.collections(desk, person)
-    if not names and not costs_reading.everything(person):
+    names = costs_query.collections(desk, person)
+    if not names and not costs_query.everything(person):
         return render(http, "costs_none.html", {"why": "no role", "sentence": ""})
     today = datetime.datetime.now(datetime.UTC).date()
-    scope = costs_reading.scope(desk, person, asked, today)
-    by = costs_reading.grouped(person, asked)
+    scope = costs_query.scope(desk, person, asked, today)
+    by = costs_query.grouped(person, asked)
     try:
         with opened(desk.stores.home.warehouse) as warehouse:
             look = Look(warehouse=warehouse, scope=scope, by=by, today=today)
@@ -50,24 +50,24 @@ def page(http: HttpRequest) -> Response:
         "by": by,
         "window": scope.window,
         "today": today,
-        "day_counts": costs_reading.DAYS,
+        "day_counts": costs_query.DAYS,
         "collections": names,
-        "groups": costs_reading.groups(person),
+        "groups": costs_query.groups(person),
         "sections": {section.name: section for section in sections},
-        "links": costs_reading.addresses(desk, person, records(documents.table)),
-        "flying": costs_reading.flying(desk, scope),
-        "behind": costs_reading.behind(desk, scope, found["built"]),
+        "links": costs_query.addresses(desk, person, records(documents.table)),
+        "flying": costs_query.flying(desk, scope),
+        "behind": costs_query.behind(desk, scope, found["built"]),
     }
     return render(http, "costs.html", context)
 
 
 def download(http: HttpRequest) -> Response:
     desk, person, asked, name = Desk.of(http), person_of(http), _asked(http), http.path_params["name"]
-    if name not in SECTIONS or not (costs_reading.collections(desk, person) or costs_reading.everything(person)):
+    if name not in SECTIONS or not (costs_query.collections(desk, person) or costs_query.everything(person)):
         raise NotSeen(f"table '{name[:40]}' of costs")
     today = datetime.datetime.now(datetime.UTC).date()
-    scope = costs_reading.scope(desk, person, asked, today)
-    by = costs_reading.grouped(person, asked)
+    scope = costs_query.scope(desk, person, asked, today)
+    by = costs_query.grouped(person, asked)
     try:
         with opened(desk.stores.home.warehouse) as warehouse:
             table = whole_table(name, Look(warehouse=warehouse, scope=scope, by=by, today=today))
@@ -88,11 +88,11 @@ def _found(look: Look) -> dict[str, Any]:
     """What is no table: the figures at the head of the page."""
     earlier = look.scope.earlier()
     return {
-        "totals": reading.totals(look.warehouse, look.scope),
-        "before": reading.totals(look.warehouse, earlier) if earlier else None,
-        "per_document": reading.per_document(look.warehouse, look.scope),
-        "forecast": reading.forecast(look.warehouse, look.scope),
-        "built": reading.built(look.warehouse),
+        "totals": cost_query.totals(look.warehouse, look.scope),
+        "before": cost_query.totals(look.warehouse, earlier) if earlier else None,
+        "per_document": cost_query.per_document(look.warehouse, look.scope),
+        "forecast": cost_query.forecast(look.warehouse, look.scope),
+        "built": cost_query.built(look.warehouse),
     }
 
 

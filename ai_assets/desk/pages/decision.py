@@ -7,8 +7,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
-from ai_assets.collection import Collection
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import Collection
 from ai_assets.desk import passkeys, reading
+from ai_assets.desk.access import whole_request_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.inbox import show as show_inbox
@@ -17,14 +19,12 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.request import Typed, show, waits
 from ai_assets.desk.pages.wording import plural
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import whole_request_seen
 from ai_assets.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff import decisions
 from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.signoff.statements import Signed
-from resources.errors import UserError
 
 MOST_AT_ONCE = 200
 DONE = {"approve": "approved", "reject": "rejected", "send back": "sent back"}

@@ -8,18 +8,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import reading
+from ai_assets.desk.access import whole_request_seen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.document_reading import line_of
+from ai_assets.desk.document_query import line_of
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import whole_request_seen
 from ai_assets.signoff import asking_again, corrections, notes
-from resources.errors import UserError
-from resources.state import storable
+from ai_assets.storage.state import storable
 
 SAID: Mapping[str, str] = {
     "corrected": "Your correction is recorded.",

@@ -8,9 +8,9 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 
+from ai_assets.base.errors import UserError
 from ai_assets.signoff.people import Person
-from resources.errors import UserError
-from resources.state import storable
+from ai_assets.storage.state import storable
 
 LAST_PAGE = 1_000_000
 

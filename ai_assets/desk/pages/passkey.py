@@ -7,15 +7,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import passkeys
+from ai_assets.desk.access import whole_request_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.decision import choices_of, verdict_of
 from ai_assets.desk.pages.form import Form, person_of
 from ai_assets.desk.pages.request import Typed
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import whole_request_seen
 from ai_assets.errors import DecisionRefused
-from resources.errors import UserError
 
 
 async def begin(http: HttpRequest) -> Response:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import proxy
 from ai_assets.desk.administrator import Administrator, NotForThisAdmin, OwnRights, may_add
 from ai_assets.desk.context import Desk
@@ -16,10 +17,9 @@ from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
-from ai_assets.desk.people_reading import administered, group_rows, is_admin, people_rows, person_row
+from ai_assets.desk.people_query import administered, group_rows, is_admin, people_rows, person_row
 from ai_assets.desk.refusal import status_of
 from ai_assets.signoff.people import EVERYWHERE, ROLES, Person
-from resources.errors import UserError
 
 PER_PAGE = 50
 LONGEST_FIELD = 260

@@ -12,9 +12,9 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, status_of
-from resources.errors import UserError
 
 _TITLES = {
     400: "That was not understood",

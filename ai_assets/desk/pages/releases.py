@@ -4,6 +4,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
@@ -13,7 +14,6 @@ from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.views import ReleaseRow
 from ai_assets.signoff import releases
-from resources.errors import UserError
 
 
 def overview(http: HttpRequest) -> Response:

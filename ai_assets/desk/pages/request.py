@@ -7,17 +7,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import reading
+from ai_assets.desk.access import request_seen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.document_reading import SORTS
+from ai_assets.desk.document_query import SORTS
 from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import request_seen
 from ai_assets.desk.views import RequestView
 from ai_assets.signoff import decisions
-from resources.errors import UserError
 
 PER_PAGE = 50
 FEW = 20

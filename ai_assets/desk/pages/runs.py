@@ -6,6 +6,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import launching, reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.launching import Wanted
@@ -15,7 +16,6 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import plural, query
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.runs_views import LaunchKind, Price
-from resources.errors import UserError
 
 KINDS: dict[str, LaunchKind] = {"due": "due", "again": "again", "backfill": "backfill"}
 MOST_NAMED = 12

@@ -4,17 +4,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
+from ai_assets.base.errors import UserError
 from ai_assets.desk import reading
+from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.sight import collection_seen
-from ai_assets.desk.unanswered_reading import SHOWN
+from ai_assets.desk.unanswered_query import SHOWN
 from ai_assets.signoff import asking_again
-from resources.errors import UserError
 
 PER_PAGE = 50
 DONE = "Recorded. The next run of its partition asks again; until then it is due."

@@ -1,0 +1,166 @@
+"""The one error tree. A class takes data and writes its own message: the thing, what was found, what to do.
+
+    AiAssetsError
+      UserError                  a mistake or an environment a person can mend: exit code 2, no traceback
+        DeclarationInvalid       a YAML file that a user wrote is wrong: file, line, what to write
+        SourceUnavailable        the documents cannot be reached
+        ParserUnavailable        what reads files is not installed as it should be
+        ParserEnded              the process that reads files was ended at its start, also when it was tried again
+        HomeUnusable             AI_ASSETS_HOME cannot be used (ai_assets/base/home.py)
+        StateUnavailable         the state store does not answer, or is no database
+        StateUnreadable          the state store can be read neither where it is nor as a copy
+        StateTooNew              the state store was written by a newer version
+        StateTooOld              the state store was written by an older version, and cannot be upgraded here
+        DatasetDamaged           a file of the lake is missing or not what its manifest says
+          DatasetAltered         a file of the lake does not hold the bytes that its name says
+        DatasetTooNew            a manifest of the lake was written by a newer version
+        LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
+        LeaseBusy                another process has been working on the same thing for too long
+        LeaseLost                another process has taken over; this one must not write any more
+      IndexUnavailable           the search index failed (ai_assets/storage/index.py)
+
+Errors about documents continue the tree in `ai_assets/errors.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class AiAssetsError(Exception):
+    """The root: everything we raise on purpose."""
+
+
+class UserError(AiAssetsError):
+    """Shown as one message, without a traceback; the command ends with exit code 2."""
+
+    passes = False
+    """Whether it may go away by itself. What watches the source runs such a partition again, after a while."""
+
+
+class DeclarationInvalid(UserError):
+    def __init__(self, path: Path, line: int | None, problem: str) -> None:
+        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
+
+
+class SourceUnavailable(UserError):
+    passes = True
+
+    def __init__(self, source: str, found: str, remedy: str) -> None:
+        super().__init__(f"Source {source}: {found}. {remedy}")
+
+
+class ParserUnavailable(UserError):
+    def __init__(self, program: str, found: str, package: str) -> None:
+        super().__init__(
+            f"The process that {_DUTIES[program]} did not start: {found}. "
+            f"Reinstall what it needs with: pip install --force-reinstall {package}"
+        )
+
+
+class ParserEnded(UserError):
+    def __init__(self, program: str, causes: Sequence[str]) -> None:
+        killed = any("SIGKILL" in cause for cause in causes)
+        remedy = (
+            "SIGKILL is what the system sends when memory is short: give this machine or container more, or run fewer "
+            "things beside it"
+            if killed
+            else "Try it by hand with: python -c 'import markitdown, pyarrow.parquet'"
+        )
+        super().__init__(
+            f"The process that {_DUTIES[program]} ended while it started, {len(causes)} times: {'; '.join(causes)}. "
+            f"{remedy}. Then run again; what was done stays done."
+        )
+
+
+_DUTIES = {
+    "parse_worker.py": "converts pdf, docx and html",
+    "parse_table_worker.py": "reads csv, jsonl and parquet",
+}
+
+
+class StateUnavailable(UserError):
+    def __init__(self, store: str, found: str) -> None:
+        super().__init__(
+            f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."
+        )
+
+
+class StateUnreadable(UserError):
+    def __init__(self, store: Path, found: str) -> None:
+        super().__init__(
+            f"State store {store}: {found}. Free some space, or set TMPDIR to a folder that can be written; nothing "
+            "was changed."
+        )
+
+
+class StateTooOld(UserError):
+    def __init__(self, store: str, migration: str) -> None:
+        super().__init__(
+            f"State store {store} was written by an older version (it has no '{migration}'), and cannot be upgraded "
+            "where it cannot be written. Run any command once where it can be, such as: ai-assets status"
+        )
+
+
+class StateTooNew(UserError):
+    def __init__(self, store: str, migration: str) -> None:
+        super().__init__(
+            f"State store {store} was written by a newer version (it has '{migration}', unknown here). "
+            "Install that version, or point AI_ASSETS_HOME at another folder; nothing was changed."
+        )
+
+
+class DatasetDamaged(UserError):
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(
+            f"Dataset file {path}: {found}. Remove the folder {path.parent} and run its partition again; "
+            "it is made anew from the source."
+        )
+
+
+class DatasetAltered(DatasetDamaged):
+    """`found` is the SHA-256 that the file has now."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        self.path, self.found = path, found
+        UserError.__init__(
+            self,
+            f"Dataset file {path} was altered: its SHA-256 is {found}, and it should be the one in its name. Nothing "
+            "of it was used. Run its partition again, by name (ai-assets run COLLECTION --partition P): the file is "
+            "made again. What is no longer made, such as an older release's file, comes from a backup.",
+        )
+
+
+class DatasetTooNew(UserError):
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"Dataset file {path} was written by a newer version (format {found}; this one reads up to {known}). "
+            "Install that version, or point AI_ASSETS_HOME at another folder; nothing was changed."
+        )
+
+
+class LakeUnwritable(UserError):
+    passes = True
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"Cannot write to {folder}: {error.strerror or error}. Free some space or mend the permissions and run "
+            "again; what was there before is still readable."
+        )
+
+
+class LeaseBusy(UserError):
+    passes = True
+
+    def __init__(self, name: str, holder: str, waited_s: float) -> None:
+        super().__init__(f"'{name}' has been held by {holder} for {waited_s:.0f} s. Wait for it to end, or stop it.")
+
+
+class LeaseLost(UserError):
+    """Ends the whole piece of work, once: no partition is tried after it."""
+
+    def __init__(self, name: str = "its work") -> None:
+        super().__init__(
+            f"Another process has taken over {name} from this one, which had not renewed its lease in time (was it "
+            "suspended, or cut off from the state store?); answers that were on their way are in the ledger, nothing "
+            "else was sent or written. See how the other process gets on: ai-assets status"
+        )

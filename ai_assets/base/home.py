@@ -1,0 +1,189 @@
+"""Where this installation keeps its things: the one module that reads the process environment.
+
+Precedence: built-in default < environment. What a collection declares is in `ai_assets/collection/settings.py`,
+what models may be called in `ai_assets/inference/settings.py`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ai_assets.base.errors import UserError
+
+HOME_VARIABLE = "AI_ASSETS_HOME"
+STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
+INFERENCE_VARIABLE = "AI_ASSETS_INFERENCE"
+"""Another file than the `inference.yaml` of the project."""
+DESK_VARIABLE = "AI_ASSETS_DESK"
+"""Another file than the `desk.yaml` of the project."""
+DESK_URL_VARIABLE = "AI_ASSETS_DESK_URL"
+"""Where the desk listens, for links to it; set by `ai-assets up` for all it starts."""
+DAGSTER_URL_VARIABLE = "AI_ASSETS_DAGSTER_URL"
+"""Where Dagster's pages are, for links to them; set by `ai-assets up` for all it starts."""
+PASSWORD_VARIABLE = "AI_ASSETS_PASSWORD"
+"""The password of whoever decides on the command line, where nobody can be asked for it."""
+TOKEN_VARIABLE = "AI_ASSETS_TOKEN"
+"""A token by which a program starts runs in a person's name; it decides nothing."""
+REHEARSAL_VARIABLE = "AI_ASSETS_REHEARSAL_URL"
+"""A rehearsal provider that runs already; without it a run starts one for itself."""
+KEYS_VARIABLE = "AI_ASSETS_KEYS"
+"""Another folder than `keys` of the home for the keys that sign the audit chain, such as a mounted secret."""
+TRUST_VARIABLE = "AI_ASSETS_TRUST"
+"""Another file than the `trust.json` of that folder: the public keys to believe."""
+RECORDER_KEY_VARIABLE = "AI_ASSETS_RECORDER_KEY"
+"""The key of runs and sensors itself (PEM), instead of a file."""
+DECISION_KEY_VARIABLE = "AI_ASSETS_DECISION_KEY"
+"""The key of people's decisions itself (PEM), instead of a file; NO_KEY where a process must not have it."""
+NO_KEY = "none"
+KEYS = "keys"
+"""The folder of them, where none is declared."""
+UP_VARIABLE = "AI_ASSETS_UP"
+"""Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
+
+_PROBE = b"\0" * 65536
+"""Enough bytes that a full disk is noticed now and not in the middle of the first run."""
+
+
+class HomeUnusable(UserError):
+    def __init__(self, root: Path, found: str) -> None:
+        super().__init__(
+            f"The home folder {root} cannot be used: {found}. Set {HOME_VARIABLE} to a folder you can write."
+        )
+
+
+def variable(name: str) -> str | None:
+    """The value of an environment variable; `None` when it is missing or empty."""
+    return os.environ.get(name) or None
+
+
+def project_directory(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` that holds a `definitions.py`; without one, `start` itself."""
+    here = (start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / "definitions.py").is_file()), here)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The folder that holds everything a local installation writes."""
+
+    root: Path
+    """Absolute."""
+    project: Path
+    """The folder of `definitions.py`, where the code server runs."""
+    declared_state_url: str | None = None
+    declared_inference: Path | None = None
+    """Absolute."""
+    declared_desk: Path | None = None
+    """Absolute."""
+    declared_keys: Path | None = None
+    """Absolute."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        project = project_directory()
+        declared = variable(HOME_VARIABLE)
+        root = Path(declared).expanduser() if declared else project / ".ai-assets"
+        inference, desk, keys = variable(INFERENCE_VARIABLE), variable(DESK_VARIABLE), variable(KEYS_VARIABLE)
+        return cls(
+            root=root.absolute(),
+            project=project,
+            declared_state_url=variable(STATE_URL_VARIABLE),
+            declared_inference=Path(inference).expanduser().absolute() if inference else None,
+            declared_desk=Path(desk).expanduser().absolute() if desk else None,
+            declared_keys=Path(keys).expanduser().absolute() if keys else None,
+        )
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse" / "costs.duckdb"
+
+    @property
+    def keys(self) -> Path:
+        """The keys that sign the audit chain; never in the state store."""
+        return self.declared_keys or self.root / KEYS
+
+    @property
+    def checkpoints(self) -> Path:
+        """The newest checkpoints of the audit chain, where what writes the state store does not reach."""
+        return self.root / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def state_url(self) -> str:
+        return self.declared_state_url or f"sqlite:///{self.root / 'state.db'}"
+
+    @property
+    def inference(self) -> Path:
+        return self.declared_inference or self.project / "inference.yaml"
+
+    @property
+    def desk(self) -> Path:
+        return self.declared_desk or self.project / "desk.yaml"
+
+    @property
+    def operations(self) -> Path:
+        return self.project / "operations.yaml"
+
+    def ensure(self) -> Self:
+        """Create the folder, closed to other users, and prove that it can be written."""
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            self.dagster.mkdir(exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
+            _prove_writable(self.root / f".probe-{os.getpid()}")
+        except FileExistsError as e:
+            raise HomeUnusable(self.root, f"{e.filename} is a file, not a folder") from e
+        except NotADirectoryError as e:
+            raise HomeUnusable(self.root, "a file is in its way") from e
+        except OSError as e:
+            raise HomeUnusable(self.root, (e.strerror or str(e)).lower()) from e
+        return self
+
+    def variables(self) -> dict[str, str]:
+        """What tells a process, Dagster's own included, to use this home."""
+        declared = {
+            STATE_URL_VARIABLE: self.declared_state_url,
+            INFERENCE_VARIABLE: str(self.declared_inference) if self.declared_inference else None,
+            DESK_VARIABLE: str(self.declared_desk) if self.declared_desk else None,
+            KEYS_VARIABLE: str(self.declared_keys) if self.declared_keys else None,
+        }
+        return {
+            "DAGSTER_HOME": str(self.dagster),
+            HOME_VARIABLE: str(self.root),
+            **{name: value for name, value in declared.items() if value},
+        }
+
+    def child_environment(self, up: str) -> dict[str, str]:
+        """The environment of a process that the `ai-assets up` with this process identity starts."""
+        return {**os.environ, **self.variables(), UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
+
+    def export(self) -> None:
+        """Make this home the one of the current process."""
+        os.environ.update(self.variables())
+
+
+def _prove_writable(probe: Path) -> None:
+    try:
+        with probe.open("wb") as file:
+            file.write(_PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        probe.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What a user declares of a collection: settings, partitions, questions to models."""

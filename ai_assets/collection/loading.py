@@ -1,0 +1,265 @@
+"""Reading `collections/<name>/defs.yaml`: from text to a `Collection`, or to one sentence with file and line."""
+
+import keyword
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
+from ai_assets.collection.partitions import PartitionScheme
+from ai_assets.collection.questions import Declared, read_embedding_models, read_questions
+from ai_assets.collection.settings import CollectionSettings
+from ai_assets.documents.chunk import CHUNKER_VERSION
+from ai_assets.documents.parse import PARSER_VERSION
+from ai_assets.embedding.spec import Embedding, builtin_embedding
+from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
+from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+from ai_assets.stages.settings import MOST_TRIES, ClassifyStage, Stage
+from ai_assets.storage.digest import digest
+
+if TYPE_CHECKING:
+    from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.stages.llm import Question
+
+RESERVED_NAMES = frozenset({
+    "context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict", "int", "str",
+    "float", "bool", "input", "output", "type",
+})  # fmt: skip
+"""Dagster takes them for itself, like the keywords of Python."""
+OWN_NAMES = frozenset({"costs"})
+"""Folders of the lake, groups and jobs that belong to no collection."""
+COMPONENT_TYPE = "ai_assets.DocumentCollection"
+DEFS_FILE = "defs.yaml"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection as declared: settings, golden data, and the code version of each of its assets."""
+
+    name: str
+    folder: Path
+    settings: CollectionSettings
+    golden_labels: tuple[GoldenLabel, ...] = ()
+    """Without those that a prompt shows as examples: no document judges what it taught."""
+    golden_queries: tuple[GoldenQuery, ...] = ()
+    questions: "Mapping[str, Question]" = field(default_factory=dict)
+    """What each stage with a route asks."""
+    source_path: str = field(default="")
+    """Where the documents are, absolute, or a URL."""
+    embedding_models: tuple[tuple[str, str], ...] = ()
+    """Address and model of each endpoint of the route that embeds, in order; none for the built-in embedder."""
+
+    @cached_property
+    def scheme(self) -> PartitionScheme:
+        return PartitionScheme(self.name, self.settings.partitions)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.settings.ordered_stages()
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        declared = self.settings.embedding
+        if declared.dimensions is None:
+            return builtin_embedding()
+        (_, model), *_ = self.embedding_models
+        return Embedding(model=model, dimensions=declared.dimensions, shorten=declared.shorten)
+
+    @property
+    def labelling(self) -> tuple[ClassifyStage, ...]:
+        """The stages that golden labels can judge."""
+        return tuple(stage for stage in self.stages if isinstance(stage, ClassifyStage))
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Documents that a prompt shows as examples."""
+        return frozenset(item.document for question in self.questions.values() for item in question.examples)
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The assets that ask models, and so may cost money."""
+        return (*(("embeddings",) if self.embedding_models else ()), *self.questions)
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether something is computed on a route, where waiting takes longer than computing."""
+        return bool(self.asking)
+
+    def tries_of(self, asset: str) -> int:
+        """How many runs in a row may ask about a document without a result, before it needs a person."""
+        return next((stage.tries for stage in self.stages if stage.name == asset), MOST_TRIES)
+
+    @property
+    def evaluates(self) -> bool:
+        return bool(self.golden_labels or self.golden_queries)
+
+    @cached_property
+    def asset_names(self) -> tuple[str, ...]:
+        """The assets of the segment, each after what it is made from."""
+        evaluation = ("evaluation_scores",) if self.evaluates else ()
+        return ("documents", "chunks", "embeddings", *(s.name for s in self.stages), *evaluation, "release_candidate")
+
+    def inputs_of(self, asset: str) -> tuple[str, ...]:
+        """The assets it is made from, within the collection."""
+        stages = {stage.name: stage for stage in self.stages}
+        match asset:
+            case "documents":
+                return ("source_files",)
+            case "chunks":
+                return ("documents",)
+            case "embeddings":
+                return ("chunks",)
+            case "evaluation_scores":
+                return ("embeddings", *(stage.name for stage in self.labelling))
+            case "release_candidate":
+                return (*(name for name in self.asset_names if name != "release_candidate"),)
+            case "published":
+                return ("release_candidate", "sign_off")
+            case _:
+                corrected = ("corrections",) if isinstance(stages[asset], ClassifyStage) else ()
+                return ("documents", *stages[asset].upstream, *corrected)
+
+    @cached_property
+    def code_versions(self) -> Mapping[str, str]:
+        """Per asset, a digest of all that decides how its rows are computed: an edit makes just those stale."""
+        settings = self.settings
+        described: dict[str, Any] = {
+            "documents": [
+                "documents-1",
+                PARSER_VERSION,
+                {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
+                settings.source.max_bytes,
+                settings.source.parse_timeout_s,
+            ],
+            "chunks": [CHUNKER_VERSION, settings.chunking.model_dump(mode="json")],
+            "embeddings": self._described_embedding(),
+            "evaluation_scores": [
+                "evaluate-1",
+                [[item.document, item.label] for item in self.golden_labels],
+                [[item.query, sorted(item.documents)] for item in self.golden_queries],
+            ],
+            "release_candidate": ["candidate-2", [gate.model_dump(mode="json") for gate in settings.gates]],
+        }
+        for stage in self.stages:
+            described[stage.name] = self._described(stage)
+        return {asset: digest(described[asset])[:16] for asset in self.asset_names}
+
+    def _described_embedding(self) -> list[Any]:
+        """Not: keys, prices, limits. A model may answer differently at another address."""
+        found = self.embedding
+        if found.version is not None:
+            return [{"backend": "builtin"}, found.version]
+        return ["route-1", [list(model) for model in self.embedding_models], found.dimensions, found.shorten]
+
+    def _described(self, stage: Stage) -> list[Any]:
+        if stage.name in self.questions:
+            when = {name: list(labels) for name, labels in stage.when.items()}
+            described = [self.questions[stage.name].identity, when, list(stage.after)]
+            return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
+        declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels", "when"})
+        return ["classify-3", _classifier_version(), declared]
+
+    @cached_property
+    def settings_digest(self) -> str:
+        """One digest over all code versions and suites: a partition refreshed under another one is stale."""
+        quality = {
+            asset: [item.model_dump(mode="json") for item in suite] for asset, suite in self.settings.quality.items()
+        }
+        return digest([dict(self.code_versions), quality])[:16]
+
+
+def _classifier_version() -> str:
+    from ai_assets.stages.classify import ALGORITHM_VERSION
+
+    return ALGORITHM_VERSION
+
+
+def check_name(name: str) -> None:
+    """It becomes a Dagster job, group and key; two underscores in a row divide it from what we add there."""
+    if name in OWN_NAMES:
+        raise CollectionNameTaken(name)
+    known = re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name) is not None
+    if not known or "__" in name or name in RESERVED_NAMES or keyword.iskeyword(name):
+        raise CollectionNameInvalid(name)
+
+
+def collection_names(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob(f"*/{DEFS_FILE}"))
+
+
+def load_collection(root: Path, name: str, inference: Declared | None = None) -> Collection:
+    """The collection in `root/name`, checked as a whole; wrong input is a UserError that says where."""
+    path = root / name / DEFS_FILE
+    if "/" in name or name in ("", ".", "..") or not path.is_file():
+        raise CollectionUnknown(name, collection_names(root), root)
+    node, data = read_yaml(path, CollectionInvalid)
+    if not isinstance(data, dict) or data.get("type") != COMPONENT_TYPE:
+        raise CollectionInvalid(path, 1, f"expected 'type: {COMPONENT_TYPE}' and 'attributes:'")
+    extra = [key for key in data if key not in ("type", "attributes", "requirements", "template_vars_module")]
+    if extra:
+        raise CollectionInvalid(
+            path, line_of(node, extra[0]), f"unknown key '{extra[0]}'{nearest(str(extra[0]), ['type', 'attributes'])}"
+        )
+    try:
+        settings = CollectionSettings.model_validate({} if data.get("attributes") is None else data["attributes"])
+    except ValidationError as error:
+        raise located(path, node, error, CollectionInvalid, under=("attributes",)) from error
+    return build_collection(name, path.parent, settings, path, node, inference)
+
+
+def build_collection(
+    name: str,
+    folder: Path,
+    settings: CollectionSettings,
+    path: Path | None = None,
+    node: yaml.Node | None = None,
+    inference: Declared | None = None,
+) -> Collection:
+    """Settings that are already valid, together with the files they name."""
+    check_name(name)
+    path = path or folder / DEFS_FILE
+    labels: tuple[GoldenLabel, ...] = ()
+    queries: tuple[GoldenQuery, ...] = ()
+    for key, relative in (("labels", settings.golden.labels), ("queries", settings.golden.queries)):
+        if relative is not None and not (folder / relative).is_file():
+            line = line_of(node, "attributes", "golden", key)
+            raise CollectionInvalid(path, line, f"golden {key} file {folder / relative} does not exist")
+    if settings.golden.labels:
+        judged = [stage for stage in settings.stages if isinstance(stage, ClassifyStage)]
+        stage = next(stage for stage in judged if settings.golden.labels_stage in (None, stage.name))
+        labels = read_golden_labels(folder / settings.golden.labels, [label.name for label in stage.labels])
+    if settings.golden.queries:
+        queries = read_golden_queries(folder / settings.golden.queries)
+    for number, item in enumerate(settings.stages):
+        described = item.labels if isinstance(item, ClassifyStage) else ()
+        leaked = {example.strip().casefold() for label in described for example in label.examples}
+        for query in queries:
+            if query.query.strip().casefold() in leaked:
+                where = line_of(node, "attributes", "stages", number, "labels")
+                raise CollectionInvalid(
+                    path,
+                    where,
+                    f"example '{query.query}' is also a golden query; examples and golden data must not overlap",
+                )
+    inference = inference or _declared_inference
+    questions = read_questions(settings, path, node, labels, inference)
+    embedding_models = read_embedding_models(settings, path, node, inference)
+    shown = {item.document for question in questions.values() for item in question.examples}
+    source = settings.source.path
+    if "://" not in source:
+        source = str((folder / source).resolve())
+    judging = tuple(item for item in labels if item.document not in shown)
+    return Collection(name, folder, settings, judging, queries, questions, source, embedding_models)
+
+
+def _declared_inference() -> "InferenceSettings":
+    from ai_assets.base.home import Home
+    from ai_assets.inference.load import load_inference
+
+    return load_inference(Home.from_environment().inference)

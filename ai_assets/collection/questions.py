@@ -1,0 +1,185 @@
+"""What a collection asks models: prompt files, schemas, routes and examples, read with file and line."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ai_assets.base.yaml_settings import line_of, nearest
+from ai_assets.collection.settings import CollectionSettings
+from ai_assets.errors import CollectionInvalid
+from ai_assets.evaluation.golden import GoldenLabel
+from ai_assets.stages.schema import SchemaWrong, check_schema
+from ai_assets.stages.settings import ClassifyStage, ExtractStage, Stage, SummariseStage
+from ai_assets.storage.digest import Json
+
+if TYPE_CHECKING:
+    from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.stages.llm import Question
+    from ai_assets.stages.prompt import Prompt, Variables
+
+Declared = Callable[[], "InferenceSettings"]
+"""The routes there are; called only where a stage has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A stage in the file that declares it."""
+
+    path: Path
+    node: yaml.Node | None
+    number: int
+
+    def wrong(self, problem: str, *at: str | int) -> CollectionInvalid:
+        location = ("stages", self.number, *at)
+        where = ".".join(str(part) for part in location)
+        return CollectionInvalid(self.path, line_of(self.node, "attributes", *location), f"{where}: {problem}")
+
+
+def read_questions(
+    settings: CollectionSettings,
+    path: Path,
+    node: yaml.Node | None,
+    golden: Sequence[GoldenLabel],
+    inference: Declared,
+) -> Mapping[str, "Question"]:
+    """By stage, for the stages that have a route."""
+    asking = [(number, stage) for number, stage in enumerate(settings.stages) if stage.route is not None]
+    if not asking:
+        return {}
+    from ai_assets.stages.llm import Question
+
+    declared = inference()
+    found = {}
+    for number, stage in asking:
+        place = _Place(path=path, node=node, number=number)
+        found[stage.name] = Question(
+            stage=stage,
+            prompt=_prompt(settings, stage, place),
+            schema=_schema(stage, place),
+            models=_models(declared, stage, place),
+            examples=_examples(settings, stage, golden, place),
+        )
+    return found
+
+
+def read_embedding_models(
+    settings: CollectionSettings, path: Path, node: yaml.Node | None, inference: Declared
+) -> tuple[tuple[str, str], ...]:
+    """Address and model of each endpoint that embeds: one model, because vectors of two cannot be compared."""
+    route = settings.embedding.route
+    if route is None:
+        return ()
+    found = _endpoints(inference(), route)
+    if not isinstance(found, str):
+        models = sorted({model for _, model in found})
+        if len(models) == 1:
+            return found
+        found = f"route '{route}' leads to {' and '.join(models)}, and vectors of different models cannot be compared"
+    raise CollectionInvalid(path, line_of(node, "attributes", "embedding", "route"), f"embedding.route: {found}")
+
+
+def _prompt(settings: CollectionSettings, stage: Stage, place: _Place) -> "Prompt":
+    from ai_assets.stages.prompt import default_prompt, load_prompt
+
+    variables = _variables(settings, stage)
+    if stage.prompt is None:
+        return default_prompt(stage.kind, variables)
+    path = place.path.parent / stage.prompt
+    if not path.is_file():
+        raise place.wrong(f"the prompt file {path} does not exist", "prompt")
+    return load_prompt(path, stage.kind, variables)
+
+
+def _variables(settings: CollectionSettings, stage: Stage) -> "Variables":
+    from ai_assets.stages.prompt import Variables
+
+    stages = {item.name: item for item in settings.stages}
+    labels = stage.labels if isinstance(stage, ClassifyStage) else ()
+    limited = stage if isinstance(stage, SummariseStage) else None
+    return Variables(
+        labels=[(label.name, label.description, label.examples) for label in labels],
+        stages={name: stages[name].columns.offered for name in stage.upstream},
+        max_sentences=limited.max_sentences if limited else None,
+        max_words=limited.max_words if limited else None,
+    )
+
+
+def _schema(stage: Stage, place: _Place) -> Mapping[str, Json] | None:
+    if isinstance(stage, ClassifyStage):
+        from ai_assets.stages.llm import classification_schema
+
+        return classification_schema([label.name for label in stage.labels])
+    if not isinstance(stage, ExtractStage):
+        return None
+    declared = stage.output_schema
+    if isinstance(declared, str):
+        return _schema_of_file(place.path.parent / declared, place)
+    try:
+        check_schema(declared)
+    except SchemaWrong as error:
+        raise place.wrong(str(error), "schema", *error.at) from error
+    return declared
+
+
+def _schema_of_file(path: Path, place: _Place) -> Mapping[str, Json]:
+    if not path.is_file():
+        raise place.wrong(f"the schema file {path} does not exist", "schema")
+    try:
+        found: Any = json.loads(path.read_bytes().decode("utf-8"))
+        if not isinstance(found, dict):
+            raise SchemaWrong("should be an object", ())
+        check_schema(found)
+    except UnicodeDecodeError as error:
+        raise CollectionInvalid(path, None, f"not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise CollectionInvalid(path, error.lineno, f"not valid JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise CollectionInvalid(path, None, "it is nested too deep") from error
+    except SchemaWrong as error:
+        where = ".".join(str(part) for part in error.at)
+        raise CollectionInvalid(path, None, f"{where + ': ' if where else ''}{error}") from error
+    return found
+
+
+def _models(declared: "InferenceSettings", stage: Stage, place: _Place) -> tuple[tuple[str, str], ...]:
+    found = _endpoints(declared, stage.route or "")
+    if isinstance(found, str):
+        raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
+    return found
+
+
+def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
+    """Address and model of each in order, or what is wrong."""
+    from ai_assets.inference.routes import names_of
+
+    names = names_of(declared, route)
+    if not names:
+        known = [*declared.routes, *declared.endpoints]
+        hint = nearest(route, known) if known else "; inference.yaml declares none"
+        return f"unknown route or endpoint '{route}'{hint}"
+    return tuple((declared.endpoints[name].base_url, declared.endpoints[name].llm) for name in names)
+
+
+def _examples(
+    settings: CollectionSettings, stage: Stage, golden: Sequence[GoldenLabel], place: _Place
+) -> tuple[GoldenLabel, ...]:
+    """Golden labels by the id of their document."""
+    if not isinstance(stage, ClassifyStage) or not stage.examples:
+        return ()
+    if not golden or settings.golden.labels_stage not in (None, stage.name):
+        of = f"those of this collection are for '{settings.golden.labels_stage}'" if golden else "there are none"
+        raise place.wrong(f"examples are golden labels of this stage, and {of}", "examples")
+    known = {item.document: item for item in golden}
+    for number, name in enumerate(stage.examples):
+        if name not in known:
+            hint = nearest(name, list(known), "see the file of golden labels")
+            raise place.wrong(f"no golden label for document '{name}'{hint}", "examples", number)
+        if name in stage.examples[:number]:
+            raise place.wrong(f"'{name}' is here already", "examples", number)
+    if len(stage.examples) == len(known):
+        raise place.wrong("all golden labels are used as examples, and none is left to judge with", "examples")
+    return tuple(known[name] for name in stage.examples)

@@ -1,0 +1,447 @@
+"""What a user may write in a collection's `defs.yaml`: every key, its meaning, its bounds. No I/O, no Dagster.
+
+Errors are given a place in the file by `collection.load_collection`; here they only say what is wrong.
+"""
+
+import datetime
+import itertools
+import re
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.checks.expectations import Expectation
+from ai_assets.errors import PersonalKeyUnusable
+from ai_assets.evaluation.answered import answered_gate
+from ai_assets.evaluation.scoring import ANSWERED_SHARE, Gate
+from ai_assets.signoff.personal_keys import key_id_of
+from ai_assets.stages.settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
+
+EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
+"""Beyond them a date is a slip, and ten thousand years of partitions are more than Dagster bears."""
+GROUP = "group:"
+"""Begins the name of a group where people are named."""
+QUALITY_CHECK = "quality"
+GATES_CHECK = "gates"
+ANSWERED_CHECK = "answered"
+BUDGET_CHECK = "budget"
+FIXED_ASSETS = (
+    "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
+    "sign_off", "published",
+)  # fmt: skip
+
+
+class TableColumns(Strict):
+    """How rows of a csv, jsonl or parquet file become documents."""
+
+    key: str | None = None
+    """The column that identifies a row for good; without it a row is known by its content."""
+    text: tuple[str, ...] = ()
+    """The columns that make up the text; without it all text columns."""
+    title: str | None = None
+
+
+class SourceSettings(Strict):
+    """Where the documents are."""
+
+    path: str
+    """A folder, relative to this file, or an S3-style URL such as `s3://bucket/prefix`."""
+    include: tuple[str, ...] = ("**/*",)
+    exclude: tuple[str, ...] = ()
+    tables: dict[Literal["csv", "jsonl", "parquet"], TableColumns] = Field(default={})
+    max_bytes: int = Field(default=50_000_000, ge=1)
+    """A larger file is quarantined unread (table files are streamed, and limited by the row)."""
+    parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+
+
+class PartitionSettings(Strict):
+    """How documents are divided. A partition is the unit of a run, of a backfill and of a sign-off."""
+
+    by: Literal["day", "week", "month", "folder", "shards"]
+    column: str | None = None
+    """For day, week and month: the column of table rows that holds the date; without it the date in the path."""
+    start: datetime.date | None = None
+    """For day, week and month: the first date (needed)."""
+    end: datetime.date | None = None
+    """For day, week and month: the last date, that date included; without it the partitions go on to today."""
+    count: int | None = Field(default=None, ge=1, le=10_000)
+    """For shards: how many (needed). Changing it moves documents between shards."""
+    per_run: int = Field(default=25, ge=1, le=10_000)
+    """How many partitions one run of a backfill takes. A run costs seconds, a document milliseconds."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        timed = self.by in ("day", "week", "month")
+        if timed and self.start is None:
+            raise ValueError(f"partitions by {self.by} need a 'start' date")
+        for key in ("start", "end"):
+            date = getattr(self, key)
+            if date is not None and not EARLIEST <= date <= LATEST:
+                raise wrong(f"{date} is not between {EARLIEST} and {LATEST}", key)
+        if timed and self.start and self.end and self.end < self.start:
+            raise wrong(f"{self.end} is before the 'start' ({self.start})", "end")
+        if self.by == "shards" and self.count is None:
+            raise ValueError("partitions by shards need a 'count'")
+        misplaced = [
+            key
+            for key, used in (("start", timed), ("end", timed), ("column", timed), ("count", self.by == "shards"))
+            if not used and getattr(self, key) is not None
+        ]
+        if misplaced:
+            raise wrong(f"it has no meaning for partitions by {self.by}", misplaced[0])
+        return self
+
+
+class ChunkingSettings(Strict):
+    max_characters: int = Field(default=800, ge=50, le=20_000)
+    overlap: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Self:
+        if self.overlap >= self.max_characters:
+            raise ValueError(
+                f"'overlap' ({self.overlap}) must be smaller than 'max_characters' ({self.max_characters})"
+            )
+        return self
+
+
+class EmbeddingSettings(Strict):
+    """Who makes the vectors of passages and queries."""
+
+    backend: Literal["builtin"] = "builtin"
+    """Without a route."""
+    route: str | None = None
+    """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
+    dimensions: int | None = Field(default=None, ge=1, le=16_384)
+    """How long a vector of that model is (needed with a route)."""
+    shorten: bool = False
+    """Ask the model for vectors of that length; not every model can."""
+    without_vectors_at_most: float = Field(default=0.01, ge=0, le=1)
+    """The share of a partition's documents that may be released without vectors, because the model does not embed one
+    of their texts. One document may always be, unless this is 0."""
+
+    @model_validator(mode="after")
+    def _one_backend(self) -> Self:
+        if self.route is None:
+            built_in = {
+                "dimensions": "built-in vectors are as long as they are",
+                "shorten": "built-in vectors are as long as they are",
+                "without_vectors_at_most": "every text has a built-in vector",
+            }
+            for key, why in built_in.items():
+                if key in self.model_fields_set:
+                    raise wrong(f"it has no meaning without a 'route': {why}", key)
+        elif "backend" in self.model_fields_set:
+            raise wrong("an embedding has a 'backend' or a 'route', not both", "backend")
+        elif self.dimensions is None:
+            raise wrong("is missing: say how long the vectors of the model on the route are", "dimensions")
+        return self
+
+
+class GoldenSettings(Strict):
+    """The questions with known answers that every refresh is measured on; paths relative to this file."""
+
+    labels: str | None = None
+    labels_stage: str | None = None
+    """The stage the golden labels judge; needed only where there are several."""
+    queries: str | None = None
+
+
+class SlaSettings(Strict):
+    """What happens while nobody decides. Nothing is ever approved by waiting."""
+
+    remind_after_hours: float | None = Field(default=24, gt=0)
+    escalate_after_hours: float | None = Field(default=72, gt=0)
+    escalate_to: str | None = None
+    """A group whose approvers may decide too from then on."""
+    expire_after_days: float | None = Field(default=14, gt=0)
+    business_days: bool = False
+    """Count Monday to Friday only (UTC)."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        days = self.expire_after_days
+        steps = [
+            ("remind_after_hours", self.remind_after_hours),
+            ("escalate_after_hours", self.escalate_after_hours),
+            ("expire_after_days", None if days is None else days * 24),
+        ]
+        given = [(name, hours) for name, hours in steps if hours is not None]
+        for (earlier, before), (later, after) in itertools.pairwise(given):
+            if before >= after:
+                raise wrong(f"it must be later than '{earlier}'", later)
+        return self
+
+
+class SignoffSettings(Strict):
+    approvals: int = Field(default=1, ge=1, le=20)
+    """How many different people must approve."""
+    approvers: tuple[str, ...] = ()
+    """Names, or groups as `group:NAME`; empty means everyone with the role approver."""
+    needed_from: dict[str, int] = Field(default={})
+    """By group, how many of the approvals must come from it."""
+    author_may_approve: bool = False
+    """Whether an author may approve: who edited a prompt last, or changed something for the run that they started."""
+    launcher_is_author: bool = False
+    """Whether who started the run is an author of what came of it, also where they changed nothing for it."""
+    unknown_author: Literal["allow", "two", "refuse"] = "allow"
+    """What a candidate takes whose run nobody is proved to have started: nothing more, two approvals, or it waits for
+    a run with a known author."""
+    notify: tuple[str, ...] = ()
+    """Channels of desk.yaml that hear of new requests, reminders and expiry."""
+    escalate_notify: tuple[str, ...] = ()
+    """Channels that hear of escalations; without them those of `notify`."""
+    personal_keys: Literal["optional", "required"] = "optional"
+    """Whether an approval must be signed with the person's own key."""
+    keys: dict[str, tuple[str, ...]] = Field(default={})
+    """By name, the only keys that count for them: lines of SSH or minisign keys, or the ids of passkeys."""
+    sla: SlaSettings = SlaSettings()
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> Self:
+        for name, declared in self.keys.items():
+            if self.personal_keys != "required":
+                raise wrong("keys are declared, and 'personal_keys' does not require any", "keys")
+            for place, text in enumerate(declared):
+                try:
+                    key_id_of(text)
+                except PersonalKeyUnusable as error:
+                    raise wrong(str(error), "keys", name, place) from error
+        return self
+
+    def declared_key_ids(self, name: str) -> set[str]:
+        return {key_id_of(text) for text in self.keys.get(name, ())}
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        people = set(self.approvers)
+        named = people if not any(name.startswith(GROUP) for name in people) else set[str]()
+        if named and len(named) < self.approvals:
+            raise ValueError(f"{self.approvals} approvals are asked of only {len(named)} approvers")
+        if len(named) == 1 and self.unknown_author == "two":
+            raise wrong("'two' approvals are asked of only 1 approver", "unknown_author")
+        for group, number in self.needed_from.items():
+            if not 1 <= number <= self.approvals:
+                raise wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)
+        return self
+
+
+class ScheduleSettings(Strict):
+    cron: str = "0 2 * * *"
+    timezone: str = "UTC"
+    enabled: bool = True
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        if problem := _cron_problem(value):
+            raise ValueError(f"'{value}' is not a cron expression such as '0 2 * * *': {problem}")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            known = sorted(zoneinfo.available_timezones())  # reads hundreds of files
+            problem = f"unknown time zone '{value}'{nearest(value, known, 'one is Europe/Berlin')}"
+            raise ValueError(problem) from error
+        return value
+
+
+_CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_CRON_NAMES = {
+    "month": "jan feb mar apr may jun jul aug sep oct nov dec".split(),
+    "weekday": "sun mon tue wed thu fri sat".split(),
+}
+
+
+def _cron_problem(value: str) -> str | None:
+    """Numbers, names, lists, ranges and steps: what every cron knows, and Dagster too."""
+    fields = value.split()
+    if len(fields) != len(_CRON_FIELDS):
+        return f"it has {len(fields)} fields, not 5"
+    for text, (name, least, most) in zip(fields, _CRON_FIELDS, strict=True):
+        for part in text.lower().split(","):
+            match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part, re.ASCII)
+            ends = [_cron_number(end, name, least) for end in match.groups()[:2] if end is not None] if match else [-1]
+            if not all(least <= end <= most for end in ends) or ends != sorted(ends):
+                return f"'{part}' is no {name}"
+            if match and match[3] and not 1 <= int(match[3]) <= most:
+                return f"'{part}' has no {name} step"
+    if fields[3].lower() in ("2", "02", "feb") and fields[2] in ("30", "31"):
+        return f"February has no day {fields[2]}"
+    return None
+
+
+def _cron_number(text: str, field: str, least: int) -> int:
+    names = _CRON_NAMES.get(field, [])
+    return names.index(text) + least if text in names else int(text) if text.isdigit() else -1
+
+
+class FreshnessSettings(Strict):
+    """When the collection counts as out of date: no refresh within so many hours."""
+
+    warn_after_hours: float | None = Field(default=None, gt=0.02)
+    fail_after_hours: float = Field(gt=0.02)
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> Self:
+        if self.warn_after_hours is not None and self.warn_after_hours >= self.fail_after_hours:
+            raise wrong(f"it must be less than 'fail_after_hours' ({self.fail_after_hours:g})", "warn_after_hours")
+        return self
+
+
+class GateSettings(Strict, Gate):
+    """A gate; a key it does not know is refused with the nearest one."""
+
+
+class CollectionSettings(Strict):
+    """One collection: its documents, what is made of them, what must hold, who signs."""
+
+    description: str = ""
+    owners: tuple[str, ...] = ()
+    """As Dagster wants them: `team:name` or an e-mail address."""
+    tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_.-]{1,63}$")
+    source: SourceSettings
+    partitions: PartitionSettings
+    chunking: ChunkingSettings = ChunkingSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    stages: tuple[TaggedStage, ...] = ()
+    golden: GoldenSettings = GoldenSettings()
+    gates: tuple[GateSettings, ...] = ()
+    quality: dict[str, tuple[Expectation, ...]] = Field(default={})
+    """Great Expectations suites by asset: `documents` or a stage's name."""
+    signoff: SignoffSettings = SignoffSettings()
+    schedule: ScheduleSettings | None = ScheduleSettings()
+    watch: bool = False
+    """Start a run within a minute of a change in the source, beside the nightly schedule."""
+    freshness: FreshnessSettings | None = None
+
+    @field_validator("owners")
+    @classmethod
+    def _dagster_owner(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in owners:
+            if not re.fullmatch(r"team:[\w-]+|[\w.+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]+", owner, re.ASCII):
+                raise ValueError(f"owner '{owner}' is neither 'team:<name>' nor an e-mail address")
+        return owners
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _known_kinds(cls, stages: Any) -> Any:
+        """Said here, because the union would say it of the stage and not of its `kind`."""
+        for number, stage in enumerate(stages if isinstance(stages, Sequence) else ()):
+            if not isinstance(stage, Mapping):
+                continue
+            if "kind" not in stage:
+                raise wrong("is missing", number, "kind")
+            if stage["kind"] not in STAGE_KINDS:
+                listed = ", ".join(f"'{kind}'" for kind in STAGE_KINDS[:-1])
+                raise wrong(f"should be {listed} or '{STAGE_KINDS[-1]}' (found '{stage['kind']}')", number, "kind")
+        return stages
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise wrong(f"stage '{name}' is declared twice", "stages", number, "name")
+            if name in FIXED_ASSETS:
+                problem = f"stage '{name}' takes the name of a built-in asset; choose another"
+                raise wrong(problem, "stages", number, "name")
+        self._check_conditions(names)
+        for asset in self.quality:
+            if asset not in ("documents", *names):
+                hint = nearest(asset, ["documents", *names])
+                raise wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
+        self._check_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
+        for number, gate in enumerate(self.gates):
+            if gate.metric == ANSWERED_SHARE:
+                self._check_answered(number, gate)
+                continue
+            needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
+            if getattr(self.golden, needed) is None:
+                problem = f"the gate on {gate.metric} needs golden {needed}, and none are declared"
+                raise wrong(problem, "gates", number)
+            judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
+            if gate.stage is not None and (needed == "queries" or gate.stage not in judged):
+                hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, judged)
+                raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
+        return self
+
+    @property
+    def score_gates(self) -> tuple[GateSettings, ...]:
+        """Those on scores against golden data."""
+        return tuple(gate for gate in self.gates if gate.metric != ANSWERED_SHARE)
+
+    @property
+    def answered_gates(self) -> tuple[Gate, ...]:
+        """One for each stage that asks a model, as declared or by default."""
+        return tuple(answered_gate(self.gates, stage.name) for stage in self.stages if stage.route is not None)
+
+    def _check_answered(self, number: int, gate: GateSettings) -> None:
+        asking = [stage.name for stage in self.stages if stage.route is not None]
+        if not asking:
+            raise wrong(
+                "the gate on answered_share needs a stage that asks a model, and there is none", "gates", number
+            )
+        if gate.stage is not None and gate.stage not in asking:
+            hint = nearest(gate.stage, asking)
+            raise wrong(f"'{gate.stage}' is no stage that asks a model{hint}", "gates", number, "stage")
+        same = [earlier.stage for earlier in self.gates[:number] if earlier.metric == ANSWERED_SHARE]
+        if gate.stage in same:
+            raise wrong("a gate on answered_share of this stage is here already", "gates", number)
+
+    def _check_golden(self, names: list[str]) -> None:
+        if self.golden.labels and not names:
+            raise wrong("golden labels are declared, but no stage that assigns labels", "golden", "labels")
+        if self.golden.labels and self.golden.labels_stage is None and len(names) > 1:
+            problem = f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})"
+            raise wrong(problem, "golden", "labels")
+        if self.golden.labels_stage is not None and self.golden.labels_stage not in names:
+            hint = nearest(self.golden.labels_stage, names)
+            raise wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
+
+    def _check_conditions(self, names: list[str]) -> None:
+        stages = {stage.name: stage for stage in self.stages}
+        for number, stage in enumerate(self.stages):
+            for key in ("when", "after"):
+                for place, earlier in enumerate(getattr(stage, key)):
+                    if earlier not in stages:
+                        problem = f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}"
+                        raise wrong(problem, "stages", number, key, earlier if key == "when" else place)
+            for earlier, labels in stage.when.items():
+                at = ("stages", number, "when", earlier)
+                awaited = stages[earlier]
+                if not isinstance(awaited, ClassifyStage):
+                    problem = f"stage '{earlier}' gives no labels to wait for ({awaited.kind}); use 'after'"
+                    raise wrong(problem, *at)
+                known = [label.name for label in awaited.labels]
+                for label in labels:
+                    if label not in known:
+                        hint = nearest(label, known)
+                        raise wrong(f"stage '{stage.name}' waits for unknown label '{label}'{hint}", *at)
+        self.ordered_stages()
+
+    def ordered_stages(self) -> tuple[Stage, ...]:
+        """The stages, each after those it depends on; a cycle is refused by name."""
+        ordered: list[Stage] = []
+        stages = {stage.name: stage for stage in self.stages}
+
+        def visit(stage: Stage, path: tuple[str, ...]) -> None:
+            if stage.name in path:
+                cycle = " -> ".join((*path[path.index(stage.name) :], stage.name))
+                at = ("stages", self.stages.index(stage), "when" if stage.when else "after")
+                raise wrong(f"the stages depend on each other in a circle: {cycle}", *at)
+            if stage not in ordered:
+                for earlier in stage.upstream:
+                    visit(stages[earlier], (*path, stage.name))
+                ordered.append(stage)
+
+        for stage in self.stages:
+            visit(stage, ())
+        return tuple(ordered)

@@ -1,0 +1,291 @@
+"""A request's candidate as it is looked at: a line per document, without its text, in order of risk.
+
+Candidates never change, so the latest few that somebody looked at are kept in memory, by request and digest.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Collection as Names
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ai_assets.base.errors import DatasetDamaged
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.access import NotSeen
+from ai_assets.desk.context import Desk
+from ai_assets.embedding.spec import WITHOUT
+from ai_assets.run.datasets.review_request import HEADLINE_CHARACTERS, in_short
+from ai_assets.signoff import requests
+from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.requests import Request
+from ai_assets.signoff.risk import Change, document_risk
+from ai_assets.storage.lake import parquet_columns, read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEPT_DOCUMENTS = 60_000
+"""So many lines are kept at most, over all requests; a line is about a kilobyte."""
+KIND_OF_HEADLINE = {"label": "classify", "data": "extract", "text": "generate"}
+UNKNOWN_STATUS = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageColumns:
+    """A stage as a file holds it, whether it is still declared or not."""
+
+    name: str
+    kind: str
+    headline: str
+    """The column, with the stage's name before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    document_id: str
+    title: str
+    change: Change
+    status: str
+    headlines: Mapping[str, str | None]
+    before: Mapping[str, str | None]
+    confidence: float | None
+    risk: float
+    leaf: str
+    digest: str
+    """Of its text."""
+    place: int | None
+    """Its row in the file; None where the file is damaged."""
+    without_vectors: str | None = None
+    """Why only its words can find it."""
+
+    @property
+    def removed(self) -> bool:
+        return self.change == "removed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    request_id: str
+    changes: Mapping[str, Any]
+    """The request's summary."""
+    lines: Sequence[Line]
+    """The riskiest first."""
+    places: Mapping[str, int]
+    """Where in `lines` a document is."""
+    documents_path: Path | None
+    live_path: Path | None
+    damaged: str | None
+    """What of it cannot be shown, in a sentence."""
+
+    def path_of(self, line: Line) -> Path | None:
+        return self.live_path if line.removed else self.documents_path
+
+    def place_of(self, document_id: str) -> int:
+        """Where in `lines` it is; it must be somewhere."""
+        if document_id not in self.places:
+            raise NotSeen(f"document '{document_id}' in request {self.request_id}")
+        return self.places[document_id]
+
+
+@dataclass
+class Recent:
+    """The candidates looked at last, up to a number of documents."""
+
+    most: int
+    _kept: OrderedDict[tuple[str, ...], Candidate] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: tuple[str, ...]) -> Candidate | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: tuple[str, ...], candidate: Candidate) -> None:
+        with self._lock:
+            self._kept[key] = candidate
+            total = sum(len(item.lines) for item in self._kept.values())
+            while total > self.most and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                total -= len(oldest.lines)
+
+
+RECENT = Recent(KEPT_DOCUMENTS)
+
+
+def candidate_of(desk: Desk, connection: sa.Connection, request: Request, collection: Collection) -> Candidate:
+    """Read anew each time where its files are damaged: they may be brought back."""
+    key = (str(desk.stores.lake.root), request.request_id, request.digest)
+    if (kept := RECENT.get(key)) is not None:
+        return kept
+    query = sa.select(requests.TABLE.c.summary).where(requests.TABLE.c.request_id == request.request_id)
+    changes = json.loads(connection.execute(query).scalar_one())
+    found = _read(desk, request, collection, changes)
+    if found.damaged is None:
+        RECENT.put(key, found)
+    return found
+
+
+def _read(desk: Desk, request: Request, collection: Collection, changes: Mapping[str, Any]) -> Candidate:
+    folder = snapshot_folder(desk.stores.lake.root, request.collection, request.partition)
+    files, live_files = _files(desk, request, changes), changes.get("live_files")
+    path = folder / files["documents_file"] if files else None
+    live_path = folder / live_files["documents_file"] if live_files else None
+    problems: list[str] = []
+    lines: list[Line] = []
+    try:
+        if path is None:
+            problems.append("an earlier version asked for it, and did not note its files")
+        else:
+            lines += _lines(path, request, collection, changes)
+    except DatasetDamaged as error:
+        problems.append(str(error))
+    if path is None or problems:
+        lines += _lines_told(changes)
+    try:
+        if changes["removed"] and live_path is not None:
+            lines += _removed(live_path, collection, changes["removed"])
+        else:
+            lines += [_bare(name, "removed", {}) for name in changes["removed"]]
+    except DatasetDamaged as error:
+        problems.append(str(error))
+        lines += [_bare(name, "removed", {}) for name in changes["removed"]]
+    lines.sort(key=lambda line: (-line.risk, line.document_id))
+    return Candidate(
+        request_id=request.request_id,
+        changes=changes,
+        lines=lines,
+        places={line.document_id: place for place, line in enumerate(lines)},
+        documents_path=path,
+        live_path=live_path,
+        damaged=f"Not all of this request can be shown: {' '.join(problems)}" if problems else None,
+    )
+
+
+def _files(desk: Desk, request: Request, changes: Mapping[str, Any]) -> Mapping[str, str] | None:
+    found: Mapping[str, str] | None = changes.get("files")
+    if found is not None:
+        return found
+    manifest = desk.stores.lake.manifest(request.collection, "release_candidate", request.partition)
+    return manifest.stats if manifest is not None and manifest.stats.get("digest") == request.digest else None
+
+
+def stages_in(columns: Names[str], collection: Collection) -> list[StageColumns]:
+    """In the order of the declaration; what is not declared any more comes last."""
+    declared = {stage.name: stage for stage in collection.stages}
+    found = {
+        name: StageColumns(
+            name=name,
+            kind=declared[name].kind if name in declared else KIND_OF_HEADLINE[headline],
+            headline=f"{name}_{headline}",
+        )
+        for column in columns
+        for headline in KIND_OF_HEADLINE
+        if (name := column.removesuffix(f"_{headline}")) != column and f"{name}_model" in columns
+    }
+    order = [name for name in declared if name in found]
+    return [found[name] for name in [*order, *(name for name in found if name not in declared)]]
+
+
+def _lines(path: Path, request: Request, collection: Collection, changes: Mapping[str, Any]) -> Iterator[Line]:
+    added, changed, relabelled = set(changes["added"]), set(changes["changed"]), changes["relabelled"]
+
+    def change_of(document_id: str) -> Change:
+        if document_id in added:
+            return "added"
+        if document_id in relabelled:
+            return "relabelled"
+        return "changed" if document_id in changed else "unchanged"
+
+    for row in _rows(path, collection):
+        change = change_of(row["document_id"])
+        moves = relabelled.get(row["document_id"], ())
+        # Without a leaf, which earlier versions did not write, nothing may pass for unchanged.
+        leaf = row["leaf"] or f"{request.digest}:{row['document_id']}"
+        yield _line({**row, "leaf": leaf}, change, {move["stage"]: move["from"] for move in moves})
+
+
+def _removed(path: Path, collection: Collection, names: Sequence[str]) -> list[Line]:
+    wanted = set(names)
+    found = [_line(row, "removed", {}) for row in _rows(path, collection) if row["document_id"] in wanted]
+    there = {line.document_id for line in found}
+    return [*found, *(_bare(name, "removed", {}) for name in names if name not in there)]
+
+
+def _lines_told(changes: Mapping[str, Any]) -> Iterator[Line]:
+    """What the summary alone says of documents, where the file cannot."""
+    relabelled = changes["relabelled"]
+    for name in changes["added"]:
+        yield _bare(name, "added", {})
+    for name in changes["changed"]:
+        moves = relabelled.get(name, ())
+        line = _bare(name, "relabelled" if moves else "changed", {move["stage"]: move["to"] for move in moves})
+        yield Line(**{**vars(line), "before": {move["stage"]: move["from"] for move in moves}})
+
+
+def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None]) -> Line:
+    return Line(
+        document_id=document_id,
+        title=document_id,
+        change=change,
+        status=UNKNOWN_STATUS,
+        headlines=headlines,
+        before={},
+        confidence=None,
+        risk=document_risk(change, None, ()),
+        leaf="",
+        digest="",
+        place=None,
+    )
+
+
+def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | None]) -> Line:
+    worst = "quarantined" if "quarantined" in row["stage_statuses"] else row["status"]
+    worst = "without vectors" if worst == "ok" and row[WITHOUT] else worst
+    return Line(
+        document_id=row["document_id"],
+        title=row["title"] or row["document_id"],
+        change=change,
+        status=row["status"],
+        headlines=row["headlines"],
+        before=before,
+        confidence=min(row["confidences"], default=None),
+        risk=document_risk(change, worst, row["confidences"]),
+        leaf=row["leaf"] or "",
+        digest=row["digest"] or "",
+        place=row["place"],
+        without_vectors=row[WITHOUT],
+    )
+
+
+def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
+    """What a line needs of each row. Texts are never read for it."""
+    columns = parquet_columns(path)
+    stages = stages_in(columns, collection)
+    plain = [name for name in ("document_id", "title", "status", "digest", "leaf", WITHOUT) if name in columns]
+    sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
+    statuses = [name for stage in stages if (name := f"{stage.name}_status") in columns]
+    table = read_parquet(path, [*plain, *sure, *statuses, *(stage.headline for stage in stages)])
+    values = {name: table[name].to_pylist() for name in (*plain, *sure, *statuses)}
+    heads = {stage.name: _cut(table[stage.headline]) for stage in stages}
+    for place in range(table.num_rows):
+        yield {
+            "leaf": None,
+            WITHOUT: None,
+            **{name: values[name][place] for name in plain},
+            "headlines": {name: column[place] for name, column in heads.items()},
+            "confidences": [found for name in sure if (found := values[name][place]) is not None],
+            "stage_statuses": {values[name][place] for name in statuses},
+            "place": place,
+        }
+
+
+def _cut(column: "pa.ChunkedArray") -> list[str | None]:
+    import pyarrow.compute as pc
+
+    return list(map(in_short, pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()))

@@ -1,0 +1,224 @@
+"""One request: what would go live against what is live, what it takes, and what each verdict will do."""
+
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.settings import GROUP, SignoffSettings
+from ai_assets.desk.access import request_seen, told
+from ai_assets.desk.audit_query import entry_of
+from ai_assets.desk.candidate_query import candidate_of
+from ai_assets.desk.context import Desk
+from ai_assets.desk.document_query import marks_of
+from ai_assets.desk.inbox import facts_of, row_of
+from ai_assets.desk.publication_query import publication_of
+from ai_assets.desk.unanswered_query import retries_of
+from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
+from ai_assets.errors import DecisionTooLate
+from ai_assets.signoff import audit, decisions, requests
+from ai_assets.signoff.decisions import VERDICTS, Approval, Standing, Verdict
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.requests import Request, Status
+from ai_assets.storage.state import now
+
+SAMPLE = 12
+"""So many of the riskiest documents are shown before all of them."""
+REOPENS: tuple[Status, ...] = ("rejected", "sent back", "expired")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestState:
+    """How far a request is; small, for a page that asks again and again."""
+
+    status: Status
+    publication: Publication
+    missing: list[str]
+
+
+def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
+    with desk.stores.state.read() as connection:
+        request, collection = request_seen(desk, person, connection, request_id)
+        candidate = candidate_of(desk, connection, request, collection)
+        marks = marks_of(connection, request, candidate)
+        standing = decisions.standings(connection, [request])[request_id]
+        newest = _newest(connection, request)
+        without = retries_of(connection, person, collection, partition=request.partition)
+        history = [entry_of(record) for record in audit.records(connection, request_ids=[request_id])]
+    changes, rules = candidate.changes, collection.settings.signoff
+    light = told(request, authors=changes.get("authors", []), launch=changes.get("launch"))
+    return RequestView(
+        row=row_of(person, light, facts_of(request, changes), standing, collection, now()),
+        reason=request.reason,
+        closed_at=request.closed_at,
+        closed_by=request.closed_by,
+        live_release=changes["live_release"],
+        gates=[_gate(gate, standing) for gate in changes.get("gates", ())],
+        scores=_scores(changes),
+        removed=changes["removed"],
+        unchanged=changes["unchanged"],
+        carried_over=len(marks.carried_over),
+        since_last=changes.get("since_last"),
+        authors=changes.get("authors", []),
+        launched_by=requests.launch_of(light).in_words,
+        missing=standing.missing(rules) if request.status in ("open", "approved") else [],
+        signers=standing.signers,
+        rules=rules_in_words(rules),
+        history=history,
+        publication=publication_of(desk, request),
+        refusals=_refusals(person, light, standing, rules),
+        sentence=_sentences(person, request, changes, standing, rules),
+        sample=[marks.row(line) for line in candidate.lines[:SAMPLE] if line.change != "unchanged"],
+        run_url=_run_url(desk, changes.get("run_id")),
+        asset_url=_asset_url(desk, collection, request.partition),
+        is_current=newest == request_id,
+        newer=None if newest == request_id else newest,
+        may_ask_again=newest == request_id and request.status in REOPENS and person.may("reviewer", collection.name),
+        without_result=without,
+        damaged=candidate.damaged,
+    )
+
+
+def request_state(desk: Desk, person: Person, request_id: str) -> RequestState:
+    with desk.stores.state.read() as connection:
+        request, collection = request_seen(desk, person, connection, request_id)
+        missing = []
+        if request.status in ("open", "approved"):
+            missing = decisions.standings(connection, [request])[request_id].missing(collection.settings.signoff)
+    return RequestState(status=request.status, publication=publication_of(desk, request), missing=missing)
+
+
+def require_current(desk: Desk, person: Person, request_id: str) -> Request:
+    """The request, without its summary, if it is still the one about its partition."""
+    with desk.stores.state.read() as connection:
+        request, _ = request_seen(desk, person, connection, request_id)
+        if _newest(connection, request) != request_id:
+            raise DecisionTooLate(request.collection, request.partition, "a newer request is there")
+    return request
+
+
+def _newest(connection: sa.Connection, request: Request) -> str:
+    """The id of the partition's current request."""
+    columns = requests.TABLE.c
+    query = (
+        sa.select(columns.request_id)
+        .where(columns.collection == request.collection, columns.partition == request.partition)
+        .order_by(columns.number.desc())
+        .limit(1)
+    )
+    return str(connection.execute(query).scalar_one())
+
+
+def _gate(gate: Mapping[str, Any], standing: Standing) -> GateView:
+    return GateView(
+        name=gate["name"],
+        minimum=gate["min"],
+        value=gate["value"],
+        n=gate["n"],
+        passed=gate["passed"],
+        waivable=gate["waivable"],
+        message=gate["message"],
+        waived_because=standing.waived.get(gate["name"]),
+    )
+
+
+def _scores(changes: Mapping[str, Any]) -> list[ScoreView]:
+    def known_by(score: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(score.get(name) for name in ("metric", "scope", "stage"))
+
+    live = {known_by(score): score["value"] for score in changes.get("live_scores") or ()}
+    return [
+        ScoreView(
+            metric=score["metric"],
+            scope=score["scope"],
+            stage=score.get("stage"),
+            value=score["value"],
+            n=score["n"],
+            live=live.get(known_by(score)),
+        )
+        for score in changes.get("scores") or ()
+    ]
+
+
+# In words
+
+
+def rules_in_words(rules: SignoffSettings) -> str:
+    found = "One approval is needed" if rules.approvals == 1 else f"{rules.approvals} approvals are needed"
+    if rules.needed_from:
+        found += ", of them " + " and ".join(
+            f"{number} from group {name}" for name, number in rules.needed_from.items()
+        )
+    if rules.approvers:
+        found += "; it is signed by " + ", ".join(_named(name) for name in rules.approvers)
+    if rules.personal_keys == "required":
+        found += "; approvals are signed with a key of one's own"
+    if not rules.author_may_approve:
+        launcher = "started the run" if rules.launcher_is_author else "changed something for the run that they started"
+        found += f"; who {launcher}, or edited a prompt last, does not approve"
+    match rules.unknown_author:
+        case "two" if rules.approvals < 2:
+            found += "; where it is not known who started the run, two approvals are needed"
+        case "refuse":
+            found += "; where it is not known who started the run, nobody can approve"
+    return f"{found}."
+
+
+def _named(name: str) -> str:
+    return f"group {name.removeprefix(GROUP)}" if name.startswith(GROUP) else name
+
+
+def _refusals(
+    person: Person, request: Request, standing: Standing, rules: SignoffSettings
+) -> dict[Verdict, str | None]:
+    found = {verdict: decisions.why_not_by(person, request, rules, verdict) for verdict in VERDICTS}
+    if person.name in standing.signers:
+        found["approve"] = "it has their approval already"
+    return found
+
+
+def _sentences(
+    person: Person, request: Request, changes: Mapping[str, Any], standing: Standing, rules: SignoffSettings
+) -> dict[Verdict, str]:
+    what, facts = f"{request.collection} {request.partition}", facts_of(request, changes)
+    failed = [gate["name"] for gate in changes.get("gates", ()) if not gate["passed"]]
+    passed_over = f", although the gates {', '.join(failed)} failed" if failed else ""
+    touched = [f"{int(facts[name] or 0)} {name}" for name in ("added", "changed", "removed") if facts[name]]
+    change = f"documents {', '.join(touched)}" if touched else "no document is added, changed or removed"
+    own_key = next(iter(rules.declared_key_ids(person.name)), "theirs")  # as the page will have it signed
+    mine = Approval(person=person.name, groups=person.groups, own_key=own_key)
+    after = replace(standing, approvals=[*standing.approvals, mine])
+    if missing := after.missing(rules):
+        approve = (
+            f"Your approval of {what} is recorded; it then has {' and '.join(missing)}, and nothing is published yet."
+        )
+    else:
+        approve = (
+            f"{what} goes live with the next release, within a minute while ai-assets up runs{passed_over}: {change}."
+        )
+    return {
+        "approve": approve,
+        "reject": f"{what} is rejected for the reason you give: nothing of it is published, what is live stays live, "
+        "and it asks again when its candidate changes.",
+        "send back": f"{what} goes back with your notes to whoever made it: nothing of it is published, what is live "
+        "stays live, and it asks again when its candidate changes or when somebody asks again.",
+    }
+
+
+# Links
+
+
+def _run_url(desk: Desk, run_id: str | None) -> str | None:
+    """Only runs of Dagster have a page; others have a name that is no such id."""
+    known = run_id is not None and len(run_id) == 36
+    return f"{desk.dagster_url}/runs/{run_id}" if desk.dagster_url and known else None
+
+
+def _asset_url(desk: Desk, collection: Collection, partition: str) -> str | None:
+    if not desk.dagster_url:
+        return None
+    query = urllib.parse.urlencode({"view": "partitions", "partition": partition})
+    return f"{desk.dagster_url}/assets/{collection.name}/release_candidate?{query}"

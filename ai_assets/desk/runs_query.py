@@ -1,0 +1,184 @@
+"""What runs, what ran, and what a run would cost: for the pages on which people start runs."""
+
+import datetime
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.desk.access import collection_seen
+from ai_assets.desk.context import Desk
+from ai_assets.desk.runs_views import BackfillLine, Price, RunLine, RunsRow, RunsView, StagePrice
+from ai_assets.documents.source_listing import known_folders
+from ai_assets.errors import PriceBusy
+from ai_assets.inference.prices import usd_of
+from ai_assets.ops.dagster_client import Run
+from ai_assets.planning import backfills
+from ai_assets.planning.words import dollars, headline, lasts, named
+from ai_assets.run.status import DUE, partition_states
+from ai_assets.signoff import launches
+from ai_assets.signoff.launches import Launch, Launcher
+from ai_assets.signoff.people import Person
+
+if TYPE_CHECKING:
+    from ai_assets.planning.plan import Plan
+
+MOST_RUNS, MOST_BACKFILLS = 20, 5
+PARTITION_TAG = "dagster/partition"
+MOST_PRICES_AT_ONCE, LONGEST_QUEUE_S = 2, 20.0
+"""A price reads the source and fills prompts, which takes memory and processor time."""
+_PRICES = threading.BoundedSemaphore(MOST_PRICES_AT_ONCE)
+
+
+def runs_rows(desk: Desk, person: Person) -> list[RunsRow]:
+    """Of every collection that the person may see."""
+    rows = []
+    for name, collection in sorted(desk.seen_by(person).items()):
+        states = partition_states(collection, desk.stores)
+        with desk.stores.state.read() as connection:
+            under_way = backfills.open_of(connection, name)
+        rows.append(
+            RunsRow(
+                collection=name,
+                states=dict(Counter(states.values())),
+                due=sum(state in DUE for state in states.values()),
+                backfill=under_way.backfill if under_way else None,
+            )
+        )
+    return rows
+
+
+def runs_view(desk: Desk, person: Person, name: str) -> RunsView:
+    collection = collection_seen(desk, person, name)
+    states = partition_states(collection, desk.stores)
+    problem, runs = None, list[Run]()
+    try:
+        with desk.dagster() as dagster:
+            runs = dagster.runs(name, MOST_RUNS)
+    except UserError as error:
+        problem = str(error)
+    with desk.stores.state.read() as connection:
+        lines = [_line(connection, desk, run) for run in runs]
+        backfills = [_backfill(connection, desk, found) for found in _newest(connection, name)]
+    keys = list(states)
+    return RunsView(
+        collection=name,
+        states=dict(Counter(states.values())),
+        due=[key for key, state in states.items() if state in DUE],
+        partitions=[keys[0], keys[-1]] if keys else [],
+        runs=lines,
+        backfills=backfills,
+        problem=problem,
+        may_run=person.may("reviewer", name),
+        may_name=person.may("approver", name),
+    )
+
+
+def _line(connection: sa.Connection, desk: Desk, run: Run) -> RunLine:
+    """The ticket's signature is looked at, not whether it was used before: the request of the run says that."""
+    ticket = launches.read(connection, run.tags)
+    launch = Launch.unknown(ticket) if isinstance(ticket, str) else Launch.of(
+        Launcher(kind=ticket.kind, who=ticket.who, proof=ticket.proof), ticket.changes
+    )  # fmt: skip
+    first, last = (run.tags.get(tag, run.tags.get(PARTITION_TAG, "")) for tag in (RANGE_START, RANGE_END))
+    return RunLine(
+        run_id=run.run_id,
+        partitions=first if first == last else f"{first} to {last}",
+        started_by=launch.in_words,
+        author_known=launch.known,
+        status=run.status.lower().replace("_", " "),
+        done=run.done,
+        made_at=datetime.datetime.fromtimestamp(run.made_at, datetime.UTC).isoformat(timespec="seconds"),
+        url=f"{desk.dagster_url}/runs/{run.run_id}" if desk.dagster_url else None,
+    )
+
+
+def _newest(connection: sa.Connection, collection: str) -> Sequence[backfills.Backfill]:
+    query = sa.text("SELECT backfill FROM backfills WHERE collection = :c ORDER BY made_at DESC LIMIT :most")
+    names: Sequence[str] = connection.execute(query, {"c": collection, "most": MOST_BACKFILLS}).scalars().all()
+    return [backfills.get(connection, name) for name in names]
+
+
+def _backfill(connection: sa.Connection, desk: Desk, found: backfills.Backfill) -> BackfillLine:
+    done = backfills.progress_of(connection, found.backfill)
+    url = f"{desk.dagster_url}/runs/b/{found.dagster_id}" if desk.dagster_url and found.dagster_id else None
+    return BackfillLine(
+        backfill=found.backfill,
+        state="under way" if found.state == "open" else found.state,
+        made_by=found.made_by,
+        made_at=found.made_at,
+        partitions=len(found.partitions),
+        cap_usd=usd_of(found.cap_nusd),
+        used_usd=usd_of(done.used_nusd),
+        calls=done.answers,
+        calls_expected=int(found.plan.get("new_calls", 0)),
+        url=url,
+    )
+
+
+def chosen_partitions(desk: Desk, collection: Collection, first: str, last: str) -> list[str] | None:
+    """From the first to the last, one where there is no last; None where none is named, and that is what is due."""
+    if not first:
+        return None
+    folders = known_folders(desk.stores.state, collection.name)
+    return collection.scheme.select(first, last or first, folders)
+
+
+def price(desk: Desk, person: Person, name: str, first: str = "", last: str = "") -> Price:
+    """Of what is due, or of these partitions. No model is asked."""
+    collection = collection_seen(desk, person, name)
+    found = plan_of(desk, collection, chosen_partitions(desk, collection, first, last))
+    return Price(
+        headline=headline(found),
+        partitions=list(found.planned),
+        due=[key for key in found.planned if found.partitions.get(key) in DUE],
+        stages=[
+            StagePrice(
+                stage=stage.stage,
+                endpoint=stage.endpoint,
+                documents=stage.documents,
+                reused=stage.reused,
+                new_calls=stage.new_calls,
+                low=dollars(stage.money.low_nusd),
+                likely=dollars(stage.money.likely_nusd),
+                high=dollars(stage.money.high_nusd),
+            )
+            for stage in found.stages
+        ],
+        budgets=[f"{named(budget)}: {lasts(budget)}" for budget in found.budgets if budget.stops != "no"],
+        notes=list(found.notes),
+        cap_usd=usd_of(backfills.usual_cap(found)),
+        asks_models=bool(found.stages),
+    )
+
+
+def plan_of(desk: Desk, collection: Collection, partitions: Sequence[str] | None) -> "Plan":
+    from ai_assets.inference.load import load_inference
+    from ai_assets.planning.plan import plan
+
+    with _one_at_a_time():
+        return plan(collection, desk.stores, load_inference(desk.stores.home.inference), partitions=partitions)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    if not _PRICES.acquire(timeout=LONGEST_QUEUE_S):
+        raise PriceBusy
+    try:
+        yield
+    finally:
+        _PRICES.release()
+
+
+def launch_of(connection: sa.Connection, launch_id: str) -> Mapping[str, object] | None:
+    """What a form with this id started."""
+    query = sa.text("SELECT * FROM desk_launches WHERE launch_id = :id")
+    row = connection.execute(query, {"id": launch_id}).mappings().one_or_none()
+    return None if row is None else {**row, "dagster_ids": json.loads(row["dagster_ids"])}

@@ -1,0 +1,276 @@
+"""Files to documents: every file and every row becomes at least one `Parsed`, with its text or the reason it has none.
+
+The shape only; `parse_text.py` knows text, `parse_converter.py` pdf, docx and html, `parse_table_reader.py` rows. What
+has a format that can be abused is read in another process.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from os.path import splitext
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Literal, Self
+
+from ai_assets.documents.parse_converter import Converter
+from ai_assets.documents.parse_table_reader import TableReader
+from ai_assets.documents.parse_tables import Row, TableFormat
+from ai_assets.documents.parse_text import (
+    Unreadable,
+    UnreadNow,
+    decode,
+    language_of,
+    normalise,
+    refuse_binary,
+    refuse_piled_marks,
+    shortened,
+    shown_bytes,
+    title_of,
+)
+from ai_assets.documents.source import Source, SourceFile
+from ai_assets.storage.digest import sha256_hex
+
+__all__ = ["PARSER_VERSION", "Format", "Limits", "Parsed", "Parser", "TableFormat", "format_of"]
+
+PARSER_VERSION = "1"
+"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts."""
+
+Format = Literal["txt", "md", "html", "pdf", "docx", "csv", "jsonl", "parquet"]
+
+_FORMATS: Mapping[str, Format] = {
+    ".txt": "txt", ".text": "txt", ".md": "md", ".markdown": "md", ".html": "html", ".htm": "html", ".pdf": "pdf",
+    ".docx": "docx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+}  # fmt: skip
+_UNDECLARED = TableFormat(key=None, text=(), title=None, partition=None)
+
+
+def format_of(path: str) -> Format | None:
+    return _FORMATS.get(splitext(path)[1].lower())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one document may cost; beyond it is quarantined."""
+
+    max_bytes: int = 50_000_000
+    """Of a file that is read whole; table files are streamed and may be of any size."""
+    max_characters: int = 5_000_000
+    max_line_bytes: int = 10_000_000
+    """Of one row of a table."""
+    timeout_s: float = 60.0
+    """For a file that is converted; in a table for the next rows."""
+    memory_bytes: int = 2 << 30
+    """Of each process that reads files, on top of what it takes at rest: 170 MB to convert, 90 MB for tables."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parsed:
+    document_id: str
+    """The path, or path#key for a row."""
+    path: str
+    row_key: str | None
+    row_partition: str | None
+    """The value of the partition column, as text."""
+    status: Literal["ok", "quarantined"]
+    reason: str | None
+    source_digest: str
+    """SHA-256 of the file's bytes, of a row's canonical JSON, or of size and time of a file that was not read."""
+    digest: str | None
+    """SHA-256 of the text; None without one."""
+    title: str | None
+    text: str
+    language: str | None
+    characters: int
+
+
+RowFilter = Callable[[str, str | None], bool]
+
+
+class Parser:
+    """A context manager; owns the processes that convert and read tables, each started for the first file it is for."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._converter = Converter(
+            timeout_s=self._limits.timeout_s,
+            memory_bytes=self._limits.memory_bytes,
+            max_characters=self._limits.max_characters,
+        )
+        self.passing: dict[str, str] = {}
+        """By document, why its last reading failed, where another may succeed: an I/O error, a converter that died."""
+        self._tables = TableReader(
+            timeout_s=self._limits.timeout_s,
+            memory_bytes=self._limits.memory_bytes,
+            max_characters=self._limits.max_characters,
+            max_row_bytes=self._limits.max_line_bytes,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._converter.close()
+        self._tables.close()
+
+    def parse(
+        self,
+        source: Source,
+        file: SourceFile,
+        tables: Mapping[Format, TableFormat],
+        rows: RowFilter | None = None,
+    ) -> Iterator[Parsed]:
+        """The documents of a file. Only a table all of whose rows `rows` (of key and partition value) refuses has none.
+
+        A key that comes again is quarantined as key~2; which of the two is first depends on their order in the file.
+        """
+        kind = format_of(file.path)
+        self.passing.pop(file.path, None)
+        try:
+            if file.problem is not None:
+                raise Unreadable(file.problem)
+            match kind:
+                case None:
+                    known = ", ".join(sorted(_FORMATS))
+                    raise Unreadable(f"'{PurePosixPath(file.path).suffix}' is not supported; these are: {known}")
+                case "csv" | "jsonl" | "parquet":
+                    yield from self._rows(source, file, kind, tables.get(kind, _UNDECLARED), rows)
+                case _:
+                    yield self._whole(source, file, kind)
+        except Unreadable as reason:
+            if isinstance(reason, UnreadNow):
+                self.passing[file.path] = str(reason)
+            yield _quarantined(file, str(reason))
+        except OSError as error:
+            self.passing[file.path] = found = f"could not be read: {error.strerror or error}"
+            yield _quarantined(file, found)
+
+    def _whole(self, source: Source, file: SourceFile, kind: Literal["txt", "md", "html", "pdf", "docx"]) -> Parsed:
+        data = self._read(source, file)
+        content = sha256_hex(data)
+        title = None
+        try:
+            match kind:
+                case "txt" | "md":
+                    text = decode(data)
+                    refuse_binary(text)
+                case _:
+                    text, title = self._converter.convert(kind, data) if data else ("", None)
+            text = self._checked(text)
+        except Unreadable as reason:
+            if isinstance(reason, UnreadNow):
+                self.passing[file.path] = str(reason)
+            without_text = kind == "pdf" and data and str(reason) == _EMPTY
+            return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
+        return _document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))
+
+    def _read(self, source: Source, file: SourceFile) -> bytes:
+        limit = self._limits.max_bytes
+        size = file.size
+        if size <= limit:
+            with source.open(file.path) as stream:
+                data = stream.read(size + 1)
+                if len(data) > size:  # it has grown since it was listed
+                    data += stream.read(limit + 1 - len(data))
+            if len(data) <= limit:
+                return data
+            size = len(data)
+        raise Unreadable(f"the file has {shown_bytes(size)}; the limit is {shown_bytes(limit)}")
+
+    def _rows(
+        self,
+        source: Source,
+        file: SourceFile,
+        kind: Literal["csv", "jsonl", "parquet"],
+        table: TableFormat,
+        wanted: RowFilter | None,
+    ) -> Iterator[Parsed]:
+        seen: set[str] = set()
+        times: dict[str, int] = {}
+        delimiter = "\t" if file.path.lower().endswith(".tsv") else None
+        with source.open(file.path) as stream:
+            for row in self._tables.rows(kind, stream, table, delimiter):
+                key = row.key
+                while key in seen:
+                    times[row.key] = times.get(row.key, 1) + 1
+                    key = f"{row.key}~{times[row.key]}"
+                seen.add(key)
+                if wanted is None or wanted(row.key, row.partition):
+                    yield self._row(file, row, key)
+        if not seen:
+            raise Unreadable("no rows")
+
+    def _row(self, file: SourceFile, row: Row, key: str) -> Parsed:
+        try:
+            if row.reason is not None:
+                raise Unreadable(row.reason)
+            if key != row.key:
+                raise Unreadable(f"another row before it has the key '{row.key}'")
+            text = self._checked(row.text)
+        except Unreadable as reason:
+            return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
+        title = shortened(row.title or "") or title_of(text, markdown=False)
+        return _document(file, row.digest, text, title, key=key, partition=row.partition)
+
+    def _checked(self, text: str) -> str:
+        limit = self._limits.max_characters
+        if len(text) > limit:
+            raise Unreadable(f"{len(text):,} characters of text; the limit is {limit:,}")
+        refuse_piled_marks(text)
+        text = normalise(text)
+        if not text:
+            raise Unreadable(_EMPTY)
+        return text
+
+
+_EMPTY = "empty"
+
+
+def _document(
+    file: SourceFile,
+    content: str,
+    text: str,
+    title: str | None,
+    *,
+    key: str | None = None,
+    partition: str | None = None,
+) -> Parsed:
+    return Parsed(
+        document_id=_id(file, key),
+        path=file.path,
+        row_key=key,
+        row_partition=partition,
+        status="ok",
+        reason=None,
+        source_digest=content,
+        digest=sha256_hex(text.encode()),
+        title=title,
+        text=text,
+        language=language_of(text),
+        characters=len(text),
+    )
+
+
+def _quarantined(
+    file: SourceFile, reason: str, *, content: str | None = None, key: str | None = None, partition: str | None = None
+) -> Parsed:
+    unread = hashlib.sha256(f"unread:{file.size}:{file.modified_ns}".encode()).hexdigest()
+    return Parsed(
+        document_id=_id(file, key),
+        path=file.path,
+        row_key=key,
+        row_partition=partition,
+        status="quarantined",
+        reason=reason,
+        source_digest=content or unread,
+        digest=None,
+        title=None,
+        text="",
+        language=None,
+        characters=0,
+    )
+
+
+def _id(file: SourceFile, key: str | None) -> str:
+    return file.path if key is None else f"{file.path}#{key}"

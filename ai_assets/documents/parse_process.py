@@ -1,0 +1,167 @@
+"""A process that reads files of strangers, seen from the program that started it: its start, its messages, its end.
+
+What runs in it is `parse_worker.py` (pdf, docx, html) or `parse_table_worker.py` (csv, jsonl, parquet).
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from ai_assets.base.errors import ParserEnded, ParserUnavailable
+from ai_assets.documents.parse_worker import LENGTH, Reply
+
+_START_S = 120.0
+"""It takes 1 to 2 s; a cold disk or a crowded machine many times that."""
+_STARTS = 2
+"""Where memory is short, the first process may be killed for others that have ended by the time of the second."""
+
+
+class Died(Exception):
+    """The process has ended; the message says by what."""
+
+
+class Expired(Exception):
+    """It has not answered in time."""
+
+
+class Deadline:
+    """Runs only while we wait for the process, and not while we serve it or use what it sent."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left_s = seconds
+        self._since: float | None = None
+
+    def __enter__(self) -> Self:
+        self._since = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left_s, self._since = self.left_s, None
+
+    @property
+    def left_s(self) -> float:
+        return self._left_s - (0.0 if self._since is None else time.monotonic() - self._since)
+
+
+class Worker:
+    """Close it after any trouble: after half a conversation the next answer would belong to the last question."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", ours: socket.socket) -> None:
+        self._process, self._socket = process, ours
+
+    @classmethod
+    def start(cls, program: str, limits: Sequence[int], package: str) -> "Worker":
+        """Ready for its first file. `package` is what to reinstall when its libraries do not load."""
+        causes: list[str] = []
+        for _ in range(_STARTS):
+            try:
+                return cls._start(program, limits, package)
+            except Died as died:
+                causes.append(str(died))
+        raise ParserEnded(program, causes)
+
+    @classmethod
+    def _start(cls, program: str, limits: Sequence[int], package: str) -> "Worker":
+        ours, theirs = socket.socketpair()
+        with tempfile.TemporaryFile() as complaints:
+            with theirs:  # closed here, so that we hear the end when the process has gone
+                process = subprocess.Popen(
+                    # -P: the folder of the program is no place to import from.
+                    [sys.executable, "-P", str(Path(__file__).with_name(program)), *map(str, (os.getpid(), *limits))],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    env=_environment(),
+                    start_new_session=True,
+                )
+            worker = cls(process, ours)
+            try:
+                ready: Reply = json.loads(worker.receive(Deadline(_START_S), 1 << 20))
+            except Expired:
+                worker.close()
+                raise Died(f"it was not ready after {_START_S:g} s") from None
+            except Died as died:
+                complaints.seek(0)
+                last = complaints.read()[-500:].decode(errors="replace").strip().splitlines()
+                raise Died(f"{died}{f': {last[-1]}' if last else ''}") from None
+            except BaseException:
+                worker.close()
+                raise
+        if "reason" in ready:
+            worker.close()
+            raise ParserUnavailable(program, ready["reason"], package)
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, body: bytes, deadline: Deadline) -> None:
+        try:
+            with deadline:
+                self._socket.settimeout(max(deadline.left_s, 0.001))
+                self._socket.sendall(LENGTH.pack(len(body)))
+                self._socket.sendall(body)
+        except TimeoutError as error:
+            raise Expired from error
+        except OSError as error:
+            raise self._died() from error
+
+    def receive(self, deadline: Deadline, largest: int) -> bytearray:
+        """The next message; one that is larger is the process gone mad."""
+        with deadline:
+            size = LENGTH.unpack(self._bytes(LENGTH.size, deadline))[0]
+            if size > largest:
+                self.close()
+                raise Died(f"it sent {size:,} bytes at once")
+            return self._bytes(size, deadline)
+
+    def _bytes(self, count: int, deadline: Deadline) -> bytearray:
+        found = bytearray(count)
+        view, filled = memoryview(found), 0
+        try:
+            while filled < count:
+                self._socket.settimeout(max(deadline.left_s, 0.001))
+                received = self._socket.recv_into(view[filled:])
+                if not received:
+                    raise self._died()
+                filled += received
+        except TimeoutError as error:
+            raise Expired from error
+        except OSError as error:
+            raise self._died() from error
+        return found
+
+    def _died(self) -> Died:
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            code = 0  # it has only hung up
+        self.close()
+        return Died(signal.Signals(-code).name if code < 0 else f"exit code {code}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: no keys where hostile files are read. One thread and one arena, as each claims address space."""
+    return {
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"),
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+    }

@@ -1,0 +1,146 @@
+"""The process that reads csv, jsonl and parquet files, one after another, for `parse_table_reader.py`.
+
+It has the limits of `parse_worker.py`, and of ours it imports only what parses: nothing with a state, a setting or a
+key. Run by its path.
+
+Protocol: each message is its length (8 bytes) and a body. In: a `TableRequest`. Then out: a letter and what it says:
+R, offset and count: send me these bytes (a message; fewer at the end of the file). B: rows, as JSON lists of the
+fields of `Row`. E: the end, a `Reply`.
+"""
+
+import io
+import json
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, BinaryIO, TypedDict
+
+from ai_assets.documents.parse_tables import Row, TableFormat, TableKind, read_rows
+from ai_assets.documents.parse_text import LONGEST_TITLE, Unreadable
+from ai_assets.documents.parse_worker import LENGTH, Refused, Reply, channel, confine, die_with, reason_of, receive
+
+READ, ROWS, END = b"R", b"B", b"E"
+PLACE = struct.Struct("<QQ")
+READ_BYTES = 2 << 20
+_BATCH_BYTES = 1 << 19
+_BATCH_ROWS = 1_000
+_BATCH_S = 1.0
+"""Slow rows are sent one by one in time, so that a deadline for a batch is one for a row."""
+
+
+class TableRequest(TypedDict):
+    kind: TableKind
+    table: dict[str, Any]
+    """The fields of a `TableFormat`."""
+    delimiter: str | None
+    size: int
+
+
+def main() -> None:
+    parent, memory_bytes, max_characters, max_row_bytes = map(int, sys.argv[1:])
+    die_with(parent)
+    requests, replies = channel()
+    try:
+        import pyarrow.parquet  # noqa: F401 - before the limit: the library itself claims address space
+    except ImportError as error:
+        _send(replies, json.dumps({"reason": str(error)}).encode())
+        return
+    confine(memory_bytes)
+    _send(replies, b"{}")
+    while (message := receive(requests)) is not None:
+        request: TableRequest = json.loads(message)
+        stream: io.BufferedReader = io.BufferedReader(_Served(requests, replies, request["size"]), READ_BYTES)
+        reply = _read(request, stream, replies, max_characters, max_row_bytes)
+        _send(replies, END + json.dumps(reply).encode())
+        if reply.get("exhausted"):
+            return
+
+
+def _read(
+    request: TableRequest, stream: io.BufferedReader, replies: BinaryIO, max_characters: int, max_row_bytes: int
+) -> Reply:
+    table = TableFormat(**{**request["table"], "text": tuple(request["table"]["text"])})
+    try:
+        rows = read_rows(request["kind"], stream, table, max_row_bytes, request["delimiter"])
+        for batch in _batches(_bounded(row, max_characters) for row in rows):
+            _send(replies, ROWS + json.dumps(batch).encode())  # ASCII, so that a lone surrogate passes
+    except (Refused, Unreadable) as refused:
+        return {"reason": str(refused)}
+    except MemoryError:
+        return {"exhausted": True}
+    # The one boundary around the third-party readers: what they raise at a broken file is anybody's guess.
+    except Exception as error:  # noqa: BLE001
+        return {"reason": reason_of(error)}
+    return {}
+
+
+def _bounded(row: Row, max_characters: int) -> Row:
+    """No more of a row than a document can have."""
+    if row.title is not None and len(row.title) > LONGEST_TITLE:
+        row = replace(row, title=row.title[:LONGEST_TITLE])
+    if len(row.text) > max_characters:
+        problem = row.reason or f"{len(row.text):,} characters of text; the limit is {max_characters:,}"
+        return replace(row, text="", reason=problem)
+    return row
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:
+    """What was read before trouble is handed out before the trouble is."""
+    batch: list[tuple[Any, ...]] = []
+    size, began = 0, time.monotonic()
+    try:
+        for row in rows:
+            batch.append((row.digest, row.key, row.partition, row.title, row.text, row.reason))
+            size += len(row.text)
+            if size > _BATCH_BYTES or len(batch) >= _BATCH_ROWS or time.monotonic() - began > _BATCH_S:
+                yield batch
+                batch, size, began = [], 0, time.monotonic()
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+class _Served(io.RawIOBase):
+    """The file, whose bytes the parent has."""
+
+    def __init__(self, requests: BinaryIO, replies: BinaryIO, size: int) -> None:
+        self._requests, self._replies, self._size = requests, replies, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        _send(self._replies, READ + PLACE.pack(self._position, min(len(buffer), READ_BYTES)))
+        data = receive(self._requests)
+        if data is None:
+            raise EOFError("the parent is gone")
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _send(replies: BinaryIO, body: bytes) -> None:
+    replies.write(LENGTH.pack(len(body)))
+    replies.write(body)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

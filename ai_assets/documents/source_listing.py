@@ -1,0 +1,291 @@
+"""What the source holds, file by file: the `source_files` asset.
+
+An observation reads only files whose size or time changed, so an unchanged source costs one directory walk. Files with
+the same bytes are linked here, over the whole collection, so that which one is the original never depends on the order
+in which partitions are computed.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import BinaryIO, Literal
+
+import sqlalchemy as sa
+
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.partitions import Unassigned
+from ai_assets.documents.parse import Format, Limits, Parser, TableFormat, format_of
+from ai_assets.documents.source import Source, SourceFile
+from ai_assets.storage.digest import digest
+from ai_assets.storage.lake import Lake
+from ai_assets.storage.state import StateStore, now
+
+ALL = "_all"
+UNREAD = "unread:"
+"""Begins the digest of a file that must not, or need not, be read."""
+RACY_NS = 2_000_000_000
+"""A file changed this shortly before it was read may change again within the clock's step; its time proves nothing."""
+TABLE_FORMATS: tuple[Literal["csv", "jsonl", "parquet"], ...] = ("csv", "jsonl", "parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file, or the part of a table file whose rows belong to one partition."""
+
+    path: str
+    partition: str | None
+    """None when it fits no partition; `problem` says why."""
+    size: int
+    modified_ns: int
+    hashed_ns: int
+    digest: str
+    problem: str | None = None
+    duplicate_of: str | None = None
+    """Path of the first file, by path, with the same bytes."""
+    per_row: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All entries of a source at one moment, by path."""
+
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def by_partition(self) -> Mapping[str, Sequence[Entry]]:
+        found: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.entries:
+            if entry.partition is not None:
+                found[entry.partition].append(entry)
+        return found
+
+    @property
+    def unassigned(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.partition is None]
+
+    @cached_property
+    def partitions_of_path(self) -> Mapping[str, Sequence[str]]:
+        """Where a file's documents are; the rows of one table may be in several."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for entry in self.entries:
+            if entry.partition is not None:
+                found[entry.path].append(entry.partition)
+        return found
+
+    def digest_of(self, partition: str) -> str:
+        """The data version of the partition's source: it changes when a file comes, goes or changes."""
+        if partition not in self._known_digests:
+            entries = self.by_partition.get(partition, ())
+            said = [[entry.path, entry.digest, entry.problem, entry.duplicate_of] for entry in entries]
+            self._known_digests[partition] = digest(said)[:32]
+        return self._known_digests[partition]
+
+    @cached_property
+    def _known_digests(self) -> dict[str, str]:
+        return {}
+
+
+def limits_of(collection: Collection) -> Limits:
+    source = collection.settings.source
+    return Limits(max_bytes=source.max_bytes, timeout_s=source.parse_timeout_s)
+
+
+def tables_of(collection: Collection) -> dict[Format, TableFormat]:
+    declared = collection.settings.source.tables
+    column = collection.settings.partitions.column
+    tables: dict[Format, TableFormat] = {}
+    for name in TABLE_FORMATS:
+        table = declared.get(name)
+        tables[name] = TableFormat(
+            key=table.key if table else None,
+            text=table.text if table else (),
+            title=table.title if table else None,
+            partition=column,
+        )
+    return tables
+
+
+def stored_listing(collection: str, lake: Lake) -> Listing | None:
+    """The last observation."""
+    manifest = lake.manifest(collection, "source_files", ALL)
+    if manifest is None:
+        return None
+    return Listing(tuple(Entry(**row) for row in lake.read(manifest).to_pylist()))
+
+
+def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:
+    """Look at the source, remember what was seen, and give it back."""
+    previous = stored_listing(collection.name, lake)
+    listing = look(collection, previous)
+    if previous is None or listing != previous or _digests(listing) != _recorded(state, collection.name):
+        _remember(collection, lake, state, listing)
+    return listing
+
+
+def look(collection: Collection, previous: Listing | None) -> Listing:
+    """The source as it is now; only files that changed since `previous` are read, and nothing is remembered."""
+    source = Source.at(collection.source_path)
+    settings = collection.settings.source
+    known: dict[str, list[Entry]] = defaultdict(list)
+    for entry in previous.entries if previous else ():
+        known[entry.path].append(entry)
+    entries: list[Entry] = []
+    with Parser(limits_of(collection)) as parser:
+        for file in source.list(settings.include, settings.exclude):
+            before = known.get(file.path, [])
+            if before and all(_unchanged(entry, file) and _same_place(collection, entry) for entry in before):
+                entries += [replace(entry, duplicate_of=None) for entry in before]
+            else:
+                entries += _look_at(collection, source, parser, file)
+    return Listing(tuple(_link_duplicates(entries)))
+
+
+def _digests(listing: Listing) -> dict[str, str]:
+    return {key: listing.digest_of(key) for key in listing.by_partition}
+
+
+def _recorded(state: StateStore, collection: str) -> dict[str, str]:
+    """What the state store shows of the last observation: less than it was, if its writer died half way."""
+    with state.read() as connection:
+        query = sa.text("SELECT partition, digest FROM listings WHERE collection = :c")
+        return {row.partition: row.digest for row in connection.execute(query, {"c": collection})}
+
+
+def _unchanged(entry: Entry, file: SourceFile) -> bool:
+    return (
+        (entry.size, entry.modified_ns) == (file.size, file.modified_ns)
+        and (entry.problem is None or entry.problem == file.problem or file.problem is None)
+        and (file.problem is None or entry.problem == file.problem)
+        and file.modified_ns < entry.hashed_ns - RACY_NS
+    )
+
+
+def _same_place(collection: Collection, entry: Entry) -> bool:
+    """Whether the partition settings still put the entry where it was."""
+    if entry.per_row != (_is_table(entry.path) and collection.scheme.per_row):
+        return False
+    if entry.per_row:
+        return entry.partition in set(collection.scheme.keys()) if entry.partition else False
+    return entry.partition == _place(collection, entry.path)[0]
+
+
+def _is_table(path: str) -> bool:
+    return format_of(path) in TABLE_FORMATS
+
+
+def _place(collection: Collection, path: str) -> tuple[str | None, str | None]:
+    try:
+        return collection.scheme.key_for(path), None
+    except Unassigned as reason:
+        return None, str(reason)
+
+
+def _look_at(collection: Collection, source: Source, parser: Parser, file: SourceFile) -> Iterator[Entry]:
+    hashed_ns = time.time_ns()
+    base = Entry(
+        path=file.path, partition=None, size=file.size, modified_ns=file.modified_ns, hashed_ns=hashed_ns, digest=""
+    )
+    if file.problem is None and _is_table(file.path) and collection.scheme.per_row:
+        yield from _look_at_rows(collection, source, parser, file, base)
+        return
+    partition, problem = _place(collection, file.path)
+    if file.problem is not None or (file.size > collection.settings.source.max_bytes and not _is_table(file.path)):
+        content = f"{UNREAD}{file.size}:{file.modified_ns}:{file.problem}"
+    else:
+        try:
+            with source.open(file.path) as stream:
+                content = _sha256(stream)
+        except OSError as error:
+            yield _unread(file, base, partition, problem, error)
+            return
+    yield replace(base, partition=partition, digest=content, problem=file.problem or problem)
+
+
+def _unread(file: SourceFile, base: Entry, partition: str | None, problem: str | None, error: OSError) -> Entry:
+    """Looked at again by each observation, so that its partition is due as soon as it can be read."""
+    found = f"could not be read: {error.strerror or error}"
+    content = f"{UNREAD}{file.size}:{file.modified_ns}:{found}"
+    return replace(base, partition=partition, digest=content, problem=problem or found, hashed_ns=0)
+
+
+def _look_at_rows(
+    collection: Collection, source: Source, parser: Parser, file: SourceFile, base: Entry
+) -> Iterator[Entry]:
+    rows: dict[str | None, list[str]] = defaultdict(list)
+    reasons: dict[str | None, str] = {}
+    for row in parser.parse(source, file, tables_of(collection)):
+        partition: str | None
+        try:
+            partition = collection.scheme.key_for(file.path, row.row_key, row.row_partition)
+        except Unassigned as reason:
+            partition = None
+            reasons[None] = f"row {row.row_key}: {reason}"
+        rows[partition].append(row.source_digest)
+    for partition, digests in sorted(rows.items(), key=lambda item: item[0] or ""):
+        yield replace(
+            base, partition=partition, digest=digest(sorted(digests)), problem=reasons.get(partition), per_row=True
+        )
+
+
+def _sha256(stream: BinaryIO) -> str:
+    found = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        found.update(block)
+    return found.hexdigest()
+
+
+def _link_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
+    originals: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.path, entry.partition or "")):
+        whole_file = (
+            entry.partition is not None and entry.problem is None and not _is_table(entry.path) and entry.size > 0
+        )
+        original = originals.setdefault(entry.digest, entry.path) if whole_file else entry.path
+        yield replace(entry, duplicate_of=original) if original != entry.path else entry
+
+
+def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Listing) -> None:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("path", pa.string()), ("partition", pa.string()), ("size", pa.int64()), ("modified_ns", pa.int64()),
+            ("hashed_ns", pa.int64()), ("digest", pa.string()), ("problem", pa.string()),
+            ("duplicate_of", pa.string()), ("per_row", pa.bool_()),
+        ]
+    )  # fmt: skip
+    lake.commit(
+        collection.name,
+        "source_files",
+        ALL,
+        pa.Table.from_pylist([asdict(entry) for entry in listing.entries], schema=schema),
+        code_version="1",
+        fingerprint="",
+        inputs={},
+        stats={},
+        run_id="",
+        fenced=contextlib.nullcontext,
+    )
+    observed = now()
+    with state.write() as connection:
+        connection.execute(sa.text("DELETE FROM listings WHERE collection = :c"), {"c": collection.name})
+        rows = [
+            {"c": collection.name, "p": key, "d": listing.digest_of(key), "n": len(found), "at": observed}
+            for key, found in listing.by_partition.items()
+        ]
+        if rows:
+            connection.execute(sa.text("INSERT INTO listings VALUES (:c, :p, :d, :n, :at)"), rows)
+
+
+def known_folders(state: StateStore, collection: str) -> list[str]:
+    """Partitions the source was last seen to have, and those computed before: a folder that is gone has tombstones."""
+    with state.read() as connection:
+        query = sa.text(
+            "SELECT partition FROM listings WHERE collection = :c "
+            "UNION SELECT partition FROM refreshes WHERE collection = :c ORDER BY partition"
+        )
+        return list(connection.execute(query, {"c": collection}).scalars())

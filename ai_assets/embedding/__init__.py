@@ -1,0 +1,1 @@
+"""Vectors of texts: which ones a collection has, and who makes them."""

@@ -1,0 +1,172 @@
+"""Embedding by a model on a route: each text is a call of its own in the ledger, and is paid for once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ai_assets.embedding.spec import Embedding
+from ai_assets.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
+from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Unanswered
+from ai_assets.stages.prompt import clean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ai_assets.inference.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text, and whose it is, for budgets and errors; a query is nobody's."""
+
+    document: str
+    text: str
+
+
+OF_THE_TEXT: frozenset[ErrorClass] = frozenset({"refused", "context_too_long", "unhashable", "budget", "held"})
+"""Why a model gives one text no vector, and others of the same request theirs."""
+OF_THE_TEXT_PERHAPS: frozenset[ErrorClass] = frozenset({"malformed", "invalid_output"})
+"""The same, unless no text at all is embedded: then it is how the model is asked, or what is declared of it."""
+REASON_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a text has no vector: an error class, and what was said."""
+
+    error: ErrorClass
+    said: str
+
+    def __str__(self) -> str:
+        found = " ".join(clean(f"{self.error}: {self.said}").split()).rstrip(".")
+        return found if len(found) <= REASON_CHARACTERS else f"{found[:REASON_CHARACTERS]}…"
+
+
+@dataclass(kw_only=True)
+class RouteEmbedder:
+    """An `Embedder` for one caller; what it took from the ledger is counted here."""
+
+    engine: Engine
+    caller: Caller
+    route: str
+    embedding: Embedding
+    advance: Callable[[int], None] = lambda _answered: None
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around the wait for answers."""
+    has_vectors: bool = False
+    """Some text of the same kind has one: then a text without is the exception."""
+    reused: int = 0
+    """Texts whose vector came from the ledger."""
+
+    @property
+    def name(self) -> str:
+        return self.embedding.model
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedding.dimensions
+
+    @property
+    def version(self) -> str:
+        return str(self.embedding)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """One float32 row of length one per text, in order; a blank text has the zero vector, and nobody is asked."""
+        import numpy as np
+
+        rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        refused: list[tuple[int, Refused]] = []
+
+        def take(place: int, vector: np.ndarray | Refused, _paid_usd: float) -> None:
+            if isinstance(vector, Refused):
+                refused.append((place, vector))
+            else:
+                rows[place] = vector
+
+        self.embed_each((Passage("", text) for text in texts), take)
+        for place, why in refused:
+            raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(why))
+        return rows
+
+    def embed_each(self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | Refused, float], None]) -> None:
+        """Give each passage's place to `take`, in no order, with its vector and what that cost when it was paid for, or
+        with the reason why the model does not embed this text.
+
+        Where a text cannot be embedded the others still are, so that the next run finds them in the ledger.
+        """
+        import numpy as np
+
+        asked: deque[tuple[int, Passage]] = deque()
+        failed: list[tuple[Passage, str]] = []
+        misfits: list[tuple[int, Passage, Refused, tuple[str, int] | None]] = []
+        embedded = 0
+
+        def requests() -> Iterator[Request]:
+            for place, passage in enumerate(passages):
+                if passage.text.strip():
+                    asked.append((place, passage))
+                    yield self._request(passage)
+                else:
+                    take(place, np.zeros(self.dimensions, dtype=np.float32), 0.0)
+
+        with self.waiting():
+            for answered, result in enumerate(self.engine.map(requests(), self.caller), start=1):
+                place, passage = asked.popleft()
+                self.advance(answered)
+                if isinstance(result, Unanswered):
+                    refused = Refused(result.error, result.message)
+                    if result.error in OF_THE_TEXT:
+                        take(place, refused, 0.0)
+                    elif result.error in OF_THE_TEXT_PERHAPS:
+                        misfits.append((place, passage, refused, None))
+                    else:
+                        failed.append((passage, str(refused)))
+                    continue
+                vector = self._unit(result)
+                if isinstance(vector, Refused):
+                    misfits.append((place, passage, vector, (result.endpoint, len(result.vector))))
+                    continue
+                embedded += 1
+                self.reused += result.reused
+                take(place, vector, result.cost_usd + result.saved_usd)
+        if failed:
+            raise self._failure(*failed[0], others=len(failed) - 1)
+        if misfits and not (embedded or self.has_vectors):
+            _, passage, refused, given = misfits[0]
+            if given is not None and given[1] != self.dimensions:
+                endpoint, found = given
+                raise VectorUnusable(self.caller.collection, endpoint, self.name, found=found, declared=self.dimensions)
+            raise self._failure(passage, str(refused), others=len(misfits) - 1)
+        for place, _, refused, _ in misfits:
+            take(place, refused, 0.0)
+
+    def _request(self, passage: Passage) -> Request:
+        return Request(
+            text=clean(passage.text),
+            dimensions=self.dimensions if self.embedding.shorten else None,
+            route=self.route,
+            kind="embed",
+            document=passage.document,
+        )
+
+    def _unit(self, answer: Answer) -> np.ndarray | Refused:
+        import numpy as np
+
+        vector = np.array(answer.vector, dtype=np.float64)
+        if len(vector) != self.dimensions:
+            found = f"its vector has {len(vector)} numbers, and {self.dimensions} are declared"
+            return Refused("invalid_output", found)
+        length = float(np.sqrt(np.add.reduce(np.square(vector))))
+        unit = (vector / length if 0 < length < np.inf else vector).astype(np.float32)
+        if np.isfinite(unit).all():
+            return unit
+        return Refused("invalid_output", "its vector has numbers that are not finite")
+
+    def _failure(self, passage: Passage, said: str, *, others: int) -> EmbeddingFailed | QueryNotEmbedded:
+        if not passage.document:
+            return QueryNotEmbedded(self.caller.collection, clean(passage.text), said)
+        return EmbeddingFailed(self.caller.collection, self.caller.partition, passage.document, said, others)

@@ -1,0 +1,1 @@
+"""Scores against golden data, and the gates that judge them."""

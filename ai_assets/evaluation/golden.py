@@ -1,0 +1,123 @@
+"""Reading golden files: what people say is right, one JSON object per line. Judging against them is `evaluate.py`."""
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ai_assets.base.yaml_settings import nearest
+from ai_assets.errors import GoldenError
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+DocumentId = Annotated[str, StringConstraints(min_length=1)]
+
+
+class GoldenLabel(BaseModel):
+    """The right label of one document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    document: DocumentId
+    label: Text
+    author: Text | None = None
+    """Who said so, where that is known."""
+
+
+class GoldenQuery(BaseModel):
+    """A question, and the documents a search for it should find."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    query: Text
+    documents: tuple[DocumentId, ...] = Field(min_length=1)
+    """Ids of the relevant documents; their order means nothing."""
+    kind: Text | None = None
+    """The slice the query belongs to."""
+
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel, ...]:
+    """All golden labels of the file, each one of `labels` and no document twice; anything else is a GoldenError."""
+    read: list[GoldenLabel] = []
+    seen: dict[str, tuple[int, str]] = {}
+    for line, item in _records(path, GoldenLabel):
+        if item.label not in labels:
+            raise GoldenError(path, line, f"unknown label '{item.label}'{nearest(item.label, list(labels))}")
+        if item.document in seen:
+            earlier, label = seen[item.document]
+            if label == item.label:
+                raise GoldenError(path, line, f"repeats line {earlier}: '{item.document}' is {label}; remove one")
+            raise GoldenError(
+                path, line, f"'{item.document}' is {item.label} here, but {label} on line {earlier}; keep one"
+            )
+        seen[item.document] = (line, item.label)
+        read.append(item)
+    return tuple(read)
+
+
+def read_golden_queries(path: Path) -> tuple[GoldenQuery, ...]:
+    """All golden queries of the file, none twice (case and spacing aside); anything else is a GoldenError."""
+    read: list[GoldenQuery] = []
+    seen: dict[str, int] = {}
+    for line, item in _records(path, GoldenQuery):
+        asked = " ".join(item.query.casefold().split())
+        if asked in seen:
+            raise GoldenError(path, line, f"repeats the query of line {seen[asked]}: '{item.query}'; merge the two")
+        if twice := next((name for name in item.documents if item.documents.count(name) > 1), None):
+            raise GoldenError(path, line, f"names the document '{twice}' twice")
+        seen[asked] = line
+        read.append(item)
+    return tuple(read)
+
+
+def _records(path: Path, kind: type[_Record]) -> Iterator[tuple[int, _Record]]:
+    """Line number and record of every line that is not blank."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise GoldenError(path, None, f"cannot be read: {error.strerror or error}") from error
+    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if raw.strip():
+            yield line, _record(path, line, raw, kind)
+
+
+def _record(path: Path, line: int, raw: bytes, kind: type[_Record]) -> _Record:
+    fields = ", ".join(f'"{name}"' for name in kind.model_fields)
+    try:
+        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unambiguous)
+    except UnicodeDecodeError as error:
+        raise GoldenError(path, line, f"not UTF-8 text (byte {error.start} of the line)") from error
+    except (ValueError, RecursionError) as error:
+        raise GoldenError(path, line, f"not a JSON object on one line: {error}") from error
+    if not isinstance(found, dict):
+        raise GoldenError(path, line, f"expected a JSON object with {fields}, found {_shown(found)}")
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        # A misspelt key is both unknown and missing: the first says more.
+        first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            problem = f"unknown key '{key}'{nearest(key, list(kind.model_fields))}"
+        elif first["type"] == "missing":
+            problem = f"'{key}' is missing; a line has {fields}"
+        else:
+            problem = f"'{key}': {first['msg']} (found {_shown(first['input'])})"
+        raise GoldenError(path, line, problem) from error
+
+
+def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """JSON keeps the last of two equal keys, without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key is given twice: {', '.join(key for key, _ in pairs)}")
+    return found
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:79] + "…"

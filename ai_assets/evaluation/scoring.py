@@ -1,0 +1,292 @@
+"""Scores of labels and of search against golden data, and the gates that judge them. Pure: no files, no Dagster.
+
+Golden files are read in `golden.py`; its names are exported here too.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ai_assets.evaluation.golden import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+
+__all__ = [
+    "ANSWERED_SHARE",
+    "Confusion",
+    "Gate",
+    "GateResult",
+    "GoldenLabel",
+    "GoldenQuery",
+    "LabelScore",
+    "LabelScores",
+    "Metric",
+    "RetrievalScores",
+    "Scope",
+    "Score",
+    "confusion_markdown",
+    "judge",
+    "label_scores",
+    "read_golden_labels",
+    "read_golden_queries",
+    "retrieval_scores",
+]
+
+Metric: TypeAlias = Literal[
+    "accuracy", "macro_f1", "recall@1", "recall@5", "recall@10", "mrr", "ndcg@10", "answered_share"
+]  # fmt: skip
+ANSWERED_SHARE: Metric = "answered_share"
+"""Of no golden data: which share of the documents a stage asked about have a usable answer. `answered.py` judges it."""
+Scope: TypeAlias = Literal["corpus", "partition"]
+
+NDCG_DEPTH = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number, and how many golden items it is over."""
+
+    metric: str
+    scope: Scope
+    stage: str | None
+    """The stage whose labels were judged; None for search."""
+    value: float | None
+    """None when nothing was judged (n is 0)."""
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalScores:
+    """Means over `n` golden queries, each query counting the same; None when n is 0."""
+
+    n: int
+    recall: Mapping[int, float | None]
+    """By depth k: the share of a query's relevant documents that are among its first k."""
+    mrr: float | None
+    """1 / rank of the first relevant document, 0 where none was found."""
+    ndcg_at_10: float | None
+    """Over the first 10: the sum of 1 / log2(rank + 1) of the relevant documents, over the best sum possible."""
+
+    def scores(self, scope: Scope) -> tuple[Score, ...]:
+        values = {f"recall@{k}": value for k, value in self.recall.items()}
+        values |= {"mrr": self.mrr, f"ndcg@{NDCG_DEPTH}": self.ndcg_at_10}
+        return tuple(Score(metric=m, scope=scope, stage=None, value=v, n=self.n) for m, v in values.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """One label against the rest, from tp, fp, fn: its right, its wrong and its missed predictions."""
+
+    label: str
+    precision: float | None
+    """tp / (tp + fp); None when the label was never predicted."""
+    recall: float | None
+    """tp / (tp + fn); None when no golden document has the label."""
+    f1: float | None
+    """2 tp / (2 tp + fp + fn); None when the label is neither golden nor predicted."""
+    support: int
+    """Golden documents with this label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Counts of golden documents: a row per true label, a column per predicted label, and a last one for missing."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScores:
+    """Over `n` golden documents. One without a prediction counts as wrong."""
+
+    n: int
+    accuracy: float | None
+    """Right predictions / n; None when n is 0."""
+    macro_f1: float | None
+    """Mean F1 of the labels that are golden or predicted at least once; the others have none."""
+    per_label: tuple[LabelScore, ...]
+    confusion: Confusion
+
+    def scores(self, scope: Scope, stage: str) -> tuple[Score, ...]:
+        return (
+            Score(metric="accuracy", scope=scope, stage=stage, value=self.accuracy, n=self.n),
+            Score(metric="macro_f1", scope=scope, stage=stage, value=self.macro_f1, n=self.n),
+        )
+
+
+def retrieval_scores(
+    results: Sequence[tuple[Sequence[str], Collection[str]]], k: Sequence[int] = (1, 5, 10)
+) -> RetrievalScores:
+    """Scores of (ranked document ids, relevant document ids), one pair per query.
+
+    A document that is ranked twice (by two of its chunks) counts at its first place only. A query without relevant
+    documents has no recall: that is a ValueError, leave it out.
+    """
+    pairs = [(list(dict.fromkeys(ranked)), frozenset(relevant)) for ranked, relevant in results]
+    if empty := [number for number, (_, relevant) in enumerate(pairs) if not relevant]:
+        raise ValueError(f"queries without relevant documents cannot be scored: {empty}")
+    if any(depth < 1 for depth in k):
+        raise ValueError(f"recall needs a depth of 1 or more, not {list(k)}")
+    return RetrievalScores(
+        n=len(pairs),
+        recall=MappingProxyType(
+            {depth: _mean([len(rel.intersection(ranked[:depth])) / len(rel) for ranked, rel in pairs]) for depth in k}
+        ),
+        mrr=_mean([_reciprocal_rank(ranked, relevant) for ranked, relevant in pairs]),
+        ndcg_at_10=_mean([_ndcg(ranked, relevant) for ranked, relevant in pairs]),
+    )
+
+
+def _reciprocal_rank(ranked: Sequence[str], relevant: Collection[str]) -> float:
+    return next((1 / rank for rank, document in enumerate(ranked, start=1) if document in relevant), 0.0)
+
+
+def _ndcg(ranked: Sequence[str], relevant: Collection[str]) -> float:
+    gains = [1 / math.log2(rank + 1) for rank in range(1, NDCG_DEPTH + 1)]
+    found = math.fsum(gain for gain, document in zip(gains, ranked, strict=False) if document in relevant)
+    return found / math.fsum(gains[: len(relevant)])
+
+
+def label_scores(truth: Mapping[str, str], predicted: Mapping[str, str | None], labels: Sequence[str]) -> LabelScores:
+    """Scores of the golden documents in `truth` (document id to label).
+
+    A prediction that is absent, None or no longer a declared label is missing, and so wrong. Predictions for documents
+    that are not in `truth` are not looked at.
+    """
+    if undeclared := sorted(set(truth.values()) - set(labels)):
+        raise ValueError(f"golden labels that are not declared: {undeclared}")
+    index = {label: place for place, label in enumerate(labels)}
+    if len(index) != len(labels):
+        raise ValueError(f"a label is declared twice: {list(labels)}")
+    missing = len(labels)
+    counts = [[0] * (missing + 1) for _ in labels]
+    for document, label in truth.items():
+        guess = predicted.get(document)
+        counts[index[label]][missing if guess is None else index.get(guess, missing)] += 1
+    per_label = tuple(_label_score(label, index[label], counts) for label in labels)
+    right = sum(counts[place][place] for place in range(len(labels)))
+    return LabelScores(
+        n=len(truth),
+        accuracy=_ratio(right, len(truth)),
+        macro_f1=_mean([score.f1 for score in per_label if score.f1 is not None]),
+        per_label=per_label,
+        confusion=Confusion(labels=tuple(labels), counts=tuple(map(tuple, counts))),
+    )
+
+
+def _label_score(label: str, place: int, counts: Sequence[Sequence[int]]) -> LabelScore:
+    right, support, predictions = counts[place][place], sum(counts[place]), sum(row[place] for row in counts)
+    return LabelScore(
+        label=label,
+        precision=_ratio(right, predictions),
+        recall=_ratio(right, support),
+        f1=_ratio(2 * right, predictions + support),
+        support=support,
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def confusion_markdown(confusion: Confusion) -> str:
+    """The confusion table as Dagster metadata shows it: rows are true labels; a label without counts is left out."""
+    columns = range(len(confusion.labels) + 1)
+    used = [j for j in columns if any(row[j] for row in confusion.counts) or _has_row(confusion, j)]
+    names = [*(_escaped(label) for label in confusion.labels), "*missing*"]
+    lines = [["true \\ predicted", *(names[j] for j in used)], ["---", *("---:" for _ in used)]]
+    for i, row in enumerate(confusion.counts):
+        if i in used:
+            lines.append([names[i], *(f"**{row[j]}**" if i == j and row[j] else str(row[j]) for j in used)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _has_row(confusion: Confusion, place: int) -> bool:
+    return place < len(confusion.labels) and any(confusion.counts[place])
+
+
+def _escaped(label: str) -> str:
+    return "".join(f"\\{letter}" if letter in "\\|*_`<[" else letter for letter in label)
+
+
+class Gate(BaseModel):
+    """The least a score must reach before a release candidate is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: Metric
+    stage: str | None = None
+    """Which stage's labels, where several are scored; of `answered_share` which stage, and without it all."""
+    min: float = Field(ge=0, le=1, allow_inf_nan=False)
+    waivable: bool = False
+    """Below it a candidate is made all the same, and whoever approves must say why."""
+
+    @property
+    def name(self) -> str:
+        return self.metric if self.stage is None else f"{self.metric} of {self.stage}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    gate: Gate
+    passed: bool
+    value: float | None
+    n: int
+    message: str
+
+
+def judge(gates: Sequence[Gate], scores: Sequence[Score], pending: int, absent: int) -> list[GateResult]:
+    """One result per gate, in order.
+
+    `pending` golden documents belong to partitions that are not computed yet, `absent` ones are nowhere in the source.
+    Where nothing could be scored, a gate waits as long as something is pending, and fails when nothing is. A score of
+    the whole corpus is preferred to one of a partition.
+    """
+    return [_judged(gate, scores, pending, absent) for gate in gates]
+
+
+def _judged(gate: Gate, scores: Sequence[Score], pending: int, absent: int) -> GateResult:
+    name = gate.name
+
+    def result(passed: bool, message: str, score: Score | None = None) -> GateResult:
+        return GateResult(
+            gate=gate,
+            passed=passed,
+            value=None if score is None else score.value,
+            n=0 if score is None else score.n,
+            message=message,
+        )
+
+    found = [score for score in scores if score.metric == gate.metric and gate.stage in (None, score.stage)]
+    found = [score for score in found if score.scope == "corpus"] or found
+    stages = sorted({score.stage or "search" for score in found})
+    if len(found) > 1:
+        return result(False, f"{name}: {len(found)} scores ({', '.join(stages)}); name one with 'stage:'")
+    score = found[0] if found else None
+    required = f"minimum {gate.min:g}"
+    if score is None or score.n == 0:
+        if pending:
+            return result(
+                True,
+                f"not judged: {name} ({required}), n = 0; {pending} golden documents wait for their partition",
+                score,
+            )
+        if absent:
+            return result(
+                False, f"{name} ({required}), n = 0: none of the {absent} golden documents exists in the source", score
+            )
+        return result(False, f"{name} ({required}), n = 0: there are no golden documents to judge by", score)
+    if score.value is None:
+        return result(False, f"{name} ({required}) has no value (n = {score.n})", score)
+    passed = score.value >= gate.min
+    message = f"{name} {score.value:.6g} {'reaches' if passed else 'is below'} the {required} (n = {score.n}"
+    message += f"; {pending} more pending" if pending else ""
+    message += f"; {absent} not in the source" if absent else ""
+    return result(passed, f"{message})", score)

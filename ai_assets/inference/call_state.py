@@ -1,0 +1,201 @@
+"""A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ai_assets.inference.accounts import Accounts
+from ai_assets.inference.errors import PriceUnknown
+from ai_assets.inference.identity import body_of, call_key
+from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Reused
+from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, price_at, usd_of, worst_case_nusd
+from ai_assets.inference.records import (
+    NO_USAGE,
+    Answer,
+    Caller,
+    ErrorClass,
+    Request,
+    Result,
+    Unanswered,
+    may_be_billed,
+)
+from ai_assets.inference.routes import endpoints_for
+from ai_assets.inference.settings import Endpoint, InferenceSettings
+from ai_assets.inference.validation import parse, repair_of
+from ai_assets.protocols.openai import Fault, NotAnAnswer, Reply, read_reply
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    asked: Request
+    request: Request
+    """As asked, or its repair."""
+    claim: Claim
+    today: datetime.date
+    """UTC, by the ledger's clock: the day whose prices and budgets count."""
+    spent_nusd: int = 0
+    saved_nusd: int = 0
+    maybe_nusd: int = 0
+    attempts: int = 0
+    repaired: bool = False
+    latency_s: float = 0.0
+    busy: bool = False
+    """An intent is being made or is open: it may not be abandoned."""
+
+
+def ticket_for(
+    settings: InferenceSettings,
+    accounts: Accounts,
+    request: Request,
+    caller: Caller,
+    p95_s: Callable[[str], float | None],
+    moment: datetime.datetime | None = None,
+) -> Ticket:
+    """May raise RouteUnknown, PriceUnknown and Unhashable. `moment`: by the ledger's clock, now unless it is said."""
+    moment = moment or datetime.datetime.now(datetime.UTC)
+    today = moment.date()
+    oldest = None
+    if request.reuse_for_s is not None:
+        oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
+    claim = Claim(
+        hops=tuple(_hop(*named, request, today) for named in endpoints_for(settings, request, p95_s)),
+        at=0,
+        caller=caller,
+        document=request.document,
+        kind=request.kind,
+        accounts=accounts.of(caller, request.document, today),
+        oldest=oldest,
+        on_ambiguous=request.on_ambiguous,
+        prompt=request.prompt,
+    )
+    return Ticket(request, request, claim, today)
+
+
+def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) -> Hop:
+    price = price_at(endpoint, today)
+    if price is None:
+        raise PriceUnknown(name, endpoint.llm, today)
+    body = body_of(endpoint, request)
+    into = input_tokens_at_most(request, endpoint.image_tokens)
+    out = 0 if request.text is not None else request.max_output_tokens
+    return Hop(
+        name=name,
+        endpoint=endpoint,
+        price=price,
+        key=call_key(endpoint, body, request.sample),
+        body=body,
+        reserve_nusd=worst_case_nusd(price, into, out),
+        tokens=into + out,
+    )
+
+
+def ended(opened: Opened, outcome: Reply | Fault, latency_s: float) -> Ended:
+    """What the ledger shall know of an attempt."""
+    hop = opened.hop
+    if isinstance(outcome, Reply):
+        # An answer that does not say what it used is counted as the most it can have used.
+        unsaid = outcome.usage is None
+        return Ended(
+            opened=opened,
+            state="settled",
+            message="no usage was reported; the reservation was counted" if unsaid else None,
+            latency_s=latency_s,
+            usage=outcome.usage or NO_USAGE,
+            cost_nusd=hop.reserve_nusd if outcome.usage is None else cost_nusd(hop.price, outcome.usage),
+            body=outcome.body,
+            provider_id=outcome.provider_id,
+            answered_model=outcome.model,
+        )
+    cost = _cost_nusd(hop, outcome)
+    return Ended(
+        opened=opened,
+        state="ambiguous" if cost is None else "failed",
+        error=outcome.error,
+        message=outcome.message,
+        latency_s=latency_s,
+        usage=outcome.usage or NO_USAGE,
+        cost_nusd=cost,
+        body=outcome.body,
+        provider_id=outcome.provider_id,
+    )
+
+
+def _cost_nusd(hop: Hop, fault: Fault) -> int | None:
+    """What the provider counted, else nothing where that is sure. None: it may have been billed."""
+    if fault.usage is not None:
+        return cost_nusd(hop.price, fault.usage)
+    # A refusal that came as an answer is no error of HTTP, so no promise about errors covers it.
+    free = (hop.endpoint.errors_are_free and not fault.answered) or hop.endpoint.free
+    return None if may_be_billed(fault.error, errors_are_free=free) else 0
+
+
+def reply_of(ticket: Ticket, reused: Reused) -> Reply:
+    reply = read_reply(reused.body, embedding=ticket.request.text is not None)
+    if isinstance(reply, Fault):
+        raise NotAnAnswer("a refusal cannot have been settled")
+    return reply
+
+
+def judged(ticket: Ticket, hop: Hop, reply: Reply) -> Result | None:
+    """The answer, or why it cannot be used; None: the ticket now asks for its repair, of the same endpoint."""
+    verdict = parse(ticket.request, reply)
+    problem = verdict.problem
+    if problem is None:
+        answer = _answer(ticket, hop, reply, verdict.data)
+        problem = ticket.request.check(answer) if ticket.request.check is not None else None
+        if problem is None:
+            return answer
+    if ticket.repaired or not verdict.repairable:
+        return unanswered(ticket, hop, "invalid_output", problem, reply.text)
+    again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
+    repair = _hop(hop.name, hop.endpoint, again, ticket.today)
+    ticket.claim = replace(ticket.claim, hops=(repair,))
+    ticket.request, ticket.repaired = again, True
+    return None
+
+
+def _answer(ticket: Ticket, hop: Hop, reply: Reply, data: Any) -> Answer:
+    return Answer(
+        request=ticket.asked,
+        call=hop.key,
+        endpoint=hop.name,
+        model=reply.model or hop.endpoint.llm,
+        text=reply.text,
+        data=data,
+        vector=reply.vector,
+        tool_calls=reply.tool_calls,
+        token_logprobs=reply.token_logprobs,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage or NO_USAGE,
+        cost_usd=usd_of(ticket.spent_nusd),
+        saved_usd=usd_of(ticket.saved_nusd),
+        maybe_usd=usd_of(ticket.maybe_nusd),
+        attempts=ticket.attempts,
+        reused=ticket.attempts == 0,
+        repaired=ticket.repaired,
+        latency_s=ticket.latency_s,
+    )
+
+
+def unanswered(ticket: Ticket, hop: Hop, error: ErrorClass, message: str, raw: str | None = None) -> Unanswered:
+    return Unanswered(
+        request=ticket.asked,
+        error=error,
+        message=message,
+        call=hop.key,
+        endpoint=hop.name,
+        raw=raw,
+        cost_usd=usd_of(ticket.spent_nusd),
+        saved_usd=usd_of(ticket.saved_nusd),
+        maybe_usd=usd_of(ticket.maybe_nusd),
+        attempts=ticket.attempts,
+    )
+
+
+def held(ticket: Ticket, hop: Hop, reserved_nusd: int, found: str) -> Unanswered:
+    message = (
+        f"{found}: it may have been billed (${usd_of(reserved_nusd):.6f} at most), and such calls are held here. Look: "
+        f"ai-assets ledger show {hop.key}; then: ai-assets ledger resolve {hop.key} --billed or --not-billed"
+    )
+    return unanswered(ticket, hop, "held", message)

@@ -1,0 +1,355 @@
+"""Getting an answer: along a route, attempt by attempt, with waits in between. Lives in the engine's event loop."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ai_assets.base.errors import LeaseLost
+from ai_assets.base.home import variable
+from ai_assets.inference.accounts import Account
+from ai_assets.inference.admission import Wait
+from ai_assets.inference.allowance import RetryAllowance
+from ai_assets.inference.call_state import Ticket, ended, held, judged, reply_of, unanswered
+from ai_assets.inference.endpoint_pool import Line
+from ai_assets.inference.errors import (
+    BackfillSpent,
+    BudgetExhausted,
+    EndpointDown,
+    EndpointRefuses,
+    KeyMissing,
+    KeyUnusable,
+    WorkStops,
+)
+from ai_assets.inference.group_commit import Turns
+from ai_assets.inference.ledger_messages import (
+    BUDGET_S,
+    Decision,
+    Elsewhere,
+    Held,
+    Hop,
+    Opened,
+    Parcel,
+    Reused,
+    Short,
+    TakenOver,
+)
+from ai_assets.inference.prices import usd_of
+from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
+from ai_assets.inference.retry import delay_s, rule_for
+from ai_assets.inference.settings import REHEARSAL, InferenceSettings
+from ai_assets.protocols.openai import Fault, Reply
+
+LONGEST_WAIT_S = 0.25
+"""How long a line that must wait for others does not ask again."""
+PATIENCE_S = 600.0
+"""How long requests wait for an endpoint that answers nobody, or for a Retry-After."""
+ONE_OF_THEM: frozenset[ErrorClass] = frozenset({"malformed", "context_too_long", "refused"})
+"""What one text can bring on all that were sent with it."""
+
+_Outcome = tuple[Hop, Reply] | Unanswered
+
+
+@dataclass(slots=True)
+class Job:
+    """One `map`: what ends it ends all of it."""
+
+    caller: Caller
+    changed: Callable[[], object]
+    """Tells the consumer that there is a result, or room for more requests."""
+    fed: int = 0
+    """Requests taken from the consumer; only its thread counts here."""
+    ended: int = 0
+    """Only the engine's thread counts here, so none is lost between two of them."""
+    stopped: BaseException | None = None
+    tasks: dict["asyncio.Task[list[Result]]", Sequence[Ticket]] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> int:
+        return self.fed - self.ended
+
+    def stop(self, error: BaseException) -> None:
+        """Nothing more is asked; what is in flight is awaited."""
+        if self.stopped is None:
+            self.stopped = error
+            for task, tickets in self.tasks.items():
+                if not any(ticket.busy for ticket in tickets):
+                    task.cancel()
+        self.changed()
+
+    async def pause(self, seconds: float) -> None:
+        self.go_on()
+        await asyncio.sleep(seconds)
+        self.go_on()
+
+    def go_on(self) -> None:
+        if self.stopped is not None:
+            raise self.stopped
+
+
+class Asker:
+    def __init__(self, settings: InferenceSettings, turns: Turns, rehearsal_url: Callable[[], str]) -> None:
+        self._settings = settings
+        self._turns = turns
+        self._rehearsal_url = rehearsal_url
+        self._lines: dict[str, Line] = {}
+        self._asking: dict[str, asyncio.Future[None]] = {}
+        """Calls being made, by key: who asks the same waits, and then finds the answer in the ledger."""
+        self._allowance = RetryAllowance(settings.retry_share, time.monotonic())
+
+    async def close(self) -> None:
+        for line in self._lines.values():
+            await line.channel.close()
+
+    def p95_s(self, name: str) -> float | None:
+        line = self._lines.get(name)
+        return line.p95_s() if line else None
+
+    async def answer(self, job: Job, tickets: Sequence[Ticket]) -> list[Result]:
+        """Of tickets that may share one request to the provider: one chat, or texts to embed."""
+        results: dict[Ticket, Result] = {}
+        left = list(tickets)
+        try:
+            while left:
+                outcomes = await self._once_at_a_time(job, left)
+                for ticket, outcome in zip(left, outcomes, strict=True):
+                    result = outcome if isinstance(outcome, Unanswered) else judged(ticket, *outcome)
+                    if result is not None:
+                        results[ticket] = result
+                left = [ticket for ticket in left if ticket not in results]
+        except Exception as error:
+            job.stop(error)
+            raise
+        return [results[ticket] for ticket in tickets]
+
+    async def _once_at_a_time(self, job: Job, tickets: Sequence[Ticket]) -> list[_Outcome]:
+        keys = {ticket.claim.hops[0].key for ticket in tickets}
+        while others := [self._asking[key] for key in keys if key in self._asking]:
+            await asyncio.shield(others[0])
+        mine = asyncio.get_running_loop().create_future()
+        self._asking.update(dict.fromkeys(keys, mine))
+        try:
+            return await self._along_the_route(job, tickets)
+        finally:
+            for key in keys:
+                del self._asking[key]
+            mine.set_result(None)
+
+    async def _along_the_route(self, job: Job, tickets: Sequence[Ticket]) -> list[_Outcome]:
+        found: dict[Ticket, _Outcome] = {}
+        hops = tickets[0].claim.hops
+        for hop in hops:
+            _key_of(hop)  # one that is missing is named before anything is sent
+        route = self._settings.routes.get(tickets[0].request.route)
+        for at, hop in enumerate(hops):
+            more = at + 1 < len(hops)
+            left = [ticket for ticket in tickets if ticket not in found]
+            fault = await self._at_one_endpoint(job, left, at, found, may_skip=more)
+            if fault is None:
+                break
+            if not (more and route and fault.error in route.fallback_on):
+                if fault.error in ("auth", "quota"):
+                    raise EndpointRefuses(hop.name, hop.endpoint.key, fault.error, fault.message)
+                for ticket in tickets:
+                    if ticket not in found:
+                        reached = ticket.claim.hops[at]
+                        found[ticket] = unanswered(ticket, reached, fault.error, fault.message, fault.body)
+                break
+        return [found[ticket] for ticket in tickets]
+
+    async def _at_one_endpoint(
+        self, job: Job, left: list[Ticket], at: int, found: dict[Ticket, _Outcome], *, may_skip: bool
+    ) -> Fault | None:
+        """Fill `found` as far as this endpoint answers; the fault after which it is not asked any more."""
+        failures: dict[ErrorClass, int] = {}
+        while left:
+            decisions = await self._claim(job, left, at, may_skip=may_skip)
+            if all(isinstance(decision, Wait) for decision in decisions):
+                said = f"endpoint '{left[0].claim.hops[at].name}' has been failing and is left alone"
+                return Fault(error="overloaded", message=said)
+            sent: list[tuple[Ticket, Opened]] = []
+            for ticket, decision in zip(left, decisions, strict=True):
+                hop = ticket.claim.hops[at]
+                match decision:
+                    case Reused():
+                        ticket.saved_nusd += decision.cost_nusd
+                        found[ticket] = decision.hop, reply_of(ticket, decision)
+                    case Held():
+                        found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
+                    case Opened():
+                        sent.append((ticket, decision))
+                    case Short(final=True, account=Account(of_document=True)):
+                        found[ticket] = unanswered(ticket, hop, "budget", _short_of(decision))
+            fault = await self._send_all(sent, found) if sent else None
+            if fault is not None and len(sent) > 1 and fault.error in ONE_OF_THEM:
+                for ticket, _ in sent:
+                    (found[ticket],) = await self._along_the_route(job, [ticket])
+                fault = None
+            left = [ticket for ticket in left if ticket not in found]
+            if fault is not None and left:
+                failures[fault.error] = failures.get(fault.error, 0) + 1
+                wait_s = self._wait_s(left[0], fault, failures[fault.error])
+                if wait_s is None:
+                    return fault
+                await job.pause(wait_s)
+                while (missing_s := self._allowance.take(time.monotonic())) > 0:
+                    await job.pause(missing_s)
+        return None
+
+    def _wait_s(self, ticket: Ticket, fault: Fault, failures: int) -> float | None:
+        """How long to wait before the next attempt at the same endpoint; None: it shall not be made."""
+        rule = rule_for(self._settings, ticket.request.kind, fault.error)
+        if rule is None or failures >= rule.attempts or (fault.retry_after_s or 0) > PATIENCE_S:
+            return None
+        return delay_s(rule, failures, fault.retry_after_s, random.random)
+
+    async def _claim(self, job: Job, tickets: Sequence[Ticket], at: int, *, may_skip: bool) -> Sequence[Decision]:
+        """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
+        parcel = Parcel(claims=[replace(ticket.claim, at=at) for ticket in tickets])
+        line = await self._line(tickets[0].claim.hops[at])
+        patient_until = time.monotonic() + PATIENCE_S
+        while True:
+            await line.enter()
+            opened = False
+            try:
+                job.go_on()
+                for ticket in tickets:
+                    ticket.busy = True
+                decisions: Sequence[Decision] = await self._turns.take(parcel)
+                opened = any(isinstance(decision, Opened) for decision in decisions)
+            finally:
+                if not opened:
+                    for ticket in tickets:
+                        ticket.busy = False
+                    line.leave()
+            if opened or any(_is_answer(decision) for decision in decisions):
+                return decisions
+            job.go_on()
+            match decisions[0]:
+                case TakenOver():
+                    raise LeaseLost
+                case Elsewhere(seconds=seconds):
+                    await job.pause(seconds * (0.5 + random.random()))
+                case Short(final=True) as short:
+                    raise _exhausted(short)
+                case Short():
+                    line.pause(BUDGET_S)
+                case Wait(reason="broken") if may_skip:
+                    return decisions
+                case Wait(reason="broken") if time.monotonic() > patient_until:
+                    raise EndpointDown(line.name, PATIENCE_S, line.trouble)
+                case Wait(seconds=seconds):
+                    line.pause(min(seconds, LONGEST_WAIT_S))
+
+    async def _send_all(self, sent: Sequence[tuple[Ticket, Opened]], found: dict[Ticket, _Outcome]) -> Fault | None:
+        """One request to the provider; when this returns, its outcome is durable."""
+        first, opened = sent[0]
+        line, timeout_s = self._lines[opened.hop.name], first.request.timeout_s or opened.hop.endpoint.timeout_s
+        for ticket, _ in sent:
+            ticket.attempts += 1
+        if first.attempts == 1:
+            self._allowance.attempted()
+        started, in_flight = time.perf_counter(), line.in_flight
+        outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
+        try:
+            if first.request.text is None:
+                outcomes = [await line.channel.chat(opened.hop.body, timeout_s=timeout_s)]
+            else:
+                outcomes = await line.channel.embed([one.hop.body for _, one in sent], timeout_s=timeout_s)
+        finally:
+            taken_s = time.perf_counter() - started
+            if isinstance(outcomes[0], Fault):
+                line.trouble = outcomes[0].message
+            if isinstance(outcomes[0], Fault) and outcomes[0].error == "rate_limited":
+                line.limited(in_flight, outcomes[0].retry_after_s)
+            else:
+                line.answered(taken_s)
+            line.leave()
+            # A fault is everyone's.
+            outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
+            settled = await asyncio.shield(self._settle(sent, outcomes, taken_s))
+        fault: Fault | None = None
+        for (ticket, one), outcome, before in zip(sent, outcomes, settled, strict=True):
+            if isinstance(outcome, Reply):
+                found[ticket] = one.hop, outcome if before is None else reply_of(ticket, before)
+            elif outcome.error in LOST and ticket.request.on_ambiguous == "hold":
+                found[ticket] = held(ticket, one.hop, one.hop.reserve_nusd, outcome.message)
+            else:
+                fault = outcome
+        return fault
+
+    async def _settle(
+        self, sent: Sequence[tuple[Ticket, Opened]], outcomes: Sequence[Reply | Fault], taken_s: float
+    ) -> Sequence[Reused | None]:
+        """Where another attempt has answered the same call before, its answer."""
+        written = []
+        for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
+            ending = ended(opened, outcome, taken_s)
+            ticket.latency_s = taken_s
+            ticket.spent_nusd += ending.cost_nusd or 0
+            ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0
+            written.append(self._turns.take(ending))
+        answered_before: list[Reused | None] = [await turn for turn in written]
+        for ticket, _ in sent:
+            ticket.busy = False
+        return answered_before
+
+    async def _line(self, hop: Hop) -> Line:
+        line = self._lines.get(hop.name)
+        if line is not None:
+            return line
+        base_url = hop.endpoint.base_url
+        if base_url == REHEARSAL:
+            base_url = await asyncio.get_running_loop().run_in_executor(None, self._rehearsal_url)
+        if hop.name not in self._lines:
+            self._lines[hop.name] = Line(hop.name, hop.endpoint, base_url, _key_of(hop))
+        return self._lines[hop.name]
+
+
+def _key_of(hop: Hop) -> str | None:
+    """A line break at its end comes from the file that it was read from."""
+    name = hop.endpoint.key
+    if name is None:
+        return None
+    key = (variable(name) or "").strip()
+    if not key:
+        raise KeyMissing(hop.name, name)
+    if not key.isprintable():
+        raise KeyUnusable(hop.name, name)
+    return key
+
+
+def _is_answer(decision: Decision) -> bool:
+    """Whether it settles what becomes of a ticket, with nothing sent."""
+    match decision:
+        case Reused() | Held() | Short(final=True, account=Account(of_document=True)):
+            return True
+        case _:
+            return False
+
+
+def _short_of(short: Short) -> str:
+    left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
+    held = f" (${usd_of(short.balance.held_nusd):.6f} held: it may have been billed)" if short.balance.held_nusd else ""
+    return (
+        f"budget '{short.account.name}' has ${left:.6f} left for this document{held}, and a call may cost ${needed:.6f}"
+    )
+
+
+def _exhausted(short: Short) -> WorkStops:
+    account, balance = short.account, short.balance
+    limit, spent, held, needed = map(
+        usd_of, (balance.limit_nusd, balance.spent_nusd, balance.held_nusd, short.amount_nusd)
+    )
+    if account.backfill:
+        return BackfillSpent(account.backfill, limit_usd=limit, spent_usd=spent, held_usd=held, needed_usd=needed)
+    return BudgetExhausted(
+        account.name,
+        account.budget,
+        limit_usd=limit,
+        spent_usd=spent,
+        held_usd=held,
+        earmarked_usd=usd_of(balance.earmarked_nusd),
+        needed_usd=needed,
+    )

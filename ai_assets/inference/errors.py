@@ -1,0 +1,135 @@
+"""The part of the error tree that knows paid calls; it hangs below `UserError` of `ai_assets/base/errors.py`.
+
+UserError
+  DeclarationInvalid
+    InferenceInvalid           inference.yaml is wrong: file, line, what to write
+  RouteUnknown                 a request names neither a route nor an endpoint
+  WorkStops                    concerns all calls alike
+    PriceUnknown               nobody said what a call costs, so none is made
+    KeyMissing                 the environment variable that should hold a key is empty
+    KeyUnusable                it holds what cannot be a key
+    BudgetExhausted            a call might cost more than its budget has left
+    BackfillSpent              the same of what was approved for a backfill, or the backfill is over
+    EndpointDown               the provider has answered nobody for a long time
+    EndpointRefuses            the provider refuses the key, or the account has no money left
+EngineClosed                   somebody asks after the engine was closed: a mistake in our code or a plain program's
+"""
+
+import datetime
+from collections.abc import Sequence
+
+from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError
+from ai_assets.base.yaml_settings import nearest
+
+
+class InferenceInvalid(DeclarationInvalid):
+    """`inference.yaml` is wrong."""
+
+
+class RouteUnknown(UserError):
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        hint = (
+            nearest(name, list(known))
+            if known
+            else "; none is declared in inference.yaml (AI_ASSETS_INFERENCE names another file)"
+        )
+        super().__init__(f"There is no route or endpoint '{name}'{hint}")
+
+
+class WorkStops(UserError):
+    """What concerns all calls alike, and is therefore said once and not for each of them."""
+
+
+class PriceUnknown(WorkStops):
+    def __init__(self, endpoint: str, model: str, on: datetime.date) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' (model {model}) has no price for {on}, and without one no budget can hold; nothing "
+            f"was sent. In inference.yaml write: prices: [{{from: {on}, input: USD, output: USD}}] with US dollars per "
+            "million tokens, or free: true where calls cost nothing."
+        )
+
+
+class KeyMissing(WorkStops):
+    def __init__(self, endpoint: str, variable: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' takes its key from the environment variable {variable}, which is not set; nothing "
+            f"was sent. Set it where ai-assets starts: export {variable}=..."
+        )
+
+
+class KeyUnusable(WorkStops):
+    def __init__(self, endpoint: str, variable: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' takes its key from the environment variable {variable}, and that holds a line "
+            "break or another character that no HTTP header can; nothing was sent. Set it to the key alone."
+        )
+
+
+class BudgetExhausted(WorkStops):
+    """Raised once for all calls of a job, and never worth a retry."""
+
+    def __init__(
+        self,
+        name: str,
+        holder: str,
+        *,
+        limit_usd: float,
+        spent_usd: float,
+        held_usd: float,
+        earmarked_usd: float,
+        needed_usd: float,
+    ) -> None:
+        held = (
+            f", ${held_usd:,.6f} held for calls that may have been billed (ai-assets ledger ambiguous lists them, "
+            "ledger resolve and reconcile free what was not billed)"
+            if held_usd
+            else ""
+        )
+        aside = f", ${earmarked_usd:,.6f} set aside for backfills" if earmarked_usd else ""
+        super().__init__(
+            f"Budget '{name}' ({holder}) is used up: the next call may cost ${needed_usd:,.6f}, and of "
+            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}{aside}. No more calls are made. Raise the limit: "
+            f"ai-assets budget set {name} --limit-usd USD --reason WHY (limit_usd in inference.yaml counts where "
+            "nobody has set one); then run again: what was answered is kept and not paid again."
+        )
+        self.budget = name
+
+
+class BackfillSpent(WorkStops):
+    def __init__(
+        self, backfill: str, *, limit_usd: float, spent_usd: float, held_usd: float, needed_usd: float
+    ) -> None:
+        held = f", ${held_usd:,.6f} held for calls that may have been billed" if held_usd else ""
+        super().__init__(
+            f"Backfill {backfill} is over or at its cap: the next call may cost ${needed_usd:,.6f}, and of "
+            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}. No more calls are made for it. Go on with another "
+            "one: ai-assets backfill COLLECTION (what was answered is kept and not paid again); or start the run "
+            "without its tag ai_assets/backfill."
+        )
+        self.backfill = backfill
+
+
+class EndpointRefuses(WorkStops):
+    def __init__(self, endpoint: str, key: str | None, error: str, said: str) -> None:
+        what = "refuses the key" if error == "auth" else "says that the account has no money left"
+        remedy = f"Check the environment variable {key}" if key else "It has no `key:` in inference.yaml; name one"
+        if error == "quota":
+            remedy = "Top the account up, or put another endpoint in the route"
+        super().__init__(f"Endpoint '{endpoint}' {what} ({said}). {remedy}, and run again; nothing answered is lost.")
+        self.error = error
+
+
+class EndpointDown(WorkStops):
+    """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
+
+    def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' has answered nobody for {waited_s:.0f} s ({trouble or 'no answer'}), so "
+            "no more calls are made. Look at its status page, or put another endpoint in the route; then run again: "
+            "what was answered is kept and not paid again."
+        )
+
+
+class EngineClosed(AiAssetsError):
+    def __init__(self) -> None:
+        super().__init__("The inference engine was closed while somebody was still asking.")

@@ -1,0 +1,308 @@
+"""One turn of the ledger: all that ended and all that is claimed, in one look at the tables and one write."""
+
+import json
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ai_assets.inference.accounts import Balance, first_short, of_backfill
+from ai_assets.inference.admission import EndpointState
+from ai_assets.inference.earmarks import Earmarks
+from ai_assets.inference.ledger_messages import (
+    Claim,
+    Decision,
+    Elsewhere,
+    Ended,
+    Held,
+    Hop,
+    Opened,
+    Operation,
+    Parcel,
+    Recall,
+    Reused,
+    Short,
+    TakenOver,
+    answer_to,
+    held_by,
+)
+from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, Known
+from ai_assets.storage.state import storable
+
+if TYPE_CHECKING:
+    from ai_assets.inference.ledger import Ledger
+
+
+class LedgerTurn:
+    def __init__(
+        self,
+        ledger: "Ledger",
+        connection: sa.Connection,
+        operations: Sequence[Operation],
+        moment_s: float,
+        *,
+        fenced: bool,
+        taken_for_dead: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._connection = connection
+        self._operations = operations
+        self._fenced = fenced
+        """Another process has taken over from this one: it may end calls, and open none."""
+        self._taken_for_dead = taken_for_dead
+        """Others have made this process's calls ambiguous while it did not respond; it was alive after all."""
+        self._endings = [operation for operation in operations if isinstance(operation, Ended)]
+        self._claims = [claim for each in operations if not isinstance(each, Ended) for claim in each.claims]
+        self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
+        self._earmarks = self._load_earmarks()
+        self._balances = self._load_balances()
+        self._endpoints = self._load_endpoints()
+        self._known: dict[str, Known] = {}
+        self._moment = moment_s
+        self._at = ledger.clock.text()
+        self._attempts: list[list[Any]] = []
+        self._pointers: list[list[Any]] = []
+        self._reuses: list[list[Any]] = []
+        self._opened: set[str] = set()
+        self._used: dict[int, Reused] = {}
+        """By attempt that was answered: the answer that is used instead, because it came first."""
+
+    def run(self) -> list[Any]:
+        """First what ended, so that its answer, its place and its money are there for what is claimed."""
+        if self._endings:
+            self._end()
+        if self._claims:
+            keys = {hop.key for claim in self._claims for hop in claim.hops}
+            self._known = self._ledger.sql.look_up(self._connection, list(keys))
+        results: list[Any] = []
+        for operation in self._operations:
+            if isinstance(operation, Ended):
+                results.append(self._used.get(operation.opened.attempt_id))
+            elif isinstance(operation, Recall):
+                results.append([self._recall(claim) for claim in operation.claims])
+            else:
+                results.append(self._decide_all(operation))
+        self._write_all()
+        return results
+
+    def _read(self, name: str, keys: Sequence[Any]) -> Sequence[Any]:
+        return self._ledger.sql.read(self._connection, name, keys) if keys else ()
+
+    def _write(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._ledger.sql.write(self._connection, name, rows)
+
+    # What is there
+
+    def _load_earmarks(self) -> Earmarks:
+        """Of the backfills that are concerned; where none is, nothing is read."""
+        concerned = {item.opened.backfill for item in self._endings} | {claim.caller.backfill for claim in self._claims}
+        return Earmarks(self._read("earmarks", [storable(name) for name in concerned if name]))
+
+    def _load_balances(self) -> dict[str, tuple[str, Balance]]:
+        """Name and balance by budget; the limit is as set or declared now, and else as it was last."""
+        touched = {budget for item in self._endings for budget in item.opened.budgets} | set(self._accounts)
+        asked = [[name, self._accounts[name].name if name in self._accounts else None] for name in touched]
+        balances: dict[str, tuple[str, Balance]] = {}
+        for row in self._read("balances", asked):
+            account = self._accounts.get(row.asked)
+            if row.budget is None:
+                assert account is not None  # what an attempt has reserved from has a row
+                balance = Balance(limit_nusd=0)
+            else:
+                balance = Balance(
+                    limit_nusd=row.limit_nusd,
+                    spent_nusd=row.spent_nusd,
+                    reserved_nusd=row.reserved_nusd,
+                    held_nusd=row.held_nusd,
+                    earmarked_nusd=row.earmarked_nusd,
+                )
+            if account is not None and account.backfill:
+                if not self._earmarks.is_open(account.backfill):
+                    balance.limit_nusd -= max(balance.left_nusd, 0)
+            elif account is not None:
+                balance.limit_nusd = account.limit_nusd if row.set_nusd is None else row.set_nusd
+            balances[row.asked] = (row.name or self._accounts[row.asked].name, balance)
+        return balances
+
+    def _load_endpoints(self) -> dict[str, EndpointState]:
+        wanted = {item.opened.hop.name for item in self._endings} | {
+            claim.hops[claim.at].name for claim in self._claims
+        }
+        found = {row.endpoint: row for row in self._read("endpoints", list(wanted))}
+        return {
+            name: EndpointState(**{column: getattr(found[name], column) for column in ENDPOINT_COLUMNS})
+            if name in found
+            else EndpointState()
+            for name in wanted
+        }
+
+    # What ended
+
+    def _end(self) -> None:
+        was: dict[int, Any] = {}
+        if self._taken_for_dead:
+            ids = [item.opened.attempt_id for item in self._endings]
+            was = {row.attempt_id: row for row in self._read("states", ids)}
+        answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
+        first = {row.attempt_id: row for row in self._read("answered_before", answered)}
+        rows, bodies, settled, kept, twice = [], [], [], [], []
+        for item in self._endings:
+            usage, attempt_id = item.usage, item.opened.attempt_id
+            before = was.get(attempt_id)
+            if before is not None and before.state == "failed" and item.state != "settled":
+                continue  # somebody has resolved it meanwhile; only an answer that came after all proves them wrong
+            if attempt_id in first:
+                twice.append([attempt_id, first[attempt_id].first_id])
+                self._used[attempt_id] = Reused(
+                    attempt_id=first[attempt_id].first_id, hop=item.opened.hop, body=first[attempt_id].body,
+                    cost_nusd=first[attempt_id].cost_nusd or 0,
+                )  # fmt: skip
+            rows.append([
+                attempt_id, item.state, item.error, storable(item.message), self._at, round(item.latency_s, 6),
+                usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens, item.cost_nusd,
+                storable(item.provider_id), storable(item.answered_model),
+            ])  # fmt: skip
+            if item.body is not None:
+                bodies.append([attempt_id, storable(item.body)])
+            if item.state == "settled" and attempt_id not in first:
+                settled.append([item.opened.hop.key, attempt_id])
+            if item.state == "failed" and item.opened.expired_id is not None and not self._taken_for_dead:
+                kept.append([item.opened.hop.key, item.opened.expired_id])
+            self._account_for(item, before)
+        self._write("end", rows)
+        self._write("mark_duplicates", twice)
+        self._write("add_answers", bodies)
+        self._write("point", kept)
+        if self._taken_for_dead:  # only then can somebody have made a newer attempt
+            self._write("point", settled)
+
+    def _account_for(self, item: Ended, before: Any) -> None:
+        """`before`: the attempt as it is, where others may have changed it."""
+        reserved, was = item.opened.hop.reserve_nusd, "intent" if before is None else before.state
+        for budget in item.opened.budgets:
+            _, balance = self._balances[budget]
+            match was:
+                case "intent":
+                    balance.reserved_nusd -= reserved
+                case "ambiguous":
+                    balance.held_nusd -= reserved
+                case _:
+                    balance.spent_nusd -= before.cost_nusd or 0
+            if item.cost_nusd is None:
+                balance.held_nusd += reserved
+            else:
+                balance.spent_nusd += item.cost_nusd
+        if item.opened.backfill and item.cost_nusd is not None and was != "failed":
+            self._put_back(item.opened, reserved - item.cost_nusd)
+        if was == "intent":
+            state, hop = self._endpoints[item.opened.hop.name], item.opened.hop
+            if item.state != "ambiguous":
+                state.give_back(hop.tokens - item.usage.input_tokens - item.usage.output_tokens)
+            if not item.opened.carried:
+                state.end(self._moment, error=item.error, chance=random.random())
+
+    def _put_back(self, opened: Opened, unused_nusd: int) -> None:
+        """What the call did not need stays set aside for its backfill."""
+        _, own = self._balances[of_backfill(opened.backfill).budget]
+        for budget in opened.budgets:
+            _, balance = self._balances[budget]
+            balance.earmarked_nusd += self._earmarks.give(opened.backfill, budget, unused_nusd, own.left_nusd)
+
+    # What is claimed
+
+    def _recall(self, claim: Claim) -> Reused | None:
+        found = answer_to(claim, self._known)
+        if found is None:
+            return None
+        hop, row = found
+        assert row.body is not None  # what is settled has an answer
+        caller, cost = self._ledger.caller_id(self._connection, claim.caller), row.cost_nusd or 0
+        self._reuses.append([row.attempt_id, caller, storable(claim.document), cost, self._at])
+        return Reused(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
+
+    def _decide_all(self, parcel: Parcel) -> list[Decision]:
+        decisions: list[Decision] = []
+        carried = False
+        for claim in parcel.claims:
+            decisions.append(self._decide(claim, carried=carried))
+            carried = carried or isinstance(decisions[-1], Opened)
+        return decisions
+
+    def _decide(self, claim: Claim, *, carried: bool) -> Decision:
+        if (reused := self._recall(claim)) is not None:
+            return reused
+        if self._fenced:
+            return TakenOver()
+        hop = claim.hops[claim.at]
+        row = self._known.get(hop.key)
+        if hop.key in self._opened or (row is not None and row.state == "intent"):
+            self._ledger.suspect()
+            return Elsewhere()
+        if (held := self._held(claim)) is not None:
+            return held
+        if (short := self._short(claim, hop.reserve_nusd)) is not None:
+            self._ledger.suspect()
+            return short
+        state, limits = self._endpoints[hop.name], hop.endpoint.limits
+        if carried:
+            state.charge(limits, hop.tokens)
+        else:
+            wait = state.admit(limits, self._moment, tokens=hop.tokens, probe_s=hop.endpoint.timeout_s)
+            if wait is not None:
+                self._ledger.suspect()
+                return wait
+        return self._open(claim, hop, row, carried=carried)
+
+    def _held(self, claim: Claim) -> Held | None:
+        row = held_by(claim, self._known)
+        return None if row is None else Held(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
+
+    def _short(self, claim: Claim, amount_nusd: int) -> Short | None:
+        balances = {account.budget: self._balances[account.budget][1] for account in claim.accounts}
+        own = self._earmarks.of(claim.caller.backfill)
+        account = first_short(claim.accounts, balances, own, amount_nusd)
+        if account is None:
+            return None
+        balance = balances[account.budget]
+        final = not balance.could_ever_hold(amount_nusd - own.get(account.budget, 0))
+        return Short(account=account, balance=balance, amount_nusd=amount_nusd, final=final)
+
+    def _open(self, claim: Claim, hop: Hop, row: Any, *, carried: bool) -> Opened:
+        attempt_id = self._ledger.next_attempt()
+        budgets = tuple(account.budget for account in claim.accounts)
+        backfill = claim.caller.backfill
+        for budget in budgets:
+            _, balance = self._balances[budget]
+            balance.reserved_nusd += hop.reserve_nusd
+            if backfill:
+                balance.earmarked_nusd -= self._earmarks.take(backfill, budget, hop.reserve_nusd)
+        self._attempts.append([
+            attempt_id, hop.key, row.attempt_id if row is not None else None,
+            self._ledger.caller_id(self._connection, claim.caller), storable(claim.document), hop.name,
+            hop.endpoint.llm, claim.kind, "intent", int(carried), self._at, hop.reserve_nusd, json.dumps(budgets),
+            hop.price_version, storable(claim.prompt), hop.endpoint.key_id,
+        ])  # fmt: skip
+        self._pointers.append([hop.key, attempt_id])
+        self._opened.add(hop.key)
+        expired_id = row.attempt_id if row is not None and row.state == "settled" else None
+        return Opened(
+            attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried, backfill=backfill, expired_id=expired_id
+        )
+
+    # The write
+
+    def _write_all(self) -> None:
+        self._write("add_reuses", self._reuses)
+        self._write("add_attempts", self._attempts)
+        self._write("repoint", self._pointers)
+        if self._attempts or self._endings:
+            self._write("write_budgets", [
+                [budget, name, b.limit_nusd, b.spent_nusd, b.reserved_nusd, b.held_nusd, b.earmarked_nusd]
+                for budget, (name, b) in self._balances.items()
+            ])  # fmt: skip
+            self._write("write_earmarks", self._earmarks.changed())
+            self._write("write_endpoints", [
+                [name, *(getattr(state, column) for column in ENDPOINT_COLUMNS)]
+                for name, state in self._endpoints.items()
+            ])  # fmt: skip

@@ -1,0 +1,31 @@
+"""Reading `inference.yaml`: from text to settings, or to one sentence with file and line."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ai_assets.base.yaml_settings import located, read_yaml
+from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.inference.settings import InferenceSettings
+
+
+def load_inference(path: Path) -> InferenceSettings:
+    """The file as a whole, checked; one that does not exist declares nothing."""
+    if _is_absent(path):
+        return InferenceSettings()
+    node, data = read_yaml(path, InferenceInvalid)
+    try:
+        return InferenceSettings.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise located(path, node, error, InferenceInvalid) from error
+
+
+def _is_absent(path: Path) -> bool:
+    """Not there at all. What is there and cannot be read, such as a link to nowhere, is an error instead."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

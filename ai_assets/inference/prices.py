@@ -1,0 +1,145 @@
+"""What a call may cost before it is made, and what it did cost. Pure.
+
+Money is whole nano-dollars inside (`_nusd`), so that sums are exact; dollars are for files and people.
+"""
+
+import datetime
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from ai_assets.inference.memo import remembered
+from ai_assets.inference.records import Request, Usage
+from ai_assets.inference.settings import Endpoint, Price
+from ai_assets.storage.digest import Json
+
+NUSD = 10**9
+"""Nano-dollars in a dollar."""
+FREE = Price.model_validate({"from": datetime.date.min, "input": 0.0})
+MESSAGE_TOKENS = 16
+REQUEST_TOKENS = 256
+"""What stands around the text: marks for each message; once, a system text of the template and how to call tools.
+Qwen 2.5's published template writes 500 bytes of its own, about 120 tokens; the rest is room for how the schema is
+introduced to an endpoint that must be told in words."""
+IMAGE_ESTIMATE = 1000
+"""Tokens of an image when only the length matters; what it may cost is said by the endpoint's `image_tokens`."""
+
+
+def nusd_of(usd: float) -> int:
+    return round(Fraction(str(usd)) * NUSD)
+
+
+def usd_of(nusd: int) -> float:
+    return nusd / NUSD
+
+
+def price_at(endpoint: Endpoint, on: datetime.date) -> Price | None:
+    """The newest price whose date has come. None: nobody said what a call costs on that day."""
+    if endpoint.free:
+        return FREE
+    return max((price for price in endpoint.prices if price.from_ <= on), key=lambda price: price.from_, default=None)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Whole numbers: tokens times a rate, over the common denominator, are nano-dollars."""
+
+    input: int
+    cached: int
+    output: int
+    denominator: int
+
+
+@lru_cache(maxsize=256)
+def rates_of(price: Price) -> Rates:
+    """A price is what its decimal digits say, not the nearest binary fraction."""
+    cached = price.input if price.cached_input is None else price.cached_input
+    per_token = [Fraction(str(usd)) * 1000 for usd in (price.input, cached, price.output)]
+    denominator = math.lcm(*(rate.denominator for rate in per_token))
+    fresh, reused, output = (int(rate * denominator) for rate in per_token)
+    return Rates(fresh, reused, output, denominator)
+
+
+def cost_nusd(price: Price, usage: Usage) -> int:
+    """Rounded up, once. Of a provider that counts more cached tokens than input, both are believed."""
+    rates = rates_of(price)
+    fresh = max(0, usage.input_tokens - usage.cached_tokens)
+    total = fresh * rates.input + usage.cached_tokens * rates.cached + usage.output_tokens * rates.output
+    return -(-total // rates.denominator)
+
+
+def worst_case_nusd(price: Price, input_tokens_at_most: int, output_tokens_at_most: int) -> int:
+    """The most that a call within these bounds can cost: what is reserved before it leaves."""
+    rates = rates_of(price)
+    total = input_tokens_at_most * max(rates.input, rates.cached) + output_tokens_at_most * rates.output
+    return -(-total // rates.denominator)
+
+
+def input_tokens_at_most(request: Request, image_tokens: int) -> int:
+    """No tokenizer makes more of it: a token stands for at least one byte of the text.
+
+    True of the byte-level and byte-fallback vocabularies of chat models, which do not rewrite text. Schema and tools
+    count with the escapes of their JSON, because templates write them into the prompt like that.
+    """
+    count, images = _bytes_and_images(request)
+    return count + images * image_tokens + REQUEST_TOKENS + MESSAGE_TOKENS * len(request.messages)
+
+
+def estimated_tokens(request: Request) -> int:
+    """About right for English, for choosing an endpoint; never for money."""
+    count, images = _bytes_and_images(request)
+    return count // 4 + images * IMAGE_ESTIMATE
+
+
+def _bytes_and_images(request: Request) -> tuple[int, int]:
+    count = _length(request.text) if request.text is not None else 0
+    images = 0
+    for message in request.messages:
+        for name, value in message.items():
+            if isinstance(value, str):
+                count += _length(value)
+            elif name == "content" and isinstance(value, list | tuple):
+                more, pictures = _parts(value)
+                count += more
+                images += pictures
+            elif value is not None:
+                count += _json_length(value)
+    if request.schema is not None:
+        count += _schema_length(request.schema)
+    if request.tools:
+        count += _json_length(request.tools)
+    return count, images
+
+
+def _parts(parts: Iterable[Json]) -> tuple[int, int]:
+    count = images = 0
+    for part in parts:
+        match part:
+            case {"type": "image_url"}:
+                images += 1
+            case {"type": "text", "text": str(text)}:
+                count += _length(text)
+            case _:
+                count += _json_length(part)
+    return count, images
+
+
+def _length(text: str) -> int:
+    """Of the text in UTF-8; half a surrogate pair counts too."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+@remembered
+def _schema_length(schema: Mapping[str, Json]) -> int:
+    return _json_length(schema)
+
+
+def _json_length(value: Json) -> int:
+    return len(json.dumps(value, default=_plain))
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, Iterable) else str(value)

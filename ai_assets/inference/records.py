@@ -1,0 +1,158 @@
+"""What goes into the engine and what comes out: requests, who asks, answers. Plain values, no I/O."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ai_assets.storage.digest import Json
+
+RequestKind = Literal["chat", "embedding"]
+StageKind = Literal["classify", "extract", "summarise", "generate", "embed"]
+ErrorClass = Literal[
+    "rate_limited",  # 429: too much at once; not billed
+    "overloaded",  # 503, 529 with the protocol's error object: the provider is busy
+    "server_error",  # 500 with the protocol's error object
+    "gateway_error",  # 502, 504, 408 and any 5xx without the error object: maybe billed
+    "unreachable",  # no connection was made; not billed
+    "timeout",  # no answer in time: maybe billed
+    "connection_lost",  # sent, and the connection broke: maybe billed
+    "garbled",  # an answer that is no protocol message: maybe billed
+    "malformed",  # 400, 404, 409, 413, 422: the request is wrong
+    "auth",  # 401, 403: the key is wrong
+    "quota",  # the account has no money left
+    "refused",  # the provider or the model will not answer this content
+    "context_too_long",  # more tokens than the model reads
+    "invalid_output",  # not what the schema asks for, after one repair
+    "held",  # an earlier attempt may have been billed, and the policy is to wait for a person
+    "budget",  # the document's own budget is used up
+    "unhashable",  # a part of the request has no identity
+]  # fmt: skip
+RETRYABLE: frozenset[ErrorClass] = frozenset({
+    "rate_limited", "overloaded", "server_error", "gateway_error", "unreachable", "timeout", "connection_lost",
+    "garbled",
+})  # fmt: skip
+LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
+"""If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
+DECLARED_FREE: frozenset[ErrorClass] = frozenset({"overloaded", "server_error", "refused", "context_too_long"})
+"""The provider itself says that it gives no answer. Maybe billed, unless the endpoint declares `errors_are_free`."""
+
+
+def may_be_billed(error: ErrorClass, *, errors_are_free: bool) -> bool:
+    """Whether an attempt that ended so, and of which the provider counted nothing, can stand on its bill."""
+    return error in LOST or (error in DECLARED_FREE and not errors_are_free)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks, and so who pays."""
+
+    tenant: str = "default"
+    collection: str = ""
+    asset: str = ""
+    partition: str = ""
+    run_id: str = ""
+    backfill: str = ""
+    """The backfill that the run belongs to, whose money it may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One question to a model. What changes the answer is its identity; the rest is how to ask, and for whom."""
+
+    messages: tuple[Mapping[str, Json], ...] = ()
+    """As the OpenAI protocol has them: role and content (text, or parts with images as data URLs)."""
+    text: str | None = None
+    """For an embedding: the text. Excludes messages."""
+    dimensions: int | None = None
+    """For an embedding: how long the vector shall be; without it as long as the model makes it."""
+    schema: Mapping[str, Json] | None = None
+    """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
+    tools: tuple[Mapping[str, Json], ...] = ()
+    temperature: float | None = None
+    seed: int | None = None
+    max_output_tokens: int = 1024
+    logprobs: bool = False
+    sample: int = 0
+    """Distinguishes repeated questions that shall have answers of their own."""
+
+    route: str = "default"
+    """A route or an endpoint of inference.yaml."""
+    kind: StageKind = "generate"
+    """Which retry policies apply."""
+    document: str = ""
+    prompt: str = ""
+    """Version of the prompt it was made from; no part of its identity."""
+    timeout_s: float | None = None
+    """Instead of the endpoint's."""
+    reuse_for_s: float | None = None
+    """How old an answer may be and still be reused; without it, any age."""
+    on_ambiguous: Literal["retry", "hold"] = "retry"
+    """What to do when an earlier attempt may have been billed and its answer was lost."""
+    check: "Callable[[Answer], str | None] | None" = field(default=None, compare=False)
+    """Says what is wrong with an answer, in words the model can use to repair it. The schema is checked before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens as the provider counted them; cached is a part of input, reasoning a part of output."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A durable answer: it was in the ledger before anyone saw it."""
+
+    request: Request
+    call: str
+    """The key of the call in the ledger: `ai-assets ledger show CALL`."""
+    endpoint: str
+    model: str
+    """As the provider named it in its answer."""
+    text: str = ""
+    data: Json = None
+    """The parsed text, where the request has a schema."""
+    vector: tuple[float, ...] = ()
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    token_logprobs: tuple[tuple[str, float], ...] | None = None
+    """Token and log probability, in order; None where the endpoint gives none."""
+    finish_reason: str = "stop"
+    usage: Usage = NO_USAGE
+    cost_usd: float = 0.0
+    """What this request made us pay now: all attempts, fallbacks and repairs; 0 when reused."""
+    saved_usd: float = 0.0
+    """What reused answers had cost when they were paid for."""
+    maybe_usd: float = 0.0
+    """Reserved for attempts that may have been billed."""
+    attempts: int = 0
+    """Requests that left for it now; 0 when reused."""
+    reused: bool = False
+    repaired: bool = False
+    latency_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unanswered:
+    """A request without a usable answer, and why. Other requests go on."""
+
+    request: Request
+    error: ErrorClass
+    message: str
+    """What was found, in a sentence, without secrets."""
+    call: str = ""
+    endpoint: str = ""
+    raw: str | None = None
+    """The last answer as it came, where there was one that could not be used."""
+    cost_usd: float = 0.0
+    saved_usd: float = 0.0
+    maybe_usd: float = 0.0
+    attempts: int = 0
+
+
+Result = Answer | Unanswered

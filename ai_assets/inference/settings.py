@@ -1,0 +1,339 @@
+"""What a user may write in `inference.yaml`: endpoints, routes, retries, budgets. No I/O."""
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.inference.records import RETRYABLE, ErrorClass
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
+REHEARSAL = "rehearsal"
+"""As `base_url`: the rehearsal provider. A run starts one for itself unless AI_ASSETS_REHEARSAL_URL names one."""
+NO_FALLBACK: Mapping[ErrorClass, str] = {
+    "malformed": "a request that is wrong is wrong everywhere",
+    "unhashable": "a request that is wrong is wrong everywhere",
+    "auth": "a wrong key is to be mended, not walked around",
+    "refused": "content that one provider will not answer is for a person to look at",
+    "context_too_long": "a rule with 'longer_than_tokens' sends a long request to the right endpoint at once",
+    "invalid_output": "the answer was paid for, and a second model would be paid for guessing again",
+    "held": "a person decides first whether it was paid for",
+    "budget": "what is used up at one endpoint is used up at the next",
+}
+"""Why the next endpoint is not tried after an error of this class."""
+
+
+class Price(Strict):
+    """US dollars per million tokens, from a date on."""
+
+    from_: datetime.date = Field(alias="from")
+    input: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    """Without it cached tokens cost as much as others."""
+    output: float = Field(default=0.0, ge=0)
+
+    @cached_property
+    def version(self) -> str:
+        """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output."""
+        return f"{self.from_} {_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
+
+
+def _plain(usd: float | None) -> str:
+    return "-" if usd is None else format(Decimal(str(usd)).normalize(), "f")
+
+
+class Limits(Strict):
+    """Held over all processes that share the state store."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrency: int = Field(default=64, ge=1, le=1000)
+    """Calls in flight at once; fewer while the provider answers 429."""
+
+
+class Endpoint(Strict):
+    """A model at a provider."""
+
+    protocol: Literal["openai"] = "openai"
+    base_url: str
+    """Such as `https://api.openai.com/v1`, or `rehearsal`."""
+    key: str | None = None
+    """The environment variable that holds the key; never the key itself."""
+    llm: str = Field(alias="model", min_length=1)
+    prices: tuple[Price, ...] = ()
+    free: bool = False
+    """Own hardware: calls cost nothing."""
+    errors_are_free: bool = False
+    """The provider documents that a request it answers with an error is not billed."""
+    key_id: str | None = Field(default=None, min_length=1, max_length=200)
+    """The provider's public name of the key, as in its usage exports."""
+    key_exclusive: bool = False
+    """Nothing but this ledger calls with that key, so that the provider's totals prove what it billed."""
+    limits: Limits = Limits()
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    image_tokens: int = Field(default=2000, ge=0)
+    """The most tokens that one image can cost; for the reservation."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How it is told to answer in JSON; whatever it is, answers are checked here."""
+    logprobs: bool = True
+    """Whether it can say how probable its tokens were."""
+    texts_per_request: int = Field(default=64, ge=1, le=2048)
+    """How many texts to embed may share a request; each is a call of its own in the ledger."""
+    output_limit: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    """The name of the parameter that limits the output."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value == REHEARSAL:
+            return value
+        return _normal_url(value)
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _names_a_variable(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and _VARIABLE.fullmatch(value) and not _KEY.search(value)):
+            raise ValueError(
+                "should be the name of an environment variable, such as OPENAI_API_KEY, and never a key itself "
+                "(what was found is not shown)"
+            )
+        return value
+
+    @field_validator("key_id", mode="before")
+    @classmethod
+    def _is_no_key(cls, value: Any) -> Any:
+        if isinstance(value, str) and _SECRET.search(value):
+            raise ValueError(
+                "should be the public id that the provider shows for the key, such as key_abc123, and never the key "
+                "itself (what was found is not shown)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _exclusive_key_has_an_id(self) -> Self:
+        if self.key_exclusive and self.key_id is None:
+            raise wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
+        return self
+
+    @model_validator(mode="after")
+    def _prices_are_clear(self) -> Self:
+        if self.free and self.prices:
+            raise wrong("an endpoint whose calls are free has no 'prices'", "free")
+        dates = [price.from_ for price in self.prices]
+        if (number := _repeated(dates)) is not None:
+            raise wrong(f"there is a price from {dates[number]} already", "prices", number, "from")
+        return self
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY = re.compile(r"^(?:sk|pk|gsk|hf|ghp|r8)_|^(?:AIza|AKIA|eyJ)|(?=[A-Za-z]*\d)[A-Za-z0-9]{16}")
+"""What real keys begin with, or sixteen letters and digits in one piece: no variable is called that."""
+_SECRET = re.compile(r"^(?:sk|pk|gsk|hf|ghp|r8|xai)[-_]|^(?:AIza|AKIA|eyJ)")
+"""What real keys begin with. Ids of keys are long and random too, so their length tells nothing."""
+
+
+def _normal_url(value: str) -> str:
+    """Without the slash at the end, so that a path can be added. What may hold a secret is not repeated."""
+    if "@" in value:
+        raise ValueError("a URL with a user or password in it; name the variable that holds the key under 'key'")
+    if "://" not in value:
+        example = "it should be such as https://api.openai.com/v1, or rehearsal"
+        raise ValueError(f"no URL{nearest(value, [REHEARSAL], example)}")
+    if "?" in value or "#" in value:
+        raise ValueError("a URL with '?' or '#' in it; a path such as /chat/completions is added at its end")
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", value)
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in ("http", "https"):
+        raise ValueError(f"'{value}' is not such as https://api.openai.com/v1")
+    path = parts.path.rstrip("/")
+    for added in ("/chat/completions", "/completions", "/embeddings"):
+        if path.endswith(added):
+            raise ValueError(f"'{value}' should end before {added}, which is added to it")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _repeated(values: Iterable[object]) -> int | None:
+    """The place of the first value that was there before."""
+    seen = set()
+    for number, value in enumerate(values):
+        if value in seen:
+            return number
+        seen.add(value)
+    return None
+
+
+class RouteRule(Strict):
+    """Puts an endpoint first when its condition holds."""
+
+    use: str
+    longer_than_tokens: int | None = Field(default=None, ge=1)
+    """The request is longer (estimated)."""
+    slower_than_s: float | None = Field(default=None, gt=0)
+    """The first endpoint of the route took longer than this for 1 in 20 of its recent answers."""
+
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> Self:
+        found = [c for c in (self.longer_than_tokens, self.slower_than_s) if c is not None]
+        if len(found) != 1:
+            said = "both" if found else "neither"
+            raise ValueError(f"a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has {said}")
+        return self
+
+
+class Route(Strict):
+    """Endpoints in the order in which they are tried."""
+
+    endpoints: tuple[str, ...] = Field(min_length=1)
+    fallback_on: tuple[ErrorClass, ...] = (*sorted(RETRYABLE), "quota")
+    """After which errors, once retries are used up, the next endpoint is tried."""
+    rules: tuple[RouteRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (number := _repeated(self.endpoints)) is not None:
+            raise wrong(f"endpoint '{self.endpoints[number]}' is named twice", "endpoints", number)
+        for number, rule in enumerate(self.rules):
+            if rule.use not in self.endpoints:
+                hint = nearest(rule.use, list(self.endpoints))
+                raise wrong(f"'{rule.use}' is no endpoint of this route{hint}", "rules", number, "use")
+        for number, error in enumerate(self.fallback_on):
+            if error in NO_FALLBACK:
+                raise wrong(f"no fallback after '{error}': {NO_FALLBACK[error]}", "fallback_on", number)
+        return self
+
+
+class RetryRule(Strict):
+    """How often and how patiently; the wait is random up to base x 2^n, at most cap, at least Retry-After."""
+
+    attempts: int = Field(default=6, ge=1, le=100)
+    """In all, the first one included, on one endpoint."""
+    base_s: float = Field(default=0.5, ge=0, le=60)
+    cap_s: float = Field(default=30.0, ge=0, le=3600)
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if {"base_s", "cap_s"} <= self.model_fields_set and self.cap_s < self.base_s:
+            raise wrong(f"it must be at least 'base_s' ({self.base_s:g})", "cap_s")
+        return self
+
+
+Dimension = Literal["tenant", "collection", "asset"]
+USUAL_ALERTS = (50, 80, 100)
+BACKFILL = "backfill"
+"""The name of the budgets that backfills have for themselves."""
+MOST_USD = 1e9
+"""A larger limit is a slip, and no whole number of nano-dollars that every database can hold."""
+
+
+class Budget(Strict):
+    """Money that calls may reserve and spend; reserved before a request leaves."""
+
+    name: Name
+    limit_usd: float = Field(ge=0, le=MOST_USD)
+    per: Literal["day", "month"] | None = None
+    """UTC; without it, for good."""
+    of: dict[Dimension, str] = Field(default={})
+    """Only calls for these count."""
+    each: Literal["tenant", "collection", "asset", "partition", "run", "document"] | None = None
+    """A budget of its own for each of these."""
+    alert_at: tuple[Annotated[int, Field(ge=1, le=100)], ...] | None = None
+    """Percent of the limit at which people are told; without it those of `alerts`."""
+    notify: tuple[str, ...] = ()
+    """Channels of desk.yaml that are told."""
+
+    @property
+    def alerts(self) -> tuple[int, ...]:
+        """Of the many small ones nobody wants to hear unless they say so."""
+        if self.alert_at is not None:
+            return self.alert_at
+        return () if self.each in ("run", "document", "partition") else USUAL_ALERTS
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == BACKFILL:
+            raise ValueError(f"'{BACKFILL}' is what the budgets of backfills are called; choose another name")
+        return name
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        for number, (before, percent) in enumerate(pairwise(self.alert_at or ()), start=1):
+            if percent <= before:
+                raise wrong(f"should be more than the {before} before it (found {percent})", "alert_at", number)
+        if (twice := _repeated(self.notify)) is not None:
+            raise wrong(f"channel '{self.notify[twice]}' is named twice", "notify", twice)
+        return self
+
+    @model_validator(mode="after")
+    def _divides_what_it_counts(self) -> Self:
+        for dimension, value in self.of.items():
+            if not value:
+                raise wrong("should have at least 1 characters", "of", dimension)
+            if dimension == self.each:
+                raise wrong(f"it counts only the {dimension} '{value}', so there is no other to count apart", "each")
+        if self.each == "tenant" and "collection" in self.of:
+            raise wrong(f"it counts only the collection '{self.of['collection']}', and that has one tenant", "each")
+        return self
+
+
+class InferenceSettings(Strict):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    endpoints: dict[Name, Endpoint] = Field(default={})
+    routes: dict[Name, Route] = Field(default={})
+    retries: dict[
+        Literal["all", "classify", "extract", "summarise", "generate", "embed"], dict[ErrorClass, RetryRule]
+    ] = Field(default={})
+    """By kind of stage, then by class of error; what is not said here has the defaults of docs/inference.md."""
+    retry_share: float = Field(default=0.5, gt=0, le=1)
+    """Retries may be at most this share of first attempts; beyond it they wait."""
+    budgets: tuple[Budget, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, route in self.routes.items():
+            if name in self.endpoints:
+                raise wrong("an endpoint has that name, and a request names either; choose another", "routes", name)
+            for number, endpoint in enumerate(route.endpoints):
+                if endpoint not in self.endpoints:
+                    hint = nearest(endpoint, list(self.endpoints), "none is declared" if not self.endpoints else None)
+                    raise wrong(f"unknown endpoint '{endpoint}'{hint}", "routes", name, "endpoints", number)
+        self._check_keys()
+        for kind, rules in self.retries.items():
+            for error in rules:
+                if error not in RETRYABLE:
+                    known = nearest(error, sorted(RETRYABLE))
+                    raise wrong(f"'{error}' is never tried again{known}", "retries", kind, error)
+        names = [budget.name for budget in self.budgets]
+        if (twice := _repeated(names)) is not None:
+            raise wrong(f"budget '{names[twice]}' is declared twice", "budgets", twice, "name")
+        return self
+
+    def _check_keys(self) -> None:
+        """One key has one id, and it is exclusive or not, wherever it is named."""
+        ids: dict[str, tuple[str, str]] = {}
+        exclusive: dict[str, tuple[str, bool]] = {}
+        for name, endpoint in self.endpoints.items():
+            if endpoint.key_id is None:
+                continue
+            if endpoint.key is not None:
+                other, known = ids.setdefault(endpoint.key, (name, endpoint.key_id))
+                if known != endpoint.key_id:
+                    said = f"endpoint '{other}' calls the key of {endpoint.key} '{known}', and one key has one id"
+                    raise wrong(said, "endpoints", name, "key_id")
+            other, alone = exclusive.setdefault(endpoint.key_id, (name, endpoint.key_exclusive))
+            if alone != endpoint.key_exclusive:
+                said = f"endpoint '{other}' has the same key_id and says {str(alone).lower()}"
+                raise wrong(said, "endpoints", name, "key_exclusive")

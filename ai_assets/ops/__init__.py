@@ -1,0 +1,1 @@
+"""The processes of an installation: their supervisor, and Dagster's web server as seen from here."""

@@ -1,0 +1,1 @@
+"""What watches and asks for runs: schedules and sensors as functions of a collection."""

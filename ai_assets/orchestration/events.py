@@ -1,0 +1,204 @@
+"""Outcomes as Dagster events: one materialization per asset and partition, with its own versions and metadata."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as JudgedMaterialization,
+)
+
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.settings import DeskInvalid, desk_address, load_desk
+from ai_assets.orchestration.specs import key_of
+
+if TYPE_CHECKING:
+    from ai_assets.checks.suites import CheckOutcome
+    from ai_assets.run.context import Outcome
+    from ai_assets.storage.lake import Manifest
+
+DATA_VERSION = "dagster/data_version"
+USER_VERSION = "dagster/data_version_is_user_provided"
+CODE_VERSION = "dagster/code_version"
+INPUT_VERSION = "dagster/input_data_version"
+INPUT_POINTER = "dagster/input_event_pointer"
+
+
+def materialization(
+    collection: Collection, outcome: "Outcome", instance: dg.DagsterInstance
+) -> dg.AssetMaterialization:
+    """The event of one dataset. The tags give Dagster the versions it computes staleness from."""
+    manifest = outcome.manifest
+    newest = instance.event_log_storage.get_maximum_record_id()
+    return dg.AssetMaterialization(
+        key_of(collection, manifest.asset),
+        partition=manifest.partition,
+        description="unchanged: nothing was computed" if outcome.unchanged else None,
+        metadata={**metadata(outcome), **_link(outcome)},
+        tags={**version_tags(data_version(manifest)), **_provenance(collection, manifest, newest)},
+    )
+
+
+def source_observation(collection: Collection, documents: "Outcome") -> dg.AssetObservation:
+    """The source as these documents were made from it. Without it, a later look at the same source seems a change."""
+    manifest = documents.manifest
+    return dg.AssetObservation(
+        key_of(collection, "source_files"),
+        partition=manifest.partition,
+        tags=version_tags(manifest.inputs["source_files"]),
+    )
+
+
+def corrections_observation(
+    collection: Collection, partition: str, version: str, instance: dg.DagsterInstance
+) -> dg.AssetObservation | None:
+    """The corrections that a run goes by, where Dagster last saw others."""
+    key = key_of(collection, "corrections")
+    found = instance.fetch_observations(dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1)
+    last = found.records[0].asset_observation if found.records else None
+    if last is not None and last.tags.get(DATA_VERSION) == version:
+        return None
+    return dg.AssetObservation(key, partition=partition, tags=version_tags(version))
+
+
+def data_version(manifest: "Manifest") -> str:
+    """A candidate is known by the digest that people sign, any other dataset by its content."""
+    return str(manifest.stats.get("digest") or manifest.version)
+
+
+def version_tags(version: str) -> dict[str, str]:
+    return {DATA_VERSION: version, USER_VERSION: "true"}
+
+
+def _provenance(collection: Collection, manifest: "Manifest", newest: int | None) -> dict[str, str]:
+    """For partitions Dagster does not compare versions: it takes a change of an input after the event pointed at."""
+    tags = {CODE_VERSION: manifest.code_version}
+    for asset, version in manifest.inputs.items():
+        if asset not in collection.inputs_of(manifest.asset):
+            continue  # such as the examples of a prompt, which are no asset
+        name = key_of(collection, asset).to_user_string()
+        tags[f"{INPUT_VERSION}/{name}"] = version
+        tags[f"{INPUT_POINTER}/{name}"] = str(newest) if newest else "NULL"
+    return tags
+
+
+def _link(outcome: "Outcome") -> dict[str, Any]:
+    """From a candidate to the page where people decide on it."""
+    if outcome.request_id is None:
+        return {}
+    try:
+        address = desk_address(load_desk(Home.from_environment().desk))
+    except DeskInvalid:
+        return {}  # the desk itself says what is wrong; a run does not fail for a link
+    return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{outcome.request_id}")} if address else {}
+
+
+def metadata(outcome: "Outcome") -> dict[str, Any]:
+    """Numbers become plots in the UI; five rows become a table."""
+    stats = outcome.manifest.stats
+    found: dict[str, Any] = {
+        "documents": outcome.documents_in,
+        "documents_out": outcome.documents_out,
+        "reused": outcome.reused,
+        "failures": outcome.quarantined,
+        "seconds": round(outcome.seconds, 3),
+        "cost_usd": outcome.cost_usd,
+        "rows": outcome.manifest.rows,
+        "file": outcome.manifest.file,
+    }
+    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "digest", "without_vectors"):
+        if stats.get(name) is not None:
+            found[name] = stats[name]
+    for name in ("statuses", "labels"):
+        found.update({f"{name}/{key}": count for key, count in stats.get(name, {}).items()})
+    if "spend" in stats and not outcome.unchanged:
+        from ai_assets.inference.spend import Spend, numbers
+
+        found.update(numbers(Spend(**stats["spend"])))  # what the calls of this run came to
+    found.update(_money(outcome))
+    if outcome.manifest.asset == "evaluation_scores":
+        found.update(_score_metadata(stats))
+    if stats.get("why_without"):
+        found["why_without_vectors"] = _table(stats["why_without"])
+    if stats["preview"]:
+        found["sample"] = _table(stats["preview"])
+    return found
+
+
+def _money(outcome: "Outcome") -> dict[str, Any]:
+    """What it cost in a sentence; of an asset that asks models also what to plot, in dollars."""
+    from ai_assets.costs.funding import cost_summary
+    from ai_assets.inference.prices import usd_of
+
+    stats = outcome.manifest.stats
+    found: dict[str, Any] = {"cost_summary": cost_summary(outcome)}
+    if outcome.budget is not None:
+        found["budget_left_usd"] = usd_of(outcome.budget.left_nusd)
+    if "spend" in stats and outcome.documents_out:
+        found["usd_per_document"] = round(stats["paid_usd"] / outcome.documents_out, 9)
+    if "spend" in stats and outcome.documents_in:
+        found["reuse_share"] = round(outcome.reused / outcome.documents_in, 4)
+    return found
+
+
+def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        f"{row['scope']}/{row['metric']}": row["value"] for row in stats["scores"] if row["value"] is not None
+    }
+    details = stats["details"]
+    if details.get("confusion"):
+        found["confusion"] = dg.MetadataValue.md(details["confusion"])
+    for name in ("mislabelled", "not_found_in_5"):
+        if details.get(name):
+            found[name] = dg.MetadataValue.json(details[name])
+    return found
+
+
+def _table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    records = [dg.TableRecord({k: "" if v is None else v for k, v in row.items()}) for row in rows]
+    names: dict[str, str] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                kind = "float" if isinstance(value, float) else "int" if isinstance(value, int) else "string"
+                names.setdefault(name, kind)
+            else:
+                names.setdefault(name, "string")
+    columns = [dg.TableColumn(name, kind) for name, kind in names.items()]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def check_evaluation(
+    collection: Collection, check: "CheckOutcome", instance: dg.DagsterInstance
+) -> dg.AssetCheckEvaluation:
+    """The verdict, tied to the materialization it is about: untied, Dagster takes it for one on older rows."""
+    details: dict[str, Any] = {}
+    for name, value in check.details.items():
+        if name == "failing_rows":
+            if value:
+                details[name] = _table([{k: _cell(v) for k, v in row.items()} for row in value])
+        else:
+            details[name] = dg.MetadataValue.json(value) if isinstance(value, list | dict) else value
+    return dg.AssetCheckEvaluation(
+        asset_key=key_of(collection, check.asset),
+        check_name=check.name,
+        passed=check.passed,
+        partition=check.partition,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking or check.passed else dg.AssetCheckSeverity.WARN,
+        description="; ".join(check.failures) or None,
+        metadata=details,
+        target_materialization_data=_judged(instance, key_of(collection, check.asset), check.partition),
+    )
+
+
+def _judged(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> JudgedMaterialization | None:
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    found = instance.fetch_materializations(wanted, limit=1).records
+    if not found:
+        return None
+    return JudgedMaterialization(storage_id=found[0].storage_id, run_id=found[0].run_id, timestamp=found[0].timestamp)
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)

@@ -1,0 +1,50 @@
+"""Running a Dagster job in this process, and what to say of it when it fails."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ai_assets.base.home import Home
+from ai_assets.base.processes import identity
+from ai_assets.orchestration.interrupted import PID_TAG
+from ai_assets.run.context import Stores
+from ai_assets.storage.leases import hold
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+def execute(
+    job: "dg.JobDefinition",
+    instance: "dg.DagsterInstance",
+    tags: Mapping[str, str],
+    assets: "Sequence[dg.AssetKey] | None" = None,
+    run_id: str | None = None,
+) -> "dg.ExecuteInProcessResult":
+    """All of the job, or only these assets of it; nothing is raised, and only what is critical is printed.
+
+    Meanwhile the process has a heartbeat in the state store, by which others see that the run is executing.
+    """
+    with Stores.at(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
+        return job.execute_in_process(
+            instance=instance,
+            tags={PID_TAG: identity(), **tags},
+            asset_selection=assets,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+            run_id=run_id,
+        )
+
+
+def why(result: "dg.ExecuteInProcessResult") -> str:
+    """The message of the failed step, without the stack trace that the run's log in the UI has."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            if data.error is not None and data.error.cls_name == "DagsterExecutionInterruptedError":
+                return "interrupted; run it again to go on, what was done stays done"
+            if data.error is not None:
+                return (data.error.cause or data.error).message.strip()
+    return f"run {result.run_id} failed; its log in the Dagster UI says why"

@@ -1,0 +1,213 @@
+"""`costs/inference_cost`, the ledger day by day, and the tables that dbt makes of it. One op, because a run does both.
+
+The op must stay a generator of events, as the segment's: a day without news gets none.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home
+from ai_assets.costs.marts import Model, assets_of_sources, in_order, models
+from ai_assets.orchestration.events import version_tags
+from ai_assets.orchestration.segment import failure
+from ai_assets.orchestration.specs import without_preview_warnings
+
+if TYPE_CHECKING:
+    from ai_assets.costs.building import Building
+    from ai_assets.costs.ledger_days import Exported
+    from ai_assets.run.context import Stores
+    from ai_assets.storage.leases import Lease
+
+GROUP = JOB = "costs"
+FIRST_DAY = "2026-01-01"
+LEDGER = dg.AssetKey([GROUP, "inference_cost"])
+RECONCILES = "reconciles"
+_PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start")
+_DESCRIPTION = (
+    "A row is one attempt of the ledger, or one answer used again, of one day (UTC). Made from the ledger; stale when "
+    "a call is made, ends late, or is resolved. Every attempt is in it once."
+)
+
+telling: ContextVar[Callable[[str], None] | None] = ContextVar("telling", default=None)
+"""Hears what a run in this process is doing, in short lines."""
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+class CostsFailed(UserError):
+    """Says what the failed run said."""
+
+
+def cost_assets() -> list[dg.AssetsDefinition]:
+    """The op. A run of chosen days brings those up to date, any other all that are due; both build the warehouse."""
+    days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, timezone="UTC", end_offset=1)
+    ledger = dg.AssetSpec(
+        LEDGER,
+        description=_DESCRIPTION,
+        group_name=GROUP,
+        kinds={"duckdb", "parquet"},
+        skippable=True,
+        partitions_def=days,
+    )
+
+    @dg.multi_asset(
+        name="costs__build",
+        specs=[ledger, *map(_spec, models())],
+        check_specs=_check_specs(days),
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def body(context: dg.AssetExecutionContext) -> Iterator[Event]:
+        from ai_assets.run.context import Stores
+        from ai_assets.storage.leases import hold
+        from ai_assets.storage.warehouse import LEASE
+
+        say = telling.get() or context.log.info
+        try:
+            with Stores.at(Home.from_environment()) as stores, hold(stores.state, LEASE) as lease:
+                yield from _run(context, stores, lease, say)
+        except UserError as error:
+            raise failure(error) from None
+
+    return [body]
+
+
+def costs_job() -> "dg.UnresolvedAssetJobDefinition":
+    return dg.define_asset_job(
+        JOB,
+        dg.AssetSelection.groups(GROUP),
+        description="Bring the cost warehouse up to date: days of the ledger that changed, and what is made of them.",
+    )
+
+
+def execute(home: Home, say: Callable[[str], None]) -> None:
+    """The job, in this process. Raises CostsFailed with the sentence that the run failed with."""
+    from ai_assets.orchestration import in_process
+    from ai_assets.orchestration.instance import instance
+
+    token = telling.set(say)
+    try:
+        with instance(home) as dagster:
+            job = dg.Definitions(assets=cost_assets(), jobs=[costs_job()]).resolve_job_def(JOB)
+            result = in_process.execute(job, dagster, {})
+    finally:
+        telling.reset(token)
+    if not result.success:
+        raise CostsFailed(in_process.why(result))
+
+
+def _run(
+    context: dg.AssetExecutionContext, stores: "Stores", lease: "Lease", say: Callable[[str], None]
+) -> Iterator[Event]:
+    from ai_assets.costs.building import build, days_to_copy, export
+    from ai_assets.costs.dbt_build import WarehouseWrong
+    from ai_assets.costs.ledger_days import LedgerAltered
+
+    chosen: Sequence[str] = ()
+    if LEDGER in context.selected_asset_keys:
+        partitioned = any(tag in context.run.tags for tag in _PARTITION_TAGS)
+        chosen = context.partition_keys if partitioned else days_to_copy(stores)
+    try:
+        days = export(stores, chosen, context.run.run_id, lease, say)
+        for day in days:
+            yield _materialization(day)
+        done = build(stores, lease, say)
+    except LedgerAltered as error:
+        yield _verdict(error.day, passed=False, said=str(error))
+        raise
+    except WarehouseWrong as error:
+        if error.test is not None:
+            yield _tested(error.model, error.test, passed=False, said=str(error))
+        raise
+    yield from _built(context, done)
+    for day in days:
+        yield _verdict(day.day, passed=True, said="The marts have the sums of the ledger.", **dollars(day))
+
+
+def _built(context: dg.AssetExecutionContext, done: "Building") -> Iterator[Event]:
+    by_name = {mart.name: mart for mart in done.marts}
+    for mart in (by_name[name] for name in in_order(models())):
+        key = dg.AssetKey([GROUP, mart.name])
+        if key in context.selected_asset_keys:
+            metadata: dict[str, dg.MetadataValue | float | int | bool] = {
+                "dagster/row_count": mart.rows, "seconds": round(mart.seconds, 3), "unchanged": done.unchanged,
+            }  # fmt: skip
+            if mart.cost_usd is not None:
+                metadata["cost_usd"] = float(mart.cost_usd)
+            yield dg.AssetMaterialization(key, metadata=metadata, tags=version_tags(done.fingerprint))
+    wanted = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
+    for step in done.tests:
+        if (step.model, step.name) in wanted:
+            yield _tested(step.model, step.name, passed=True, said="")
+
+
+def _materialization(day: "Exported") -> dg.AssetMaterialization:
+    figures = day.standing
+    return dg.AssetMaterialization(
+        LEDGER,
+        partition=day.day,
+        metadata={
+            "attempts": figures["attempts"],
+            "answers_reused": figures["reuses"],
+            "in_flight": day.attempts.stats["in_flight"],
+            "ambiguous": day.attempts.stats["ambiguous"],
+            **dollars(day),
+            "path": dg.MetadataValue.text(f"{day.attempts.collection}/{day.attempts.asset}/{day.day}"),
+        },
+        tags=version_tags(day.version),
+    )
+
+
+def dollars(day: "Exported") -> dict[str, float]:
+    """For plots."""
+    from ai_assets.inference.prices import usd_of
+
+    return {f"{name}_usd": usd_of(day.standing[f"{name}_nusd"]) for name in ("cost", "saved", "maybe")}
+
+
+def _verdict(day: str, *, passed: bool, said: str, **figures: float) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=LEDGER, check_name=RECONCILES, passed=passed, partition=day, description=said, metadata=figures
+    )
+
+
+def _tested(model: str, name: str, *, passed: bool, said: str) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([GROUP, model]), check_name=name, passed=passed, description=said
+    )
+
+
+def _spec(model: Model) -> dg.AssetSpec:
+    sources = {assets_of_sources()[name] for name in model.sources if name in assets_of_sources()}
+    columns = [
+        dg.TableColumn(name, type=kind, description=description) for name, (kind, description) in model.columns.items()
+    ]
+    return dg.AssetSpec(
+        dg.AssetKey([GROUP, model.name]),
+        deps=[dg.AssetKey([GROUP, name]) for name in (*sorted(sources), *model.models)],
+        description=model.description,
+        group_name=GROUP,
+        kinds={"dbt", "duckdb"},
+        skippable=True,
+        metadata={"dagster/column_schema": dg.TableSchema(columns=columns)},
+    )
+
+
+@without_preview_warnings
+def _check_specs(days: dg.PartitionsDefinition[str]) -> list[dg.AssetCheckSpec]:
+    """One per dbt test; and per day, that the ledger and the marts agree."""
+    reconciles = dg.AssetCheckSpec(
+        RECONCILES,
+        asset=LEDGER,
+        description="The sums of the day in the ledger are those of the marts; a closed day is as it was.",
+        partitions_def=days,
+    )
+    tests = [
+        dg.AssetCheckSpec(name, asset=dg.AssetKey([GROUP, model.name]), description=claim)
+        for model in models()
+        for name, claim in model.tests.items()
+    ]
+    return [reconciles, *tests]

@@ -1,0 +1,275 @@
+"""`LLMResource`: the engine for assets, checks and ops of any Dagster project. It knows who asks, and nothing else.
+
+One engine per process and settings, shared by all steps and threads; opened by the first call, closed with the last run
+that uses it.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from ai_assets.base.home import Home
+from ai_assets.inference.earmarks import BACKFILL_TAG
+from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import Answer, Caller, Request, Result
+from ai_assets.inference.spend import Spend, numbers, spend
+from ai_assets.storage.state import StateStore
+
+if TYPE_CHECKING:
+    from ai_assets.inference.engine import Engine
+    from ai_assets.inference.settings import InferenceSettings
+
+
+class Who(TypedDict, total=False):
+    """What the context of Dagster cannot tell, or what shall be said instead of it."""
+
+    tenant: str
+    collection: str
+    asset: str
+    partition: str
+    run_id: str
+
+
+class LLMResource(dg.ConfigurableResource["LLMResource"]):
+    """Calls to models that are answered once, paid once and accounted for.
+
+    Who asks is read from the running step: the last part of the asset key is the asset, what stands before it the
+    collection; a check asks for its asset, an op under its own name. A run over several partitions says `partition=`
+    itself, and an asset definition of several assets `asset=`. In threads of your own and outside a run only the run,
+    or nothing, is known.
+
+    There is no `openai.OpenAI` client to be had here: its calls would get past the ledger, the budgets and the limits.
+    Write a request as text or as a `Request`. A request is answered whole, so streaming is not an option of one.
+    """
+
+    inference: str = Field(
+        default="",
+        description="Path to inference.yaml; by default AI_ASSETS_INFERENCE, or the file beside definitions.py.",
+    )
+    tenant: str = Field(default="default", description="Who pays, where budgets tell tenants apart.")
+    _run_id: str | None = PrivateAttr(default=None)
+    """None before Dagster has set it up: in a plain program."""
+    _backfill: str = PrivateAttr(default="")
+    _held: "_Shared | None" = PrivateAttr(default=None)
+    _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def map(self, requests: Iterable[str | Request], **who: Unpack[Who]) -> Iterator[Result]:
+        """Results in the order of the requests; what cannot be answered is an `Unanswered` among them."""
+        caller = self.caller(**who)
+        return _told(self._engine().map(_requests(requests), caller), _log())
+
+    def amap(self, requests: Iterable[str | Request], **who: Unpack[Who]) -> AsyncIterator[Result]:
+        """`map` for asynchronous code."""
+        caller = self.caller(**who)
+        return _atold(self._engine().amap(_requests(requests), caller), _log())
+
+    def call(self, request: str | Request, **who: Unpack[Who]) -> Result:
+        return self._engine().call(_request(request), self.caller(**who))
+
+    async def acall(self, request: str | Request, **who: Unpack[Who]) -> Result:
+        return await self._engine().acall(_request(request), self.caller(**who))
+
+    def caller(self, **who: Unpack[Who]) -> Caller:
+        """Who asks, as it will stand in the ledger."""
+        return replace(_caller(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
+
+    def spend(self, **who: Unpack[Who]) -> Spend:
+        """What the calls of this asset came to in this run, and in this partition where the run is of one.
+
+        Retries of the step are included, and what failed too: it is read from the ledger.
+        """
+        caller = self.caller(**who)
+        scope = {"collection": caller.collection, "asset": caller.asset} if caller.asset else {}
+        if caller.partition:
+            scope["partition"] = caller.partition
+        with self._opened().state.read() as connection:
+            return spend(connection, tenant=caller.tenant, run_id=caller.run_id, **scope)
+
+    def metadata(self, **who: Unpack[Who]) -> dict[str, int | float]:
+        """`spend` as numbers that Dagster plots: `MaterializeResult(metadata=llm.metadata())`. Unknown is left out."""
+        return numbers(self.spend(**who))
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        self._run_id = context.run.run_id if context.run else ""
+        self._backfill = context.run.tags.get(BACKFILL_TAG, "") if context.run else ""
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            _leave(held)
+
+    def _opened(self) -> "_Shared":
+        with self._opening:
+            if self._held is None:
+                self._held = _enter(Path(self.inference).expanduser() if self.inference else None)
+                if self._run_id is None:
+                    atexit.register(_leave, self._held)  # nobody says when a plain program needs it no more
+            return self._held
+
+    def _engine(self) -> "Engine":
+        return self._opened().engine()
+
+
+# Who asks
+
+
+def _context() -> dg.OpExecutionContext | None:
+    """Of the step that runs in this thread, whatever it computes."""
+    from dagster._core.execution.context.compute import current_execution_context
+
+    # The public `get` of the contexts raises where there is none, and the same error elsewhere.
+    found = current_execution_context.get()
+    return None if found is None else found.op_execution_context
+
+
+def _caller(tenant: str, run_id: str) -> Caller:
+    context = _context()
+    if context is None:
+        return Caller(tenant=tenant, run_id=run_id)
+    collection, asset = _asset(context)
+    return Caller(
+        tenant=tenant,
+        collection=collection,
+        asset=asset,
+        partition=context.partition_key if context.has_partition_key else "",
+        run_id=context.run_id,
+    )
+
+
+def _asset(context: dg.OpExecutionContext) -> tuple[str, str]:
+    keys = set(context.selected_asset_keys) or {check.asset_key for check in context.selected_asset_check_keys}
+    if not keys:
+        return "", context.op.name
+    if len(keys) > 1:
+        folders = {key.path[0] for key in keys if len(key.path) > 1}
+        return (folders.pop() if len(folders) == 1 else ""), ""
+    (key,) = keys
+    return "/".join(key.path[:-1]), key.path[-1]
+
+
+def _requests(asked: Iterable[str | Request]) -> Iterator[Request]:
+    if isinstance(asked, str):
+        raise TypeError(
+            "map takes several requests, and a text would be one for each letter: write [text], or call(text)"
+        )
+    return map(_request, asked)
+
+
+def _request(asked: str | Request) -> Request:
+    return asked if isinstance(asked, Request) else Request(messages=({"role": "user", "content": asked},))
+
+
+# What is said in the log of the run
+
+
+@dataclass
+class _Tally:
+    answers: int = 0
+    reused: int = 0
+    unanswered: int = 0
+    cost_usd: float = 0.0
+    maybe_usd: float = 0.0
+
+    def add(self, result: Result) -> None:
+        self.cost_usd += result.cost_usd
+        self.maybe_usd += result.maybe_usd
+        if isinstance(result, Answer):
+            self.answers += 1
+            self.reused += result.reused
+        else:
+            self.unanswered += 1
+
+    def __str__(self) -> str:
+        maybe = f", ${self.maybe_usd:.6f} may have been billed" if self.maybe_usd else ""
+        unanswered = f", {self.unanswered} unanswered" if self.unanswered else ""
+        return f"{self.answers} answers ({self.reused} reused){unanswered}, ${self.cost_usd:.6f}{maybe}"
+
+
+def _log() -> "dg.DagsterLogManager | None":
+    context = _context()
+    return None if context is None else context.log
+
+
+def _told(results: Iterator[Result], log: "dg.DagsterLogManager | None") -> Iterator[Result]:
+    tally = _Tally()
+    for result in results:
+        tally.add(result)
+        yield result
+    if log is not None:
+        log.info(str(tally))
+
+
+async def _atold(results: AsyncIterator[Result], log: "dg.DagsterLogManager | None") -> AsyncIterator[Result]:
+    tally = _Tally()
+    async with contextlib.aclosing(cast("AsyncGenerator[Result, None]", results)):
+        async for result in results:
+            tally.add(result)
+            yield result
+    if log is not None:
+        log.info(str(tally))
+
+
+# One engine per process and settings
+
+
+@dataclass
+class _Shared:
+    key: tuple[int, str, str]
+    settings: "InferenceSettings"
+    state: StateStore
+    users: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    made: "Engine | None" = None
+
+    def engine(self) -> "Engine":
+        from ai_assets.inference.engine import Engine
+
+        with self.lock:
+            if self.made is None:
+                self.made = Engine(self.settings, self.state)
+            return self.made
+
+    def close(self) -> None:
+        if self.made is not None:
+            self.made.close()
+        self.state.close()
+
+
+_shared: dict[tuple[int, str, str], _Shared] = {}
+_sharing = threading.Lock()
+
+
+def _enter(path: Path | None) -> _Shared:
+    home = Home.from_environment()
+    if path is not None and not (home.project / path).is_file():
+        raise InferenceInvalid(
+            home.project / path, None, "there is no such file, and the resource's `inference` names it"
+        )
+    settings = load_inference(home.project / path if path else home.inference)
+    key = (os.getpid(), home.state_url, settings.model_dump_json())
+    with _sharing:
+        if key not in _shared:
+            if not home.declared_state_url:
+                home.ensure()
+            _shared[key] = _Shared(key, settings, StateStore(home.state_url, keys=home.keys))
+        _shared[key].users += 1
+        return _shared[key]
+
+
+def _leave(shared: _Shared) -> None:
+    with _sharing:
+        shared.users -= 1
+        if shared.users:
+            return
+        _shared.pop(shared.key, None)
+    if shared.key[0] == os.getpid():
+        shared.close()

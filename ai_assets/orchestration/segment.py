@@ -1,0 +1,166 @@
+"""The segment: one subsettable op for the whole chain from documents to release candidate.
+
+A run takes many partitions and gives each its own events, so a backfill of 30 days is a few runs.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home
+from ai_assets.base.printable import printable
+from ai_assets.collection.loading import Collection
+from ai_assets.errors import ChecksAlone, PartitionsFailed
+from ai_assets.orchestration.events import (
+    check_evaluation,
+    corrections_observation,
+    materialization,
+    source_observation,
+)
+from ai_assets.orchestration.in_flight_log import in_flight_told
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.orchestration.specs import asset_spec, check_specs
+
+if TYPE_CHECKING:
+    from ai_assets.run.context import Outcome, Stores, Work
+    from ai_assets.run.refresh import Event
+    from ai_assets.signoff.launches import Launch
+
+COST_TAG = "ai_assets/cost_usd"
+"""Of a run: the dollars that its calls cost, all assets and partitions together."""
+Watcher = Callable[["Event"], None]
+watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""Sees every event of a run in this process; the command line draws its table from it."""
+bars: ContextVar[Callable[[str, str, int, int], None] | None] = ContextVar("bars", default=None)
+"""Sees progress of a run in this process: asset, partition, done, total."""
+waits: ContextVar[Callable[[str], None] | None] = ContextVar("waits", default=None)
+"""Hears what a run in this process waits for, beside the run's log."""
+
+
+def segment(collection: Collection) -> dg.AssetsDefinition:
+    """The op of a collection. It must stay a generator: a plain return would emit outputs that replace its events."""
+    specs = [asset_spec(collection, asset) for asset in collection.asset_names]
+
+    @dg.multi_asset(
+        name=f"{collection.name}__segment",
+        specs=specs,
+        check_specs=check_specs(collection),
+        can_subset=True,
+        partitions_def=collection.scheme.definition(),
+        backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
+    )
+    def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        from ai_assets.inference.earmarks import BACKFILL_TAG
+        from ai_assets.run.context import Outcome, Stores, Work
+        from ai_assets.run.refresh import refresh
+
+        selected = [key.path[-1] for key in context.selected_asset_keys]
+        chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
+        if not selected:
+            raise failure(ChecksAlone(collection.name))
+        try:
+            stores = Stores.at(Home.from_environment())
+            with (
+                _cost_told(context, stores),
+                in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
+                Work(
+                    collection,
+                    stores,
+                    context.run.run_id,
+                    say=lambda line: context.log.info(printable(line)),
+                    say_waiting=_to_both(context.log.info, waits.get()),
+                    launch=_launch(context, collection, stores),
+                    backfill=context.run.tags.get(BACKFILL_TAG, ""),
+                    patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
+                    advance=bars.get() or (lambda *_progress: None),
+                ) as work,
+            ):
+                corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
+                for event in refresh(work, context.partition_keys, selected):
+                    if (watch := watcher.get()) is not None:
+                        watch(event)
+                    if isinstance(event, Outcome):
+                        for news in _observations(work, event, corrected, context.instance):
+                            context.log_event(news)
+                        yield materialization(collection, event, context.instance)
+                    elif (event.asset, event.name) in chosen_checks:
+                        yield check_evaluation(collection, event, context.instance)
+        except (PartitionsFailed, UserError) as error:
+            raise failure(error) from None
+
+    return body
+
+
+def _launch(context: dg.AssetExecutionContext, collection: Collection, stores: "Stores") -> "Launch":
+    """Who started the run; the log says it too."""
+    from ai_assets.desk.settings import DeskInvalid, load_desk
+    from ai_assets.signoff.launches import of_run
+
+    def proxy_declared() -> bool:
+        try:
+            return load_desk(stores.home.desk).sign_in.proxy is not None
+        except DeskInvalid:  # that is for the desk to say; no run fails for it
+            return False
+
+    with stores.state.write() as connection:
+        found = of_run(
+            connection,
+            tags=context.run.tags,
+            collection=collection.name,
+            partitions=context.partition_keys,
+            run_id=context.run.run_id,
+            proxy_declared=proxy_declared,
+        )
+    context.log.info(printable(f"Started by {found.in_words}."))
+    return found
+
+
+def _to_both(first: Callable[[str], None], second: Callable[[str], None] | None) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        first(line)
+        if second is not None:
+            second(line)
+
+    return say
+
+
+@contextmanager
+def _cost_told(context: dg.AssetExecutionContext, stores: "Stores") -> Iterator[None]:
+    """At its end, however it ends, the run has a tag with all that its calls cost."""
+    from ai_assets.costs.funding import run_cost
+
+    try:
+        yield
+    finally:
+        with stores.state.read() as connection:
+            cost = run_cost(connection, context.run.run_id)
+        context.instance.add_run_tags(context.run.run_id, {COST_TAG: cost})
+
+
+def _observations(
+    work: "Work", outcome: "Outcome", corrected: set[str], instance: dg.DagsterInstance
+) -> Iterator[dg.AssetObservation]:
+    """What the outcome was made from, where that is new to Dagster; it must know before it hears of the outcome.
+
+    `corrected` holds the partitions whose corrections are not looked at yet in this run.
+    """
+    from ai_assets.signoff.corrections import NONE
+
+    collection, manifest = work.collection, outcome.manifest
+    if manifest.asset == "documents" and not outcome.unchanged:
+        yield source_observation(collection, outcome)
+    if manifest.partition in corrected and manifest.asset in {stage.name for stage in collection.labelling}:
+        corrected.discard(manifest.partition)
+        version = work.corrections.version(manifest.partition) or NONE
+        if news := corrections_observation(collection, manifest.partition, version, instance):
+            yield news
+
+
+def failure(error: Exception) -> dg.Failure:
+    """What no retry can mend. Raise it `from None`: the run page shows a cause as one more traceback."""
+    failed = {"failed": dg.MetadataValue.json(error.errors)} if isinstance(error, PartitionsFailed) else {}
+    return dg.Failure(str(error), metadata=failed, allow_retries=False)

@@ -1,0 +1,184 @@
+"""Asset specs of a collection: keys, kinds, owners; what a row is, what it comes from, what makes it stale."""
+
+import datetime
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+import dagster as dg
+
+from ai_assets.collection.loading import Collection
+from ai_assets.collection.settings import ANSWERED_CHECK, BUDGET_CHECK, GATES_CHECK, QUALITY_CHECK
+from ai_assets.stages.settings import ClassifyStage, Stage
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
+    "Its data version per partition is a digest of the listing; an unchanged source causes no run.",
+    "documents": "A row is a document: its normalised text, title, language and digest; or why it was quarantined, "
+    "what it duplicates, or that it was deleted. Stale when a file of the partition or the parser changes.",
+    "chunks": "A row is a passage of a readable document, under an identity that survives edits elsewhere in it. "
+    "Stale when the documents or the chunking settings change.",
+    "embeddings": "A row is the vector of a chunk. Stale when the chunks, the embedder or its model change; "
+    "a text that has a vector is not embedded again.",
+    "evaluation_scores": "A row is a metric on the golden data, over the corpus or over the partition. "
+    "Stale when what the partition publishes, or the golden data, change.",
+    "corrections": "A row is a label that a person gave in place of a model's (`ai-assets corrections list`). "
+    "Its data version per partition is a digest of those in force; a new one makes the stage it corrects stale.",
+    "release_candidate": "A row is a document with the digest of all that would be published of it. The candidate's "
+    "own digest is what people sign. Stale when anything before it changes.",
+    "sign_off": "A mirror of people's decisions: the data version is the digest that was approved. The authority is "
+    "the audit chain (`ai-assets audit verify`), never this event.",
+    "published": "A row is a document of the live release: approved candidates of all partitions behind one pointer. "
+    "Materializing publishes what is approved, and fails when nothing is.",
+}
+STAGE_DESCRIPTIONS: Mapping[str, str] = {
+    "classify": "A row is a document with its label ({labels}), confidence, reason and a quote as evidence; or why it "
+    "has none. A person's correction stands before the model's word. Stale when the document, the prompt, the labels, "
+    "the model, what the prompt uses or the corrections change.",
+    "extract": "A row is a document with what the schema asks for, as JSON; or why it has none. Stale when the "
+    "document, the prompt, the schema, the model or what the prompt uses change.",
+    "summarise": "A row is a document with its summary; or why it has none. Stale when the document, the prompt, the "
+    "limits, the model or what the prompt uses change.",
+    "generate": "A row is a document with the text written for it; or why it has none. Stale when the document, the "
+    "prompt, the model or what the prompt uses change.",
+}
+KINDS: Mapping[str, set[str]] = {
+    "source_files": {"file"},
+    "documents": {"parquet"},
+    "chunks": {"parquet"},
+    "embeddings": {"parquet", "wordllama"},
+    "evaluation_scores": {"parquet"},
+    "corrections": {"person"},
+    "release_candidate": {"parquet"},
+    "sign_off": {"person"},
+    "published": {"lancedb", "parquet"},
+}
+
+
+Made = TypeVar("Made")
+Parameters = ParamSpec("Parameters")
+
+
+def without_preview_warnings(make: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
+    """Partitioned checks and observable sources are preview and beta in this Dagster; our tests pin what we use."""
+
+    @functools.wraps(make)
+    def quietly(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return make(*args, **kwargs)
+
+    return quietly
+
+
+def key_of(collection: Collection, asset: str) -> dg.AssetKey:
+    return dg.AssetKey([collection.name, asset])
+
+
+def group_of(collection: Collection, asset: str) -> str:
+    """`published` has a group of its own, so that "Materialize all" on the collection's asks for candidates only.
+
+    Together, Dagster would go on to publish what nobody has signed, and the whole backfill would end red. See
+    docs/adr/0005-published-in-its-own-group.md.
+    """
+    return f"{collection.name}__published" if asset == "published" else collection.name
+
+
+def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
+    """The spec of any asset of the collection."""
+    settings = collection.settings
+    stage = next((stage for stage in collection.stages if stage.name == asset), None)
+    description = DESCRIPTIONS[asset] if stage is None else describe(stage)
+    in_segment = asset in collection.asset_names
+    return dg.AssetSpec(
+        key_of(collection, asset),
+        deps=[key_of(collection, needed) for needed in collection.inputs_of(asset)]
+        if in_segment or asset == "published"
+        else [],
+        description=description,
+        group_name=group_of(collection, asset),
+        owners=list(settings.owners),
+        kinds=_kinds(collection, asset),
+        tags={"tenant": settings.tenant},
+        code_version=collection.code_versions.get(asset),
+        skippable=in_segment,
+        partitions_def=None if asset == "published" else collection.scheme.definition(),
+        freshness_policy=_freshness(collection) if asset == "documents" else None,
+    )
+
+
+def _kinds(collection: Collection, asset: str) -> set[str]:
+    """`llm` marks what asks models, and so may cost money."""
+    return {"parquet", "llm"} if asset in collection.asking else KINDS.get(asset, {"parquet"})
+
+
+def describe(stage: Stage) -> str:
+    labels = ", ".join(label.name for label in stage.labels) if isinstance(stage, ClassifyStage) else ""
+    if stage.route:
+        return STAGE_DESCRIPTIONS[stage.kind].format(labels=labels)
+    return (
+        f"A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. "
+        "A person's correction stands before the classifier's word. "
+        "Stale when the document, the labels, the classifier or the corrections change."
+    )
+
+
+@without_preview_warnings
+def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
+    """Quality suites, gates and budgets, per partition. The body does the blocking: it stops just that partition."""
+    partitions = collection.scheme.definition()
+    found = [
+        dg.AssetCheckSpec(
+            QUALITY_CHECK,
+            asset=key_of(collection, asset),
+            description=f"{len(suite)} Great Expectations expectations declared in defs.yaml.",
+            blocking=any(item.blocking for item in suite),
+            partitions_def=partitions,
+        )
+        for asset, suite in collection.settings.quality.items()
+    ]
+    found += [
+        dg.AssetCheckSpec(
+            BUDGET_CHECK,
+            asset=key_of(collection, asset),
+            description="Passes while every budget it draws on has money for its next call. Blocks nothing.",
+            partitions_def=partitions,
+        )
+        for asset in collection.asking
+    ]
+    found += [
+        dg.AssetCheckSpec(
+            ANSWERED_CHECK,
+            asset=key_of(collection, str(gate.stage)),
+            description=f"At least {gate.min:.0%} of the documents that were asked about have a usable answer, and one "
+            "of them at least. Otherwise no candidate is made.",
+            blocking=not gate.waivable,
+            partitions_def=partitions,
+        )
+        for gate in collection.settings.answered_gates
+    ]
+    if collection.settings.score_gates:
+        listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.score_gates)
+        found.append(
+            dg.AssetCheckSpec(
+                GATES_CHECK,
+                asset=key_of(collection, "evaluation_scores"),
+                description=f"Declared minimums: {listed}. Below one of them no candidate is made.",
+                blocking=True,
+                partitions_def=partitions,
+            )
+        )
+    return found
+
+
+def _freshness(collection: Collection) -> dg.FreshnessPolicy | None:
+    declared = collection.settings.freshness
+    if declared is None:
+        return None
+    warn = declared.warn_after_hours
+    return dg.FreshnessPolicy.time_window(
+        fail_window=datetime.timedelta(hours=declared.fail_after_hours),
+        warn_window=datetime.timedelta(hours=warn) if warn else None,
+    )

@@ -1,0 +1,163 @@
+"""One partition of a plan, stage by stage: which datasets stay, which rows are known, and which are open."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ai_assets.planning.findings import Found, Surroundings
+from ai_assets.planning.preview import Texts, Unread, current_documents, documents_of
+from ai_assets.planning.records import CERTAIN, NEVER, Chance
+from ai_assets.planning.stage_plan import Asking
+from ai_assets.run.datasets.classification import input_digest
+from ai_assets.run.datasets.llm_stage import inputs_of, settled
+from ai_assets.stages.llm import Question, Row
+from ai_assets.stages.settings import ClassifyStage, Stage
+from ai_assets.storage.lake import Manifest
+
+KEEPS = Chance(0.6, 0.92, 1.0)
+"""That a document gets the label again that it has, when it is asked about with another prompt."""
+CHANGES = Chance(0.0, 0.08, 0.35)
+"""That it then gets one which it does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A row of which it is not known whether there will be one, or what it will say."""
+
+    chance: Chance
+    before: Row | None
+    """What stood there so far."""
+    row: Row | None
+    """What it will be if there is one."""
+
+
+class Walk:
+    """One partition. Rows of earlier stages are known, or open, by document."""
+
+    def __init__(self, around: Surroundings, partition: str) -> None:
+        self.around = around
+        self._work = around.work
+        self.partition = partition
+        self.documents = current_documents(self._work, partition)
+        self._texts: Texts | None = None
+        self._settled: dict[str, Manifest] = {}
+        self._rows: dict[str, dict[str, Row]] = {}
+        self._open: dict[str, dict[str, Open]] = {}
+        self._unread: dict[str, Chance] = {}
+        """By stage, the chance that a document not read yet comes to it."""
+
+    @property
+    def texts(self) -> Texts:
+        if self._texts is None:
+            if self.documents is None:
+                self._texts = self.around.read_ahead.texts(self.partition)
+            else:
+                found = documents_of(self._work, self.documents)
+                self._texts = Texts(documents=found, statuses=self.documents.stats["statuses"], unread=Unread())
+        return self._texts
+
+    @property
+    def statuses(self) -> Mapping[str, int]:
+        return self.documents.stats["statuses"] if self.documents is not None else self.texts.statuses
+
+    def stages(self) -> Iterator[Found]:
+        for stage in self._work.collection.stages:
+            if stage.route is None:
+                self._builtin(stage)
+            else:
+                yield self._stage(stage)
+
+    def _stage(self, stage: Stage) -> Found:
+        found = Found(stage=stage.name, partition=self.partition)
+        question = self._work.collection.questions[stage.name]
+        if (manifest := self._unchanged(stage, question)) is not None:
+            self._settled[stage.name] = manifest
+            found.documents = found.kept = manifest.stats["documents_in"]
+            return found
+        Asking(self, stage, question, found).run()
+        return found
+
+    def _unchanged(self, stage: Stage, question: Question) -> Manifest | None:
+        if self.documents is None or any(name not in self._settled for name in stage.upstream):
+            return None
+        earlier = {name: self._settled[name] for name in stage.upstream}
+        inputs = inputs_of(self._work, self.partition, question, self.documents, earlier)
+        same = settled(self._work, self.partition, stage, inputs)
+        return same.manifest if same else None
+
+    def _builtin(self, stage: Stage) -> None:
+        """The classifier that runs here costs nothing; where its dataset will change, its labels are open."""
+        manifest = self._work.previous(stage.name, self.partition)
+        if manifest is not None and manifest.code_version != self._work.collection.code_versions[stage.name]:
+            manifest = None
+        version = self.documents.version if self.documents is not None else None
+        if manifest is not None and manifest.inputs.get("documents") == version:
+            self._settled[stage.name] = manifest
+            return
+        known: dict[str, Row] = {}
+        if manifest is not None:
+            known = {row["document_id"]: row for row in self._work.read(manifest).to_pylist()}
+        rows, open_ = {}, {}
+        for document in self.texts.documents:
+            row, chance = known.get(document.document_id), self.chance(stage, document.document_id)
+            if row is not None and row["input_digest"] == input_digest(document.title, document.digest):
+                rows[document.document_id] = row
+            elif chance is not None:
+                open_[document.document_id] = (chance, None)
+        self.unread_chance(stage)
+        self.leave_open(stage, rows, open_)
+
+    def rows(self, stage: str) -> Mapping[str, Row]:
+        """Those that are known."""
+        if stage not in self._rows:
+            manifest = self._settled.get(stage)
+            table = self._work.read(manifest).to_pylist() if manifest is not None else []
+            self._rows[stage] = {row["document_id"]: row for row in table}
+        return self._rows[stage]
+
+    def open(self, stage: str) -> Mapping[str, Open]:
+        return self._open.get(stage, {})
+
+    def leave_open(
+        self, stage: Stage, rows: Mapping[str, Row], chances: Mapping[str, tuple[Chance, Row | None]]
+    ) -> None:
+        """What is known of a stage's rows from here on, and with which chance there will be others."""
+        before: Mapping[str, Row] = {}
+        if isinstance(stage, ClassifyStage) and chances and (old := self._work.previous(stage.name, self.partition)):
+            before = {row["document_id"]: row for row in self._work.read(old, ["document_id", "label"]).to_pylist()}
+        self._rows[stage.name] = dict(rows)
+        self._open[stage.name] = {name: Open(chance, before.get(name), row) for name, (chance, row) in chances.items()}
+
+    def chance(self, stage: Stage, document: str) -> Chance | None:
+        """That the document comes to the stage; None where it certainly does not."""
+        chance = CERTAIN
+        for name, wanted in stage.when.items():
+            found = self.open(name).get(document)
+            if found is None or found.row is not None:
+                row = self.rows(name).get(document, {}) if found is None else found.row or {}
+                chance = chance if row.get("label") in wanted else NEVER
+                chance = chance if found is None else chance.and_(found.chance)
+            elif found.before is not None:
+                again = KEEPS if found.before["label"] in wanted else CHANGES
+                chance = chance.and_(found.chance).and_(again)
+            else:
+                chance = chance.and_(found.chance).and_(self.mix(name, wanted))
+        return chance if chance.high > 0 else None
+
+    def unread_chance(self, stage: Stage) -> Chance:
+        chance = CERTAIN
+        for name, wanted in stage.when.items():
+            chance = chance.and_(self._unread.get(name, CERTAIN)).and_(self.mix(name, wanted))
+        self._unread[stage.name] = chance
+        return chance
+
+    def mix(self, stage: str, wanted: Sequence[str]) -> Chance:
+        """The share of labels so far; before there are any, all labels are alike and nothing is sure."""
+        counts = self.around.labels.get(stage, {})
+        total, hits = sum(counts.values()), sum(counts.get(label, 0) for label in wanted)
+        if not total:
+            of = next(each for each in self._work.collection.stages if each.name == stage)
+            known = len(of.labels) if isinstance(of, ClassifyStage) else len(wanted)
+            return Chance(0.0, len(wanted) / max(known, 1), 1.0)
+        share = hits / total
+        room = 2 * ((hits + 1) * (total - hits + 1) / (total + 2) ** 2 / (total + 3)) ** 0.5 + 0.05
+        return Chance(max(0.0, share - room), share, min(1.0, share + room))

@@ -1,0 +1,1 @@
+"""How models are spoken to. Nothing here knows what a document is."""

@@ -1,0 +1,1 @@
+"""Bringing partitions up to date, without Dagster."""

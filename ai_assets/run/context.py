@@ -1,0 +1,382 @@
+"""The bench a run works at: one collection, its stores, and what is loaded once per run and used by every dataset."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import sqlalchemy as sa
+
+from ai_assets.base.allocator import share_arenas
+from ai_assets.base.errors import StateUnavailable
+from ai_assets.base.home import Home, HomeUnusable
+from ai_assets.collection.loading import Collection
+from ai_assets.documents.parse import Parser
+from ai_assets.documents.source import Source
+from ai_assets.documents.source_listing import Listing, limits_of, observe
+from ai_assets.embedding.spec import Embedding
+from ai_assets.errors import EmbedderLost, InputMissing
+from ai_assets.signoff.launches import Launch
+from ai_assets.storage.digest import Json, canonical_json, digest
+from ai_assets.storage.index import SearchIndex
+from ai_assets.storage.lake import Lake, Manifest, RowWriter, writing_rows
+from ai_assets.storage.leases import Lease
+from ai_assets.storage.spool import Spool
+from ai_assets.storage.state import StateStore, upsert
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ai_assets.embedding.builtin import BuiltinEmbedder
+    from ai_assets.embedding.route import RouteEmbedder
+    from ai_assets.inference.budget_status import Standing
+    from ai_assets.inference.engine import Engine
+    from ai_assets.inference.records import Caller
+    from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.run.datasets.few_shot import Lesson
+    from ai_assets.signoff.corrections import Corrections
+    from ai_assets.stages.classify import BuiltinClassifier
+
+PREVIEW_ROWS = 5
+PREVIEW_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where everything is kept."""
+
+    home: Home
+    lake: Lake
+    state: StateStore
+
+    @classmethod
+    def at(cls, home: Home) -> Self:
+        home.ensure()
+        share_arenas()
+        return cls(home, Lake(home.lake), StateStore(home.state_url, keys=home.keys))
+
+    @classmethod
+    def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
+        """For a command that only reads: also where the home cannot be written; `say` is told of what that takes."""
+        try:
+            return cls.at(home)
+        except (HomeUnusable, StateUnavailable) as error:
+            if not home.root.is_dir():
+                raise
+            try:
+                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say, keys=home.keys))
+            except StateUnavailable:
+                raise error from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Sensors open these every few seconds in a process that lives for days."""
+        self.state.close()
+
+    def index(self, collection: str, name: str, dimensions: int | None = None) -> SearchIndex:
+        """Of vectors of that length, which are the built-in ones unless it is said."""
+        from ai_assets.embedding.builtin import BuiltinEmbedder
+
+        return SearchIndex(self.home.index / collection, name, dimensions or BuiltinEmbedder.dimensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one asset of one partition."""
+
+    manifest: Manifest
+    documents_in: int = 0
+    documents_out: int = 0
+    reused: int = 0
+    computed: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+    unchanged: bool = False
+    """Nothing it depends on had changed, so nothing was read or computed."""
+    request_id: str | None = None
+    """Of a candidate: the newest request for its sign-off."""
+    budget: "Standing | None" = None
+    """Of an asset that asks models: where the budget stands that has least left for its next call."""
+
+
+@dataclass
+class Work:
+    """Opened for one run; closes what it opened."""
+
+    collection: Collection
+    stores: Stores
+    run_id: str
+    say: Callable[[str], None] = lambda _line: None
+    """Progress for people: one short line."""
+    say_waiting: Callable[[str], None] = lambda _line: None
+    """What the run waits for, where that is not its own work: one short line."""
+    launch: Launch = field(default_factory=Launch)
+    """Who started the run, as far as it is proved."""
+    backfill: str = ""
+    """The backfill that the run belongs to, whose money its calls may use."""
+    patient: bool = False
+    """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
+    advance: Callable[[str, str, int, int], None] = lambda _asset, _partition, _done, _total: None
+    """Progress for bars: asset, partition, documents done, documents in all."""
+    classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
+    """One per stage, made when the first document needs it."""
+    lessons: "dict[str, Sequence[Lesson]]" = field(default_factory=dict)
+    """By stage, the documents it learns from, read when the first is needed."""
+    lease: threading.local = field(default_factory=threading.local)
+    """What the current thread holds while it writes."""
+    baton: "threading.Lock | None" = None
+    """Where several partitions are under way at once: who holds it computes, and passes it on while it waits."""
+    _closing: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The source as it is now; looked at once per run."""
+        return observe(self.collection, self.stores.lake, self.stores.state)
+
+    @cached_property
+    def authors(self) -> Sequence[Mapping[str, str]]:
+        """Who edited the prompts last; git is asked once per run."""
+        from ai_assets.signoff.authors import authors
+
+        prompts = [stage.prompt for stage in self.collection.stages if stage.prompt is not None]
+        return authors([self.collection.folder / prompt for prompt in prompts])
+
+    @cached_property
+    def corrections(self) -> "Corrections":
+        """What people said of labels, as it was when the run first looked: a later word makes partitions stale."""
+        from ai_assets.signoff.corrections import in_force
+
+        with self.stores.state.read() as connection:
+            return in_force(connection, self.collection)
+
+    @cached_property
+    def source(self) -> Source:
+        return Source.at(self.collection.source_path)
+
+    @cached_property
+    def parser(self) -> Parser:
+        return self._closing.enter_context(Parser(limits_of(self.collection)))
+
+    def embedder(
+        self, asset: str, partition: str = "", of: Embedding | None = None
+    ) -> "BuiltinEmbedder | RouteEmbedder":
+        """Makes the collection's vectors, or those of a release, and has `asset` pay for them."""
+        from ai_assets.embedding.builtin import BuiltinEmbedder
+
+        embedding = of or self.collection.embedding
+        if embedding.version is None:
+            from ai_assets.embedding.route import RouteEmbedder
+
+            return RouteEmbedder(
+                engine=self.engine,
+                caller=self.caller(asset, partition),
+                route=self._route_of(embedding),
+                embedding=embedding,
+                waiting=self.waiting,
+            )
+        builtin = BuiltinEmbedder()
+        if embedding.version != builtin.version:
+            raise EmbedderLost(self.collection.name, str(embedding), "another version of it is installed")
+        return builtin
+
+    def _route_of(self, embedding: Embedding) -> str:
+        """Where to ask for vectors like these: the collection's route, or any endpoint that serves the same model."""
+        route = self.collection.settings.embedding.route
+        if route is not None and embedding.space == self.collection.embedding.space:
+            return route
+        for name, endpoint in self.inference.endpoints.items():
+            if endpoint.llm == embedding.model:
+                return name
+        raise EmbedderLost(self.collection.name, str(embedding), "no endpoint of inference.yaml has that model")
+
+    @cached_property
+    def inference(self) -> "InferenceSettings":
+        from ai_assets.inference.load import load_inference
+
+        return load_inference(self.stores.home.inference)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Makes the calls of what is on a route; made when the first has something to ask."""
+        from ai_assets.inference.engine import Engine
+
+        engine = Engine(self.inference, self.stores.state)
+        self._closing.callback(engine.close)
+        return engine
+
+    def caller(self, asset: str, partition: str) -> "Caller":
+        """Who asks, and so who pays."""
+        from ai_assets.inference.records import Caller
+
+        return Caller(
+            tenant=self.collection.settings.tenant,
+            collection=self.collection.name,
+            asset=asset,
+            partition=partition,
+            run_id=self.run_id,
+            backfill=self.backfill,
+        )
+
+    def spent(self, asset: str, partition: str) -> dict[str, Any]:
+        """What the calls of this run for it came to."""
+        from ai_assets.inference.spend import spend
+
+        with self.stores.state.read() as connection:
+            name, run_id = self.collection.name, self.run_id
+            return asdict(spend(connection, collection=name, asset=asset, partition=partition, run_id=run_id))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for a model's answers: meanwhile another partition may compute."""
+        if self.baton is None:
+            yield
+            return
+        self.baton.release()
+        try:
+            yield
+        finally:
+            self.baton.acquire()
+
+    @contextmanager
+    def fenced(self) -> Iterator[sa.Connection]:
+        """A write transaction in which no other process can take over what this thread works on."""
+        held: Lease | None = getattr(self.lease, "held", None)
+        with held.fenced() if held is not None else self.stores.state.write() as connection:
+            yield connection
+
+    def manifest(self, asset: str, partition: str) -> Manifest | None:
+        return self.stores.lake.manifest(self.collection.name, asset, partition)
+
+    def previous(self, asset: str, partition: str) -> Manifest | None:
+        """What was computed before, to take rows over from; None also where its file is lost or was altered."""
+        manifest = self.manifest(asset, partition)
+        return manifest if manifest is not None and self.stores.lake.holds(manifest) else None
+
+    def input(self, asset: str, partition: str, needed: str) -> Manifest:
+        """The dataset `asset` is made from; where it does not exist the error says what to run."""
+        manifest = self.manifest(needed, partition)
+        if manifest is None:
+            raise InputMissing(self.collection.name, asset, partition, needed)
+        return manifest
+
+    def read(self, manifest: Manifest, columns: list[str] | None = None) -> "pa.Table":
+        """All of it at once; for datasets whose size is not that of a partition, and for whole columns."""
+        return self.stores.lake.read(manifest, columns)
+
+    def rows(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """In order, a row group at a time."""
+        return self.stores.lake.rows(manifest, columns)
+
+    def writing(self, asset: str, partition: str, schema: "pa.Schema") -> "AbstractContextManager[RowWriter]":
+        """A file of rows to come, for `commit`."""
+        return writing_rows(self.stores.lake.folder(self.collection.name, asset, partition), schema)
+
+    def spool(self, asset: str, partition: str) -> Spool:
+        return Spool(self.stores.lake.folder(self.collection.name, asset, partition))
+
+    def fingerprint(self, asset: str, inputs: Mapping[str, str]) -> str:
+        return digest([self.collection.code_versions[asset], dict(inputs)])[:32]
+
+    def unchanged(self, asset: str, partition: str, inputs: Mapping[str, str]) -> Outcome | None:
+        """The dataset that is there already, if it was made from these very inputs by this very code."""
+        manifest = self.manifest(asset, partition)
+        if manifest is None or manifest.fingerprint != self.fingerprint(asset, inputs):
+            return None
+        if not self.stores.lake.holds(manifest):
+            return None  # a file that is lost or was altered is made again
+        stats = manifest.stats
+        return Outcome(
+            manifest=manifest,
+            documents_in=stats["documents_in"],
+            documents_out=stats["documents_out"],
+            reused=stats["documents_out"],
+            quarantined=stats["quarantined"],
+            unchanged=True,
+        )
+
+    def commit(
+        self,
+        asset: str,
+        partition: str,
+        table: "pa.Table | Path",
+        inputs: Mapping[str, str],
+        *,
+        started: float,
+        documents_in: int,
+        documents_out: int,
+        reused: int,
+        quarantined: int = 0,
+        preview: list[dict[str, Any]],
+        **stats: Json,
+    ) -> Outcome:
+        """Make the rows the current dataset of the partition, and the state store's view of it."""
+        manifest = self.stores.lake.commit(
+            self.collection.name,
+            asset,
+            partition,
+            table,
+            code_version=self.collection.code_versions[asset],
+            fingerprint=self.fingerprint(asset, inputs),
+            inputs=inputs,
+            stats={
+                **stats,
+                "documents_in": documents_in,
+                "documents_out": documents_out,
+                "quarantined": quarantined,
+                "preview": [_shortened(row) for row in preview[:PREVIEW_ROWS]],
+            },
+            run_id=self.run_id,
+            fenced=self.fenced,
+        )
+        return Outcome(
+            manifest=manifest,
+            documents_in=documents_in,
+            documents_out=documents_out,
+            reused=reused,
+            computed=documents_in - reused,
+            quarantined=quarantined,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:
+    """Show a manifest in the state store, so that a question over all partitions is one query."""
+    shown = {key: value for key, value in manifest.stats.items() if key != "preview"}
+    upsert(
+        connection,
+        "datasets",
+        {"collection": manifest.collection, "asset": manifest.asset, "partition": manifest.partition},
+        {
+            "version": manifest.version,
+            "code_version": manifest.code_version,
+            "row_count": manifest.rows,
+            "stats": canonical_json(shown),
+            "run_id": manifest.run_id,
+            "written_at": manifest.written_at,
+        },
+    )
+
+
+def _shortened(row: Mapping[str, Any]) -> dict[str, Json]:
+    return {
+        key: value[:PREVIEW_CHARACTERS] + "…" if isinstance(value, str) and len(value) > PREVIEW_CHARACTERS else value
+        for key, value in row.items()
+    }

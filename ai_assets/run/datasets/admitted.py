@@ -1,0 +1,32 @@
+"""The documents that a stage applies to, with what earlier stages made of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ai_assets.documents.by_document import ByDocument, Row
+from ai_assets.run.context import Work
+from ai_assets.run.datasets.documents import ok_rows
+from ai_assets.stages.settings import Stage
+from ai_assets.storage.lake import Manifest
+
+
+def admitted(
+    work: Work,
+    stage: Stage,
+    documents: Manifest,
+    earlier: Mapping[str, Manifest],
+    columns: Sequence[str],
+    earlier_columns: Sequence[str] | None = None,
+) -> Iterator[tuple[Row, Mapping[str, Row | None]]]:
+    """The documents that the conditions of a stage let through, in order, with their rows of earlier stages."""
+    upstream = {name: ByDocument(work.rows(manifest, earlier_columns)) for name, manifest in earlier.items()}
+    for row in ok_rows(work, documents, columns):
+        found = {name: rows.one(row["document_id"]) for name, rows in upstream.items()}
+        if all((found[name] or {}).get("label") in labels for name, labels in stage.when.items()):
+            yield row, found
+
+
+def count_admitted(work: Work, stage: Stage, documents: Manifest, earlier: Mapping[str, Manifest]) -> int:
+    if not stage.when:
+        return int(documents.stats["documents_out"])
+    conditions = {name: earlier[name] for name in stage.when}
+    return sum(1 for _ in admitted(work, stage, documents, conditions, ["document_id"], ["document_id", "label"]))

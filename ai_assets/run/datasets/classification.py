@@ -1,0 +1,152 @@
+"""A `classify` stage without a route: one row per document it applies to, labelled by the built-in classifier."""
+
+import time
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ai_assets.documents.by_document import ByDocument, Row
+from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.admitted import admitted, count_admitted
+from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, taught_places
+from ai_assets.run.datasets.label_counts import LabelCounts
+from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
+from ai_assets.stages.classify import BuiltinClassifier, Label
+from ai_assets.stages.columns import CORRECTED
+from ai_assets.stages.settings import ClassifyStage
+from ai_assets.storage.digest import digest
+from ai_assets.storage.lake import Manifest
+from ai_assets.storage.spool import Spool
+
+BLOCK = 500
+COLUMNS = ("document_id", "digest", "title", "text")
+TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model", *CORRECTED)
+LESSON_CHARACTERS = 300
+"""Of a document that teaches: examples are phrases, and what a document is shows early."""
+DIGEST = "digest"
+"""Of the document's text, beside its row while that waits to be written."""
+NUMBERS = ("confidence", "runner_up_confidence")
+
+
+def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
+    """Label what is new or changed; unchanged documents keep their label while classifier and labels are the same."""
+    started = time.perf_counter()
+    documents = work.input(stage.name, partition, "documents")
+    earlier = {name: work.input(stage.name, partition, name) for name in stage.when}
+    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
+    if taught := taught_places(work, stage):
+        inputs[EXAMPLES] = digest(taught)
+    if same := work.unchanged(stage.name, partition, inputs):
+        return same
+    given = work.corrections.of(partition, stage)
+    said = LabelCounts(stage)
+    preview: list[Row] = []
+    with work.spool(stage.name, partition) as spool:
+        places, reused = _classified(work, partition, stage, documents, earlier, spool)
+        with work.writing(stage.name, partition, _schema()) as out:
+            for place in places:
+                stored = spool.row(place)
+                texts = {stored["document_id"]: stored.pop(DIGEST)}
+                (row,) = applied([stored], given, texts)
+                out.append(row)
+                said.count(row)
+                if len(preview) < PREVIEW_ROWS:
+                    preview.append({k: row[k] for k in ("document_id", "label", "confidence", "evidence")})
+    return work.commit(
+        stage.name,
+        partition,
+        out.path,
+        inputs,
+        started=started,
+        documents_in=out.rows,
+        documents_out=out.rows,
+        reused=reused,
+        quarantined=0,
+        preview=preview,
+        **said.stats,
+    )
+
+
+def _classified(
+    work: Work,
+    partition: str,
+    stage: ClassifyStage,
+    documents: Manifest,
+    earlier: Mapping[str, Manifest],
+    spool: Spool,
+) -> tuple[Sequence[int], int]:
+    """Where in the spool the row of each document is, in order, as the classifier made it; and how many were known."""
+    total = count_admitted(work, stage, documents, earlier)
+    known = ByDocument(_known(work, partition, stage))
+    places = array("q")
+    block: list[Row] = []
+    waiting: list[int] = []
+    reused = 0
+
+    def classify() -> None:
+        results = classifier_of(work, stage).classify([(row["title"] or "", row["text"]) for row in block])
+        for place, row, result in zip(waiting, block, results, strict=True):
+            made = {"input_digest": input_digest(row["title"], row["digest"]), "model": _model(work, stage)}
+            places[place] = spool.append_row(
+                {"document_id": row["document_id"], **made, **asdict(result), DIGEST: row["digest"]}
+            )
+        block.clear()
+        waiting.clear()
+
+    for row, _ in admitted(work, stage, documents, earlier, COLUMNS, ["document_id", "label"]):
+        wanted = input_digest(row["title"], row["digest"])
+        found = next((each for each in known.of(row["document_id"]) if each["input_digest"] == wanted), None)
+        if found is None:
+            block.append(row)
+            waiting.append(len(places))
+            places.append(-1)
+        else:
+            reused += 1
+            places.append(spool.append_row({**found, DIGEST: row["digest"]}))
+        if len(block) == BLOCK:
+            classify()
+            work.advance(stage.name, partition, len(places), total)
+    classify()
+    return places, reused
+
+
+def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
+    """Made once per run and stage: it embeds the label descriptions and what it learns from."""
+    if stage.name not in work.classifiers:
+        learned = {
+            item.name: tuple(each.text[:LESSON_CHARACTERS] for each in lessons(work, stage) if each.label == item.name)
+            for item in stage.labels
+        }
+        labels = [
+            Label(name=item.name, description=item.description, examples=item.examples + learned[item.name])
+            for item in stage.labels
+        ]
+        work.classifiers[stage.name] = BuiltinClassifier(labels, BuiltinEmbedder())
+    return work.classifiers[stage.name]
+
+
+def input_digest(title: str | None, text: str) -> str:
+    """Of all that the classifier reads, the digest of the text and the title, which can change while the text stays."""
+    return digest([title, text])
+
+
+def _known(work: Work, partition: str, stage: ClassifyStage) -> Iterator[Row]:
+    previous = work.previous(stage.name, partition)
+    if previous and previous.code_version == work.collection.code_versions[stage.name]:
+        model = _model(work, stage)
+        yield from (uncorrected(row) for row in work.rows(previous) if row["model"] == model)
+
+
+def _model(work: Work, stage: ClassifyStage) -> str:
+    return f"builtin/zero-shot {classifier_of(work, stage).version}"
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [*((n, pa.string()) for n in TEXT), *((n, pa.float64()) for n in NUMBERS), ("evidence_start", pa.int64())]
+    )

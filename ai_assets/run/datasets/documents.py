@@ -1,0 +1,336 @@
+"""`documents`: one row per document, readable or not, with where it came from and why it was refused."""
+
+import heapq
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.documents.by_document import Row
+from ai_assets.documents.parse import Parsed
+from ai_assets.documents.source import SourceFile
+from ai_assets.documents.source_listing import UNREAD, Entry, tables_of
+from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.unread import Unread
+from ai_assets.storage.digest import digest
+from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest
+from ai_assets.storage.spool import Spool, repeated
+from ai_assets.storage.state import now
+
+COLUMNS = (
+    "document_id", "path", "row_key", "status", "reason", "duplicate_of", "entry_digest", "source_digest", "digest",
+    "title", "text", "language",
+)  # fmt: skip
+NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
+"""What decides whether a row is taken over."""
+
+
+def build(work: Work, partition: str) -> Outcome:
+    """Parse what is new or changed, keep the rest, and leave a tombstone for what is gone."""
+    started = time.perf_counter()
+    inputs = {"source_files": work.listing.digest_of(partition)}
+    unread = Unread(work, partition)
+    if not unread.again and (same := work.unchanged("documents", partition, inputs)):
+        return same
+    previous = work.previous("documents", partition)
+    cause = digest([previous.written_at if previous else "", work.fingerprint("documents", inputs)])
+    kept = _kept_files(work, partition, previous, unread.again)
+    counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
+    preview: list[Row] = []
+    with work.spool("documents", partition) as spool:
+        arrived = Arrived(spool)
+        _read_files(work, partition, kept, arrived)
+        shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
+        history = History(work, partition, cause)
+        rows = Merged(work.rows(previous) if previous else (), arrived, kept, shared)
+        with work.writing("documents", partition, _schema()) as out:
+            for before, row in rows:
+                out.append(row)
+                history.tell(before, row)
+                unread.see(row)
+                counts[row["status"]] += 1
+                if row["status"] != "deleted" and len(preview) < PREVIEW_ROWS:
+                    preview.append({k: row[k] for k in ("document_id", "status", "title", "language", "text")})
+        history.write()
+    unread.record()
+    return work.commit(
+        "documents",
+        partition,
+        out.path,
+        inputs,
+        started=started,
+        documents_in=sum(counts.values()) - counts["deleted"],
+        documents_out=counts["ok"],
+        reused=rows.reused,
+        quarantined=counts["quarantined"],
+        preview=preview,
+        statuses=counts,
+    )
+
+
+# What was there, and what came
+
+
+def _kept_files(work: Work, partition: str, previous: Manifest | None, again: Collection[str]) -> Mapping[str, Entry]:
+    """Files whose rows are taken over, by path; those in `again` are read once more, as they could not be read."""
+    if previous is None or previous.code_version != work.collection.code_versions["documents"]:
+        return {}
+    entries = {entry.path: entry for entry in work.listing.by_partition.get(partition, ())}
+    found, stale = set(), set()
+    for row in work.rows(previous, NARROW):
+        entry = entries.get(row["path"])
+        if entry is None or row["status"] == "deleted" or entry.path in again:
+            continue
+        if is_stale(entry, row):
+            stale.add(entry.path)
+        elif fits(entry, row):
+            found.add(entry.path)
+    return {path: entries[path] for path in found - stale}
+
+
+def _read_files(work: Work, partition: str, kept: Mapping[str, Entry], arrived: "Arrived") -> None:
+    entries = work.listing.by_partition.get(partition, ())
+    for number, entry in enumerate(entries, start=1):
+        if entry.path not in kept:
+            if entry.duplicate_of is not None:
+                arrived.add(_bare(entry, "duplicate", None))
+            elif entry.problem is not None:
+                arrived.add(_bare(entry, "quarantined", entry.problem))
+            else:
+                for row in parsed_rows(work, partition, entry):
+                    arrived.add(row)
+        work.advance("documents", partition, number, len(entries))
+
+
+def _text_digests(work: Work, previous: Manifest | None, kept: Mapping[str, Entry]) -> bytearray:
+    """Of all rows that are taken over."""
+    found = bytearray()
+    if previous is not None and kept:
+        for row in work.rows(previous, NARROW):
+            if _takes(kept, row) and row["digest"] is not None:
+                found += bytes.fromhex(row["digest"])
+    return found
+
+
+def is_stale(entry: Entry, row: Mapping[str, Any]) -> bool:
+    """Whether a row shows that its file must be parsed again."""
+    unread = row["status"] == "duplicate" and row["digest"] is None  # it was a copy of another file, and is no more
+    return row["entry_digest"] != entry.digest or (unread and entry.duplicate_of is None and entry.problem is None)
+
+
+def fits(entry: Entry, row: Mapping[str, Any]) -> bool:
+    """Whether a row says of a file that is not parsed what is to be said of it now."""
+    if entry.duplicate_of is None and entry.problem is None:
+        return True
+    return bool(row["duplicate_of"] == entry.duplicate_of and row["reason"] == entry.problem)
+
+
+def unlinked(entry: Entry, row: Row) -> Row:
+    """A row that is taken over, with links to other documents taken off (they are made anew)."""
+    parsed = entry.duplicate_of is None and entry.problem is None
+    return {**row, "status": "ok", "duplicate_of": None} if parsed and row["status"] == "duplicate" else row
+
+
+def _takes(kept: Mapping[str, Entry], row: Mapping[str, Any]) -> bool:
+    return row["status"] != "deleted" and row["path"] in kept and fits(kept[row["path"]], row)
+
+
+def kept_rows(entry: Entry, rows: Sequence[Row]) -> list[Row]:
+    """The rows of an unchanged file."""
+    if any(is_stale(entry, row) for row in rows):
+        return []
+    return [unlinked(entry, row) for row in rows if fits(entry, row)]
+
+
+class Arrived:
+    """Rows that this run made, in order of their files; given back in order of their documents."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._names: list[str] = []
+        self._blocks: list[Any] = []
+        self.digests = bytearray()
+        """Of their texts."""
+
+    def add(self, row: Row) -> None:
+        self._spool.append_row(row)
+        self._names.append(row["document_id"])
+        if row["digest"] is not None:
+            self.digests += bytes.fromhex(row["digest"])
+        if len(self._names) == ROW_GROUP_ROWS:
+            self._pack()
+
+    def __iter__(self) -> Iterator[Row]:
+        import pyarrow.compute as pc
+
+        self._pack()
+        for number in pc.sort_indices(_joined(self._blocks)).to_numpy():
+            yield self._spool.row(int(number))
+
+    def _pack(self) -> None:
+        """As Arrow's texts, names take a third of what they take as Python's."""
+        import pyarrow as pa
+
+        self._blocks.append(pa.array(self._names, pa.string()))
+        self._names = []
+
+
+def _joined(blocks: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.chunked_array(blocks, pa.string())
+
+
+class Merged:
+    """All rows in order of their documents, each with what was known of it, linked to others with the same text."""
+
+    def __init__(
+        self, before: Iterable[Row], arrived: Iterable[Row], kept: Mapping[str, Entry], shared: Collection[str]
+    ) -> None:
+        self._before, self._arrived, self._kept = before, arrived, kept
+        self._shared = shared
+        self._originals: dict[str, str] = {}
+        """By the digests that several documents share, the first document by name."""
+        self.reused = 0
+
+    def __iter__(self) -> Iterator[tuple[Row | None, Row]]:
+        tagged = [((row, False) for row in self._before), ((row, True) for row in self._arrived)]
+        for _, group in groupby(heapq.merge(*tagged, key=_name), key=_name):
+            known: Row | None = None
+            rows: list[Row] = []
+            tombstones: list[Row] = []
+            for row, new in group:
+                if new:
+                    rows.append(row)
+                    continue
+                known = row
+                if _takes(self._kept, row):
+                    self.reused += 1
+                    rows.append(unlinked(self._kept[row["path"]], row))
+                tombstones.append({**row, "status": "deleted", "reason": None, "duplicate_of": None, "text": ""})
+            rows.sort(key=itemgetter("path"))  # a file may be named like a row of another
+            for row in rows:
+                self._link(row)
+            for row in rows or tombstones:
+                yield known, row
+
+    def _link(self, row: Row) -> None:
+        if row["status"] == "ok" and row["digest"] in self._shared:
+            original = self._originals.setdefault(row["digest"], row["document_id"])
+            if original != row["document_id"]:
+                row.update(status="duplicate", duplicate_of=original)
+
+
+def _name(tagged: tuple[Row, bool]) -> str:
+    return str(tagged[0]["document_id"])
+
+
+def parsed_rows(work: Work, partition: str, entry: Entry) -> Iterator[Row]:
+    scheme = work.collection.scheme
+
+    def belongs(row_key: str, row_value: str | None) -> bool:
+        return scheme.row_belongs(partition, entry.path, row_key, row_value)
+
+    file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
+    parsed = work.parser.parse(work.source, file, tables_of(work.collection), belongs if entry.per_row else None)
+    return (_row(entry, item) for item in parsed)
+
+
+def _row(entry: Entry, item: Parsed) -> Row:
+    return {
+        "document_id": item.document_id,
+        "path": item.path,
+        "row_key": item.row_key,
+        "status": item.status,
+        "reason": item.reason,
+        "duplicate_of": None,
+        "entry_digest": entry.digest,
+        "source_digest": item.source_digest,
+        "digest": item.digest,
+        "title": item.title,
+        "text": item.text,
+        "language": item.language,
+    }
+
+
+def _bare(entry: Entry, status: str, reason: str | None) -> Row:
+    """A row for a file that is not parsed."""
+    return {
+        **dict.fromkeys(COLUMNS),
+        "document_id": entry.path,
+        "path": entry.path,
+        "status": status,
+        "reason": reason,
+        "duplicate_of": entry.duplicate_of,
+        "entry_digest": entry.digest,
+        "source_digest": None if entry.digest.startswith(UNREAD) else entry.digest,
+        "text": "",
+    }
+
+
+def link_same_text(rows: list[Row]) -> None:
+    """Within the partition, the first document by name is the original of all with the same normalised text."""
+    originals: dict[str, str] = {}
+    for row in sorted(rows, key=lambda row: str(row["document_id"])):
+        if row["status"] == "ok":
+            original = originals.setdefault(row["digest"], row["document_id"])
+            if original != row["document_id"]:
+                row.update(status="duplicate", duplicate_of=original)
+
+
+# History
+
+
+class History:
+    """One line for each document that appeared, changed, broke or went. Repeating it after a crash adds nothing."""
+
+    def __init__(self, work: Work, partition: str, cause: str) -> None:
+        self._work, self._partition, self._cause = work, partition, cause
+        self._events: list[dict[str, Any]] = []
+
+    def tell(self, before: Row | None, row: Row) -> None:
+        told = ("status", "digest", "reason")
+        if before and all(before[name] == row[name] for name in told):
+            return
+        if row["status"] in ("deleted", "quarantined", "duplicate"):
+            event = row["status"]
+        else:
+            event = "added" if before is None or before["status"] == "deleted" else "changed"
+        self._events.append(
+            {
+                "collection": self._work.collection.name, "document_id": row["document_id"],
+                "partition": self._partition, "event": event, "digest": row["digest"],
+                "reason": row["reason"] or row["duplicate_of"], "run_id": self._work.run_id, "happened_at": now(),
+                "cause": self._cause,
+            }
+        )  # fmt: skip
+        if len(self._events) == ROW_GROUP_ROWS:
+            self.write()
+
+    def write(self) -> None:
+        events, self._events = self._events, []
+        if events:
+            with self._work.fenced() as connection:
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO document_history VALUES (:collection, :document_id, :partition, :event, :digest, "
+                        ":reason, :run_id, :happened_at, :cause) ON CONFLICT DO NOTHING"
+                    ),
+                    events,
+                )
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in COLUMNS])
+
+
+def ok_rows(work: Work, manifest: Manifest, columns: Sequence[str]) -> Iterator[Row]:
+    """The documents that can be worked on, in order of their identity."""
+    for row in work.rows(manifest, [*columns, "status"]):
+        if row.pop("status") == "ok":
+            yield row

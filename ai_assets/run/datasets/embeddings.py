@@ -1,0 +1,250 @@
+"""`embeddings`: one vector per chunk, as a fixed-size list, so that any Parquet reader can use it.
+
+Vectors that a model was paid for have a column with what they cost, so that reusing them changes no candidate. A
+document of which the model does not embed some text is *without vectors*: none of its chunks has one, and a column says
+why. That column is there only where a partition has such documents.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ai_assets.embedding.embed import Embedder
+from ai_assets.embedding.route import Passage, Refused, RouteEmbedder
+from ai_assets.embedding.spec import WITHOUT
+from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
+from ai_assets.errors import TooManyWithoutVectors
+from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.storage.digest import Json
+from ai_assets.storage.lake import Manifest
+from ai_assets.storage.spool import Spool, digests_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+BLOCK = 500
+"""So many texts are embedded at a time where that happens here."""
+NAMES = ("chunk_id", "document_id", "text_digest")
+
+
+def build(work: Work, partition: str) -> Outcome:
+    """Embed the texts that have no vector yet; the same text is embedded once, whatever holds it."""
+    started = time.perf_counter()
+    chunks = work.input("embeddings", partition, "chunks")
+    inputs = {"chunks": chunks.version}
+    if same := settled(work, partition, inputs):
+        return same
+    embedder: Embedder = work.embedder("embeddings", partition)
+    with work.spool("embeddings", partition) as spool:
+        vectors = _known(work, partition, chunks, spool, embedder.dimensions)
+        documents = _Documents()
+        for batch in work.stores.lake.batches(chunks, NAMES):
+            documents.see(batch, vectors)
+        already = int(vectors.known.sum())
+        if isinstance(embedder, RouteEmbedder):
+            embedder = _ask(work, partition, chunks, vectors, embedder, documents.all)
+        else:
+            _embed(work, chunks, vectors, embedder)
+        work.advance("embeddings", partition, documents.all, documents.all)
+        without = _without(work, partition, chunks, vectors) if vectors.refused else {}
+        _refuse_too_many(work, partition, without, documents.all)
+        stats: dict[str, Json] = _told(without)
+        from_ledger, cost_usd = 0, 0.0
+        if isinstance(embedder, RouteEmbedder):
+            spent = work.spent("embeddings", partition)
+            from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
+            stats |= {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
+        schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder), holes=bool(without))
+        with work.writing("embeddings", partition, schema) as out:
+            for batch in work.stores.lake.batches(chunks, NAMES):
+                out.extend(_with_vectors(batch, vectors, without, schema))
+    outcome = work.commit(
+        "embeddings",
+        partition,
+        out.path,
+        inputs,
+        started=started,
+        documents_in=documents.all,
+        documents_out=documents.all,
+        reused=documents.all - documents.changed,
+        quarantined=0,
+        preview=[{**row, "model": embedder.name} for row in documents.preview],
+        texts_embedded=len(vectors) - already - from_ledger - len(vectors.refused),
+        texts_reused=already + from_ledger,
+        model=embedder.name,
+        embedding=asdict(work.collection.embedding),
+        **stats,
+    )
+    return replace(outcome, cost_usd=cost_usd)
+
+
+def settled(work: Work, partition: str, inputs: Mapping[str, str]) -> Outcome | None:
+    """The dataset, where a run would leave it as it is: each run asks again for vectors that are missing."""
+    same = work.unchanged("embeddings", partition, inputs)
+    return same if same and not without_vectors(same.manifest) else None
+
+
+def without_vectors(manifest: Manifest) -> int:
+    """How many documents the dataset has that are without vectors."""
+    return int(manifest.stats.get(WITHOUT, 0))
+
+
+class _Documents:
+    """How many there are, counted as their chunks go by, and of how many a text has no vector yet."""
+
+    def __init__(self) -> None:
+        self.all = self.changed = 0
+        self.preview: list[dict[str, str]] = []
+        self._last: str | None = None
+        self._last_changed = False
+
+    def see(self, batch: "pa.RecordBatch", vectors: TextVectors) -> None:
+        names: list[str] = batch["document_id"].to_pylist()
+        for name, known in zip(names, vectors.known[vectors.numbers(digests_in(batch))].tolist(), strict=True):
+            if name != self._last:
+                self.all, self._last, self._last_changed = self.all + 1, name, False
+            if not known and not self._last_changed:
+                self.changed, self._last_changed = self.changed + 1, True
+        if len(self.preview) < PREVIEW_ROWS:
+            room = PREVIEW_ROWS - len(self.preview)
+            self.preview += batch.select(["chunk_id", "document_id"]).slice(0, room).to_pylist()
+
+
+def _known(work: Work, partition: str, chunks: Manifest, spool: Spool, dimensions: int) -> TextVectors:
+    """The texts of the partition, with the vectors that it has already and what they cost."""
+    digests = bytearray()
+    for batch in work.stores.lake.batches(chunks, ["text_digest"]):
+        digests += digests_in(batch).tobytes()
+    vectors = TextVectors(spool, digests_of(digests), dimensions)
+    previous = work.previous("embeddings", partition)
+    if previous and previous.code_version == work.collection.code_versions["embeddings"]:
+        for batch in work.stores.lake.batches(previous):
+            usd = batch["cost_usd"].to_numpy(zero_copy_only=False) if "cost_usd" in batch.schema.names else None
+            vectors.take_over(digests_in(batch), vectors_in(batch), usd)
+    return vectors
+
+
+def _missing(work: Work, chunks: Manifest, vectors: TextVectors) -> Iterator[tuple[int, Passage]]:
+    """Each text without a vector, once, with the first document that has it."""
+    for batch in work.stores.lake.batches(chunks, ["document_id", "text_digest", "text"]):
+        columns = (batch[name].to_pylist() for name in ("document_id", "text"))
+        for number, document, text in zip(vectors.numbers(digests_in(batch)), *columns, strict=True):
+            if vectors.ask_for(number):
+                yield number, Passage(document, text)
+
+
+def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: Embedder) -> None:
+    missing = _missing(work, chunks, vectors)
+    while block := list(islice(missing, BLOCK)):
+        rows = embedder.embed([passage.text for _, passage in block])
+        for (number, _), vector in zip(block, rows, strict=True):
+            vectors.put(number, vector)
+
+
+def _ask(
+    work: Work, partition: str, chunks: Manifest, vectors: TextVectors, embedder: RouteEmbedder, documents: int
+) -> RouteEmbedder:
+    """Of a text that the model does not embed, the reason is noted; what concerns other texts too is raised."""
+
+    def advance(done: int) -> None:
+        work.advance("embeddings", partition, documents * done // len(vectors), documents)
+
+    asked: list[int] = []
+
+    def passages() -> Iterator[Passage]:
+        for number, passage in _missing(work, chunks, vectors):
+            asked.append(number)
+            yield passage
+
+    def take(place: int, vector: "np.ndarray | Refused", paid_usd: float) -> None:
+        if isinstance(vector, Refused):
+            vectors.refuse(asked[place], str(vector))
+        else:
+            vectors.put(asked[place], vector, paid_usd)
+
+    asking = replace(embedder, advance=advance, has_vectors=bool(vectors.known.any()))
+    asking.embed_each(passages(), take)
+    return asking
+
+
+# Documents without vectors
+
+
+def _without(work: Work, partition: str, chunks: Manifest, vectors: TextVectors) -> dict[str, str]:
+    """The documents that hold a text which the model does not embed, and why, in order.
+
+    Where it refuses again what it refused before, the reason stays: some messages name the request, and nobody shall
+    sign anew for that.
+    """
+    found: dict[str, str] = {}
+    for batch in work.stores.lake.batches(chunks, NAMES):
+        names: list[str] = batch["document_id"].to_pylist()
+        for name, number in zip(names, vectors.numbers(digests_in(batch)).tolist(), strict=True):
+            if number in vectors.refused:
+                found.setdefault(name, vectors.refused[number])
+    previous = work.previous("embeddings", partition)
+    before = reasons_of(work, previous) if previous is not None else {}
+    return {
+        name: before[name] if name in before and _kind(before[name]) == _kind(reason) else reason
+        for name, reason in found.items()
+    }
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(":")[0]
+
+
+def reasons_of(work: Work, manifest: Manifest) -> dict[str, str]:
+    """By document without vectors, why. As many as are allowed at most."""
+    if not without_vectors(manifest):
+        return {}
+    rows = work.rows(manifest, ["document_id", WITHOUT])
+    return {row["document_id"]: row[WITHOUT] for row in rows if row[WITHOUT] is not None}
+
+
+def _refuse_too_many(work: Work, partition: str, without: Mapping[str, str], documents: int) -> None:
+    share = work.collection.settings.embedding.without_vectors_at_most
+    allowed = max(1, math.floor(share * documents)) if share else 0
+    if len(without) > allowed:
+        raise TooManyWithoutVectors(
+            work.collection.name, partition, without, documents=documents, allowed=allowed, share=share
+        )
+
+
+def _told(without: Mapping[str, str]) -> dict[str, Json]:
+    if not without:
+        return {}
+    first = islice(without.items(), PREVIEW_ROWS)
+    return {WITHOUT: len(without), "why_without": [{"document_id": name, "reason": why} for name, why in first]}
+
+
+# Rows
+
+
+def _schema(dimensions: int, *, paid: bool, holes: bool) -> "pa.Schema":
+    import pyarrow as pa
+
+    fields = [*((name, pa.string()) for name in NAMES), ("vector", pa.list_(pa.float32(), dimensions))]
+    fields += [("cost_usd", pa.float64())] if paid else []
+    return pa.schema([*fields, (WITHOUT, pa.string())] if holes else fields)
+
+
+def _with_vectors(
+    batch: "pa.RecordBatch", vectors: TextVectors, without: Mapping[str, str], schema: "pa.Schema"
+) -> "pa.RecordBatch":
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = vectors.numbers(digests_in(batch))
+    reasons = [without.get(name) for name in batch["document_id"].to_pylist()] if without else []
+    left_out = np.array([reason is not None for reason in reasons] or [False] * len(numbers), dtype=bool)
+    columns = [*(batch[name] for name in NAMES), vectors.column(numbers, left_out)]
+    if "cost_usd" in schema.names:
+        columns.append(vectors.usd(numbers))
+    if WITHOUT in schema.names:
+        columns.append(pa.array(reasons, pa.string()))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

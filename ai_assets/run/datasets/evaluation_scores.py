@@ -1,0 +1,346 @@
+"""`evaluation_scores`: what the golden data says of the collection as it would be, and of each partition's share.
+
+What people corrected is golden too, and it is the model that is judged: by its own label, not by theirs.
+
+Labels and search are judged over the whole corpus, because a partition alone holds too few golden items to say
+anything. The verdict is remembered per partition and made again only when that partition changes, so an edit in one
+partition never voids the sign-off of another.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.base.errors import DatasetDamaged
+from ai_assets.documents.source_listing import Listing
+from ai_assets.embedding.spec import recorded_embedding
+from ai_assets.evaluation.scoring import (
+    GateResult,
+    GoldenQuery,
+    Scope,
+    Score,
+    confusion_markdown,
+    judge,
+    label_scores,
+    retrieval_scores,
+)
+from ai_assets.run.context import Outcome, Work
+from ai_assets.signoff.publication import index_rows
+from ai_assets.stages.columns import CORRECTED
+from ai_assets.stages.settings import ClassifyStage
+from ai_assets.storage.index import SearchIndex
+from ai_assets.storage.lake import Manifest
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import upsert
+
+INDEX = "evaluation"
+DEPTH = 10
+INDEX_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What was said of one document."""
+
+    partition: str
+    predicted: str | None
+    """The model's own label."""
+    corrected: str | None
+    """A person's."""
+    by: str | None
+
+
+class CorpusEvaluation:
+    """Everything measured once per run, after all its partitions are computed."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.collection = work.collection
+        self.untold_usd = 0.0
+        """What embedding the golden queries cost; the first dataset made after it tells of it."""
+
+    @cached_property
+    def placed(self) -> Mapping[str, Sequence[str]]:
+        """Golden documents and the partitions they may be in; empty where the source has no such file."""
+        wanted = {item.document for item in self.collection.golden_labels}
+        wanted |= {name for item in self.collection.golden_queries for name in item.documents}
+        return {name: _partitions_of(self.work.listing, name) for name in wanted}
+
+    @cached_property
+    def stage(self) -> ClassifyStage:
+        wanted = self.collection.settings.golden.labels_stage
+        return next(stage for stage in self.collection.labelling if wanted in (None, stage.name))
+
+    @cached_property
+    def labelled(self) -> Mapping[str, Labelled]:
+        """What was said of every golden or corrected document."""
+        golden = {item.document for item in self.collection.golden_labels}
+        partitions = {partition for name in golden for partition in self.placed[name]}
+        known = {label.name for label in self.stage.labels}
+        found: dict[str, Labelled] = {}
+        for partition in sorted(partitions | self.work.corrections.partitions(self.stage.name)):
+            manifest = intact(self.work, self.stage.name, partition)
+            if manifest is None:
+                continue
+            correctable = "corrected" in manifest.stats  # datasets of earlier versions are not
+            columns = ["document_id", "label", *(CORRECTED if correctable else ())]
+            for row in self.work.rows(manifest, columns):
+                name, by = row["document_id"], row.get("corrected_by")
+                if name in golden or (by is not None and row["label"] in known and name not in self.teaching):
+                    found[name] = Labelled(
+                        partition=partition,
+                        predicted=row["model_label"] if correctable else row["label"],
+                        corrected=row["label"] if by is not None and row["label"] in known else None,
+                        by=by,
+                    )
+        return found
+
+    @cached_property
+    def predicted(self) -> Mapping[str, str | None]:
+        """The model's own label of every golden document that it judged."""
+        return {name: item.predicted for name, item in self.labelled.items()}
+
+    def _is_in(self, partition: str, name: str) -> bool:
+        return partition in self.placed.get(name, ()) or (
+            name in self.labelled and self.labelled[name].partition == partition
+        )
+
+    def _computed(self, asset: str, name: str) -> bool:
+        return any(intact(self.work, asset, partition) is not None for partition in self.placed[name])
+
+    def _searchable(self, name: str) -> bool:
+        return any(_comparable(self.work, partition) is not None for partition in self.placed[name])
+
+    @cached_property
+    def truth(self) -> Mapping[str, str]:
+        """Golden labels of documents whose partition is computed; a correction is one, and stands before the file's."""
+        declared = {
+            item.document: item.label
+            for item in self.collection.golden_labels
+            if self._computed(self.stage.name, item.document)
+        }
+        said = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
+        return {name: label for name, label in (declared | said).items() if name not in self.teaching}
+
+    @cached_property
+    def teaching(self) -> frozenset[str]:
+        """Documents that the stage is shown with their label: none judges what it taught."""
+        learned = self.work.corrections.taught.get(self.stage.name, ())
+        return self.collection.shown | {item.document_id for item in learned}
+
+    @cached_property
+    def queries(self) -> Sequence[GoldenQuery]:
+        """Golden queries with at least one relevant document in the corpus as it is."""
+        return [q for q in self.collection.golden_queries if any(self._searchable(name) for name in q.documents)]
+
+    @cached_property
+    def ranked(self) -> Mapping[str, Sequence[str]]:
+        """For each golden query the documents found, best first."""
+        if not self.queries:
+            return {}
+        version = sync_index(self.work)
+        index = evaluation_index(self.work)
+        vectors = self.work.embedder("evaluation_scores").embed([item.query for item in self.queries])
+        if self.collection.embedding_models:
+            self.untold_usd = self.work.spent("evaluation_scores", "")["cost_usd"]
+        return {
+            item.query: [hit.document_id for hit in index.search(version, vector, item.query, DEPTH)]
+            for item, vector in zip(self.queries, vectors, strict=True)
+        }
+
+    def scores(self, partition: str | None) -> list[Score]:
+        """Over the corpus, or over the golden items of one partition."""
+        scope: Scope = "corpus" if partition is None else "partition"
+        found: list[Score] = []
+        if self.collection.golden_labels:
+            found += self._label_scores(partition).scores(scope, self.stage.name)
+        if self.collection.golden_queries:
+            pairs = [
+                (self.ranked[item.query], [name for name in item.documents if self._searchable(name)])
+                for item in self.queries
+                if partition is None or any(partition in self.placed[d] for d in item.documents)
+            ]
+            found += retrieval_scores(pairs).scores(scope)
+        return found
+
+    def _label_scores(self, partition: str | None) -> Any:
+        truth = {name: label for name, label in self.truth.items() if partition is None or self._is_in(partition, name)}
+        return label_scores(truth, self.predicted, [label.name for label in self.stage.labels])
+
+    def _said_by(self, name: str) -> dict[str, str]:
+        """Who corrected it."""
+        found = self.labelled.get(name)
+        return {"by": found.by} if found is not None and found.corrected is not None and found.by is not None else {}
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """What people want to see beside the numbers: the confusion table, and which golden items were missed."""
+        details: dict[str, Any] = {}
+        if self.collection.golden_labels:
+            details["confusion"] = confusion_markdown(self._label_scores(None).confusion)
+            details["mislabelled"] = [
+                {"document": name, "golden": label, "label": self.predicted.get(name), **self._said_by(name)}
+                for name, label in sorted(self.truth.items())
+                if self.predicted.get(name) != label
+            ]
+        if self.collection.golden_queries:
+            details["not_found_in_5"] = [
+                item.query for item in self.queries if not set(item.documents) & set(self.ranked[item.query][:5])
+            ]
+        names = self.placed.values()
+        details["absent"] = sum(not partitions for partitions in names)
+        details["pending"] = (
+            len(self.placed) - details["absent"] - sum(self._computed("documents", n) for n in self.placed)
+        )
+        return details
+
+
+def _partitions_of(listing: Listing, name: str) -> Sequence[str]:
+    """A document is a file, or a row `file#key` of one."""
+    path = name if name in listing.partitions_of_path else name.rpartition("#")[0]
+    return listing.partitions_of_path.get(path, ())
+
+
+def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
+    started = time.perf_counter()
+    needed = {
+        name: work.input("evaluation_scores", partition, name)
+        for name in work.collection.inputs_of("evaluation_scores")
+    }
+    inputs = {name: manifest.version for name, manifest in needed.items()}
+    if same := work.unchanged("evaluation_scores", partition, inputs):
+        return same
+    scores = [*corpus.scores(None), *corpus.scores(partition)]
+    documents = needed["embeddings"].stats["documents_in"]
+    outcome = work.commit(
+        "evaluation_scores",
+        partition,
+        _table(scores),
+        inputs,
+        started=started,
+        documents_in=documents,
+        documents_out=documents,
+        reused=0,
+        preview=[asdict(score) for score in scores],
+        scores=[asdict(score) for score in scores],
+        details=corpus.details,
+    )
+    cost_usd, corpus.untold_usd = corpus.untold_usd, 0.0
+    return replace(outcome, cost_usd=cost_usd)
+
+
+def gate_results(work: Work, manifest: Manifest) -> list[GateResult]:
+    """The declared gates held against stored scores."""
+    scores = [Score(**row) for row in work.read(manifest).to_pylist()]
+    details = manifest.stats["details"]
+    return judge(work.collection.settings.score_gates, scores, details["pending"], details["absent"])
+
+
+def evaluation_index(work: Work) -> SearchIndex:
+    """The index that search is judged on; another embedder has one of its own."""
+    embedding = work.collection.embedding
+    name = INDEX if embedding.version is not None else f"{INDEX}-{embedding.space_key}"
+    return work.stores.index(work.collection.name, name, embedding.dimensions)
+
+
+def sync_index(work: Work) -> int:
+    """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
+    name = work.collection.name
+    index = evaluation_index(work)
+    made_by = f" {work.collection.embedding.space_key}"
+    with hold(work.stores.state, f"index:{name}", say=work.say_waiting) as lease:
+        with work.stores.state.read() as connection:
+            current = _versions(
+                connection,
+                "SELECT c.partition, c.version || ' ' || e.version AS version FROM datasets c JOIN datasets e "
+                "ON e.collection = c.collection AND e.partition = c.partition AND e.asset = 'embeddings' "
+                "WHERE c.collection = :c AND c.asset = 'chunks'",
+                name,
+            )
+            held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
+            version = connection.execute(
+                sa.text("SELECT version FROM index_versions WHERE collection = :c"), {"c": name}
+            ).scalar_one_or_none()
+        if version is not None and index.version() is None:
+            held, version = {}, None  # its folder was deleted: the index is made from the lake, so make it again
+        if any(not found.endswith(made_by) for found in held.values()):
+            held, version = {}, None  # what is held are vectors of another embedder
+        current = {partition: found + made_by for partition, found in current.items()}
+        stale = sorted(partition for partition, found in current.items() if held.get(partition) != found)
+        while stale or version is None:
+            batch, changes, rows = [], {}, 0
+            while stale and rows < INDEX_BATCH_ROWS:
+                partition = stale.pop(0)
+                chunks = _indexable(work, partition)
+                if chunks is None:
+                    continue
+                rows += chunks.rows
+                changes[partition] = index_rows(partition, _with_vectors(work, chunks)) if chunks.rows else None
+                batch.append(partition)
+            if not batch and version is not None:
+                break
+            anew, version = version is None, index.replace(changes, base_version=version)
+            with lease.fenced() as connection:
+                if anew:
+                    connection.execute(sa.text("DELETE FROM index_parts WHERE collection = :c"), {"c": name})
+                upsert(connection, "index_versions", {"collection": name}, {"version": version})
+                for partition in batch:
+                    key = {"collection": name, "partition": partition}
+                    upsert(connection, "index_parts", key, {"version": current[partition]})
+            index.prune([version])
+    return int(version)
+
+
+def _versions(connection: sa.Connection, query: str, collection: str) -> dict[str, str]:
+    return {row.partition: row.version for row in connection.execute(sa.text(query), {"c": collection})}
+
+
+def intact(work: Work, asset: str, partition: str) -> Manifest | None:
+    """A dataset of any partition of the corpus; one that is damaged fails its own partition, not the others."""
+    try:
+        return work.previous(asset, partition)
+    except DatasetDamaged:
+        return None
+
+
+def _comparable(work: Work, partition: str) -> Manifest | None:
+    """The vectors of a partition, if the collection's embedder made them."""
+    found = intact(work, "embeddings", partition)
+    if found is None or recorded_embedding(found.stats).space != work.collection.embedding.space:
+        return None
+    return found
+
+
+def _indexable(work: Work, partition: str) -> Manifest | None:
+    """The chunks; None while chunks and vectors do not belong together, so that the index keeps what it has."""
+    embeddings, chunks = _comparable(work, partition), intact(work, "chunks", partition)
+    if embeddings is None or chunks is None or embeddings.inputs["chunks"] != chunks.version:
+        return None
+    return chunks
+
+
+def _with_vectors(work: Work, chunks: Manifest) -> Iterator[Any]:
+    embeddings = work.input("evaluation_scores", chunks.partition, "embeddings")
+    vectors = work.stores.lake.batches(embeddings, ["vector"])
+    columns = ["chunk_id", "document_id", "title", "text"]
+    for batch, beside in zip(work.stores.lake.batches(chunks, columns), vectors, strict=True):
+        yield batch.append_column("vector", beside["vector"])
+
+
+def _table(scores: Sequence[Score]) -> Any:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("metric", pa.string()),
+            ("scope", pa.string()),
+            ("stage", pa.string()),
+            ("value", pa.float64()),
+            ("n", pa.int64()),
+        ]
+    )
+    return pa.Table.from_pylist([asdict(score) for score in scores], schema=schema)

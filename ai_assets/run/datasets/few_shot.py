@@ -1,0 +1,67 @@
+"""What a stage that learns is shown: documents whose label a person gave, read from the source itself.
+
+The partition of such a document may not have been computed yet. One that is gone, or has another text by now, teaches
+nothing; there is no error, because nobody declared it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ai_assets.documents.parse import Parsed
+from ai_assets.documents.source import SourceFile
+from ai_assets.documents.source_listing import Entry, tables_of
+from ai_assets.run.context import Work
+from ai_assets.stages.settings import ClassifyStage
+
+EXAMPLES = "examples"
+"""Among the inputs of a dataset: what the source holds of the documents shown as examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    document: str
+    title: str
+    text: str
+    label: str
+
+
+def taught_places(work: Work, stage: ClassifyStage) -> dict[str, str]:
+    """Digest of the file of each document that is there; its text is not read."""
+    entries = {entry.path: entry for entry in work.listing.entries}
+    found = {
+        item.document_id: place_of(entries, item.document_id) for item in work.corrections.taught.get(stage.name, ())
+    }
+    return {name: entry.digest for name, entry in found.items() if entry is not None}
+
+
+def lessons(work: Work, stage: ClassifyStage) -> Sequence[Lesson]:
+    """Read once per run and stage; the newest last."""
+    if stage.name not in work.lessons:
+        entries = {entry.path: entry for entry in work.listing.entries}
+        found = []
+        for item in work.corrections.taught.get(stage.name, ()):
+            entry = place_of(entries, item.document_id)
+            document = None if entry is None else read(work, entry, item.document_id)
+            if document is not None and document.status == "ok" and document.digest == item.document_digest:
+                found.append(
+                    Lesson(
+                        document=item.document_id,
+                        title=document.title or "",
+                        text=document.text,
+                        label=item.label or "",
+                    )
+                )
+        work.lessons[stage.name] = found
+    return work.lessons[stage.name]
+
+
+def place_of(entries: Mapping[str, Entry], document: str) -> Entry | None:
+    """A document is a file, or a row `file#key` of one."""
+    return entries.get(document) or entries.get(document.rpartition("#")[0])
+
+
+def read(work: Work, entry: Entry, document: str) -> Parsed | None:
+    """The document as it is in the source now."""
+    file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
+    parsed = work.parser.parse(work.source, file, tables_of(work.collection))
+    return next((each for each in parsed if each.document_id == document), None)

@@ -1,0 +1,170 @@
+"""`release_candidate`: what a partition would publish, frozen into files, with the digest that people sign."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from ai_assets.documents.by_document import ByDocument, Row
+from ai_assets.embedding.spec import WITHOUT, recorded_embedding
+from ai_assets.errors import InputStale
+from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.embeddings import reasons_of, without_vectors
+from ai_assets.run.datasets.llm_stage import arrow_type
+from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
+from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
+from ai_assets.storage.content import has_own_bytes
+from ai_assets.storage.lake import Manifest, RowWriter, writing_rows
+
+DOCUMENT_COLUMNS = (
+    "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
+    "language",
+)  # fmt: skip
+CHUNKS = ["chunk_id", "document_id", "ordinal", "start", "end", "title", "text"]
+EMBEDDED_BY = "embedded by"
+"""Among the inputs of a candidate: another embedder may make the very same vectors."""
+
+
+def build(work: Work, partition: str) -> Outcome:
+    """Freeze the rows, compute the digest, and ask for sign-off where it differs from what is live."""
+    started = time.perf_counter()
+    manifests = {name: work.input("release_candidate", partition, name) for name in _inputs(work)}
+    _refuse_mixed(work, partition, manifests)
+    inputs = {name: manifest.version for name, manifest in manifests.items()}
+    inputs[EMBEDDED_BY] = recorded_embedding(manifests["embeddings"].stats).space_key
+    outcome = work.unchanged("release_candidate", partition, inputs)
+    if outcome is None or not _snapshot_exists(work, partition, outcome.manifest):
+        outcome = _freeze(work, partition, manifests, inputs, started)
+    return replace(outcome, request_id=ask(work, partition, outcome.manifest))
+
+
+def _inputs(work: Work) -> tuple[str, ...]:
+    return work.collection.inputs_of("release_candidate")
+
+
+def _refuse_mixed(work: Work, partition: str, manifests: dict[str, Manifest]) -> None:
+    """All datasets must come from one another's current versions; a partial materialization can break that."""
+    for name, manifest in manifests.items():
+        for needed, version in manifest.inputs.items():
+            if needed in manifests and manifests[needed].version != version:
+                raise InputStale(work.collection.name, name, partition, needed)
+
+
+def _freeze(
+    work: Work, partition: str, manifests: dict[str, Manifest], inputs: dict[str, str], started: float
+) -> Outcome:
+    scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
+    code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
+    cost_usd = _cost_usd(work, manifests)
+    folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
+    holes = without_vectors(manifests["embeddings"])
+    statuses: Counter[str] = Counter()
+    preview: list[dict[str, Any]] = []
+    with (
+        writing_rows(folder, _documents_schema(work, holes=bool(holes))) as documents_out,
+        writing_rows(folder, _chunks_schema(work)) as chunks_out,
+        work.writing("release_candidate", partition, _leaf_schema(work)) as out,
+    ):
+        leaves = Leaves(_documents(work, manifests), _passing(_chunks(work, manifests), chunks_out))
+        for row, leaf in leaves:
+            documents_out.append({**row, "leaf": leaf})
+            named = {"document_id": row["document_id"], "status": row["status"]}
+            out.append({**named, **headlines(work, row), "leaf": leaf})
+            statuses[row["status"]] += 1
+            if len(preview) < PREVIEW_ROWS:
+                preview.append({**named, **by_stage(work, row)})
+    digest = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
+    return work.commit(
+        "release_candidate",
+        partition,
+        out.path,
+        inputs,
+        started=started,
+        documents_in=out.rows,
+        documents_out=statuses["ok"],
+        reused=0,
+        quarantined=statuses["quarantined"],
+        preview=preview,
+        digest=digest,
+        content=leaves.content,
+        documents_file=documents_out.path.name,
+        chunks_file=chunks_out.path.name,
+        code_versions=code_versions,
+        scores=scores,
+        cost_usd=cost_usd,
+        embedding=asdict(recorded_embedding(manifests["embeddings"].stats)),
+        **({WITHOUT: holes} if holes else {}),
+    )
+
+
+def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
+    """Every document that is there, with what each stage made of it."""
+    reasons = reasons_of(work, manifests["embeddings"])
+    made = {stage.name: ByDocument(work.rows(manifests[stage.name])) for stage in work.collection.stages}
+    for row in work.rows(manifests["documents"], DOCUMENT_COLUMNS):
+        if row["status"] == "deleted":
+            continue
+        for stage in work.collection.stages:
+            found = made[stage.name].one(row["document_id"]) or {}
+            row.update({f"{stage.name}_{column}": found.get(column) for column in stage.columns.published})
+        if reasons:
+            row[WITHOUT] = reasons.get(row["document_id"])
+        yield row
+
+
+def _chunks(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Any]:
+    """Passages with their vectors. Both datasets are cut at the same rows."""
+    chunks = work.stores.lake.batches(manifests["chunks"], CHUNKS)
+    vectors = work.stores.lake.batches(manifests["embeddings"], ["vector"])
+    for batch, beside in zip(chunks, vectors, strict=True):
+        yield batch.select(CHUNKS).append_column("vector", beside["vector"])
+
+
+def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
+    """They are written as they go by."""
+    for batch in batches:
+        out.extend(batch)
+        yield batch
+
+
+def _documents_schema(work: Work, *, holes: bool) -> Any:
+    """With leaves, so that two candidates, or a candidate and a release, can be compared without their chunks."""
+    import pyarrow as pa
+
+    fields = [(name, pa.string()) for name in DOCUMENT_COLUMNS]
+    for stage in work.collection.stages:
+        columns = stage.columns
+        fields += [(f"{stage.name}_{name}", arrow_type(columns.dataset[name])) for name in columns.published]
+    fields += [(WITHOUT, pa.string())] if holes else []
+    return pa.schema([*fields, ("leaf", pa.string())])
+
+
+def _chunks_schema(work: Work) -> Any:
+    import pyarrow as pa
+
+    numbers = ("ordinal", "start", "end")
+    fields = [(name, pa.int64() if name in numbers else pa.string()) for name in CHUNKS]
+    number = pa.field("element", pa.float32())  # the name that it has where it is read from Parquet
+    return pa.schema([*fields, ("vector", pa.list_(number, work.collection.embedding.dimensions))])
+
+
+def _leaf_schema(work: Work) -> Any:
+    import pyarrow as pa
+
+    names = ["document_id", "status", *(headline(stage) for stage in work.collection.stages), "leaf"]
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
+    """What the answers and vectors cost when they were paid for, so that reusing them changes no digest."""
+    paying = ["embeddings", *(stage.name for stage in work.collection.stages)]
+    paid = [float(manifests[name].stats.get("paid_usd", 0.0)) for name in paying]
+    return round(math.fsum(paid), 9)
+
+
+def _snapshot_exists(work: Work, partition: str, manifest: Manifest) -> bool:
+    """With the bytes that its files were frozen with; else they are made again, which gives the same files."""
+    folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
+    return all(has_own_bytes(folder / manifest.stats[name]) for name in ("documents_file", "chunks_file"))

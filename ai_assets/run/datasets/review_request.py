@@ -1,0 +1,208 @@
+"""Asking for sign-off of a candidate: what people are shown, and the few facts an inbox ranks it by."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ai_assets.base.errors import DatasetDamaged
+from ai_assets.embedding.spec import WITHOUT, recorded_embedding
+from ai_assets.run.context import Work
+from ai_assets.run.datasets import answered, evaluation_scores
+from ai_assets.signoff import releases, requests
+from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
+from ai_assets.signoff.publication import snapshot_files
+from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
+from ai_assets.signoff.served import is_whole
+from ai_assets.stages.settings import Stage
+from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
+
+HEADLINE_CHARACTERS = 160
+"""Of a text, in the table of the candidate; the release holds all of it."""
+
+
+def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
+    """Open a request for this digest, once; an earlier candidate's request or unused approval is void.
+
+    The id of the request in which it is decided on, or was.
+    """
+    stages = [stage.name for stage in work.collection.stages]
+    digest = manifest.stats["digest"]
+    with work.stores.state.read() as connection:
+        live = releases.live(connection, work.collection.name)
+        current = requests.latest_of(connection, work.collection.name, partition)
+    part = live.parts.get(partition) if live else None
+    known_now = work.launch.known and _waits_for_a_known_author(work, current)
+    if current is not None and current.digest == digest and current.status in requests.ANSWERED and not known_now:
+        return current.request_id
+    lost = live is not None and part is not None and _lost(work, partition, live, part)
+    published = () if part is None or lost else _published(work, partition, part)
+    changes = difference(_candidate(work, manifest), published, stages)
+    gates = _gates(work, partition)
+    facts = _facts(work, partition, manifest, changes, gates)
+    summary = {
+        **changes,
+        "documents": manifest.stats["documents_in"],
+        "quarantined": manifest.stats["quarantined"],
+        **_holes(manifest),
+        "scores": manifest.stats["scores"],
+        "cost_usd": manifest.stats["cost_usd"],
+        "live_release": live.number if live else None,
+        "live_scores": _live_scores(work, partition, part),
+        "run_id": manifest.run_id,
+        "gates": gates,
+        "authors": work.authors,
+        "launch": work.launch.as_data(),
+        "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
+        "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file}
+        if part and not lost
+        else None,
+        "since_last": _since_last(work, partition, current, manifest, stages),
+    }
+    with work.fenced() as connection:
+        asked = requests.open_request(
+            connection,
+            work.collection.name,
+            partition,
+            digest,
+            summary=summary,
+            facts=facts,
+            risk=request_risk(facts, gates),
+            nothing_new=_is_live(manifest, part) if part else not manifest.rows,
+            author_known=known_now,
+        )
+    return asked.request_id if asked else part.request_id if part else None
+
+
+def _waits_for_a_known_author(work: Work, current: requests.Request | None) -> bool:
+    """Whether the collection asks more of a candidate whose author is not known, and this request is of such a one."""
+    if work.collection.settings.signoff.unknown_author == "allow":
+        return False
+    return current is not None and current.status == "open" and not requests.launch_of(current).known
+
+
+def _candidate(work: Work, manifest: Manifest) -> Iterator[Headed]:
+    return _headed(work, work.rows(manifest))
+
+
+def _headed(work: Work, rows: Iterable[Mapping[str, Any]]) -> Iterator[Headed]:
+    stages = [(stage.name, headline(stage)) for stage in work.collection.stages]
+    for row in rows:
+        yield row["document_id"], row["leaf"], {name: row[column] for name, column in stages}
+
+
+def _gates(work: Work, partition: str) -> list[dict[str, Any]]:
+    results = answered.all_results(work, partition)
+    if work.collection.settings.score_gates:
+        scores = work.input("release_candidate", partition, "evaluation_scores")
+        results = [*evaluation_scores.gate_results(work, scores), *results]
+    return [
+        {
+            "name": result.gate.name, "min": result.gate.min, "value": result.value, "n": result.n,
+            "passed": result.passed, "waivable": result.gate.waivable, "message": result.message,
+        }
+        for result in results
+    ]  # fmt: skip
+
+
+def _facts(
+    work: Work, partition: str, manifest: Manifest, changes: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What an inbox shows, so that it need not read summaries of any size."""
+    touched = {*changes["added"], *changes["changed"]}
+    sure = [f"{s.name}_confidence" for s in work.collection.stages if "confidence" in s.columns.published]
+    path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / manifest.stats["documents_file"]
+    unsure = set()
+    for row in read_rows(path, ["document_id", *sure]) if sure else ():
+        name, given = row["document_id"], (row[column] for column in sure)
+        if name in touched and any(value is not None and value < LOW_CONFIDENCE for value in given):
+            unsure.add(name)
+    return {
+        "documents": manifest.stats["documents_in"],
+        "quarantined": manifest.stats["quarantined"],
+        **_holes(manifest),
+        **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
+        "low_confidence": len(unsure),
+        "failed_gates": sum(not gate["passed"] for gate in gates),
+        "cost_usd": manifest.stats["cost_usd"],
+        "authors": work.authors,
+        "launch": work.launch.as_data(),
+    }
+
+
+def _holes(manifest: Manifest) -> dict[str, int]:
+    """How many documents are without vectors, where there are any."""
+    return {WITHOUT: manifest.stats[WITHOUT]} if WITHOUT in manifest.stats else {}
+
+
+def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list[dict[str, Any]] | None:
+    """What was measured of the candidate that is live, to hold the new scores against."""
+    if part is None:
+        return None
+    with work.stores.state.read() as connection:
+        asked = requests.get(connection, part.request_id)
+    return asked.changes["scores"] if asked else None
+
+
+def _since_last(
+    work: Work,
+    partition: str,
+    last: requests.Request | None,
+    candidate: Manifest,
+    stages: Sequence[str],
+) -> dict[str, Any] | None:
+    """The difference from the candidate that people were asked about before this one."""
+    files = last.changes.get("files") if last else None
+    if last is None or files is None:
+        return None
+    path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / files["documents_file"]
+    try:
+        there = set(parquet_columns(path))
+        rows = read_rows(path, ["document_id", "leaf", *sorted(there & set(map(headline, work.collection.stages)))])
+        before = _headed(work, ({**row, **headlines(work, row)} for row in rows))
+        changes = difference(_candidate(work, candidate), before, stages)
+    except DatasetDamaged:
+        return None  # an old candidate's files may be gone
+    return {"request_id": last.request_id, "status": last.status, **changes}
+
+
+def _is_live(manifest: Manifest, part: releases.Part) -> bool:
+    """The same rows, and vectors made by the same embedder even where they happen to be equal."""
+    same = recorded_embedding(manifest.stats).space == part.embedding.space
+    return part.content == manifest.stats["content"] and (same or not part.chunks)
+
+
+def _lost(work: Work, partition: str, live: releases.Release, part: releases.Part) -> bool:
+    """Whether the live release's files are gone or altered, so that every document of the candidate has to be looked at
+    as if it were new. What is still computed from the same rows has been made again by now."""
+    if is_whole(work.stores, work.collection.name, partition, part):
+        return False
+    work.say(
+        f"{partition}: the files of release {live.number} are gone or were altered, and cannot be made again, because "
+        "the documents have changed since; every document of the candidate is shown as added. Its files are "
+        f"{part.documents_file} and {part.chunks_file}: bring them back from a backup."
+    )
+    return True
+
+
+def _published(work: Work, partition: str, part: releases.Part) -> Iterator[Headed]:
+    files = snapshot_files(work.collection.name, work.stores, partition, vars(part))
+    for row, leaf in leaves_of_files(*files):
+        yield row["document_id"], leaf, by_stage(work, row)
+
+
+def by_stage(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = headlines(work, row)
+    return {stage.name: shown[headline(stage)] for stage in work.collection.stages}
+
+
+def headline(stage: Stage) -> str:
+    return f"{stage.name}_{stage.columns.headline}"
+
+
+def headlines(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What each stage says of a document of a candidate or a release, in short."""
+    found = {headline(stage): row.get(headline(stage)) for stage in work.collection.stages}
+    return {name: in_short(value) for name, value in found.items()}
+
+
+def in_short(text: str | None) -> str | None:
+    return text[:HEADLINE_CHARACTERS] + "…" if text and len(text) > HEADLINE_CHARACTERS else text

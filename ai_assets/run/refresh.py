@@ -1,0 +1,229 @@
+"""Bringing partitions up to date: the whole chain from documents to release candidate, without Dagster.
+
+A generator: each dataset is announced when it is committed. A partition that fails is skipped from there on and the
+others go on; the failures are raised together at the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from ai_assets.base.errors import LeaseLost, UserError
+from ai_assets.checks.budget import check_budget
+from ai_assets.checks.suites import CheckOutcome, check_quality
+from ai_assets.collection.settings import GATES_CHECK
+from ai_assets.documents import retries
+from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
+from ai_assets.evaluation.scoring import GateResult
+from ai_assets.inference.errors import WorkStops
+from ai_assets.run.concurrency import in_lanes
+from ai_assets.run.context import Outcome, Work, record_dataset
+from ai_assets.run.datasets import (
+    answered,
+    chunks,
+    classification,
+    documents,
+    embeddings,
+    evaluation_scores,
+    llm_stage,
+    release_candidate,
+)
+from ai_assets.stages.settings import ClassifyStage
+from ai_assets.storage.digest import digest
+from ai_assets.storage.leases import hold
+from ai_assets.storage.state import now, upsert
+
+Event = Outcome | CheckOutcome
+
+
+def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
+    """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end.
+
+    LeaseLost ends it at once: what another process has taken over is not this one's to finish.
+    """
+    wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
+    failures = _Failures()
+    errors = failures.errors
+    assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
+    told = 0
+    _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
+
+    def compute(partition: str) -> Iterator[Event]:
+        if failures.lost is not None:
+            return
+        with failures.collecting(partition), _leased(work, partition):
+            for asset in assets:
+                yield from _announced(work, _build(work, partition, asset))
+
+    def done(partition: str) -> None:
+        nonlocal told
+        told += 1
+        if failures.lost is not None:
+            return  # said once, at the end
+        found = errors.get(partition)
+        work.say(f"{partition}: {found}" if found else f"{partition} ({told} of {len(partitions)}): computed")
+
+    if work.collection.asks_models:
+        yield from in_lanes(work, partitions, compute, done)
+    else:
+        for partition in partitions:
+            yield from compute(partition)
+            done(partition)
+    failures.refuse_if_lost()
+    corpus = evaluation_scores.CorpusEvaluation(work)
+    for partition in partitions:
+        if partition in errors:
+            continue
+        with failures.collecting(partition), _leased(work, partition):
+            if "evaluation_scores" in wanted:
+                outcome = evaluation_scores.build(work, partition, corpus)
+                yield from _announced(work, outcome)
+                yield from _gated(work, outcome)
+            if "release_candidate" in wanted:
+                _refuse_unsound(work, partition)
+                yield from _announced(work, release_candidate.build(work, partition))
+        failures.refuse_if_lost()
+        if partition in errors:
+            work.say(f"{partition}: {errors[partition]}")
+    if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
+        for partition in partitions:
+            _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
+    if errors:
+        raise PartitionsFailed(work.collection.name, errors, len(partitions))
+
+
+def _build(work: Work, partition: str, asset: str) -> Outcome:
+    match asset:
+        case "documents":
+            return documents.build(work, partition)
+        case "chunks":
+            return chunks.build(work, partition)
+        case "embeddings":
+            return embeddings.build(work, partition)
+        case _:
+            stage = next(stage for stage in work.collection.stages if stage.name == asset)
+            if isinstance(stage, ClassifyStage) and stage.route is None:
+                return classification.build(work, partition, stage)
+            return llm_stage.build(work, partition, stage)
+
+
+def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
+    with work.fenced() as connection:
+        record_dataset(connection, outcome.manifest)
+    if outcome.manifest.asset in work.collection.asking:
+        outcome, budget = check_budget(work, outcome)
+        yield outcome
+        yield budget
+    else:
+        yield outcome
+    if outcome.manifest.asset in work.collection.questions:
+        yield answered.check_answered(work, outcome.manifest)
+    check = check_quality(work, outcome.manifest)
+    if check is not None:
+        yield check
+        if check.blocking:
+            raise QualityFailed(check.asset, check.failures)
+
+
+def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
+    results = evaluation_scores.gate_results(work, outcome.manifest)
+    failed = [result.message for result in results if not result.passed]
+    stopping = _stopping(results)
+    if results:
+        yield CheckOutcome(
+            asset="evaluation_scores",
+            partition=outcome.manifest.partition,
+            name=GATES_CHECK,
+            passed=not failed,
+            blocking=bool(stopping),
+            failures=failed,
+            details={
+                **{result.gate.metric: result.value for result in results if result.value is not None},
+                "gates": "\n".join(result.message for result in results),
+            },
+        )
+    if stopping:
+        raise GateFailed(stopping)
+
+
+def _stopping(results: Sequence[GateResult]) -> list[str]:
+    """The failed gates that nobody can waive."""
+    return [result.message for result in results if not result.passed and not result.gate.waivable]
+
+
+def _refuse_unsound(work: Work, partition: str) -> None:
+    """No candidate of what a blocking check refuses, also when somebody asks for the candidate alone."""
+    for asset in work.collection.settings.quality:
+        check = check_quality(work, work.input("release_candidate", partition, asset))
+        if check is not None and check.blocking:
+            raise QualityFailed(asset, check.failures)
+    if work.collection.settings.score_gates:
+        scores = work.input("release_candidate", partition, "evaluation_scores")
+        if stopping := _stopping(evaluation_scores.gate_results(work, scores)):
+            raise GateFailed(stopping)
+    answered.require_answers(work, partition)
+
+
+@dataclass
+class _Failures:
+    """A user's error ends its partition only; anything else is a bug or a dying machine and ends the run."""
+
+    errors: dict[str, str] = field(default_factory=dict)
+    walls: dict[type[WorkStops], str] = field(default_factory=dict)
+    """What the first partition said of what stops all of them: the others say the same, with the same amounts."""
+    passing: set[str] = field(default_factory=set)
+    """Partitions whose error may go away by itself."""
+    lost: LeaseLost | None = None
+
+    @contextmanager
+    def collecting(self, partition: str) -> Iterator[None]:
+        try:
+            yield
+        except LeaseLost as error:
+            self.lost = self.lost or error
+            self.errors[partition] = str(self.lost)
+        except WorkStops as error:
+            self.errors[partition] = self.walls.setdefault(type(error), str(error))
+        except UserError as error:
+            self.errors[partition] = str(error)
+            if error.passes:
+                self.passing.add(partition)
+
+    def refuse_if_lost(self) -> None:
+        """Call it when no partition is under way: those that have sent calls still wait for the answers."""
+        if self.lost is not None:
+            raise self.lost
+
+
+@contextmanager
+def _leased(work: Work, partition: str) -> Iterator[None]:
+    with hold(work.stores.state, f"refresh:{work.collection.name}:{partition}", say=work.say_waiting) as lease:
+        work.lease.held = lease
+        try:
+            with work.baton or nullcontext():
+                yield
+        finally:
+            work.lease.held = None
+
+
+def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bool) -> None:
+    listing, settings = work.listing.digest_of(partition), work.collection.settings_digest
+    question = digest([listing, settings, work.corrections.version(partition)])[:32]
+    with work.stores.state.write() as connection:
+        upsert(
+            connection,
+            "refreshes",
+            {"collection": work.collection.name, "partition": partition},
+            {
+                "status": "failed" if error else "ok",
+                "error": error,
+                "listing_digest": listing,
+                "settings_digest": settings,
+                "corrections_digest": work.corrections.version(partition),
+                "run_id": work.run_id,
+                "finished_at": now(),
+            },
+        )
+        retries.record_partition(
+            connection, work.collection.name, partition, question=question, error=error, passes=passes
+        )

@@ -1,0 +1,191 @@
+"""Where every partition and document of a collection stands: a few queries over the state store, no dataset is read."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from ai_assets.base.errors import DatasetDamaged
+from ai_assets.collection.loading import Collection
+from ai_assets.documents import retries
+from ai_assets.documents.retries import Retry, Waiting
+from ai_assets.documents.source_listing import Listing, stored_listing
+from ai_assets.embedding.spec import WITHOUT
+from ai_assets.run.context import Stores
+from ai_assets.signoff import corrections, releases, requests
+from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.storage.lake import Manifest
+from ai_assets.storage.state import now
+
+PartitionState = Literal[
+    "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
+    "empty",
+]  # fmt: skip
+"""`ask again`: documents without an answer are due to be asked about once more; nothing else is missing."""
+
+
+DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again")
+"""What a run would change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionStatus:
+    collection: str
+    partitions: Mapping[str, PartitionState]
+    documents: Mapping[str, int]
+    """Documents by state, over all partitions; those 'without vectors' are among those that are 'ok'."""
+    errors: Mapping[str, str]
+    """Why the failed partitions failed."""
+    live_release: int | None
+    unassigned: int
+    """Files that belong to no partition."""
+    waiting: Mapping[str, Waiting]
+    """By partition, documents without a result: when they are asked about again, and how many need a person."""
+    need_a_person: Sequence[Retry]
+
+
+def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
+    listing = stored_listing(collection.name, stores.lake)
+    with stores.state.read() as connection:
+        documents: Counter[str] = Counter()
+        query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'documents'")
+        for row in connection.execute(query, {"c": collection.name}):
+            documents.update(json.loads(row.stats)["statuses"])
+        query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'embeddings'")
+        for row in connection.execute(query, {"c": collection.name}):
+            if number := json.loads(row.stats).get(WITHOUT, 0):
+                documents["without vectors"] += number
+        errors = connection.execute(
+            sa.text("SELECT partition, error FROM refreshes WHERE collection = :c AND status = 'failed'"),
+            {"c": collection.name},
+        ).all()
+        live = releases.live(connection, collection.name)
+        waiting = retries.waiting(connection, collection)
+        people = retries.need_a_person(connection, collection)
+    return CollectionStatus(
+        collection=collection.name,
+        partitions=partition_states(collection, stores),
+        documents=dict(documents),
+        errors={row.partition: row.error for row in errors},
+        live_release=live.number if live else None,
+        unassigned=len(listing.unassigned) if listing else 0,
+        waiting=waiting,
+        need_a_person=people,
+    )
+
+
+def partition_states(
+    collection: Collection, stores: Stores, listing: Listing | None = None
+) -> dict[str, PartitionState]:
+    """The state of each partition, in order; the most urgent thing that is true of it.
+
+    By what the source was last seen to hold, or by a newer look at it.
+    """
+    return observed_states(collection, stores, listing)[0]
+
+
+def observed_states(
+    collection: Collection, stores: Stores, listing: Listing | None = None
+) -> tuple[dict[str, PartitionState], Mapping[str, Waiting]]:
+    """The same, and what is known of documents without a result, as of one moment."""
+    with stores.state.read() as connection:
+        listed = {
+            row.partition: row.digest
+            for row in connection.execute(
+                sa.text("SELECT partition, digest FROM listings WHERE collection = :c"), {"c": collection.name}
+            )
+        }
+        refreshed = {
+            row.partition: row
+            for row in connection.execute(
+                sa.text("SELECT * FROM refreshes WHERE collection = :c"), {"c": collection.name}
+            )
+        }
+        live = releases.live(connection, collection.name)
+        last = requests.latest(connection, collection.name)
+        corrected = corrections.in_force(connection, collection)
+        waiting = retries.waiting(connection, collection)
+    if listing is not None:
+        listed = {key: listing.digest_of(key) for key in listing.by_partition}
+    nothing = Listing(()).digest_of("")
+    settings = collection.settings_digest
+    states: dict[str, PartitionState] = {}
+    for key in collection.scheme.keys(sorted(listed.keys() | refreshed.keys())):
+        done = refreshed.get(key)
+        digest = listed.get(key, nothing)
+        if done is None:
+            states[key] = "missing" if key in listed else "empty"
+        elif _made_from(done) != (digest, settings, corrected.version(key)):
+            states[key] = "stale"
+        elif done.status == "failed":
+            states[key] = "failed"
+        elif key in waiting and waiting[key].is_due:
+            states[key] = "ask again"
+        else:
+            states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
+    return states, waiting
+
+
+def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:
+    return refreshed.listing_digest, refreshed.settings_digest, refreshed.corrections_digest
+
+
+def watched_partitions(states: Mapping[str, PartitionState], waiting: Mapping[str, Waiting]) -> list[str]:
+    """Those that a run is started for without anybody asking: what failed is tried again after its back-off."""
+    at = now()
+    return [
+        key
+        for key, state in states.items()
+        if state in ("missing", "stale", "ask again")
+        or (state == "failed" and key in waiting and waiting[key].failed_is_due(at))
+    ]
+
+
+def due_partitions(
+    collection: Collection, stores: Stores, keys: Sequence[str], listing: Listing | None = None
+) -> list[str]:
+    """Those of the partitions that a run would change: missing, stale, failed, with documents to ask about again, or
+    with a file gone or damaged.
+    """
+    states = partition_states(collection, stores, listing)
+    return [
+        key for key in keys if states[key] in DUE or (states[key] != "empty" and not _intact(collection, stores, key))
+    ]
+
+
+def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
+    for asset in collection.asset_names:
+        try:
+            manifest = stores.lake.manifest(collection.name, asset, partition)
+        except DatasetDamaged:
+            return False
+        if manifest is None or not stores.lake.path(manifest).is_file():
+            return False
+        if asset == "release_candidate" and not _frozen(stores, manifest):
+            return False
+    return True
+
+
+def _frozen(stores: Stores, candidate: Manifest) -> bool:
+    """Whether the files that it would publish, or has published, are there."""
+    folder = snapshot_folder(stores.lake.root, candidate.collection, candidate.partition)
+    return all((folder / candidate.stats[name]).is_file() for name in ("documents_file", "chunks_file"))
+
+
+def _signed_state(
+    request: requests.Request | None, live: releases.Release | None, partition: str, *, empty: bool
+) -> PartitionState:
+    part = live.parts.get(partition) if live else None
+    match request.status if request else None:
+        case "open":
+            return "awaiting sign-off"
+        case "approved":
+            return "approved"
+        case "rejected":
+            return "rejected"
+    if part is not None:
+        return "published"
+    return "empty" if empty else "up to date"

@@ -1,0 +1,151 @@
+"""Questions to the live release: which documents answer a query, and where one document comes from."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection.loading import Collection
+from ai_assets.embedding.spec import WITHOUT
+from ai_assets.errors import DocumentUnknown
+from ai_assets.run.context import Stores, Work
+from ai_assets.signoff import releases, requests, served
+from ai_assets.signoff.publication import snapshot_files
+from ai_assets.signoff.releases import Release
+from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
+from ai_assets.storage.ranking import Hit
+
+
+def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:
+    """The best documents of the live release, full text and vectors together.
+
+    Refused where the release or its index is not what was published. The text is embedded as the release was, whatever
+    the collection declares by now. On a route that is a call, and for a text that was searched for before an answer
+    from the ledger.
+    """
+    with stores.state.read() as connection:
+        live = releases.require_live(connection, collection.name)
+        served.require_newest(stores, connection, collection.name)
+    if not text.strip():
+        return live, []
+    embedding = live.embedding
+    index = served.require_index(stores, live)
+    if embedding is None:
+        return live, []  # it has no passages
+    with Work(collection, stores, run_id="") as work:
+        vector = work.embedder("search", of=embedding).embed([text])[0]
+    return live, index.search(live.index_version, vector, text, k)
+
+
+def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:
+    """Of the documents found, those that only their words can find, and why."""
+    found: dict[str, str] = {}
+    for partition in {hit.partition for hit in hits}:
+        path, _ = snapshot_files(release.collection, stores, partition, vars(release.parts[partition]))
+        if WITHOUT in parquet_columns(path):
+            names = {hit.document_id for hit in hits if hit.partition == partition}
+            rows = read_rows(path, ["document_id", WITHOUT])
+            found |= {row["document_id"]: row[WITHOUT] for row in rows if row["document_id"] in names and row[WITHOUT]}
+    return found
+
+
+def explain(collection: Collection, stores: Stores, document: str) -> dict[str, Any]:
+    """Bytes, versions, labels, release and signature of one document, and its history."""
+    with stores.state.read() as connection:
+        history = [
+            dict(row)
+            for row in connection.execute(
+                sa.text(
+                    "SELECT happened_at, event, digest, reason, partition, run_id FROM document_history "
+                    "WHERE collection = :c AND document_id = :d ORDER BY happened_at"
+                ),
+                {"c": collection.name, "d": document},
+            ).mappings()
+        ]
+        if not history:
+            query = sa.text("SELECT DISTINCT document_id FROM document_history WHERE collection = :c LIMIT 100000")
+            known: list[str] = list(connection.execute(query, {"c": collection.name}).scalars())
+            raise DocumentUnknown(collection.name, document, _hint(document, known))
+        live = releases.live(connection, collection.name)
+        partition = _partition_of(history)
+        request = requests.latest_of(connection, collection.name, partition)
+    found: dict[str, Any] = {"collection": collection.name, "document": document, "partition": partition}
+    found["current"] = _current(collection, stores, partition, document)
+    found["request"] = {"status": request.status, "digest": request.digest} if request else None
+    found["live"] = _live(collection, stores, live, partition, document)
+    found["history"] = history
+    return found
+
+
+def _partition_of(history: list[dict[str, Any]]) -> str:
+    """Where the document is now: a row that moved may be added to one partition before the other deletes it."""
+    last = {event["partition"]: event["event"] for event in history}
+    present = [event["partition"] for event in history if last[event["partition"]] != "deleted"]
+    found: str = (present or [history[-1]["partition"]])[-1]
+    return found
+
+
+def _current(collection: Collection, stores: Stores, partition: str, document: str) -> dict[str, Any] | None:
+    """The document as last computed, published or not."""
+    manifest = stores.lake.manifest(collection.name, "documents", partition)
+    row = _row(stores.lake.batches(manifest), document) if manifest else None
+    if row is None or manifest is None:
+        return None
+    names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
+    found: dict[str, Any] = {name: row[name] for name in names}
+    found["parsed_by"] = manifest.code_version
+    found["run"] = manifest.run_id
+    vectors = stores.lake.manifest(collection.name, "embeddings", partition)
+    if vectors is not None and WITHOUT in vectors.stats:
+        embedded = _row(stores.lake.batches(vectors, ["document_id", WITHOUT]), document)
+        found[WITHOUT] = embedded[WITHOUT] if embedded else None
+    for stage in collection.stages:
+        made = stores.lake.manifest(collection.name, stage.name, partition)
+        answer = _row(stores.lake.batches(made), document) if made else None
+        if answer and made:
+            for name in stage.columns.explained:
+                found[f"{stage.name}.{name}"] = answer.get(name)
+            found[f"{stage.name}.code_version"] = made.code_version
+    return found
+
+
+def _live(
+    collection: Collection, stores: Stores, live: Release | None, partition: str, document: str
+) -> dict[str, Any] | None:
+    """The document as readers see it."""
+    part = live.parts.get(partition) if live else None
+    if live is None or part is None:
+        return None
+    documents, _ = snapshot_files(collection.name, stores, partition, vars(part))
+    row = _row(read_batches(documents), document)
+    if row is None:
+        return None
+    return {
+        "release": live.number,
+        "candidate": part.digest,
+        "approved_by": ", ".join(part.approved_by),
+        "request": part.request_id,
+        "run": part.run_id,
+        "source_digest": row["source_digest"],
+        **({WITHOUT: row[WITHOUT]} if row.get(WITHOUT) else {}),
+        **{stage.name: row.get(f"{stage.name}_{stage.columns.headline}") for stage in collection.stages},
+    }
+
+
+def _row(batches: Iterable[Any], document: str) -> dict[str, Any] | None:
+    import pyarrow.compute as pc
+
+    for batch in batches:
+        rows: list[dict[str, Any]] = batch.filter(pc.equal(batch["document_id"], document)).to_pylist()
+        if rows:
+            return rows[0]
+    return None
+
+
+def _hint(document: str, known: list[str]) -> str:
+    if not known:
+        return "; nothing has been computed yet (ai-assets run)."
+    ending = [name for name in known if name.rsplit("/", 1)[-1] == document]
+    close = ending[:1] or difflib.get_close_matches(document, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else "."

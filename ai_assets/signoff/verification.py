@@ -1,0 +1,306 @@
+"""Proof that the trail is whole: the chain is walked, what it tells of is played again and held against the tables.
+
+An export proves itself without the store: the records hold their own order, and its first line says how many there are.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.errors import AuditBroken, ExportUnreadable
+from ai_assets.inference.budget_sums import differences
+from ai_assets.inference.prices import NUSD
+from ai_assets.signoff import audit, keys
+from ai_assets.signoff.audit import GENESIS, RECORD_COLUMNS, Record, release_record
+from ai_assets.signoff.authority import Authority, one_sided, password_digest
+from ai_assets.storage.digest import Json, canonical_json, digest
+from ai_assets.storage.state import StateStore, now
+
+EXPORT_FORMAT = 2
+READABLE_FORMATS = (1, 2)
+"""The first had no signatures."""
+CLOSED_AS: Mapping[str, str] = {
+    "approved": "approved",
+    "rejected": "rejected",
+    "sent back": "sent back",
+    "voided": "void",
+    "expired": "expired",
+}
+"""The status of a request after such a record."""
+STEP_OF: Mapping[str, int] = {"reminded": 1, "escalated": 2}
+CORRECTED = ("partition", "document_digest", "label", "was", "reason")
+"""What the record of a correction says beside what names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """A request as the chain tells of it; the names are those of the table's columns."""
+
+    collection: str
+    partition: str
+    number: int
+    digest: str
+    summary: str
+    """Its digest: people decide by it."""
+    status: str = "open"
+    sla_step: int = 0
+    closed_by: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Verified:
+    records: int
+    head: str
+    """Hash of the last record; note it elsewhere to prove later that nothing was cut off the end."""
+    signed: int
+    """So many of them are signed; the others are older than the keys."""
+
+
+@dataclass
+class _Told:
+    """Everything the chain says there should be."""
+
+    requests: dict[str, _Request] = field(default_factory=dict)
+    published: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    live: dict[str, int] = field(default_factory=dict)
+    corrections: dict[tuple[str, str, str, int], dict[str, str | None]] = field(default_factory=dict)
+    """By collection, stage, document and number."""
+    limits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of budgets, where a person has set another than the declared one."""
+
+
+def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done, _of: None) -> Verified:
+    """Walk the chain, then hold the tables against it. Raises on the first mismatch."""
+    with state.read() as connection:
+        total: int = connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one()
+        known = Authority(keys.trust_of(connection))
+        verified, told = _walk(audit.records(connection), known, lambda done: walked(done, total))
+        _hold_requests(connection, told)
+        _hold_releases(connection, told)
+        _hold_people(connection, known)
+        _hold_corrections(connection, told)
+        _hold_limits(connection, told)
+        _hold_spending(connection)
+    return verified
+
+
+def require_sound(connection: sa.Connection, checkpoint: Record | None = None) -> None:
+    """Raises `AuditBroken` unless every record follows from the one before and was signed by who may, then.
+
+    `checkpoint` is the last record that a signed checkpoint stands for: up to there the links are checked, and the
+    signatures that say who may decide.
+    """
+    known = Authority(keys.trust_of(connection), vouched=checkpoint.seq if checkpoint else 0)
+    _walk(_ending_in(audit.records(connection), checkpoint), known)
+
+
+def _ending_in(records: Iterable[Record], checkpoint: Record | None) -> Iterator[Record]:
+    """The same records, which must have that one in its place."""
+    for record in records:
+        if checkpoint is not None and record.seq == checkpoint.seq and record.hash != checkpoint.hash:
+            raise AuditBroken(record.name, "it is not the record that a checkpoint stands for")
+        yield record
+
+
+def export(connection: sa.Connection, records: Iterable[Record] | None = None) -> Iterator[str]:
+    """JSON lines: a heading, then the records. A selection of them proves each record, but not what is between."""
+    chosen = list(audit.records(connection) if records is None else records)
+    head = chosen[-1].hash if chosen else GENESIS
+    trust = keys.trust_of(connection)
+    heading: dict[str, Json] = {"format": EXPORT_FORMAT, "records": len(chosen), "head": head}
+    heading["trust"] = trust.as_data() if trust else None
+    yield canonical_json({**heading, "whole": records is None, "exported_at": now()})
+    for record in chosen:
+        yield canonical_json({name: getattr(record, name) for name in RECORD_COLUMNS})
+
+
+def verify_file(path: Path, believed: keys.Trust | None = None) -> Verified:
+    """An export of the whole chain, from the file alone. Without keys to believe, those that it names itself."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        heading = json.loads(lines[0]) if lines else {}
+        if not isinstance(heading, dict) or heading.get("format") not in READABLE_FORMATS:
+            raise ExportUnreadable(path, "its first line is not the heading of an export")
+        told = heading.get("trust")
+        trust = believed or (keys.Trust.of(told) if told else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportUnreadable(path, str(error)) from error
+    if not heading.get("whole"):
+        raise ExportUnreadable(path, "it holds a selection of the records, and only a whole chain can be verified")
+    found = [_record(number, line) for number, line in enumerate(lines[1:], start=1)]
+    verified, _ = _walk(found, Authority(trust))
+    if (verified.records, verified.head) != (heading["records"], heading["head"]):
+        raise AuditBroken(
+            "the end", f"the heading promises {heading['records']} records, and {verified.records} are there"
+        )
+    return verified
+
+
+def _record(number: int, line: str) -> Record:
+    try:
+        return Record(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise AuditBroken(f"number {number}", f"its line cannot be read ({error})") from error
+
+
+def _walk(
+    records: Iterable[Record], known: Authority, walked: Callable[[int], None] = lambda _done: None
+) -> tuple[Verified, _Told]:
+    told, (count, previous) = _Told(), known.last
+    for record in records:
+        if record.seq != count + 1:
+            raise AuditBroken(record.name, f"number {count + 1} is missing before it")
+        if record.previous_hash != previous:
+            raise AuditBroken(record.name, "it does not follow from the record before it")
+        if record.computed_hash() != record.hash:
+            raise AuditBroken(record.name, "its content is not what was recorded")
+        known.pass_by(record)
+        previous, count = record.hash, record.seq
+        try:
+            _replay(record, told)
+        except (KeyError, TypeError, ValueError) as error:
+            raise AuditBroken(record.name, f"what it tells of is not in the records before it ({error})") from error
+        walked(count)
+    known.require_older()
+    return Verified(count, previous, known.signed), told
+
+
+def _replay(record: Record, told: _Told) -> None:
+    subject: Mapping[str, Any] = record.subject
+    requests = told.requests
+    match record.action:
+        case "requested":
+            requests[subject["request_id"]] = _Request(
+                collection=subject["collection"],
+                partition=subject["partition"],
+                number=subject["number"],
+                digest=subject["digest"],
+                summary=subject["summary"],
+            )
+        case "approved" if not subject["complete"]:
+            pass
+        case "approved" | "rejected" | "sent back" | "voided" | "expired":
+            closed = replace(requests[subject["request_id"]], status=CLOSED_AS[record.action], closed_by=record.actor)
+            requests[subject["request_id"]] = replace(closed, reason=subject["reason"])
+        case "reminded" | "escalated":
+            asked = requests[subject["request_id"]]
+            requests[subject["request_id"]] = replace(asked, sla_step=STEP_OF[record.action])
+        case "published":
+            told.live[subject["collection"]] = subject["release"]
+            told.published[subject["collection"], subject["release"]] = (subject["digest"], subject["record"])
+            for request in subject["requests"]:
+                if requests[request].status not in ("approved", "published"):
+                    raise ValueError(f"request {request} was not approved")
+                requests[request] = replace(requests[request], status="published")
+        case "rolled back":
+            told.live[subject["collection"]] = subject["release"]
+        case "corrected":
+            key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
+            told.corrections[key] = {**{name: subject[name] for name in CORRECTED}, "author": record.actor}
+        case "budget set" if subject["declared"]:
+            told.limits.pop(subject["name"], None)
+        case "budget set":
+            told.limits[subject["name"]] = {
+                "limit_nusd": subject["limit_nusd"],
+                "set_by": record.actor,
+                "set_at": record.recorded_at,
+                "reason": subject["reason"],
+            }
+
+
+def _hold_requests(connection: sa.Connection, told: _Told) -> None:
+    found = connection.execute(
+        sa.text("SELECT * FROM review_requests ORDER BY collection, partition, number")
+    ).mappings()
+    seen = set()
+    for row in found:
+        name = f"request {row['request_id']} ({row['collection']} {row['partition']})"
+        recorded = told.requests.get(row["request_id"])
+        if recorded is None:
+            raise one_sided(name, in_table=True)
+        for column, value in vars(recorded).items():
+            stored = digest(row[column]) if column == "summary" else row[column]
+            if stored != value:
+                raise AuditBroken(name, f"the table says {column} '{stored}', the chain '{value}'")
+        seen.add(row["request_id"])
+    if missing := set(told.requests) - seen:
+        raise one_sided(f"request {min(missing)}", in_table=False)
+
+
+def _hold_releases(connection: sa.Connection, told: _Told) -> None:
+    releases = connection.execute(sa.text("SELECT * FROM releases ORDER BY collection, number")).all()
+    for release in releases:
+        index = (release.index_name, release.index_version)
+        stored = release_record(release.manifest, index, release.created_at, release.created_by)
+        if told.published.get((release.collection, release.number)) != (release.digest, stored):
+            name = f"release {release.number} of {release.collection}"
+            raise AuditBroken(name, "its content is not what was published")
+    if gone := set(told.published) - {(release.collection, release.number) for release in releases}:
+        raise one_sided(f"release {min(gone)[1]} of {min(gone)[0]}", in_table=False)
+    pointers = {r.collection: r.number for r in connection.execute(sa.text("SELECT * FROM live_releases"))}
+    for collection in sorted({*pointers, *told.live}):
+        if pointers.get(collection) != told.live.get(collection):
+            said = f"it says release {pointers.get(collection)}, the chain {told.live.get(collection)}"
+            raise AuditBroken(f"live pointer of {collection}", said)
+
+
+def _hold_people(connection: sa.Connection, known: Authority) -> None:
+    """Who is known, disabled, with which password; who has which role, and belongs to which group."""
+    rows = {row.name: row for row in connection.execute(sa.text("SELECT * FROM people"))}
+    for name in sorted({*rows, *known.people}):
+        row, person = rows.get(name), known.people.get(name)
+        if row is None or person is None:
+            raise one_sided(f"person {name}", in_table=row is not None, what="them")
+        if (row.disabled_at is None) != person.enabled:
+            raise AuditBroken(f"person {name}", f"the chain says {'enabled' if person.enabled else 'disabled'}")
+        if known.trust is not None and password_digest(row.password_hash) != person.password:
+            raise AuditBroken(f"password of {name}", "the table holds another one than was recorded")
+    here = {(row.holder, row.collection): row.role for row in connection.execute(sa.text("SELECT * FROM grants"))}
+    known.require_roles(here, {holder for holder, _ in {*here, *known.grants}})
+    members = {(row.person, row.group_name) for row in connection.execute(sa.text("SELECT * FROM group_members"))}
+    known.require_groups(members, known.people)
+
+
+def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
+    rows = connection.execute(sa.text("SELECT * FROM corrections")).mappings()
+    held = {
+        (row["collection"], row["stage"], row["document_id"], row["number"]): {
+            name: row[name] for name in (*CORRECTED, "author")
+        }
+        for row in rows
+    }
+    for key in sorted({*held, *told.corrections}):
+        name, here, there = (
+            f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})",
+            held.get(key),
+            told.corrections.get(key),
+        )
+        if here is None or there is None:
+            raise one_sided(name, in_table=here is not None)
+        for column, value in there.items():
+            if here[column] != value:
+                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+
+
+def _hold_limits(connection: sa.Connection, told: _Told) -> None:
+    rows = connection.execute(sa.text("SELECT * FROM budget_limits")).mappings()
+    held = {row["name"]: {column: row[column] for column in row if column != "name"} for row in rows}
+    for budget in sorted({*held, *told.limits}):
+        name, here, there = f"limit of budget {budget}", held.get(budget), told.limits.get(budget)
+        if here is None or there is None:
+            raise one_sided(name, in_table=here is not None)
+        for column, value in there.items():
+            if here[column] != value:
+                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+
+
+def _hold_spending(connection: sa.Connection) -> None:
+    """Every budget holds what its attempts came to, and what those under way may."""
+    for budget, column, held, found in differences(connection):
+        says = f"the table says {column} ${held / NUSD:.9f}, its attempts come to ${found / NUSD:.9f}"
+        raise AuditBroken(f"budget {budget}", says)

@@ -1,0 +1,1 @@
+"""Kinds of stages: what is made of a document."""

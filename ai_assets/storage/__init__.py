@@ -1,0 +1,1 @@
+"""Where everything is kept: state store, lake, search index, warehouse, leases."""

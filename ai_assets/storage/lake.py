@@ -1,0 +1,413 @@
+"""The lake: one Parquet dataset per asset and partition, committed by a manifest.
+
+Data files are named by their content and never change; `manifest.json` names the current one and is replaced in one
+rename. A reader therefore sees the old dataset or the new one, and a writer killed anywhere leaves the old one. Whether
+a file still holds the bytes that its name says is checked whenever it is read.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai_assets.base.durable import sync
+from ai_assets.base.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
+from ai_assets.storage.content import DIGESTS, file_sha256, has_own_bytes, named_by_content
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import now
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+ROW_GROUP_ROWS = 2_000
+"""So many rows of a dataset are in memory at a time, where it is written or read in order."""
+TEMPORARY = ".tmp"
+LONGEST_NAME = 200
+"""File systems take 255 bytes, and a letter outside ASCII becomes up to 12."""
+KEPT_S = 600.0
+"""How long a replaced data file stays for readers that opened its manifest before; a query takes seconds."""
+
+Fence = Callable[[], contextlib.AbstractContextManager[object]]
+"""A block in which no other process can take over the writer's work; entering it fails where one did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What one dataset is: which bytes, made from what, by which code."""
+
+    collection: str
+    asset: str
+    partition: str
+    version: str
+    """SHA-256 of the Parquet file: the same rows give the same version."""
+    code_version: str
+    fingerprint: str
+    """Digest of everything the rows depend on: an equal one means that nothing needs to be computed."""
+    inputs: Mapping[str, str]
+    """Versions of the datasets it was made from, by asset name."""
+    file: str
+    rows: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str
+    written_at: str
+    format: int = MANIFEST_FORMAT
+
+
+class Lake:
+    """Datasets below one folder. Writers of one partition hold its lease; readers need nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, collection: str, asset: str, partition: str) -> Path:
+        return self.root / _component(collection) / _component(asset) / _component(partition)
+
+    def manifest(self, collection: str, asset: str, partition: str) -> Manifest | None:
+        """The committed dataset, or None where there is none yet."""
+        return self.read_manifest(self.folder(collection, asset, partition) / MANIFEST)
+
+    @staticmethod
+    def read_manifest(path: Path) -> Manifest | None:
+        try:
+            found = json.loads(path.read_bytes())
+            if found["format"] > MANIFEST_FORMAT:
+                raise DatasetTooNew(path, found["format"], MANIFEST_FORMAT)
+            manifest = Manifest(**found)
+            if manifest.file != f"{manifest.version}.parquet":
+                raise DatasetDamaged(path, f"its file {manifest.file} is not named by its version")
+            return manifest
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DatasetDamaged(path, f"it cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetDamaged(path, "it is not a manifest") from error
+
+    def path(self, manifest: Manifest) -> Path:
+        return self.folder(manifest.collection, manifest.asset, manifest.partition) / manifest.file
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether its file is there, with the bytes that it was committed with."""
+        return has_own_bytes(self.path(manifest))
+
+    def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "pa.Table":
+        return read_parquet(self.path(manifest), columns)
+
+    def batches(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+        """The rows in order, so many at a time as are written together."""
+        return read_batches(self.path(manifest), columns)
+
+    def rows(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        return read_rows(self.path(manifest), columns)
+
+    def commit(
+        self,
+        collection: str,
+        asset: str,
+        partition: str,
+        table: "pa.Table | pa.RecordBatchReader | Path",
+        *,
+        code_version: str,
+        fingerprint: str,
+        inputs: Mapping[str, str],
+        stats: Mapping[str, Json],
+        run_id: str,
+        fenced: Fence,
+    ) -> Manifest:
+        """Write the rows, then make them the current dataset: within `fenced`, which refuses after a lost lease.
+
+        Rows that are written already are the file that `writing_rows` made in the folder.
+        """
+        folder = self.folder(collection, asset, partition)
+        path = table if isinstance(table, Path) else write_parquet(folder, table)
+        manifest = Manifest(
+            collection=collection,
+            asset=asset,
+            partition=partition,
+            version=path.stem,
+            code_version=code_version,
+            fingerprint=fingerprint,
+            inputs=dict(inputs),
+            file=path.name,
+            rows=parquet_rows(path),
+            stats=dict(stats),
+            run_id=run_id,
+            written_at=now(),
+        )
+        with _prepared(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode()) as put_in_place, fenced():
+            replaced = self.manifest_or_none(folder)
+            if replaced is not None and replaced != manifest.file:
+                with contextlib.suppress(OSError):
+                    os.utime(folder / replaced)  # its time is from now on the time it was replaced
+            put_in_place()
+        sync(folder)
+        _sweep(folder, keep={manifest.file, MANIFEST} | ({replaced} if replaced else set()))
+        return manifest
+
+    @staticmethod
+    def manifest_or_none(folder: Path) -> str | None:
+        """The file the current manifest names; None where the manifest is missing or unreadable."""
+        try:
+            return str(json.loads((folder / MANIFEST).read_bytes())["file"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return pq.read_table(path, columns=list(columns) if columns is not None else None, partitioning=None)
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+    """The rows in order; no more of them are in memory than one row group has."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path) as file:
+        if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+            raise DatasetDamaged(path, f"it has no column '{missing[0]}'")
+        wanted = None if columns is None else list(columns)
+        for group in range(file.metadata.num_row_groups):  # `iter_batches` reads ahead, as far as it gets
+            yield from file.read_row_group(group, wanted).combine_chunks().to_batches()
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
+
+
+def parquet_schema(path: Path) -> "pa.Schema":
+    """No row is read."""
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return pq.read_schema(path).remove_metadata()
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Their names; no row is read."""
+    return list(parquet_schema(path).names)
+
+
+def parquet_rows(path: Path) -> int:
+    """How many; none is read."""
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
+def read_parquet_row(path: Path, place: int) -> dict[str, Any]:
+    """One whole row; of the file only the piece that holds it is read."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path) as file:
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if place < rows:
+                found: list[dict[str, Any]] = file.read_row_group(group).slice(place, 1).to_pylist()
+                return found[0]
+            place -= rows
+    raise DatasetDamaged(path, "it has fewer rows than it had")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Nothing is read of a file that does not hold the bytes that its name says."""
+    import pyarrow as pa
+
+    try:
+        wanted = named_by_content(path.name)
+        if wanted is not None and (found := DIGESTS.of(path)) != wanted:
+            raise DatasetAltered(path, found)
+        yield
+    except FileNotFoundError as error:
+        raise DatasetDamaged(path, "it is missing") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetDamaged(path, f"it cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def write_parquet(folder: Path, table: "pa.Table | pa.RecordBatchReader") -> Path:
+    """Write the rows under the name of their own digest; the same rows (in the same batches) are the same file.
+
+    Of a reader no more than one batch is in memory.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _temporary(folder) as temporary:
+            if isinstance(table, pa.RecordBatchReader):
+                with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+                    for batch in table:
+                        writer.write_batch(batch)
+            else:
+                pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            path = _named_by_content(temporary, folder)
+    return path
+
+
+class RowWriter:
+    """Takes rows one by one or in batches, and holds no more than are written together."""
+
+    def __init__(self, folder: Path, temporary: Path, schema: "pa.Schema") -> None:
+        import pyarrow.parquet as pq
+
+        self._folder, self._temporary, self._schema = folder, temporary, schema
+        self._writer = pq.ParquetWriter(temporary, schema, compression="zstd")
+        self._waiting: list[Mapping[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._path: Path | None = None
+        self.rows = 0
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        self._waiting.append(row)
+        self.rows += 1
+        if len(self._waiting) == ROW_GROUP_ROWS:
+            self._write_rows()
+
+    def extend(self, batch: "pa.RecordBatch") -> None:
+        self._write_rows()
+        self._batches.append(batch)
+        self.rows += batch.num_rows
+        self._write_groups(least=ROW_GROUP_ROWS)
+
+    @property
+    def path(self) -> Path:
+        """The file, once the block of `writing_rows` has ended."""
+        if self._path is None:
+            raise ValueError(f"rows for {self._folder} are still being written")
+        return self._path
+
+    def _write_rows(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            rows, self._waiting = self._waiting, []
+            self._batches.append(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+            self._write_groups(least=ROW_GROUP_ROWS)
+
+    def _write_groups(self, *, least: int) -> None:
+        import pyarrow as pa
+
+        while self._batches and sum(batch.num_rows for batch in self._batches) >= least:
+            table = pa.Table.from_batches(self._batches, self._schema)
+            with _writing(self._folder):
+                # As one piece: where the pages of a column end depends on where its pieces do.
+                group = table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+                self._writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            self._batches = table.slice(ROW_GROUP_ROWS).to_batches()
+
+    def close(self, *, keep: bool) -> None:
+        if keep:
+            self._write_rows()
+            self._write_groups(least=1)
+            if not self.rows:
+                self._writer.write_table(self._schema.empty_table(), row_group_size=ROW_GROUP_ROWS)
+        with _writing(self._folder):
+            self._writer.close()
+            if keep:
+                self._path = _named_by_content(self._temporary, self._folder)
+
+
+@contextlib.contextmanager
+def writing_rows(folder: Path, schema: "pa.Schema") -> Iterator[RowWriter]:
+    """Within the block rows are taken; after it they are a file, the very one that `write_parquet` makes of them."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _temporary(folder) as temporary:
+        with _writing(folder):
+            writer = RowWriter(folder, temporary, schema)
+            _sweep_temporary(folder, temporary.stat().st_mtime)
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(LakeUnwritable):  # of a full disk the first error tells
+                writer.close(keep=False)
+            raise
+        writer.close(keep=True)
+
+
+def _sweep_temporary(folder: Path, now_s: float) -> None:
+    """Remove what killed writers left; ages by the clock of the file system."""
+    for entry in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if now_s - entry.stat().st_mtime > KEPT_S:
+                entry.unlink()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step that survives a power cut."""
+    with _prepared(path, data) as put_in_place:
+        put_in_place()
+    sync(path.parent)
+
+
+@contextlib.contextmanager
+def _prepared(path: Path, data: bytes) -> Iterator[Callable[[], object]]:
+    """The content is on the disk when the block begins; what it is given then only renames, in microseconds."""
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path.parent) as temporary:
+            temporary.write_bytes(data)
+            sync(temporary)
+            yield lambda: temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LakeUnwritable(folder, error) from error
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A name for a file that is not there yet; on a full disk half of it must not stay in the way."""
+    path = folder / f".{uuid.uuid4().hex}{TEMPORARY}"  # in every container there is a process 1
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _named_by_content(temporary: Path, folder: Path) -> Path:
+    """The finished file under its own digest, in place of any of that name."""
+    sha256 = file_sha256(temporary)
+    path = folder / f"{sha256}.parquet"
+    sync(temporary)
+    temporary.replace(path)
+    sync(folder)
+    DIGESTS.note(path, sha256)
+    return path
+
+
+def _sweep(folder: Path, keep: set[str]) -> None:
+    """Ages are measured by the file system, whose clock wrote them: that of this process may be wrong."""
+    with contextlib.suppress(OSError):
+        now_s = (folder / MANIFEST).stat().st_mtime
+        for entry in folder.iterdir():
+            if entry.name in keep:
+                continue
+            with contextlib.suppress(OSError):
+                if now_s - entry.stat().st_mtime > KEPT_S:
+                    entry.unlink()
+
+
+def _component(name: str) -> str:
+    """A name as one safe folder name, its own alone; a partition key may hold slashes, dots or any letter."""
+    quoted = urllib.parse.quote(name, safe="")
+    if len(quoted) > LONGEST_NAME:
+        return f"{quoted[: LONGEST_NAME - 70]}%-{hashlib.sha256(name.encode()).hexdigest()}"
+    return quoted.replace(".", "%2E") if set(quoted) <= {"."} else quoted

@@ -1,0 +1,31 @@
+"""Migrations of the state store, applied in order and recorded by name. A landed migration never changes."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from ai_assets.storage.migrations import (
+    m001_initial,
+    m002_calls,
+    m003_desk,
+    m004_money,
+    m005_fencing,
+    m006_reconciliation,
+    m007_retries,
+    m008_signatures,
+    m009_checkpoints,
+    m010_launches,
+)
+
+MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
+    ("m001_initial", m001_initial.up),
+    ("m002_calls", m002_calls.up),
+    ("m003_desk", m003_desk.up),
+    ("m004_money", m004_money.up),
+    ("m005_fencing", m005_fencing.up),
+    ("m006_reconciliation", m006_reconciliation.up),
+    ("m007_retries", m007_retries.up),
+    ("m008_signatures", m008_signatures.up),
+    ("m009_checkpoints", m009_checkpoints.up),
+    ("m010_launches", m010_launches.up),
+)
