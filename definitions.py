@@ -9,12 +9,12 @@ from ai_assets.orchestration.automation import (
     budgets,
     deadlines,
     inference_cost,
+    nightly,
     publication,
     retention,
     source_changes,
 )
 from ai_assets.orchestration.inference_cost import cost_assets, costs_job
-from sensors import nightly
 
 COLLECTIONS = load_collections(Path(__file__).parent / "collections")
 

@@ -242,7 +242,7 @@ from pathlib import Path
 from ai_assets import load_collections
 from ai_assets.orchestration.instance import instance
 from ai_assets.base.home import Home
-from sensors import budgets
+from ai_assets.orchestration.automation import budgets
 found = load_collections(Path("collections"))
 with instance(Home.from_environment()) as opened, dg.build_sensor_context(instance=opened) as context:
     print("ready", flush=True)

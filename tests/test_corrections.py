@@ -25,7 +25,7 @@ from ai_assets.cli.corrections import app
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.errors import AuditBroken, CorrectionRefused, DecisionRefused
-from ai_assets.orchestration.automation import source_changes
+from ai_assets.orchestration.automation import nightly, source_changes
 from ai_assets.orchestration.component import collection_definitions
 from ai_assets.orchestration.events import DATA_VERSION
 from ai_assets.run.context import Outcome, Work
@@ -37,7 +37,6 @@ from ai_assets.signoff.explain import explain
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish, snapshot_files
 from ai_assets.storage.lake import read_rows
-from sensors import nightly
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 DAY = DAYS[1]

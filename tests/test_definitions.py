@@ -13,9 +13,8 @@ from dagster._core.definitions.observe import observe
 from dagster._core.loader import LoadingContextForTest
 
 from ai_assets.collection.loading import Collection
-from ai_assets.orchestration.automation import publication, source_changes
+from ai_assets.orchestration.automation import nightly, publication, source_changes
 from ai_assets.orchestration.component import DocumentCollection, collection_definitions
-from sensors import nightly
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 SEGMENT = ("documents", "chunks", "embeddings", "kind", "evaluation_scores", "release_candidate")

@@ -201,15 +201,13 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
 
 
 def test_every_file_the_architecture_names_exists() -> None:
-    for name in re.findall(r"`((?:ai_assets|resources|sensors|tests)/[\w/]+(?:\.py|/))`", ARCHITECTURE):
+    for name in re.findall(r"`((?:ai_assets|tests)/[\w/]+(?:\.py|/))`", ARCHITECTURE):
         assert (ROOT / name).exists(), name
 
 
 def test_the_architecture_names_symbols_that_exist() -> None:
     source = "\n".join(
-        path.read_text(encoding="utf-8")
-        for top in ("ai_assets", "resources", "sensors")
-        for path in (ROOT / top).rglob("*.py")
+        path.read_text(encoding="utf-8") for top in ("ai_assets",) for path in (ROOT / top).rglob("*.py")
     )
     table = ARCHITECTURE.split("## Layers")[1].split("##")[0]
     for line in table.splitlines():

@@ -15,10 +15,9 @@ from signing import decide
 from ai_assets.base.processes import identity
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.orchestration.automation import publication, source_changes
+from ai_assets.orchestration.automation import nightly, publication, source_changes
 from ai_assets.orchestration.interrupted import PID_TAG
 from ai_assets.signoff.publication import publish
-from sensors import nightly
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import resources
 
+import ai_assets
 from ai_assets.base.home import HOME_VARIABLE, STATE_URL_VARIABLE, UP_VARIABLE, Home, HomeUnusable, project_directory
 
-REPOSITORY = Path(resources.__file__).parents[1]
+REPOSITORY = Path(ai_assets.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)

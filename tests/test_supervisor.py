@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-import resources
 from conftest import eventually, free_port
 
+import ai_assets
 from ai_assets.base.home import Home
 from ai_assets.base.processes import started_by_up
 from ai_assets.ops import managed_process
@@ -23,7 +23,7 @@ from ai_assets.orchestration.interrupted import MESSAGE
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(resources.__file__).parents[1]
+REPOSITORY = Path(ai_assets.__file__).parents[1]
 DEFINITIONS = """
 import os, time
 from pathlib import Path

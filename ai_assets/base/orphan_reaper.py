@@ -1,7 +1,8 @@
 """Outlives an `ai-assets up` by a moment: when its standard input closes, it ends all that this one `up` started.
 
-The input closes however `up` ends, SIGKILL included, so nothing is left behind. Started by `ai_assets/ops/supervisor.py`
-in its own session, where no Ctrl-C of a terminal reaches it: `python -m ai_assets.base.orphan_reaper <identity of up> <home>`.
+The input closes however `up` ends, SIGKILL included, so nothing is left behind. Started by
+`ai_assets/ops/supervisor.py` in its own session, where no Ctrl-C of a terminal reaches it:
+`python -m ai_assets.base.orphan_reaper <identity of up> <home>`.
 """
 
 import signal

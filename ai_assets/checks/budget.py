@@ -47,6 +47,7 @@ def _details(found: Standing) -> dict[str, Any]:
 def _short(found: Standing, amount_nusd: int) -> str:
     left = funding.in_dollars(max(0, found.left_nusd + found.reserved_nusd))
     return (
-        f"budget {funding.named(found)} has {left} of {funding.in_dollars(found.limit_nusd)} left{funding.until(found)}, and "
+        f"budget {funding.named(found)} has {left} of {funding.in_dollars(found.limit_nusd)} left"
+        f"{funding.until(found)}, and "
         f"the smallest call may cost {funding.in_dollars(amount_nusd)}: {funding.raising(found.name)}"
     )

@@ -259,4 +259,4 @@ def essential_message(error: Mapping[str, Any]) -> str:
 
 
 def _is_user_error(message: str) -> bool:
-    return message.startswith(("resources.", "ai_assets."))
+    return message.startswith("ai_assets.")

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Literal, Self
 
-import resources
 import yaml
 
+import ai_assets
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import DAGSTER_URL_VARIABLE, DECISION_KEY_VARIABLE, DESK_URL_VARIABLE, NO_KEY, Home
 from ai_assets.base.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
@@ -29,7 +29,7 @@ from ai_assets.ops.managed_process import Service
 from ai_assets.orchestration.instance import instance, use_home
 from ai_assets.orchestration.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
 
-PACKAGES = Path(resources.__file__).parents[1]
+PACKAGES = Path(ai_assets.__file__).parents[1]
 """From where our own modules can be imported, in a project that has them installed or not."""
 CODE_LOCATION = "definitions"
 STOP_GRACE_S = 10.0

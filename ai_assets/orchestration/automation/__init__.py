@@ -1,1 +1,10 @@
-"""What watches and asks for runs: schedules and sensors as functions of a collection."""
+"""What watches and asks for runs, as functions of collections: the source, the clock, people's decisions, money."""
+
+from ai_assets.orchestration.automation.budgets import budgets
+from ai_assets.orchestration.automation.deadlines import deadlines
+from ai_assets.orchestration.automation.inference_cost import inference_cost
+from ai_assets.orchestration.automation.publication import publication
+from ai_assets.orchestration.automation.retention import retention
+from ai_assets.orchestration.automation.source_changes import nightly, source_changes
+
+__all__ = ["budgets", "deadlines", "inference_cost", "nightly", "publication", "retention", "source_changes"]
