@@ -96,9 +96,9 @@ def _ticks(project: Path) -> list[Figure]:
 
     from ai_assets.collection.loading import load_collection
     from ai_assets.orchestration.automation import deadlines, publication
-    from ai_assets.run.context import Stores
     from ai_assets.signoff import checkpoints
     from ai_assets.signoff.verification import verify
+    from ai_assets.storage.stores import Stores
 
     collection = load_collection(project / "collections", "bulk")
     homes = {"empty": _home(project, "empty"), "full": _home(project, "full", OPEN, DECIDED)}
@@ -134,9 +134,9 @@ def _pages(project: Path) -> list[Figure]:
     from ai_assets.desk.inbox import inbox
     from ai_assets.desk.request_query import request_view
     from ai_assets.desk.settings import DeskSettings
-    from ai_assets.run.context import Stores
     from ai_assets.signoff import requests
     from ai_assets.signoff.people import Person
+    from ai_assets.storage.stores import Stores
 
     ann = Person(name="ann", roles={"*": "admin"})
     desk = Desk(stores=Stores.at(Home(root=project / "full", project=project)), settings=DeskSettings(),
@@ -183,7 +183,7 @@ def main(project: Path) -> None:
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection.loading import load_collection
     from ai_assets.documents.source_listing import observe
-    from ai_assets.run.context import Stores
+    from ai_assets.storage.stores import Stores
 
     chosen = load_collection(project / "collections", "large")
     stores = Stores.at(Home.from_environment())

@@ -92,9 +92,9 @@ def main(project: Path) -> None:
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection.loading import load_collection
     from ai_assets.documents.source_listing import known_folders, observe
-    from ai_assets.run.context import Stores
     from ai_assets.signoff import decisions, people
     from ai_assets.signoff.publication import publish
+    from ai_assets.storage.stores import Stores
 
     started = time.perf_counter()
     found = {}

@@ -19,10 +19,11 @@ from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.past import look_up
 from ai_assets.planning.plan import plan
-from ai_assets.run.context import Stores, Work, record_dataset
+from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import COLUMNS
 from ai_assets.stages.llm import Document, ask
 from ai_assets.storage.digest import sha256_hex
+from ai_assets.storage.stores import Stores, record_dataset
 from bench.measure import ROOT, Figure, write_documents
 
 DOCUMENTS, PARTITIONS = 100_000, 20

@@ -59,7 +59,7 @@ def main(project: Path) -> None:
     from ai_assets.cli.run import bring_up_to_date
     from ai_assets.collection.loading import load_collection
     from ai_assets.documents.source_listing import observe
-    from ai_assets.run.context import Stores
+    from ai_assets.storage.stores import Stores
 
     chosen = load_collection(project / "collections", "bulk")
     stores = Stores.at(Home.from_environment())

@@ -36,9 +36,9 @@ from ai_assets.retention.disk import usage
 from ai_assets.retention.leftovers import Bench
 from ai_assets.retention.settings import load_operations
 from ai_assets.retention.sweep import sweep
-from ai_assets.run.context import Stores
 from ai_assets.signoff import decisions, passwords, people
 from ai_assets.signoff.publication import publish
+from ai_assets.storage.stores import Stores
 from bench.measure import write_collection
 
 NAME, DAY = "soak", "2026-10-05"

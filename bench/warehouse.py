@@ -28,11 +28,11 @@ from ai_assets.base.home import Home
 from ai_assets.costs import building
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
 from ai_assets.costs.ledger_days import ATTEMPTS_ASSET, COLLECTION, REUSES_ASSET, VERSION, committed
-from ai_assets.run.context import Stores, record_dataset
 from ai_assets.storage.content import file_sha256
 from ai_assets.storage.lake import Manifest, write_file
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores, record_dataset
 from bench.measure import Figure
 
 ATTEMPTS_MADE = int(os.environ.get("BENCH_ATTEMPTS", 10_000_000))

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ai_assets.run.context import Stores
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import write_parquet
+from ai_assets.storage.stores import Stores
 
 
 def asked(

@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, checkpoints
 from ai_assets.signoff.signed_note import Note
+from ai_assets.storage.stores import Stores
 
 
 def record(stores: Stores, number: int = 1, subject: str = "x") -> None:

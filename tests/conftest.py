@@ -26,9 +26,10 @@ import yaml
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.orchestration.instance import instance
-from ai_assets.run.context import Outcome, Stores, Work
+from ai_assets.run.context import Outcome, Work
 from ai_assets.run.refresh import Event, refresh
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     import dagster as dg

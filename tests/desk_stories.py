@@ -13,10 +13,10 @@ from desks import DeskProcess, desk
 from signing import current, known
 
 from ai_assets.collection.loading import Collection
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
+from ai_assets.storage.stores import Stores
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
 ODD = f'{DAYS[0]}/a "b" <i>c<u> 100% & #1 ümlaut?.txt'

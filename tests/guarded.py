@@ -17,7 +17,7 @@ from ai_assets.desk import signing_in
 from ai_assets.desk.context import Desk
 from ai_assets.desk.security import protection
 from ai_assets.desk.settings import DeskSettings
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 
 @dataclass(frozen=True, kw_only=True)

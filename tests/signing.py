@@ -11,12 +11,12 @@ from multiprocessing.synchronize import Barrier
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
-from ai_assets.run.context import Stores
 from ai_assets.signoff import corrections, decisions, passwords, people, requests
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.people import EVERYWHERE, Person, Role
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.stores import Stores
 
 PASSWORD = "a walk in the autumn rain"
 

@@ -33,8 +33,8 @@ from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Vault
 from ai_assets.base.errors import UserError
 from ai_assets.base.processes import identity
 from ai_assets.collection.loading import load_collection
+from ai_assets.run.explain import search
 from ai_assets.signoff import checkpoints, releases, verification
-from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import StateStore

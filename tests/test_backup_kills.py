@@ -23,8 +23,8 @@ from ai_assets.backup.restoring import restore
 from ai_assets.backup.vault import Vault
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import load_collection
+from ai_assets.run.explain import search
 from ai_assets.signoff import verification
-from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
 
 pytestmark = pytest.mark.slow

@@ -37,11 +37,11 @@ from ai_assets.errors import (
     NothingToExtend,
     SignatureInvalid,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, checkpoints, keys, verification
 from ai_assets.signoff.merkle import consistent
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.signed_note import Note, verifier_key
+from ai_assets.storage.stores import Stores
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 

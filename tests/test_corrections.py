@@ -29,11 +29,11 @@ from ai_assets.orchestration.automation import nightly, source_changes
 from ai_assets.orchestration.component import collection_definitions
 from ai_assets.orchestration.events import DATA_VERSION
 from ai_assets.run.context import Outcome, Work
+from ai_assets.run.explain import explain
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, corrections, requests, verification
 from ai_assets.signoff.corrections import Correction
-from ai_assets.signoff.explain import explain
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish, snapshot_files
 from ai_assets.storage.lake import read_rows

@@ -30,7 +30,6 @@ from ai_assets.errors import (
     ExportUnreadable,
     RequestUnknown,
 )
-from ai_assets.run.context import Stores
 from ai_assets.run.refresh import refresh
 from ai_assets.signoff import audit, decisions, people, releases, requests, verification
 from ai_assets.signoff.decisions import Choice
@@ -39,6 +38,7 @@ from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.stores import Stores
 
 DAY, OTHER_DAY = "2026-10-05", "2026-10-06"
 ONE_DAY = {**THREE_DAYS, "end": DAY}

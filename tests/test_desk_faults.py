@@ -14,13 +14,13 @@ from desks import DeskProcess, Visitor, desk
 from signing import current, known
 
 from ai_assets.collection.loading import Collection
-from ai_assets.run.context import Stores
 from ai_assets.run.refresh import refresh
 from ai_assets.signoff import people, verification
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request, close
+from ai_assets.storage.stores import Stores
 
 pytestmark = pytest.mark.slow
 

@@ -27,9 +27,9 @@ from test_stage_settings import KIND, declare
 
 from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.planning import backfills
-from ai_assets.run.context import Stores
 from ai_assets.signoff import requests
 from ai_assets.signoff.launches import TICKET_TAG, Launch
+from ai_assets.storage.stores import Stores
 
 pytestmark = pytest.mark.slow
 

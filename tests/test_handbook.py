@@ -12,8 +12,9 @@ import pytest
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.documents.parse import format_of
-from ai_assets.run.context import Outcome, Stores, Work
+from ai_assets.run.context import Outcome, Work
 from ai_assets.run.refresh import refresh
+from ai_assets.storage.stores import Stores
 
 ROOT = Path(__file__).parents[1]
 HANDBOOK = load_collection(ROOT / "collections", "handbook")

@@ -24,14 +24,15 @@ from ai_assets.costs import building
 from ai_assets.costs.ledger_days import LedgerAltered, check_closed, due_days, export_day, exported, lost_days
 from ai_assets.costs.marts import models
 from ai_assets.inference.resolving import Verdict, named, resolve
+from ai_assets.orchestration import in_process
 from ai_assets.orchestration.automation.inference_cost import inference_cost
 from ai_assets.orchestration.inference_cost import LEDGER, CostsFailed, cost_assets, costs_job
 from ai_assets.orchestration.instance import instance
-from ai_assets.run.context import Stores
 from ai_assets.signoff.integrity import verify
 from ai_assets.storage.lake import MANIFEST, read_parquet, write_parquet
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import StateStore, now
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import LEASE, WarehouseMissing, reading
 
 pytestmark = pytest.mark.slow
@@ -217,13 +218,13 @@ def test_a_copy_whose_file_is_gone_is_made_again(stores: Stores, ledger: Ledger)
 
 
 def test_a_copy_whose_bytes_were_altered_is_made_again(home: Home) -> None:
-    building.bring_up_to_date(home)
+    in_process.bring_costs_up_to_date(home)
     with Stores.at(home) as stores:
         copy = building.committed(stores)[0]
         path, written = stores.lake.path(copy.attempts), stores.lake.path(copy.attempts).read_bytes()
         path.write_bytes(written[:100] + b"x" + written[101:])
         assert (building.is_due(stores), lost_days(stores)) == (True, [copy.day])
-        building.bring_up_to_date(home)
+        in_process.bring_costs_up_to_date(home)
         assert path.read_bytes() == written
 
 
@@ -278,7 +279,7 @@ def ledger_cost(home: Home) -> float:
 
 def test_one_command_copies_builds_and_then_finds_nothing_to_do(home: Home) -> None:
     said: list[str] = []
-    building.bring_up_to_date(home, said.append)
+    in_process.bring_costs_up_to_date(home, said.append)
     today = now()[:10]
     assert said[0] == f"copying the ledger of {today}"
     assert float(ask(home, "SELECT sum(cost_usd) FROM marts.spend")[0][0]) == pytest.approx(
@@ -303,7 +304,7 @@ def test_one_command_copies_builds_and_then_finds_nothing_to_do(home: Home) -> N
         assert {(item.asset_key, item.check_name) for item in given} == expected
         assert all(item.passed for item in given)
     said.clear()
-    building.bring_up_to_date(home, said.append)
+    in_process.bring_costs_up_to_date(home, said.append)
     assert said == []
 
 
@@ -318,7 +319,7 @@ def verified(home: Home) -> dict[str, str | None]:
 
 def test_verify_holds_warehouse_and_answers_against_the_ledger(home: Home) -> None:
     """Of real calls: answered, failed, ambiguous, reused."""
-    building.bring_up_to_date(home)
+    in_process.bring_costs_up_to_date(home)
     assert verified(home) == {"warehouse": None, "ledger": None}
     paid = "SELECT min(attempt_id) FROM attempts WHERE state = 'settled' AND cost_nusd > 0"
     with Stores.at(home) as stores, stores.state.write() as connection:
@@ -335,7 +336,7 @@ def test_verify_holds_warehouse_and_answers_against_the_ledger(home: Home) -> No
 
 
 def test_after_a_run_dagster_shows_every_mart_as_fresh(home: Home) -> None:
-    building.bring_up_to_date(home)
+    in_process.bring_costs_up_to_date(home)
     graph = dg.Definitions(assets=cost_assets()).resolve_asset_graph()
     with instance(home) as dagster:
         resolver = CachingStaleStatusResolver(dagster, graph, LoadingContextForTest(dagster))
@@ -385,7 +386,7 @@ def test_marts_that_do_not_add_up_are_not_swapped_in(home: Home) -> None:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    building.bring_up_to_date(home)
+    in_process.bring_costs_up_to_date(home)
     before = ask(home, "SELECT sum(cost_usd) FROM marts.spend")
     with Stores.at(home) as stores:
         day = building.committed(stores)[0]
@@ -400,14 +401,14 @@ def test_marts_that_do_not_add_up_are_not_swapped_in(home: Home) -> None:
         assert building.is_due(stores)
     found = rf"the test \w+ failed \(day {day.day}, figure cost_usd, expected [\d.]+, found [\d.]+\)"
     with pytest.raises(CostsFailed, match=rf"^The cost warehouse was not replaced: {found}\. .*still readable\.$"):
-        building.bring_up_to_date(home)
+        in_process.bring_costs_up_to_date(home)
     assert ask(home, "SELECT sum(cost_usd) FROM marts.spend") == before
     assert [path.name for path in home.warehouse.parent.iterdir()] == ["costs.duckdb"]
 
 
 def test_nothing_is_built_of_an_empty_ledger(tmp_path: Path) -> None:
     home = home_at(tmp_path)
-    building.bring_up_to_date(home)
+    in_process.bring_costs_up_to_date(home)
     with pytest.raises(WarehouseMissing), reading(home.warehouse):
         pass
 
@@ -427,7 +428,7 @@ def test_the_sensor_asks_once_when_calls_have_paused_and_again_when_something_is
     with instance(home) as dagster:
         asked, cursor = tick(dagster)
         assert isinstance(asked, dg.RunRequest)
-        building.bring_up_to_date(home)
+        in_process.bring_costs_up_to_date(home)
         waits, cursor = tick(dagster, cursor)
         assert waits.skip_message == "the warehouse is up to date"
         ask_models(home.state_url, settings({"mini": endpoint(provider.url)}), [question("new")], CALLER)
@@ -449,7 +450,7 @@ def test_the_sensor_waits_for_a_build_under_way_and_after_one_that_failed(home: 
 
 
 def test_a_wrong_inference_file_is_said_by_the_sensor(home: Home) -> None:
-    building.bring_up_to_date(home)
+    in_process.bring_costs_up_to_date(home)
     home.inference.write_text("endpoints: 7\n")
     with instance(home) as dagster:
         assert "inference.yaml" in tick(dagster)[0].skip_message

@@ -17,9 +17,9 @@ from signing import decide
 
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.interrupted import report_interrupted_runs
+from ai_assets.run.explain import search
 from ai_assets.run.status import collection_status, partition_states
 from ai_assets.signoff import releases, requests, verification
-from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.lake import MANIFEST
 

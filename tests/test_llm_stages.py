@@ -18,9 +18,9 @@ from ai_assets.errors import PartitionsFailed
 from ai_assets.inference.rehearsal import RehearsalProvider, RehearsalUnavailable
 from ai_assets.orchestration.events import metadata
 from ai_assets.run.context import Outcome
+from ai_assets.run.explain import explain
 from ai_assets.run.refresh import refresh
 from ai_assets.signoff import requests
-from ai_assets.signoff.explain import explain
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.llm import Row
 

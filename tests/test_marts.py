@@ -24,9 +24,9 @@ from ai_assets.embedding.spec import recorded_embedding
 from ai_assets.inference.prices import cost_nusd, price_at
 from ai_assets.inference.records import Usage
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.run.context import Stores
 from ai_assets.signoff.releases import Part, Release, publish_release
 from ai_assets.storage.lake import write_parquet
+from ai_assets.storage.stores import Stores
 
 pytestmark = pytest.mark.slow
 
@@ -184,7 +184,7 @@ def home(tmp_path: Path) -> Home:
 
 def put(stores: Stores, asset: str, rows: list[dict[str, Any]], collection: str = "notes") -> None:
     """Rows of a stage as the lake's current dataset."""
-    from ai_assets.run.context import record_dataset
+    from ai_assets.storage.stores import record_dataset
 
     manifest = stores.lake.commit(
         collection, asset, "p", pa.Table.from_pylist(rows), code_version="1", fingerprint="1", inputs={}, stats={},

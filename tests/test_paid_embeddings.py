@@ -31,10 +31,10 @@ from ai_assets.errors import (
 from ai_assets.orchestration.events import metadata
 from ai_assets.orchestration.specs import asset_spec
 from ai_assets.run.context import Outcome
+from ai_assets.run.explain import search
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import verification
-from ai_assets.signoff.explain import search
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 

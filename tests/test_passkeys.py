@@ -12,9 +12,9 @@ from signing import PASSWORD, current, known
 from test_personal_keys import enrol, ssh_key
 
 from ai_assets.collection.loading import Collection
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, authority, key_changes, verification
 from ai_assets.signoff.publication import publish
+from ai_assets.storage.stores import Stores
 
 pytestmark = pytest.mark.slow
 

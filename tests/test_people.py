@@ -36,11 +36,11 @@ from ai_assets.errors import (
     SignInRefused,
     SignInThrottled,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, passwords, people, throttle
 from ai_assets.signoff.passwords import authenticate
 from ai_assets.signoff.verification import verify
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.stores import Stores
 
 
 @pytest.fixture

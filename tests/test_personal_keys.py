@@ -25,7 +25,6 @@ from ai_assets.errors import (
     PersonalKeyUnusable,
     SignatureInvalid,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import (
     audit,
     authority,
@@ -40,6 +39,7 @@ from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey, read_public, sign_with, verify
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.stores import Stores
 
 DAY = "2026-10-05"
 DATA = b"what maria means\n"

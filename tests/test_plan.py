@@ -17,8 +17,8 @@ from ai_assets.inference.errors import PriceUnknown
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.plan import Plan, StagePlan, StageUnknown, plan
-from ai_assets.run.context import Stores
 from ai_assets.run.refresh import refresh
+from ai_assets.storage.stores import Stores
 
 DAY, NEXT = "2026-10-05", "2026-10-06"
 BILL = "Invoice {n}. Amounts with tax: the total due is {n}50.00 EUR, and the payment terms are 30 days."

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ai_assets.checks import quality
-from ai_assets.checks.expectations import EXPECTATIONS, ROW_COUNT_EXPECTATIONS, SCHEMA_EXPECTATIONS
 from ai_assets.checks.quality import Expectation, QualityResult, QualitySuite
+from ai_assets.collection.expectations import EXPECTATIONS, ROW_COUNT_EXPECTATIONS, SCHEMA_EXPECTATIONS
 
 ROWS = 1000
 DOCUMENTS = pa.table(

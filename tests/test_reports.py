@@ -9,9 +9,10 @@ from provider import Provider
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.run.context import Outcome, Stores, Work
+from ai_assets.run.context import Outcome, Work
 from ai_assets.run.refresh import refresh
 from ai_assets.stages.llm import Row
+from ai_assets.storage.stores import Stores
 
 ROOT = Path(__file__).parents[1]
 REPORTS = load_collection(ROOT / "collections", "reports")

@@ -19,14 +19,14 @@ from ai_assets.base.errors import AiAssetsError, DatasetAltered
 from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
 from ai_assets.errors import IndexAltered, ReleaseAltered
-from ai_assets.run.context import Stores
+from ai_assets.run.explain import explain, search
 from ai_assets.run.status import collection_status, due_partitions
 from ai_assets.signoff import audit, people, releases, verification
-from ai_assets.signoff.explain import explain, search
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import anything_to_publish, publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import altered_index
+from ai_assets.storage.stores import Stores
 
 DAY = "2026-10-05"
 DAYS = [DAY, "2026-10-06", "2026-10-07"]

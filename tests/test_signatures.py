@@ -34,12 +34,12 @@ from ai_assets.errors import (
     KeyUnusable,
     NothingApproved,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, decisions, key_changes, keys, passwords, people, requests, verification
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import StateStore, now
+from ai_assets.storage.stores import Stores
 
 DAY = "2026-10-05"
 

@@ -36,14 +36,14 @@ from ai_assets.errors import (
     RequestUnknown,
 )
 from ai_assets.orchestration.published import sign_off_event
-from ai_assets.run.context import Stores
+from ai_assets.run.explain import explain, search
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, releases, requests, verification
-from ai_assets.signoff.explain import explain, search
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.stores import Stores
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 

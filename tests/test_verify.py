@@ -13,10 +13,10 @@ from conftest import Project
 from signing import decide, known
 
 from ai_assets.collection.loading import Collection
-from ai_assets.run.context import Stores
 from ai_assets.signoff import releases
 from ai_assets.signoff.integrity import Area, verify
 from ai_assets.signoff.publication import publish
+from ai_assets.storage.stores import Stores
 
 DAY = "2026-10-05"
 

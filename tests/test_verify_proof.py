@@ -21,11 +21,11 @@ from signing import decide
 
 from ai_assets.collection.loading import Collection
 from ai_assets.errors import DocumentUnknown, NotProvable, ReleaseUnknown
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, keys, proving
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.signed_note import Note, verifier_key
 from ai_assets.storage.digest import canonical_json, sha256_hex
+from ai_assets.storage.stores import Stores
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,8 @@ from warehouses import Ledger, ask, build, home_at, random_ledger
 import ai_assets.base.child_main
 from ai_assets.base.home import Home
 from ai_assets.costs import building
-from ai_assets.run.context import Stores
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import SCHEMA_VERSION, WarehouseTooNew, WarehouseUnwritable
 
 pytestmark = pytest.mark.slow

@@ -21,10 +21,10 @@ from ai_assets.errors import CollectionInvalid, PartitionsFailed
 from ai_assets.orchestration.events import metadata
 from ai_assets.planning.plan import plan
 from ai_assets.run.context import Outcome
+from ai_assets.run.explain import explain, search
+from ai_assets.run.explain import without_vectors as found_by_words
 from ai_assets.run.status import collection_status
 from ai_assets.signoff import verification
-from ai_assets.signoff.explain import explain, search
-from ai_assets.signoff.explain import without_vectors as found_by_words
 from ai_assets.signoff.publication import publish
 from ai_assets.storage import index as index_module
 from ai_assets.storage.index import SearchIndex

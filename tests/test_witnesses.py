@@ -34,13 +34,13 @@ from ai_assets.errors import (
     NoCheckpointThere,
     WitnessFailed,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import checkpoints, witnesses
 from ai_assets.signoff.against import compare, ours_at
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_kinds import Around, file_name, give
 from ai_assets.signoff.witness_settings import WitnessSettings
 from ai_assets.signoff.witnesses import Standing, deliver
+from ai_assets.storage.stores import Stores
 
 TWO = "checkpoints: {{witnesses: [{{file: {}/held}}, {{git: nowhere}}]}}\n"
 MOMENT = "2026-11-27T10:00:00.000+00:00"

@@ -16,8 +16,8 @@ from ai_assets.costs import building
 from ai_assets.inference.prices import cost_nusd
 from ai_assets.inference.records import Usage
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.run.context import Stores
 from ai_assets.storage.leases import hold
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import LEASE, reading
 
 PRICES: dict[str, Any] = {

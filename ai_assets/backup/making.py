@@ -16,13 +16,13 @@ from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import KEYS, TRUST_VARIABLE, Home, variable
 from ai_assets.errors import AuditBroken
 from ai_assets.retention.sweep import LEASE
-from ai_assets.run.context import Stores
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
 
 _STORAGE_KEYS = ("storage", "run_storage", "event_log_storage", "schedule_storage")
 

@@ -17,12 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
-from ai_assets.checks.expectations import (
-    EXPECTATIONS,
-    ROW_COUNT_EXPECTATIONS,
-    SCHEMA_EXPECTATIONS,
-    Expectation,
-)
+from ai_assets.collection.expectations import EXPECTATIONS, ROW_COUNT_EXPECTATIONS, SCHEMA_EXPECTATIONS, Expectation
 
 if TYPE_CHECKING:
     import pandas as pd

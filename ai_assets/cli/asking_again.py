@@ -6,9 +6,9 @@ from ai_assets.cli.output import console, table
 from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry, Waiting
-from ai_assets.run.context import Stores
 from ai_assets.signoff.asking_again import ask_again
 from ai_assets.signoff.people import Person
+from ai_assets.storage.stores import Stores
 
 MOST_SHOWN = 10
 MOST_DOCUMENTS = 40

@@ -18,7 +18,7 @@ from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill, State
 from ai_assets.planning.plan import Plan
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 POLL_S = 1.0
 ENDED: dict[State, str] = {

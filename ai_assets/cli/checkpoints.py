@@ -12,12 +12,12 @@ from ai_assets.cli.output import AsJson, By, CollectionName, console, errors, ho
 from ai_assets.cli.signing import signer
 from ai_assets.desk.settings import DeskSettings, load_desk
 from ai_assets.errors import DecisionRefused
-from ai_assets.run.context import Stores
 from ai_assets.signoff import checkpoints, proving, witnesses
 from ai_assets.signoff.against import ours_at
 from ai_assets.signoff.people import EVERYWHERE
 from ai_assets.signoff.witnesses import Standing
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
 
 PATIENCE_S = 60.0
 

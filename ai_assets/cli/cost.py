@@ -17,10 +17,10 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
 from ai_assets.collection.loading import collection_names
 from ai_assets.costs import cost_query
-from ai_assets.costs.building import bring_up_to_date
 from ai_assets.costs.figures import NONE, Dimension, Forecast, Totals, Waste, table_of, table_of_lines
 from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, dollars, records, share, shown, told
 from ai_assets.costs.window import Scope, since
+from ai_assets.orchestration.in_process import bring_costs_up_to_date
 from ai_assets.storage.warehouse import WarehouseTooNew
 from ai_assets.storage.warehouse import reading as opened
 
@@ -108,7 +108,7 @@ def cost(
 def _up_to_date(here: Home) -> None:
     """What cannot be built is told, and then what is there is shown."""
     try:
-        bring_up_to_date(here, errors.print)
+        bring_costs_up_to_date(here, errors.print)
     except WarehouseTooNew:
         raise
     except AiAssetsError as error:

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores_to_read, table
-from ai_assets.signoff.explain import explain as explain_document
-from ai_assets.signoff.explain import search as search_live
-from ai_assets.signoff.explain import without_vectors
+from ai_assets.run.explain import explain as explain_document
+from ai_assets.run.explain import search as search_live
+from ai_assets.run.explain import without_vectors
 
 
 def search(

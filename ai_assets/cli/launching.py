@@ -15,10 +15,10 @@ from ai_assets.cli.output import errors
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.errors import LauncherUnclear
-from ai_assets.run.context import Stores
 from ai_assets.signoff import launch_tokens, launches, people
 from ai_assets.signoff.launches import Launcher
 from ai_assets.signoff.people import Person
+from ai_assets.storage.stores import Stores
 
 RunBy = Annotated[
     str | None,

@@ -16,7 +16,7 @@ from rich.text import Text
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable, readable_json
 from ai_assets.collection.loading import Collection, collection_names, load_collection
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 WIDE = 200
 """Width where there is no terminal: lines are for programs and logs there, and must not be cut."""

@@ -15,7 +15,7 @@ from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 MOST_NAMED = 6
 """Partitions; the rest are a number."""

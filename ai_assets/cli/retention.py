@@ -26,7 +26,7 @@ from ai_assets.retention.disk import disk as disk_of
 from ai_assets.retention.leftovers import KINDS, Bench
 from ai_assets.retention.settings import load_operations
 from ai_assets.retention.sweep import find, sweep
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -34,10 +34,11 @@ from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.documents.source_listing import known_folders, observe
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
-from ai_assets.run.context import Outcome, Stores
+from ai_assets.run.context import Outcome
 from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.signoff import releases
 from ai_assets.signoff.served import lost_snapshots
+from ai_assets.storage.stores import Stores
 
 
 @dataclass

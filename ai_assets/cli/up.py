@@ -15,11 +15,11 @@ from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.desk.settings import load_desk
 from ai_assets.documents.source_listing import observe
-from ai_assets.run.context import Stores
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, people
 from ai_assets.signoff.launches import Launcher, issued_or_said
 from ai_assets.signoff.passwords import hashed, random_password
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     from ai_assets.ops.supervisor import Supervisor

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
-from ai_assets.checks.expectations import Expectation
+from ai_assets.collection.expectations import Expectation
 from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, Gate

@@ -24,10 +24,10 @@ from ai_assets.costs.ledger_days import (
 from ai_assets.costs.marts import project
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.run.context import Stores
 from ai_assets.storage.digest import Json, digest, sha256_hex
 from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import SCHEMA_VERSION, Site, WarehouseDamaged, WarehouseMissing, building, reading
 
 if TYPE_CHECKING:
@@ -121,16 +121,6 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
         marts=_marts(stores.home, models),
         tests=[step for step in steps if step.is_test],
     )
-
-
-def bring_up_to_date(home: Home, say: Say = lambda _line: None) -> None:
-    """Run the Dagster job `costs` in this process, when something is due. Raises the one sentence why it failed."""
-    with Stores.at(home) as stores:
-        if not is_due(stores):
-            return
-    from ai_assets.orchestration.inference_cost import execute
-
-    execute(home, say)
 
 
 def _inference(stores: Stores) -> InferenceSettings:

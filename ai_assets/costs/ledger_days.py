@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from ai_assets.base.errors import UserError
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
 from ai_assets.inference.prices import NUSD
-from ai_assets.run.context import Stores, record_dataset
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Fence, Manifest
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores, record_dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa

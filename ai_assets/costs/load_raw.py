@@ -18,10 +18,10 @@ from ai_assets.costs.day_rows import ATTEMPT_FACTS, ATTEMPTS, ORIGIN, REUSES, Ro
 from ai_assets.costs.ledger_days import Exported
 from ai_assets.inference.prices import NUSD, price_at, rates_of
 from ai_assets.inference.settings import BACKFILL, Budget, InferenceSettings
-from ai_assets.run.context import Stores
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.content import has_own_bytes
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import SCHEMA_VERSION, Site
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import DEFS_FILE, Collection, collection_names, load_collection
 from ai_assets.desk.settings import DeskSettings
 from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
-from ai_assets.run.context import Stores
 from ai_assets.signoff.people import Person
+from ai_assets.storage.stores import Stores
 
 DAGSTER_TIMEOUT_S = 15.0
 

@@ -9,7 +9,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.desk.context import Desk
 from ai_assets.desk.settings import load_desk
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 GRACE_S = 3
 """For answers under way, when it ends."""

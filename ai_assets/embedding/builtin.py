@@ -14,6 +14,8 @@ import threading
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, ClassVar
 
+from ai_assets.storage.index import BUILTIN_DIMENSIONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -113,7 +115,7 @@ class BuiltinEmbedder:
     """Static 256-dimensional English text vectors. A vector depends on its text alone, never on the batch around it."""
 
     name: ClassVar[str] = "builtin/wordllama-256"
-    dimensions: ClassVar[int] = 256
+    dimensions: ClassVar[int] = BUILTIN_DIMENSIONS
 
     @functools.cached_property
     def version(self) -> str:

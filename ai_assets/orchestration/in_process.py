@@ -1,14 +1,14 @@
 """Running a Dagster job in this process, and what to say of it when it fails."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ai_assets.base.home import Home
 from ai_assets.base.processes import identity
 from ai_assets.orchestration.interrupted import PID_TAG
-from ai_assets.run.context import Stores
 from ai_assets.storage.leases import hold
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -48,3 +48,15 @@ def why(result: "dg.ExecuteInProcessResult") -> str:
             if data.error is not None:
                 return (data.error.cause or data.error).message.strip()
     return f"run {result.run_id} failed; its log in the Dagster UI says why"
+
+
+def bring_costs_up_to_date(home: Home, say: Callable[[str], None] = lambda _line: None) -> None:
+    """Run the Dagster job `costs` in this process, when something is due. Raises the one sentence why it failed."""
+    from ai_assets.costs.building import is_due
+
+    with Stores.at(home) as stores:
+        if not is_due(stores):
+            return
+    from ai_assets.orchestration.inference_cost import execute
+
+    execute(home, say)

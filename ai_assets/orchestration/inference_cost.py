@@ -19,8 +19,8 @@ from ai_assets.orchestration.specs import without_preview_warnings
 if TYPE_CHECKING:
     from ai_assets.costs.building import Building
     from ai_assets.costs.ledger_days import Exported
-    from ai_assets.run.context import Stores
     from ai_assets.storage.leases import Lease
+    from ai_assets.storage.stores import Stores
 
 GROUP = JOB = "costs"
 FIRST_DAY = "2026-01-01"
@@ -61,8 +61,8 @@ def cost_assets() -> list[dg.AssetsDefinition]:
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def body(context: dg.AssetExecutionContext) -> Iterator[Event]:
-        from ai_assets.run.context import Stores
         from ai_assets.storage.leases import hold
+        from ai_assets.storage.stores import Stores
         from ai_assets.storage.warehouse import LEASE
 
         say = telling.get() or context.log.info

@@ -62,7 +62,7 @@ def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
 def _process_lives(process: str) -> bool:
     """Also in another container or on another machine, where only its heartbeat in the state store can be seen."""
     from ai_assets.base.home import Home
-    from ai_assets.run.context import Stores
+    from ai_assets.storage.stores import Stores
     from ai_assets.storage.workers import is_process_live
 
     match standing(process):

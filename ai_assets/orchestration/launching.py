@@ -10,9 +10,9 @@ from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill
-from ai_assets.run.context import Stores
 from ai_assets.signoff import launches
 from ai_assets.signoff.launches import Launcher
+from ai_assets.storage.stores import Stores
 
 
 def start_runs(

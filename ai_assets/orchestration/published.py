@@ -16,8 +16,8 @@ def published(collection: Collection) -> dg.AssetsDefinition:
 
     @dg.multi_asset(name=f"{collection.name}__published", specs=[asset_spec(collection, "published")])
     def body(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        from ai_assets.run.context import Stores
         from ai_assets.signoff.publication import publish
+        from ai_assets.storage.stores import Stores
 
         try:
             stores = Stores.at(Home.from_environment())

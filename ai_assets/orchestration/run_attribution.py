@@ -63,8 +63,8 @@ def _scope(context: SubmitRunContext) -> dict[str, Any] | None:
 def _issued(home: Home, run: DagsterRun, name: str) -> Mapping[str, str]:
     from ai_assets.collection.loading import load_collection
     from ai_assets.documents.source_listing import known_folders
-    from ai_assets.run.context import Stores
     from ai_assets.signoff import launches, people
+    from ai_assets.storage.stores import Stores
 
     first = run.tags.get(RANGE_START, run.tags.get(PARTITION))
     last = run.tags.get(RANGE_END, first)

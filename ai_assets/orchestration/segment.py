@@ -26,9 +26,10 @@ from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.orchestration.specs import asset_spec, check_specs
 
 if TYPE_CHECKING:
-    from ai_assets.run.context import Outcome, Stores, Work
+    from ai_assets.run.context import Outcome, Work
     from ai_assets.run.refresh import Event
     from ai_assets.signoff.launches import Launch
+    from ai_assets.storage.stores import Stores
 
 COST_TAG = "ai_assets/cost_usd"
 """Of a run: the dollars that its calls cost, all assets and partitions together."""
@@ -55,8 +56,9 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
     )
     def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
         from ai_assets.inference.earmarks import BACKFILL_TAG
-        from ai_assets.run.context import Outcome, Stores, Work
+        from ai_assets.run.context import Outcome, Work
         from ai_assets.run.refresh import refresh
+        from ai_assets.storage.stores import Stores
 
         selected = [key.path[-1] for key in context.selected_asset_keys]
         chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}

@@ -17,7 +17,7 @@ def source_files(collection: Collection) -> dg.SourceAsset:
 
     def body(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         from ai_assets.documents.source_listing import observe
-        from ai_assets.run.context import Stores
+        from ai_assets.storage.stores import Stores
 
         stores = Stores.at(Home.from_environment())
         listing = observe(collection, stores.lake, stores.state)
@@ -37,8 +37,8 @@ def corrections(collection: Collection) -> dg.SourceAsset:
 
     def body(_context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         from ai_assets.documents.source_listing import known_folders
-        from ai_assets.run.context import Stores
         from ai_assets.signoff.corrections import NONE, in_force
+        from ai_assets.storage.stores import Stores
 
         with Stores.at(Home.from_environment()) as stores:
             with stores.state.read() as connection:

@@ -21,9 +21,9 @@ from ai_assets.inference.earmarks import close, set_aside
 from ai_assets.inference.prices import NUSD, nusd_of
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import MOST_USD, InferenceSettings
-from ai_assets.run.context import Stores
 from ai_assets.storage.leases import is_held
 from ai_assets.storage.state import now, upsert
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

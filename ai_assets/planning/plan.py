@@ -25,9 +25,9 @@ from ai_assets.planning.tokens import TOKEN_BYTES, counter_for
 from ai_assets.planning.totals import Tally
 from ai_assets.planning.vectors import EMBEDDINGS, QUESTIONS, passages_of, questions_of
 from ai_assets.run.concurrency import LANES
-from ai_assets.run.context import Stores
 from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.stages.settings import Stage
+from ai_assets.storage.stores import Stores
 
 __all__ = [
     "Alternative",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ai_assets.collection.loading import Collection
 from ai_assets.retention.settings import RetentionSettings
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

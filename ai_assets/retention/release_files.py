@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
 from ai_assets.retention.needed import releases_kept
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.digest import Json
 from ai_assets.storage.lake import MANIFEST, Manifest
 from ai_assets.storage.leases import hold
+from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     from ai_assets.storage.index import SearchIndex

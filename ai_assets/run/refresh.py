@@ -17,7 +17,7 @@ from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
 from ai_assets.evaluation.scoring import GateResult
 from ai_assets.inference.errors import WorkStops
 from ai_assets.run.concurrency import in_lanes
-from ai_assets.run.context import Outcome, Work, record_dataset
+from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import (
     answered,
     chunks,
@@ -32,6 +32,7 @@ from ai_assets.stages.settings import ClassifyStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now, upsert
+from ai_assets.storage.stores import record_dataset
 
 Event = Outcome | CheckOutcome
 

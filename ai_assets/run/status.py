@@ -14,11 +14,11 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry, Waiting
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.run.context import Stores
 from ai_assets.signoff import corrections, releases, requests
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
 
 PartitionState = Literal[
     "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",

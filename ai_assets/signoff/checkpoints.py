@@ -26,13 +26,13 @@ from ai_assets.errors import (
     NothingToExtend,
     SignatureInvalid,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, authority, keys
 from ai_assets.signoff.audit import GENESIS, Record
 from ai_assets.signoff.merkle import EMPTY, Frontier, Tree, leaf_hash
 from ai_assets.signoff.signed_note import Note
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now, upsert
+from ai_assets.storage.stores import Stores
 
 IN_STORE = "the state store"
 SUFFIX = ".note"

@@ -25,7 +25,7 @@ from ai_assets.storage.lake import parquet_columns, read_parquet
 from ai_assets.storage.state import now, storable
 
 if TYPE_CHECKING:
-    from ai_assets.run.context import Stores
+    from ai_assets.storage.stores import Stores
 
 Row = dict[str, Any]
 CORRECTIONS = "corrections"

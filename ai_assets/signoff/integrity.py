@@ -18,12 +18,12 @@ from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.errors import ReleaseAltered
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
-from ai_assets.run.context import Stores
 from ai_assets.signoff import releases, served
 from ai_assets.signoff.candidate import content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import MANIFEST, Manifest
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import WarehouseMissing, reading
 
 Name = Literal["lake", "snapshots", "index", "warehouse", "ledger"]

@@ -11,7 +11,6 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.errors import DocumentUnknown, FileUnwritable, NotProvable
-from ai_assets.run.context import Stores
 from ai_assets.signoff import audit, authority, checkpoints, keys, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.authority import Authority
@@ -22,6 +21,7 @@ from ai_assets.signoff.releases import Part, Release
 from ai_assets.signoff.signed_note import Note, verifier_key
 from ai_assets.storage.digest import Json, canonical_json, content_leaf, content_pair, digest
 from ai_assets.storage.lake import read_batches, read_rows
+from ai_assets.storage.stores import Stores
 
 FORMAT = "ai-assets proof 1"
 VERIFIER = Path(__file__).with_name("verify_proof.py")

@@ -23,7 +23,6 @@ from ai_assets.errors import (
     NothingApproved,
     PublicationOvertaken,
 )
-from ai_assets.run.context import Stores
 from ai_assets.signoff import checkpoints, decisions, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
@@ -32,6 +31,7 @@ from ai_assets.storage.index import IndexUnavailable
 from ai_assets.storage.lake import Manifest, parquet_rows, read_batches
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
 
 FIRST_INDEX = "live"
 INDEXED = ["chunk_id", "document_id", "title", "text", "vector"]

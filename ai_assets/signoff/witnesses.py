@@ -16,13 +16,13 @@ from hashlib import sha256
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, LeaseBusy
-from ai_assets.run.context import Stores
 from ai_assets.signoff import checkpoints
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_kinds import Around, give
 from ai_assets.signoff.witness_settings import WitnessSettings
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import StateStore, upsert
+from ai_assets.storage.stores import Stores
 
 LEASE = "witnesses"
 FIRST_RETRY_S, LAST_RETRY_S = 60.0, 3600.0

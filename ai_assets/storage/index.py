@@ -79,6 +79,10 @@ class IndexVersionMissing(IndexUnavailable):
         self.version = version
 
 
+BUILTIN_DIMENSIONS = 256
+"""Of the built-in embedder's vectors."""
+
+
 class SearchIndex:
     """One table below `path`. Writers take turns by a file lock; readers name a version and wait for nobody."""
 

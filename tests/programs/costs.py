@@ -13,7 +13,7 @@ from warehouses import build, home_of
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
-from ai_assets.run.context import Stores
+from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import reading
 
 

@@ -32,8 +32,8 @@ def budgets(collections: Sequence[Collection]) -> dg.SensorDefinition:
         from ai_assets.inference.budget_status import all_standing
         from ai_assets.inference.load import load_inference
         from ai_assets.planning import backfills
-        from ai_assets.run.context import Stores
         from ai_assets.storage.state import now
+        from ai_assets.storage.stores import Stores
 
         moment = now()
         with Stores.at(Home.from_environment()) as stores:

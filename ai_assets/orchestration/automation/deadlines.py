@@ -13,8 +13,8 @@ from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
 
 if TYPE_CHECKING:
-    from ai_assets.run.context import Stores
     from ai_assets.signoff.witness_settings import CheckpointSettings
+    from ai_assets.storage.stores import Stores
 
 INTERVAL_S = 60
 SENDING_S = 3.0
@@ -33,9 +33,9 @@ def deadlines(collections: Sequence[Collection]) -> dg.SensorDefinition:
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from ai_assets.desk.settings import desk_address, load_desk
-        from ai_assets.run.context import Stores
         from ai_assets.signoff import delivery, sla
         from ai_assets.storage.state import now
+        from ai_assets.storage.stores import Stores
 
         moment = now()
         with Stores.at(Home.from_environment()) as stores:

@@ -27,8 +27,8 @@ def inference_cost() -> dg.SensorDefinition:
     )
     def body(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from ai_assets.costs.building import is_due, newest_call
-        from ai_assets.run.context import Stores
         from ai_assets.storage.state import now
+        from ai_assets.storage.stores import Stores
 
         moment = now()
         waited_s = _seconds(context.cursor, moment)

@@ -25,8 +25,8 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        from ai_assets.run.context import Stores
         from ai_assets.signoff import requests
+        from ai_assets.storage.stores import Stores
 
         with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
             approved = requests.find(connection, collection.name, statuses=("approved",))

@@ -26,7 +26,7 @@ def retention(collections: Sequence[Collection]) -> dg.SensorDefinition:
         from ai_assets.retention.leftovers import Bench
         from ai_assets.retention.settings import load_operations
         from ai_assets.retention.sweep import sweep
-        from ai_assets.run.context import Stores
+        from ai_assets.storage.stores import Stores
 
         home = Home.from_environment()
         try:

@@ -85,9 +85,9 @@ def _due(
     source, corrections if any. `failed`: all that failed, whatever their back-off.
     """
     from ai_assets.documents.source_listing import observe
-    from ai_assets.run.context import Stores
     from ai_assets.run.status import observed_states, watched_partitions
     from ai_assets.signoff.corrections import NONE, in_force
+    from ai_assets.storage.stores import Stores
 
     with Stores.at(Home.from_environment()) as stores:
         listing = observe(collection, stores.lake, stores.state)
@@ -132,8 +132,8 @@ def _no_money(collection: Collection) -> str | None:
     from ai_assets.costs import funding
     from ai_assets.inference.load import load_inference
     from ai_assets.planning.backfills import open_of
-    from ai_assets.run.context import Stores
     from ai_assets.storage.state import now
+    from ai_assets.storage.stores import Stores
 
     with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
         if (backfill := open_of(connection, collection.name)) is not None:
@@ -153,8 +153,8 @@ def _requests(
     kind: Literal["sensor", "schedule"],
 ) -> Iterator[dg.RunRequest]:
     """Neighbouring partitions share a run, up to the collection's limit. Dagster orders folders as they came to it."""
-    from ai_assets.run.context import Stores
     from ai_assets.signoff.launches import Launcher, issued_or_said
+    from ai_assets.storage.stores import Stores
 
     who = f"{collection.name}__source_changes" if kind == "sensor" else f"{collection.name}__nightly"
     itself = Launcher(kind=kind, who=who, proof="itself")

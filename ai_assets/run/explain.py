@@ -9,12 +9,13 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.errors import DocumentUnknown
-from ai_assets.run.context import Stores, Work
+from ai_assets.run.context import Work
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
 from ai_assets.storage.ranking import Hit
+from ai_assets.storage.stores import Stores
 
 
 def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:

@@ -1,0 +1,75 @@
+"""Where everything of a home is kept, opened together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+
+from ai_assets.base.allocator import share_arenas
+from ai_assets.base.errors import StateUnavailable
+from ai_assets.base.home import Home, HomeUnusable
+from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
+from ai_assets.storage.lake import Lake, Manifest
+from ai_assets.storage.state import StateStore, upsert
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where everything is kept."""
+
+    home: Home
+    lake: Lake
+    state: StateStore
+
+    @classmethod
+    def at(cls, home: Home) -> Self:
+        home.ensure()
+        share_arenas()
+        return cls(home, Lake(home.lake), StateStore(home.state_url, keys=home.keys))
+
+    @classmethod
+    def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
+        """For a command that only reads: also where the home cannot be written; `say` is told of what that takes."""
+        try:
+            return cls.at(home)
+        except (HomeUnusable, StateUnavailable) as error:
+            if not home.root.is_dir():
+                raise
+            try:
+                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say, keys=home.keys))
+            except StateUnavailable:
+                raise error from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Sensors open these every few seconds in a process that lives for days."""
+        self.state.close()
+
+    def index(self, collection: str, name: str, dimensions: int | None = None) -> SearchIndex:
+        """Of vectors of that length, which are the built-in ones unless it is said."""
+        return SearchIndex(self.home.index / collection, name, dimensions or BUILTIN_DIMENSIONS)
+
+
+def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:
+    """Show a manifest in the state store, so that a question over all partitions is one query."""
+    shown = {key: value for key, value in manifest.stats.items() if key != "preview"}
+    upsert(
+        connection,
+        "datasets",
+        {"collection": manifest.collection, "asset": manifest.asset, "partition": manifest.partition},
+        {
+            "version": manifest.version,
+            "code_version": manifest.code_version,
+            "row_count": manifest.rows,
+            "stats": canonical_json(shown),
+            "run_id": manifest.run_id,
+            "written_at": manifest.written_at,
+        },
+    )
