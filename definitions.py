@@ -1,37 +1,26 @@
-"""The code location: every collection below `collections/`, and what watches them."""
+"""The code location: every collection below `collections/`, what watches them, and the resources of your own assets."""
 
 from pathlib import Path
 
 import dagster as dg
 
-from ai_assets import collection_definitions, load_collections
-from ai_assets.orchestration.automation import (
-    budgets,
-    deadlines,
-    inference_cost,
-    nightly,
-    publication,
-    retention,
-    source_changes,
-)
-from ai_assets.orchestration.inference_cost import cost_assets, costs_job
+from ai_assets import collection_definitions, cost_definitions, load_collections
+from ai_assets.orchestration.automation import nightly
+from resources import RESOURCES
+from sensors import of_a_collection, of_all
 
 COLLECTIONS = load_collections(Path(__file__).parent / "collections")
 
 defs = dg.Definitions.merge(
     *(collection_definitions(collection) for collection in COLLECTIONS),
+    cost_definitions(),
     dg.Definitions(
-        assets=cost_assets(),
-        jobs=[costs_job()],
-        executor=dg.in_process_executor,
+        resources=RESOURCES,
         schedules=[schedule for collection in COLLECTIONS for schedule in nightly(collection)],
         sensors=[
-            *(source_changes(collection) for collection in COLLECTIONS),
-            *(publication(collection) for collection in COLLECTIONS),
-            deadlines(COLLECTIONS),
-            budgets(COLLECTIONS),
-            inference_cost(),
-            retention(COLLECTIONS),
+            *(sensor for collection in COLLECTIONS for sensor in of_a_collection(collection)),
+            *of_all(COLLECTIONS),
         ],
+        executor=dg.in_process_executor,
     ),
 )

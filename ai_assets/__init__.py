@@ -1,26 +1,63 @@
-"""Asset-centric lineage pipelines for AI document work.
+"""Dagster assets for AI document pipelines: traced to their bytes, their model, their cost and the person who signed.
 
-Dagster is imported when one of these names is first used: commands that only read do without it.
+These names are the public surface; each is imported when it is first used, Dagster with those that need it.
 """
 
 import gc
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ai_assets.orchestration.component import DocumentCollection, collection_definitions, load_collections
+    from ai_assets.inference.records import Answer, Caller, Request, Unanswered
+    from ai_assets.orchestration.component import (
+        DocumentCollection,
+        collection_automation,
+        collection_definitions,
+        cost_definitions,
+        load_collections,
+        shared_definitions,
+    )
+    from ai_assets.orchestration.llm_resource import LLMResource
 
-__all__ = ["DocumentCollection", "collection_definitions", "load_collections"]
+_WITH_DAGSTER = {
+    "DocumentCollection": "ai_assets.orchestration.component",
+    "LLMResource": "ai_assets.orchestration.llm_resource",
+    "collection_automation": "ai_assets.orchestration.component",
+    "collection_definitions": "ai_assets.orchestration.component",
+    "cost_definitions": "ai_assets.orchestration.component",
+    "load_collections": "ai_assets.orchestration.component",
+    "shared_definitions": "ai_assets.orchestration.component",
+}
+_WITHOUT = {
+    "Answer": "ai_assets.inference.records",
+    "Caller": "ai_assets.inference.records",
+    "Request": "ai_assets.inference.records",
+    "Unanswered": "ai_assets.inference.records",
+}
+__all__ = [
+    "Answer",
+    "Caller",
+    "DocumentCollection",
+    "LLMResource",
+    "Request",
+    "Unanswered",
+    "collection_automation",
+    "collection_definitions",
+    "cost_definitions",
+    "load_collections",
+    "shared_definitions",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if module := _WITHOUT.get(name):
+        return getattr(importlib.import_module(module), name)
+    if not (module := _WITH_DAGSTER.get(name)):
         raise AttributeError(f"module 'ai_assets' has no attribute '{name}'")
     import dagster as _dagster  # noqa: F401
 
     gc.freeze()  # its modules stay for good: looking for garbage among them takes a third of the time that ours take
-    from ai_assets.orchestration import component
-
-    return getattr(component, name)
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

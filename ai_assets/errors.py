@@ -86,7 +86,7 @@ class CollectionUnknown(UserError):
     def __init__(self, name: str, known: Sequence[str], folder: Path) -> None:
         found = ", ".join(known) or "none"
         super().__init__(
-            f"There is no collection '{name}' in {folder} (found: {found}). "
+            f"There is no collection '{name}' in {folder}, and no definitions recorded one (found: {found}). "
             f"Make one with: ai-assets new {name} --from FOLDER"
         )
 
@@ -101,6 +101,15 @@ class CollectionNameTaken(UserError):
         super().__init__(
             f"'{name}' cannot name a collection: the assets, the job and the folder of the lake with that name are "
             "those of the cost warehouse. Choose another name."
+        )
+
+
+class CollectionElsewhere(UserError):
+    def __init__(self, name: str, there: Path, here: Path, home: Path) -> None:
+        super().__init__(
+            f"Two collections are called '{name}' in the home {home}: the one in {there}, and the one in {here}. A "
+            "name means one collection in all projects that share a home. Rename one of the folders, or give one "
+            "of the projects a home of its own (AI_ASSETS_HOME)."
         )
 
 

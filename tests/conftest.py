@@ -159,6 +159,8 @@ def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     root = folder / "project"
     (root / "collections").mkdir(parents=True)
     shutil.copy(REPOSITORY / "definitions.py", root)
+    for package in ("resources", "sensors"):
+        shutil.copytree(REPOSITORY / package, root / package)
     home = Home(root=folder / "home", project=root)
     patch.chdir(root)
     patch.setenv("AI_ASSETS_HOME", str(home.root))

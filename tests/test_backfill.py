@@ -21,8 +21,9 @@ from test_stage_settings import KIND, declare
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import asking
 from ai_assets.inference import earmarks
-from ai_assets.inference.earmarks import BACKFILL_TAG, CannotSetAside
+from ai_assets.inference.earmarks import CannotSetAside
 from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import BACKFILL_TAG
 from ai_assets.orchestration.automation import source_changes
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill, CapTooLow, CapUnusable, UnderWay

@@ -216,7 +216,9 @@ def test_the_command_shows_what_is_wrong_in_one_sentence_without_a_traceback(pro
 def test_a_collection_that_does_not_exist_is_refused_with_those_that_do(project: Project) -> None:
     project.declare("notes")
     for name in ("nodes", "../notes", "."):
-        with pytest.raises(CollectionUnknown, match=r"There is no collection '.*' in .*/collections \(found: notes\)"):
+        with pytest.raises(
+            CollectionUnknown, match=r"There is no collection '.*' in .*/collections, .* \(found: notes\)"
+        ):
             load_collection(project.root / "collections", name)
 
 

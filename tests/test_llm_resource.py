@@ -24,9 +24,8 @@ import yaml
 from conftest import REPOSITORY, Project
 from provider import Provider
 
-from ai_assets.inference.earmarks import BACKFILL_TAG
 from ai_assets.inference.errors import InferenceInvalid
-from ai_assets.inference.records import Answer, Caller, Request, Unanswered
+from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Unanswered
 from ai_assets.inference.spend import Spend, numbers, spend
 from ai_assets.orchestration.llm_resource import LLMResource
 from ai_assets.storage.state import StateStore

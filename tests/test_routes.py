@@ -82,8 +82,7 @@ def test_an_endpoint_named_directly_stands_alone_with_its_model() -> None:
         (
             InferenceSettings(),
             "default",
-            "There is no route or endpoint 'default'; none is declared in inference.yaml "
-            "(AI_ASSETS_INFERENCE names another file)",
+            "There is no route or endpoint 'default'; inference.yaml declares none",
         ),
     ],
     ids=["almost a route", "almost an endpoint", "neither", "nothing declared"],

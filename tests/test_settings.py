@@ -52,7 +52,7 @@ def test_the_state_store_is_sqlite_in_the_home_by_default(project: Path) -> None
 def test_ensure_makes_a_home_closed_to_others_and_leaves_no_probe() -> None:
     home = Home.from_environment().ensure().ensure()
     assert home.root.stat().st_mode & 0o777 == 0o700
-    assert sorted(path.name for path in home.root.iterdir()) == ["dagster", "logs"]
+    assert sorted(path.name for path in home.root.iterdir()) == [".gitignore", "dagster", "logs"]
 
 
 @pytest.mark.parametrize("in_the_way", ["blocked", "blocked/deeper", "blocked/deeper/still"])

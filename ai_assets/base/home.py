@@ -38,6 +38,8 @@ DECISION_KEY_VARIABLE = "AI_ASSETS_DECISION_KEY"
 NO_KEY = "none"
 KEYS = "keys"
 """The folder of them, where none is declared."""
+PYPROJECT, DG_FILE, WORKSPACE, DEFINITIONS_FILE = "pyproject.toml", "dg.toml", "workspace.yaml", "definitions.py"
+"""Where a project says what its Dagster definitions are."""
 UP_VARIABLE = "AI_ASSETS_UP"
 """Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
 
@@ -58,9 +60,25 @@ def variable(name: str) -> str | None:
 
 
 def project_directory(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` that holds a `definitions.py`; without one, `start` itself."""
+    """The folder of the project that `start` lies in: the nearest one that Dagster is declared in (by `dg`, `dagster`
+    or a workspace), else the nearest with a `definitions.py`; without either, `start` itself."""
     here = (start or Path.cwd()).resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / "definitions.py").is_file()), here)
+    above = (here, *here.parents)
+    declared = next((folder for folder in above if _declares_dagster(folder)), None)
+    return declared or next((folder for folder in above if (folder / DEFINITIONS_FILE).is_file()), here)
+
+
+def _declares_dagster(folder: Path) -> bool:
+    if (folder / WORKSPACE).is_file():
+        return True
+    for name, marks in ((DG_FILE, ("[project]",)), (PYPROJECT, ("[tool.dg.project]", "[tool.dagster]"))):
+        try:
+            text = (folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if any(line.strip() in marks for line in text.splitlines()):
+            return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +88,7 @@ class Home:
     root: Path
     """Absolute."""
     project: Path
-    """The folder of `definitions.py`, where the code server runs."""
+    """Where `inference.yaml` and the like are looked for, and the code server runs."""
     declared_state_url: str | None = None
     declared_inference: Path | None = None
     """Absolute."""
@@ -80,8 +98,8 @@ class Home:
     """Absolute."""
 
     @classmethod
-    def from_environment(cls) -> Self:
-        project = project_directory()
+    def from_environment(cls, project: Path | None = None) -> Self:
+        project = project or project_directory()
         declared = variable(HOME_VARIABLE)
         root = Path(declared).expanduser() if declared else project / ".ai-assets"
         inference, desk, keys = variable(INFERENCE_VARIABLE), variable(DESK_VARIABLE), variable(KEYS_VARIABLE)
@@ -145,6 +163,8 @@ class Home:
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.root.mkdir(mode=0o700, exist_ok=True)
+            if not (ignored := self.root / ".gitignore").exists():
+                ignored.write_text("*\n", encoding="utf-8")  # a home inside a repository is not part of it
             self.dagster.mkdir(exist_ok=True)
             self.logs.mkdir(exist_ok=True)
             _prove_writable(self.root / f".probe-{os.getpid()}")

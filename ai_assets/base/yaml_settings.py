@@ -44,6 +44,14 @@ def nearest(found: str, known: list[str], otherwise: str | None = None) -> str:
     return f"; did you mean '{match[0]}'?" if match else f"; {otherwise or 'known here: ' + ', '.join(sorted(known))}"
 
 
+def node_of(path: Path, invalid: type[DeclarationInvalid]) -> yaml.Node | None:
+    """The places in a file that somebody else has read; None where it is not one document alone."""
+    try:
+        return read_yaml(path, invalid)[0]
+    except DeclarationInvalid:
+        return None
+
+
 def read_yaml(path: Path, invalid: type[DeclarationInvalid]) -> tuple[yaml.Node | None, Any]:
     """The file with and without the places of its parts."""
     text = read_text(path, invalid)

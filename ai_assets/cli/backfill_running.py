@@ -11,7 +11,7 @@ from ai_assets.cli.backfill_progress import Meter
 from ai_assets.cli.launching import Author
 from ai_assets.cli.output import errors, home
 from ai_assets.collection.loading import Collection
-from ai_assets.inference.earmarks import BACKFILL_TAG
+from ai_assets.inference.records import BACKFILL_TAG
 from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
 from ai_assets.orchestration.launching import start_backfill
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG

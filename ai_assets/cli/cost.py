@@ -15,7 +15,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
-from ai_assets.collection.loading import collection_names
+from ai_assets.collection.catalog import Catalog
 from ai_assets.costs import cost_query
 from ai_assets.costs.figures import NONE, Dimension, Forecast, Totals, Waste, table_of, table_of_lines
 from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, dollars, records, share, shown, told
@@ -121,7 +121,7 @@ def _up_to_date(here: Home) -> None:
 
 def _known(warehouse: "Warehouse", here: Home, collection: str | None, tenant: str | None) -> None:
     if collection is not None:
-        declared = collection_names(here.project / "collections")
+        declared = Catalog(here).names()
         known = sorted({*declared, *cost_query.known(warehouse, "collection")} - {""})
         if collection not in known:
             raise NameUnknown("collection", collection, known)

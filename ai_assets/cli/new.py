@@ -1,33 +1,37 @@
 """`ai-assets new`: a collection scaffolded from a folder, with its guesses explained in comments."""
 
 from collections import Counter
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ai_assets.base.home import DEFINITIONS_FILE
 from ai_assets.cli.output import console, home, stores
-from ai_assets.collection.loading import COMPONENT_TYPE, DEFS_FILE, check_name, load_collection
-from ai_assets.collection.partitions import PartitionScheme, Unassigned
-from ai_assets.collection.settings import PartitionSettings
+from ai_assets.collection.catalog import FOLDER, Catalog
+from ai_assets.collection.loading import DEFS_FILE, check_name, load_collection
+from ai_assets.collection.scaffolding import defs, guess, unknown_author
 from ai_assets.documents.parse import format_of
-from ai_assets.documents.source import Source, SourceFile
+from ai_assets.documents.source import Source
 from ai_assets.errors import CollectionExists, NothingToScaffold
 
-ENOUGH = 0.8
-"""Share of files that must carry a date, or lie in a folder, before partitions are guessed from it."""
-MOST_FOLDERS = 200
-DOCUMENTS_PER_SHARD = 1000
+DEFINITIONS = '''\
+"""The code location: every collection below `collections/`, what watches them, and what they share."""
 
+from pathlib import Path
 
-@dataclass(frozen=True)
-class Guess:
-    """The partitions that fit the files, and why."""
+import dagster as dg
 
-    lines: list[str]
-    reason: str
+from ai_assets import collection_automation, collection_definitions, load_collections, shared_definitions
+
+COLLECTIONS = load_collections(Path(__file__).parent / "collections")
+
+defs = dg.Definitions.merge(
+    *(collection_definitions(collection) for collection in COLLECTIONS),
+    *(collection_automation(collection) for collection in COLLECTIONS),
+    shared_definitions(COLLECTIONS),
+)
+'''
 
 
 def new(
@@ -36,56 +40,35 @@ def new(
 ) -> None:
     """Scaffold collections/NAME/defs.yaml from what lies in a folder. The documents stay where they are."""
     check_name(name)
-    root = home().project / "collections"
+    root = home().project / FOLDER
     path = root / name / DEFS_FILE
     if path.exists():
         raise CollectionExists(path)
+    if name in (known := Catalog(home()).entries()):
+        raise CollectionExists(known[name].file)
     where = source if "://" in source else str(Path(source).expanduser().resolve())
     files = list(Source.at(where).list(("**/*",), ()))
     formats = Counter(str(found) for file in files if (found := format_of(file.path)) is not None)
     if not formats:
         raise NothingToScaffold(where, len(files))
-    guess = _guess(name, files)
-    unknown = _unknown_author(_approvers(name))
+    fitting = guess(name, files)
+    unknown = unknown_author(_approvers(name))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_defs(name, where, formats, len(files), guess, unknown), encoding="utf-8")
+    path.write_text(defs(name, where, formats, len(files), fitting, unknown), encoding="utf-8")
     load_collection(root, name)
-    console.print(f"Wrote {path}: {sum(formats.values())} document files, {guess.reason}.")
+    _begin_project(home().project)
+    console.print(f"Wrote {path}: {sum(formats.values())} document files, {fitting.reason}.")
     console.print(f"Read it, then:  ai-assets run {name}")
 
 
-def _guess(name: str, files: list[SourceFile]) -> Guess:
-    dated = _dates(name, files)
-    if len(dated) >= ENOUGH * len(files):
-        first, last = min(dated), max(dated)
-        return Guess(
-            [
-                "  by: day",
-                f"  start: {first}",
-                f"  # end: {last}        # without an end the partitions go on to today",
-            ],
-            f"partitioned by day ({len(dated)} of {len(files)} paths carry a date)",
-        )
-    folders = {file.path.partition("/")[0] for file in files if "/" in file.path}
-    inside = sum("/" in file.path for file in files)
-    if inside >= ENOUGH * len(files) and 1 < len(folders) <= MOST_FOLDERS:
-        return Guess(["  by: folder"], f"partitioned by folder ({len(folders)} of them)")
-    count = max(1, -(-len(files) // DOCUMENTS_PER_SHARD))
-    return Guess(
-        ["  by: shards", f"  count: {count}      # fixed: another number moves documents between shards"],
-        f"in {count} shard(s) (no dates in the paths, no folders to go by)",
-    )
+def _begin_project(folder: Path) -> None:
+    """The definitions of a folder that has none yet, so that Dagster finds the collection."""
+    from ai_assets.orchestration.code_location import code_locations
 
-
-def _dates(name: str, files: list[SourceFile]) -> list[date]:
-    scheme = PartitionScheme(name, PartitionSettings(by="day", start=date(1900, 1, 1), end=date(2199, 12, 31)))
-    found = []
-    for file in files:
-        try:
-            found.append(date.fromisoformat(scheme.key_for(file.path)))
-        except Unassigned:
-            continue
-    return found
+    if not code_locations(folder):
+        path = folder / DEFINITIONS_FILE
+        path.write_text(DEFINITIONS, encoding="utf-8")
+        console.print(f"Wrote {path}: what Dagster loads.")
 
 
 def _approvers(name: str) -> int:
@@ -95,60 +78,3 @@ def _approvers(name: str) -> int:
     with stores().state.read() as connection:
         known = [people.find(connection, account.name) for account in people.everyone(connection)]
     return sum(person is not None and person.may("approver", name) for person in known)
-
-
-def _unknown_author(approvers: int) -> str:
-    """The rule for runs that nobody is proved to have started; where there are two approvers, the stricter one."""
-    if approvers < 2:
-        return "    # unknown_author: two    # once there are two approvers: both, where it is not known who ran it\n"
-    return "    unknown_author: two      # both, where it is not known who started the run (ai-assets run --by NAME)\n"
-
-
-def _defs(name: str, where: str, formats: Counter[str], files: int, guess: Guess, unknown: str) -> str:
-    found = ", ".join(f"{number} {kind}" for kind, number in formats.most_common())
-    quoted = '"' + where.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    partitions = "\n".join(f"  {line}" for line in guess.lines)
-    tables = "".join(_table_lines(kind) for kind in ("csv", "jsonl", "parquet") if kind in formats)
-    return f"""\
-# Scaffolded by `ai-assets new {name}`: {files} files found ({found}).
-# Every key is described in docs/collections.md. Check this file with: dg check defs
-type: {COMPONENT_TYPE}
-attributes:
-  description: Documents of {name}.
-  source:
-    path: {quoted}
-    # include: ["**/*.md"]      # glob patterns, relative to the path
-    # exclude: ["drafts/**"]
-{tables}\
-  partitions:
-{partitions}
-  chunking:
-    max_characters: 800
-  # What to make of each document. Describe the labels as you would to a new colleague:
-  # stages:
-  #   - name: classification
-  #     kind: classify
-  #     labels:
-  #       - {{name: invoice, description: A bill that asks for payment of an amount.}}
-  #       - {{name: contract, description: An agreement between parties with terms and signatures.}}
-  # Questions with known answers, measured after every refresh; a gate stops what falls below it:
-  # golden: {{queries: golden/queries.jsonl, labels: golden/labels.jsonl}}
-  # gates:
-  #   - {{metric: recall@5, min: 0.9}}
-  # Great Expectations suites, per asset:
-  quality:
-    documents:
-      - {{expect: expect_column_values_to_be_unique, column: document_id}}
-  signoff:
-    approvals: 1
-{unknown}  schedule:
-    cron: "0 2 * * *"
-    timezone: UTC
-"""
-
-
-def _table_lines(kind: str) -> str:
-    return f"""\
-    # Rows of {kind} files are documents; say which column identifies a row and which hold the text:
-    # tables: {{{kind}: {{key: id, title: subject, text: [subject, body]}}}}
-"""

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable, readable_json
-from ai_assets.collection.loading import Collection, collection_names, load_collection
+from ai_assets.collection.catalog import Catalog
+from ai_assets.collection.loading import Collection
 from ai_assets.storage.stores import Stores
 
 WIDE = 200
@@ -43,12 +44,18 @@ def home() -> Home:
 
 
 def collection(name: str) -> Collection:
-    return load_collection(home().project / "collections", name)
+    """Where it is not known yet, the code locations of the project are imported: they record theirs."""
+    catalog = Catalog(home())
+    if name not in catalog.entries():
+        from ai_assets.orchestration.code_location import code_locations
+
+        for location in code_locations(catalog.home.project):
+            location.load()
+    return catalog.load(name)
 
 
 def all_collections() -> list[Collection]:
-    root = home().project / "collections"
-    return [load_collection(root, name) for name in collection_names(root)]
+    return Catalog(home()).all()
 
 
 def stores() -> Stores:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, CollectionName, console, errors, home, print_json, stores_to_read, table
+from ai_assets.cli.output import (
+    AsJson,
+    CollectionName,
+    collection,
+    console,
+    errors,
+    home,
+    print_json,
+    stores_to_read,
+    table,
+)
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import known_folders, look, stored_listing
 from ai_assets.inference.load import load_inference
@@ -37,7 +47,7 @@ def plan(
     Counts what is answered already, asks no model and writes nothing.
     """
     place = home()
-    chosen = changed_collection(place.project / "collections", name, with_ or ())
+    chosen = changed_collection(collection(name), with_ or ())
     with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
         found = make_plan(
             chosen,

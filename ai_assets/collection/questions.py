@@ -154,9 +154,12 @@ def _models(declared: "InferenceSettings", stage: Stage, place: _Place) -> tuple
 
 def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
     """Address and model of each in order, or what is wrong."""
+    from ai_assets.inference.errors import InferenceMissing
     from ai_assets.inference.routes import names_of
 
     names = names_of(declared, route)
+    if not names and declared.missing is not None:
+        return f"unknown route '{route}': {InferenceMissing(declared.missing)}"
     if not names:
         known = [*declared.routes, *declared.endpoints]
         hint = nearest(route, known) if known else "; inference.yaml declares none"

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 
 from ai_assets.base.errors import UserError
-from ai_assets.collection.loading import DEFS_FILE, Collection, collection_names, load_collection
+from ai_assets.collection.catalog import Catalog
+from ai_assets.collection.loading import Collection
 from ai_assets.desk.settings import DeskSettings
 from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
 from ai_assets.signoff.people import Person
@@ -43,15 +44,15 @@ class Desk:
 
     def collections(self) -> Mapping[str, Collection]:
         """All that are declared. One whose declaration was broken by an edit stays as it was before."""
-        root = self.stores.home.project / "collections"
-        for name in collection_names(root):
+        catalog = Catalog(self.stores.home)
+        for name, entry in catalog.entries().items():
             try:
-                changed = (root / name / DEFS_FILE).stat().st_mtime_ns
+                changed = entry.file.stat().st_mtime_ns
             except FileNotFoundError:
                 continue  # it has just been taken away
             if name not in self._loaded or self._loaded[name][0] != changed:
                 try:
-                    self._loaded[name] = (changed, load_collection(root, name))
+                    self._loaded[name] = (changed, catalog.load(name))
                 except UserError:
                     if name in self._loaded:
                         self._loaded[name] = (changed, self._loaded[name][1])

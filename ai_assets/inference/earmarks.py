@@ -14,9 +14,6 @@ from ai_assets.inference.accounts import Account, of_backfill
 from ai_assets.inference.prices import usd_of
 from ai_assets.storage.state import now, upsert
 
-BACKFILL_TAG = "ai_assets/backfill"
-"""Of a run: the backfill that it belongs to."""
-
 
 class CannotSetAside(UserError):
     def __init__(self, account: Account, left_nusd: int, asked_nusd: int) -> None:

@@ -3,6 +3,7 @@
 UserError
   DeclarationInvalid
     InferenceInvalid           inference.yaml is wrong: file, line, what to write
+  InferenceMissing             there is no inference.yaml, and something asks a model
   RouteUnknown                 a request names neither a route nor an endpoint
   WorkStops                    concerns all calls alike
     PriceUnknown               nobody said what a call costs, so none is made
@@ -17,6 +18,7 @@ EngineClosed                   somebody asks after the engine was closed: a mist
 
 import datetime
 from collections.abc import Sequence
+from pathlib import Path
 
 from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError
 from ai_assets.base.yaml_settings import nearest
@@ -26,13 +28,24 @@ class InferenceInvalid(DeclarationInvalid):
     """`inference.yaml` is wrong."""
 
 
-class RouteUnknown(UserError):
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        hint = (
-            nearest(name, list(known))
-            if known
-            else "; none is declared in inference.yaml (AI_ASSETS_INFERENCE names another file)"
+class InferenceMissing(UserError):
+    """Nothing is declared, and something asks a model."""
+
+    def __init__(self, looked_for: Path) -> None:
+        super().__init__(
+            f"there is no {looked_for}, where models are declared (AI_ASSETS_INFERENCE names another file). The least "
+            "it needs, here to rehearse without a key:\n"
+            "  endpoints:\n"
+            "    rehearsal: {base_url: rehearsal, model: rehearsal-mini, free: true}\n"
+            "  routes: {default: {endpoints: [rehearsal]}}"
         )
+
+
+class RouteUnknown(UserError):
+    def __init__(self, name: str, known: Sequence[str], missing: Path | None = None) -> None:
+        hint = nearest(name, list(known)) if known else "; inference.yaml declares none"
+        if missing is not None:
+            hint = f": {InferenceMissing(missing)}"
         super().__init__(f"There is no route or endpoint '{name}'{hint}")
 
 

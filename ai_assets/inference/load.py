@@ -12,7 +12,7 @@ from ai_assets.inference.settings import InferenceSettings
 def load_inference(path: Path) -> InferenceSettings:
     """The file as a whole, checked; one that does not exist declares nothing."""
     if _is_absent(path):
-        return InferenceSettings()
+        return InferenceSettings().lacking(path)
     node, data = read_yaml(path, InferenceInvalid)
     try:
         return InferenceSettings.model_validate({} if data is None else data)

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from ai_assets.storage.digest import Json
 
+BACKFILL_TAG = "ai_assets/backfill"
+"""Of a run: the backfill that it belongs to."""
+
 RequestKind = Literal["chat", "embedding"]
 StageKind = Literal["classify", "extract", "summarise", "generate", "embed"]
 ErrorClass = Literal[

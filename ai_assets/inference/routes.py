@@ -18,7 +18,7 @@ def endpoints_for(
     """
     names = list(names_of(settings, request.route))
     if not names:
-        raise RouteUnknown(request.route, [*settings.routes, *settings.endpoints])
+        raise RouteUnknown(request.route, [*settings.routes, *settings.endpoints], settings.missing)
     route = settings.routes.get(request.route)
     for rule in route.rules if route else ():
         if _holds(rule, request, names[0], p95_s):

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.inference.records import RETRYABLE, ErrorClass
@@ -300,6 +301,16 @@ class InferenceSettings(Strict):
     retry_share: float = Field(default=0.5, gt=0, le=1)
     """Retries may be at most this share of first attempts; beyond it they wait."""
     budgets: tuple[Budget, ...] = ()
+    _missing: Path | None = PrivateAttr(default=None)
+
+    @property
+    def missing(self) -> Path | None:
+        """The file that does not exist, where these settings are those of none."""
+        return self._missing
+
+    def lacking(self, path: Path) -> Self:
+        self._missing = path
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

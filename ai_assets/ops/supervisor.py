@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Literal, Self
@@ -26,6 +27,7 @@ from ai_assets.base.home import DAGSTER_URL_VARIABLE, DECISION_KEY_VARIABLE, DES
 from ai_assets.base.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, answers
 from ai_assets.ops.managed_process import Service
+from ai_assets.orchestration.code_location import code_locations
 from ai_assets.orchestration.instance import instance, use_home
 from ai_assets.orchestration.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
 
@@ -52,7 +54,18 @@ class AlreadyUp(UserError):
 
 class NoDefinitions(UserError):
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"No definitions.py in {folder} or above it. Go to a project, or make one: `ai-assets new`.")
+        super().__init__(
+            f"No Dagster project in {folder} or above it: no definitions.py, no [tool.dg.project] or "
+            "[tool.dagster] in a pyproject.toml, no workspace.yaml. Go to a project, or make one: `ai-assets new`."
+        )
+
+
+class SeveralLocations(UserError):
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        super().__init__(
+            f"{folder} declares {len(names)} code locations ({', '.join(names)}), and `ai-assets up` serves one. Serve "
+            "them with `dagster dev` or `dg dev`, and the desk beside them with `ai-assets desk`."
+        )
 
 
 class DefinitionsBroken(UserError):
@@ -129,8 +142,12 @@ class Supervisor:
 
     def start(self) -> None:
         """Start everything; returns before anything answers."""
-        if not (self.home.project / "definitions.py").is_file():
+        locations = code_locations(self.home.project)
+        if not locations:
             raise NoDefinitions(self.home.project)
+        if len(locations) > 1:
+            raise SeveralLocations(self.home.project, [location.name for location in locations])
+        self._location = replace(locations[0], name=CODE_LOCATION)
         configuration = use_home(self.home)
         self._take_lock()
         end_all_started_by_up(
@@ -217,8 +234,7 @@ class Supervisor:
         workspace = self.home.dagster / "workspace.yaml"
         server = {"grpc_server": {"socket": str(socket), "location_name": CODE_LOCATION}}
         workspace.write_text(yaml.safe_dump({"load_from": [server]}), encoding="utf-8")
-        code = ["code-server", "start", "--socket", str(socket), "--module-name", CODE_LOCATION]
-        code += ["--working-directory", str(self.home.project), "--location-name", CODE_LOCATION]
+        code = ["code-server", "start", "--socket", str(socket), *self._location.arguments()]
         code += ["--use-python-environment-entry-point"]
         web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
         daemon = ["run", "--workspace", str(workspace)]

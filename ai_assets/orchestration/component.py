@@ -1,25 +1,40 @@
 """`DocumentCollection`: a collection as a Dagster component, and a folder of collections as Definitions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import dagster as dg
 from pydantic import BaseModel
 
+from ai_assets.base.home import Home
+from ai_assets.base.yaml_settings import node_of
+from ai_assets.collection.catalog import Catalog, Entry
 from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection, collection_names, load_collection
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
+from ai_assets.inference.load import load_inference
+from ai_assets.orchestration import automation
+from ai_assets.orchestration.code_location import folders_to_import
+from ai_assets.orchestration.inference_cost import cost_assets, costs_job
 from ai_assets.orchestration.published import published, sign_off
+from ai_assets.orchestration.scaffolder import CollectionScaffolder
 from ai_assets.orchestration.segment import segment
 from ai_assets.orchestration.sources import corrections, source_files
 from ai_assets.orchestration.specs import key_of
 
 
+@dg.scaffold_with(CollectionScaffolder)
 class DocumentCollection(dg.Component):
-    """Documents from a source, what is made of them, what must hold, and who signs before it is published."""
+    """Documents from a source, what is made of them, what must hold, and who signs before it is published.
 
-    def __init__(self, collection: Collection) -> None:
+    It brings its assets, checks, jobs, schedule and sensors. What a code location has once, such as deadlines, budgets
+    and costs, comes with the first of its collections.
+    """
+
+    def __init__(self, collection: Collection, folder: Path) -> None:
         self.collection = collection
+        self.folder = folder
 
     @classmethod
     def get_model_cls(cls) -> type[CollectionSettings]:
@@ -29,10 +44,22 @@ class DocumentCollection(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         if not isinstance(attributes, CollectionSettings):
             raise CollectionInvalid(context.path / DEFS_FILE, None, "'attributes:' is missing")
-        return cls(build_collection(context.path.name, context.path, attributes))
+        home = Home.from_environment(context.project_root)
+        file = context.path / DEFS_FILE
+        node = node_of(file, CollectionInvalid)
+        collection = build_collection(
+            context.path.name, context.path, attributes, file, node, lambda: load_inference(home.inference)
+        )
+        imports = tuple(folders_to_import(context.project_root))
+        Catalog(home).record(collection.name, Entry(folder=context.path, project=context.project_root, imports=imports))
+        return cls(collection, context.path)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return collection_definitions(self.collection)
+        beside = sorted(context.component_tree.get_all_components(DocumentCollection), key=lambda found: found.folder)
+        mine = [collection_definitions(self.collection), collection_automation(self.collection)]
+        if beside and beside[0].folder == self.folder:
+            mine.append(shared_definitions([found.collection for found in beside]))
+        return dg.Definitions.merge(*mine)
 
 
 def collection_definitions(collection: Collection) -> dg.Definitions:
@@ -47,12 +74,37 @@ def collection_definitions(collection: Collection) -> dg.Definitions:
     return dg.Definitions(assets=assets, jobs=[refresh_job(collection), publish_job(collection)])
 
 
+def collection_automation(collection: Collection) -> dg.Definitions:
+    """The schedule and the sensors of one collection: changes of the source, and the gate to publication."""
+    return dg.Definitions(
+        schedules=list(automation.nightly(collection)),
+        sensors=[automation.source_changes(collection), automation.publication(collection)],
+    )
+
+
+def shared_definitions(collections: Sequence[Collection]) -> dg.Definitions:
+    """What a code location has once: costs with their marts, deadlines of requests, budgets, what may be removed."""
+    watching = [
+        automation.deadlines(collections),
+        automation.budgets(collections),
+        automation.inference_cost(),
+        automation.retention(collections),
+    ]
+    return dg.Definitions.merge(cost_definitions(), dg.Definitions(sensors=watching))
+
+
+def cost_definitions() -> dg.Definitions:
+    """The ledger day by day and the tables made of it, for all collections of a home."""
+    return dg.Definitions(assets=cost_assets(), jobs=[costs_job()])
+
+
 def refresh_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
     """Everything up to the release candidate: what the schedule, the sensor and the command line run."""
     return dg.define_asset_job(
         collection.name,
         dg.AssetSelection.assets(*(key_of(collection, asset) for asset in collection.asset_names)),
         description=f"Bring partitions of {collection.name} up to date, from the source to the release candidate.",
+        executor_def=dg.in_process_executor,  # one op: a process of its own would only cost its start
     )
 
 
@@ -61,9 +113,15 @@ def publish_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
         f"{collection.name}__publish",
         dg.AssetSelection.assets(key_of(collection, "published")),
         description=f"Publish what is approved of {collection.name}.",
+        executor_def=dg.in_process_executor,
     )
 
 
 def load_collections(root: Path) -> list[Collection]:
     """Every collection below the folder, in order of name. A wrong one is an error that says where."""
-    return [load_collection(root, name) for name in collection_names(root)]
+    found = [load_collection(root, name) for name in collection_names(root)]
+    home = Home.from_environment()
+    for collection in found:
+        if root.absolute() != home.project / "collections":  # those there are found without
+            Catalog(home).record(collection.name, Entry(folder=collection.folder, project=home.project))
+    return found

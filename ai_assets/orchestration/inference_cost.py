@@ -80,6 +80,7 @@ def costs_job() -> "dg.UnresolvedAssetJobDefinition":
         JOB,
         dg.AssetSelection.groups(GROUP),
         description="Bring the cost warehouse up to date: days of the ledger that changed, and what is made of them.",
+        executor_def=dg.in_process_executor,
     )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
-from ai_assets.inference.earmarks import BACKFILL_TAG
 from ai_assets.inference.prices import usd_of
+from ai_assets.inference.records import BACKFILL_TAG
 from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.planning import backfills

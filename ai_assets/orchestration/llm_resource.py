@@ -17,16 +17,15 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from ai_assets.base.home import Home
-from ai_assets.inference.earmarks import BACKFILL_TAG
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
-from ai_assets.inference.records import Answer, Caller, Request, Result
-from ai_assets.inference.spend import Spend, numbers, spend
-from ai_assets.storage.state import StateStore
+from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result
 
 if TYPE_CHECKING:
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.inference.spend import Spend
+    from ai_assets.storage.state import StateStore
 
 
 class Who(TypedDict, total=False):
@@ -82,11 +81,13 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         """Who asks, as it will stand in the ledger."""
         return replace(_caller(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
 
-    def spend(self, **who: Unpack[Who]) -> Spend:
+    def spend(self, **who: Unpack[Who]) -> "Spend":
         """What the calls of this asset came to in this run, and in this partition where the run is of one.
 
         Retries of the step are included, and what failed too: it is read from the ledger.
         """
+        from ai_assets.inference.spend import spend
+
         caller = self.caller(**who)
         scope = {"collection": caller.collection, "asset": caller.asset} if caller.asset else {}
         if caller.partition:
@@ -96,6 +97,8 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def metadata(self, **who: Unpack[Who]) -> dict[str, int | float]:
         """`spend` as numbers that Dagster plots: `MaterializeResult(metadata=llm.metadata())`. Unknown is left out."""
+        from ai_assets.inference.spend import numbers
+
         return numbers(self.spend(**who))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -225,7 +228,7 @@ async def _atold(results: AsyncIterator[Result], log: "dg.DagsterLogManager | No
 class _Shared:
     key: tuple[int, str, str]
     settings: "InferenceSettings"
-    state: StateStore
+    state: "StateStore"
     users: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     made: "Engine | None" = None
@@ -249,6 +252,8 @@ _sharing = threading.Lock()
 
 
 def _enter(path: Path | None) -> _Shared:
+    from ai_assets.storage.state import StateStore
+
     home = Home.from_environment()
     if path is not None and not (home.project / path).is_file():
         raise InferenceInvalid(

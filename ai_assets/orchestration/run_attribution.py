@@ -61,7 +61,7 @@ def _scope(context: SubmitRunContext) -> dict[str, Any] | None:
 
 
 def _issued(home: Home, run: DagsterRun, name: str) -> Mapping[str, str]:
-    from ai_assets.collection.loading import load_collection
+    from ai_assets.collection.catalog import Catalog
     from ai_assets.documents.source_listing import known_folders
     from ai_assets.signoff import launches, people
     from ai_assets.storage.stores import Stores
@@ -69,11 +69,11 @@ def _issued(home: Home, run: DagsterRun, name: str) -> Mapping[str, str]:
     first = run.tags.get(RANGE_START, run.tags.get(PARTITION))
     last = run.tags.get(RANGE_END, first)
     collections = {key.path[0] for key in run.asset_selection or ()} or {run.job_name}
-    root = home.project / "collections"
-    if first is None or last is None or len(collections) != 1 or not (root / next(iter(collections))).is_dir():
+    catalog = Catalog(home)
+    if first is None or last is None or len(collections) != 1 or not collections <= set(catalog.entries()):
         return {}
     with Stores.at(home) as stores:
-        collection = load_collection(root, collections.pop())
+        collection = catalog.load(collections.pop())
         partitions = collection.scheme.select(first, last, known_folders(stores.state, collection.name))
         launcher = launches.Launcher(kind="person", who=people.known_as(name), proof="proxy")
         changes = ["run config"] if set(run.run_config) - _HARMLESS else []

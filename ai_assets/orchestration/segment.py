@@ -55,7 +55,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
     )
     def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-        from ai_assets.inference.earmarks import BACKFILL_TAG
+        from ai_assets.inference.records import BACKFILL_TAG
         from ai_assets.run.context import Outcome, Work
         from ai_assets.run.refresh import refresh
         from ai_assets.storage.stores import Stores

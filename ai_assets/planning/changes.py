@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import located, nearest, read_yaml
-from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection, load_collection
+from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
 
@@ -21,12 +21,11 @@ class ChangeInvalid(UserError):
         super().__init__(f"--with {given}: {problem}")
 
 
-def changed_collection(root: Path, name: str, given: Sequence[str]) -> Collection:
+def changed_collection(declared: Collection, given: Sequence[str]) -> Collection:
     """The collection with each `STAGE.KEY=VALUE` in place of what is declared, checked like a file."""
-    declared = load_collection(root, name)
     if not given:
         return declared
-    path = root / name / DEFS_FILE
+    path = declared.folder / DEFS_FILE
     node, data = read_yaml(path, CollectionInvalid)
     attributes: dict[str, Any] = data["attributes"]
     for change in given:
@@ -34,7 +33,7 @@ def changed_collection(root: Path, name: str, given: Sequence[str]) -> Collectio
     shown = " ".join(given)
     try:
         settings = CollectionSettings.model_validate(attributes)
-        return build_collection(name, path.parent, settings, path, node)
+        return build_collection(declared.name, path.parent, settings, path, node)
     except ValidationError as error:
         raise ChangeInvalid(shown, str(located(path, None, error, CollectionInvalid))) from error
     except CollectionInvalid as error:

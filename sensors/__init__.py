@@ -1,0 +1,23 @@
+"""What watches in this deployment and what gates its publications, out of the functions of the library."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from ai_assets.collection.loading import Collection
+from ai_assets.orchestration import automation
+
+
+def of_a_collection(collection: Collection) -> list[dg.SensorDefinition]:
+    """Runs when its source changes; publishes what is signed, and nothing else."""
+    return [automation.source_changes(collection), automation.publication(collection)]
+
+
+def of_all(collections: Sequence[Collection]) -> list[dg.SensorDefinition]:
+    """Once: deadlines of requests with their messages, alerts of budgets, the cost warehouse, what may be removed."""
+    return [
+        automation.deadlines(collections),
+        automation.budgets(collections),
+        automation.inference_cost(),
+        automation.retention(collections),
+    ]
