@@ -1,6 +1,8 @@
 """All commands together, and the one place where an error becomes a sentence and an exit code."""
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -28,16 +30,34 @@ from ai_assets.cli import (
     up,
     verify,
 )
-from ai_assets.cli.output import errors, led
+from ai_assets.cli.output import errors, home, led
 
 app = typer.Typer(
     name="ai-assets",
-    help="Documents as assets: traced to their bytes, their model, their cost and the person who signed.",
+    help="Dagster assets for AI document pipelines: traced to bytes, model, dollars and the person who signed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
+
+
+@app.callback()
+def location(
+    module: Annotated[
+        str | None, typer.Option("--module", "-m", help="Module with the Dagster definitions, to find collections in.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="The same as a Python file.", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """By default collections are found as the definitions recorded them, or through what the project declares."""
+    if module or file:
+        from ai_assets.orchestration.code_location import CodeLocation
+
+        CodeLocation(project=home().project, module=module, file=file.absolute() if file else None).load()
+
+
 app.command("up")(up.up)
 app.command("desk")(desk.desk)
 app.command("new")(new.new)

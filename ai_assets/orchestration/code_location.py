@@ -52,9 +52,9 @@ class CodeLocation:
                 found = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(found)
             _evaluate(found)
-        except UserError:
-            raise
         except Exception as error:
+            if (ours := _ours(error)) is not None:
+                raise ours from None
             raise CodeLocationUnusable(self.module or self.file, f"{type(error).__name__}: {error}") from error
 
 
@@ -109,6 +109,13 @@ def _table(path: Path, *keys: str) -> dict[str, Any]:
     for key in keys:
         found = found.get(key, {}) if isinstance(found, dict) else {}
     return found if isinstance(found, dict) else {}
+
+
+def _ours(error: BaseException | None) -> UserError | None:
+    """The sentence of ours that Dagster has wrapped."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _evaluate(module: Any) -> None:

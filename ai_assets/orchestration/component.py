@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ai_assets.base.home import Home
-from ai_assets.base.yaml_settings import node_of
+from ai_assets.base.yaml_settings import located, node_of
 from ai_assets.collection.catalog import Catalog, Entry
 from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection, collection_names, load_collection
 from ai_assets.collection.settings import CollectionSettings
@@ -24,6 +24,36 @@ from ai_assets.orchestration.sources import corrections, source_files
 from ai_assets.orchestration.specs import key_of
 
 
+class DeclaredAttributes(BaseModel):
+    """What stands under `attributes:`, unchecked: Dagster's own check of it would say less than ours, and cannot pass
+    on what a check of ours says. The schema is for editors and `dg docs`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        relaxed: dict[str, Any] = described(CollectionSettings.model_json_schema(*args, **kwargs))
+        return relaxed
+
+
+_DESCRIBING = ("$defs", "$ref", "anyOf", "allOf", "default", "description", "items", "properties", "title")
+
+
+def described(schema: Any, *, by_name: bool = False) -> Any:
+    """A JSON schema without what it demands."""
+    if isinstance(schema, list):
+        return [described(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {("anyOf" if key == "oneOf" and not by_name else key): value for key, value in schema.items()}
+    kept = {
+        key: described(value, by_name=not by_name and key in ("$defs", "properties"))
+        for key, value in schema.items()
+        if by_name or key in _DESCRIBING
+    }
+    return kept if by_name or "enum" not in schema else {**kept, "examples": schema["enum"]}
+
+
 @dg.scaffold_with(CollectionScaffolder)
 class DocumentCollection(dg.Component):
     """Documents from a source, what is made of them, what must hold, and who signs before it is published.
@@ -37,18 +67,22 @@ class DocumentCollection(dg.Component):
         self.folder = folder
 
     @classmethod
-    def get_model_cls(cls) -> type[CollectionSettings]:
-        return CollectionSettings
+    def get_model_cls(cls) -> type[DeclaredAttributes]:
+        return DeclaredAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        if not isinstance(attributes, CollectionSettings):
-            raise CollectionInvalid(context.path / DEFS_FILE, None, "'attributes:' is missing")
-        home = Home.from_environment(context.project_root)
         file = context.path / DEFS_FILE
+        if not isinstance(attributes, DeclaredAttributes):
+            raise CollectionInvalid(file, None, "'attributes:' is missing")
+        home = Home.from_environment(context.project_root)
         node = node_of(file, CollectionInvalid)
+        try:
+            settings = CollectionSettings.model_validate(attributes.model_extra)
+        except ValidationError as error:
+            raise located(file, node, error, CollectionInvalid, under=("attributes",)) from None
         collection = build_collection(
-            context.path.name, context.path, attributes, file, node, lambda: load_inference(home.inference)
+            context.path.name, context.path, settings, file, node, lambda: load_inference(home.inference)
         )
         imports = tuple(folders_to_import(context.project_root))
         Catalog(home).record(collection.name, Entry(folder=context.path, project=context.project_root, imports=imports))

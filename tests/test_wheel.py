@@ -1,0 +1,86 @@
+"""The wheel: one package, typed, that gets along with a project that has folders of its own called as ours are."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import ai_assets
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = {
+    "Answer", "Caller", "DocumentCollection", "LLMResource", "Request", "Unanswered", "collection_automation",
+    "collection_definitions", "cost_definitions", "load_collections", "shared_definitions",
+}  # fmt: skip
+"""What a project imports from `ai_assets`; another name is a decision, and is written down here."""
+
+
+def test_the_public_surface_is_spelt_out() -> None:
+    assert set(ai_assets.__all__) == set(dir(ai_assets)) == PUBLIC
+    assert all(getattr(ai_assets, name) is not None for name in PUBLIC)
+
+
+def test_another_name_is_refused_as_python_does() -> None:
+    with pytest.raises(AttributeError, match="module 'ai_assets' has no attribute 'Documnet'"):
+        _ = ai_assets.Documnet
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_it_installs_nothing_but_the_library(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ai_assets"}
+    assert {"ai_assets/py.typed", "ai_assets/dbt/dbt_project.yml", "ai_assets/desk/templates/base.html"} <= set(names)
+
+
+@pytest.mark.slow
+def test_beside_a_project_with_resources_and_sensors_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    python = installed(wheel, tmp_path / "env")
+    project = tmp_path / "project"
+    for name in ("resources", "sensors"):
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text(f"MINE = '{name} of this project'\n")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one.txt").write_text("A letter about a pump.")
+    command = [python, "-c", "from ai_assets.cli import main; main()"]
+    for arguments in (["new", "letters", "--from", str(tmp_path / "letters")], ["run", "letters"]):
+        done = subprocess.run([*command, *arguments], cwd=project, env=bare(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    code = "import definitions, resources, sensors, ai_assets; print(resources.MINE, sensors.MINE, ai_assets.__file__)"
+    said = subprocess.run([python, "-W", "ignore", "-c", code], cwd=project, env=bare(), capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("resources of this project sensors of this project")
+    assert str(tmp_path / "env") in said.stdout
+
+
+def installed(wheel: Path, folder: Path) -> Path:
+    """An environment with the wheel, and with what it depends on from where these tests run; not with this checkout."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    (site / "depends.pth").write_text(sysconfig.get_path("purelib") + "\n")  # a path alone: its own .pth are not read
+    return folder / "bin" / "python"
+
+
+def bare() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items()
+        if not name.startswith(("AI_ASSETS", "DAGSTER", "PYTHONPATH"))
+    }  # fmt: skip
