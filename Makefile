@@ -41,4 +41,4 @@ pictures: setup
 # Needs uv. The lock names no package index, so that everyone's own is used.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--extra dev pyproject.toml -o requirements.lock
+		--extra all --extra dev pyproject.toml -o requirements.lock

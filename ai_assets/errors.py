@@ -45,7 +45,6 @@ UserError
   NotProvable                a release or document of which not all that a proof takes is there
   NoCheckpointThere          a place to verify against that holds none of this chain
   WitnessFailed              somebody who holds checkpoints did not take one, or gives none back
-  ExtraMissing               something needs a package that is optional
   SignatureInvalid           a signature is not of this content, or by a key that does not count
   KeyNotHeld, KeysMissing, KeyUnusable   what is to be signed cannot be, here
   KeyUnknown, KeyChangeRefused   a key is not replaced or revoked
@@ -601,11 +600,6 @@ class WitnessFailed(UserError):
     def __init__(self, witness: str, found: str) -> None:
         self.found = found
         super().__init__(f"The witness '{witness}' did not take the checkpoint: {found}.")
-
-
-class ExtraMissing(UserError):
-    def __init__(self, what: str, extra: str, package: str) -> None:
-        super().__init__(f"{what} takes the package {package}, which is missing: pip install 'ai-assets[{extra}]'")
 
 
 class SignInRefused(UserError):

@@ -6,11 +6,13 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 import ai_assets
+from ai_assets.base.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = {
@@ -69,13 +71,55 @@ def test_beside_a_project_with_resources_and_sensors_of_its_own(wheel: Path, tmp
     assert str(tmp_path / "env") in said.stdout
 
 
-def installed(wheel: Path, folder: Path) -> Path:
+@pytest.mark.slow
+def test_the_core_alone_works_and_names_the_extra_that_something_needs(wheel: Path, tmp_path: Path) -> None:
+    python = installed(wheel, tmp_path / "env", {name for modules in EXTRAS.values() for name in modules})
+    project, letters = tmp_path / "project", tmp_path / "letters"
+    project.mkdir()
+    letters.mkdir()
+    (letters / "one.txt").write_text("A letter about a pump.")
+
+    def call(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [python, "-c", "from ai_assets.cli import main; main()", *arguments],
+            cwd=project, env={**bare(), **environment}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    assert call("new", "letters", "--from", str(letters)).returncode == 0
+    first = call("run", "letters")
+    assert "takes the package great_expectations, which is missing: pip install 'ai-assets[quality]'" in first.stderr
+    defs = project / "collections" / "letters" / "defs.yaml"
+    defs.write_text("".join(line for line in defs.read_text().splitlines(keepends=True) if not judges(line)))
+    done = call("run", "letters")
+    assert done.returncode == 0, done.stderr
+    for arguments, environment, extra in (
+        (["up"], {}, "desk"),
+        (["desk"], {}, "desk"),
+        (["status", "letters"], {"AI_ASSETS_STATE_URL": "postgresql://nobody@localhost/none"}, "postgres"),
+    ):
+        refused = call(*arguments, **environment)
+        assert (refused.returncode, f"pip install 'ai-assets[{extra}]'" in refused.stderr) == (2, True), refused.stderr
+        assert "Traceback" not in refused.stderr
+    (letters / "two.pdf").write_bytes(b"%PDF-1.4")
+    assert "pip install 'ai-assets[formats]'" in call("run", "letters").stderr
+
+
+def judges(line: str) -> bool:
+    return line.strip().startswith(("quality:", "documents:", "- {expect:"))
+
+
+def installed(wheel: Path, folder: Path, without: Collection[str] = ()) -> Path:
     """An environment with the wheel, and with what it depends on from where these tests run; not with this checkout."""
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = folder.glob("lib/python3*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    (site / "depends.pth").write_text(sysconfig.get_path("purelib") + "\n")  # a path alone: its own .pth are not read
+    depends = folder / "depends"
+    depends.mkdir()
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if entry.suffix != ".pth" and entry.name.split("-")[0].split(".")[0] not in without:
+            (depends / entry.name).symlink_to(entry)
+    (site / "depends.pth").write_text(f"{depends}\n")
     return folder / "bin" / "python"
 
 

@@ -24,13 +24,13 @@ import sqlalchemy as sa
 from chains import a_note, execute, forged, record, with_checkpoints
 from conftest import Project, eventually
 
+from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.home import Home
 from ai_assets.desk.settings import DeskInvalid, load_desk
 from ai_assets.errors import (
     ChainRewritten,
     ChainRolledBack,
     CheckpointUntrusted,
-    ExtraMissing,
     NoCheckpointThere,
     WitnessFailed,
 )

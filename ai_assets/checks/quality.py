@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
+from ai_assets.base.extras import need
 from ai_assets.collection.expectations import EXPECTATIONS, ROW_COUNT_EXPECTATIONS, SCHEMA_EXPECTATIONS, Expectation
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class _GreatExpectations:
     """The imported library and its in-memory context. Only valid inside `_great_expectations()`."""
 
     def __init__(self) -> None:
+        need("quality", "A suite under `quality:`")
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         import great_expectations as gx
         from great_expectations.data_context.types.base import (

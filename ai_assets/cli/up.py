@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import typer
 
 from ai_assets.base.errors import AiAssetsError
+from ai_assets.base.extras import need
 from ai_assets.base.home import Home
 from ai_assets.cli.output import all_collections, console, stores
 from ai_assets.collection.loading import Collection
@@ -35,6 +36,7 @@ def up(
     first_run: Annotated[bool, typer.Option(help="Run the collections once when the home is new.")] = True,
 ) -> None:
     """Start Dagster's pages and daemon and the sign-off desk, and keep them running until Ctrl-C."""
+    need("desk", "`ai-assets up`, with Dagster's pages and the sign-off desk,")
     from ai_assets.ops.supervisor import Supervisor
 
     chosen = all_collections()  # a mistake in one is told before anything starts

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import ai_assets.base.child_main
 from ai_assets.base.errors import UserError
+from ai_assets.base.extras import need
 from ai_assets.costs.marts import project
 from ai_assets.storage.warehouse import Site, unwritable
 
@@ -52,6 +53,7 @@ class Step:
 @contextlib.contextmanager
 def starting(site: Site) -> Iterator[Callable[[], Sequence[Step]]]:
     """A dbt that gets ready, and what lets it build. Until then it leaves the file alone; at the end it is gone."""
+    need("costs", "The cost warehouse")
     process = subprocess.Popen(
         [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), __name__],
         stdin=subprocess.PIPE,

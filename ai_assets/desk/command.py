@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.extras import need
 from ai_assets.base.home import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home, variable
 
 
@@ -12,6 +13,7 @@ def desk(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve the sign-off desk until Ctrl-C: the inbox, what would go live, decisions, the audit trail."""
+    need("desk", "The sign-off desk")
     from ai_assets.desk.server import serve
 
     home, url, dagster_url = Home.from_environment(), variable(DESK_URL_VARIABLE), variable(DAGSTER_URL_VARIABLE)

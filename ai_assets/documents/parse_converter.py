@@ -2,6 +2,7 @@
 
 import json
 
+from ai_assets.base.extras import need
 from ai_assets.documents.parse_process import Deadline, Died, Expired, Worker
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
 from ai_assets.documents.parse_worker import Reply
@@ -51,6 +52,7 @@ class Converter:
         if self._worker is not None and self._worker.alive:
             return self._worker
         self.close()
+        need("formats", "Reading pdf, docx and html files")
         limits = (self._memory_bytes, self._max_characters)
         self._worker = Worker.start("parse_worker.py", limits, "'markitdown[pdf,docx]'")
         return self._worker

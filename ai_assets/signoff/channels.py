@@ -10,6 +10,8 @@ import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.extras import need
+
 _SECRET = re.compile(r"[^/?&=:@,\s]{4,}")
 """A part of a URL that is shorter is no secret, and would blot out words."""
 _HEARD: "contextvars.ContextVar[list[str] | None]" = contextvars.ContextVar("heard", default=None)
@@ -71,6 +73,7 @@ class Sending:
 
 def send(url: str, message: Message) -> str | None:
     """Send it; otherwise what went wrong, without the URL or any part of it."""
+    need("desk", "Sending a message")
     import apprise
 
     _listen()

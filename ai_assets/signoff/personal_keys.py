@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from ai_assets.base.extras import need
 from ai_assets.errors import PersonalKeyUnusable, SignatureInvalid
 from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 
@@ -219,6 +220,7 @@ def _verify_minisign(public: str, data: bytes, text: str) -> None:
 
 def _verify_webauthn(public: str, data: bytes, text: str) -> None:
     """As W3C's Web Authentication, 7.2: challenge, relying party, presence of a person, signature."""
+    need("desk", "A passkey")
     from fido2 import cbor
     from fido2.cose import CoseKey
     from fido2.webauthn import AuthenticatorData, CollectedClientData

@@ -14,6 +14,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from ai_assets.base.errors import StateTooNew, StateTooOld, StateUnavailable
+from ai_assets.base.extras import need
 from ai_assets.base.home import KEYS, Home
 from ai_assets.storage.migrations import MIGRATIONS
 
@@ -182,6 +183,7 @@ def _engine(url: str) -> sa.Engine:
     address = sa.make_url(url)
     kind = address.drivername.partition("+")[0]
     if kind in ("postgresql", "postgres"):
+        need("postgres", "A state store in PostgreSQL")
         return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     if kind != "sqlite":
         raise StateUnavailable(address.render_as_string(), f"it is of kind '{kind}'; known are sqlite and postgresql")

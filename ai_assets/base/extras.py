@@ -1,0 +1,29 @@
+"""Packages that only some of what we do needs: named extras, so that the core stays light."""
+
+import importlib.util
+from collections.abc import Mapping
+
+from ai_assets.base.errors import UserError
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "desk": ("fastapi", "starlette", "uvicorn", "python_multipart", "authlib", "fido2", "apprise", "dagster_webserver"),
+    "quality": ("great_expectations", "pandas"),
+    "formats": ("markitdown", "mammoth", "pdfminer"),
+    "costs": ("dbt", "dagster_dbt"),
+    "postgres": ("psycopg",),
+    "s3": ("boto3",),
+    "timestamps": ("rfc3161_client",),
+}
+"""The modules that each brings; the packages are in pyproject.toml."""
+
+
+class ExtraMissing(UserError):
+    def __init__(self, what: str, extra: str, package: str) -> None:
+        super().__init__(f"{what} takes the package {package}, which is missing: pip install 'ai-assets[{extra}]'")
+
+
+def need(extra: str, what: str) -> None:
+    """Raises one sentence where a package of the extra is not installed."""
+    for module in EXTRAS[extra]:
+        if importlib.util.find_spec(module) is None:
+            raise ExtraMissing(what, extra, module)
