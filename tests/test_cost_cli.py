@@ -28,11 +28,11 @@ from provider import Provider
 from spent import FORMULA, LOST, TODAY, Spending
 
 from ai_assets.costs import cost_query
-from ai_assets.costs.building import bring_up_to_date
 from ai_assets.costs.figures import DIMENSIONS, Built, Dimension
 from ai_assets.costs.tables import dollars
 from ai_assets.costs.window import Scope, Window, WindowInvalid, since
 from ai_assets.inference.records import Caller
+from ai_assets.orchestration.in_process import bring_costs_up_to_date as bring_up_to_date
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.warehouse import reading as opened
 

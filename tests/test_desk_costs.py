@@ -20,8 +20,8 @@ from provider import Provider
 from signing import known
 from spent import BUDGETS, FORMULA, LOST, MARKUP, ODD_ASSET, REFUSED, SECRET, TODAY, Spending
 
-from ai_assets.costs.building import bring_up_to_date
 from ai_assets.desk.costs_sections import SECTIONS
+from ai_assets.orchestration.in_process import bring_costs_up_to_date as bring_up_to_date
 from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow

@@ -712,7 +712,7 @@ def test_the_converter_sees_no_secret_and_reaches_no_network(monkeypatch: pytest
         assert set(worker.environ()) <= OURS
     program = """
 import sys, socket, subprocess
-from ai_assets.stages import parse_worker
+from ai_assets.documents import parse_worker
 parse_worker.confine(1 << 30)
 for act in (lambda: socket.create_connection(("127.0.0.1", 9)), lambda: subprocess.run(["true"])):
     try:
@@ -730,5 +730,6 @@ def test_a_converter_that_cannot_start_is_our_error_and_not_the_documents(
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
     (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(Path(sys.executable).resolve()))
+    monkeypatch.setattr("ai_assets.documents.parse_converter.need", lambda *_: None)  # it is there, and is not found
     with Parser() as parser, pytest.raises(ParserUnavailable, match="No module named 'markitdown'"):
         parse(parser, tmp_path, "a.html", "<p>x")

@@ -18,7 +18,7 @@ from signing import decide, known
 from spent import Spending
 
 from ai_assets.base.errors import StateTooOld, StateUnavailable, StateUnreadable
-from ai_assets.costs.building import bring_up_to_date
+from ai_assets.orchestration.in_process import bring_costs_up_to_date as bring_up_to_date
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.state import StateStore
