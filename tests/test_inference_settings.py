@@ -203,7 +203,9 @@ def test_a_url_is_accepted_or_refused_and_accepted_ones_stay_as_they_are(url: st
 
 
 def test_a_file_that_is_absent_or_empty_declares_nothing(tmp_path: Path) -> None:
-    assert load_inference(tmp_path / "inference.yaml") == InferenceSettings()
+    absent = load_inference(tmp_path / "inference.yaml")
+    assert absent.model_dump() == InferenceSettings().model_dump()
+    assert absent.missing == tmp_path / "inference.yaml"
     assert load_inference(written(tmp_path, "# nothing yet\n")) == InferenceSettings()
 
 
