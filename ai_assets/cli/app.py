@@ -16,6 +16,7 @@ from ai_assets.cli import (
     cost,
     desk,
     documents,
+    forget,
     keys,
     ledger,
     new,
@@ -71,6 +72,7 @@ app.command("provider")(provider.provider)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
+app.command("forget")(forget.forget)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.add_typer(signoff.app, name="signoff")

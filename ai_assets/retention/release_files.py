@@ -84,7 +84,7 @@ class _Index:
 
 def _indexes(bench: Bench, collection: str) -> Iterator[Leftover]:
     folder = bench.stores.home.index / collection
-    needed = _needed_versions(bench.stores, collection)
+    needed = needed_versions(bench.stores, collection)
     for path in sorted(folder.glob("*.lance")):
         name = path.name.removesuffix(".lance")
         if name.startswith(EVALUATION):
@@ -102,7 +102,7 @@ def _indexes(bench: Bench, collection: str) -> Iterator[Leftover]:
             )  # fmt: skip
 
 
-def _needed_versions(stores: Stores, collection: str) -> dict[str, frozenset[int]]:
+def needed_versions(stores: Stores, collection: str) -> dict[str, frozenset[int]]:
     with stores.state.read() as connection:
         kept = releases_kept(connection, collection)
     names = {release.index_name for release in kept}
@@ -117,18 +117,18 @@ def _prune_index(bench: Bench, collection: str, name: str) -> None:
     """While no publication writes: the version that it has just made is named by no release yet."""
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
         index = _index(bench.stores, collection, name)
-        keep = _needed_versions(bench.stores, collection).get(name, frozenset())
+        keep = needed_versions(bench.stores, collection).get(name, frozenset())
         if keep and keep <= set(index.versions()):
             index.prune(keep)
 
 
 def _remove_index(bench: Bench, collection: str, name: str) -> None:
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
-        if name not in _needed_versions(bench.stores, collection):
-            _remove_table(bench.stores.home.index / collection, name)
+        if name not in needed_versions(bench.stores, collection):
+            remove_table(bench.stores.home.index / collection, name)
 
 
-def _remove_table(folder: Path, name: str) -> None:
+def remove_table(folder: Path, name: str) -> None:
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
@@ -152,7 +152,7 @@ def _evaluation_indexes(bench: Bench) -> Iterator[Leftover]:
 
 def _remove_evaluation(bench: Bench, collection: str, name: str) -> None:
     with hold(bench.stores.state, f"index:{collection}", wait_s=0):
-        _remove_table(bench.stores.home.index / collection, name)
+        remove_table(bench.stores.home.index / collection, name)
 
 
 # Snapshots

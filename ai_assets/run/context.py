@@ -18,6 +18,8 @@ from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.errors import EmbedderLost, InputMissing
+from ai_assets.signoff import forgotten
+from ai_assets.signoff.forgotten import Register
 from ai_assets.signoff.launches import Launch
 from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest, RowWriter, writing_rows
@@ -98,6 +100,12 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+
+    @cached_property
+    def forgotten(self) -> Register:
+        """Documents whose text must not come back."""
+        with self.stores.state.read() as connection:
+            return forgotten.of(connection, self.collection.name)
 
     @cached_property
     def listing(self) -> Listing:

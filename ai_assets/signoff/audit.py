@@ -22,7 +22,7 @@ Action = Literal[
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
     "restored",
-    "hold placed", "hold released", "release pruned",
+    "hold placed", "hold released", "release pruned", "forgotten",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.spec import WITHOUT
+from ai_assets.signoff.forgotten import NONE, Register
 from ai_assets.storage.digest import Json, MerkleRoot, digest, sha256_hex
 from ai_assets.storage.lake import Lake, read_batches, read_rows
 
@@ -30,8 +31,11 @@ class Leaves:
     """The documents of a candidate in order, each with its digest: of its row with what the stages made of it, of its
     chunks and their vectors. Read along with the chunks, so that neither is in memory as a whole."""
 
-    def __init__(self, documents: "Iterable[Row]", chunks: "Iterable[pa.RecordBatch]") -> None:
+    def __init__(
+        self, documents: "Iterable[Row]", chunks: "Iterable[pa.RecordBatch]", forgotten: Register = NONE
+    ) -> None:
         self._documents = documents
+        self._forgotten = forgotten
         self._chunks = ByDocument(chunk_digests(chunks))
         self._root = MerkleRoot()
         self.documents = 0
@@ -40,7 +44,8 @@ class Leaves:
         for document, group in groupby(self._documents, key=itemgetter("document_id")):
             chunks: list[Json] = [row["digests"] for row in self._chunks.of(document)]
             rows = list(group)
-            leaf = digest([signed_row(rows[-1]), chunks])
+            told = None if chunks else self._forgotten.leaf(rows[-1])
+            leaf = told or digest([signed_row(rows[-1]), chunks])
             self._root.add(f"{document}\n{leaf}")
             self.documents += len(rows)
             yield from ((row, leaf) for row in rows)
@@ -62,14 +67,14 @@ def signed_row(row: Row) -> Row:
     return found
 
 
-def leaves_of_files(documents: Path, chunks: Path) -> Leaves:
+def leaves_of_files(documents: Path, chunks: Path, forgotten: Register = NONE) -> Leaves:
     """As a candidate or a release holds them."""
-    return Leaves(read_rows(documents), read_batches(chunks, CHUNK_COLUMNS))
+    return Leaves(read_rows(documents), read_batches(chunks, CHUNK_COLUMNS), forgotten)
 
 
-def content_of_files(documents: Path, chunks: Path) -> Leaves:
+def content_of_files(documents: Path, chunks: Path, forgotten: Register = NONE) -> Leaves:
     """All read; only the digest and the number of documents are of interest."""
-    leaves = leaves_of_files(documents, chunks)
+    leaves = leaves_of_files(documents, chunks, forgotten)
     deque(leaves, maxlen=0)
     return leaves
 

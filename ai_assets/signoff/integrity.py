@@ -18,7 +18,7 @@ from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.errors import ReleaseAltered
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
-from ai_assets.signoff import releases, served
+from ai_assets.signoff import forgotten, releases, served
 from ai_assets.signoff.candidate import content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
@@ -165,12 +165,14 @@ def _snapshots(stores: Stores, manifests: Sequence[Manifest], found: Found, live
 def _contents(stores: Stores, found: Found, live: Live, area: Area) -> None:
     """The rows of live releases amount to what was signed."""
     for name, every in found.items():
+        with stores.state.read() as connection:
+            gone = forgotten.of(connection, name)
         for number, release in every:
             if isinstance(release, ReleaseAltered) or live[name] != number:
                 continue
             for partition, part in release.parts.items():
                 try:
-                    content = content_of_files(*served.snapshots_of(stores, name, partition, part)).content
+                    content = content_of_files(*served.snapshots_of(stores, name, partition, part), gone).content
                 except DatasetDamaged:
                     continue  # said already
                 if content != part.content:

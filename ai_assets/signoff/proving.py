@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.errors import DocumentUnknown, FileUnwritable, NotProvable
-from ai_assets.signoff import audit, authority, checkpoints, keys, releases, requests
+from ai_assets.signoff import audit, authority, checkpoints, forgotten, keys, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.authority import Authority
 from ai_assets.signoff.candidate import CHUNK_COLUMNS, chunk_digests, described, leaves_of_files, signed_row
@@ -119,8 +119,11 @@ def _document(stores: Stores, connection: sa.Connection, release: Release, docum
     documents, chunks = snapshot_files(release.collection, stores, partition, vars(part))
     leaves: list[bytes] = []
     found, row = None, {}
-    for name, rows in groupby(leaves_of_files(documents, chunks), key=lambda item: item[0]["document_id"]):
+    gone = forgotten.of(connection, release.collection)
+    for name, rows in groupby(leaves_of_files(documents, chunks, gone), key=lambda item: item[0]["document_id"]):
         *_, (last, leaf) = rows
+        if name == document and gone.leaf(last) is not None:
+            raise NotProvable(f"{document} in {_name(release)}", gone.documents[document].reason)
         if name == document:
             found, row = len(leaves), signed_row(last)
         leaves.append(content_leaf(f"{name}\n{leaf}"))

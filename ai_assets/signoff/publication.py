@@ -23,7 +23,7 @@ from ai_assets.errors import (
     NothingApproved,
     PublicationOvertaken,
 )
-from ai_assets.signoff import checkpoints, decisions, releases, requests, served, verification
+from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import file_sha256, named_by_content
@@ -45,13 +45,21 @@ class Publication:
 
 
 def publish(
-    collection: Collection, stores: Stores, *, by: str, say: Callable[[str], None] = lambda _line: None
+    collection: Collection,
+    stores: Stores,
+    *,
+    by: str,
+    say: Callable[[str], None] = lambda _line: None,
+    instead: Mapping[str, Part] | None = None,
 ) -> Publication:
     """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with.
 
     A live release whose index is gone or was altered is published again as it is, with a new one. So is what is
     embedded anew, for vectors of two embedders cannot be compared: all partitions are published together then, or none
     is.
+
+    `instead`: parts of the live release in other files that amount to the same, because documents were forgotten. Then
+    nothing else is published, and the index is a new one: the old one's files hold what was deleted from it, too.
     """
     with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
         kept = checkpoints.kept_notes(stores.home.checkpoints)
@@ -60,15 +68,16 @@ def publish(
             verification.require_sound(connection, reached.record if reached else None)
             before = releases.live(connection, collection.name)
             number = releases.last_number(connection, collection.name) + 1
-            approved = requests.find(connection, collection.name, statuses=("approved",))
+            every = requests.find(connection, collection.name, statuses=("approved",))
+            approved = [] if instead is not None else every
             waiting = requests.find(connection, collection.name, statuses=("open",))
             standings = decisions.standings(connection, approved)
         lost = before is not None and (problem := _unsearchable(stores, before)) is not None
         if lost:
             say(f"{problem}: it is made again")
-        if not approved and not lost:
+        if not approved and not lost and instead is None:
             raise NothingApproved(collection.name, len(waiting))
-        parts: dict[str, Part] = {}
+        parts: dict[str, Part] = dict(instead or {})
         files: dict[str, _Verified] = {}
         for request in approved:
             standing = standings[request.request_id]
@@ -81,7 +90,10 @@ def publish(
         merged = {**(before.parts if before else {}), **parts}
         embedding = _one_embedding(collection, merged)
         name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
-        if before and (lost or not before.index_seal or _embedded_otherwise(before, embedding)):
+        for partition in instead or {}:
+            files[partition] = _still_published(collection, stores, partition, parts[partition])
+        otherwise = instead is not None or (before is not None and _embedded_otherwise(before, embedding))
+        if before and (lost or not before.index_seal or otherwise):
             # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows. What is
             # not sealed is not built upon: its bytes are not known to be those that were published.
             name, base = f"live-{number}", None
@@ -201,7 +213,9 @@ def _read(collection: Collection, stores: Stores, partition: str, said: Mapping[
     documents, chunks = snapshot_files(collection.name, stores, partition, said)
     rows = parquet_rows(chunks)
     found = _Verified(chunks=chunks, rows=rows, sha256=file_sha256(chunks))
-    return content_of_files(documents, chunks), found
+    with stores.state.read() as connection:
+        gone = forgotten.of(connection, collection.name)
+    return content_of_files(documents, chunks, gone), found
 
 
 @contextmanager

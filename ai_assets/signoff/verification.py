@@ -199,6 +199,9 @@ def _replay(record: Record, told: _Told) -> None:
                 requests[request] = replace(requests[request], status="published")
         case "rolled back":
             told.live[subject["collection"]] = subject["release"]
+        case "forgotten":
+            for request, summary in subject["summaries"].items():
+                requests[request] = replace(requests[request], summary=summary)
         case "corrected":
             key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
             told.corrections[key] = {**{name: subject[name] for name in CORRECTED}, "author": record.actor}

@@ -107,6 +107,11 @@ class StateStore:
         """`sqlite` or `postgresql`."""
         return self._engine.name
 
+    def vacuum(self) -> None:
+        """On PostgreSQL, write all tables once more, so that nothing deleted is left in their files."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("VACUUM FULL"))
+
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start; committed when the block ends without error."""

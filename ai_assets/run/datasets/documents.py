@@ -32,6 +32,8 @@ def build(work: Work, partition: str) -> Outcome:
     """Parse what is new or changed, keep the rest, and leave a tombstone for what is gone."""
     started = time.perf_counter()
     inputs = {"source_files": work.listing.digest_of(partition)}
+    if work.forgotten.version is not None:
+        inputs["forgotten"] = work.forgotten.version
     unread = Unread(work, partition)
     if not unread.again and (same := work.unchanged("documents", partition, inputs)):
         return same
@@ -47,7 +49,8 @@ def build(work: Work, partition: str) -> Outcome:
         history = History(work, partition, cause)
         rows = Merged(work.rows(previous) if previous else (), arrived, kept, shared)
         with work.writing("documents", partition, _schema()) as out:
-            for before, row in rows:
+            for before, found in rows:
+                row = work.forgotten.withheld(found)
                 out.append(row)
                 history.tell(before, row)
                 unread.see(row)
@@ -95,7 +98,9 @@ def _read_files(work: Work, partition: str, kept: Mapping[str, Entry], arrived: 
     entries = work.listing.by_partition.get(partition, ())
     for number, entry in enumerate(entries, start=1):
         if entry.path not in kept:
-            if entry.duplicate_of is not None:
+            if (gone := work.forgotten.documents.get(entry.path)) is not None:
+                arrived.add(_bare(entry, "quarantined", gone.reason))
+            elif entry.duplicate_of is not None:
                 arrived.add(_bare(entry, "duplicate", None))
             elif entry.problem is not None:
                 arrived.add(_bare(entry, "quarantined", entry.problem))

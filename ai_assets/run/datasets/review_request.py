@@ -185,7 +185,7 @@ def _lost(work: Work, partition: str, live: releases.Release, part: releases.Par
 
 def _published(work: Work, partition: str, part: releases.Part) -> Iterator[Headed]:
     files = snapshot_files(work.collection.name, work.stores, partition, vars(part))
-    for row, leaf in leaves_of_files(*files):
+    for row, leaf in leaves_of_files(*files, work.forgotten):
         yield row["document_id"], leaf, by_stage(work, row)
 
 

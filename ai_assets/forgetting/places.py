@@ -1,0 +1,159 @@
+"""Where the text of a document lies: what `ai-assets forget` shows before it erases, and works through."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection.loading import Collection
+from ai_assets.documents.by_document import Row
+from ai_assets.errors import DocumentUnknown
+from ai_assets.retention import holds
+from ai_assets.signoff import forgotten, releases, requests
+from ai_assets.signoff.forgotten import Register
+from ai_assets.signoff.releases import Release
+from ai_assets.storage.lake import read_rows
+from ai_assets.storage.stores import Stores
+
+SNAPSHOTS = "release_snapshots"
+
+
+@dataclass(kw_only=True)
+class Document:
+    document: str
+    partitions: set[str] = field(default_factory=set)
+    digests: set[str] = field(default_factory=set)
+    leaves: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """All that holds the text, or may."""
+
+    documents: Mapping[str, Document]
+    """The one that was asked for, and those with the same text."""
+    live: Release | None
+    older: Sequence[Release]
+    """Other releases that hold it. They cannot be gone back to afterwards."""
+    requests: Sequence[requests.Request]
+    """Whose differences show it."""
+    calls: Sequence[str]
+    """Keys of paid calls about it."""
+    examples: Sequence[str]
+    """Prompts and golden data of the collection that name it: for a person to edit."""
+    holds: Sequence[holds.Hold]
+
+    @property
+    def partitions(self) -> list[str]:
+        return sorted({partition for found in self.documents.values() for partition in found.partitions})
+
+
+def find(stores: Stores, collection: Collection, document: str) -> Places:
+    """Raises `DocumentUnknown`, with near names."""
+    name = collection.name
+    with stores.state.read() as connection:
+        known = _documents(connection, name, document)
+        gone = forgotten.of(connection, name)
+        kept = [r for r in releases.find(connection, name) if r.number not in releases.pruned(connection, name)]
+        live = releases.live(connection, name)
+        every = requests.find(connection, name)
+        found = {each: Document(document=each) for each in known}
+        for row in _history(connection, name, list(known)):
+            found[row.document_id].partitions.add(row.partition)
+            if row.digest:
+                found[row.document_id].digests.add(row.digest)
+        calls = _calls(connection, name, list(known))
+        in_force = [hold for hold in holds.current(connection) if hold.collection == name]
+    older = [r for r in kept if (live is None or r.number != live.number) and _holds(stores, r, found, gone)]
+    _add_leaves(stores, name, found, gone)
+    return Places(
+        documents=found,
+        live=live,
+        older=older,
+        requests=[request for request in every if any(shows(request.summary, each) for each in found)],
+        calls=calls,
+        examples=_examples(collection, found),
+        holds=in_force,
+    )
+
+
+def _documents(connection: sa.Connection, collection: str, document: str) -> set[str]:
+    query = sa.text("SELECT DISTINCT document_id, digest FROM document_history WHERE collection = :c")
+    rows = connection.execute(query, {"c": collection}).all()
+    names = {row.document_id for row in rows}
+    if document not in names:
+        near = difflib.get_close_matches(document, sorted(names), n=3)
+        raise DocumentUnknown(collection, document, f"; near it: {', '.join(near)}" if near else "")
+    digests = {row.digest for row in rows if row.document_id == document and row.digest}
+    return {row.document_id for row in rows if row.document_id == document or row.digest in digests}
+
+
+def _history(connection: sa.Connection, collection: str, documents: Sequence[str]) -> Sequence[Any]:
+    query = sa.text(
+        "SELECT document_id, partition, digest FROM document_history WHERE collection = :c AND document_id IN :d"
+    ).bindparams(sa.bindparam("d", expanding=True))
+    return connection.execute(query, {"c": collection, "d": documents}).all()
+
+
+_CALLS = """
+SELECT attempts.call_key FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id
+WHERE callers.collection = :c AND attempts.document IN :d
+UNION SELECT attempts.call_key FROM reuses JOIN callers ON callers.caller_id = reuses.caller_id
+JOIN attempts ON attempts.attempt_id = reuses.attempt_id
+WHERE callers.collection = :c AND reuses.document IN :d"""
+
+
+def _calls(connection: sa.Connection, collection: str, documents: Sequence[str]) -> list[str]:
+    query = sa.text(_CALLS).bindparams(sa.bindparam("d", expanding=True))
+    return sorted(connection.execute(query, {"c": collection, "d": documents}).scalars())
+
+
+def shows(summary: str, document: str) -> bool:
+    """Whether the differences of a request say more of the document than its name."""
+    return document in json.loads(summary).get("relabelled", {})
+
+
+def frozen(stores: Stores, collection: str, partition: str) -> Iterator[tuple[Path, bool]]:
+    """Files of releases and candidates of a partition, and whether each holds documents (or chunks)."""
+    folder = stores.lake.folder(collection, SNAPSHOTS, partition)
+    for path in sorted(folder.glob("*.parquet")):
+        yield path, "leaf" in column_names(path)
+
+
+def column_names(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return list(pq.read_schema(path).names)
+
+
+def _holds(stores: Stores, release: Release, documents: Mapping[str, Document], gone: Register) -> bool:
+    for partition, part in release.parts.items():
+        if any(partition in found.partitions for found in documents.values()):
+            path = stores.lake.folder(release.collection, SNAPSHOTS, partition) / part.documents_file
+            if path.is_file() and any(True for _ in _texts(read_rows(path), documents, gone)):
+                return True
+    return False
+
+
+def _texts(rows: Iterable[Row], documents: Mapping[str, Document], gone: Register) -> Iterator[Row]:
+    """Rows that are of these documents, and no tombstones."""
+    return (row for row in rows if row["document_id"] in documents and gone.leaf(row) is None)
+
+
+def _add_leaves(stores: Stores, collection: str, documents: Mapping[str, Document], gone: Register) -> None:
+    """Of everything that was frozen and is still there."""
+    for partition in {each for found in documents.values() for each in found.partitions}:
+        for path, holds_documents in frozen(stores, collection, partition):
+            if holds_documents:
+                for row in _texts(read_rows(path, ["document_id", "status", "leaf"]), documents, gone):
+                    documents[row["document_id"]].leaves.add(row["leaf"])
+
+
+def _examples(collection: Collection, documents: Mapping[str, Document]) -> list[str]:
+    shown = [f"{stage} shows {name} as an example" for stage, question in collection.questions.items()
+             for name in (item.document for item in question.examples) if name in documents]  # fmt: skip
+    return shown
