@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from backups import command
 from conftest import Project
+from desks import desk_of
 from provider import Provider
 from signing import PASSWORD, current, decide, known
 from test_llm_stages import BILL, DAY, FIRE, PRICED
@@ -23,6 +24,7 @@ from test_stage_settings import BRIEF, KIND, declare
 from ai_assets.backup.making import make_backup
 from ai_assets.backup.vault import Vault
 from ai_assets.collection.loading import Collection
+from ai_assets.desk.document_view import document_view
 from ai_assets.errors import DocumentUnknown
 from ai_assets.forgetting.erasing import HeldByLaw, forget
 from ai_assets.forgetting.places import find
@@ -172,6 +174,22 @@ def test_the_document_stays_away_and_the_next_release_says_so(project: Project, 
     publish(collection, stores, by="test")
     assert found_in(project.home.root) == []
     verification.verify(stores.state)
+
+
+def test_pages_and_proofs_say_that_it_was_forgotten(project: Project, tmp_path: Path) -> None:
+    collection = furnished(project)
+    erase(project, collection)
+    desk, ada = desk_of(project), known_admin(project)
+    view = document_view(desk, ada, current(project.stores().state, DAY).request_id, SECRET)
+    assert "forgotten by ada on " in str(view)
+    assert PHRASE not in str(view)
+    proof = ["audit", "prove", collection.name]
+    refused = command(project, *proof, "--document", SECRET, "--out", str(tmp_path / "proof.json"))
+    assert (refused.returncode, "forgotten by ada on " in refused.stderr) == (2, True), refused.stderr
+    other = command(project, *proof, "--document", f"{DAY}/fire-0.txt", "--out", str(tmp_path / "proof.json"))
+    assert other.returncode == 0, other.stderr
+    checked = [sys.executable, str(tmp_path / "verify_proof.py"), str(tmp_path / "proof.json")]
+    subprocess.run(checked, check=True, capture_output=True)
 
 
 def documents_of(project: Project, collection: Collection) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, By, CollectionName, collection, console, errors, print_json, stores, table
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    CollectionName,
+    collection,
+    console,
+    errors,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
 from ai_assets.cli.signing import signer
 from ai_assets.errors import DecisionRefused
 
@@ -40,7 +51,7 @@ def forget(
     """
     from ai_assets.forgetting.places import find
 
-    chosen, places = collection(name), stores()
+    chosen, places = collection(name), stores_to_read() if dry_run else stores()
     found = find(places, chosen, document)
     if dry_run:
         if as_json:

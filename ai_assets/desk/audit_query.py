@@ -115,6 +115,8 @@ def _words(record: Record) -> str:
             return _joined(f"{found['document']}: {found['stage']}: {changed}", found["reason"])
         case "published":
             return f"release {found['release']}: {found['partitions']}"
+        case "forgotten":
+            return _joined(", ".join(_names(record.subject["documents"])), found["reason"])
         case "rolled back":
             return _joined(f"to release {found['release']} from release {found['from']}", found["reason"])
         case "role given":
@@ -162,3 +164,7 @@ def _joined(said: str, reason: str) -> str:
 
 def _where(collection: str) -> str:
     return "all collections" if collection == EVERYWHERE else collection
+
+
+def _names(found: Json) -> list[str]:
+    return sorted(found) if isinstance(found, Mapping) else []

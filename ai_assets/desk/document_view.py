@@ -67,6 +67,7 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         path=row["path"] or document_id,
         language=row["language"],
         source_digest=row["source_digest"] or "",
+        reason=row["reason"],
         spans=list(_spans(shown, row, [stage.stage for stage in stages])),
         cut=len(text) > len(shown),
         stages=stages,
@@ -95,7 +96,7 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
 
 def _stored(line: Line, row: Row | None) -> Row:
     """The row, or what is known without it."""
-    bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest"))}
+    bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest", "reason"))}
     return {**bare, **(row or {})}
 
 

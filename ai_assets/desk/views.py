@@ -281,6 +281,8 @@ class DocumentView(View):
     path: str
     language: str | None
     source_digest: str
+    reason: str | None
+    """Why there is no text: what was wrong with the file, or who asked to forget the document."""
     spans: Sequence[Span]
     """The text, whole or up to a limit."""
     cut: bool

@@ -318,7 +318,7 @@ def _blank(event: Any, document: str) -> bool:
     row = event.get("data")
     if event.get("__class__") == "TableRecord" and isinstance(row, dict) and row.get("document_id") == document:
         event["data"] = {**dict.fromkeys(row, ""), "document_id": document}
-        return row != event["data"]
+        return bool(row != event["data"])
     return sum(_blank(each, document) for each in event.values()) > 0
 
 
