@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         shared_definitions,
     )
     from ai_assets.orchestration.llm_resource import LLMResource
+    from ai_assets.stages.function import Document, Quarantine, Stage, stage
 
 _WITH_DAGSTER = {
     "DocumentCollection": "ai_assets.orchestration.component",
@@ -31,21 +32,29 @@ _WITH_DAGSTER = {
 _WITHOUT = {
     "Answer": "ai_assets.inference.records",
     "Caller": "ai_assets.inference.records",
+    "Document": "ai_assets.stages.function",
+    "Quarantine": "ai_assets.stages.function",
+    "Stage": "ai_assets.stages.function",
+    "stage": "ai_assets.stages.function",
     "Request": "ai_assets.inference.records",
     "Unanswered": "ai_assets.inference.records",
 }
 __all__ = [
     "Answer",
     "Caller",
+    "Document",
     "DocumentCollection",
     "LLMResource",
+    "Quarantine",
     "Request",
+    "Stage",
     "Unanswered",
     "collection_automation",
     "collection_definitions",
     "cost_definitions",
     "load_collections",
     "shared_definitions",
+    "stage",
 ]
 
 

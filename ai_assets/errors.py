@@ -461,6 +461,22 @@ class DocumentUnknown(UserError):
         super().__init__(f"{collection} has no document '{document_id}'{hint}")
 
 
+class StageAsksNobody(UserError):
+    def __init__(self, stage: str) -> None:
+        super().__init__(
+            f"Stage '{stage}' asks a model, and no route is declared for it. In defs.yaml write: route: NAME, with a "
+            "route or an endpoint of inference.yaml."
+        )
+
+
+class StageProcessDied(UserError):
+    def __init__(self, stage: str, first: str, last: str) -> None:
+        super().__init__(
+            f"The process that runs the stage '{stage}' died at one of the documents from {first} to {last}: out of "
+            "memory, or a library that crashed. Other partitions go on. Try the function on these documents alone."
+        )
+
+
 class PartitionsFailed(AiAssetsError):
     """Raised once, at the end of a run, for all partitions that failed; the others are done."""
 

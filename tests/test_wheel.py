@@ -16,8 +16,9 @@ from ai_assets.base.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = {
-    "Answer", "Caller", "DocumentCollection", "LLMResource", "Request", "Unanswered", "collection_automation",
-    "collection_definitions", "cost_definitions", "load_collections", "shared_definitions",
+    "Answer", "Caller", "Document", "DocumentCollection", "LLMResource", "Quarantine", "Request", "Stage",
+    "Unanswered", "collection_automation", "collection_definitions", "cost_definitions", "load_collections",
+    "shared_definitions", "stage",
 }  # fmt: skip
 """What a project imports from `ai_assets`; another name is a decision, and is written down here."""
 

@@ -2,7 +2,7 @@
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,15 @@ from pydantic import ValidationError
 
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.partitions import PartitionScheme
-from ai_assets.collection.questions import Declared, read_embedding_models, read_questions
+from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 from ai_assets.embedding.spec import Embedding, builtin_embedding
 from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
-from ai_assets.stages.settings import MOST_TRIES, ClassifyStage, Stage
+from ai_assets.stages.function import absolute
+from ai_assets.stages.settings import MOST_TRIES, ClassifyStage, FunctionStage, Stage
 from ai_assets.storage.digest import digest
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Collection:
     embedding_models: tuple[tuple[str, str], ...] = ()
     """Address and model of each endpoint of the route that embeds, in order; none for the built-in embedder."""
 
+    function_models: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """By stage that is a function, address and model of each endpoint that it may ask."""
+
     @cached_property
     def scheme(self) -> PartitionScheme:
         return PartitionScheme(self.name, self.settings.partitions)
@@ -71,6 +75,19 @@ class Collection:
         (_, model), *_ = self.embedding_models
         return Embedding(model=model, dimensions=declared.dimensions, shorten=declared.shorten)
 
+    @cached_property
+    def functions(self) -> Mapping[str, list[Any]]:
+        """By stage that is a function, all that decides its rows."""
+        return {
+            stage.name: [
+                stage.spec.identity(self.folder),
+                [list(model) for model in self.function_models.get(stage.name, ())],
+                [stage.temperature, stage.seed, stage.max_output_tokens] if stage.models else None,
+            ]
+            for stage in self.stages
+            if isinstance(stage, FunctionStage)
+        }
+
     @property
     def labelling(self) -> tuple[ClassifyStage, ...]:
         """The stages that golden labels can judge."""
@@ -84,7 +101,7 @@ class Collection:
     @property
     def asking(self) -> tuple[str, ...]:
         """The assets that ask models, and so may cost money."""
-        return (*(("embeddings",) if self.embedding_models else ()), *self.questions)
+        return (*(("embeddings",) if self.embedding_models else ()), *self.questions, *self.function_models)
 
     @property
     def asks_models(self) -> bool:
@@ -162,6 +179,9 @@ class Collection:
             when = {name: list(labels) for name, labels in stage.when.items()}
             described = [self.questions[stage.name].identity, when, list(stage.after)]
             return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
+        if isinstance(stage, FunctionStage):
+            when = {name: list(labels) for name, labels in stage.when.items()}
+            return [self.functions[stage.name], when, list(stage.upstream)]
         declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels", "when"})
         return ["classify-3", _classifier_version(), declared]
 
@@ -207,10 +227,26 @@ def load_collection(root: Path, name: str, inference: Declared | None = None) ->
             path, line_of(node, extra[0]), f"unknown key '{extra[0]}'{nearest(str(extra[0]), ['type', 'attributes'])}"
         )
     try:
-        settings = CollectionSettings.model_validate({} if data.get("attributes") is None else data["attributes"])
+        settings = CollectionSettings.model_validate(beside(data.get("attributes"), path.parent))
     except ValidationError as error:
         raise located(path, node, error, CollectionInvalid, under=("attributes",)) from error
     return build_collection(name, path.parent, settings, path, node, inference)
+
+
+def beside(attributes: Any, folder: Path) -> Any:
+    """With `./file.py:name` of functions as paths that hold wherever they are read."""
+    if not isinstance(attributes, Mapping):
+        return {} if attributes is None else attributes
+    stages = attributes.get("stages")
+    if not isinstance(stages, Sequence) or isinstance(stages, str):
+        return attributes
+    found = [
+        {**stage, "function": absolute(stage["function"], folder)}
+        if isinstance(stage, Mapping) and isinstance(stage.get("function"), str)
+        else stage
+        for stage in stages
+    ]
+    return {**attributes, "stages": found}
 
 
 def build_collection(
@@ -255,7 +291,8 @@ def build_collection(
     if "://" not in source:
         source = str((folder / source).resolve())
     judging = tuple(item for item in labels if item.document not in shown)
-    return Collection(name, folder, settings, judging, queries, questions, source, embedding_models)
+    asking = read_function_models(settings, path, node, inference)
+    return Collection(name, folder, settings, judging, queries, questions, source, embedding_models, asking)
 
 
 def _declared_inference() -> "InferenceSettings":

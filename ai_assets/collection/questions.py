@@ -13,7 +13,7 @@ from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
 from ai_assets.evaluation.golden import GoldenLabel
 from ai_assets.stages.schema import SchemaWrong, check_schema
-from ai_assets.stages.settings import ClassifyStage, ExtractStage, Stage, SummariseStage
+from ai_assets.stages.settings import ClassifyStage, ExtractStage, FunctionStage, Stage, SummariseStage
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
@@ -63,6 +63,24 @@ def read_questions(
             models=_models(declared, stage, place),
             examples=_examples(settings, stage, golden, place),
         )
+    return found
+
+
+def read_function_models(
+    settings: CollectionSettings, path: Path, node: yaml.Node | None, inference: Declared
+) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """By stage that is a function and asks: address and model of each endpoint."""
+    found = {}
+    for number, stage in enumerate(settings.stages):
+        if isinstance(stage, FunctionStage) and stage.models is not None:
+            place = _Place(path=path, node=node, number=number)
+            endpoints = _endpoints(inference(), stage.models)
+            if isinstance(endpoints, str):
+                raise place.wrong(endpoints, "route")
+            found[stage.name] = endpoints
+            for prompt in stage.spec.prompts:
+                if not (path.parent / prompt).is_file():
+                    raise place.wrong(f"its function names the prompt {path.parent / prompt}, which does not exist")
     return found
 
 

@@ -15,6 +15,7 @@ from ai_assets.inference.budget_status import Standing
 from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.stages.settings import FunctionStage
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome
@@ -114,6 +115,15 @@ def asking(collection: Collection) -> Iterator[Asks]:
             max_output_tokens=stage.max_output_tokens,
             always=not stage.when,
         )
+    for stage in collection.stages:
+        if isinstance(stage, FunctionStage) and stage.models is not None:
+            yield Asks(
+                asset=stage.name,
+                route=stage.models,
+                least_input_tokens=REQUEST_TOKENS + 1,
+                max_output_tokens=stage.max_output_tokens,
+                always=not stage.when,
+            )
 
 
 def smallest_call_nusd(asks: Asks, settings: InferenceSettings, on: datetime.date) -> int | None:

@@ -10,7 +10,7 @@ BACKFILL_TAG = "ai_assets/backfill"
 """Of a run: the backfill that it belongs to."""
 
 RequestKind = Literal["chat", "embedding"]
-StageKind = Literal["classify", "extract", "summarise", "generate", "embed"]
+StageKind = Literal["classify", "extract", "summarise", "generate", "function", "embed"]
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
     "overloaded",  # 503, 529 with the protocol's error object: the provider is busy

@@ -295,7 +295,7 @@ class InferenceSettings(Strict):
     endpoints: dict[Name, Endpoint] = Field(default={})
     routes: dict[Name, Route] = Field(default={})
     retries: dict[
-        Literal["all", "classify", "extract", "summarise", "generate", "embed"], dict[ErrorClass, RetryRule]
+        Literal["all", "classify", "extract", "summarise", "generate", "function", "embed"], dict[ErrorClass, RetryRule]
     ] = Field(default={})
     """By kind of stage, then by class of error; what is not said here has the defaults of docs/inference.md."""
     retry_share: float = Field(default=0.5, gt=0, le=1)

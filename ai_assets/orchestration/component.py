@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ai_assets.base.home import Home
 from ai_assets.base.yaml_settings import located, node_of
 from ai_assets.collection.catalog import Catalog, Entry
-from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection, collection_names, load_collection
+from ai_assets.collection.loading import (
+    DEFS_FILE,
+    Collection,
+    beside,
+    build_collection,
+    collection_names,
+    load_collection,
+)
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
 from ai_assets.inference.load import load_inference
@@ -78,7 +85,7 @@ class DocumentCollection(dg.Component):
         home = Home.from_environment(context.project_root)
         node = node_of(file, CollectionInvalid)
         try:
-            settings = CollectionSettings.model_validate(attributes.model_extra)
+            settings = CollectionSettings.model_validate(beside(attributes.model_extra, context.path))
         except ValidationError as error:
             raise located(file, node, error, CollectionInvalid, under=("attributes",)) from None
         collection = build_collection(

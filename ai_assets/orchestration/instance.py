@@ -13,6 +13,7 @@ import yaml
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
+from ai_assets.base.processes import usable_cores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -99,10 +100,6 @@ def _behind_proxy(home: Home) -> bool:
         return load_desk(home.desk).sign_in.proxy is not None
     except DeskInvalid:  # that is for the desk to say
         return False
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _digest(body: str) -> str:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import ANSWERED_CHECK, BUDGET_CHECK, GATES_CHECK, QUALITY_CHECK
-from ai_assets.stages.settings import ClassifyStage, Stage
+from ai_assets.stages.settings import ClassifyStage, FunctionStage, Stage
 
 DESCRIPTIONS: Mapping[str, str] = {
     "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
@@ -116,6 +116,9 @@ def _kinds(collection: Collection, asset: str) -> set[str]:
 
 def describe(stage: Stage) -> str:
     labels = ", ".join(label.name for label in stage.labels) if isinstance(stage, ClassifyStage) else ""
+    if isinstance(stage, FunctionStage):
+        said = (stage.spec.function.__doc__ or "").strip().partition("\n")[0]
+        return f"{said or 'A function of this project.'} ({stage.function.rpartition('/')[2]})"
     if stage.route:
         return STAGE_DESCRIPTIONS[stage.kind].format(labels=labels)
     return (

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import located, nearest, read_yaml
-from ai_assets.collection.loading import DEFS_FILE, Collection, build_collection
+from ai_assets.collection.loading import DEFS_FILE, Collection, beside, build_collection
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
 
@@ -32,7 +32,7 @@ def changed_collection(declared: Collection, given: Sequence[str]) -> Collection
         _apply(declared, attributes, change)
     shown = " ".join(given)
     try:
-        settings = CollectionSettings.model_validate(attributes)
+        settings = CollectionSettings.model_validate(beside(attributes, declared.folder))
         return build_collection(declared.name, path.parent, settings, path, node)
     except ValidationError as error:
         raise ChangeInvalid(shown, str(located(path, None, error, CollectionInvalid))) from error

@@ -20,7 +20,8 @@ NUSD_PER_PRICE = 1000
 CACHED_FROM_TOKENS = 1024
 """Providers give cached input at its lower price from about this length on."""
 PRIORS: Mapping[StageKind, tuple[int, int]] = {
-    "classify": (15, 80), "extract": (15, 130), "summarise": (15, 110), "generate": (20, 220), "embed": (0, 0),
+    "classify": (15, 80), "extract": (15, 130), "summarise": (15, 110), "generate": (20, 220), "function": (15, 150),
+    "embed": (0, 0),
 }  # fmt: skip
 """Output tokens of an answer, at least and likely, before there is one of the stage to learn from."""
 SAME, OTHER = 0.10, 0.30

@@ -10,7 +10,7 @@ from ai_assets.planning.stage_plan import Asking
 from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.llm_stage import inputs_of, settled
 from ai_assets.stages.llm import Question, Row
-from ai_assets.stages.settings import ClassifyStage, Stage
+from ai_assets.stages.settings import ClassifyStage, FunctionStage, Stage
 from ai_assets.storage.lake import Manifest
 
 KEEPS = Chance(0.6, 0.92, 1.0)
@@ -61,7 +61,10 @@ class Walk:
 
     def stages(self) -> Iterator[Found]:
         for stage in self._work.collection.stages:
-            if stage.route is None:
+            if isinstance(stage, FunctionStage):
+                self.unread_chance(stage)
+                self.leave_open(stage, {}, {})
+            elif stage.route is None:
                 self._builtin(stage)
             else:
                 yield self._stage(stage)

@@ -11,7 +11,7 @@ from ai_assets.planning.records import CERTAIN, Chance, Range
 SAMPLE = 200
 """With fewer in the sample, all that were counted tell more."""
 USUAL_AROUND: Mapping[StageKind, int] = {
-    "classify": 1500, "extract": 1500, "summarise": 800, "generate": 800, "embed": 0,
+    "classify": 1500, "extract": 1500, "summarise": 800, "generate": 800, "function": 800, "embed": 0,
 }  # fmt: skip
 """Bytes of a question around its document, where none was put together."""
 

@@ -25,10 +25,11 @@ from ai_assets.run.datasets import (
     documents,
     embeddings,
     evaluation_scores,
+    function_stage,
     llm_stage,
     release_candidate,
 )
-from ai_assets.stages.settings import ClassifyStage
+from ai_assets.stages.settings import ClassifyStage, FunctionStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now, upsert
@@ -105,6 +106,8 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
             stage = next(stage for stage in work.collection.stages if stage.name == asset)
             if isinstance(stage, ClassifyStage) and stage.route is None:
                 return classification.build(work, partition, stage)
+            if isinstance(stage, FunctionStage):
+                return function_stage.build(work, partition, stage)
             return llm_stage.build(work, partition, stage)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnType = Literal["text", "number", "integer", "truth"]
+ColumnType = Literal["text", "number", "integer", "truth", "texts"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,6 +137,26 @@ def _safe(value: Any) -> Any:
     return _TAG.sub("&lt;", clean(value)) if isinstance(value, str) else value
 
 
+def quoted(text: str) -> str:
+    """A document between tags, as data."""
+    return f"<document>\n{_safe(text)}\n</document>"
+
+
+def rendered_file(path: Path, variables: Mapping[str, Any]) -> tuple[str | None, str]:
+    """System and user message of a prompt file, or of one that is all user message; texts in it cannot end its tags.
+
+    Raises PromptFailed where it cannot be rendered, CollectionInvalid where it is no prompt.
+    """
+    text = path.read_text(encoding="utf-8")
+    values = {name: _safe(value) for name, value in variables.items()}
+    if not text.startswith("---"):
+        return None, _rendered(text, values)
+    _, body, line = _divided(path, text)
+    sections = _sections(path, body, line)
+    system = sections.get("system")
+    return (None if system is None else _rendered(system, values)), _rendered(sections["user"], values)
+
+
 def load_prompt(path: Path, kind: str, variables: Variables) -> Prompt:
     """A prompt file, checked as a whole; where it has no system message, that of the kind's own prompt stands."""
     from ai_assets.stages.prompt_check import check_prompt

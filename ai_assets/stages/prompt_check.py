@@ -17,7 +17,7 @@ from ai_assets.stages.prompt import TAGS, TEMPLATE, Example, Prompt, PromptFaile
 
 _TAG = re.compile(rf"<(/?)({'|'.join(TAGS)})\s*>", re.IGNORECASE)
 _LOOP = ("index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0")
-_TRIAL = {"text": "trial", "number": 0.5, "integer": 1, "truth": True}
+_TRIAL = {"text": "trial", "number": 0.5, "integer": 1, "truth": True, "texts": ["trial"]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,10 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, wrong
 from ai_assets.stages.columns import BUILTIN_CLASSIFY, LLM, Columns
+from ai_assets.stages.function import FunctionSpec, StageUnusable, resolve
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-STAGE_KINDS = ("classify", "extract", "summarise", "generate")
+STAGE_KINDS = ("classify", "extract", "summarise", "generate", "function")
 MOST_TRIES = 5
 """Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
@@ -142,7 +143,49 @@ class GenerateStage(StageSettings):
         return LLM["generate"]
 
 
-Stage = ClassifyStage | ExtractStage | SummariseStage | GenerateStage
+class FunctionStage(StageSettings):
+    """Runs a Python function on each document: `@ai_assets.stage` in a module of the project."""
+
+    kind: Literal["function"]
+    function: str
+    """`package.module:name`, or `./file.py:name` beside this file."""
+    models: str | None = None
+    """Written as `route`: where `ctx.ask` asks. `route` itself is empty, as it means that the stage has a prompt."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_on(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "route" in data:
+            given = dict(data)
+            return {**given, "models": given.pop("route")} | {"route": None}
+        return data
+
+    @model_validator(mode="after")
+    def _is_stage(self) -> Self:
+        for key in sorted(self.model_fields_set & {"prompt", "max_input_characters"}):
+            raise wrong(f"'{key}' has no meaning for a function: it puts its own questions", key)
+        try:
+            spec = self.spec
+        except StageUnusable as error:
+            raise wrong(str(error), "function") from error
+        if spec.cpu and self.models is not None:
+            raise wrong("a stage with cpu=True runs in another process, and cannot ask models", "route")
+        return self
+
+    @property
+    def spec(self) -> FunctionSpec:
+        return resolve(self.function)
+
+    @property
+    def columns(self) -> Columns:
+        return self.spec.columns
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.when, *self.after, *self.spec.after)))
+
+
+Stage = ClassifyStage | ExtractStage | SummariseStage | GenerateStage | FunctionStage
 
 
 def _kind_of(stage: Any) -> str | None:
@@ -155,6 +198,7 @@ TaggedStage = Annotated[
     Annotated[ClassifyStage, Tag("[classify]")]
     | Annotated[ExtractStage, Tag("[extract]")]
     | Annotated[SummariseStage, Tag("[summarise]")]
-    | Annotated[GenerateStage, Tag("[generate]")],
+    | Annotated[GenerateStage, Tag("[generate]")]
+    | Annotated[FunctionStage, Tag("[function]")],
     Discriminator(_kind_of),
 ]

@@ -223,7 +223,7 @@ def _answers(
                 row = row_of(asked, result)
                 before = known.place(asked.input_digest)
                 if row["status"] == "quarantined":
-                    tries.count(asked, row)
+                    tries.count(asked.document_id, asked.input_digest, row)
                     answers.stay(number, row, known.without_answer(asked.input_digest))
                 elif before is not None and row["reused"]:
                     answers.keep(number, before)  # the same answer: asking again must not change the dataset
@@ -327,4 +327,4 @@ def arrow_type(kind: ColumnType) -> Any:
     import pyarrow as pa
 
     types = {"text": pa.string, "number": pa.float64, "integer": pa.int64, "truth": pa.bool_}
-    return types[kind]()
+    return pa.list_(pa.string()) if kind == "texts" else types[kind]()

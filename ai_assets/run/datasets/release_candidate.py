@@ -15,7 +15,9 @@ from ai_assets.run.datasets.embeddings import reasons_of, without_vectors
 from ai_assets.run.datasets.llm_stage import arrow_type
 from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
+from ai_assets.stages.settings import FunctionStage, Stage
 from ai_assets.storage.content import has_own_bytes
+from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.lake import Manifest, RowWriter, writing_rows
 
 DOCUMENT_COLUMNS = (
@@ -107,11 +109,22 @@ def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
         if row["status"] == "deleted":
             continue
         for stage in work.collection.stages:
-            found = made[stage.name].one(row["document_id"]) or {}
+            found = _of_stage(stage, made[stage.name], row["document_id"])
             row.update({f"{stage.name}_{column}": found.get(column) for column in stage.columns.published})
         if reasons:
             row[WITHOUT] = reasons.get(row["document_id"])
         yield row
+
+
+def _of_stage(stage: Stage, made: ByDocument, document: str) -> Row:
+    """Its row of a document; where a stage makes several, all of them as one JSON text."""
+    if not isinstance(stage, FunctionStage) or stage.spec.rows == "one":
+        return made.one(document) or {}
+    rows = list(made.of(document))
+    if not rows:
+        return {}
+    own = [{name: row[name] for name in ("row_key", *stage.spec.own)} for row in rows if row["status"] == "ok"]
+    return {"rows": canonical_json(own), "status": rows[0]["status"], "reason": rows[0]["reason"]}
 
 
 def _chunks(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Any]:
@@ -136,7 +149,9 @@ def _documents_schema(work: Work, *, holes: bool) -> Any:
     fields = [(name, pa.string()) for name in DOCUMENT_COLUMNS]
     for stage in work.collection.stages:
         columns = stage.columns
-        fields += [(f"{stage.name}_{name}", arrow_type(columns.dataset[name])) for name in columns.published]
+        fields += [
+            (f"{stage.name}_{name}", arrow_type(columns.dataset.get(name, "text"))) for name in columns.published
+        ]
     fields += [(WITHOUT, pa.string())] if holes else []
     return pa.schema([*fields, ("leaf", pa.string())])
 

@@ -12,7 +12,6 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry
 from ai_assets.inference.records import ErrorClass
 from ai_assets.run.context import Work
-from ai_assets.stages.llm import Asked
 from ai_assets.stages.settings import Stage
 from ai_assets.storage.state import now
 
@@ -55,16 +54,16 @@ class Tries:
         waiting = (retry for retry in self.known.values() if not retry.is_due(at, self.stage.tries))
         return frozenset((retry.document_id, retry.question) for retry in waiting)
 
-    def count(self, asked: Asked, row: Row) -> None:
-        """A document was asked about and got no answer."""
+    def count(self, document_id: str, question: str, row: Mapping[str, Any]) -> None:
+        """A document was asked about and got no answer; `row` holds the reason and the call."""
         error, _, message = row["reason"].partition(": ")
         known = error in get_args(ErrorClass)
-        self._fresh[asked.document_id] = retries.first(
+        self._fresh[document_id] = retries.first(
             self.work.collection.name,
             self.stage.name,
             self.partition,
-            asked.document_id,
-            question=asked.input_digest,
+            document_id,
+            question=question,
             error=error if known else "invalid_output",
             message=message if known else row["reason"],
             call=row["call"] or "",
