@@ -1,5 +1,6 @@
 """Forgetting a document: its text is nowhere any more, its digests still prove what was signed."""
 
+import json
 import os
 import random
 import signal
@@ -26,7 +27,7 @@ from ai_assets.backup.vault import Vault
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.document_view import document_view
 from ai_assets.errors import DocumentUnknown
-from ai_assets.forgetting.erasing import HeldByLaw, forget
+from ai_assets.forgetting.erasing import HeldByLaw, ShownByPrompt, forget
 from ai_assets.forgetting.places import find
 from ai_assets.retention import holds
 from ai_assets.run.explain import search
@@ -126,7 +127,8 @@ def test_the_text_is_nowhere_and_everything_still_verifies(home: Project, provid
     collection = furnished(home)
     folder = tmp_path / "backups"
     make_backup(home.stores(), folder)
-    assert len(found_in(home.home.root)) > 5
+    assert len(found_in_backups(folder)) > 5
+    assert {Path(name).suffix for name in found_in(home.home.root)} >= {".parquet", ".db", ".lance"}
     assert list(in_the_state(home))
     paid = len(provider.bills(every=True))
     erase(home, collection)
@@ -211,6 +213,44 @@ def test_a_legal_hold_is_stronger(project: Project) -> None:
     holds.place(stores.state, collection.name, 1, by=known_admin(project), reason="case 4")
     with pytest.raises(HeldByLaw, match=r"ada placed a hold on release 1 \(case 4\)"):
         erase(project, collection)
+    assert found_in(project.home.root)
+
+
+def test_a_hold_on_a_release_without_it_does_not_keep_it(project: Project) -> None:
+    collection = furnished(project)
+    (project.root / "collections" / collection.name / "documents" / SECRET).unlink()
+    project.refresh(collection)
+    stores = project.stores()
+    decide(stores.state, collection)
+    number = publish(collection, stores, by="test").release.number
+    holds.place(stores.state, collection.name, number, by=known_admin(project), reason="case 5")
+    erase(project, collection)
+    assert found_in(project.home.root) == []
+
+
+def test_a_document_that_once_had_the_same_text_and_has_another_one_stays(project: Project) -> None:
+    collection = furnished(project)
+    project.edit(collection, f"{DAY}/bill-0.txt", TEXT + " Copied.")
+    project.edit(collection, SECRET, TEXT + " Copied.")
+    project.edit(collection, f"{DAY}/bill-0.txt", BILL.format(n=1))
+    project.edit(collection, SECRET, TEXT)
+    assert set(find(project.stores(), collection, SECRET).documents) == {SECRET}
+    erase(project, collection)
+    assert documents_of(project, collection)[f"{DAY}/bill-0.txt"]["status"] == "ok"
+    assert found_in(project.home.root) == []
+
+
+def test_a_document_that_a_prompt_shows_is_kept_until_it_is_not_shown(project: Project) -> None:
+    collection = furnished(project)
+    examples = {"golden": {"labels": "labels.jsonl"}}
+    label = {**KIND, "route": "default", "examples": [SECRET]}
+    golden = project.root / "collections" / collection.name / "labels.jsonl"
+    names = [item["name"] for item in KIND["labels"]]
+    golden.write_text("".join(json.dumps({"document": f"{DAY}/{name}", "label": names[0]}) + "\n"
+                              for name in ("fire-secret.txt", "bill-0.txt")))  # fmt: skip
+    shown = declare(project, [label, BRIEF], **examples)
+    with pytest.raises(ShownByPrompt, match=r"shows .*fire-secret.txt as an example"):
+        erase(project, shown)
     assert found_in(project.home.root)
 
 

@@ -102,11 +102,14 @@ def _make_again(chosen: "Collection", found: "Places") -> None:
 
 
 def _described(found: "Places") -> dict[str, object]:
+    given_up = [release.number for release in found.older]
+    if found.live is not None and found.live_holds:
+        given_up.append(found.live.number)
     return {
         "documents": sorted(found.documents),
         "partitions": found.partitions,
         "live": found.live.number if found.live else None,
-        "given_up": [release.number for release in found.older] + ([found.live.number] if found.live else []),
+        "given_up": given_up,
         "calls": len(found.calls),
         "requests": [request.request_id for request in found.requests],
         "named_by": list(found.examples),

@@ -7,7 +7,7 @@ the lake, the indexes, the state store, Dagster's events; last the free pages of
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
-from ai_assets.forgetting.places import SNAPSHOTS, Document, Places, find, frozen
+from ai_assets.forgetting.places import SNAPSHOTS, Places, find, frozen
 from ai_assets.retention.release_files import remove_table
 from ai_assets.signoff import audit, forgotten, releases
 from ai_assets.signoff.candidate import content_of_files
@@ -43,6 +43,14 @@ class HeldByLaw(UserError):
         )
 
 
+class ShownByPrompt(UserError):
+    def __init__(self, collection: str, document: str, shown: Sequence[str]) -> None:
+        super().__init__(
+            f"{document} of {collection} cannot be forgotten while prompts show it: {'; '.join(shown)}. Nothing was "
+            "erased. Take it out of `examples` in defs.yaml first."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Erased:
     """What was erased where, in words."""
@@ -56,6 +64,8 @@ def forget(
 ) -> list[Erased]:
     """Erase the text of the document, and of those that have the same text."""
     found = find(stores, collection, document)
+    if found.examples:
+        raise ShownByPrompt(collection.name, document, found.examples)
     if found.holds:
         first = found.holds[0]
         where = "all of it" if first.release is None else f"release {first.release}"
@@ -65,7 +75,7 @@ def forget(
         for partition in found.partitions:
             held.enter_context(hold(stores.state, f"refresh:{collection.name}:{partition}", say=say))
         say("recording who asked, and why")
-        _record(stores, collection.name, found, by=by, reason=reason)
+        _record(stores, collection.name, found, document, by=by, reason=reason)
         gone = _register(stores, collection.name)
         say("releases")
         done += _release(stores, collection, found, gone, by=by, say=say)
@@ -89,7 +99,7 @@ def _register(stores: Stores, collection: str) -> Register:
         return forgotten.of(connection, collection)
 
 
-def _record(stores: Stores, collection: str, found: Places, *, by: Person, reason: str) -> None:
+def _record(stores: Stores, collection: str, found: Places, document: str, *, by: Person, reason: str) -> None:
     """Once, unless there is more to say than at the first try."""
     told = _register(stores, collection)
     new = {
@@ -98,12 +108,14 @@ def _record(stores: Stores, collection: str, found: Places, *, by: Person, reaso
         if (known := told.documents.get(name)) is None or not item.leaves <= known.leaves
         or not item.digests <= known.digests
     }  # fmt: skip
-    cut = {request.request_id: _cut(request.summary, found.documents) for request in found.requests}
+    cut = {
+        request.request_id: _cut(request.summary, {*found.documents, *found.once_alike}) for request in found.requests
+    }
     if not new and not cut:
         return
     with stores.state.write() as connection:
         summaries = {request: digest(summary) for request, summary in cut.items()}
-        forgotten.record(connection, collection, new, summaries, by=by, reason=reason)
+        forgotten.record(connection, collection, new, document, summaries, by=by, reason=reason)
         for request, summary in cut.items():
             connection.execute(
                 sa.text("UPDATE review_requests SET summary = :summary WHERE request_id = :request"),
@@ -111,7 +123,7 @@ def _record(stores: Stores, collection: str, found: Places, *, by: Person, reaso
             )
 
 
-def _cut(summary: str, documents: Mapping[str, Document]) -> str:
+def _cut(summary: str, documents: Container[str]) -> str:
     """A request's differences without what they say of these documents."""
     said = json.loads(summary)
     said["relabelled"] = {name: moves for name, moves in said["relabelled"].items() if name not in documents}
@@ -133,7 +145,7 @@ def _release(
             yield Erased(where="releases", what=f"release {made.release.number} is live, with tombstones")
     with stores.state.read() as connection:
         live = releases.live(connection, collection.name)
-    for release in [*found.older, *([found.live] if found.live else [])]:
+    for release in [*found.older, *([found.live] if found.live and found.live_holds else [])]:
         if live is None or release.number != live.number:
             with stores.state.write() as connection:
                 if release.number in releases.pruned(connection, collection.name):

@@ -36,13 +36,17 @@ class Places:
 
     documents: Mapping[str, Document]
     """The one that was asked for, and those with the same text."""
+    once_alike: frozenset[str]
+    """Others that had the same text once, and have another one now: what was said of them then shows it, too."""
     live: Release | None
+    live_holds: bool
+    """Whether the live release holds the text, beside what its index may have deleted."""
     older: Sequence[Release]
     """Other releases that hold it. They cannot be gone back to afterwards."""
     requests: Sequence[requests.Request]
     """Whose differences show it."""
     calls: Sequence[str]
-    """Keys of paid calls about it."""
+    """Keys of paid calls about it alone."""
     examples: Sequence[str]
     """Prompts and golden data of the collection that name it: for a person to edit."""
     holds: Sequence[holds.Hold]
@@ -67,29 +71,35 @@ def find(stores: Stores, collection: Collection, document: str) -> Places:
             if row.digest:
                 found[row.document_id].digests.add(row.digest)
         calls = _calls(connection, name, list(known))
+        alike = frozenset(other for other, _, _ in _once_alike(connection, name, list(known)))
         in_force = [hold for hold in holds.current(connection) if hold.collection == name]
-    older = [r for r in kept if (live is None or r.number != live.number) and _holds(stores, r, found, gone)]
+    holding = [release for release in kept if _holds(stores, release, found, gone)]
+    older = [release for release in holding if live is None or release.number != live.number]
+    held = {release.number for release in holding}
     _add_leaves(stores, name, found, gone)
     return Places(
         documents=found,
+        once_alike=alike,
         live=live,
+        live_holds=len(holding) > len(older),
         older=older,
-        requests=[request for request in every if any(shows(request.summary, each) for each in found)],
+        requests=[request for request in every if any(shows(request.summary, each) for each in {*found, *alike})],
         calls=calls,
         examples=_examples(collection, found),
-        holds=in_force,
+        holds=[hold for hold in in_force if hold.release is None or hold.release in held],
     )
 
 
 def _documents(connection: sa.Connection, collection: str, document: str) -> set[str]:
-    query = sa.text("SELECT DISTINCT document_id, digest FROM document_history WHERE collection = :c")
+    query = sa.text("SELECT document_id, digest FROM document_history WHERE collection = :c ORDER BY happened_at")
     rows = connection.execute(query, {"c": collection}).all()
     names = {row.document_id for row in rows}
     if document not in names:
         near = difflib.get_close_matches(document, sorted(names), n=3)
         raise DocumentUnknown(collection, document, f"; near it: {', '.join(near)}" if near else "")
     digests = {row.digest for row in rows if row.document_id == document and row.digest}
-    return {row.document_id for row in rows if row.document_id == document or row.digest in digests}
+    latest = {row.document_id: row.digest for row in rows}
+    return {document, *(name for name, newest in latest.items() if newest in digests)}
 
 
 def _history(connection: sa.Connection, collection: str, documents: Sequence[str]) -> Sequence[Any]:
@@ -99,22 +109,60 @@ def _history(connection: sa.Connection, collection: str, documents: Sequence[str
     return connection.execute(query, {"c": collection, "d": documents}).all()
 
 
+def _once_alike(connection: sa.Connection, collection: str, documents: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Other documents that had a text of these once: which, from when, and until when."""
+    query = sa.text(
+        "SELECT document_id, digest, happened_at FROM document_history WHERE collection = :c "
+        "ORDER BY document_id, happened_at"
+    )
+    rows = connection.execute(query, {"c": collection}).all()
+    digests = {row.digest for row in rows if row.document_id in documents and row.digest}
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        if row.document_id not in documents and row.digest in digests:
+            changed = following if following is not None and following.document_id == row.document_id else None
+            yield row.document_id, row.happened_at, "9" if changed is None else changed.happened_at
+
+
+_MEANWHILE = """
+SELECT attempts.call_key FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id
+WHERE callers.collection = :c AND attempts.document = :document AND attempts.sent_at >= :since
+AND attempts.sent_at < :until"""
 _CALLS = """
 SELECT attempts.call_key FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id
 WHERE callers.collection = :c AND attempts.document IN :d
 UNION SELECT attempts.call_key FROM reuses JOIN callers ON callers.caller_id = reuses.caller_id
 JOIN attempts ON attempts.attempt_id = reuses.attempt_id
 WHERE callers.collection = :c AND reuses.document IN :d"""
+_SHARED = """
+SELECT attempts.call_key FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id
+WHERE attempts.kind = 'embed' AND (callers.collection <> :c OR attempts.document NOT IN :d)
+UNION SELECT attempts.call_key FROM reuses JOIN callers ON callers.caller_id = reuses.caller_id
+JOIN attempts ON attempts.attempt_id = reuses.attempt_id
+WHERE attempts.kind = 'embed' AND (callers.collection <> :c OR reuses.document NOT IN :d)"""
+"""Vectors of passages that other documents have, too: those stay."""
 
 
 def _calls(connection: sa.Connection, collection: str, documents: Sequence[str]) -> list[str]:
-    query = sa.text(_CALLS).bindparams(sa.bindparam("d", expanding=True))
-    return sorted(connection.execute(query, {"c": collection, "d": documents}).scalars())
+    given = {"c": collection, "d": documents}
+    mine = sa.text(_CALLS).bindparams(sa.bindparam("d", expanding=True))
+    shared = sa.text(_SHARED).bindparams(sa.bindparam("d", expanding=True))
+    found: set[str] = set(connection.execute(mine, given).scalars())
+    for document, since, until in _once_alike(connection, collection, documents):
+        when = {"c": collection, "document": document, "since": since, "until": until}
+        found.update(connection.execute(sa.text(_MEANWHILE), when).scalars())
+    return sorted(found - set(connection.execute(shared, given).scalars()))
 
 
 def shows(summary: str, document: str) -> bool:
     """Whether the differences of a request say more of the document than its name."""
-    return document in json.loads(summary).get("relabelled", {})
+    return any(document in told["relabelled"] for told in differences(json.loads(summary)))
+
+
+def differences(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a request says of documents: against the live release, and against the request before."""
+    for told in (summary, summary.get("since_last") or {}):
+        if "relabelled" in told:
+            yield told
 
 
 def frozen(stores: Stores, collection: str, partition: str) -> Iterator[tuple[Path, bool]]:
@@ -140,8 +188,12 @@ def _holds(stores: Stores, release: Release, documents: Mapping[str, Document], 
 
 
 def _texts(rows: Iterable[Row], documents: Mapping[str, Document], gone: Register) -> Iterator[Row]:
-    """Rows that are of these documents, and no tombstones."""
-    return (row for row in rows if row["document_id"] in documents and gone.leaf(row) is None)
+    """Rows that are of these documents, or hold a text of theirs under another name, and no tombstones."""
+    digests = {digest for found in documents.values() for digest in found.digests}
+    return (
+        row for row in rows
+        if (row["document_id"] in documents or row.get("digest") in digests) and gone.leaf(row) is None
+    )  # fmt: skip
 
 
 def _add_leaves(stores: Stores, collection: str, documents: Mapping[str, Document], gone: Register) -> None:
@@ -149,8 +201,9 @@ def _add_leaves(stores: Stores, collection: str, documents: Mapping[str, Documen
     for partition in {each for found in documents.values() for each in found.partitions}:
         for path, holds_documents in frozen(stores, collection, partition):
             if holds_documents:
-                for row in _texts(read_rows(path, ["document_id", "status", "leaf"]), documents, gone):
-                    documents[row["document_id"]].leaves.add(row["leaf"])
+                for row in read_rows(path, ["document_id", "status", "leaf"]):
+                    if row["document_id"] in documents and gone.leaf(row) is None:
+                        documents[row["document_id"]].leaves.add(row["leaf"])
 
 
 def _examples(collection: Collection, documents: Mapping[str, Document]) -> list[str]:

@@ -197,18 +197,21 @@ class Authority:
                 self._person(subject["person"]).groups.add(subject["group"])
             case "group left":
                 self._person(subject["person"]).groups.discard(subject["group"])
+            case "forgotten" if record.signature is not None:
+                self.require_approver(record, "admin")
             case action if action in OF_APPROVERS and record.signature is not None:
                 self.require_approver(record)
                 if (number := subject.get("statement")) is not None:
                     require_stated(record, self.statements[number])
 
-    def require_approver(self, record: Record) -> None:
-        """Raises unless who decided was known then, not disabled, and an approver there."""
-        problem = self.why_no_approver(record.actor, str(record.subject["collection"]), record.subject.get("groups"))
+    def require_approver(self, record: Record, role: Role = "approver") -> None:
+        """Raises unless who decided was known then, not disabled, and an approver (or more) there."""
+        collection, groups = str(record.subject["collection"]), record.subject.get("groups")
+        problem = self.why_no_approver(record.actor, collection, groups, role)
         if problem is not None:
             raise AuditBroken(record.name, problem)
 
-    def why_no_approver(self, name: str, collection: str, groups: Any) -> str | None:
+    def why_no_approver(self, name: str, collection: str, groups: Any, role: Role = "approver") -> str | None:
         known = self.people.get(name)
         if known is None:
             return f"nobody of the name {name} was known then"
@@ -216,8 +219,8 @@ class Authority:
             return f"{name} was disabled then"
         holders = [name, *(f"{GROUP}{group}" for group in groups or ())]
         found = [self.grants.get((holder, place)) for holder in holders for place in (collection, EVERYWHERE)]
-        if max((ROLES.index(role) for role in found if role), default=-1) < ROLES.index("approver"):
-            return f"{name} did not have the role approver in {collection} then"
+        if max((ROLES.index(given) for given in found if given), default=-1) < ROLES.index(role):
+            return f"{name} did not have the role {role} in {collection} then"
         return None
 
     def require_roles(self, given: Mapping[tuple[str, str], str], holders: Container[str]) -> None:

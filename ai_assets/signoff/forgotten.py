@@ -6,6 +6,7 @@ people signed, so the approved digest still holds. A tombstone counts only where
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,8 @@ class Forgotten:
     """Of its texts, this one and earlier ones."""
     leaves: frozenset[str]
     """The digests under which releases and candidates held it."""
+    asked: bool
+    """Somebody asked for this very document: it stays away whatever its text becomes. Another one had the same text."""
 
     @property
     def reason(self) -> str:
@@ -50,7 +53,7 @@ class Register:
     def of(self, row: Row) -> Forgotten | None:
         """Also a document with another name and the text of a forgotten one."""
         found = self.documents.get(str(row["document_id"]))
-        return found or self._by_digest.get(str(row.get("digest")))
+        return found if found is not None and found.asked else self._by_digest.get(str(row.get("digest")))
 
     def leaf(self, row: Row) -> str | None:
         """The signed digest that a tombstone stands for; None for any other row."""
@@ -59,7 +62,7 @@ class Register:
         leaf = row.get("leaf")
         return leaf if leaf in found.leaves else None
 
-    @property
+    @cached_property
     def _by_digest(self) -> Mapping[str, Forgotten]:
         return {digest: found for found in self.documents.values() for digest in found.digests}
 
@@ -88,6 +91,7 @@ def of(connection: sa.Connection, collection: str) -> Register:
                 at=record.recorded_at,
                 why=subject["reason"],
                 digests=frozenset(kept["digests"]) | (earlier.digests if earlier else frozenset()),
+                asked=kept["asked"] or (earlier is not None and earlier.asked),
                 leaves=frozenset(kept["leaves"]) | (earlier.leaves if earlier else frozenset()),
             )
     return Register(found)
@@ -97,6 +101,7 @@ def record(
     connection: sa.Connection,
     collection: str,
     documents: Mapping[str, Mapping[str, Iterable[str]]],
+    asked: str,
     summaries: Mapping[str, str],
     *,
     by: Person,
@@ -104,7 +109,10 @@ def record(
 ) -> None:
     """`documents`: digests and leaves of each. `summaries`: of requests that told of it, the digest of what is left."""
     kept: dict[str, Json] = {
-        document: {name: list[Json](sorted(values)) for name, values in found.items()}
+        document: {
+            **{name: list[Json](sorted(values)) for name, values in found.items()},
+            "asked": document == asked,
+        }
         for document, found in documents.items()
     }
     subject: dict[str, Json] = {

@@ -61,7 +61,9 @@ def place_of(entries: Mapping[str, Entry], document: str) -> Entry | None:
 
 
 def read(work: Work, entry: Entry, document: str) -> Parsed | None:
-    """The document as it is in the source now."""
+    """The document as it is in the source now; None where it was forgotten."""
+    if document in work.forgotten.documents:
+        return None
     file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
     parsed = work.parser.parse(work.source, file, tables_of(work.collection))
     return next((each for each in parsed if each.document_id == document), None)
