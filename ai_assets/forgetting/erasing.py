@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
-from ai_assets.forgetting.places import SNAPSHOTS, Places, find, frozen
+from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
 from ai_assets.retention.release_files import remove_table
 from ai_assets.signoff import audit, forgotten, releases
 from ai_assets.signoff.candidate import content_of_files
@@ -126,7 +126,8 @@ def _record(stores: Stores, collection: str, found: Places, document: str, *, by
 def _cut(summary: str, documents: Container[str]) -> str:
     """A request's differences without what they say of these documents."""
     said = json.loads(summary)
-    said["relabelled"] = {name: moves for name, moves in said["relabelled"].items() if name not in documents}
+    for told in differences(said):
+        told["relabelled"] = {name: moves for name, moves in told["relabelled"].items() if name not in documents}
     return canonical_json(said)
 
 
