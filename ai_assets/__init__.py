@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         shared_definitions,
     )
     from ai_assets.orchestration.llm_resource import LLMResource
+    from ai_assets.signed_asset.definitions import signed
     from ai_assets.stages.function import Document, Quarantine, Stage, stage
 
 _WITH_DAGSTER = {
@@ -28,6 +29,7 @@ _WITH_DAGSTER = {
     "cost_definitions": "ai_assets.orchestration.component",
     "load_collections": "ai_assets.orchestration.component",
     "shared_definitions": "ai_assets.orchestration.component",
+    "signed": "ai_assets.signed_asset.definitions",
 }
 _WITHOUT = {
     "Answer": "ai_assets.inference.records",
@@ -54,6 +56,7 @@ __all__ = [
     "cost_definitions",
     "load_collections",
     "shared_definitions",
+    "signed",
     "stage",
 ]
 

@@ -17,8 +17,16 @@ UserError
   EmbedderLost               what a release was embedded by is not there any more
   EmbeddingsMixed            a release would hold vectors that cannot be compared
   ChecksAlone                a check is asked for without its asset
-  QualityFailed, GateFailed  a blocking check refused a partition
+  QualityFailed, GateFailed, CheckFailed   a blocking check refused a partition
     AnswersMissing           a stage has no usable answer for too many documents
+  ExtensionUnusable          a metric, gate, check, target or sink of one's own cannot be found or is none
+  ScaffoldRefused            a file that would be written is there already, or cannot be named so
+  OwnCodeFailed              one of them raised, or gave back what it must not
+  VerdictUnreadable          a gate's verdict that a newer version wrote
+  TargetsFailed              a target does not serve the live release
+  SignedAssetWrong           an asset that cannot be signed: its rows, its key, its rules
+  SignedAssetTaken           two assets, or an asset and a collection, under one name
+  SignedAssetElsewhere       a command that only the project of a signed asset can do
   NothingApproved            publication without approval
   ApprovalInsufficient       what is marked approved is not, by the audit chain and the present rules
   CandidateChanged           what would be published is not what was approved
@@ -264,6 +272,63 @@ class AnswersMissing(GateFailed):
         self.args = (
             f"{self} {again}; at once: ai-assets run {collection} --partition {partition}. To make a candidate all the "
             f"same, declare under gates: {{metric: answered_share, stage: {stage}, min: 0}}.",
+        )
+
+
+class CheckFailed(UserError):
+    def __init__(self, name: str, asset: str, failures: Sequence[str]) -> None:
+        super().__init__(f"the check {name} of {asset} refuses it: {'; '.join(failures)}")
+
+
+class ExtensionUnusable(UserError):
+    def __init__(self, kind: str, reference: str, found: str) -> None:
+        super().__init__(f"the {kind} '{reference}' cannot be used: {found}")
+
+
+class ScaffoldRefused(UserError):
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(f"'{name}' cannot be scaffolded: {found}.")
+
+
+class OwnCodeFailed(UserError):
+    def __init__(self, kind: str, reference: str, found: str) -> None:
+        super().__init__(f"the {kind} {reference} failed: {found}. It is the project's own code; fix it there.")
+
+
+class VerdictUnreadable(UserError):
+    def __init__(self, gate: str, found: object, known: int) -> None:
+        super().__init__(
+            f"The verdict of the gate '{gate}' has format {found}, and this version reads up to {known}. A newer "
+            "ai-assets wrote it: use that one."
+        )
+
+
+class TargetsFailed(UserError):
+    def __init__(self, collection: str, release: int, failures: Sequence[str]) -> None:
+        super().__init__(
+            f"Release {release} of {collection} is live, and not everywhere: {'; '.join(failures)}. It is tried again "
+            f"with growing pauses; at once: ai-assets publish {collection}"
+        )
+
+
+class SignedAssetWrong(UserError):
+    def __init__(self, asset: str, found: str) -> None:
+        super().__init__(f"The asset {asset} cannot be signed: {found}.")
+
+
+class SignedAssetTaken(UserError):
+    def __init__(self, name: str, asset: str, other: str) -> None:
+        super().__init__(
+            f"The asset {asset} cannot be signed under the name '{name}': that is {other} already. Give it another "
+            "one: ai_assets.signed(asset, name=...)"
+        )
+
+
+class SignedAssetElsewhere(UserError):
+    def __init__(self, name: str, asset: str) -> None:
+        super().__init__(
+            f"'{name}' is the signed asset {asset} of a Dagster project. Its rows are made and published there: "
+            f"materialize {asset}, signed/{name}_candidate or signed/{name} in Dagster."
         )
 
 

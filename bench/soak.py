@@ -34,8 +34,8 @@ from ai_assets.orchestration.component import collection_definitions
 from ai_assets.orchestration.instance import instance
 from ai_assets.retention.disk import usage
 from ai_assets.retention.leftovers import Bench
-from ai_assets.retention.settings import load_operations
 from ai_assets.retention.sweep import sweep
+from ai_assets.run.operations import load_operations
 from ai_assets.signoff import decisions, passwords, people
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.stores import Stores

@@ -20,7 +20,7 @@ from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.errors import CollectionInvalid, DecisionRefused, PartitionsFailed
 from ai_assets.evaluation.answered import LEAST_SHARE, Answered, answered_gate, judge_answered
-from ai_assets.evaluation.scoring import Gate
+from ai_assets.evaluation.gates import Gate
 from ai_assets.orchestration.specs import check_specs
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import partition_states
@@ -90,8 +90,8 @@ def test_a_candidate_with_too_few_answers_is_approved_only_with_a_reason(office:
     assert (found.passed, found.blocking) == (False, False)
     assert found.details["answered_share"] == 0.7
     state = office.stores().state
-    (gate,) = [gate for gate in current(state, DAY).changes["gates"] if gate["name"] == "answered_share of kind"]
-    assert (gate["passed"], gate["waivable"], gate["n"]) == (False, True, 10)
+    (gate,) = [gate for gate in current(state, DAY).verdicts if gate.name == "answered_share of kind"]
+    assert (gate.verdict, gate.waivable, gate.n) == ("failed", True, 10)
     with pytest.raises(DecisionRefused, match="say why it may be waived"):
         decide(state, collection)
     decide(state, collection, waivers={"answered_share of kind": "The three are duplicates of the fourth."})
@@ -190,7 +190,7 @@ def test_it_works_beside_gates_on_golden_data(office: Project, provider: Provide
         office, [KIND], golden={"labels": "golden/own.jsonl"}, gates=[{"metric": "accuracy", "min": 0.5}]
     )
     run(office, collection)
-    names = [gate["name"] for gate in current(office.stores().state, DAY).changes["gates"]]
+    names = [gate.name for gate in current(office.stores().state, DAY).verdicts]
     assert names == ["accuracy", "answered_share of kind"]
 
 

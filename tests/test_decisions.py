@@ -383,8 +383,8 @@ def test_no_candidate_is_made_below_a_gate_that_nobody_can_waive(project: Projec
 def test_a_gate_is_waived_with_a_reason_that_is_recorded_or_nothing_is_approved(project: Project) -> None:
     collection, stores = gated(project, waivable=True)
     project.refresh(collection)
-    (gate,) = current(stores.state, DAY).changes["gates"]
-    assert (gate["name"], gate["passed"], gate["waivable"]) == ("accuracy", False, True)
+    (gate,) = current(stores.state, DAY).verdicts
+    assert (gate.name, gate.verdict, gate.waivable) == ("accuracy", "failed", True)
     for waivers in ({}, {"accuracy": "  "}, {"recall@5": "why not"}):
         with pytest.raises(DecisionRefused, match=r"the gate 'accuracy' failed .* say why it may be waived"):
             decide(stores.state, collection, waivers=waivers)
@@ -410,8 +410,9 @@ def test_hiding_a_failed_gate_from_the_table_publishes_nothing(project: Project)
     project.refresh(collection)
     with stores.state.write() as connection:
         hide = sa.text("UPDATE review_requests SET summary = replace(summary, :bad, :good)")
-        connection.execute(hide, {"bad": '"passed":false', "good": '"passed":true'})
-    assert all(gate["passed"] for gate in current(stores.state, DAY).changes["gates"])
+        connection.execute(hide, {"bad": '"holds":true', "good": '"holds":false'})
+        connection.execute(hide, {"bad": '"verdict":"failed"', "good": '"verdict":"passed"'})
+    assert all(gate.passed for gate in current(stores.state, DAY).verdicts)
     decide(stores.state, collection)
     with pytest.raises(ApprovalInsufficient, match="what people were shown is not what was recorded"):
         publish(collection, stores, by="test")

@@ -19,7 +19,7 @@ from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, usd_of, 
 from ai_assets.inference.records import DECLARED_FREE, LOST, ErrorClass, Request, Usage
 from ai_assets.inference.retry import DEFAULTS
 from ai_assets.inference.settings import InferenceSettings, Price, Route
-from ai_assets.retention.settings import OperationsSettings, RetentionSettings
+from ai_assets.run.operations import OperationsSettings, RetentionSettings
 from ai_assets.signoff.witness_settings import WITNESS_KINDS
 from ai_assets.stages.settings import STAGE_KINDS, ClassifyStage, ExtractStage, GenerateStage, SummariseStage
 
@@ -66,7 +66,19 @@ def test_every_command_is_in_the_readme() -> None:
             assert inner in line, f"ai-assets {name} {inner}"
 
 
-LISTS = ("tables", "schedule", "stages", "gates", "quality", "channels", "witnesses")
+LISTS = (
+    "tables",
+    "schedule",
+    "stages",
+    "metrics",
+    "gates",
+    "checks",
+    "to",
+    "sinks",
+    "quality",
+    "channels",
+    "witnesses",
+)
 """Keys documented as a whole."""
 
 
@@ -191,7 +203,7 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     documented = {
         key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
     }
-    assert documented == RetentionSettings().model_dump()
+    assert documented == {**RetentionSettings().model_dump(), "sinks": "none"}
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

@@ -24,9 +24,9 @@ from ai_assets.errors import AuditBroken, DecisionRefused, HoldRefused, ReleaseP
 from ai_assets.orchestration.automation import retention
 from ai_assets.retention import holds
 from ai_assets.retention.leftovers import Bench
-from ai_assets.retention.settings import OperationsInvalid, RetentionSettings, load_operations
 from ai_assets.retention.sweep import Swept, find, sweep
 from ai_assets.run.explain import search
+from ai_assets.run.operations import OperationsInvalid, RetentionSettings, load_operations
 from ai_assets.signoff import audit, releases, verification
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.leases import hold

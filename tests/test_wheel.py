@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = {
     "Answer", "Caller", "Document", "DocumentCollection", "LLMResource", "Quarantine", "Request", "Stage",
     "Unanswered", "collection_automation", "collection_definitions", "cost_definitions", "load_collections",
-    "shared_definitions", "stage",
+    "shared_definitions", "signed", "stage",
 }  # fmt: skip
 """What a project imports from `ai_assets`; another name is a decision, and is written down here."""
 

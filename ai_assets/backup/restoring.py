@@ -176,6 +176,8 @@ def _settle(connection: sa.Connection) -> _Open:
     """What was true of the old machine at that moment is not true of this one now."""
     for table in ("leases", "workers", "sessions"):
         connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
+    # What targets serve is theirs to say: they may have been brought to a later release since.
+    connection.execute(sa.text("UPDATE target_states SET serves = NULL, tries = 0, next_try_at = NULL"))
     resolving.reap(connection)
     row = connection.execute(
         sa.text("SELECT count(*) AS attempts, COALESCE(sum(reserved_nusd), 0) AS nusd FROM attempts "

@@ -1,102 +1,72 @@
-"""The declared quality suites, run on a dataset of one partition; a verdict on the same rows is not asked for twice."""
+"""The declared quality suites, run on a dataset of one partition."""
 
-import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection as Names
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
+from ai_assets.base.errors import UserError
+from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckResult, CheckSpec, Dataset
 from ai_assets.collection.settings import QUALITY_CHECK
-from ai_assets.run.context import Work
-from ai_assets.storage.digest import canonical_json, digest
-from ai_assets.storage.lake import Manifest, parquet_schema
-from ai_assets.storage.state import upsert
+from ai_assets.errors import QualityFailed
+from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-@dataclass(frozen=True, kw_only=True)
-class CheckOutcome:
-    """One check of one asset of one partition, as Dagster and people are to see it."""
-
-    asset: str
-    partition: str
-    name: str
-    passed: bool
-    blocking: bool
-    """Whether a failure stops what is downstream."""
-    failures: list[str]
-    details: dict[str, Any]
+    from ai_assets.collection.loading import Collection
+    from ai_assets.run.context import Work
+    from ai_assets.storage.lake import Manifest
 
 
-def check_quality(work: Work, manifest: Manifest) -> CheckOutcome | None:
-    """The suite declared for the asset, or None where there is none."""
-    declared = work.collection.settings.quality.get(manifest.asset)
-    if not declared:
-        return None
-    fingerprint = digest([manifest.version, [item.model_dump(mode="json") for item in declared]])
-    key = {
-        "collection": manifest.collection,
-        "asset": manifest.asset,
-        "partition": manifest.partition,
-        "check_name": QUALITY_CHECK,
-    }
-    with work.stores.state.read() as connection:
-        known = connection.execute(
-            sa.text(
-                "SELECT details FROM check_results WHERE collection = :collection AND asset = :asset "
-                "AND partition = :partition AND check_name = :check_name AND fingerprint = :fingerprint"
-            ),
-            {**key, "fingerprint": fingerprint},
-        ).scalar_one_or_none()
-    if known is not None:
-        return CheckOutcome(**json.loads(known))
-    outcome = _run(work, manifest)
-    with work.fenced() as connection:
-        upsert(
-            connection,
-            "check_results",
-            key,
-            {
-                "fingerprint": fingerprint,
-                "passed": int(outcome.passed),
-                "blocking": int(outcome.blocking),
-                "details": canonical_json(asdict(outcome)),
-            },
-        )
-    return outcome
+class SuiteCheck(Check):
+    def spec(self, collection: "Collection") -> Sequence[CheckSpec]:
+        return [
+            CheckSpec(
+                name=QUALITY_CHECK,
+                asset=asset,
+                description=f"{len(suite)} Great Expectations expectations declared in defs.yaml.",
+                blocking=any(item.blocking for item in suite),
+            )
+            for asset, suite in collection.settings.quality.items()
+            if suite
+        ]
 
+    def identity(self, collection: "Collection", asset: str) -> Json:
+        return [item.model_dump(mode="json") for item in collection.settings.quality[asset]]
 
-def _run(work: Work, manifest: Manifest) -> CheckOutcome:
-    from ai_assets.checks.quality import QualitySuite
+    def run(self, context: CheckContext, dataset: Dataset) -> CheckResult:
+        from ai_assets.checks.quality import QualitySuite
 
-    declared = work.collection.settings.quality[manifest.asset]
-    suite = QualitySuite(manifest.asset, declared, ["document_id"])
-    results = suite.run(_judged(work, manifest, {name for item in declared for name in item.columns}))
-    failed = [result for result in results if not result.passed]
-    return CheckOutcome(
-        asset=manifest.asset,
-        partition=manifest.partition,
-        name=QUALITY_CHECK,
-        passed=not failed,
-        blocking=any(result.blocking for result in failed),
-        failures=[f"{result.expectation}({result.column or 'table'}): {result.observed}" for result in failed],
-        details={
+        declared = context.collection.settings.quality[dataset.asset]
+        suite = QualitySuite(dataset.asset, declared, ["document_id"])
+        judged = {name for item in declared for name in item.columns}
+        results = suite.run(_judged(context.work, dataset.manifest, judged))
+        failed = [result for result in results if not result.passed]
+        details: dict[str, Any] = {
             "expectations": len(results),
             "results": [{k: v for k, v in asdict(result).items() if k != "failing_rows"} for result in results],
             "failing_rows": [
                 {"expectation": result.expectation, **row} for result in failed for row in result.failing_rows
             ],
-        },
-    )
+        }
+        return CheckResult(
+            passed=not failed,
+            blocking=any(result.blocking for result in failed),
+            failures=[f"{result.expectation}({result.column or 'table'}): {result.observed}" for result in failed],
+            details=details,
+        )
+
+    def refusal(self, outcome: CheckOutcome) -> UserError:
+        return QualityFailed(outcome.asset, outcome.failures)
 
 
-def _judged(work: Work, manifest: Manifest, judged: Collection[str]) -> "pa.Table":
+def _judged(work: "Work", manifest: "Manifest", judged: Names[str]) -> "pa.Table":
     """The rows with what is judged of them; Great Expectations needs whole columns, and the others stay empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
+
+    from ai_assets.storage.lake import parquet_schema
 
     schema = parquet_schema(work.stores.lake.path(manifest))
     documents = manifest.asset == "documents"

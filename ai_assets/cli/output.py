@@ -17,6 +17,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.printable import printable, readable_json
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
+from ai_assets.errors import SignedAssetElsewhere
 from ai_assets.storage.stores import Stores
 
 WIDE = 200
@@ -43,19 +44,35 @@ def home() -> Home:
     return Home.from_environment()
 
 
-def collection(name: str) -> Collection:
-    """Where it is not known yet, the code locations of the project are imported: they record theirs."""
+def collection(name: str, *, signed: bool = False) -> Collection:
+    """Of the project or, where the command can do with one, a signed asset that the home knows.
+
+    Where it is not known yet, the code locations of the project are imported: they record theirs.
+    """
     catalog = Catalog(home())
-    if name not in catalog.entries():
+    if name in catalog.entries():
+        return catalog.load(name)
+    found = _signed_assets().get(name)
+    if found is not None and not signed:
+        raise SignedAssetElsewhere(name, str(found.signed_asset))
+    if found is None:
         from ai_assets.orchestration.code_location import code_locations
 
         for location in code_locations(catalog.home.project):
             location.load()
-    return catalog.load(name)
+    return found or catalog.load(name)
 
 
-def all_collections() -> list[Collection]:
-    return Catalog(home()).all()
+def all_collections(*, signed: bool = False) -> list[Collection]:
+    found = Catalog(home()).all()
+    return [*found, *_signed_assets().values()] if signed else found
+
+
+def _signed_assets() -> dict[str, Collection]:
+    """None where there is no home yet: looking makes none."""
+    from ai_assets.signed_asset.declaration import recorded
+
+    return recorded(stores_to_read().state) if home().root.is_dir() else {}
 
 
 def stores() -> Stores:

@@ -11,6 +11,7 @@ from ai_assets.cli.output import (
     CollectionName,
     collection,
     console,
+    errors,
     home,
     print_json,
     stores,
@@ -18,9 +19,12 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.signing import signer
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import NothingApproved
 from ai_assets.signoff import releases, requests, timestamps
 from ai_assets.signoff.publication import anything_to_publish
+from ai_assets.storage.stores import Stores
+from ai_assets.targets import serving
 
 app = typer.Typer(help="What is live, what was live, and the way back.", no_args_is_help=True)
 
@@ -29,7 +33,9 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     """Publish what is approved, now: the same Dagster run that the sensor asks for."""
     chosen = collection(name)
     places = stores()
-    if not anything_to_publish(chosen, places):
+    with places.state.read() as connection:
+        behind = serving.due(connection, chosen, at_once=True)
+    if not behind and not anything_to_publish(chosen, places):
         with places.state.read() as connection:
             raise NothingApproved(name, requests.count_open(connection, name))
     from ai_assets.orchestration import in_process
@@ -50,13 +56,21 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     console.print(
         f"Release {live.number} of {name} is live: {live.documents} documents in {len(live.parts)} partitions."
     )
+    _say_targets(chosen, places)
     console.print(f'Ask it:  ai-assets search {name} "..."')
+
+
+def _say_targets(chosen: Collection, places: Stores) -> None:
+    with places.state.read() as connection:
+        for state in serving.states(connection, chosen):
+            serves = f"serves release {state.serves}" if state.serves else "serves nothing yet"
+            console.print(f"{state.target} {serves}{f': {state.error}' if state.error else ''}")
 
 
 @app.command("list")
 def list_releases(name: CollectionName, as_json: AsJson = False) -> None:
     """All releases, and which one is live."""
-    collection(name)
+    collection(name, signed=True)
     with stores_to_read().state.read() as connection:
         found = releases.find(connection, name)
         live = releases.live(connection, name)
@@ -94,7 +108,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Partitions of a release: digests, files, who signed."""
-    collection(name)
+    collection(name, signed=True)
     places = stores_to_read()
     with places.state.read() as connection:
         found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
@@ -116,7 +130,7 @@ def at(
     as_json: AsJson = False,
 ) -> None:
     """What readers saw at that time."""
-    collection(name)
+    collection(name, signed=True)
     with stores_to_read().state.read() as connection:
         found = releases.live_at(connection, name, timestamps.moment(moment, end=True))
     if as_json:
@@ -138,9 +152,11 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Point readers at another release, in one step. Nothing is deleted; rolling forward is the same command."""
-    collection(name)
-    target = releases.rollback(stores().state, name, to, by=signer(by), reason=reason)
+    chosen, places = collection(name, signed=True), stores()
+    target = releases.rollback(places.state, name, to, by=signer(by), reason=reason)
+    serving.serve(chosen, places, errors.print)
     if as_json:
         print_json(asdict(target))
     else:
         console.print(f"Release {target.number} of {name} is live: {target.documents} documents.")
+        _say_targets(chosen, places)

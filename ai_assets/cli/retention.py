@@ -24,8 +24,8 @@ from ai_assets.retention import holds
 from ai_assets.retention.disk import Disk
 from ai_assets.retention.disk import disk as disk_of
 from ai_assets.retention.leftovers import KINDS, Bench
-from ai_assets.retention.settings import load_operations
 from ai_assets.retention.sweep import find, sweep
+from ai_assets.run.operations import load_operations
 from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _show(found: Disk) -> None:
 
 def _bench(places: Stores, dagster: "DagsterInstance") -> Bench:
     settings = load_operations(places.home.operations).retention
-    return Bench(stores=places, settings=settings, collections=all_collections(), instance=dagster)
+    return Bench(stores=places, settings=settings, collections=all_collections(signed=True), instance=dagster)
 
 
 def _require(reason: str) -> None:

@@ -4,7 +4,7 @@ import gc
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Annotated
@@ -35,6 +35,8 @@ from ai_assets.documents.source_listing import known_folders, observe
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.run.context import Outcome
+from ai_assets.run.events import Advanced, DatasetMade, RunEvent, Waiting
+from ai_assets.run.sinks import Sink, hearing
 from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.signoff import releases
 from ai_assets.signoff.served import lost_snapshots
@@ -91,16 +93,15 @@ class Report:
     def _row(self, asset: str) -> Row:
         return self.rows.setdefault(asset, Row(asset))
 
-    def see(self, event: object) -> None:
-        if isinstance(event, Outcome):
-            row = self._row(event.manifest.asset)
-            row.partitions += 1
-            row.documents_in += event.documents_in
-            row.documents_out += event.documents_out
-            row.reused += event.reused
-            row.quarantined += event.quarantined
-            row.seconds += event.seconds
-            row.cost_usd += event.cost_usd
+    def see(self, outcome: Outcome) -> None:
+        row = self._row(outcome.manifest.asset)
+        row.partitions += 1
+        row.documents_in += outcome.documents_in
+        row.documents_out += outcome.documents_out
+        row.reused += outcome.reused
+        row.quarantined += outcome.quarantined
+        row.seconds += outcome.seconds
+        row.cost_usd += outcome.cost_usd
 
 
 def run(
@@ -198,19 +199,19 @@ def execute(
     """Run the collection's job over these partitions: all of its assets, or only some."""
     from ai_assets.orchestration.component import collection_definitions
     from ai_assets.orchestration.instance import instance
-    from ai_assets.orchestration.segment import bars, waits, watcher
     from ai_assets.orchestration.sources import register_folders
     from ai_assets.orchestration.specs import key_of
 
-    with instance(home()) as dagster, _progress(report, len(keys), quiet) as (see, advance):
+    with (
+        instance(home()) as dagster,
+        _progress(report, len(keys), quiet) as drawn,
+        hearing(drawn, _Waits()),
+    ):
         register_folders(chosen, dagster, keys)
         dynamic = chosen.settings.partitions.by == "folder"
         order = dagster.get_dynamic_partitions(chosen.scheme.dynamic_name) if dynamic else chosen.scheme.keys()
         job = collection_definitions(chosen).resolve_job_def(chosen.name)
         selected = None if assets is None else [key_of(chosen, asset) for asset in assets]
-        watcher.set(see)
-        bars.set(advance)
-        waits.set(lambda line: errors.print(line))
         for group in consecutive(order, keys, len(keys)):
             span = {RANGE_START: group[0], RANGE_END: group[-1]}
             run_id = str(uuid.uuid4())
@@ -223,33 +224,59 @@ def execute(
 
 
 @contextmanager
-def _progress(
-    report: Report, partitions: int, quiet: bool
-) -> Iterator[tuple[Callable[[object], None], Callable[[str, str, int, int], None]]]:
+def _progress(report: Report, partitions: int, quiet: bool) -> Iterator[Sink]:
     """Bars on a terminal, a line per finished partition elsewhere."""
     if quiet or not console.is_terminal:
-
-        def tell(event: object) -> None:
-            report.see(event)
-            if not quiet and isinstance(event, Outcome) and event.manifest.asset == "release_candidate":
-                console.print(f"{event.manifest.partition}: {_sentence(event)}")
-
-        yield tell, lambda *_progress: None
+        yield _Lines(report, quiet)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as drawn:
-        whole = drawn.add_task(f"{report.collection}: candidates", total=partitions)
-        part = drawn.add_task("", total=None)
+        yield _Bars(report, drawn, partitions)
 
-        def see(event: object) -> None:
-            report.see(event)
-            if isinstance(event, Outcome) and event.manifest.asset == "release_candidate":
-                drawn.advance(whole)
 
-        def advance(asset: str, partition: str, done: int, total: int) -> None:
-            drawn.update(part, description=f"{partition}: {asset}", completed=done, total=total)
+class _Lines(Sink):
+    """Counts for the table at the end, and a line per candidate."""
 
-        yield see, advance
+    hears = (DatasetMade,)
+
+    def __init__(self, report: Report, quiet: bool) -> None:
+        self._report, self._quiet = report, quiet
+
+    def hear(self, event: RunEvent) -> None:
+        if isinstance(event, DatasetMade):
+            self._report.see(event.outcome)
+            if not self._quiet and event.outcome.manifest.asset == "release_candidate":
+                console.print(f"{event.outcome.manifest.partition}: {_sentence(event.outcome)}")
+
+
+class _Bars(Sink):
+    """The same count, and two bars: of candidates, and of what is computed just now."""
+
+    hears = (DatasetMade, Advanced)
+
+    def __init__(self, report: Report, drawn: Progress, partitions: int) -> None:
+        self._report, self._drawn = report, drawn
+        self._whole = drawn.add_task(f"{report.collection}: candidates", total=partitions)
+        self._part = drawn.add_task("", total=None)
+
+    def hear(self, event: RunEvent) -> None:
+        if isinstance(event, Advanced):
+            said = f"{event.partition}: {event.asset}"
+            self._drawn.update(self._part, description=said, completed=event.done, total=event.total)
+        elif isinstance(event, DatasetMade):
+            self._report.see(event.outcome)
+            if event.outcome.manifest.asset == "release_candidate":
+                self._drawn.advance(self._whole)
+
+
+class _Waits(Sink):
+    """What the run waits for, on standard error."""
+
+    hears = (Waiting,)
+
+    def hear(self, event: RunEvent) -> None:
+        if isinstance(event, Waiting):
+            errors.print(event.line)
 
 
 def _sentence(outcome: Outcome) -> str:

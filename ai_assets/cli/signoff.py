@@ -47,7 +47,7 @@ def list_requests(
     as_json: AsJson = False,
 ) -> None:
     """What waits, and what is approved but not yet published."""
-    chosen = [collection(name)] if name else all_collections()
+    chosen = [collection(name, signed=True)] if name else all_collections(signed=True)
     with stores_to_read().state.read() as connection:
         found = [
             request
@@ -82,7 +82,7 @@ def list_requests(
 @app.command("show")
 def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     """What would go live with this partition, against what is live now."""
-    chosen = collection(name)
+    chosen = collection(name, signed=True)
     places = stores_to_read()
     chosen.scheme.select(partition, partition, [partition] if chosen.settings.partitions.by == "folder" else [])
     with places.state.read() as connection:
@@ -118,10 +118,9 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
             for s in scores
         ]
         table("Evaluation", ("metric", "scope", "value", "live", "n"), rows, ("value", "live", "n"))
-    for gate in changes.get("gates", []):
-        waived = standing.waived.get(gate["name"])
-        mark = "passed" if gate["passed"] else f"waived: {waived}" if waived else "FAILED"
-        console.print(f"gate: {gate['message']}: {mark}")
+    for verdict in request.verdicts:
+        waived = standing.waived.get(verdict.name) if verdict.holds else None
+        console.print(f"gate: {verdict.sentence}: {f'waived: {waived}' if waived else _MARKS[verdict.verdict]}")
     marks = {**dict.fromkeys(changes["added"], "added"), **dict.fromkeys(changes["changed"], "changed")}
     columns = [key for key in (labels[0] if labels else {}) if key != "leaf"]
     table(
@@ -132,6 +131,9 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
             console.print(f"relabelled: {document}: {move['from']} -> {move['to']} ({move['stage']})")
     for document in changes["removed"]:
         console.print(f"removed: {document}")
+
+
+_MARKS = {"passed": "passed", "failed": "FAILED", "undecided": "undecided"}
 
 
 def _show_authors(request: Request) -> None:
@@ -176,7 +178,7 @@ def ask_again(
     name: CollectionName, partition: str, by: By = None, reason: Reason = None, as_json: AsJson = False
 ) -> None:
     """A new request for a candidate whose last one was rejected, sent back or expired."""
-    collection(name)
+    collection(name, signed=True)
     places = stores()
     asked = decisions.ask_again(places.state, name, partition, by=signer(by), reason=reason or "")
     if as_json:
@@ -206,7 +208,7 @@ def _decide(
     key: Path | None,
     waivers: Mapping[str, str] | None = None,
 ) -> None:
-    chosen = collection(name)
+    chosen = collection(name, signed=True)
     if bool(partitions) == every:
         raise typer.BadParameter("name the partitions, or give --all")
     decisions.require_reason(by or getuser(), verdict, reason)

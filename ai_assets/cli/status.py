@@ -37,7 +37,10 @@ def status(
         show_disk(as_json=as_json)
         return
     places = stores_to_read()
-    found = [collection_status(chosen, places) for chosen in ([collection(name)] if name else all_collections())]
+    found = [
+        collection_status(chosen, places)
+        for chosen in ([collection(name, signed=True)] if name else all_collections(signed=True))
+    ]
     with places.state.read() as connection:
         flying = {item.collection: in_flight(connection, collections=[item.collection]) for item in found}
         everything = in_flight(connection)
@@ -66,7 +69,12 @@ def _show_flying(whose: str, found: InFlight) -> None:
 
 def _plain(item: CollectionStatus) -> dict[str, Any]:
     waiting = {key: each.plain for key, each in item.waiting.items()}
-    return {**vars(item), "waiting": waiting, "need_a_person": [vars(retry) for retry in item.need_a_person]}
+    return {
+        **vars(item),
+        "targets": [vars(state) for state in item.targets],
+        "waiting": waiting,
+        "need_a_person": [vars(retry) for retry in item.need_a_person],
+    }
 
 
 def _show(item: CollectionStatus, *, details: bool) -> None:
@@ -78,6 +86,12 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
         [(state, number) for state, number in counts.most_common()],
         ("number",),
     )
+    for state in item.targets:
+        serves = f"serves release {state.serves}" if state.serves else "serves nothing yet"
+        again = (
+            f"; {state.error} (tried {state.tries} times, again from {state.next_try_at} UTC)" if state.error else ""
+        )
+        console.print(f"{state.target} {serves}{again}")
     if item.documents:
         rows = [(state, number) for state, number in item.documents.items() if number]
         table("", ("documents", "number"), rows, ("number",))

@@ -21,7 +21,7 @@ def verify(
     Names the first difference of each. The audit chain is checked by: ai-assets audit verify
     """
     if name is not None:
-        collection(name)
+        collection(name, signed=True)
     with _progress(quiet=as_json) as (advance, done):
         areas = []
         for area in verify_all(stores_to_read(), name, advance):

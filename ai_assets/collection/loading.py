@@ -19,7 +19,9 @@ from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 from ai_assets.embedding.spec import Embedding, builtin_embedding
 from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
+from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+from ai_assets.own import Own, load_own, metrics_of
 from ai_assets.stages.function import absolute
 from ai_assets.stages.settings import MOST_TRIES, ClassifyStage, FunctionStage, Stage
 from ai_assets.storage.digest import digest
@@ -55,6 +57,12 @@ class Collection:
     """Where the documents are, absolute, or a URL."""
     embedding_models: tuple[tuple[str, str], ...] = ()
     """Address and model of each endpoint of the route that embeds, in order; none for the built-in embedder."""
+    own: Own = field(default_factory=Own)
+    """What it uses of the user's own."""
+    signed_asset: str | None = None
+    """The key of the asset of somebody's own whose rows these are; None for a collection of documents."""
+    is_record: bool = False
+    """Whether it is a signed asset as the home recorded it. Publication goes by the declaration in its own project."""
 
     function_models: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     """By stage that is a function, address and model of each endpoint that it may ask."""
@@ -114,7 +122,13 @@ class Collection:
 
     @property
     def evaluates(self) -> bool:
-        return bool(self.golden_labels or self.golden_queries)
+        return bool(self.metrics)
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All that is scored, in order."""
+        there: dict[Of, bool] = {"labels": bool(self.golden_labels), "queries": bool(self.golden_queries)}
+        return metrics_of([of for of, is_there in there.items() if is_there], self.own)
 
     @cached_property
     def asset_names(self) -> tuple[str, ...]:
@@ -133,7 +147,13 @@ class Collection:
             case "embeddings":
                 return ("chunks",)
             case "evaluation_scores":
-                return ("embeddings", *(stage.name for stage in self.labelling))
+                scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
+                judged = {stage.name for stage in self.labelling}
+                return (
+                    *(["documents"] if "documents" in scored else []),
+                    "embeddings",
+                    *(stage.name for stage in self.stages if stage.name in judged | scored),
+                )
             case "release_candidate":
                 return (*(name for name in self.asset_names if name != "release_candidate"),)
             case "published":
@@ -160,8 +180,13 @@ class Collection:
                 "evaluate-1",
                 [[item.document, item.label] for item in self.golden_labels],
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
+                *([[metric.described for metric in self.own.metrics]] if self.own.metrics else []),
             ],
-            "release_candidate": ["candidate-2", [gate.model_dump(mode="json") for gate in settings.gates]],
+            "release_candidate": [
+                "candidate-2",
+                [gate.described for gate in settings.gates],
+                *([dict(self.own.gate_digests)] if self.own.gate_digests else []),
+            ],
         }
         for stage in self.stages:
             described[stage.name] = self._described(stage)
@@ -191,7 +216,12 @@ class Collection:
         quality = {
             asset: [item.model_dump(mode="json") for item in suite] for asset, suite in self.settings.quality.items()
         }
-        return digest([dict(self.code_versions), quality])[:16]
+        described: list[Any] = [dict(self.code_versions), quality]
+        if self.own.checks:
+            from ai_assets.checks.registry import described as checks_described
+
+            described.append(checks_described(self.own.checks, self))
+        return digest(described)[:16]
 
 
 def _classifier_version() -> str:
@@ -292,7 +322,16 @@ def build_collection(
         source = str((folder / source).resolve())
     judging = tuple(item for item in labels if item.document not in shown)
     asking = read_function_models(settings, path, node, inference)
-    return Collection(name, folder, settings, judging, queries, questions, source, embedding_models, asking)
+    own = load_own(settings, path, node)
+    found = Collection(
+        name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking
+    )
+    for number, check in enumerate(own.checks):
+        from ai_assets.checks.registry import problem_of
+
+        if problem := problem_of(found, check):
+            raise CollectionInvalid(path, line_of(node, "attributes", "checks", number), f"checks.{number}: {problem}")
+    return found
 
 
 def _declared_inference() -> "InferenceSettings":

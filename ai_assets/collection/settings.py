@@ -16,7 +16,9 @@ from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.collection.expectations import Expectation
 from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.evaluation.answered import answered_gate
-from ai_assets.evaluation.scoring import ANSWERED_SHARE, Gate
+from ai_assets.evaluation.gates import Gate
+from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
+from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
 from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
 
@@ -313,10 +315,16 @@ class CollectionSettings(Strict):
     embedding: EmbeddingSettings = EmbeddingSettings()
     stages: tuple[TaggedStage, ...] = ()
     golden: GoldenSettings = GoldenSettings()
+    metrics: tuple[MetricSettings, ...] = ()
+    """Metrics of one's own, beside the built-in ones."""
     gates: tuple[GateSettings, ...] = ()
+    checks: tuple[CheckSettings, ...] = ()
+    """Checks of one's own: `asset checks` of Dagster, per partition."""
     quality: dict[str, tuple[Expectation, ...]] = Field(default={})
     """Great Expectations suites by asset: `documents` or a stage's name."""
     signoff: SignoffSettings = SignoffSettings()
+    publish: PublishSettings = PublishSettings()
+    """Where a release goes beside the built-in index."""
     schedule: ScheduleSettings | None = ScheduleSettings()
     watch: bool = False
     """Start a run within a minute of a change in the source, beside the nightly schedule."""
@@ -359,19 +367,40 @@ class CollectionSettings(Strict):
                 hint = nearest(asset, ["documents", *names])
                 raise wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
         self._check_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
+        self._check_metrics(names)
         for number, gate in enumerate(self.gates):
             if gate.metric == ANSWERED_SHARE:
                 self._check_answered(number, gate)
-                continue
-            needed = "labels" if gate.metric in ("accuracy", "macro_f1") else "queries"
-            if getattr(self.golden, needed) is None:
-                problem = f"the gate on {gate.metric} needs golden {needed}, and none are declared"
-                raise wrong(problem, "gates", number)
-            judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
-            if gate.stage is not None and (needed == "queries" or gate.stage not in judged):
-                hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, judged)
-                raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
+            else:
+                self._check_gate(number, gate)
         return self
+
+    def _check_metrics(self, names: list[str]) -> None:
+        taken = list(BUILTIN_METRICS)
+        for number, metric in enumerate(self.metrics):
+            if metric.name in taken:
+                raise wrong(f"a metric '{metric.name}' is there already; choose another name", "metrics", number)
+            taken.append(metric.name)
+            if metric.stage is not None and metric.stage not in names:
+                problem = f"unknown stage '{metric.stage}'{nearest(metric.stage, names)}"
+                raise wrong(problem, "metrics", number, "stage")
+
+    def _check_gate(self, number: int, gate: "GateSettings") -> None:
+        own = {metric.name: metric for metric in self.metrics}
+        if gate.metric not in (*BUILTIN_METRICS, *own):
+            hint = nearest(gate.metric, [*BUILTIN_METRICS, *own])
+            raise wrong(f"unknown metric '{gate.metric}'{hint}", "gates", number, "metric")
+        if gate.use is not None and gate.name in [earlier.name for earlier in self.gates[:number]]:
+            raise wrong(f"the gate '{gate.name}' is here already", "gates", number)
+        needed = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else None
+        if needed is not None and getattr(self.golden, needed) is None:
+            raise wrong(f"the gate on {gate.metric} needs golden {needed}, and none are declared", "gates", number)
+        judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
+        if gate.metric in own:
+            judged = [stage.name for stage in self.stages]
+        if gate.stage is not None and (needed == "queries" or gate.stage not in judged):
+            hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, judged)
+            raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
 
     @property
     def score_gates(self) -> tuple[GateSettings, ...]:
@@ -384,6 +413,9 @@ class CollectionSettings(Strict):
         return tuple(answered_gate(self.gates, stage.name) for stage in self.stages if stage.route is not None)
 
     def _check_answered(self, number: int, gate: GateSettings) -> None:
+        if gate.use is not None:
+            problem = "answered_share is no score; it is judged by a minimum ('min')"
+            raise wrong(problem, "gates", number, "use")
         asking = [stage.name for stage in self.stages if stage.route is not None]
         if not asking:
             raise wrong(

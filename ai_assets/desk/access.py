@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.context import Desk
+from ai_assets.errors import SignedAssetElsewhere
 from ai_assets.signoff import requests
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
@@ -32,6 +33,14 @@ def collection_seen(desk: Desk, person: Person, name: str) -> Collection:
     found = desk.seen_by(person).get(name)
     if found is None:
         raise NotSeen(f"collection '{name}'")
+    return found
+
+
+def collection_run_here(desk: Desk, person: Person, name: str) -> Collection:
+    """One whose runs are ours to start; those of a signed asset are its own project's."""
+    found = collection_seen(desk, person, name)
+    if found.signed_asset is not None:
+        raise SignedAssetElsewhere(name, found.signed_asset)
     return found
 
 

@@ -10,6 +10,7 @@ from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.settings import DeskSettings
 from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
+from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.people import Person
 from ai_assets.storage.stores import Stores
 
@@ -43,7 +44,10 @@ class Desk:
         return DagsterApi(url, timeout_s=DAGSTER_TIMEOUT_S)
 
     def collections(self) -> Mapping[str, Collection]:
-        """All that are declared. One whose declaration was broken by an edit stays as it was before."""
+        """All that are declared, and signed assets that the home knows.
+
+        One whose declaration was broken by an edit stays as it was before.
+        """
         catalog = Catalog(self.stores.home)
         for name, entry in catalog.entries().items():
             try:
@@ -56,7 +60,8 @@ class Desk:
                 except UserError:
                     if name in self._loaded:
                         self._loaded[name] = (changed, self._loaded[name][1])
-        return {name: collection for name, (_, collection) in self._loaded.items()}
+        declared = {name: collection for name, (_, collection) in self._loaded.items()}
+        return {**recorded(self.stores.state), **declared}
 
     def seen_by(self, person: Person) -> dict[str, Collection]:
         """Those that the person may see."""

@@ -15,6 +15,7 @@ from ai_assets.desk.unanswered_query import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.errors import DecisionRefused
+from ai_assets.evaluation.verdict import verdicts_of
 from ai_assets.signoff import decisions, outbox, requests
 from ai_assets.signoff.decisions import Standing
 from ai_assets.signoff.people import Person
@@ -126,7 +127,7 @@ def facts_of(request: Request, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         **{name: changes.get(name) for name in ("documents", "quarantined", WITHOUT, "cost_usd")},
         **{name: len(changes.get(name, ())) for name in ("added", "changed", "removed", "relabelled")},
-        "failed_gates": sum(not gate["passed"] for gate in changes.get("gates", ())),
+        "failed_gates": sum(verdict.holds for verdict in verdicts_of(changes)),
     }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
-from ai_assets.desk.access import collection_seen
+from ai_assets.desk.access import collection_run_here
 from ai_assets.desk.context import Desk
 from ai_assets.desk.runs_query import chosen_partitions, plan_of
 from ai_assets.desk.runs_views import LaunchKind
@@ -68,7 +68,7 @@ def new_id() -> str:
 
 def start(desk: Desk, person: Person, name: str, wanted: Wanted) -> Started:
     """Start it through Dagster, with the person as its proved author."""
-    collection = collection_seen(desk, person, name)
+    collection = collection_run_here(desk, person, name)
     what, role = ROLES[wanted.kind]
     if not person.may(role, name):
         raise LaunchRefused(person.name, what, role, name)
@@ -102,7 +102,7 @@ def _launcher(person: Person) -> Launcher:
 
 def stop(desk: Desk, person: Person, name: str) -> Backfill | None:
     """End the backfill that is under way; what it has done is kept. None where there is none."""
-    collection_seen(desk, person, name)
+    collection_run_here(desk, person, name)
     if not person.may("approver", name):
         raise LaunchRefused(person.name, "stop a backfill", "approver", name)
     with desk.stores.state.read() as connection:

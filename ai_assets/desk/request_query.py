@@ -19,6 +19,8 @@ from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
 from ai_assets.errors import DecisionTooLate
+from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
+from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
 from ai_assets.signoff import audit, decisions, requests
 from ai_assets.signoff.decisions import VERDICTS, Approval, Standing, Verdict
 from ai_assets.signoff.people import Person
@@ -56,7 +58,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         closed_at=request.closed_at,
         closed_by=request.closed_by,
         live_release=changes["live_release"],
-        gates=[_gate(gate, standing) for gate in changes.get("gates", ())],
+        gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
         scores=_scores(changes),
         removed=changes["removed"],
         unchanged=changes["unchanged"],
@@ -112,16 +114,22 @@ def _newest(connection: sa.Connection, request: Request) -> str:
     return str(connection.execute(query).scalar_one())
 
 
-def _gate(gate: Mapping[str, Any], standing: Standing) -> GateView:
+def _gate(verdict: GateVerdict, standing: Standing) -> GateView:
+    baseline = verdict.baseline
     return GateView(
-        name=gate["name"],
-        minimum=gate["min"],
-        value=gate["value"],
-        n=gate["n"],
-        passed=gate["passed"],
-        waivable=gate["waivable"],
-        message=gate["message"],
-        waived_because=standing.waived.get(gate["name"]),
+        name=verdict.name,
+        metric=verdict.metric,
+        stage=verdict.stage,
+        value=verdict.value,
+        n=verdict.n,
+        interval=verdict.interval,
+        baseline=baseline,
+        verdict=verdict.verdict,
+        passed=verdict.passed,
+        waivable=verdict.waivable,
+        message=verdict.sentence,
+        waived_because=standing.waived.get(verdict.name),
+        minimum=baseline.value if baseline is not None and verdict.judge == "min" else None,
     )
 
 
@@ -184,8 +192,9 @@ def _sentences(
     person: Person, request: Request, changes: Mapping[str, Any], standing: Standing, rules: SignoffSettings
 ) -> dict[Verdict, str]:
     what, facts = f"{request.collection} {request.partition}", facts_of(request, changes)
-    failed = [gate["name"] for gate in changes.get("gates", ()) if not gate["passed"]]
-    passed_over = f", although the gates {', '.join(failed)} failed" if failed else ""
+    held = [verdict for verdict in verdicts_of(changes) if verdict.holds]
+    word = "failed" if all(verdict.verdict == "failed" for verdict in held) else "did not pass"
+    passed_over = f", although the gates {', '.join(verdict.name for verdict in held)} {word}" if held else ""
     touched = [f"{int(facts[name] or 0)} {name}" for name in ("added", "changed", "removed") if facts[name]]
     change = f"documents {', '.join(touched)}" if touched else "no document is added, changed or removed"
     own_key = next(iter(rules.declared_key_ids(person.name)), "theirs")  # as the page will have it signed
@@ -221,4 +230,7 @@ def _asset_url(desk: Desk, collection: Collection, partition: str) -> str | None
     if not desk.dagster_url:
         return None
     query = urllib.parse.urlencode({"view": "partitions", "partition": partition})
-    return f"{desk.dagster_url}/assets/{collection.name}/release_candidate?{query}"
+    path = f"{collection.name}/release_candidate"
+    if collection.signed_asset is not None:
+        path, query = "/".join(path_of(collection.name, CANDIDATE)), query if partition != ALL else "view=events"
+    return f"{desk.dagster_url}/assets/{path}?{query}"

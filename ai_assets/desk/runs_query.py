@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.desk.access import collection_seen
+from ai_assets.desk.access import collection_run_here
 from ai_assets.desk.context import Desk
 from ai_assets.desk.runs_views import BackfillLine, Price, RunLine, RunsRow, RunsView, StagePrice
 from ai_assets.documents.source_listing import known_folders
@@ -38,9 +38,11 @@ _PRICES = threading.BoundedSemaphore(MOST_PRICES_AT_ONCE)
 
 
 def runs_rows(desk: Desk, person: Person) -> list[RunsRow]:
-    """Of every collection that the person may see."""
+    """Of every collection that the person may see and start."""
     rows = []
     for name, collection in sorted(desk.seen_by(person).items()):
+        if collection.signed_asset is not None:
+            continue  # its runs are its own project's
         states = partition_states(collection, desk.stores)
         with desk.stores.state.read() as connection:
             under_way = backfills.open_of(connection, name)
@@ -56,7 +58,7 @@ def runs_rows(desk: Desk, person: Person) -> list[RunsRow]:
 
 
 def runs_view(desk: Desk, person: Person, name: str) -> RunsView:
-    collection = collection_seen(desk, person, name)
+    collection = collection_run_here(desk, person, name)
     states = partition_states(collection, desk.stores)
     problem, runs = None, list[Run]()
     try:
@@ -133,7 +135,7 @@ def chosen_partitions(desk: Desk, collection: Collection, first: str, last: str)
 
 def price(desk: Desk, person: Person, name: str, first: str = "", last: str = "") -> Price:
     """Of what is due, or of these partitions. No model is asked."""
-    collection = collection_seen(desk, person, name)
+    collection = collection_run_here(desk, person, name)
     found = plan_of(desk, collection, chosen_partitions(desk, collection, first, last))
     return Price(
         headline=headline(found),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ai_assets.evaluation.verdict import Baseline, Interval, Ruling
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status
@@ -112,13 +113,21 @@ class Inbox(View):
 @dataclass(frozen=True, kw_only=True)
 class GateView(View):
     name: str
-    minimum: float
+    metric: str
+    stage: str | None
     value: float | None
     n: int
+    interval: Interval | None
+    baseline: Baseline | None
+    """What it was judged against."""
+    verdict: Ruling
     passed: bool
+    """Nothing is left to do about it."""
     waivable: bool
     message: str
     waived_because: str | None
+    minimum: float | None
+    """Of the built-in gate."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ai_assets.evaluation.scoring import ANSWERED_SHARE, Gate, GateResult
+from ai_assets.evaluation.gates import Gate, GateCase
+from ai_assets.evaluation.scoring import ANSWERED_SHARE, Score
+from ai_assets.evaluation.verdict import Baseline, GateVerdict
 
 LEAST_SHARE = 0.8
 """Unless declared otherwise, and then an approver may waive it: in a partition of three documents one refusal is enough
@@ -32,20 +34,24 @@ def answered_gate(declared: Sequence[Gate], stage: str) -> Gate:
     return Gate(metric=ANSWERED_SHARE, stage=stage, min=found[0].min, waivable=found[0].waivable)
 
 
-def judge_answered(gate: Gate, found: Answered) -> GateResult:
+def judge_answered(gate: Gate, found: Answered) -> GateVerdict:
     """A stage that asked nothing passes. One without a single answer fails, and nobody can waive that; a declared
     minimum of 0 lets everything through.
     """
-    if not found.asked:
-        message = f"{gate.name}: no document came to this stage"
-        return GateResult(gate=gate, passed=True, value=None, n=0, message=message)
-    share = found.answered / found.asked
-    passed = share >= gate.min and (found.answered > 0 or gate.min == 0)
+    share = found.answered / found.asked if found.asked else None
     if not found.answered:
         gate = gate.model_copy(update={"waivable": False})
+    score = Score(metric=gate.metric, scope="partition", stage=gate.stage, value=share, n=found.asked)
+    case = GateCase(gate=gate, score=score, live=None, live_release=None, pending=0, absent=0)
+    declared = Baseline(kind="declared", value=gate.least)
+    if share is None:
+        return case.passed(f"{gate.name}: no document came to this stage", baseline=declared)
+    passed = share >= gate.least and (found.answered > 0 or gate.least == 0)
     why = ", ".join(f"{number} {error}" for error, number in sorted(found.errors.items(), key=lambda item: -item[1]))
-    message = (
-        f"{gate.name} {share:.3g} {'reaches' if passed else 'is below'} the minimum {gate.min:g}: {found.answered} of "
-        f"{found.asked} documents have an answer{f' (the others: {why})' if why else ''}"
+    say = case.passed if passed else case.failed
+    return say(
+        f"{gate.name} {share:.3g} {'reaches' if passed else 'is below'} the minimum {gate.least:g}: {found.answered} "
+        f"of {found.asked} documents have an answer{f' (the others: {why})' if why else ''}",
+        baseline=declared,
+        margin=share - gate.least,
     )
-    return GateResult(gate=gate, passed=passed, value=share, n=found.asked, message=message)

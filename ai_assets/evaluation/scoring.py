@@ -1,47 +1,44 @@
-"""Scores of labels and of search against golden data, and the gates that judge them. Pure: no files, no Dagster.
+"""Scores of labels and of search against golden data: the formulas. Pure: no files, no Dagster.
 
-Golden files are read in `golden.py`; its names are exported here too.
+Which of them are metrics is in `evaluation/metrics.py`, what judges them in `evaluation/gates.py`. Golden files are
+read in `golden.py`; its names are exported here too.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Literal, TypeAlias
 
 from ai_assets.evaluation.golden import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+from ai_assets.evaluation.verdict import Interval
 
 __all__ = [
     "ANSWERED_SHARE",
+    "BUILTIN_METRICS",
     "Confusion",
-    "Gate",
-    "GateResult",
     "GoldenLabel",
     "GoldenQuery",
     "LabelScore",
     "LabelScores",
-    "Metric",
     "RetrievalScores",
     "Scope",
     "Score",
     "confusion_markdown",
-    "judge",
     "label_scores",
     "read_golden_labels",
     "read_golden_queries",
     "retrieval_scores",
 ]
 
-Metric: TypeAlias = Literal[
-    "accuracy", "macro_f1", "recall@1", "recall@5", "recall@10", "mrr", "ndcg@10", "answered_share"
-]  # fmt: skip
-ANSWERED_SHARE: Metric = "answered_share"
-"""Of no golden data: which share of the documents a stage asked about have a usable answer. `answered.py` judges it."""
-Scope: TypeAlias = Literal["corpus", "partition"]
-
 NDCG_DEPTH = 10
+RECALL_DEPTHS = (1, 5, 10)
+ANSWERED_SHARE = "answered_share"
+"""Of no golden data: which share of the documents a stage asked about have a usable answer. `answered.py` judges it."""
+OF_LABELS = ("accuracy", "macro_f1")
+OF_QUERIES = (*(f"recall@{depth}" for depth in RECALL_DEPTHS), "mrr", f"ndcg@{NDCG_DEPTH}")
+BUILTIN_METRICS = (*OF_LABELS, *OF_QUERIES, ANSWERED_SHARE)
+Scope: TypeAlias = Literal["corpus", "partition"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +52,19 @@ class Score:
     value: float | None
     """None when nothing was judged (n is 0)."""
     n: int
+    interval: Interval | None = None
+    """Of a metric that gives one."""
+
+    def as_row(self) -> dict[str, Any]:
+        """Columns for an interval are there only where there is one: the digests of what has none stay as they are."""
+        row = {"metric": self.metric, "scope": self.scope, "stage": self.stage, "value": self.value, "n": self.n}
+        return row if self.interval is None else {**row, **asdict(self.interval)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Score":
+        bounds = {name: row[name] for name in ("low", "high", "level", "unit") if row.get(name) is not None}
+        known = {name: row[name] for name in ("metric", "scope", "stage", "value", "n")}
+        return cls(**known, interval=Interval(**bounds) if bounds else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +78,6 @@ class RetrievalScores:
     """1 / rank of the first relevant document, 0 where none was found."""
     ndcg_at_10: float | None
     """Over the first 10: the sum of 1 / log2(rank + 1) of the relevant documents, over the best sum possible."""
-
-    def scores(self, scope: Scope) -> tuple[Score, ...]:
-        values = {f"recall@{k}": value for k, value in self.recall.items()}
-        values |= {"mrr": self.mrr, f"ndcg@{NDCG_DEPTH}": self.ndcg_at_10}
-        return tuple(Score(metric=m, scope=scope, stage=None, value=v, n=self.n) for m, v in values.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +115,9 @@ class LabelScores:
     per_label: tuple[LabelScore, ...]
     confusion: Confusion
 
-    def scores(self, scope: Scope, stage: str) -> tuple[Score, ...]:
-        return (
-            Score(metric="accuracy", scope=scope, stage=stage, value=self.accuracy, n=self.n),
-            Score(metric="macro_f1", scope=scope, stage=stage, value=self.macro_f1, n=self.n),
-        )
-
 
 def retrieval_scores(
-    results: Sequence[tuple[Sequence[str], Collection[str]]], k: Sequence[int] = (1, 5, 10)
+    results: Sequence[tuple[Sequence[str], Collection[str]]], k: Sequence[int] = RECALL_DEPTHS
 ) -> RetrievalScores:
     """Scores of (ranked document ids, relevant document ids), one pair per query.
 
@@ -214,79 +213,3 @@ def _has_row(confusion: Confusion, place: int) -> bool:
 
 def _escaped(label: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\|*_`<[" else letter for letter in label)
-
-
-class Gate(BaseModel):
-    """The least a score must reach before a release candidate is made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    metric: Metric
-    stage: str | None = None
-    """Which stage's labels, where several are scored; of `answered_share` which stage, and without it all."""
-    min: float = Field(ge=0, le=1, allow_inf_nan=False)
-    waivable: bool = False
-    """Below it a candidate is made all the same, and whoever approves must say why."""
-
-    @property
-    def name(self) -> str:
-        return self.metric if self.stage is None else f"{self.metric} of {self.stage}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateResult:
-    gate: Gate
-    passed: bool
-    value: float | None
-    n: int
-    message: str
-
-
-def judge(gates: Sequence[Gate], scores: Sequence[Score], pending: int, absent: int) -> list[GateResult]:
-    """One result per gate, in order.
-
-    `pending` golden documents belong to partitions that are not computed yet, `absent` ones are nowhere in the source.
-    Where nothing could be scored, a gate waits as long as something is pending, and fails when nothing is. A score of
-    the whole corpus is preferred to one of a partition.
-    """
-    return [_judged(gate, scores, pending, absent) for gate in gates]
-
-
-def _judged(gate: Gate, scores: Sequence[Score], pending: int, absent: int) -> GateResult:
-    name = gate.name
-
-    def result(passed: bool, message: str, score: Score | None = None) -> GateResult:
-        return GateResult(
-            gate=gate,
-            passed=passed,
-            value=None if score is None else score.value,
-            n=0 if score is None else score.n,
-            message=message,
-        )
-
-    found = [score for score in scores if score.metric == gate.metric and gate.stage in (None, score.stage)]
-    found = [score for score in found if score.scope == "corpus"] or found
-    stages = sorted({score.stage or "search" for score in found})
-    if len(found) > 1:
-        return result(False, f"{name}: {len(found)} scores ({', '.join(stages)}); name one with 'stage:'")
-    score = found[0] if found else None
-    required = f"minimum {gate.min:g}"
-    if score is None or score.n == 0:
-        if pending:
-            return result(
-                True,
-                f"not judged: {name} ({required}), n = 0; {pending} golden documents wait for their partition",
-                score,
-            )
-        if absent:
-            return result(
-                False, f"{name} ({required}), n = 0: none of the {absent} golden documents exists in the source", score
-            )
-        return result(False, f"{name} ({required}), n = 0: there are no golden documents to judge by", score)
-    if score.value is None:
-        return result(False, f"{name} ({required}) has no value (n = {score.n})", score)
-    passed = score.value >= gate.min
-    message = f"{name} {score.value:.6g} {'reaches' if passed else 'is below'} the {required} (n = {score.n}"
-    message += f"; {pending} more pending" if pending else ""
-    message += f"; {absent} not in the source" if absent else ""
-    return result(passed, f"{message})", score)

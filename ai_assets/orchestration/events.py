@@ -14,7 +14,7 @@ from ai_assets.desk.settings import DeskInvalid, desk_address, load_desk
 from ai_assets.orchestration.specs import key_of
 
 if TYPE_CHECKING:
-    from ai_assets.checks.suites import CheckOutcome
+    from ai_assets.checks.base import CheckOutcome
     from ai_assets.run.context import Outcome
     from ai_assets.storage.lake import Manifest
 
@@ -35,7 +35,7 @@ def materialization(
         key_of(collection, manifest.asset),
         partition=manifest.partition,
         description="unchanged: nothing was computed" if outcome.unchanged else None,
-        metadata={**metadata(outcome), **_link(outcome)},
+        metadata={**metadata(outcome), **link_to(outcome.request_id)},
         tags={**version_tags(data_version(manifest)), **_provenance(collection, manifest, newest)},
     )
 
@@ -83,15 +83,15 @@ def _provenance(collection: Collection, manifest: "Manifest", newest: int | None
     return tags
 
 
-def _link(outcome: "Outcome") -> dict[str, Any]:
+def link_to(request_id: str | None) -> dict[str, Any]:
     """From a candidate to the page where people decide on it."""
-    if outcome.request_id is None:
+    if request_id is None:
         return {}
     try:
         address = desk_address(load_desk(Home.from_environment().desk))
     except DeskInvalid:
         return {}  # the desk itself says what is wrong; a run does not fail for a link
-    return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{outcome.request_id}")} if address else {}
+    return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{request_id}")} if address else {}
 
 
 def metadata(outcome: "Outcome") -> dict[str, Any]:
@@ -120,9 +120,9 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
     if stats.get("why_without"):
-        found["why_without_vectors"] = _table(stats["why_without"])
+        found["why_without_vectors"] = as_table(stats["why_without"])
     if stats["preview"]:
-        found["sample"] = _table(stats["preview"])
+        found["sample"] = as_table(stats["preview"])
     return found
 
 
@@ -155,7 +155,7 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
+def as_table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     records = [dg.TableRecord({k: "" if v is None else v for k, v in row.items()}) for row in rows]
     names: dict[str, str] = {}
     for row in rows:
@@ -177,7 +177,7 @@ def check_evaluation(
     for name, value in check.details.items():
         if name == "failing_rows":
             if value:
-                details[name] = _table([{k: _cell(v) for k, v in row.items()} for row in value])
+                details[name] = as_table([{k: _cell(v) for k, v in row.items()} for row in value])
         else:
             details[name] = dg.MetadataValue.json(value) if isinstance(value, list | dict) else value
     return dg.AssetCheckEvaluation(

@@ -3,9 +3,8 @@
 A run takes many partitions and gives each its own events, so a backfill of 30 days is a few runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -27,19 +26,12 @@ from ai_assets.orchestration.specs import asset_spec, check_specs
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work
-    from ai_assets.run.refresh import Event
+    from ai_assets.run.sinks import Sinks
     from ai_assets.signoff.launches import Launch
     from ai_assets.storage.stores import Stores
 
 COST_TAG = "ai_assets/cost_usd"
 """Of a run: the dollars that its calls cost, all assets and partitions together."""
-Watcher = Callable[["Event"], None]
-watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
-"""Sees every event of a run in this process; the command line draws its table from it."""
-bars: ContextVar[Callable[[str, str, int, int], None] | None] = ContextVar("bars", default=None)
-"""Sees progress of a run in this process: asset, partition, done, total."""
-waits: ContextVar[Callable[[str], None] | None] = ContextVar("waits", default=None)
-"""Hears what a run in this process waits for, beside the run's log."""
 
 
 def segment(collection: Collection) -> dg.AssetsDefinition:
@@ -68,23 +60,20 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
             stores = Stores.at(Home.from_environment())
             with (
                 _cost_told(context, stores),
+                heard(context, stores.home) as sinks,
                 in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
                 Work(
                     collection,
                     stores,
                     context.run.run_id,
-                    say=lambda line: context.log.info(printable(line)),
-                    say_waiting=_to_both(context.log.info, waits.get()),
-                    launch=_launch(context, collection, stores),
+                    sinks=sinks,
+                    launch=launch_of(context, stores, context.run, collection.name, context.partition_keys),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),
                     patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
-                    advance=bars.get() or (lambda *_progress: None),
                 ) as work,
             ):
                 corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
                 for event in refresh(work, context.partition_keys, selected):
-                    if (watch := watcher.get()) is not None:
-                        watch(event)
                     if isinstance(event, Outcome):
                         for news in _observations(work, event, corrected, context.instance):
                             context.log_event(news)
@@ -97,8 +86,10 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
     return body
 
 
-def _launch(context: dg.AssetExecutionContext, collection: Collection, stores: "Stores") -> "Launch":
-    """Who started the run; the log says it too."""
+def launch_of(
+    context: dg.AssetExecutionContext, stores: "Stores", run: dg.DagsterRun, name: str, partitions: Sequence[str]
+) -> "Launch":
+    """Who started the run that made these partitions; the log says it too."""
     from ai_assets.desk.settings import DeskInvalid, load_desk
     from ai_assets.signoff.launches import of_run
 
@@ -111,23 +102,31 @@ def _launch(context: dg.AssetExecutionContext, collection: Collection, stores: "
     with stores.state.write() as connection:
         found = of_run(
             connection,
-            tags=context.run.tags,
-            collection=collection.name,
-            partitions=context.partition_keys,
-            run_id=context.run.run_id,
+            tags=run.tags,
+            collection=name,
+            partitions=partitions,
+            run_id=run.run_id,
             proxy_declared=proxy_declared,
         )
     context.log.info(printable(f"Started by {found.in_words}."))
     return found
 
 
-def _to_both(first: Callable[[str], None], second: Callable[[str], None] | None) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        first(line)
-        if second is not None:
-            second(line)
+@contextmanager
+def heard(context: dg.AssetExecutionContext, home: Home) -> "Iterator[Sinks]":
+    """The run's log, those of whoever started it in this process, and the user's own."""
+    from ai_assets.run.configured import configured
+    from ai_assets.run.sinks import LogSink, Sinks, added
 
-    return say
+    def report(line: str) -> None:
+        context.log.warning(printable(line))
+
+    own = configured(home, report)
+    sinks = Sinks([LogSink(context.log.info), *added.get(), *own], report)
+    try:
+        yield sinks
+    finally:
+        sinks.close_only(own)
 
 
 @contextmanager

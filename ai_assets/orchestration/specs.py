@@ -9,7 +9,6 @@ from typing import ParamSpec, TypeVar
 import dagster as dg
 
 from ai_assets.collection.loading import Collection
-from ai_assets.collection.settings import ANSWERED_CHECK, BUDGET_CHECK, GATES_CHECK, QUALITY_CHECK
 from ai_assets.stages.settings import ClassifyStage, FunctionStage, Stage
 
 DESCRIPTIONS: Mapping[str, str] = {
@@ -130,50 +129,20 @@ def describe(stage: Stage) -> str:
 
 @without_preview_warnings
 def check_specs(collection: Collection) -> list[dg.AssetCheckSpec]:
-    """Quality suites, gates and budgets, per partition. The body does the blocking: it stops just that partition."""
+    """Of every check of the collection, per partition. The body does the blocking: it stops just that partition."""
+    from ai_assets.checks.registry import specs_of
+
     partitions = collection.scheme.definition()
-    found = [
+    return [
         dg.AssetCheckSpec(
-            QUALITY_CHECK,
-            asset=key_of(collection, asset),
-            description=f"{len(suite)} Great Expectations expectations declared in defs.yaml.",
-            blocking=any(item.blocking for item in suite),
+            spec.name,
+            asset=key_of(collection, spec.asset),
+            description=spec.description,
+            blocking=spec.blocking,
             partitions_def=partitions,
         )
-        for asset, suite in collection.settings.quality.items()
+        for _, spec in specs_of(collection)
     ]
-    found += [
-        dg.AssetCheckSpec(
-            BUDGET_CHECK,
-            asset=key_of(collection, asset),
-            description="Passes while every budget it draws on has money for its next call. Blocks nothing.",
-            partitions_def=partitions,
-        )
-        for asset in collection.asking
-    ]
-    found += [
-        dg.AssetCheckSpec(
-            ANSWERED_CHECK,
-            asset=key_of(collection, str(gate.stage)),
-            description=f"At least {gate.min:.0%} of the documents that were asked about have a usable answer, and one "
-            "of them at least. Otherwise no candidate is made.",
-            blocking=not gate.waivable,
-            partitions_def=partitions,
-        )
-        for gate in collection.settings.answered_gates
-    ]
-    if collection.settings.score_gates:
-        listed = ", ".join(f"{gate.metric} ≥ {gate.min:g}" for gate in collection.settings.score_gates)
-        found.append(
-            dg.AssetCheckSpec(
-                GATES_CHECK,
-                asset=key_of(collection, "evaluation_scores"),
-                description=f"Declared minimums: {listed}. Below one of them no candidate is made.",
-                blocking=True,
-                partitions_def=partitions,
-            )
-        )
-    return found
 
 
 def _freshness(collection: Collection) -> dg.FreshnessPolicy | None:

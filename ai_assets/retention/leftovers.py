@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ai_assets.collection.loading import Collection
-from ai_assets.retention.settings import RetentionSettings
+from ai_assets.run.operations import RetentionSettings
 from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:

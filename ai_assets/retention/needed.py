@@ -5,7 +5,7 @@ import datetime
 import sqlalchemy as sa
 
 from ai_assets.retention import holds
-from ai_assets.retention.settings import RetentionSettings
+from ai_assets.run.operations import RetentionSettings
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.state import now

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,6 +18,8 @@ from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.errors import EmbedderLost, InputMissing
+from ai_assets.run.events import Advanced, Said, Waiting
+from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten
 from ai_assets.signoff.forgotten import Register
 from ai_assets.signoff.launches import Launch
@@ -71,18 +73,14 @@ class Work:
     collection: Collection
     stores: Stores
     run_id: str
-    say: Callable[[str], None] = lambda _line: None
-    """Progress for people: one short line."""
-    say_waiting: Callable[[str], None] = lambda _line: None
-    """What the run waits for, where that is not its own work: one short line."""
+    sinks: Sinks = field(default_factory=Sinks)
+    """Who hears of the run."""
     launch: Launch = field(default_factory=Launch)
     """Who started the run, as far as it is proved."""
     backfill: str = ""
     """The backfill that the run belongs to, whose money its calls may use."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
-    advance: Callable[[str, str, int, int], None] = lambda _asset, _partition, _done, _total: None
-    """Progress for bars: asset, partition, documents done, documents in all."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
     """One per stage, made when the first document needs it."""
     lessons: "dict[str, Sequence[Lesson]]" = field(default_factory=dict)
@@ -100,6 +98,24 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+
+    def say(self, line: str) -> None:
+        """Progress for people: one short line."""
+        self.sinks.tell(Said(**self.own, line=line))
+
+    def say_waiting(self, line: str) -> None:
+        """What the run waits for, where that is not its own work: one short line."""
+        self.sinks.tell(Waiting(**self.own, line=line))
+
+    def advance(self, asset: str, partition: str, done: int, total: int) -> None:
+        """Documents done, and documents in all."""
+        if self.sinks.wants(Advanced):
+            self.sinks.tell(Advanced(**self.own, asset=asset, partition=partition, done=done, total=total))
+
+    @cached_property
+    def own(self) -> dict[str, str]:
+        """What every event of the run says."""
+        return {"collection": self.collection.name, "run_id": self.run_id}
 
     @cached_property
     def forgotten(self) -> Register:

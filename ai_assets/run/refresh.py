@@ -4,17 +4,18 @@ A generator: each dataset is announced when it is committed. A partition that fa
 others go on; the failures are raised together at the end.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 from ai_assets.base.errors import LeaseLost, UserError
-from ai_assets.checks.budget import check_budget
-from ai_assets.checks.suites import CheckOutcome, check_quality
-from ai_assets.collection.settings import GATES_CHECK
+from ai_assets.checks.base import CheckOutcome
+from ai_assets.checks.budget import with_budget
+from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.documents import retries
-from ai_assets.errors import GateFailed, PartitionsFailed, QualityFailed
-from ai_assets.evaluation.scoring import GateResult
+from ai_assets.errors import PartitionsFailed
 from ai_assets.inference.errors import WorkStops
 from ai_assets.run.concurrency import in_lanes
 from ai_assets.run.context import Outcome, Work
@@ -29,6 +30,7 @@ from ai_assets.run.datasets import (
     llm_stage,
     release_candidate,
 )
+from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
 from ai_assets.stages.settings import ClassifyStage, FunctionStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.leases import hold
@@ -41,9 +43,34 @@ Event = Outcome | CheckOutcome
 def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
     """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end.
 
-    LeaseLost ends it at once: what another process has taken over is not this one's to finish.
+    LeaseLost ends it at once: what another process has taken over is not this one's to finish. The run's sinks hear of
+    all that is yielded, and more.
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
+    with run_told(work, partitions, wanted):
+        for event in _refresh(work, partitions, wanted):
+            if isinstance(event, Outcome):
+                work.sinks.tell(DatasetMade(**work.own, outcome=event))
+            else:
+                work.sinks.tell(CheckMade(**work.own, check=event))
+            yield event
+
+
+@contextmanager
+def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> Iterator[None]:
+    """The run's sinks hear when it begins and ends."""
+    started, error = time.perf_counter(), None
+    work.sinks.tell(RunBegan(**work.own, partitions=tuple(partitions), assets=tuple(assets), at=now()))
+    try:
+        yield
+    except BaseException as found:
+        error = str(found) or type(found).__name__
+        raise
+    finally:
+        work.sinks.tell(RunEnded(**work.own, at=now(), seconds=time.perf_counter() - started, error=error))
+
+
+def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> Iterator[Event]:
     failures = _Failures()
     errors = failures.errors
     assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
@@ -55,7 +82,8 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             return
         with failures.collecting(partition), _leased(work, partition):
             for asset in assets:
-                yield from _announced(work, _build(work, partition, asset))
+                outcome = spanned(work, partition, asset, partial(_build, work, partition, asset))
+                yield from _announced(work, outcome)
 
     def done(partition: str) -> None:
         nonlocal told
@@ -78,12 +106,13 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             continue
         with failures.collecting(partition), _leased(work, partition):
             if "evaluation_scores" in wanted:
-                outcome = evaluation_scores.build(work, partition, corpus)
-                yield from _announced(work, outcome)
-                yield from _gated(work, outcome)
+                scored = partial(evaluation_scores.build, work, partition, corpus)
+                yield from _announced(work, spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:
-                _refuse_unsound(work, partition)
-                yield from _announced(work, release_candidate.build(work, partition))
+                refuse_unsound(work, partition)
+                answered.require_answers(work, partition)
+                frozen = partial(release_candidate.build, work, partition)
+                yield from _announced(work, spanned(work, partition, "release_candidate", frozen))
         failures.refuse_if_lost()
         if partition in errors:
             work.say(f"{partition}: {errors[partition]}")
@@ -92,6 +121,43 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
             _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
+
+
+def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]) -> Outcome:
+    """What it builds; when that began and ended are events."""
+    began_at, started = now(), time.perf_counter()
+    work.sinks.tell(StageBegan(**work.own, partition=partition, asset=asset, at=began_at))
+    outcome, error = None, None
+    try:
+        outcome = build()
+        return outcome
+    except BaseException as found:
+        error = str(found) or type(found).__name__
+        raise
+    finally:
+        work.sinks.tell(_span(work, partition, asset, began_at, time.perf_counter() - started, outcome, error))
+
+
+def _span(
+    work: Work, partition: str, asset: str, began_at: str, seconds: float, made: Outcome | None, error: str | None
+) -> StageEnded:
+    spent = made.manifest.stats.get("spend") if made is not None and not made.unchanged else None
+    return StageEnded(
+        **work.own,
+        partition=partition,
+        asset=asset,
+        began_at=began_at,
+        at=now(),
+        seconds=seconds,
+        documents=made.documents_in if made else 0,
+        documents_out=made.documents_out if made else 0,
+        reused=made.reused if made else 0,
+        quarantined=made.quarantined if made else 0,
+        unchanged=made.unchanged if made else False,
+        calls=spent["calls"] if spent else 0,
+        cost_usd=made.cost_usd if made else 0.0,
+        error=error,
+    )
 
 
 def _build(work: Work, partition: str, asset: str) -> Outcome:
@@ -114,58 +180,9 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
 def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
     with work.fenced() as connection:
         record_dataset(connection, outcome.manifest)
-    if outcome.manifest.asset in work.collection.asking:
-        outcome, budget = check_budget(work, outcome)
-        yield outcome
-        yield budget
-    else:
-        yield outcome
-    if outcome.manifest.asset in work.collection.questions:
-        yield answered.check_answered(work, outcome.manifest)
-    check = check_quality(work, outcome.manifest)
-    if check is not None:
-        yield check
-        if check.blocking:
-            raise QualityFailed(check.asset, check.failures)
-
-
-def _gated(work: Work, outcome: Outcome) -> Iterator[Event]:
-    results = evaluation_scores.gate_results(work, outcome.manifest)
-    failed = [result.message for result in results if not result.passed]
-    stopping = _stopping(results)
-    if results:
-        yield CheckOutcome(
-            asset="evaluation_scores",
-            partition=outcome.manifest.partition,
-            name=GATES_CHECK,
-            passed=not failed,
-            blocking=bool(stopping),
-            failures=failed,
-            details={
-                **{result.gate.metric: result.value for result in results if result.value is not None},
-                "gates": "\n".join(result.message for result in results),
-            },
-        )
-    if stopping:
-        raise GateFailed(stopping)
-
-
-def _stopping(results: Sequence[GateResult]) -> list[str]:
-    """The failed gates that nobody can waive."""
-    return [result.message for result in results if not result.passed and not result.gate.waivable]
-
-
-def _refuse_unsound(work: Work, partition: str) -> None:
-    """No candidate of what a blocking check refuses, also when somebody asks for the candidate alone."""
-    for asset in work.collection.settings.quality:
-        check = check_quality(work, work.input("release_candidate", partition, asset))
-        if check is not None and check.blocking:
-            raise QualityFailed(asset, check.failures)
-    if work.collection.settings.score_gates:
-        scores = work.input("release_candidate", partition, "evaluation_scores")
-        if stopping := _stopping(evaluation_scores.gate_results(work, scores)):
-            raise GateFailed(stopping)
-    answered.require_answers(work, partition)
+    outcome = with_budget(work, outcome)
+    yield outcome
+    yield from checked(work, outcome)
 
 
 @dataclass

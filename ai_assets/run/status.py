@@ -19,6 +19,8 @@ from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
+from ai_assets.targets import serving
+from ai_assets.targets.serving import TargetState
 
 PartitionState = Literal[
     "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
@@ -45,6 +47,8 @@ class CollectionStatus:
     waiting: Mapping[str, Waiting]
     """By partition, documents without a result: when they are asked about again, and how many need a person."""
     need_a_person: Sequence[Retry]
+    targets: Sequence[TargetState] = ()
+    """Which release each target serves."""
 
 
 def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
@@ -65,6 +69,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         live = releases.live(connection, collection.name)
         waiting = retries.waiting(connection, collection)
         people = retries.need_a_person(connection, collection)
+        targets = serving.states(connection, collection)
     return CollectionStatus(
         collection=collection.name,
         partitions=partition_states(collection, stores),
@@ -74,6 +79,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         unassigned=len(listing.unassigned) if listing else 0,
         waiting=waiting,
         need_a_person=people,
+        targets=targets,
     )
 
 

@@ -4,7 +4,10 @@ The digest is made from rows, not from file bytes: a Merkle root over one leaf p
 evaluation and the cost. Whoever approves it approves exactly this.
 """
 
+import datetime
+import decimal
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
+ROW = "row."
+"""Before the names of columns that are somebody's own: of an asset that is signed."""
 HIDDEN = frozenset({"leaf", "partition"})
 CHUNK_COLUMNS = ("document_id", "chunk_id", "text", "vector")
 
@@ -61,10 +66,39 @@ class Leaves:
 
 def signed_row(row: Row) -> Row:
     """What of a document's row people sign."""
-    found = {name: value for name, value in row.items() if name not in HIDDEN}
+    found = {
+        name: signable(value) if name.startswith(ROW) else value for name, value in row.items() if name not in HIDDEN
+    }
     if found.get(WITHOUT) is None:
         found.pop(WITHOUT, None)  # the column is there only where some document is without vectors
     return found
+
+
+def signable(value: Any) -> Json:
+    """A value as JSON that no other value has: for rows whose columns are not ours."""
+    match value:
+        case None | bool() | str() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else {"float": str(value)}
+        case dict():
+            return {"struct": {str(name): signable(each) for name, each in value.items()}}
+        case list() | tuple():
+            return [signable(each) for each in value]
+        case datetime.datetime():
+            return {"datetime": value.isoformat()}
+        case datetime.date():
+            return {"date": value.isoformat()}
+        case datetime.time():
+            return {"time": value.isoformat()}
+        case datetime.timedelta():  # of pandas it has nanoseconds too
+            parts = (value.days, value.seconds, value.microseconds, getattr(value, "nanoseconds", 0))
+            return {"timedelta": list(parts)}
+        case decimal.Decimal():
+            return {"decimal": str(value)}
+        case bytes():
+            return {"bytes": value.hex()}
+    raise TypeError(f"a value of type {type(value).__name__} has no digest")
 
 
 def leaves_of_files(documents: Path, chunks: Path, forgotten: Register = NONE) -> Leaves:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ai_assets.collection.settings import GROUP, CollectionSettings, SignoffSettings
 from ai_assets.errors import AuditBroken, DecisionRefused, DecisionTooLate, RequestUnknown
+from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.signoff import audit, authority, requests, statements
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
@@ -122,11 +123,11 @@ def why_not_publishable(request: Request, standing: Standing, settings: Collecti
         return f"the audit chain holds {' and '.join(missing)}"
     if (author := _author_among(standing.signers, request, settings.signoff)) is not None:
         return f"{author['who']} approved it, and they {author['did']}"
-    for gate in failed_gates(request):
-        if not gate["waivable"] or gate["name"] in strict:
-            return f"a gate that nobody can waive has failed ({gate['message']})"
-        if gate["name"] not in standing.waived:
-            return f"a failed gate was not waived ({gate['message']})"
+    for verdict in holding(request):
+        if not verdict.waivable or verdict.name in strict:
+            return f"a gate that nobody can waive has failed ({verdict.sentence})"
+        if verdict.name not in standing.waived:
+            return f"a failed gate was not waived ({verdict.sentence})"
     return None
 
 
@@ -138,8 +139,9 @@ def _author_among(signers: Sequence[str], request: Request, rules: SignoffSettin
     return next((author for author in authors if str(author["who"]).casefold() in signers), None)
 
 
-def failed_gates(request: Request) -> list[dict[str, str | bool]]:
-    return [gate for gate in request.changes.get("gates", []) if not gate["passed"]]
+def holding(request: Request) -> list[GateVerdict]:
+    """Verdicts that hold its candidate back unless they are waived."""
+    return [verdict for verdict in request.verdicts if verdict.holds]
 
 
 def still_waits(request: Request, standing: Standing, rules: SignoffSettings) -> bool:
@@ -302,14 +304,15 @@ def _approve(
 ) -> None:
     if by.name in standing.signers:
         raise DecisionRefused(by.name, f"{request.collection} {request.partition} has their approval already")
-    for gate in failed_gates(request):
-        name, why = str(gate["name"]), waivers.get(str(gate["name"]), "").strip()
-        if not gate["waivable"]:
-            raise DecisionRefused(by.name, f"no approval overrides this gate: {gate['message']}")
+    for verdict in holding(request):
+        name, why = verdict.name, waivers.get(verdict.name, "").strip()
+        if not verdict.waivable:
+            raise DecisionRefused(by.name, f"no approval overrides this gate: {verdict.sentence}")
         if not why and name not in standing.waived:
             raise DecisionRefused(
                 by.name,
-                f"the gate '{name}' failed ({gate['message']}); say why it may be waived (--waive '{name}=why')",
+                f"the gate '{name}' {verdict.in_words} ({verdict.sentence}); say why it may be waived "
+                f"(--waive '{name}=why')",
             )
         if why:
             told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups), **stated}

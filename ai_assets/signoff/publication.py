@@ -22,6 +22,7 @@ from ai_assets.errors import (
     IndexLost,
     NothingApproved,
     PublicationOvertaken,
+    SignedAssetElsewhere,
 )
 from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
@@ -61,6 +62,8 @@ def publish(
     `instead`: parts of the live release in other files that amount to the same, because documents were forgotten. Then
     nothing else is published, and the index is a new one: the old one's files hold what was deleted from it, too.
     """
+    if collection.is_record:
+        raise SignedAssetElsewhere(collection.name, str(collection.signed_asset))
     with hold(stores.state, f"publish:{collection.name}", say=say) as lease:
         kept = checkpoints.kept_notes(stores.home.checkpoints)
         with stores.state.read() as connection:

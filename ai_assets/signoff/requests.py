@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signoff import audit
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import SYSTEM
@@ -46,6 +47,11 @@ class Request:
     def changes(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.summary)
         return found
+
+    @property
+    def verdicts(self) -> tuple[GateVerdict, ...]:
+        """Of the gates, as people were shown them."""
+        return verdicts_of(self.changes)
 
 
 TABLE = sa.table("review_requests", *(sa.column(field.name) for field in fields(Request)))

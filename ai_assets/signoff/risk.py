@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ai_assets.evaluation.verdict import GateVerdict
+
 Change = Literal["added", "changed", "relabelled", "removed", "unchanged"]
 
 LOW_CONFIDENCE = 0.8  # of the 72 held-out texts the built-in classifier is right on 0.59 below it and 0.98 above
@@ -21,10 +23,10 @@ def document_risk(change: Change, status: str | None, confidences: Sequence[floa
     return round(min(1.0, _OF_CHANGE[change] + 0.6 * unsure + broken), 4)
 
 
-def request_risk(facts: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> float:
+def request_risk(facts: Mapping[str, Any], verdicts: Sequence[GateVerdict]) -> float:
     documents = max(1, int(facts["documents"]) + int(facts["removed"]))
     touched = facts["added"] + facts["changed"] + facts["removed"]
-    near = max((_nearness(gate) for gate in gates), default=0.0)
+    near = max((_nearness(verdict) for verdict in verdicts), default=0.0)
     parts = (
         0.35 * near,
         0.30 * min(1.0, facts["low_confidence"] / max(1, touched)),
@@ -34,10 +36,7 @@ def request_risk(facts: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -
     return round(sum(parts), 4)
 
 
-def _nearness(gate: Mapping[str, Any]) -> float:
-    if not gate["passed"]:
+def _nearness(verdict: GateVerdict) -> float:
+    if verdict.holds:
         return 1.0
-    if gate["value"] is None:
-        return 0.0
-    above = float(gate["value"]) - float(gate["min"])
-    return max(0.0, 1 - above / NEAR_GATE)
+    return 0.0 if verdict.margin is None else max(0.0, 1 - verdict.margin / NEAR_GATE)

@@ -186,7 +186,7 @@ def _seen(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict) -> lis
             problem = f"what you saw was {choice.digest[:12]}, and this is {request.digest[:12]}"
         elif request.status != "open":
             problem = decisions.closed_in_words(request)
-        elif verdict == "approve" and decisions.failed_gates(request) and problem is None:
+        elif verdict == "approve" and decisions.holding(request) and problem is None:
             problem = "a gate has failed; open it to see whether it may be waived, and say why"
         found.append((request, problem))
     return found

@@ -21,11 +21,11 @@ SENDING_S = 3.0
 """Sensors take turns: a slow channel is not waited for much longer."""
 
 
-def deadlines(collections: Sequence[Collection]) -> dg.SensorDefinition:
+def deadlines(collections: Sequence[Collection], name: str = "signoff_deadlines") -> dg.SensorDefinition:
     """One for all collections. It asks for no runs, so it has no job."""
 
     @dg.sensor(
-        name="signoff_deadlines",
+        name=name,
         minimum_interval_seconds=INTERVAL_S,
         description="Reminds, escalates and expires requests by their age, and sends the messages. Makes checkpoints "
         "of the audit chain and gives them to witnesses. Approves nothing.",

@@ -1,6 +1,8 @@
 """The gate: an approval becomes one publication run. Nothing is held while it waits; Dagster's events do not count."""
 
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -9,6 +11,9 @@ from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.interrupted import is_orphaned
 from ai_assets.orchestration.published import sign_off_event
 from ai_assets.storage.digest import digest
+
+if TYPE_CHECKING:
+    from ai_assets.targets.serving import TargetState
 
 INTERVAL_S = 15
 MOST_TRIES = 3
@@ -27,14 +32,18 @@ def publication(collection: Collection) -> dg.SensorDefinition:
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from ai_assets.signoff import requests
         from ai_assets.storage.stores import Stores
+        from ai_assets.targets import serving
 
         with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
             approved = requests.find(connection, collection.name, statuses=("approved",))
             waiting = requests.count_open(connection, collection.name)
-        if not approved:
-            return dg.SkipReason(f"nothing approved; {waiting} waiting for sign-off")
+            targets = serving.due(connection, collection)
+            failing = serving.failures_in_words(serving.states(connection, collection))
+        if not approved and not targets:
+            said = f"nothing approved; {waiting} waiting for sign-off"
+            return dg.SkipReason("; ".join([said, *failing]))
         cursor = json.loads(context.cursor or "{}")
-        batch = digest(sorted(request.request_id for request in approved))[:16]
+        batch = _batch([request.request_id for request in approved], targets)
         tries = cursor.get("tries", 0) if cursor.get("batch") == batch else 0
         if tries >= MOST_TRIES:
             return dg.SkipReason(
@@ -58,6 +67,13 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         )
 
     return body
+
+
+def _batch(approved: Sequence[str], targets: "Sequence[TargetState]") -> str:
+    """What is to be done; a target that failed makes another one of its next try."""
+    if not targets:
+        return digest(sorted(approved))[:16]
+    return digest([sorted(approved), [[state.target, state.serves, state.tries] for state in targets]])[:16]
 
 
 def _under_way(instance: dg.DagsterInstance, attempt: str) -> bool:

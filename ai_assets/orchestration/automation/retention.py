@@ -24,8 +24,8 @@ def retention(collections: Sequence[Collection]) -> dg.SensorDefinition:
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from ai_assets.retention.leftovers import Bench
-        from ai_assets.retention.settings import load_operations
         from ai_assets.retention.sweep import sweep
+        from ai_assets.run.operations import load_operations
         from ai_assets.storage.stores import Stores
 
         home = Home.from_environment()

@@ -9,7 +9,7 @@ partition never voids the sign-off of another.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,20 +18,17 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.documents.source_listing import Listing
 from ai_assets.embedding.spec import recorded_embedding
-from ai_assets.evaluation.scoring import (
-    GateResult,
-    GoldenQuery,
-    Scope,
-    Score,
-    confusion_markdown,
-    judge,
-    label_scores,
-    retrieval_scores,
-)
+from ai_assets.errors import AuditBroken
+from ai_assets.evaluation.gates import Bench, judge
+from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
+from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
+from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
+from ai_assets.signoff import decisions, releases, requests
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stages.columns import CORRECTED
 from ai_assets.stages.settings import ClassifyStage
+from ai_assets.storage.digest import digest
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.leases import hold
@@ -152,24 +149,64 @@ class CorpusEvaluation:
             for item, vector in zip(self.queries, vectors, strict=True)
         }
 
-    def scores(self, partition: str | None) -> list[Score]:
-        """Over the corpus, or over the golden items of one partition."""
-        scope: Scope = "corpus" if partition is None else "partition"
-        found: list[Score] = []
-        if self.collection.golden_labels:
-            found += self._label_scores(partition).scores(scope, self.stage.name)
-        if self.collection.golden_queries:
-            pairs = [
-                (self.ranked[item.query], [name for name in item.documents if self._searchable(name)])
-                for item in self.queries
-                if partition is None or any(partition in self.placed[d] for d in item.documents)
-            ]
-            found += retrieval_scores(pairs).scores(scope)
-        return found
+    @cached_property
+    def of_corpus(self) -> list[Score]:
+        return self.scores(None)
 
-    def _label_scores(self, partition: str | None) -> Any:
-        truth = {name: label for name, label in self.truth.items() if partition is None or self._is_in(partition, name)}
-        return label_scores(truth, self.predicted, [label.name for label in self.stage.labels])
+    def scores(self, partition: str | None) -> list[Score]:
+        """Over the corpus, or over the golden items and the rows of one partition."""
+        golden = {"labels": self._of_labels(partition), "queries": self._of_queries(partition)}
+
+        def evidence_of(metric: Metric) -> Evidence | None:
+            return self._of_rows(metric, partition) if metric.of == "rows" else golden[metric.of]
+
+        return evaluate(self.collection.metrics, evidence_of)
+
+    def _of_labels(self, partition: str | None) -> Evidence | None:
+        if not self.collection.golden_labels:
+            return None
+        return Evidence(
+            collection=self.collection.name,
+            partition=partition,
+            stage=self.stage.name,
+            label_names=tuple(label.name for label in self.stage.labels),
+            labels=tuple(
+                LabelEvidence(document=name, golden=label, predicted=self.predicted.get(name))
+                for name, label in self.truth.items()
+                if partition is None or self._is_in(partition, name)
+            ),
+        )
+
+    def _of_queries(self, partition: str | None) -> Evidence | None:
+        if not self.collection.golden_queries:
+            return None
+        return Evidence(
+            collection=self.collection.name,
+            partition=partition,
+            queries=tuple(
+                QueryEvidence(
+                    query=item.query,
+                    relevant=tuple(name for name in item.documents if self._searchable(name)),
+                    found=tuple(self.ranked[item.query]),
+                )
+                for item in self.queries
+                if partition is None or any(partition in self.placed[name] for name in item.documents)
+            ),
+        )
+
+    def _of_rows(self, metric: Metric, partition: str | None) -> Evidence | None:
+        """Of one partition: rows of the whole corpus would be read again for each of its partitions."""
+        if partition is None:
+            return None
+        manifest = self.work.input("evaluation_scores", partition, metric.stage or "documents")
+
+        def rows(columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any]]:
+            if metric.stage is not None:
+                return self.work.rows(manifest, columns)
+            wanted = None if columns is None else list(dict.fromkeys([*columns, "status"]))
+            return (row for row in self.work.rows(manifest, wanted) if row["status"] != "deleted")
+
+        return Evidence(collection=self.collection.name, partition=partition, stage=metric.stage, rows=rows)
 
     def _said_by(self, name: str) -> dict[str, str]:
         """Who corrected it."""
@@ -181,7 +218,9 @@ class CorpusEvaluation:
         """What people want to see beside the numbers: the confusion table, and which golden items were missed."""
         details: dict[str, Any] = {}
         if self.collection.golden_labels:
-            details["confusion"] = confusion_markdown(self._label_scores(None).confusion)
+            corpus = self._of_labels(None)
+            assert corpus is not None
+            details["confusion"] = confusion_markdown(corpus.label_scores.confusion)
             details["mislabelled"] = [
                 {"document": name, "golden": label, "label": self.predicted.get(name), **self._said_by(name)}
                 for name, label in sorted(self.truth.items())
@@ -214,7 +253,7 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
     inputs = {name: manifest.version for name, manifest in needed.items()}
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
-    scores = [*corpus.scores(None), *corpus.scores(partition)]
+    scores = [*corpus.of_corpus, *corpus.scores(partition)]
     documents = needed["embeddings"].stats["documents_in"]
     outcome = work.commit(
         "evaluation_scores",
@@ -225,19 +264,42 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         documents_in=documents,
         documents_out=documents,
         reused=0,
-        preview=[asdict(score) for score in scores],
-        scores=[asdict(score) for score in scores],
+        preview=[score.as_row() for score in scores],
+        scores=[score.as_row() for score in scores],
         details=corpus.details,
     )
     cost_usd, corpus.untold_usd = corpus.untold_usd, 0.0
     return replace(outcome, cost_usd=cost_usd)
 
 
-def gate_results(work: Work, manifest: Manifest) -> list[GateResult]:
+def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     """The declared gates held against stored scores."""
-    scores = [Score(**row) for row in work.read(manifest).to_pylist()]
-    details = manifest.stats["details"]
-    return judge(work.collection.settings.score_gates, scores, details["pending"], details["absent"])
+    gates, details = work.collection.settings.score_gates, manifest.stats["details"]
+    own = work.collection.own
+    release, live = _live_scores(work, manifest.partition) if own.gates else (None, ())
+    bench = Bench(
+        scores=[Score.of(row) for row in work.read(manifest).to_pylist()],
+        pending=details["pending"],
+        absent=details["absent"],
+        live=live,
+        live_release=release,
+        of_rows=frozenset(metric.name for metric in own.metrics if metric.of == "rows"),
+    )
+    return judge(gates, bench, own.gates)
+
+
+def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score]]:
+    """What was measured of the candidate of this partition that is live, and the number of its release."""
+    with work.stores.state.read() as connection:
+        live = releases.live(connection, work.collection.name)
+        part = live.parts.get(partition) if live else None
+        asked = requests.get(connection, part.request_id) if part else None
+        recorded = decisions.standings(connection, [asked])[asked.request_id].summary if asked else None
+    if live is None or asked is None:
+        return None, ()
+    if recorded != digest(asked.summary):  # a gate would let pass what is worse than these scores only seem to be
+        raise AuditBroken(f"request {asked.request_id}", "its scores are not those that people were shown")
+    return live.number, [Score.of(row) for row in asked.changes["scores"]]
 
 
 def evaluation_index(work: Work) -> SearchIndex:
@@ -334,13 +396,10 @@ def _with_vectors(work: Work, chunks: Manifest) -> Iterator[Any]:
 def _table(scores: Sequence[Score]) -> Any:
     import pyarrow as pa
 
-    schema = pa.schema(
-        [
-            ("metric", pa.string()),
-            ("scope", pa.string()),
-            ("stage", pa.string()),
-            ("value", pa.float64()),
-            ("n", pa.int64()),
-        ]
-    )
-    return pa.Table.from_pylist([asdict(score) for score in scores], schema=schema)
+    fields = [
+        ("metric", pa.string()), ("scope", pa.string()), ("stage", pa.string()), ("value", pa.float64()),
+        ("n", pa.int64()),
+    ]  # fmt: skip
+    if any(score.interval for score in scores):
+        fields += [("low", pa.float64()), ("high", pa.float64()), ("level", pa.float64()), ("unit", pa.string())]
+    return pa.Table.from_pylist([score.as_row() for score in scores], schema=pa.schema(fields))

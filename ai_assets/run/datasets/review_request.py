@@ -5,6 +5,7 @@ from typing import Any
 
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.embedding.spec import WITHOUT, recorded_embedding
+from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
 from ai_assets.signoff import releases, requests
@@ -36,8 +37,8 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     lost = live is not None and part is not None and _lost(work, partition, live, part)
     published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
-    gates = _gates(work, partition)
-    facts = _facts(work, partition, manifest, changes, gates)
+    verdicts = _verdicts(work, partition)
+    facts = _facts(work, partition, manifest, changes, verdicts)
     summary = {
         **changes,
         "documents": manifest.stats["documents_in"],
@@ -48,7 +49,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         "live_release": live.number if live else None,
         "live_scores": _live_scores(work, partition, part),
         "run_id": manifest.run_id,
-        "gates": gates,
+        "gates": [verdict.as_data() for verdict in verdicts],
         "authors": work.authors,
         "launch": work.launch.as_data(),
         "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
@@ -65,7 +66,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
             digest,
             summary=summary,
             facts=facts,
-            risk=request_risk(facts, gates),
+            risk=request_risk(facts, verdicts),
             nothing_new=_is_live(manifest, part) if part else not manifest.rows,
             author_known=known_now,
         )
@@ -89,22 +90,16 @@ def _headed(work: Work, rows: Iterable[Mapping[str, Any]]) -> Iterator[Headed]:
         yield row["document_id"], row["leaf"], {name: row[column] for name, column in stages}
 
 
-def _gates(work: Work, partition: str) -> list[dict[str, Any]]:
-    results = answered.all_results(work, partition)
+def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
+    found = answered.all_verdicts(work, partition)
     if work.collection.settings.score_gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
-        results = [*evaluation_scores.gate_results(work, scores), *results]
-    return [
-        {
-            "name": result.gate.name, "min": result.gate.min, "value": result.value, "n": result.n,
-            "passed": result.passed, "waivable": result.gate.waivable, "message": result.message,
-        }
-        for result in results
-    ]  # fmt: skip
+        return [*evaluation_scores.gate_verdicts(work, scores), *found]
+    return found
 
 
 def _facts(
-    work: Work, partition: str, manifest: Manifest, changes: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
+    work: Work, partition: str, manifest: Manifest, changes: Mapping[str, Any], verdicts: Sequence[GateVerdict]
 ) -> dict[str, Any]:
     """What an inbox shows, so that it need not read summaries of any size."""
     touched = {*changes["added"], *changes["changed"]}
@@ -121,7 +116,7 @@ def _facts(
         **_holes(manifest),
         **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
         "low_confidence": len(unsure),
-        "failed_gates": sum(not gate["passed"] for gate in gates),
+        "failed_gates": sum(verdict.holds for verdict in verdicts),
         "cost_usd": manifest.stats["cost_usd"],
         "authors": work.authors,
         "launch": work.launch.as_data(),

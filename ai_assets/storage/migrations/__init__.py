@@ -15,6 +15,7 @@ from ai_assets.storage.migrations import (
     m008_signatures,
     m009_checkpoints,
     m010_launches,
+    m014_targets,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -28,4 +29,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m008_signatures", m008_signatures.up),
     ("m009_checkpoints", m009_checkpoints.up),
     ("m010_launches", m010_launches.up),
+    ("m014_targets", m014_targets.up),
 )

@@ -1,4 +1,7 @@
-"""What may be written in `operations.yaml`: how long things are kept. Read with `load_operations`."""
+"""What may be written in `operations.yaml`: how long things are kept, and who hears of runs.
+
+Read with `load_operations`.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
+from ai_assets.own_settings import SinkSettings
 
 
 class OperationsInvalid(DeclarationInvalid):
@@ -34,6 +38,8 @@ class RetentionSettings(Strict):
 
 class OperationsSettings(Strict):
     retention: RetentionSettings = RetentionSettings()
+    sinks: tuple[SinkSettings, ...] = ()
+    """Run sinks of one's own."""
 
 
 def load_operations(path: Path) -> OperationsSettings:

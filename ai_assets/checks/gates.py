@@ -1,0 +1,45 @@
+"""The gates on evaluation scores, as a check of `evaluation_scores`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ai_assets.base.errors import UserError
+from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckResult, CheckSpec, Dataset
+from ai_assets.collection.settings import GATES_CHECK
+from ai_assets.errors import GateFailed
+
+if TYPE_CHECKING:
+    from ai_assets.collection.loading import Collection
+
+
+class GatesCheck(Check):
+    def spec(self, collection: "Collection") -> Sequence[CheckSpec]:
+        gates = collection.settings.score_gates
+        if not gates:
+            return []
+        listed = ", ".join(gate.in_words for gate in gates)
+        kind = "minimums" if all(gate.use is None for gate in gates) else "gates"
+        description = f"Declared {kind}: {listed}. Below one of them no candidate is made."
+        return [CheckSpec(name=GATES_CHECK, asset="evaluation_scores", description=description, blocking=True)]
+
+    def run(self, context: CheckContext, dataset: Dataset) -> CheckResult:
+        from ai_assets.run.datasets.evaluation_scores import gate_verdicts
+
+        verdicts = gate_verdicts(context.work, dataset.manifest)
+        failed = [verdict.sentence for verdict in verdicts if verdict.holds]
+        return CheckResult(
+            passed=not failed,
+            blocking=any(verdict.stops for verdict in verdicts),
+            failures=failed,
+            details={
+                **{verdict.metric: verdict.value for verdict in verdicts if verdict.value is not None},
+                "gates": "\n".join(verdict.sentence for verdict in verdicts),
+                "verdicts": [verdict.as_data() for verdict in verdicts],
+            },
+        )
+
+    def refusal(self, outcome: CheckOutcome) -> UserError:
+        """Of all gates that failed those that nobody can waive."""
+        return GateFailed(
+            [one["sentence"] for one in outcome.details["verdicts"] if one["holds"] and not one["waivable"]]
+        )

@@ -1,0 +1,233 @@
+"""Gates: each judges the scores of one metric and says whether a candidate may be made. Pure: no files, no Dagster.
+
+The built-in gate is a minimum. A gate of a user's own is a function of a `GateCase`, named by `use:` in defs.yaml.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from ai_assets.errors import OwnCodeFailed
+from ai_assets.evaluation.scoring import BUILTIN_METRICS, Score
+from ai_assets.evaluation.verdict import Baseline, GateVerdict, Ruling
+from ai_assets.extensions import plain
+
+
+class Gate(BaseModel):
+    """What a score must hold before a release candidate is made: a minimum, or what a gate of one's own says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    stage: str | None = None
+    """Which stage's labels, where several are scored; of `answered_share` which stage, and without it all."""
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    """The least it must reach; needed unless `use` is there. Of a built-in metric from 0 to 1."""
+    waivable: bool = False
+    """Where it fails, a candidate is made all the same, and whoever approves must say why."""
+    use: str | None = Field(default=None, min_length=1)
+    """A gate of one's own: `module:name`, or the name of an entry point in the group `ai_assets.gates`."""
+    options: dict[str, Any] = Field(default={})
+    """Keyword arguments of that gate."""
+
+    @field_validator("min")
+    @classmethod
+    def _is_a_share(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("metric") in BUILTIN_METRICS:
+            if value > 1:
+                raise PydanticCustomError("less_than_equal", "should be at most 1", {"le": 1.0})
+            if value < 0:
+                raise PydanticCustomError("greater_than_equal", "should be at least 0", {"ge": 0.0})
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return plain(options)
+
+    @model_validator(mode="after")
+    def _has_one_judge(self) -> "Gate":
+        if self.use is None and self.min is None:
+            raise PydanticCustomError("wrong", "{problem}", {"problem": "is missing", "at": ("min",)})
+        for key in ("min",) if self.use is not None else ("options",):
+            if key in self.model_fields_set:
+                problem = "it has no meaning with 'use'; give it to the gate under 'options'" if self.use else (
+                    "it has no meaning without 'use'"
+                )  # fmt: skip
+                raise PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": (key,)})
+        return self
+
+    @property
+    def name(self) -> str:
+        found = self.metric if self.stage is None else f"{self.metric} of {self.stage}"
+        return found if self.use is None else f"{found} by {self.use.rpartition(':')[2]}"
+
+    @property
+    def least(self) -> float:
+        """Of a gate without `use`."""
+        assert self.min is not None
+        return self.min
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What of it counts in the code version of the candidate."""
+        found: dict[str, Any] = {"metric": self.metric, "stage": self.stage, "min": self.min, "waivable": self.waivable}
+        return found if self.use is None else {**found, "use": self.use, "options": self.options}
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.metric} ≥ {self.min:g}" if self.use is None else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateCase:
+    """What a gate judges, and the ways to say what it finds."""
+
+    gate: Gate
+    score: Score | None
+    """The metric's; over the corpus where it has such a score. None where nothing was scored under that name."""
+    live: Score | None
+    """The same score of the release that is live; None where nothing is live or it was not scored then."""
+    live_release: int | None
+    pending: int
+    """Golden documents of partitions that are not computed yet."""
+    absent: int
+    """Golden documents that are nowhere in the source."""
+
+    def passed(self, sentence: str, *, baseline: Baseline | None = None, margin: float | None = None) -> GateVerdict:
+        return self._verdict("passed", sentence, baseline, margin, holds=False)
+
+    def failed(self, sentence: str, *, baseline: Baseline | None = None, margin: float | None = None) -> GateVerdict:
+        return self._verdict("failed", sentence, baseline, margin, holds=True)
+
+    def undecided(
+        self, sentence: str, *, holds: bool = True, baseline: Baseline | None = None, margin: float | None = None
+    ) -> GateVerdict:
+        """What there is to judge by does not say. It holds the candidate back unless `holds` is False."""
+        return self._verdict("undecided", sentence, baseline, margin, holds=holds)
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The live release's score as a baseline."""
+        if self.live is None:
+            return None
+        return Baseline(
+            kind="live",
+            value=self.live.value,
+            n=self.live.n,
+            release=self.live_release,
+            interval=self.live.interval,
+        )
+
+    def _verdict(
+        self, verdict: Ruling, sentence: str, baseline: Baseline | None, margin: float | None, *, holds: bool
+    ) -> GateVerdict:
+        return GateVerdict(
+            name=self.gate.name,
+            metric=self.gate.metric,
+            stage=self.gate.stage,
+            judge=self.gate.use or "min",
+            value=None if self.score is None else self.score.value,
+            n=0 if self.score is None else self.score.n,
+            interval=None if self.score is None else self.score.interval,
+            baseline=baseline,
+            margin=margin,
+            verdict=verdict,
+            holds=holds,
+            waivable=self.gate.waivable,
+            sentence=sentence,
+        )
+
+
+class GateFunction(Protocol):
+    """A gate of a user's own. What it takes beside the case comes from `options`."""
+
+    def __call__(self, case: GateCase, /, **options: Any) -> GateVerdict: ...
+
+
+def gate(function: Callable[..., GateVerdict]) -> Callable[..., GateVerdict]:
+    """Marks a function as a gate."""
+    function.__ai_assets_gate__ = True  # type: ignore[attr-defined]
+    return function
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """All that the gates of one partition are judged by."""
+
+    scores: Sequence[Score]
+    pending: int
+    absent: int
+    live: Sequence[Score] = ()
+    live_release: int | None = None
+    of_rows: frozenset[str] = field(default_factory=frozenset)
+    """Metrics that score rows and not golden data: of those nothing is pending."""
+
+
+def judge(gates: Sequence[Gate], bench: Bench, own: Mapping[str, GateFunction] | None = None) -> list[GateVerdict]:
+    """One verdict per gate, in order; `own` are the functions of those with `use`, by name of the gate.
+
+    Where nothing could be scored, a minimum is undecided as long as golden documents are pending, and fails when none
+    are. A score of the whole corpus is preferred to one of a partition.
+    """
+    return [_judged(each, bench, (own or {}).get(each.name)) for each in gates]
+
+
+def _judged(each: Gate, bench: Bench, function: GateFunction | None) -> GateVerdict:
+    found = _scores(each, bench.scores)
+    of_rows = each.metric in bench.of_rows
+    case = GateCase(
+        gate=each,
+        score=found[0] if found else None,
+        live=next(iter(_scores(each, bench.live)), None),
+        live_release=bench.live_release,
+        pending=0 if of_rows else bench.pending,
+        absent=0 if of_rows else bench.absent,
+    )
+    if len(found) > 1:
+        stages = ", ".join(sorted({score.stage or "search" for score in found}))
+        unclear = replace(case, score=None)
+        return unclear.failed(f"{each.name}: {len(found)} scores ({stages}); name one with 'stage:'")
+    if function is None:
+        return _minimum(case, of_rows=of_rows)
+    try:
+        verdict = function(case, **each.options)
+    except Exception as error:  # the user's own code: the gate is named, and its partition fails
+        raise OwnCodeFailed("gate", each.use or each.name, f"{type(error).__name__}: {error}") from error
+    if not isinstance(verdict, GateVerdict):
+        raise OwnCodeFailed("gate", each.use or each.name, f"it returned {verdict!r}; return case.passed(...), "
+                            "case.failed(...) or case.undecided(...)")  # fmt: skip
+    return verdict
+
+
+def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:
+    found = [score for score in scores if score.metric == each.metric and each.stage in (None, score.stage)]
+    return [score for score in found if score.scope == "corpus"] or found
+
+
+def _minimum(case: GateCase, *, of_rows: bool) -> GateVerdict:
+    name, score, least = case.gate.name, case.score, case.gate.least
+    required, declared = f"minimum {least:g}", Baseline(kind="declared", value=least)
+    if score is None or score.n == 0:
+        nothing = f"{name} ({required}), n = 0"
+        if of_rows:
+            return case.undecided(f"not judged: {nothing}; there are no rows to score", holds=False, baseline=declared)
+        if case.pending:
+            waits = f"not judged: {nothing}; {case.pending} golden documents wait for their partition"
+            return case.undecided(waits, holds=False, baseline=declared)
+        if case.absent:
+            gone = f"{nothing}: none of the {case.absent} golden documents exists in the source"
+            return case.failed(gone, baseline=declared)
+        return case.failed(f"{nothing}: there are no golden documents to judge by", baseline=declared)
+    if score.value is None:
+        return case.failed(f"{name} ({required}) has no value (n = {score.n})", baseline=declared)
+    reached = score.value >= least
+    said = f"{name} {score.value:.6g} {'reaches' if reached else 'is below'} the {required} (n = {score.n}"
+    said += f"; {case.pending} more pending" if case.pending else ""
+    said += f"; {case.absent} not in the source" if case.absent else ""
+    say = case.passed if reached else case.failed
+    return say(f"{said})", baseline=declared, margin=score.value - least)

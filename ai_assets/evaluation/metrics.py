@@ -1,0 +1,220 @@
+"""Metrics: each scores evidence. The built-in ones and those of a user's own are the same kind of thing.
+
+A metric scores golden labels, golden queries, or the rows of a dataset. `datasets/evaluation_scores.py` gathers the
+evidence; the formulas of the built-in ones are in `stages/evaluate.py`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, Literal, TypeAlias
+
+from ai_assets.errors import OwnCodeFailed
+from ai_assets.evaluation.scoring import (
+    NDCG_DEPTH,
+    RECALL_DEPTHS,
+    LabelScores,
+    RetrievalScores,
+    Score,
+    label_scores,
+    retrieval_scores,
+)
+from ai_assets.evaluation.verdict import Interval
+
+Of: TypeAlias = Literal["labels", "queries", "rows"]
+"""What a metric scores: golden labels, golden queries, or the rows of one dataset of a partition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelEvidence:
+    """One golden document."""
+
+    document: str
+    golden: str
+    predicted: str | None
+    """The model's own label; None where it gave none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryEvidence:
+    """One golden query."""
+
+    query: str
+    relevant: tuple[str, ...]
+    """Documents that answer it."""
+    found: tuple[str, ...]
+    """Documents that search found, the best first."""
+
+
+def _no_rows(_columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any]]:
+    return iter(())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a metric looks at: the golden items of the corpus or of one partition, or that partition's rows."""
+
+    collection: str
+    partition: str | None
+    """None for the whole corpus."""
+    stage: str | None = None
+    """Whose labels or rows these are."""
+    label_names: tuple[str, ...] = ()
+    """As declared."""
+    labels: tuple[LabelEvidence, ...] = ()
+    queries: tuple[QueryEvidence, ...] = ()
+    rows: Callable[..., Iterator[Mapping[str, Any]]] = field(default=_no_rows)
+    """`rows()` or `rows(["column", ...])`: of the stage, or of `documents`; a row group is in memory at a time."""
+
+    @cached_property
+    def label_scores(self) -> LabelScores:
+        truth = {item.document: item.golden for item in self.labels}
+        predicted = {item.document: item.predicted for item in self.labels}
+        return label_scores(truth, predicted, self.label_names)
+
+    @cached_property
+    def retrieval_scores(self) -> RetrievalScores:
+        return retrieval_scores([(item.found, item.relevant) for item in self.queries])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What a metric found."""
+
+    value: float | None
+    """None where nothing could be scored."""
+    n: int
+    """Items that it is over."""
+    interval: Interval | None = None
+
+
+MetricFunction: TypeAlias = Callable[..., Measure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric as a collection uses it."""
+
+    name: str
+    of: Of
+    function: MetricFunction
+    use: str | None = None
+    """How defs.yaml names it; None for a built-in one."""
+    stage: str | None = None
+    """Of a metric of rows: whose; None for `documents`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source_digest: str = ""
+    """Of one of the user's own."""
+
+    def score(self, evidence: Evidence) -> Score:
+        measure = self.function(evidence) if self.use is None else self._of_own_code(self.use, evidence)
+        return Score(
+            metric=self.name,
+            scope="corpus" if evidence.partition is None else "partition",
+            stage=evidence.stage,
+            value=measure.value,
+            n=measure.n,
+            interval=measure.interval,
+        )
+
+    def _of_own_code(self, use: str, evidence: Evidence) -> Measure:
+        try:
+            found = self.function(evidence, **self.options)
+        except Exception as error:  # the user's own code: the metric is named, and its partition fails
+            raise OwnCodeFailed("metric", use, f"{type(error).__name__}: {error}") from error
+        if problem := _problem(found):
+            raise OwnCodeFailed("metric", use, problem)
+        value = None if found.value is None else float(found.value)  # of numpy, too
+        return replace(found, value=value, n=int(found.n))
+
+    @property
+    def described(self) -> list[Any]:
+        """What of one of the user's own counts in the code version of `evaluation_scores`."""
+        return [self.name, self.of, self.stage, dict(self.options), self.source_digest]
+
+
+def _problem(found: object) -> str | None:
+    if not isinstance(found, Measure):
+        return f"it returned {found!r}; return Measure(value=..., n=...)"
+    if not isinstance(found.n, Integral) or isinstance(found.n, bool) or int(found.n) < 0:
+        return f"n is {found.n!r}; it must be a whole number of items, 0 or more"
+    numbers = [("value", found.value)]
+    if found.interval is not None:
+        numbers += [("low", found.interval.low), ("high", found.interval.high)]
+    for name, value in numbers:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return f"{name} is {value!r}; it must be a finite number, or None where nothing could be scored"
+    if found.value is not None and not found.n:
+        return f"it gave the value {found.value!r} over no items; with n = 0 the value is None"
+    interval = found.interval
+    if interval is not None and not (found.value is not None and interval.low <= found.value <= interval.high):
+        return f"the value {found.value!r} is outside of its interval [{interval.low}, {interval.high}]"
+    return None
+
+
+def metric(*, of: Of = "labels") -> Callable[[MetricFunction], MetricFunction]:
+    """Marks a function of `Evidence` as a metric, and says what it scores."""
+
+    def mark(function: MetricFunction) -> MetricFunction:
+        function.__ai_assets_metric__ = of  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def of_function(function: object) -> Of | None:
+    """What a marked function scores; None where it is not a metric."""
+    found: Of | None = getattr(function, "__ai_assets_metric__", None)
+    return found
+
+
+def evaluate(metrics: Iterable[Metric], evidence_of: Callable[[Metric], Evidence | None]) -> list[Score]:
+    """In order; a metric for which there is no evidence of its kind has no score."""
+    found = []
+    for each in metrics:
+        evidence = evidence_of(each)
+        if evidence is not None:
+            found.append(each.score(evidence))
+    return found
+
+
+@metric(of="labels")
+def accuracy(evidence: Evidence) -> Measure:
+    return Measure(value=evidence.label_scores.accuracy, n=evidence.label_scores.n)
+
+
+@metric(of="labels")
+def macro_f1(evidence: Evidence) -> Measure:
+    return Measure(value=evidence.label_scores.macro_f1, n=evidence.label_scores.n)
+
+
+def _recall_at(depth: int) -> MetricFunction:
+    @metric(of="queries")
+    def recall(evidence: Evidence) -> Measure:
+        return Measure(value=evidence.retrieval_scores.recall[depth], n=evidence.retrieval_scores.n)
+
+    return recall
+
+
+@metric(of="queries")
+def mrr(evidence: Evidence) -> Measure:
+    return Measure(value=evidence.retrieval_scores.mrr, n=evidence.retrieval_scores.n)
+
+
+@metric(of="queries")
+def ndcg(evidence: Evidence) -> Measure:
+    return Measure(value=evidence.retrieval_scores.ndcg_at_10, n=evidence.retrieval_scores.n)
+
+
+BUILTIN: tuple[Metric, ...] = (
+    Metric(name="accuracy", of="labels", function=accuracy),
+    Metric(name="macro_f1", of="labels", function=macro_f1),
+    *(Metric(name=f"recall@{depth}", of="queries", function=_recall_at(depth)) for depth in RECALL_DEPTHS),
+    Metric(name="mrr", of="queries", function=mrr),
+    Metric(name=f"ndcg@{NDCG_DEPTH}", of="queries", function=ndcg),
+)
+"""In the order of the rows of `evaluation_scores`."""

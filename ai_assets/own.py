@@ -1,0 +1,171 @@
+"""What a collection uses of the user's own: metrics, gates, checks and targets, loaded and looked at once."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ai_assets.base.yaml_settings import line_of
+from ai_assets.checks.base import Check, OwnCheck
+from ai_assets.collection.settings import CollectionSettings
+from ai_assets.errors import CollectionInvalid, ExtensionUnusable
+from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
+from ai_assets.extensions import Kind, load
+from ai_assets.source_digest import source_digest
+from ai_assets.targets.base import Target
+
+if TYPE_CHECKING:
+    from ai_assets.evaluation.gates import GateFunction
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTarget:
+    """A target as a collection declares it; it is made when it is used, for making it may connect."""
+
+    name: str
+    use: str
+    kind: type[Target]
+    options: Mapping[str, Any]
+
+    def make(self) -> Target:
+        return self.kind(**self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """Empty for a collection that uses nothing but built-in parts."""
+
+    metrics: tuple[Metric, ...] = ()
+    gates: "Mapping[str, GateFunction]" = field(default_factory=dict)
+    """By name of the gate."""
+    checks: "tuple[OwnCheck, ...]" = ()
+    targets: "tuple[OwnTarget, ...]" = ()
+    gate_digests: Mapping[str, str] = field(default_factory=dict)
+    """By name of the gate, of its source."""
+
+
+def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -> Own:
+    """Raises CollectionInvalid, with the line, for what cannot be loaded or does not fit."""
+    loading = _Loading(settings, path, node)
+    metrics = tuple(loading.metric(number) for number in range(len(settings.metrics)))
+    gates = {gate.name: number for number, gate in enumerate(settings.gates) if gate.use is not None}
+    functions = {name: loading.gate(number) for name, number in gates.items()}
+    return Own(
+        metrics=metrics,
+        checks=tuple(loading.check(number) for number in range(len(settings.checks))),
+        targets=tuple(loading.target(number) for number in range(len(settings.publish.to))),
+        gates=functions,
+        gate_digests={name: source_digest(function) for name, function in functions.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Loading:
+    settings: CollectionSettings
+    path: Path
+    node: yaml.Node | None
+
+    def metric(self, number: int) -> Metric:
+        declared = self.settings.metrics[number]
+        function = self._load("metric", declared.use, "metrics", number)
+        of = of_function(function)
+        if of is None or not callable(function):
+            problem = "it is not marked with @metric (from ai_assets.evaluation import metric)"
+            raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number)
+        if of != "rows" and getattr(self.settings.golden, of) is None:
+            problem = f"it scores golden {of}, and none are declared under 'golden'"
+            raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number)
+        if of != "rows" and declared.stage is not None:
+            problem = f"it scores golden {of}; 'stage' is for a metric of rows"
+            raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number, "stage")
+        self._require_fits("metric", declared.use, function, 1, declared.options, "metrics", number)
+        return Metric(
+            name=declared.name,
+            of=of,
+            function=function,
+            use=declared.use,
+            stage=declared.stage,
+            options=declared.options,
+            source_digest=source_digest(function),
+        )
+
+    def gate(self, number: int) -> "GateFunction":
+        use = self.settings.gates[number].use
+        assert use is not None
+        function = self._load("gate", use, "gates", number)
+        if not getattr(function, "__ai_assets_gate__", False) or not callable(function):
+            problem = "it is not marked with @gate (from ai_assets.evaluation import gate)"
+            raise self._wrong(ExtensionUnusable("gate", use, problem), "gates", number, "use")
+        self._require_fits("gate", use, function, 1, self.settings.gates[number].options, "gates", number)
+        return function
+
+    def check(self, number: int) -> OwnCheck:
+        declared = self.settings.checks[number]
+        found: Any = self._load("check", declared.use, "checks", number)
+        inner: Check | None = None
+        try:
+            if isinstance(found, type) and issubclass(found, Check):
+                inner = found(**declared.options)
+            elif isinstance(found, Check):
+                inner = found
+        except Exception as error:
+            problem = f"making it with its options failed: {type(error).__name__}: {error}"
+            raise self._wrong(ExtensionUnusable("check", declared.use, problem), "checks", number) from error
+        if inner is None:
+            if not getattr(found, "__ai_assets_check__", False) or not callable(found):
+                problem = "it is neither marked with @check nor a Check (from ai_assets.checks import check)"
+                raise self._wrong(ExtensionUnusable("check", declared.use, problem), "checks", number)
+            if declared.asset is None:
+                problem = "say under 'asset' which asset it looks at"
+                raise self._wrong(ExtensionUnusable("check", declared.use, problem), "checks", number)
+            self._require_fits("check", declared.use, found, 2, declared.options, "checks", number)
+        return OwnCheck(
+            name=declared.name,
+            use=declared.use,
+            asset=declared.asset,
+            blocking=declared.blocking,
+            options=declared.options,
+            source_digest=source_digest(found),
+            function=found if inner is None else None,
+            inner=inner,
+        )
+
+    def target(self, number: int) -> OwnTarget:
+        declared, at = self.settings.publish.to[number], ("publish", "to", number)
+        found: Any = self._load("target", declared.use, *at)
+        if not (isinstance(found, type) and issubclass(found, Target)):
+            problem = "it is not a class that derives from Target (from ai_assets.targets import Target)"
+            raise self._wrong(ExtensionUnusable("target", declared.use, problem), *at)
+        self._require_fits("target", declared.use, found, 0, declared.options, *at)
+        if missing := sorted(getattr(found, "__abstractmethods__", ())):
+            problem = f"it has no {' and no '.join(missing)}"
+            raise self._wrong(ExtensionUnusable("target", declared.use, problem), *at)
+        return OwnTarget(name=declared.name, use=declared.use, kind=found, options=declared.options)
+
+    def _require_fits(
+        self, kind: Kind, use: str, function: Callable[..., Any], given: int, options: Mapping[str, Any], *at: str | int
+    ) -> None:
+        """That it takes what it will be called with; a misspelt option is found now and not in the first run."""
+        try:
+            inspect.signature(function).bind(*[None] * given, **options)
+        except TypeError as error:
+            raise self._wrong(ExtensionUnusable(kind, use, f"its options: {error}"), *at) from error
+
+    def _load(self, kind: Kind, use: str, *at: str | int) -> Callable[..., Any]:
+        try:
+            found: Any = load(kind, use, self.path)
+        except ExtensionUnusable as error:
+            raise self._wrong(error, *at) from error
+        return found  # type: ignore[no-any-return]
+
+    def _wrong(self, error: Exception, *at: str | int) -> CollectionInvalid:
+        where = ".".join(str(part) for part in at)
+        return CollectionInvalid(self.path, line_of(self.node, "attributes", *at), f"{where}: {error}")
+
+
+def metrics_of(golden: Collection[Of], own: Own) -> tuple[Metric, ...]:
+    """The built-in ones for which there is golden data, then those of the user's own."""
+    return (*(metric for metric in BUILTIN if metric.of in golden), *own.metrics)

@@ -1,0 +1,107 @@
+"""What happens in a run, as the records that its sinks hear. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ai_assets.checks.base import CheckOutcome
+    from ai_assets.run.context import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvent:
+    """Every event says whose it is."""
+
+    collection: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunBegan(RunEvent):
+    partitions: Sequence[str]
+    assets: Sequence[str]
+    at: str
+    """UTC, as the state store writes moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(RunEvent):
+    """Not of a run that is killed."""
+
+    at: str
+    seconds: float
+    error: str | None
+    """None where all partitions came to their end; else what failed, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBegan(RunEvent):
+    """An asset of a partition; several may be under way at once."""
+
+    partition: str
+    asset: str
+    at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEnded(RunEvent):
+    """The span of an asset of a partition: from `began_at` to `at`."""
+
+    partition: str
+    asset: str
+    began_at: str
+    at: str
+    seconds: float
+    documents: int
+    documents_out: int
+    reused: int
+    quarantined: int
+    unchanged: bool
+    """Nothing that it depends on had changed, so nothing was computed."""
+    calls: int
+    """Questions that this run sent to models for it."""
+    cost_usd: float
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetMade(RunEvent):
+    """A dataset was committed, or found to be current."""
+
+    outcome: "Outcome"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckMade(RunEvent):
+    check: "CheckOutcome"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advanced(RunEvent):
+    """How far an asset of a partition is; one for each document or so."""
+
+    asset: str
+    partition: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said(RunEvent):
+    """Progress for people: one short line."""
+
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(RunEvent):
+    """What the run waits for, where that is not its own work: one short line."""
+
+    line: str
+
+
+__all__ = [
+    "Advanced", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said", "StageBegan",
+    "StageEnded", "Waiting",
+]  # fmt: skip

@@ -1,0 +1,133 @@
+"""docs/extending.md is executed: its Python is written into a project and its YAML declared there."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from conftest import DAYS, STAGE, Project
+from signing import current, made_known, somebody
+from signing import decide as approve
+
+import ai_assets
+from ai_assets.checks.base import CheckOutcome
+from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.signed_asset.declaration import recorded
+from ai_assets.signoff.decisions import Choice, decide
+from ai_assets.signoff.publication import publish
+from ai_assets.targets.serving import serve
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+DAY = "2026-10-05"
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", DOCUMENT, re.DOTALL | re.MULTILINE)
+    assert found, title
+    return found[1]
+
+
+def declared(title: str) -> Mapping[str, Any]:
+    (block,) = re.findall(r"```yaml\n(.*?)```", section(title), re.DOTALL)
+    found: Mapping[str, Any] = yaml.safe_load(block)
+    return found
+
+
+@pytest.fixture
+def house(project: Project) -> Iterator[Project]:
+    """A project with the modules of the document beside `definitions.py`, a bill and a fire."""
+    names = []
+    for name, code in re.findall(r"```python\n# (my_\w+)\.py\n(.*?)```", DOCUMENT, re.DOTALL):
+        (project.root / f"{name}.py").write_text(code)
+        names.append(name)
+    folder = project.root / "collections" / "notes"
+    folder.mkdir(parents=True, exist_ok=True)
+    golden = [{"document": f"{DAY}/bill.txt", "label": "invoice"}, {"document": f"{DAY}/fire.txt", "label": "incident"}]
+    (folder / "golden.jsonl").write_text("\n".join(map(json.dumps, golden)))
+    project.document(f"{DAY}/bill.txt", "Invoice no. 12: subtotal 100.00, tax 20.00, total due 120.00 within 30 days.")
+    project.document(f"{DAY}/fire.txt", "At 14:20 a fire broke out in hall 7; the pump failed and two were injured.")
+    yield project
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.path[:] = [path for path in sys.path if path != str(project.root)]
+
+
+def attributes(**more: Any) -> dict[str, Any]:
+    return {
+        "partitions": {**DAYS, "end": DAY}, "stages": [dict(STAGE)], "golden": {"labels": "golden.jsonl"}, **more,
+    }  # fmt: skip
+
+
+def test_the_metric_and_the_gates_of_the_document_judge_a_candidate(house: Project) -> None:
+    metrics, own = declared("Metrics"), declared("Gates")
+    gates = [*metrics["gates"], *own["gates"]]
+    house.refresh(house.declare(**attributes(metrics=metrics["metrics"], gates=gates)))
+    first, second = current(house.stores().state, DAY).verdicts
+    assert (first.name, first.verdict, first.value, first.n) == ("invoices_found", "passed", 1.0, 1)
+    assert (second.name, second.verdict, second.holds) == ("accuracy by no_worse_than_live", "undecided", False)
+
+
+def test_the_check_of_the_document_is_made(house: Project) -> None:
+    collection = house.declare(**attributes(**declared("Checks")))
+    (check,) = [event for event in house.events(collection) if isinstance(event, CheckOutcome)]
+    assert (check.name, check.asset, check.passed, check.details) == ("long_enough", "documents", True, {"short": 0})
+
+
+def test_the_target_of_the_document_serves_the_release(house: Project) -> None:
+    collection = house.declare(**attributes(**declared("Publication targets")))
+    house.refresh(collection)
+    stores = house.stores()
+    approve(stores.state, collection)
+    publish(collection, stores, by="test")
+    (served,) = serve(collection, stores, lambda line: None)
+    assert (served.target, served.serves, served.error) == ("Folder", 1, None)
+    live = json.loads((house.root / "outside" / "live.json").read_text())
+    lines = (house.root / "outside" / live["file"]).read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f"{DAY}/bill.txt", f"{DAY}/fire.txt"]
+
+
+def test_the_sink_of_the_document_hears_of_each_span(house: Project) -> None:
+    (house.root / "operations.yaml").write_text(yaml.safe_dump(dict(declared("Run sinks"))))
+    collection = house.declare(**attributes())
+    with house.instance() as opened:
+        assert house.execute(opened, collection, "notes", **{RANGE_START: DAY, RANGE_END: DAY}).success
+    lines = (house.root / "slow.txt").read_text().splitlines()
+    assert [line.split()[1] for line in lines] == list(collection.asset_names)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/signed-assets.md"])
+def test_the_lines_that_sign_an_asset_do_what_they_say(document: str, project: Project) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "ai_assets.signed" in block)
+    namespace: dict[str, Any] = {"__name__": "told"}
+    exec(compile(code, document, "exec"), namespace)  # noqa: S102  # the document is ours
+    definitions: dg.Definitions = namespace["defs"]
+    dg.Definitions.validate_loadable(definitions)
+    assets: Any = definitions.assets
+    state = project.stores().state
+    everything = {"assets": assets, "raise_on_error": False}
+    with project.instance() as opened:
+        assert not dg.materialize(instance=opened, **everything).success  # nothing is signed yet
+        request = current(state, "all", "replies")
+        rules = recorded(state)["replies"].settings.signoff
+        for name in ("ann", "ben"):
+            person = made_known(state, somebody(name, "approver", "support"))
+            choice = Choice(request.request_id, request.digest)
+            decide(state, "replies", [choice], "approve", by=person, reason=None, rules=rules)
+        done = dg.materialize(instance=opened, **everything)
+    assert done.output_for_node("signed__replies") == namespace["replies"]()
+
+
+def test_signed_assets_load_beside_each_other_and_beside_collections(project: Project) -> None:
+    answers, letters = (dg.AssetSpec(name) for name in ("answers", "letters"))
+    signed = [ai_assets.signed(answers), ai_assets.signed(letters, name="post", key="id")]
+    collection = ai_assets.collection_definitions(project.declare())
+    dg.Definitions.validate_loadable(
+        dg.Definitions.merge(dg.Definitions(assets=[answers, letters]), *signed, collection)
+    )
