@@ -46,7 +46,7 @@ def load(kind: Kind, reference: str, near: Path | None = None) -> object:
     module_name, _, attribute = reference.partition(":")
     if not module_name or not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise ExtensionUnusable(kind, reference, "it is not of the form module:name")
-    _look_in(project_directory(near.parent if near is not None and near.is_file() else near))
+    look_in(project_directory(near.parent if near is not None and near.is_file() else near))
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:  # importing runs the user's code: whatever it raises is theirs to see
@@ -79,7 +79,7 @@ def _of_entry_point(kind: Kind, name: str) -> object:
     return loaded
 
 
-def _look_in(project: Path) -> None:
+def look_in(project: Path) -> None:
     """Dagster and pytest have the project on the path already; a console script has not."""
     if str(project) not in sys.path:
         sys.path.append(str(project))

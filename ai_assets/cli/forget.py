@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 UNREACHED = (
     "Not reached from here: the source itself (remove the file there; it stays quarantined here), the providers of "
-    "models that were asked, copies of the home and backups that were not named with --backup, exports, and what "
+    "models that were asked, copies of the home and backups that were not named with --backup, publication "
+    "targets, exports, and what "
     "people wrote with their decisions."
 )
 

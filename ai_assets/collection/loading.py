@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
@@ -21,6 +22,7 @@ from ai_assets.embedding.spec import Embedding, builtin_embedding
 from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+from ai_assets.extensions import look_in
 from ai_assets.own import Own, load_own, metrics_of
 from ai_assets.stages.function import absolute
 from ai_assets.stages.settings import MOST_TRIES, ClassifyStage, FunctionStage, Stage
@@ -270,6 +272,8 @@ def beside(attributes: Any, folder: Path) -> Any:
     stages = attributes.get("stages")
     if not isinstance(stages, Sequence) or isinstance(stages, str):
         return attributes
+    if any(isinstance(stage, Mapping) and stage.get("kind") == "function" for stage in stages):
+        look_in(project_directory(folder))
     found = [
         {**stage, "function": absolute(stage["function"], folder)}
         if isinstance(stage, Mapping) and isinstance(stage.get("function"), str)

@@ -20,8 +20,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
+from ai_assets.source_digest import source_digest
 from ai_assets.stages.columns import Columns, ColumnType
-from ai_assets.storage.digest import Json, digest
+from ai_assets.storage.digest import Json
 
 ALGORITHM_VERSION = "function-1"
 TYPES: Mapping[Any, ColumnType] = {str: "text", int: "integer", float: "number", bool: "truth", list[str]: "texts"}
@@ -239,27 +240,19 @@ def _of_file(path: Path) -> types.ModuleType:
 # What decides its rows
 
 
-def source_digest(function: Callable[..., Any]) -> str:
-    return digest([ast.dump(part) for part in _parts(function)])
-
-
 def _parts(function: Callable[..., Any]) -> Iterator[ast.stmt]:
     """The statements of its module that the function is made of: itself, and what it names, and what that names."""
     module = sys.modules[function.__module__]
     tree = ast.parse(Path(inspect.getfile(function)).read_text(encoding="utf-8"))
-    defined: dict[str, ast.stmt] = {}
-    for statement in tree.body:
-        for name in _defines(statement):
-            defined[name] = statement
+    defined = {name: statement for statement in tree.body for name in _defines(statement)}
     wanted, seen = [function.__name__], set[str]()
     while wanted:
         name = wanted.pop(0)
         if name in seen or name not in defined:
             continue
         seen.add(name)
-        plain = _plain(defined[name])
-        yield plain
-        names = {node.id for node in ast.walk(plain) if isinstance(node, ast.Name)}
+        yield defined[name]
+        names = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
         wanted += sorted(name for name in names if name in defined and hasattr(module, name))
 
 
@@ -275,25 +268,6 @@ def _defines(statement: ast.stmt) -> list[str]:
             return [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
         case _:
             return []
-
-
-class _Bare(ast.NodeTransformer):
-    """Without docstrings; what a decorator of ours says is told apart (columns, version)."""
-
-    def _body(self, node: Any) -> Any:
-        self.generic_visit(node)
-        first = node.body[0] if node.body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
-
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _body  # noqa: N815
-
-
-def _plain(statement: ast.stmt) -> ast.stmt:
-    found = _Bare().visit(statement)
-    assert isinstance(found, ast.stmt)
-    return found
 
 
 # What it returned

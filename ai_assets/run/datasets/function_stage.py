@@ -389,14 +389,15 @@ class _Runner:
             while under_way:
                 yield self._next(under_way)
         finally:
-            for _, _, future in under_way:
-                future.cancel()
+            # What has asked is waited for, as it is paid for; no other question leaves.
+            self._stopped = self._stopped or (Quarantine("the stage has ended") if under_way else None)
+            left = [future for _, _, future in under_way if self.spec.is_async or not future.cancel()]
+            concurrent.futures.wait(left)
 
     def _next(self, under_way: "deque[tuple[int, str, Future[_Outcome]]]") -> tuple[int, str, _Outcome]:
         number, question, future = under_way.popleft()
         outcome = future.result()
         if self._stopped is not None:
-            concurrent.futures.wait([each for _, _, each in under_way if not each.cancel()])  # what is paid is kept
             raise self._stopped
         return number, question, outcome
 
