@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 from conftest import DAYS, STAGE, Project
+from provider import Provider
 from signing import current, made_known, somebody
 from signing import decide as approve
 
@@ -62,6 +63,21 @@ def attributes(**more: Any) -> dict[str, Any]:
     return {
         "partitions": {**DAYS, "end": DAY}, "stages": [dict(STAGE)], "golden": {"labels": "golden.jsonl"}, **more,
     }  # fmt: skip
+
+
+def test_the_stage_of_the_document_takes_the_names_out(house: Project, provider: Provider) -> None:
+    (house.root / "inference.yaml").write_text(
+        "endpoints: {rehearsal: {base_url: rehearsal, model: rehearsal-mini, free: true}}\n"
+        "routes: {default: {endpoints: [rehearsal]}}\n"
+    )
+    collection = house.declare(**attributes(**declared("Stages")))
+    house.refresh(collection)
+    manifest = house.stores().lake.manifest("notes", "redacted", DAY)
+    assert manifest is not None
+    bill, fire = house.stores().lake.rows(manifest)
+    assert (bill["status"], bill["calls"], isinstance(bill["names"], list)) == ("ok", 1, True)
+    assert fire["reason"] == "reports on incidents are not redacted by a machine"
+    assert len(provider.bills(every=True)) == 1
 
 
 def test_the_metric_and_the_gates_of_the_document_judge_a_candidate(house: Project) -> None:

@@ -26,6 +26,7 @@ from ai_assets.cli import (
     retention,
     reviewers,
     run,
+    scaffold,
     signoff,
     status,
     up,
@@ -75,6 +76,7 @@ app.command("explain")(documents.explain)
 app.command("forget")(forget.forget)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(reviewers.app, name="reviewers")

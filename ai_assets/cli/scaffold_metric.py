@@ -116,7 +116,7 @@ def write_metric(name: str, collection: Collection, project: Path) -> Made:
     of: Of = "labels" if collection.golden_labels else "queries" if collection.golden_queries else "rows"
     module, template = f"{name}_metric", _TEMPLATES[of]
     metric, test = project / f"{module}.py", project / "tests" / f"test_{module}.py"
-    declared = project / "collections" / collection.name / DEFS_FILE
+    declared = collection.folder / DEFS_FILE
     for path in (metric, test):
         if path.exists():
             raise ScaffoldRefused(name, f"{path} exists already; nothing was changed")
@@ -132,7 +132,7 @@ def write_metric(name: str, collection: Collection, project: Path) -> Made:
     )
     declared.write_text(after, encoding="utf-8")
     try:
-        load_collection(project / "collections", collection.name)
+        load_collection(collection.folder.parent, collection.name)
     except CollectionInvalid:
         for path in (metric, test):
             path.unlink()
@@ -141,25 +141,25 @@ def write_metric(name: str, collection: Collection, project: Path) -> Made:
     return Made(metric=metric, test=test, declared=declared, scores=template.scores)
 
 
-def with_entry(path: Path, text: str, entry: str) -> str:
-    """The declaration with one more item under `metrics`, and everything else of it, comments too, as it was."""
+def with_entry(path: Path, text: str, entry: str, under: str = "metrics") -> str:
+    """The declaration with one more item under that key, and everything else of it, comments too, as it was."""
     node, _ = read_yaml(path, CollectionInvalid)
     attributes = _value(node, "attributes")
     if not isinstance(attributes, yaml.MappingNode) or attributes.flow_style:
         raise ScaffoldRefused(
-            entry, f"the attributes of {path} are not written as a block; add metrics: [{entry}] there"
+            entry, f"the attributes of {path} are not written as a block; add {under}: [{entry}] there"
         )
     lines = text.splitlines()
     indent = " " * attributes.value[0][0].start_mark.column
-    metrics = _value(attributes, "metrics")
-    if metrics is None:
+    listed = _value(attributes, under)
+    if listed is None:
         place = _end(attributes, lines)
-        added = [f"{indent}metrics:", f"{indent}  - {entry}"]
-    elif isinstance(metrics, yaml.SequenceNode) and not metrics.flow_style and metrics.value:
-        place = _end(metrics, lines)
-        added = [f"{' ' * metrics.start_mark.column}- {entry}"]
+        added = [f"{indent}{under}:", f"{indent}  - {entry}"]
+    elif isinstance(listed, yaml.SequenceNode) and not listed.flow_style and listed.value:
+        place = _end(listed, lines)
+        added = [f"{' ' * listed.start_mark.column}- {entry}"]
     else:
-        raise ScaffoldRefused(entry, f"'metrics' in {path} is not a list of lines; add {entry} there")
+        raise ScaffoldRefused(entry, f"'{under}' in {path} is not a list of lines; add {entry} there")
     return "\n".join([*lines[:place], *added, *lines[place:]]) + "\n"
 
 

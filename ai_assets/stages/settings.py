@@ -17,6 +17,10 @@ MOST_TRIES = 5
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 
 
+PROMPTS_ONLY = frozenset({"prompt", "max_input_characters"})
+"""Keys of stages that have a prompt."""
+
+
 class LabelSettings(Strict):
     name: str = Field(min_length=1, max_length=80)
     description: str = Field(min_length=10)
@@ -162,7 +166,7 @@ class FunctionStage(StageSettings):
 
     @model_validator(mode="after")
     def _is_stage(self) -> Self:
-        for key in sorted(self.model_fields_set & {"prompt", "max_input_characters"}):
+        for key in sorted(self.model_fields_set & PROMPTS_ONLY):
             raise wrong(f"'{key}' has no meaning for a function: it puts its own questions", key)
         try:
             spec = self.spec
