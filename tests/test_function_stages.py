@@ -18,6 +18,7 @@ from signing import decide
 
 from ai_assets.collection.loading import Collection
 from ai_assets.errors import CollectionInvalid, PartitionsFailed
+from ai_assets.planning.plan import plan
 from ai_assets.run.context import Work
 from ai_assets.run.events import RunEvent, Said
 from ai_assets.run.explain import explain
@@ -235,6 +236,19 @@ def test_it_asks_models_through_the_ledger(project: Project, provider: Provider)
     project.refresh(collection)
     assert rows_of(project, collection, "chained") == rows
     assert len(provider.bills(every=True)) == 9
+
+
+def test_a_plan_says_what_it_cost_so_far(project: Project, provider: Provider) -> None:
+    collection = written(project, COUNT + ASK, COUNTED, CHAINED)
+    with project.work(collection) as work:
+        first = plan(collection, work.stores, work.inference)
+    assert any("what it costs is unknown before its first run" in note for note in first.notes), first
+    project.refresh(collection)
+    with project.work(collection) as work:
+        again = plan(collection, work.stores, work.inference, partitions=[DAY])
+    assert any("so far 3.0 calls and $0.00" in note and "at most 3 documents" in note for note in again.notes), (
+        again.notes
+    )
 
 
 def test_a_question_without_an_answer_sets_the_document_aside(project: Project, provider: Provider) -> None:

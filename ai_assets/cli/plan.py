@@ -103,6 +103,8 @@ def show(plan: Plan) -> None:
     """The plan as tables."""
     console.print(headline(plan), style="bold")
     if not plan.planned or not plan.stages:
+        for note in plan.notes:
+            console.print(note)
         return
     console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.")
     _show_stages(plan)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -166,3 +166,21 @@ def labels_so_far(connection: sa.Connection, collection: str, asset: str) -> dic
         for label, number in (json.loads(row.stats).get("labels") or {}).items():
             found[label] += number
     return dict(found)
+
+
+class Spent(NamedTuple):
+    """What the documents of a stage came to so far, of whatever version of it."""
+
+    documents: int
+    calls: int
+    nusd: int
+
+
+def spent_by(connection: sa.Connection, collection: str, stage: str) -> Spent:
+    query = sa.text(
+        "SELECT count(DISTINCT attempts.document), count(DISTINCT attempts.call_key), "
+        "coalesce(sum(attempts.cost_nusd), 0) FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id "
+        "WHERE callers.collection = :collection AND callers.asset = :stage AND attempts.state = 'settled'"
+    )
+    row: Any = connection.execute(query, {"collection": collection, "stage": stage}).one()
+    return Spent(row[0], row[1], int(row[2]))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.loading import Collection
+from ai_assets.costs.funding import in_dollars
 from ai_assets.errors import PartitionUnknown
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
@@ -17,7 +18,7 @@ from ai_assets.planning.budget_check import Span, has_document_budgets, outlooks
 from ai_assets.planning.estimate import PRIORS, Estimate, estimate
 from ai_assets.planning.findings import Found, Surroundings
 from ai_assets.planning.partition_plan import Walk
-from ai_assets.planning.past import ENOUGH, Past, labels_so_far, past_of, past_of_kind
+from ai_assets.planning.past import ENOUGH, Past, labels_so_far, past_of, past_of_kind, spent_by
 from ai_assets.planning.preview import Looking, ReadAhead, changed_files, current_documents
 from ai_assets.planning.records import Alternative, BudgetOutlook, Money, Plan, Range, StagePlan, decimal, described
 from ai_assets.planning.summary import Summary
@@ -26,7 +27,7 @@ from ai_assets.planning.totals import Tally
 from ai_assets.planning.vectors import EMBEDDINGS, QUESTIONS, passages_of, questions_of
 from ai_assets.run.concurrency import LANES
 from ai_assets.run.status import due_partitions, partition_states
-from ai_assets.stages.settings import Stage
+from ai_assets.stages.settings import FunctionStage, Stage
 from ai_assets.storage.stores import Stores
 
 __all__ = [
@@ -180,8 +181,29 @@ def _planned(
         dearest_call_nusd=max((span.reserve_nusd for span in spans if span.calls), default=0),
         in_flight_calls=at_once.calls,
         in_flight_nusd=at_once.nusd,
-        notes=summary.notes(),
+        notes=[*summary.notes(), *_of_functions(work, documents.get("ok", 0) + documents.get("unread", 0))],
     )
+
+
+def _of_functions(work: Looking, documents: int) -> Iterator[str]:
+    """What a function asks is known when it has asked: what it cost so far is told beside the plan."""
+    for stage in work.collection.stages:
+        if not isinstance(stage, FunctionStage) or stage.models is None or not documents:
+            continue
+        with work.stores.state.read() as connection:
+            past = spent_by(connection, work.collection.name, stage.name)
+        if not past.documents:
+            yield (
+                f"{stage.name} is a function that asks as it goes: what it costs is unknown before its first run, and "
+                "is not in the sum."
+            )
+            continue
+        each = past.nusd / past.documents
+        so_far, at_most = in_dollars(round(each)), in_dollars(round(each * documents))
+        yield (
+            f"{stage.name} is a function: so far {past.calls / past.documents:.1f} calls and {so_far} per document. "
+            f"For at most {documents:,} documents here that is at most {at_most}, which is not in the sum."
+        )
 
 
 def _found(around: Surroundings, walk: Walk) -> Sequence[Found]:
