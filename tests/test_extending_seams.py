@@ -26,6 +26,10 @@ from ai_assets.targets.serving import serve
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 DAY = "2026-10-05"
+REHEARSED = """
+endpoints: {rehearsal: {base_url: rehearsal, model: rehearsal-mini, free: true}}
+routes: {default: {endpoints: [rehearsal]}}
+"""
 
 
 def section(title: str) -> str:
@@ -66,10 +70,7 @@ def attributes(**more: Any) -> dict[str, Any]:
 
 
 def test_the_stage_of_the_document_takes_the_names_out(house: Project, provider: Provider) -> None:
-    (house.root / "inference.yaml").write_text(
-        "endpoints: {rehearsal: {base_url: rehearsal, model: rehearsal-mini, free: true}}\n"
-        "routes: {default: {endpoints: [rehearsal]}}\n"
-    )
+    (house.root / "inference.yaml").write_text(REHEARSED)
     collection = house.declare(**attributes(**declared("Stages")))
     house.refresh(collection)
     manifest = house.stores().lake.manifest("notes", "redacted", DAY)
@@ -78,6 +79,19 @@ def test_the_stage_of_the_document_takes_the_names_out(house: Project, provider:
     assert (bill["status"], bill["calls"], isinstance(bill["names"], list)) == ("ok", 1, True)
     assert fire["reason"] == "reports on incidents are not redacted by a machine"
     assert len(provider.bills(every=True)) == 1
+
+
+def test_the_stage_of_the_readme_runs_beside_its_declaration(house: Project, provider: Provider) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "@stage" in block)
+    (house.root / "collections" / "notes" / "stages.py").write_text(code)
+    (house.root / "inference.yaml").write_text(REHEARSED)
+    collection = house.declare(stages=[yaml.safe_load(code.splitlines()[0].partition("there: ")[2])])
+    house.refresh(collection, [DAY])
+    manifest = house.stores().lake.manifest("notes", "redacted", DAY)
+    assert manifest is not None
+    assert [row["status"] for row in house.stores().lake.rows(manifest)] == ["ok", "ok"]
+    assert len(provider.bills(every=True)) == 2
 
 
 def test_the_metric_and_the_gates_of_the_document_judge_a_candidate(house: Project) -> None:

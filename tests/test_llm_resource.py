@@ -408,7 +408,7 @@ def test_the_readme_shows_an_asset_that_runs(
 ) -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     section = readme.split("## In your own Dagster project")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    block = next(code for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if "LLMResource" in code)
     shutil.copy(REPOSITORY / "inference.yaml", project.root)
     monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", provider.url)
     path = Path(project.root / "summaries.py")
