@@ -10,7 +10,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("load", "embed", "scale", "backfill", "hybrid_search", "inference", "ledger", "plan", "warehouse", "desk")
+BENCHES = (
+    "load", "embed", "scale", "backfill", "hybrid_search", "inference", "functions", "ledger", "plan",
+    "warehouse", "desk",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> int:

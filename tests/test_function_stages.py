@@ -126,6 +126,7 @@ def test_what_it_names_in_its_module_counts_through_others(project: Project) -> 
         ('return {"word": 3}', "it returned the column 'word', and declares words"),
         ('return {"words": "3"}', "it returned '3' in the column 'words', which is declared as integer"),
         ('raise Quarantine("no words here")', "no words here"),
+        ("raise SystemExit(3)", "SystemExit: 3 (stages.py, line 6)"),
         ('return {"words": 1 / 0}', "ZeroDivisionError: division by zero (stages.py, line 6)"),
     ],
 )

@@ -411,14 +411,14 @@ class _Runner:
         try:
             given = (document, context) if self.spec.takes_context else (document,)
             return self._outcome(context, document, checked(self.spec, self.spec.function(*given)))
-        except Exception as error:  # noqa: BLE001 - whatever a function of the user's raises concerns its document
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's function raises concerns its document
             return self._failed(context, document, error)
 
     async def _awaited(self, context: _Context, document: Document) -> _Outcome:
         try:
             given = (document, context) if self.spec.takes_context else (document,)
             return self._outcome(context, document, checked(self.spec, await self.spec.function(*given)))
-        except Exception as error:  # noqa: BLE001 - the same
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the same
             return self._failed(context, document, error)
 
     def _outcome(self, context: _Context, document: Document, rows: list[dict[str, Any]]) -> _Outcome:
@@ -427,7 +427,7 @@ class _Runner:
             document=document.id, rows=rows, calls=context.calls, cost_usd=context.cost_usd, otherwise=len(unused)
         )
 
-    def _failed(self, context: _Context, document: Document, error: Exception) -> _Outcome:
+    def _failed(self, context: _Context, document: Document, error: BaseException) -> _Outcome:
         deliberate = isinstance(error, Quarantine) and not isinstance(error, _NoAnswer)
         return _Outcome(
             document=document.id,
@@ -509,6 +509,6 @@ def _alone(spec: FunctionSpec, document: Document) -> _Outcome:
     call: Callable[..., Any] = spec.function
     try:
         return _Outcome(document=document.id, rows=checked(spec, call(document)))
-    except Exception as error:  # noqa: BLE001 - whatever it raises concerns its document
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises concerns its document
         passes = not isinstance(error, Quarantine)
         return _Outcome(document=document.id, reason=why(error, spec.function), passes=passes)
