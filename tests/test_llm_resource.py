@@ -5,6 +5,7 @@ failed step, copied to every partition, or not wrapped at all.
 """
 
 import asyncio
+import base64
 import importlib
 import re
 import runpy
@@ -23,11 +24,13 @@ import sqlalchemy as sa
 import yaml
 from conftest import REPOSITORY, Project
 from provider import Provider
+from pydantic import BaseModel, Field, model_validator
 
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Unanswered
 from ai_assets.inference.spend import Spend, numbers, spend
 from ai_assets.orchestration.llm_resource import LLMResource
+from ai_assets.orchestration.typed_output import ImageUnusable, NoAnswer
 from ai_assets.storage.state import StateStore
 
 SCHEMA = {
@@ -145,6 +148,7 @@ def test_the_engine_ends_with_the_run(project: Project, provider: Provider) -> N
 TWO_PROCESSES = """
 import dagster as dg
 from ai_assets.orchestration.llm_resource import LLMResource
+from ai_assets.orchestration.typed_output import ImageUnusable, NoAnswer
 
 @dg.asset
 def first(llm: LLMResource) -> None:
@@ -417,3 +421,58 @@ def test_the_readme_shows_an_asset_that_runs(
     result = defs.resolve_implicit_global_asset_job_def().execute_in_process()
     (event,) = result.asset_materializations_for_node("summaries")
     assert event.metadata["calls"].value == provider.stats()["calls"] == 2
+
+
+class Due(BaseModel):
+    due: str
+    amount: int = Field(ge=0)
+
+
+class Never(BaseModel):
+    due: str
+
+    @model_validator(mode="after")
+    def _refuse(self) -> "Never":
+        raise ValueError("no answer is good enough")
+
+
+def test_an_answer_is_an_instance_of_a_model_and_is_paid_once(project: Project, provider: Provider) -> None:
+    llm = LLMResource()
+    first = llm.ask("When is the invoice of the pump due, and how much is it?", output=Due)
+    assert isinstance(first, Due)
+    assert asyncio.run(llm.aask("When is the invoice of the pump due, and how much is it?", output=Due)) == first
+    assert isinstance(llm.ask("Say something about the pump.", system="Be short."), str)
+    agree(project, provider, calls=2)
+
+
+def test_what_does_not_fit_a_model_is_repaired_once_and_then_no_answer(project: Project, provider: Provider) -> None:
+    with pytest.raises(NoAnswer, match="no answer is good enough") as caught:
+        LLMResource().ask("When is it due?", output=Never)
+    assert caught.value.found.error == "invalid_output"
+    assert provider.stats()["calls"] == 2
+
+
+def test_an_image_is_sent_and_is_part_of_the_question(project: Project, provider: Provider, tmp_path: Path) -> None:
+    pixel = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    (tmp_path / "pixel.png").write_bytes(pixel)
+    llm = LLMResource()
+    from_bytes = llm.ask("What is this?", images=[pixel])
+    assert llm.ask("What is this?", images=[tmp_path / "pixel.png"]) == from_bytes
+    llm.ask("What is this?")
+    agree(project, provider, calls=2)
+    with pytest.raises(ImageUnusable, match="neither PNG, JPEG, GIF nor WebP"):
+        llm.ask("What is this?", images=[b"not an image"])
+    with pytest.raises(ImageUnusable, match="No such file"):
+        llm.ask("What is this?", images=[tmp_path / "nowhere.png"])
+
+
+def test_vectors_are_paid_once(project: Project, provider: Provider) -> None:
+    llm = LLMResource()
+    one, two = llm.embed(["the pump", "the invoice"])
+    assert len(one) == len(two) > 0
+    assert llm.embed(["the invoice"]) == [two]
+    assert count(project, "calls") == 2
+    with pytest.raises(TypeError, match="write \\[text\\]"):
+        llm.embed("the pump")

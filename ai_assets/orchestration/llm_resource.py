@@ -8,18 +8,19 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
 
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 from ai_assets.base.home import Home
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
-from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result
+from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result, Unanswered
+from ai_assets.orchestration.typed_output import Image, NoAnswer, Output, output_of, request_of, text_of
 
 if TYPE_CHECKING:
     from ai_assets.inference.engine import Engine
@@ -36,6 +37,19 @@ class Who(TypedDict, total=False):
     asset: str
     partition: str
     run_id: str
+
+
+class How(Who, total=False):
+    """How to ask, beside who asks."""
+
+    system: str
+    images: Sequence[Image]
+    route: str
+    max_output_tokens: int
+    temperature: float
+    seed: int
+    document: str
+    """For the ledger: what the question is about."""
 
 
 class LLMResource(dg.ConfigurableResource["LLMResource"]):
@@ -76,6 +90,43 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     async def acall(self, request: str | Request, **who: Unpack[Who]) -> Result:
         return await self._engine().acall(_request(request), self.caller(**who))
+
+    @overload
+    def ask(self, prompt: str, *, output: type[Output], **given: Unpack[How]) -> Output: ...
+    @overload
+    def ask(self, prompt: str, *, output: None = None, **given: Unpack[How]) -> str: ...
+    def ask(self, prompt: str, *, output: type[Output] | None = None, **given: Unpack[How]) -> Output | str:
+        """The answer as text, or as an instance of a pydantic model; raises `NoAnswer`.
+
+        What does not fit the model is repaired once, in a further paid call.
+        """
+        request, who = _asked(prompt, output, given)
+        result = self.call(request, **who)
+        return text_of(result) if output is None else output_of(result, output)
+
+    @overload
+    async def aask(self, prompt: str, *, output: type[Output], **given: Unpack[How]) -> Output: ...
+    @overload
+    async def aask(self, prompt: str, *, output: None = None, **given: Unpack[How]) -> str: ...
+    async def aask(self, prompt: str, *, output: type[Output] | None = None, **given: Unpack[How]) -> Output | str:
+        """`ask` for asynchronous code."""
+        request, who = _asked(prompt, output, given)
+        result = await self.acall(request, **who)
+        return text_of(result) if output is None else output_of(result, output)
+
+    def embed(
+        self, texts: Iterable[str], *, route: str = "default", dimensions: int | None = None, **who: Unpack[Who]
+    ) -> list[tuple[float, ...]]:
+        """Vectors in the order of the texts; a text is paid for once, whoever asks. Raises `NoAnswer`."""
+        if isinstance(texts, str):
+            raise TypeError("embed takes several texts: write [text]")
+        requests = [Request(text=text, dimensions=dimensions, route=route, kind="embed") for text in texts]
+        found = []
+        for result in self.map(requests, **who):
+            if isinstance(result, Unanswered):
+                raise NoAnswer(result)
+            found.append(result.vector)
+        return found
 
     def caller(self, **who: Unpack[Who]) -> Caller:
         """Who asks, as it will stand in the ledger."""
@@ -165,6 +216,16 @@ def _requests(asked: Iterable[str | Request]) -> Iterator[Request]:
             "map takes several requests, and a text would be one for each letter: write [text], or call(text)"
         )
     return map(_request, asked)
+
+
+_WHO = frozenset(Who.__annotations__)
+
+
+def _asked(prompt: str, output: type[BaseModel] | None, given: How) -> tuple[Request, Who]:
+    who = {name: value for name, value in given.items() if name in _WHO}
+    how = {name: value for name, value in given.items() if name not in _WHO and name not in ("system", "images")}
+    request = request_of(prompt, output, given.get("system"), given.get("images", ()), how)
+    return request, cast(Who, who)
 
 
 def _request(asked: str | Request) -> Request:
