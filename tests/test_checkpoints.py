@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from chains import a_note, execute, forged, record, with_checkpoints
 from conftest import Project
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 from signing import decide
@@ -103,6 +103,9 @@ def test_the_hash_of_a_key_is_that_of_the_specification() -> None:
 
 
 @given(place=st.integers(0, 10_000), other=st.characters(exclude_categories=("Cs",)))
+@example(place=a_note().text.index("=\n"), other="A")
+@example(place=a_note().text.rindex("=\n"), other="A")
+@example(place=a_note().text.rindex("=\n"), other="")
 def test_a_note_with_another_character_is_refused(place: int, other: str) -> None:
     note = a_note()
     place %= len(note.text)

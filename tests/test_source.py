@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -245,14 +245,22 @@ def test_a_file_url_is_a_folder(folder: Path) -> None:
     assert source.describe() == str(spaced)
 
 
-def test_listing_keeps_a_pace_of_ten_thousand_files_a_second(tmp_path: Path) -> None:
+def test_listing_takes_no_more_than_several_times_a_bare_walk(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}").mkdir()
         for name in range(1_000):
             (tmp_path / f"{number}" / f"{name}.md").touch()
-    started = time.monotonic()
-    assert len(paths(tmp_path, "**/*.md")) == 5_000
-    assert time.monotonic() - started < 0.5  # 0.03 s on a quiet machine
+
+    def spent(work: Callable[[], int]) -> float:
+        best = float("inf")
+        for _ in range(3):
+            started = time.process_time()
+            assert work() == 5_000
+            best = min(best, time.process_time() - started)
+        return best
+
+    bare = spent(lambda: len([path.stat() for path in tmp_path.rglob("*.md")]))
+    assert spent(lambda: len(paths(tmp_path, "**/*.md"))) < 5 * bare
 
 
 def test_importing_the_module_does_not_import_arrow() -> None:

@@ -51,11 +51,15 @@ class Note:
     def all_in(cls, text: str) -> list[Self]:
         """Every note in a text, such as a file to which notes are appended, or a mail that holds one."""
         unix = text.replace("\r\n", "\n")
-        return [cls._of(match) for match in _NOTE.finditer(unix if unix.endswith("\n") else f"{unix}\n")]
+        matches = _NOTE.finditer(unix if unix.endswith("\n") else f"{unix}\n")
+        return [cls._of(match) for match in matches if _is_base64(match["root"])]
 
     @classmethod
     def _of(cls, match: re.Match[str]) -> Self:
-        root = base64.b64decode(match["root"])
+        try:
+            root = base64.b64decode(match["root"])
+        except ValueError as error:
+            raise NoteUnreadable(f"its root is not base64: {error}") from error
         return cls(origin=match["origin"], size=int(match["size"]), root=root, text=match[0])
 
     @property
@@ -77,12 +81,26 @@ class Note:
         raise SignatureInvalid(f"it is signed by {', '.join(strangers)}, and nobody vouches for that key")
 
     def _signatures(self) -> Iterator[tuple[str, bytes]]:
-        for line in self.text.rpartition("\n\n")[2].splitlines():
-            _, name, signature = line.split(" ")
-            raw = base64.b64decode(signature)
+        for line in filter(None, self.text.rpartition("\n\n")[2].split("\n")):  # a name may hold other line breaks
+            parts = line.split(" ")
+            if len(parts) != 3:
+                raise SignatureInvalid("a line of its signatures is none")
+            _, name, signature = parts
+            try:
+                raw = base64.b64decode(signature)
+            except ValueError:
+                raw = b""
             if base64.b64encode(raw).decode() != signature:
                 raise SignatureInvalid("its signature is not base64 in its one form")
             yield name, raw
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        base64.b64decode(text)
+    except ValueError:
+        return False
+    return True
 
 
 def key_hash(name: str, public: bytes) -> bytes:
