@@ -367,3 +367,13 @@ def test_a_stage_can_be_tested_alone(project: Project) -> None:
         checked(spec, {"words": 1.5})
     with pytest.raises(StageUnusable):
         resolve("json:dumps")
+
+
+def test_the_example_takes_names_out_and_sets_short_documents_aside(project: Project, provider: Provider) -> None:
+    declared = {"name": "redacted", "kind": "function", "function": "examples.own_stage:redact", "route": "default"}
+    collection = written(project, COUNT, declared, number=1)
+    project.document(f"{DAY}/short.txt", "Too short.")
+    project.refresh(collection, [DAY])
+    long, short = rows_of(project, collection, "redacted")
+    assert (long["status"], long["calls"], long["found"]) == ("ok", 1, len(long["names"]))
+    assert (short["status"], short["reason"]) == ("quarantined", "shorter than 20 characters")
