@@ -44,10 +44,11 @@ from bench.measure import write_collection
 NAME, DAY = "soak", "2026-10-05"
 GROWTH = 1.10
 SLACK: Mapping[str, float] = {
-    "disk": 1 << 20, "state store": 256 << 10, "write-ahead logs": 1 << 20, "memory of this process": 48 << 20,
+    "disk": 1 << 20, "state store": 256 << 10, "write-ahead logs": 6 << 20, "memory of this process": 48 << 20,
     "memory of `up`": 64 << 20, "file handles of this process": 8, "file handles of `up`": 16,
 }  # fmt: skip
-"""The second half may exceed the first by a tenth and so much."""
+"""The second half may exceed the first by a tenth and so much. SQLite begins a log anew when it has 4 MB and nobody reads,
+so its size says nothing below that."""
 PER_CHANGE = 32 << 10
 """Bytes of the state store that a change, its approval and its release leave for good: the audit chain, history."""
 
@@ -148,7 +149,8 @@ class Soak:
 
     def sample(self) -> dict[str, float]:
         sizes = {place.name: place.size for place in usage(self.home)}
-        state = sizes.pop("state store")
+        sizes.pop("state store")
+        state = (self.home.root / "state.db").stat().st_size  # its log is counted with the others
         found = {"disk": float(sum(sizes.values()) - sizes["logs"]), "state store": float(state)}
         found["write-ahead logs"] = float(sum(path.stat().st_size for path in self.home.root.rglob("*-wal")))
         here = psutil.Process()
