@@ -47,8 +47,8 @@ SLACK: Mapping[str, float] = {
     "disk": 1 << 20, "state store": 256 << 10, "write-ahead logs": 6 << 20, "memory of this process": 48 << 20,
     "memory of `up`": 64 << 20, "file handles of this process": 8, "file handles of `up`": 16,
 }  # fmt: skip
-"""The second half may exceed the first by a tenth and so much. SQLite begins a log anew when it has 4 MB and nobody reads,
-so its size says nothing below that."""
+"""The second half may exceed the first by a tenth and so much. SQLite begins a log again when it has 4 MB and nobody
+reads, so its size says nothing below that."""
 PER_CHANGE = 32 << 10
 """Bytes of the state store that a change, its approval and its release leave for good: the audit chain, history."""
 
