@@ -49,6 +49,14 @@ def is_orphaned(instance: "DagsterInstance", run: "DagsterRun") -> bool:
     return local and run.status == DagsterRunStatus.STARTED and not _is_executing(instance, run)
 
 
+def is_under_way(instance: "DagsterInstance", tag: str, value: str) -> bool:
+    """Whether the newest run with that tag is still to end by itself."""
+    from dagster import RunsFilter
+
+    runs = instance.get_runs(RunsFilter(tags={tag: value}), limit=1)
+    return bool(runs) and not runs[0].is_finished and not is_orphaned(instance, runs[0])
+
+
 def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
     from dagster import DagsterRunStatus, RunsFilter
     from dagster._core.launcher import DefaultRunLauncher

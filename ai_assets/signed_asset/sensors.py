@@ -9,8 +9,9 @@ from typing import Any
 import dagster as dg
 
 from ai_assets.base.home import Home
+from ai_assets.orchestration import publishing_runs
 from ai_assets.orchestration.events import DATA_VERSION, INPUT_POINTER
-from ai_assets.orchestration.interrupted import is_orphaned
+from ai_assets.orchestration.interrupted import is_under_way
 from ai_assets.signed_asset.declaration import CANDIDATE, PUBLISHED, SignedAsset, path_of, record
 from ai_assets.storage.digest import digest
 
@@ -44,7 +45,9 @@ def requests_of(declared: SignedAsset, asset: dg.AssetKey) -> dg.SensorDefinitio
                 del due[partition]
             elif tries >= MOST_TRIES:
                 failed.append(partition or declared.asset)
-            elif len(runs) < MOST_RUNS and not _under_way(context.instance, f"{partition}:{made}-{tries}"):
+            elif len(runs) < MOST_RUNS and not is_under_way(
+                context.instance, ATTEMPT_TAG, f"{partition}:{made}-{tries}"
+            ):
                 due[partition] = [made, tries + 1]
                 attempt = f"{partition}:{made}-{tries + 1}"
                 runs.append(
@@ -114,27 +117,16 @@ def publication_of(declared: SignedAsset) -> dg.SensorDefinition:
         given = _data_version(context.instance, published)
         if not approved and (live is None or live.digest == given):
             return dg.SkipReason(f"nothing approved; {waiting} waiting for sign-off")
-        cursor = json.loads(context.cursor or "{}")
         wanted = [live.digest if live else "", *sorted(request.request_id for request in approved)]
-        batch = digest([wanted, given])[:16]
-        tries = cursor.get("tries", 0) if cursor.get("batch") == batch else 0
-        if tries >= MOST_TRIES:
-            return dg.SkipReason(
-                f"publication failed {tries} times; see its runs, then materialize {published.to_user_string()}"
-            )
-        if tries and _under_way(context.instance, f"{batch}-{tries}"):
-            return dg.SkipReason("the publication is under way")
-        attempt, mirrored = f"{batch}-{tries + 1}", set(cursor.get("mirrored", []))
-        return dg.SensorResult(
-            run_requests=[dg.RunRequest(run_key=attempt, tags={ATTEMPT_TAG: attempt})],
-            asset_events=[
-                sign_off_event(declared, request.partition, request.digest, request.closed_by or "")
-                for request in approved
-                if request.request_id not in mirrored
-            ],
-            cursor=json.dumps(
-                {"batch": batch, "tries": tries + 1, "mirrored": [request.request_id for request in approved]}
+        return publishing_runs.ask(
+            context,
+            batch=digest([wanted, given])[:16],
+            approved=approved,
+            event_of=lambda request: sign_off_event(
+                declared, request.partition, request.digest, request.closed_by or ""
             ),
+            tag=ATTEMPT_TAG,
+            remedy=f"then materialize {published.to_user_string()}",
         )
 
     return body
@@ -149,8 +141,3 @@ def deadlines_of(declared: SignedAsset) -> dg.SensorDefinition:
 def _data_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
     found: Any = _newest(instance, key)
     return None if found is None else (found.asset_materialization.tags or {}).get(DATA_VERSION)
-
-
-def _under_way(instance: dg.DagsterInstance, attempt: str) -> bool:
-    runs = instance.get_runs(dg.RunsFilter(tags={ATTEMPT_TAG: attempt}), limit=1)
-    return bool(runs) and not runs[0].is_finished and not is_orphaned(instance, runs[0])
