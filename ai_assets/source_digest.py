@@ -20,14 +20,20 @@ def source_digest(thing: object) -> str:
     written: Any = thing if inspect.isfunction(thing) or inspect.isclass(thing) else type(thing)
     written = inspect.unwrap(written)
     try:
-        tree = ast.parse(_module_source(written))
+        parts = source_parts(written)
     except (OSError, TypeError, SyntaxError):
         return digest([written.__module__, written.__qualname__])
-    named = _named_in(tree)
-    name = written.__qualname__.partition(".")[0]
-    if name not in named:  # made within a function, or by code that is in no file
+    if not parts:
         return digest([written.__module__, written.__qualname__, _own_source(written)])
-    return digest([[each, [_canonical(node) for node in named[each]]] for each in sorted(_reached(name, named))])
+    return digest([[name, [_canonical(node) for node in parts[name]]] for name in sorted(parts)])
+
+
+def source_parts(written: Any) -> dict[str, list[ast.stmt]]:
+    """The statements of its module that a function or class is made of, by the name they make: itself, what it names,
+    what that names. None where it was made within a function, or by code that is in no file."""
+    named = _named_in(ast.parse(_module_source(written)))
+    name = written.__qualname__.partition(".")[0]
+    return {each: named[each] for each in _reached(name, named)} if name in named else {}
 
 
 def _own_source(thing: Any) -> Any:

@@ -301,6 +301,27 @@ def test_a_prompt_file_that_it_names_decides_its_rows(project: Project, provider
         written(project, PROMPTED, declared)
 
 
+ASKED_BY_A_HELPER = """
+if True:
+    def ask_about(ctx: Stage, text: str) -> str:
+        return ctx.ask(prompt="prompts/it.md", text_of_it=text).text
+
+@stage(columns={"answer": str})
+def ask_it(document: Document, ctx: Stage) -> dict:
+    return {"answer": ask_about(ctx, document.text)}
+"""
+
+
+def test_a_prompt_file_counts_wherever_in_its_module_it_is_named(project: Project) -> None:
+    prompt = project.root / "collections" / "notes" / "prompts" / "it.md"
+    prompt.parent.mkdir(parents=True)
+    prompt.write_text("Say it shortly: {{ text_of_it }}")
+    declared = {"name": "it", "kind": "function", "function": "./stages.py:ask_it", "route": "default"}
+    before = written(project, ASKED_BY_A_HELPER, declared).code_versions["it"]
+    prompt.write_text("Say it at length: {{ text_of_it }}")
+    assert written(project, ASKED_BY_A_HELPER, declared).code_versions["it"] != before
+
+
 RANDOM = ASK.replace('f"Step', 'f"{random.random()} Step').replace("\n@stage", "\nimport random\n\n@stage", 1)
 
 

@@ -14,13 +14,13 @@ import importlib.util
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol
 
-from ai_assets.source_digest import source_digest
+from ai_assets.source_digest import source_digest, source_parts
 from ai_assets.stages.columns import Columns, ColumnType
 from ai_assets.storage.digest import Json
 
@@ -57,14 +57,6 @@ class Document:
         from ai_assets.stages.prompt import quoted
 
         return quoted(self.text)
-
-
-class Reply(Protocol):
-    """An answer: `text`, and `data` where a schema was asked for."""
-
-    text: str
-    data: Any
-    cost_usd: float
 
 
 class Stage(Protocol):
@@ -123,8 +115,9 @@ class FunctionSpec:
         """Files that it names as `prompt=`: an edit of one makes its rows stale."""
         found = [
             keyword.value.value
-            for part in _parts(self.function)
-            for node in ast.walk(part)
+            for statements in source_parts(inspect.unwrap(self.function)).values()
+            for statement in statements
+            for node in ast.walk(statement)
             if isinstance(node, ast.Call)
             for keyword in node.keywords
             if keyword.arg == "prompt"
@@ -134,32 +127,18 @@ class FunctionSpec:
         return tuple(sorted(set(found)))
 
     def identity(self, folder: Path) -> Json:
-        files = [[name, _file_digest(folder / name)] for name in self.prompts]
-        return [
-            ALGORITHM_VERSION,
-            self.source_digest,
-            self.version,
-            dict(self.own),
-            self.rows,
-            [list(each) for each in files],
-        ]
+        files: list[Json] = [[name, _file_digest(folder / name)] for name in self.prompts]
+        return [ALGORITHM_VERSION, self.source_digest, self.version, dict(self.own), self.rows, files]
 
 
 def _file_digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-@overload
-def stage(function: Callable[..., Any], /) -> Callable[..., Any]: ...
-@overload
 def stage(
-    *, columns: Mapping[str, Any], version: str = "1", rows: Literal["one", "many"] = "one", cpu: bool = False,
-    after: Sequence[str] = (),
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...  # fmt: skip
-def stage(
-    function: Callable[..., Any] | None = None, /, *, columns: Mapping[str, Any] | None = None, version: str = "1",
+    function: None = None, /, *, columns: Mapping[str, Any] | None = None, version: str = "1",
     rows: Literal["one", "many"] = "one", cpu: bool = False, after: Sequence[str] = (),
-) -> Any:  # fmt: skip
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Declare a function to be a stage. It stays callable as it is, so that it can be tested alone."""
     if function is not None or columns is None:
         raise TypeError("say what it makes: @ai_assets.stage(columns={'name': str})")
@@ -235,39 +214,6 @@ def _of_file(path: Path) -> types.ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-# What decides its rows
-
-
-def _parts(function: Callable[..., Any]) -> Iterator[ast.stmt]:
-    """The statements of its module that the function is made of: itself, and what it names, and what that names."""
-    module = sys.modules[function.__module__]
-    tree = ast.parse(Path(inspect.getfile(function)).read_text(encoding="utf-8"))
-    defined = {name: statement for statement in tree.body for name in _defines(statement)}
-    wanted, seen = [function.__name__], set[str]()
-    while wanted:
-        name = wanted.pop(0)
-        if name in seen or name not in defined:
-            continue
-        seen.add(name)
-        yield defined[name]
-        names = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
-        wanted += sorted(name for name in names if name in defined and hasattr(module, name))
-
-
-def _defines(statement: ast.stmt) -> list[str]:
-    match statement:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return [statement.name]
-        case ast.Assign():
-            return [node.id for target in statement.targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-        case ast.AnnAssign(target=ast.Name(id=name)):
-            return [name]
-        case ast.Import() | ast.ImportFrom():
-            return [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
-        case _:
-            return []
 
 
 # What it returned
