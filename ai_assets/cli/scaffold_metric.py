@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-import yaml
 
-from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.output import console, home
-from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
-from ai_assets.errors import CollectionInvalid, ScaffoldRefused
+from ai_assets.cli.scaffold_entry import write_declared
+from ai_assets.collection.loading import Collection
+from ai_assets.errors import ScaffoldRefused
 from ai_assets.evaluation.scoring import BUILTIN_METRICS
 
 Of = Literal["labels", "queries", "rows"]
@@ -116,63 +115,12 @@ def write_metric(name: str, collection: Collection, project: Path) -> Made:
     of: Of = "labels" if collection.golden_labels else "queries" if collection.golden_queries else "rows"
     module, template = f"{name}_metric", _TEMPLATES[of]
     metric, test = project / f"{module}.py", project / "tests" / f"test_{module}.py"
-    declared = collection.folder / DEFS_FILE
-    for path in (metric, test):
-        if path.exists():
-            raise ScaffoldRefused(name, f"{path} exists already; nothing was changed")
-    before = declared.read_text(encoding="utf-8")
-    after = with_entry(declared, before, f'"{module}:{name}"')
     records = {"labels": "Evidence, LabelEvidence", "queries": "Evidence, QueryEvidence", "rows": "Evidence"}[of]
     imports = "from collections.abc import Iterator, Mapping, Sequence\n\n" if of == "rows" else ""
-    test.parent.mkdir(exist_ok=True)
-    metric.write_text(_METRIC.format(name=name, of=of, body=template.metric), encoding="utf-8")
     body = template.test.format(name=name, collection=collection.name)
-    test.write_text(
-        _TEST.format(name=name, module=module, imports=imports, records=records, body=body), encoding="utf-8"
-    )
-    declared.write_text(after, encoding="utf-8")
-    try:
-        load_collection(collection.folder.parent, collection.name)
-    except CollectionInvalid:
-        for path in (metric, test):
-            path.unlink()
-        declared.write_text(before, encoding="utf-8")
-        raise
+    files = {
+        metric: _METRIC.format(name=name, of=of, body=template.metric),
+        test: _TEST.format(name=name, module=module, imports=imports, records=records, body=body),
+    }
+    declared = write_declared(name, collection, files, f'"{module}:{name}"', under="metrics")
     return Made(metric=metric, test=test, declared=declared, scores=template.scores)
-
-
-def with_entry(path: Path, text: str, entry: str, under: str = "metrics") -> str:
-    """The declaration with one more item under that key, and everything else of it, comments too, as it was."""
-    node, _ = read_yaml(path, CollectionInvalid)
-    attributes = _value(node, "attributes")
-    if not isinstance(attributes, yaml.MappingNode) or attributes.flow_style:
-        raise ScaffoldRefused(
-            entry, f"the attributes of {path} are not written as a block; add {under}: [{entry}] there"
-        )
-    lines = text.splitlines()
-    indent = " " * attributes.value[0][0].start_mark.column
-    listed = _value(attributes, under)
-    if listed is None:
-        place = _end(attributes, lines)
-        added = [f"{indent}{under}:", f"{indent}  - {entry}"]
-    elif isinstance(listed, yaml.SequenceNode) and not listed.flow_style and listed.value:
-        place = _end(listed, lines)
-        added = [f"{' ' * listed.start_mark.column}- {entry}"]
-    else:
-        raise ScaffoldRefused(entry, f"'{under}' in {path} is not a list of lines; add {entry} there")
-    return "\n".join([*lines[:place], *added, *lines[place:]]) + "\n"
-
-
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    found: yaml.Node | None = next((value for name, value in node.value if name.value == key), None)
-    return found
-
-
-def _end(node: yaml.Node, lines: list[str]) -> int:
-    """The line after its last one that is neither empty nor a comment."""
-    end = node.end_mark.line + (1 if node.end_mark.column else 0)
-    while end > 0 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
-        end -= 1
-    return end

@@ -9,10 +9,10 @@ import typer
 
 from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.output import console, home
-from ai_assets.cli.scaffold_metric import with_entry
-from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
+from ai_assets.cli.scaffold_entry import write_declared
+from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import FIXED_ASSETS
-from ai_assets.errors import CollectionInvalid, ScaffoldRefused
+from ai_assets.errors import ScaffoldRefused
 
 _STAGE = '''"""The stage `{name}`. What it is given and may return: docs/extending.md of ai-assets."""
 
@@ -75,22 +75,7 @@ def write_stage(name: str, collection: Collection, project: Path) -> Made:
         raise ScaffoldRefused(name, f"{collection.name} has a stage of that name")
     module = f"{name}_stage"
     stage, test = project / f"{module}.py", project / "tests" / f"test_{module}.py"
-    declared = collection.folder / DEFS_FILE
-    for path in (stage, test):
-        if path.exists():
-            raise ScaffoldRefused(name, f"{path} exists already; nothing was changed")
-    before = declared.read_text(encoding="utf-8")
+    files = {stage: _STAGE.format(name=name), test: _TEST.format(name=name, module=module)}
     entry = f'{{name: {name}, kind: function, function: "{module}:{name}"}}'
-    after = with_entry(declared, before, entry, under="stages")
-    test.parent.mkdir(exist_ok=True)
-    stage.write_text(_STAGE.format(name=name), encoding="utf-8")
-    test.write_text(_TEST.format(name=name, module=module), encoding="utf-8")
-    declared.write_text(after, encoding="utf-8")
-    try:
-        load_collection(collection.folder.parent, collection.name)
-    except CollectionInvalid:
-        for path in (stage, test):
-            path.unlink()
-        declared.write_text(before, encoding="utf-8")
-        raise
+    declared = write_declared(name, collection, files, entry, under="stages")
     return Made(stage=stage, test=test, declared=declared)
