@@ -5,13 +5,13 @@ importing the project, several code locations may share a home, and a name means
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ai_assets.base.durable import write_whole
 from ai_assets.base.home import Home
+from ai_assets.base.import_path import look_first_in
 from ai_assets.collection.loading import DEFS_FILE, Collection, check_name, collection_names
 from ai_assets.collection.loading import load_collection as load_at
 from ai_assets.errors import CollectionElsewhere, CollectionUnknown
@@ -80,9 +80,7 @@ class Catalog:
     def _load(self, entry: Entry) -> Collection:
         from ai_assets.inference.load import load_inference
 
-        for folder in reversed(entry.imports):
-            if str(folder) not in sys.path:
-                sys.path.insert(0, str(folder))
+        look_first_in(entry.imports)
         there = replace(self.home, project=entry.project)
         return load_at(entry.folder.parent, entry.folder.name, lambda: load_inference(there.inference))
 

@@ -6,7 +6,6 @@ the top of a project needs no declaration.
 
 import importlib
 import importlib.util
-import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import yaml
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import DEFINITIONS_FILE, DG_FILE, PYPROJECT, WORKSPACE
+from ai_assets.base.import_path import look_first_in
 
 
 class CodeLocationUnusable(UserError):
@@ -38,9 +38,7 @@ class CodeLocation:
 
     def load(self) -> None:
         """Import it into this process. Its collections are recorded by that."""
-        for folder in reversed(list(folders_to_import(self.project))):
-            if str(folder) not in sys.path:
-                sys.path.insert(0, str(folder))
+        look_first_in(list(folders_to_import(self.project)))
         try:
             if self.module:
                 found = importlib.import_module(self.module)
