@@ -75,6 +75,7 @@ def publish(
             approved = [] if instead is not None else every
             waiting = requests.find(connection, collection.name, statuses=("open",))
             standings = decisions.standings(connection, approved)
+            gone = forgotten.of(connection, collection.name)
         lost = before is not None and (problem := _unsearchable(stores, before)) is not None
         if lost:
             say(f"{problem}: it is made again")
@@ -88,20 +89,20 @@ def publish(
                 raise ApprovalInsufficient(collection.name, request.partition, request.digest, problem)
             signers = standing.signers
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
-            parts[request.partition], files[request.partition] = _verified(collection, stores, request, signers)
+            parts[request.partition], files[request.partition] = _verified(collection, stores, gone, request, signers)
         lease.check()
         merged = {**(before.parts if before else {}), **parts}
         embedding = _one_embedding(collection, merged)
         name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
         for partition in instead or {}:
-            files[partition] = _still_published(collection, stores, partition, parts[partition])
+            files[partition] = _still_published(collection, stores, gone, partition, parts[partition])
         otherwise = instead is not None or (before is not None and _embedded_otherwise(before, embedding))
         if before and (lost or not before.index_seal or otherwise):
             # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows. What is
             # not sealed is not built upon: its bytes are not known to be those that were published.
             name, base = f"live-{number}", None
             for partition in merged.keys() - parts.keys():
-                files[partition] = _still_published(collection, stores, partition, merged[partition])
+                files[partition] = _still_published(collection, stores, gone, partition, merged[partition])
         say(f"writing the index: {len(files)} partition(s)")
         index = stores.index(collection.name, name, embedding.dimensions)
         version = index.replace(
@@ -212,12 +213,12 @@ class _Verified:
         return file_sha256(self.chunks) == self.sha256
 
 
-def _read(collection: Collection, stores: Stores, partition: str, said: Mapping[str, Any]) -> tuple[Leaves, _Verified]:
+def _read(
+    collection: Collection, stores: Stores, gone: forgotten.Register, partition: str, said: Mapping[str, Any]
+) -> tuple[Leaves, _Verified]:
     documents, chunks = snapshot_files(collection.name, stores, partition, said)
     rows = parquet_rows(chunks)
     found = _Verified(chunks=chunks, rows=rows, sha256=file_sha256(chunks))
-    with stores.state.read() as connection:
-        gone = forgotten.of(connection, collection.name)
     return content_of_files(documents, chunks, gone), found
 
 
@@ -231,10 +232,12 @@ def _reading(collection: Collection, partition: str, approved: str) -> Iterator[
         raise CandidateChanged(collection.name, partition, approved, what) from error
 
 
-def _still_published(collection: Collection, stores: Stores, partition: str, part: Part) -> _Verified:
+def _still_published(
+    collection: Collection, stores: Stores, gone: forgotten.Register, partition: str, part: Part
+) -> _Verified:
     """What is live already, if its files still are what was approved."""
     with _reading(collection, partition, part.digest):
-        leaves, found = _read(collection, stores, partition, vars(part))
+        leaves, found = _read(collection, stores, gone, partition, vars(part))
     if leaves.content != part.content:
         raise CandidateChanged(
             collection.name, partition, part.digest, f"the rows of its files now amount to {leaves.content[:12]}"
@@ -243,7 +246,7 @@ def _still_published(collection: Collection, stores: Stores, partition: str, par
 
 
 def _verified(
-    collection: Collection, stores: Stores, request: requests.Request, signers: Sequence[str]
+    collection: Collection, stores: Stores, gone: forgotten.Register, request: requests.Request, signers: Sequence[str]
 ) -> tuple[Part, _Verified]:
     """The approved candidate's files, if they still are what was approved."""
     manifest = stores.lake.manifest(collection.name, "release_candidate", request.partition)
@@ -256,7 +259,7 @@ def _verified(
             what = f"its file {name} is not named by its content"
             raise CandidateChanged(collection.name, request.partition, request.digest, what)
     with _reading(collection, request.partition, request.digest):
-        leaves, files = _read(collection, stores, request.partition, manifest.stats)
+        leaves, files = _read(collection, stores, gone, request.partition, manifest.stats)
     recomputed = candidate_digest(
         collection.name, request.partition, leaves.content, manifest.stats["code_versions"], manifest.stats["scores"],
         manifest.stats["cost_usd"],
