@@ -3,6 +3,7 @@
 A metric of your own imports `metric`, `Evidence` and `Measure` from here; a gate of your own `gate` and `GateCase`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,21 +24,14 @@ __all__ = [
     "metric",
 ]
 
-_VERDICT = ("Baseline", "GateVerdict", "Interval")
-_GATES = ("GateCase", "gate")
+_HOMES = {"Baseline": "verdict", "GateVerdict": "verdict", "Interval": "verdict", "GateCase": "gates", "gate": "gates"}
 
 
 def __getattr__(name: str) -> Any:
     """On first use: `stages.evaluate`, from which the metrics take their formulas, imports the records from here."""
     if name not in __all__:
         raise AttributeError(f"module 'ai_assets.evaluation' has no attribute '{name}'")
-    if name in _VERDICT:
-        from ai_assets.evaluation import verdict as home
-    elif name in _GATES:
-        from ai_assets.evaluation import gates as home  # type: ignore[no-redef]
-    else:
-        from ai_assets.evaluation import metrics as home  # type: ignore[no-redef]
-    return getattr(home, name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'metrics')}"), name)
 
 
 def __dir__() -> list[str]:
