@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from conftest import POSTGRES_PASSWORD, Postgres, Project, free_port
+from conftest import POSTGRES_PASSWORD, Postgres, Project, eventually, free_port
 
 from ai_assets.base.errors import StateTooNew, StateUnavailable
 from ai_assets.storage.migrations import MIGRATIONS
@@ -77,6 +77,24 @@ def test_a_block_that_fails_leaves_nothing_behind(state: StateStore) -> None:
         raise RuntimeError("half way")
     with state.read() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM index_versions")).scalar_one() == 0
+
+
+def test_a_store_that_is_closed_during_a_transaction_leaves_no_connection_open(postgres: Postgres) -> None:
+    """A heartbeat may be half way when a run closes its store."""
+    store = StateStore(postgres.database("closed_meanwhile"))
+    other = StateStore(store.url)
+    with store.read() as connection:
+        (session,) = connection.execute(sa.text("SELECT pg_backend_pid()")).scalars()
+        store.close()
+        assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+
+    def still_open() -> int:
+        with other.read() as connection:
+            open_sessions = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+            return connection.execute(open_sessions, {"pid": session}).scalar_one()
+
+    eventually(lambda: still_open() == 0)
+    other.close()
 
 
 def test_an_upsert_inserts_once_and_then_replaces(state: StateStore) -> None:

@@ -37,6 +37,7 @@ class StateStore:
         """`keys` is the folder of the keys that sign the audit chain; by default beside a SQLite file."""
         self.url = url
         self._keys = keys
+        self._closed = False
         try:
             self._engine = _engine(url)
         except sa.exc.ArgumentError as error:
@@ -65,6 +66,7 @@ class StateStore:
         store = cls.__new__(cls)
         store.url = url
         store._keys = keys
+        store._closed = False
         try:
             store._engine, forget = reading_engine(url, say)
         except sqlite3.DatabaseError as error:
@@ -132,13 +134,19 @@ class StateStore:
             KEYS_OPTION: self.keys,
             **(postgresql if self._engine.name == "postgresql" else {}),
         }
+        pool = self._engine.pool
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except (sa.exc.OperationalError, sa.exc.InternalError) as error:
             raise StateUnavailable(self.describe(), _first_line(error)) from error
+        finally:
+            if self._closed:  # while this transaction ran: its connection went back to a pool that nobody holds
+                pool.dispose()
 
     def close(self) -> None:
+        """A transaction that another thread is in ends as it would have, and its connection is closed with it."""
+        self._closed = True
         self._engine.dispose()
 
 
