@@ -12,13 +12,14 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import ExtensionUnusable
 from ai_assets.storage.digest import canonical_json
 
-Kind = Literal["metric", "gate", "check", "target", "sink"]
+Kind = Literal["metric", "gate", "check", "target", "sink", "protocol"]
 GROUPS: dict[Kind, str] = {
     "metric": "ai_assets.metrics",
     "gate": "ai_assets.gates",
     "check": "ai_assets.checks",
     "target": "ai_assets.targets",
     "sink": "ai_assets.sinks",
+    "protocol": "ai_assets.protocols",
 }
 
 

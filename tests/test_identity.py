@@ -32,7 +32,7 @@ def provider() -> Iterator[Provider]:
 
 
 def key(request: Request, at: Endpoint = ENDPOINT) -> str:
-    return call_key(at, body_of(at, request), request.sample)
+    return call_key(at, body_of(at, request), request.sample, request.asks_for)
 
 
 @dataclass(frozen=True, kw_only=True)

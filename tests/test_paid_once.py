@@ -88,7 +88,9 @@ def check_paid_once(
     if requests[0].text is not None:
         return
     endpoint = settings.endpoints["mini"]
-    keys = {_shown(request): call_key(endpoint, body_of(endpoint, request), request.sample) for request in requests}
+    keys = {
+        _shown(request): call_key(endpoint, body_of(endpoint, request), request.sample, "chat") for request in requests
+    }
     twice = provider.bills()
     assert {keys[bill["text"]] for bill in twice} <= maybe
     assert all(bill["billed"] <= 1 + sum(row.call_key == keys[bill["text"]] for row in made) for bill in twice)

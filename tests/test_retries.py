@@ -23,7 +23,9 @@ from ai_assets.inference.prices import price_at
 from ai_assets.inference.records import Answer, Unanswered
 from ai_assets.inference.settings import Endpoint
 from ai_assets.inference.validation import parse
-from ai_assets.protocols.openai import Fault, NotAnAnswer, Reply, class_of, error_of, read_reply, retry_after_s
+from ai_assets.protocols.base import Fault, NotAnAnswer, Reply
+from ai_assets.protocols.faults import class_of, error_of, retry_after_s
+from ai_assets.protocols.openai import OpenAI
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"], "additionalProperties": False,
@@ -423,9 +425,9 @@ PAID: Mapping[str, Any] = {"prices": [dict(PRICE)]}
 def test_a_refusal_that_came_as_an_answer_costs_what_was_counted_and_else_nobody_knows(
     endpoint: Mapping[str, Any], usage: Mapping[str, int] | None, cost: int | None
 ) -> None:
-    fault = read_reply(json.dumps({**REFUSAL, "usage": usage}), embedding=False)
+    fault = OpenAI().decode(json.dumps({**REFUSAL, "usage": usage}), "chat")
     assert isinstance(fault, Fault)
-    ending = ended(opened_at(**endpoint), fault, 0.1)
+    ending = ended(opened_at(**endpoint), replace(fault, answered=True), 0.1)
     assert (ending.error, ending.cost_nusd) == ("refused", cost)
     assert ending.state == ("ambiguous" if cost is None else "failed")
 
@@ -470,13 +472,13 @@ def test_retry_after_is_read_in_all_its_spellings(headers: Mapping[str, str], ex
 )  # fmt: skip
 def test_what_is_no_answer_is_never_mistaken_for_one(body: str) -> None:
     with pytest.raises(NotAnAnswer):
-        read_reply(body, embedding=False)
+        OpenAI().decode(body, "chat")
 
 
 def test_an_answer_that_is_nested_too_deeply_for_its_schema_is_unusable_and_no_crash() -> None:
     schema: Mapping[str, Any] = {"type": "object", "properties": {"a": {"$ref": "#"}}}
     nested = '{"a":' * 400 + "{}" + "}" * 400
     body = json.dumps({"choices": [{"message": {"content": nested}}], "usage": {"prompt_tokens": 1}})
-    reply = read_reply(body, embedding=False)
+    reply = OpenAI().decode(body, "chat")
     assert isinstance(reply, Reply)
     assert parse(question(1, schema=schema), reply).problem == "it is nested too deeply"

@@ -1,5 +1,6 @@
 """`ai-assets ledger`: what was asked of models, what it cost, and what nobody knows the cost of."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,15 +8,29 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.base.errors import StateUnavailable
-from ai_assets.cli.output import AsJson, By, console, errors, money, person, print_json, stores, stores_to_read, table
+from ai_assets.base.errors import StateUnavailable, UserError
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    console,
+    errors,
+    home,
+    money,
+    person,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
 from ai_assets.cli.reconcile import reconcile
 from ai_assets.inference import history, resolving
 from ai_assets.inference.history import Attempt, BudgetRow, Call
 from ai_assets.inference.ledger_messages import State
+from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import LOST
 from ai_assets.inference.resolving import Resolved, Verdict
-from ai_assets.protocols.openai import Fault, NotAnAnswer, read_reply
+from ai_assets.protocols.base import Fault, Protocol
+from ai_assets.protocols.registry import known
 from ai_assets.signoff import audit
 from ai_assets.storage.state import StateStore
 
@@ -60,7 +75,7 @@ def show(
     """A call: its attempts in order, its answer, and who used it again."""
     with stores_to_read().state.read() as connection:
         found = history.call(connection, history.find(connection, asked))
-    text = _text(found.body)
+    text = _text(found.body, found.attempts[-1].protocol)
     if as_json:
         print_json({**asdict(found), "text": text})
         return
@@ -215,16 +230,27 @@ def _maybe(found: Call) -> str:
     return f", {money(found.maybe_usd)} may have been billed" if found.maybe_usd else ""
 
 
-def _text(body: str | None) -> str | None:
-    """What a body says, for people."""
+def _text(body: str | None, protocol_name: str) -> str | None:
+    """What a body says, for people; as it came where its protocol is not at hand."""
     if body is None:
         return None
-    for embedding in (False, True):
+    if (protocol := known(protocol_name) or _declared(protocol_name)) is None:
+        return body
+    for kind in sorted(protocol.kinds):
         try:
-            reply = read_reply(body, embedding=embedding)
-        except NotAnAnswer:
+            reply = protocol.decode(body, kind)
+        except Exception:  # noqa: BLE001 - of another kind, or own code that fails: the body is shown
             continue
         if isinstance(reply, Fault):
             return reply.message
-        return f"a vector of {len(reply.vector)} numbers" if embedding else reply.text or str(list(reply.tool_calls))
+        if kind == "embedding":
+            return f"a vector of {len(reply.vector)} numbers"
+        return reply.text or str(list(reply.tool_calls))
     return body
+
+
+def _declared(protocol_name: str) -> Protocol | None:
+    """One of the user's own is found where inference.yaml names it."""
+    with contextlib.suppress(UserError):
+        load_inference(home().inference)
+    return known(protocol_name)

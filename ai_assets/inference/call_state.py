@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import PriceUnknown
+from ai_assets.inference.errors import KindUnserved, PriceUnknown, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Reused
 from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, price_at, usd_of, worst_case_nusd
@@ -23,7 +23,8 @@ from ai_assets.inference.records import (
 from ai_assets.inference.routes import endpoints_for
 from ai_assets.inference.settings import Endpoint, InferenceSettings
 from ai_assets.inference.validation import parse, repair_of
-from ai_assets.protocols.openai import Fault, NotAnAnswer, Reply, read_reply
+from ai_assets.protocols.base import Fault, NotAnAnswer, Reply
+from ai_assets.protocols.registry import protocol_of
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +53,10 @@ def ticket_for(
     p95_s: Callable[[str], float | None],
     moment: datetime.datetime | None = None,
 ) -> Ticket:
-    """May raise RouteUnknown, PriceUnknown and Unhashable. `moment`: by the ledger's clock, now unless it is said."""
+    """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
+
+    `moment` is by the ledger's clock, and now unless it is said.
+    """
     moment = moment or datetime.datetime.now(datetime.UTC)
     today = moment.date()
     oldest = None
@@ -76,6 +80,9 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
     price = price_at(endpoint, today)
     if price is None:
         raise PriceUnknown(name, endpoint.llm, today)
+    protocol = protocol_of(endpoint.protocol)
+    if request.asks_for not in protocol.kinds:
+        raise KindUnserved(name, protocol.name, request.asks_for)
     body = body_of(endpoint, request)
     into = input_tokens_at_most(request, endpoint.image_tokens)
     out = 0 if request.text is not None else request.max_output_tokens
@@ -83,7 +90,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
         name=name,
         endpoint=endpoint,
         price=price,
-        key=call_key(endpoint, body, request.sample),
+        key=call_key(endpoint, body, request.sample, request.asks_for),
         body=body,
         reserve_nusd=worst_case_nusd(price, into, out),
         tokens=into + out,
@@ -131,10 +138,20 @@ def _cost_nusd(hop: Hop, fault: Fault) -> int | None:
 
 
 def reply_of(ticket: Ticket, reused: Reused) -> Reply:
-    reply = read_reply(reused.body, embedding=ticket.request.text is not None)
-    if isinstance(reply, Fault):
-        raise NotAnAnswer("a refusal cannot have been settled")
-    return reply
+    """The answer of the ledger, read by what wrote it: the protocol is a part of the call's key."""
+    return read(reused.hop.endpoint, reused.body, ticket.request)
+
+
+def read(endpoint: Endpoint, body: str, request: Request) -> Reply:
+    """An answer that was settled."""
+    protocol = protocol_of(endpoint.protocol)
+    try:
+        reply = protocol.decode(body, request.asks_for)
+        if isinstance(reply, Fault):
+            raise NotAnAnswer("a refusal cannot have been settled")
+    except Exception as error:
+        raise ProtocolFailed(protocol.name, error, body) from error
+    return replace(reply, body=body)
 
 
 def judged(ticket: Ticket, hop: Hop, reply: Reply) -> Result | None:

@@ -20,6 +20,7 @@ from ai_assets.inference.errors import (
     EndpointRefuses,
     KeyMissing,
     KeyUnusable,
+    ProtocolFailed,
     WorkStops,
 )
 from ai_assets.inference.group_commit import Turns
@@ -39,7 +40,7 @@ from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
 from ai_assets.inference.settings import REHEARSAL, InferenceSettings
-from ai_assets.protocols.openai import Fault, Reply
+from ai_assets.protocols.base import Fault, Reply
 
 LONGEST_WAIT_S = 0.25
 """How long a line that must wait for others does not ask again."""
@@ -253,10 +254,11 @@ class Asker:
         started, in_flight = time.perf_counter(), line.in_flight
         outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
         try:
-            if first.request.text is None:
-                outcomes = [await line.channel.chat(opened.hop.body, timeout_s=timeout_s)]
-            else:
-                outcomes = await line.channel.embed([one.hop.body for _, one in sent], timeout_s=timeout_s)
+            bodies = [one.hop.body for _, one in sent]
+            outcomes = await line.channel.send(bodies, first.request.asks_for, timeout_s=timeout_s)
+        except ProtocolFailed as error:
+            outcomes = [Fault(error="garbled", message=str(error), answered=True, body=error.body)]
+            raise
         finally:
             taken_s = time.perf_counter() - started
             if isinstance(outcomes[0], Fault):

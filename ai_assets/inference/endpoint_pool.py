@@ -5,7 +5,7 @@ from collections import deque
 
 from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
-from ai_assets.protocols.openai import OpenAIChannel
+from ai_assets.protocols.http import Channel
 
 RECENT = 200
 """So many latest answers tell how fast an endpoint is now."""
@@ -17,7 +17,7 @@ LONGEST_PAUSE_S = 60.0
 class Line:
     def __init__(self, name: str, endpoint: Endpoint, base_url: str, key: str | None) -> None:
         self.name = name
-        self.channel = OpenAIChannel(endpoint, base_url, key)
+        self.channel = Channel(endpoint, base_url, key)
         self.ramp = Ramp(endpoint.limits.concurrency)
         self.in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -27,6 +27,7 @@ from ai_assets.inference.ledger_messages import Recall
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
 from ai_assets.inference.rehearsal import RehearsalProvider
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.protocols.registry import protocol_of
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import StateStore
 
@@ -305,5 +306,6 @@ def _groups(tickets: dict[int, Ticket]) -> Iterator[dict[int, Ticket]]:
     for group in alike.values():
         first = next(iter(group.values())).claim.hops[0].endpoint
         places = iter(group.items())
-        while part := dict(itertools.islice(places, first.texts_per_request)):
+        together = first.texts_per_request if protocol_of(first.protocol).joins_texts else 1
+        while part := dict(itertools.islice(places, together)):
             yield part

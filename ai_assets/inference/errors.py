@@ -62,6 +62,27 @@ class PriceUnknown(WorkStops):
         )
 
 
+class KindUnserved(WorkStops):
+    def __init__(self, endpoint: str, protocol: str, kind: str) -> None:
+        what = "embed a text" if kind == "embedding" else "chat"
+        super().__init__(
+            f"Endpoint '{endpoint}' was asked to {what}, and its protocol '{protocol}' cannot; nothing was sent. Put "
+            "an endpoint with another protocol into the route, or name another route."
+        )
+
+
+class ProtocolFailed(WorkStops):
+    """It is code like any other: what it was given is kept, and nothing more is asked before somebody has looked."""
+
+    def __init__(self, protocol: str, error: BaseException, body: str) -> None:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        super().__init__(
+            f"The protocol '{protocol}' failed while reading an answer: {said}. The answer is in the ledger (ai-assets "
+            "ledger list), and no more calls are made. Fix its 'decode' (or 'split'), then run again."
+        )
+        self.body = body
+
+
 class KeyMissing(WorkStops):
     def __init__(self, endpoint: str, variable: str) -> None:
         super().__init__(

@@ -61,6 +61,8 @@ class Attempt:
     provider_id: str | None
     duplicate_of: str | None
     """The attempt whose answer is used, where this one was answered and paid for as well."""
+    protocol: str
+    """How the endpoint was spoken to, and so how its answer reads."""
     key_id: str | None
     """The provider's public id of the key it was made with; None where the endpoint declared none then."""
 

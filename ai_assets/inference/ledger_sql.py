@@ -27,7 +27,7 @@ _ENDED = {
 _OPENED = {
     "attempt_id": _N, "call_key": _T, "previous_id": _N, "caller_id": _N, "document": _T, "endpoint": _T, "model": _T,
     "kind": _T, "state": _T, "carried": _N, "sent_at": _T, "reserved_nusd": _N, "budgets": _T, "price": _T,
-    "prompt": _T, "key_id": _T,
+    "prompt": _T, "key_id": _T, "protocol": _T,
 }  # fmt: skip
 _REUSED = {"attempt_id": _N, "caller_id": _N, "document": _T, "saved_nusd": _N, "reused_at": _T}
 _BUDGET = {

@@ -28,6 +28,7 @@ from ai_assets.inference.ledger_messages import (
     held_by,
 )
 from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, Known
+from ai_assets.protocols.registry import protocol_of
 from ai_assets.storage.state import storable
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ class LedgerTurn:
             attempt_id, hop.key, row.attempt_id if row is not None else None,
             self._ledger.caller_id(self._connection, claim.caller), storable(claim.document), hop.name,
             hop.endpoint.llm, claim.kind, "intent", int(carried), self._at, hop.reserve_nusd, json.dumps(budgets),
-            hop.price_version, storable(claim.prompt), hop.endpoint.key_id,
+            hop.price_version, storable(claim.prompt), hop.endpoint.key_id, protocol_of(hop.endpoint.protocol).name,
         ])  # fmt: skip
         self._pointers.append([hop.key, attempt_id])
         self._opened.add(hop.key)

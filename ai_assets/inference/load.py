@@ -4,9 +4,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ai_assets.base.yaml_settings import located, read_yaml
+from ai_assets.base.yaml_settings import line_of, located, read_yaml
+from ai_assets.errors import ExtensionUnusable
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.protocols.registry import protocol_of
 
 
 def load_inference(path: Path) -> InferenceSettings:
@@ -15,9 +17,18 @@ def load_inference(path: Path) -> InferenceSettings:
         return InferenceSettings().lacking(path)
     node, data = read_yaml(path, InferenceInvalid)
     try:
-        return InferenceSettings.model_validate({} if data is None else data)
+        settings = InferenceSettings.model_validate({} if data is None else data)
     except ValidationError as error:
         raise located(path, node, error, InferenceInvalid) from error
+    for name, endpoint in settings.endpoints.items():
+        at = ("endpoints", name, "protocol")
+        try:
+            problem = protocol_of(endpoint.protocol, path).problem(endpoint)
+        except ExtensionUnusable as error:
+            raise InferenceInvalid(path, line_of(node, *at), f"{'.'.join(at)}: {error}") from error
+        if problem is not None:
+            raise InferenceInvalid(path, line_of(node, *at), f"endpoints.{name}: {problem}")
+    return settings
 
 
 def _is_absent(path: Path) -> bool:

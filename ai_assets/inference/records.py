@@ -94,6 +94,10 @@ class Request:
     check: "Callable[[Answer], str | None] | None" = field(default=None, compare=False)
     """Says what is wrong with an answer, in words the model can use to repair it. The schema is checked before."""
 
+    @property
+    def asks_for(self) -> RequestKind:
+        return "chat" if self.text is None else "embedding"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.extensions import plain
 from ai_assets.inference.records import RETRYABLE, ErrorClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -62,7 +63,10 @@ class Limits(Strict):
 class Endpoint(Strict):
     """A model at a provider."""
 
-    protocol: Literal["openai"] = "openai"
+    protocol: str = Field(default="openai", min_length=1)
+    """A built-in one, `module:name` of your own, or the entry point of an installed package."""
+    options: dict[str, Any] = Field(default={})
+    """What the protocol knows beside the rest."""
     base_url: str
     """Such as `https://api.openai.com/v1`, or `rehearsal`."""
     key: str | None = None
@@ -98,6 +102,11 @@ class Endpoint(Strict):
         if value == REHEARSAL:
             return value
         return _normal_url(value)
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return plain(options)
 
     @field_validator("key", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.inference.records import Request
-from ai_assets.protocols.openai import Reply
+from ai_assets.protocols.base import Reply
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.inference.call_state import Ticket, judged, ticket_for
+from ai_assets.inference.call_state import Ticket, judged, read, ticket_for
 from ai_assets.inference.ledger_messages import Hop, answer_to, held_by
 from ai_assets.inference.records import Request
 from ai_assets.planning.findings import BLOCK, COUNTED_FIRST, Found, new_call, size_of
 from ai_assets.planning.past import Known, Past, look_up
 from ai_assets.planning.preview import Unread
 from ai_assets.planning.records import CERTAIN, Chance
-from ai_assets.protocols.openai import Fault, read_reply
 from ai_assets.run.datasets.llm_stage import AnsweredRows, examples_of, lasts, of_this_text
 from ai_assets.run.datasets.tries import Tries
 from ai_assets.signoff.corrections import Correction, applied
@@ -176,10 +175,7 @@ class Asking:
     def _row(self, asked: Asked, ticket: Ticket, hop: Hop, body: str) -> tuple[Row | None, Hop | None]:
         """The row that the answer gives; or the repair that is still to be asked for."""
         while True:
-            reply = read_reply(body, embedding=False)
-            if isinstance(reply, Fault):
-                return None, None
-            result = judged(ticket, hop, reply)
+            result = judged(ticket, hop, read(hop.endpoint, body, ticket.request))
             if result is not None:
                 return row_of(asked, result), None
             (hop,) = ticket.claim.hops

@@ -1,1 +1,8 @@
-"""How models are spoken to. Nothing here knows what a document is."""
+"""How models are spoken to. Nothing here knows what a document is.
+
+A protocol of your own derives from `Protocol` and is named by `protocol: module:name` in inference.yaml.
+"""
+
+from ai_assets.protocols.base import Fault, NotAnAnswer, Protocol, Reply
+
+__all__ = ["Fault", "NotAnAnswer", "Protocol", "Reply"]

@@ -15,6 +15,7 @@ from ai_assets.storage.migrations import (
     m008_signatures,
     m009_checkpoints,
     m010_launches,
+    m011_protocol,
     m014_targets,
 )
 
@@ -29,5 +30,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m008_signatures", m008_signatures.up),
     ("m009_checkpoints", m009_checkpoints.up),
     ("m010_launches", m010_launches.up),
+    ("m011_protocol", m011_protocol.up),
     ("m014_targets", m014_targets.up),
 )

@@ -1,0 +1,111 @@
+"""The seam: what a protocol is, and what comes back from it: a `Reply` or a `Fault`.
+
+A protocol says how a request is written, where it goes, and how an answer reads. Connections, time limits and masked
+keys are in `http.py`; retries, money and the ledger are the engine's. It keeps nothing between two calls: an answer is
+read again, years later, from the ledger.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ai_assets.inference.records import ErrorClass, Request, RequestKind, Usage
+from ai_assets.protocols import faults
+
+if TYPE_CHECKING:
+    from ai_assets.inference.settings import Endpoint
+
+MESSAGE_CHARACTERS = 300
+"""What is kept of a provider's own words about an error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """An answer as it reads. `body` and `provider_id` are filled in by the channel."""
+
+    text: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    token_logprobs: tuple[tuple[str, float], ...] | None = None
+    vector: tuple[float, ...] = ()
+    finish_reason: str = "stop"
+    """`length` where the answer was cut off at the limit of its tokens."""
+    usage: Usage | None = None
+    """None where the provider does not say: then the most that the call can have used is counted."""
+    model: str = ""
+    """As the provider names it; empty where it does not."""
+    body: str = ""
+    """The answer as it came."""
+    provider_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """No usable answer. From `decode`: a refusal, which came as an answer and was paid for."""
+
+    error: ErrorClass
+    message: str
+    retry_after_s: float | None = None
+    usage: Usage | None = None
+    """What the provider counted for it; None where it says nothing."""
+    answered: bool = False
+    """It came as an answer (HTTP 200), such as a refusal of the model itself."""
+    body: str | None = None
+    provider_id: str | None = None
+
+
+class NotAnAnswer(Exception):
+    """The body is no message of the protocol."""
+
+
+class Protocol(ABC):
+    """How endpoints of one kind are spoken to. Your own is named by `protocol: module:name` in inference.yaml."""
+
+    name: ClassVar[str]
+    """Stands in each row of the ledger and in the identity of calls: after another name all is paid for again."""
+    kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat"})
+    """What can be asked: `chat`, `embedding` or both."""
+    joins_texts: ClassVar[bool] = False
+    """Several texts to embed can share a request: then it has `join` and `split`."""
+
+    def problem(self, endpoint: Endpoint) -> str | None:
+        """What is wrong with an endpoint that is declared with this protocol, such as with its `options`."""
+        return f"the protocol '{self.name}' knows no options" if endpoint.options else None
+
+    @abstractmethod
+    def path(self, endpoint: Endpoint, kind: RequestKind) -> str:
+        """Where requests go, below the endpoint's `base_url`."""
+
+    @abstractmethod
+    def encode(self, endpoint: Endpoint, request: Request) -> bytes:
+        """The request as it is sent. The same request must give the same bytes: they are the identity of the call.
+
+        A `ValueError` says what of the request cannot be sent; only that document is without an answer then.
+        """
+
+    @abstractmethod
+    def decode(self, body: str, kind: RequestKind) -> Reply | Fault:
+        """An answer, fresh or from the ledger. Raises `NotAnAnswer` where it is none."""
+
+    def headers(self, endpoint: Endpoint, key: str | None) -> Mapping[str, str]:
+        """Of every request, beside the content type."""
+        return {"authorization": f"Bearer {key}"} if key else {}
+
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+        """What an HTTP status other than 200 means for who pays and who tries again."""
+        told = faults.error_of(body)
+        return Fault(
+            error=faults.class_of(status, told),
+            message=f"HTTP {status}: {told.said}",
+            retry_after_s=faults.retry_after_s(headers),
+        )
+
+    def join(self, bodies: Sequence[bytes]) -> bytes:
+        """One request for several texts, each encoded by itself."""
+        raise NotImplementedError
+
+    def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
+        """The answer to `join(bodies)` as one answer per text, which `decode` reads; usage is shared out completely."""
+        raise NotImplementedError

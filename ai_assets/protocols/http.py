@@ -1,0 +1,121 @@
+"""Connections to one endpoint: one request out, one `Reply` or `Fault` back. No retries, no money, no ledger."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ai_assets.inference.errors import ProtocolFailed
+from ai_assets.inference.records import RequestKind
+from ai_assets.inference.settings import Endpoint
+from ai_assets.protocols.base import MESSAGE_CHARACTERS, Fault, NotAnAnswer, Reply
+from ai_assets.protocols.faults import error_of
+from ai_assets.protocols.registry import protocol_of
+
+CONNECT_TIMEOUT_S = 10.0
+LARGE_BYTES = 2**19
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    text: str
+    provider_id: str | None
+
+
+class Channel:
+    """Belongs to one event loop."""
+
+    def __init__(self, endpoint: Endpoint, base_url: str, key: str | None) -> None:
+        import aiohttp
+
+        self._endpoint = endpoint
+        self._protocol = protocol_of(endpoint.protocol)
+        self._base_url = base_url.rstrip("/")
+        self._secret = key
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=10.0),
+            headers={
+                "content-type": "application/json",
+                "user-agent": "ai-assets",
+                **self._protocol.headers(endpoint, key),
+            },
+            auto_decompress=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def send(self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float) -> Sequence[Reply | Fault]:
+        """One attempt for one request, or for texts that share one; a single fault is everyone's.
+
+        ProtocolFailed, where code of the user's own fails on what came, has that as its `body`.
+        """
+        protocol, together = self._protocol, len(bodies) > 1
+        response = await self._post(
+            protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0], timeout_s
+        )
+        if isinstance(response, Fault):
+            return [response]
+        try:
+            if kind == "embedding" and protocol.joins_texts:
+                parts = protocol.split(response.text, bodies)
+            else:
+                parts = [response.text]
+            if len(parts) != len(bodies):
+                raise NotAnAnswer(f"{len(bodies)} texts were sent, and {len(parts)} answers came back")
+            return [self._read(part, kind, response) for part in parts]
+        except NotAnAnswer as error:
+            return [self._garbled(response, error)]
+        except Exception as error:
+            raise ProtocolFailed(protocol.name, error, response.text) from error
+
+    def _read(self, body: str, kind: RequestKind, response: _Response) -> Reply | Fault:
+        found = self._protocol.decode(body, kind)
+        if isinstance(found, Reply):
+            return replace(found, body=body, provider_id=response.provider_id)
+        return replace(found, body=body, provider_id=response.provider_id, answered=True)
+
+    async def _post(self, path: str, body: bytes, timeout_s: float) -> _Response | Fault:
+        """One attempt, and never two: aiohttp does not repeat a POST."""
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
+        # What aiohttp is given in one piece it writes in one piece, and while it does nothing else happens.
+        data = body if len(body) < LARGE_BYTES else io.BytesIO(body)
+        try:
+            async with self._session.post(
+                f"{self._base_url}/{path}", data=data, timeout=timeout, allow_redirects=False
+            ) as response:
+                raw = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Fault(error="unreachable", message=self._clean(f"no connection: {error}"))
+        except TimeoutError:
+            return Fault(error="timeout", message=f"no answer within {timeout_s:g} s")
+        except aiohttp.InvalidURL as error:
+            return Fault(error="malformed", message=self._clean(f"the address cannot be used: {error}"))
+        except (aiohttp.ClientError, OSError) as error:
+            said = str(error) or type(error).__name__
+            return Fault(error="connection_lost", message=self._clean(f"the connection broke: {said}"))
+        provider_id = self._clean(response.headers.get("x-request-id") or "") or None
+        if response.status != 200:
+            fault = self._protocol.fault(response.status, response.headers, raw)
+            message = self._clean(fault.message)[:MESSAGE_CHARACTERS]
+            return replace(fault, message=message, provider_id=provider_id)
+        return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id)
+
+    def _garbled(self, response: _Response, error: NotAnAnswer) -> Fault:
+        told = error_of(response.text.encode("utf-8", "replace"))
+        inside = f"HTTP 200 with an error inside: {told.said}" if told.is_protocol else str(error)
+        return Fault(
+            error="garbled",
+            message=inside[:MESSAGE_CHARACTERS],
+            answered=True,
+            body=response.text,
+            provider_id=response.provider_id,
+        )
+
+    def _clean(self, text: str) -> str:
+        """Some providers repeat the key in their complaint about it."""
+        return text.replace(self._secret, "***") if self._secret else text

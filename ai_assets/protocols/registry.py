@@ -1,0 +1,56 @@
+"""Which protocols there are: the built-in ones by name, others by `module:name` or by the name of an entry point."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ai_assets.errors import ExtensionUnusable
+from ai_assets.extensions import load
+from ai_assets.protocols.base import Protocol
+
+OPENAI = "openai"
+BUILTIN = {OPENAI: "ai_assets.protocols.openai:OpenAI"}
+
+_loaded: dict[str, Protocol] = {}
+
+
+def protocol_of(reference: str, near: Path | None = None) -> Protocol:
+    """Loaded once. A module is looked for in the project of the file `near`. Raises ExtensionUnusable."""
+    found = _loaded.get(reference)
+    if found is None:
+        found = _loaded[reference] = _made(reference, near)
+    return found
+
+
+def known(name: str) -> Protocol | None:
+    """The protocol that a row of the ledger names; None where this process has not loaded it."""
+    if name in BUILTIN:
+        return protocol_of(name)
+    return next((protocol for protocol in _loaded.values() if protocol.name == name), None)
+
+
+def _made(reference: str, near: Path | None) -> Protocol:
+    if reference in BUILTIN:
+        module, _, attribute = BUILTIN[reference].partition(":")
+        builtin: Protocol = getattr(importlib.import_module(module), attribute)()
+        return builtin
+    kind = load("protocol", reference, near)
+    if not (isinstance(kind, type) and issubclass(kind, Protocol)):
+        problem = "it is not a class that derives from Protocol (from ai_assets.protocols import Protocol)"
+        raise ExtensionUnusable("protocol", reference, problem)
+    if missing := sorted(getattr(kind, "__abstractmethods__", ())):
+        raise ExtensionUnusable("protocol", reference, f"it has no {' and no '.join(missing)}")
+    name = getattr(kind, "name", None)
+    if not isinstance(name, str) or not name:
+        raise ExtensionUnusable("protocol", reference, "it has no 'name', by which the ledger knows it")
+    same = next((other for other, protocol in _loaded.items() if protocol.name == name), None)
+    if name in BUILTIN or same is not None:
+        raise ExtensionUnusable("protocol", reference, f"its name '{name}' is that of the protocol '{same or name}'")
+    if kind.joins_texts and (kind.join is Protocol.join or kind.split is Protocol.split):
+        raise ExtensionUnusable("protocol", reference, "it says 'joins_texts' and lacks 'join' or 'split'")
+    try:
+        return kind()
+    except Exception as error:
+        said = f"making it failed: {type(error).__name__}: {error}"
+        raise ExtensionUnusable("protocol", reference, said) from error
