@@ -12,7 +12,7 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import ExtensionUnusable
 from ai_assets.storage.digest import canonical_json
 
-Kind = Literal["metric", "gate", "check", "target", "sink", "protocol"]
+Kind = Literal["metric", "gate", "check", "target", "sink", "protocol", "embedder"]
 GROUPS: dict[Kind, str] = {
     "metric": "ai_assets.metrics",
     "gate": "ai_assets.gates",
@@ -20,6 +20,7 @@ GROUPS: dict[Kind, str] = {
     "target": "ai_assets.targets",
     "sink": "ai_assets.sinks",
     "protocol": "ai_assets.protocols",
+    "embedder": "ai_assets.embedders",
 }
 
 

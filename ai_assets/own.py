@@ -1,4 +1,4 @@
-"""What a collection uses of the user's own: metrics, gates, checks and targets, loaded and looked at once."""
+"""What a collection uses of the user's own: metrics, gates, checks, targets, embedder. Loaded and looked at once."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +11,8 @@ import yaml
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.checks.base import Check, OwnCheck
 from ai_assets.collection.settings import CollectionSettings
+from ai_assets.embedding.own import own_embedder
+from ai_assets.embedding.spec import Embedding
 from ai_assets.errors import CollectionInvalid, ExtensionUnusable
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
 from ai_assets.extensions import Kind, load
@@ -43,6 +45,8 @@ class Own:
     """By name of the gate."""
     checks: "tuple[OwnCheck, ...]" = ()
     targets: "tuple[OwnTarget, ...]" = ()
+    embedding: Embedding | None = None
+    """What its embedder makes, where that is the user's own."""
     gate_digests: Mapping[str, str] = field(default_factory=dict)
     """By name of the gate, of its source."""
 
@@ -57,6 +61,7 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
         metrics=metrics,
         checks=tuple(loading.check(number) for number in range(len(settings.checks))),
         targets=tuple(loading.target(number) for number in range(len(settings.publish.to))),
+        embedding=loading.embedding(),
         gates=functions,
         gate_digests={name: source_digest(function) for name, function in functions.items()},
     )
@@ -144,6 +149,15 @@ class _Loading:
             problem = f"it has no {' and no '.join(missing)}"
             raise self._wrong(ExtensionUnusable("target", declared.use, problem), *at)
         return OwnTarget(name=declared.name, use=declared.use, kind=found, options=declared.options)
+
+    def embedding(self) -> Embedding | None:
+        declared = self.settings.embedding
+        if declared.use is None:
+            return None
+        try:
+            return own_embedder(declared.use, declared.options, self.path).embedding
+        except ExtensionUnusable as error:
+            raise self._wrong(error, "embedding", "use") from error
 
     def _require_fits(
         self, kind: Kind, use: str, function: Callable[..., Any], given: int, options: Mapping[str, Any], *at: str | int

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from llama import Llama, serving
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
@@ -334,6 +335,12 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
     server: Postgres = request.getfixturevalue("postgres_with_tables")
     return server.database(f"t{uuid.uuid4().hex}", template="tables")
+
+
+@pytest.fixture
+def llama() -> Iterator[Llama]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 from conftest import DAYS, STAGE, Project
+from llama import Llama
 from provider import Provider
 from signing import current, made_known, somebody
 from signing import decide as approve
@@ -26,6 +27,7 @@ from ai_assets.targets.serving import serve
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 DAY = "2026-10-05"
+PROMPT = "---\nversion: 1\nauthor: us\n---\n## user\nSay it shortly.\n<document>{{ document.text }}</document>\n"
 REHEARSED = """
 endpoints: {rehearsal: {base_url: rehearsal, model: rehearsal-mini, free: true}}
 routes: {default: {endpoints: [rehearsal]}}
@@ -161,3 +163,24 @@ def test_signed_assets_load_beside_each_other_and_beside_collections(project: Pr
     dg.Definitions.validate_loadable(
         dg.Definitions.merge(dg.Definitions(assets=[answers, letters]), *signed, collection)
     )
+
+
+def test_the_embedder_of_the_document_makes_the_vectors(house: Project) -> None:
+    outcomes = house.refresh(house.declare(**attributes(**declared("Embedders"))))
+    (embedded,) = [outcome.manifest for outcome in outcomes if outcome.manifest.asset == "embeddings"]
+    assert embedded.stats["embedding"]["use"] == "my_embedders:Letters"
+    assert {len(row["vector"]) for row in house.stores().lake.rows(embedded)} == {26}
+
+
+def test_the_protocol_of_the_document_asks_its_server(house: Project, llama: Llama) -> None:
+    settings = yaml.safe_dump(dict(declared("Protocols"))).replace("http://localhost:8080", llama.url)
+    (house.root / "inference.yaml").write_text(settings)
+    (house.root / "collections" / "notes" / "prompt.md").write_text(PROMPT)
+    stage = {"name": "short", "kind": "generate", "prompt": "prompt.md", "route": "default"}
+    collection = house.declare(partitions={**DAYS, "end": DAY}, stages=[stage])
+    for _ in range(2):
+        house.refresh(collection)
+    manifest = house.stores().lake.manifest("notes", "short", DAY)
+    assert manifest is not None
+    assert {row["text"] for row in house.stores().lake.rows(manifest)} == {"Pump leaks."}
+    assert [path for path, _ in llama.calls] == ["/complete"] * 2

@@ -1,6 +1,7 @@
 # ruff: noqa: E501  a wrong file is a row, and a row is a line
 """Claims about reading `inference.yaml`: what is wrong in it is refused in one sentence with file, line and remedy."""
 
+import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,12 @@ WRONG = [
     # Endpoints
     Case(id="name of an endpoint", text="endpoints:\n  Mini: {base_url: rehearsal, model: m}\n", says=":2: endpoints.Mini: has characters that cannot stand there; it must match ^[a-z][a-z0-9_-]*$ (found 'Mini')"),
     Case(id="no model", text="endpoints:\n  a: {base_url: rehearsal}\n", says=":2: endpoints.a.model: is missing"),
-    Case(id="no protocol of ours", text=mini("    protocol: anthropic\n"), says=":5: endpoints.mini.protocol: should be 'openai' (found 'anthropic')"),
+    Case(id="no protocol of ours", text=mini("    protocol: anthropic\n"), says=":5: endpoints.mini.protocol: the protocol 'anthropic' cannot be used: there is none of that name; known here: openai; your own is module:name"),
+    Case(id="almost a protocol", text=mini("    protocol: opnai\n"), says=":5: endpoints.mini.protocol: the protocol 'opnai' cannot be used: there is none of that name; did you mean 'openai'?; your own is module:name"),
+    Case(id="a protocol that is nowhere", text=mini("    protocol: nowhere_here:Mine\n"), says=":5: endpoints.mini.protocol: the protocol 'nowhere_here:Mine' cannot be used: importing nowhere_here failed: ModuleNotFoundError: No module named 'nowhere_here'"),
+    Case(id="no class of a protocol", text=mini("    protocol: json:JSONDecoder\n"), says=":5: endpoints.mini.protocol: the protocol 'json:JSONDecoder' cannot be used: it is not a class that derives from Protocol (from ai_assets.protocols import Protocol)"),
+    Case(id="options that it does not know", text=mini("    options: {threads: 4}\n"), says=":5: endpoints.mini: the protocol 'openai' knows no options; it was given 'threads'"),
+    Case(id="options that JSON has not", text=mini("    options: {since: 2026-10-05}\n"), says=":5: endpoints.mini.options: the option 'since' is no plain value (Object of type date is not JSON serializable); write a date as text, in quotes"),
     Case(id="almost the rehearsal", text=at("rehersal"), says=URL + "no URL; did you mean 'rehearsal'?"),
     Case(id="a host without http", text=at("api.openai.com/v1"), says=URL + "no URL; it should be such as https://api.openai.com/v1, or rehearsal"),
     Case(id="another scheme", text=at("ftp://host/v1"), says=URL + "'ftp://host/v1' is not such as https://api.openai.com/v1"),
@@ -251,7 +257,8 @@ def test_the_example_shows_every_key_there_is() -> None:
     path = REPOSITORY / "inference.example.yaml"
     load_inference(path)
     models = [Price, Limits, Endpoint, RouteRule, Route, RetryRule, Budget, InferenceSettings]
-    found = set(_keys(yaml.safe_load(path.read_text())))
+    shown = re.sub(r"^  # (?= *[a-z-]+:)", "  ", path.read_text(), flags=re.MULTILINE)
+    found = set(_keys(yaml.safe_load(shown)))
     assert not set().union(*map(keys_of, models)) - found
 
 

@@ -80,6 +80,8 @@ class Collection:
     @cached_property
     def embedding(self) -> Embedding:
         declared = self.settings.embedding
+        if self.own.embedding is not None:
+            return self.own.embedding
         if declared.dimensions is None:
             return builtin_embedding()
         (_, model), *_ = self.embedding_models
@@ -197,6 +199,8 @@ class Collection:
     def _described_embedding(self) -> list[Any]:
         """Not: keys, prices, limits. A model may answer differently at another address."""
         found = self.embedding
+        if found.use is not None:
+            return ["own-1", *found.space]
         if found.version is not None:
             return [{"backend": "builtin"}, found.version]
         return ["route-1", [list(model) for model in self.embedding_models], found.dimensions, found.shorten]

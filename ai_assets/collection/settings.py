@@ -18,9 +18,11 @@ from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
+from ai_assets.extensions import plain
 from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
 from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
+from ai_assets.storage.index import MOST_DIMENSIONS
 
 EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
 """Beyond them a date is a slip, and ten thousand years of partitions are more than Dagster bears."""
@@ -115,9 +117,13 @@ class EmbeddingSettings(Strict):
 
     backend: Literal["builtin"] = "builtin"
     """Without a route."""
+    use: str | None = Field(default=None, min_length=1)
+    """An embedder of one's own: `module:name`, or the entry point of an installed package."""
+    options: dict[str, Any] = Field(default={})
+    """Its keyword arguments."""
     route: str | None = None
     """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
-    dimensions: int | None = Field(default=None, ge=1, le=16_384)
+    dimensions: int | None = Field(default=None, ge=1, le=MOST_DIMENSIONS)
     """How long a vector of that model is (needed with a route)."""
     shorten: bool = False
     """Ask the model for vectors of that length; not every model can."""
@@ -125,15 +131,27 @@ class EmbeddingSettings(Strict):
     """The share of a partition's documents that may be released without vectors, because the model does not embed one
     of their texts. One document may always be, unless this is 0."""
 
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return plain(options)
+
     @model_validator(mode="after")
     def _one_backend(self) -> Self:
+        if self.use is None and self.options:
+            raise wrong("options are those of an embedder of your own, which 'use' names", "options")
+        if self.use is not None and (other := {"route", "backend"} & self.model_fields_set):
+            raise wrong(
+                f"an embedding has one of 'use', 'route' and 'backend', not both 'use' and '{min(other)}'", "use"
+            )
         if self.route is None:
-            built_in = {
-                "dimensions": "built-in vectors are as long as they are",
-                "shorten": "built-in vectors are as long as they are",
-                "without_vectors_at_most": "every text has a built-in vector",
+            whose = "built-in" if self.use is None else "its"
+            without = {
+                "dimensions": f"{whose} vectors are as long as they are",
+                "shorten": f"{whose} vectors are as long as they are",
+                "without_vectors_at_most": f"every text has a {'built-in ' if self.use is None else ''}vector",
             }
-            for key, why in built_in.items():
+            for key, why in without.items():
                 if key in self.model_fields_set:
                     raise wrong(f"it has no meaning without a 'route': {why}", key)
         elif "backend" in self.model_fields_set:

@@ -12,8 +12,9 @@ import hashlib
 import re
 import threading
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+from ai_assets.embedding.embed import Embedder
 from ai_assets.storage.index import BUILTIN_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -111,19 +112,15 @@ def _vocabulary() -> _Vocabulary:
         return _load()
 
 
-class BuiltinEmbedder:
+class BuiltinEmbedder(Embedder):
     """Static 256-dimensional English text vectors. A vector depends on its text alone, never on the batch around it."""
 
-    name: ClassVar[str] = "builtin/wordllama-256"
-    dimensions: ClassVar[int] = BUILTIN_DIMENSIONS
+    name = "builtin/wordllama-256"
+    dimensions = BUILTIN_DIMENSIONS
+    version: str
 
-    @functools.cached_property
-    def version(self) -> str:
-        """Changes when the packaged vectors or this algorithm change."""
-        from importlib.metadata import version
-
-        key = f"{self.name} wordllama={version('wordllama')} algorithm={ALGORITHM_VERSION}"
-        return hashlib.sha256(key.encode()).hexdigest()[:16]
+    def __init__(self) -> None:
+        self.version = _version(self.name, ALGORITHM_VERSION)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """One float32 row of length one per text, in order; a text without tokens has the zero vector."""
@@ -137,6 +134,15 @@ class BuiltinEmbedder:
             if length > 0:
                 np.divide(total, length, out=row, casting="same_kind")
         return rows
+
+
+@functools.cache
+def _version(name: str, algorithm: str) -> str:
+    """Changes when the packaged vectors or this algorithm change."""
+    from importlib.metadata import version
+
+    key = f"{name} wordllama={version('wordllama')} algorithm={algorithm}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _sum_of_tokens(text: str, vocabulary: _Vocabulary) -> np.ndarray:

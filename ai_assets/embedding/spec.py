@@ -1,7 +1,7 @@
 """Which vectors a collection has: the built-in ones, or a model's. As declared and as recorded; nothing is embedded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ai_assets.storage.digest import digest
@@ -17,9 +17,17 @@ class Embedding:
     model: str
     dimensions: int
     version: str | None = None
-    """Of the built-in embedder; None for a model on a route, of which only its name is known."""
+    """Of an embedder here; None for a model on a route, of which only its name is known."""
     shorten: bool = False
     """The model is asked for that length."""
+    use: str | None = None
+    """The embedder of one's own, as `module:name` or by its entry point."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the embedder of one's own."""
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.version is not None and self.use is None
 
     @property
     def space(self) -> tuple[str, int, str | None]:
@@ -30,8 +38,16 @@ class Embedding:
     def space_key(self) -> str:
         return digest(list(self.space))[:12]
 
+    def recorded(self) -> dict[str, Any]:
+        """As manifests and releases have it."""
+        found = asdict(self)
+        return found if self.use is not None else {name: found[name] for name in found if name not in _OF_OWN}
+
     def __str__(self) -> str:
         return f"{self.model} ({self.dimensions} dimensions)"
+
+
+_OF_OWN = ("use", "options")
 
 
 def builtin_embedding() -> Embedding:

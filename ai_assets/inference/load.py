@@ -27,7 +27,8 @@ def load_inference(path: Path) -> InferenceSettings:
         except ExtensionUnusable as error:
             raise InferenceInvalid(path, line_of(node, *at), f"{'.'.join(at)}: {error}") from error
         if problem is not None:
-            raise InferenceInvalid(path, line_of(node, *at), f"endpoints.{name}: {problem}")
+            line = line_of(node, "endpoints", name, "options")
+            raise InferenceInvalid(path, line, f"endpoints.{name}: {problem}")
     return settings
 
 

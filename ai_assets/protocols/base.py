@@ -72,7 +72,8 @@ class Protocol(ABC):
 
     def problem(self, endpoint: Endpoint) -> str | None:
         """What is wrong with an endpoint that is declared with this protocol, such as with its `options`."""
-        return f"the protocol '{self.name}' knows no options" if endpoint.options else None
+        given = ", ".join(f"'{name}'" for name in sorted(endpoint.options))
+        return f"the protocol '{self.name}' knows no options; it was given {given}" if given else None
 
     @abstractmethod
     def path(self, endpoint: Endpoint, kind: RequestKind) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import ExtensionUnusable
-from ai_assets.extensions import load
+from ai_assets.extensions import installed, load
 from ai_assets.protocols.base import Protocol
 
 OPENAI = "openai"
@@ -35,6 +36,11 @@ def _made(reference: str, near: Path | None) -> Protocol:
         module, _, attribute = BUILTIN[reference].partition(":")
         builtin: Protocol = getattr(importlib.import_module(module), attribute)()
         return builtin
+    if ":" not in reference:
+        installed_names = [point.name for point in installed("protocol")]
+        if reference not in installed_names:
+            hint = nearest(reference, [*BUILTIN, *installed_names])
+            raise ExtensionUnusable("protocol", reference, f"there is none of that name{hint}; your own is module:name")
     kind = load("protocol", reference, near)
     if not (isinstance(kind, type) and issubclass(kind, Protocol)):
         problem = "it is not a class that derives from Protocol (from ai_assets.protocols import Protocol)"

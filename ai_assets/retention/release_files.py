@@ -138,7 +138,7 @@ def _evaluation_indexes(bench: Bench) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
         embedding = collection.embedding
-        current = EVALUATION if embedding.version is not None else f"{EVALUATION}-{embedding.space_key}"
+        current = EVALUATION if embedding.is_builtin else f"{EVALUATION}-{embedding.space_key}"
         folder = bench.stores.home.index / collection.name
         for path in sorted(folder.glob(f"{EVALUATION}*.lance")):
             name = path.name.removesuffix(".lance")

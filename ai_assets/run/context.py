@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
-from ai_assets.collection.loading import Collection
+from ai_assets.collection.loading import DEFS_FILE, Collection
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
-from ai_assets.errors import EmbedderLost, InputMissing
+from ai_assets.errors import EmbedderLost, ExtensionUnusable, InputMissing
 from ai_assets.run.events import Advanced, Said, Waiting
 from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai_assets.embedding.builtin import BuiltinEmbedder
+    from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
     from ai_assets.inference.budget_status import Standing
     from ai_assets.inference.engine import Engine
@@ -90,6 +91,8 @@ class Work:
     baton: "threading.Lock | None" = None
     """Where several partitions are under way at once: who holds it computes, and passes it on while it waits."""
     _closing: ExitStack = field(default_factory=ExitStack)
+    _making: threading.Lock = field(default_factory=threading.Lock)
+    _own_embedders: "dict[tuple[str, int, str | None], OwnEmbedder]" = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +157,7 @@ class Work:
 
     def embedder(
         self, asset: str, partition: str = "", of: Embedding | None = None
-    ) -> "BuiltinEmbedder | RouteEmbedder":
+    ) -> "BuiltinEmbedder | OwnEmbedder | RouteEmbedder":
         """Makes the collection's vectors, or those of a release, and has `asset` pay for them."""
         from ai_assets.embedding.builtin import BuiltinEmbedder
 
@@ -169,10 +172,31 @@ class Work:
                 embedding=embedding,
                 waiting=self.waiting,
             )
+        if embedding.use is not None:
+            return self._own_embedder(embedding)
         builtin = BuiltinEmbedder()
         if embedding.version != builtin.version:
             raise EmbedderLost(self.collection.name, str(embedding), "another version of it is installed")
         return builtin
+
+    def _own_embedder(self, embedding: Embedding) -> "OwnEmbedder":
+        """One for all partitions, for its model may be large; closed with the run."""
+        from ai_assets.embedding.own import own_embedder
+
+        assert embedding.use is not None
+        with self._making:
+            found = self._own_embedders.get(embedding.space)
+            if found is None:
+                try:
+                    found = own_embedder(embedding.use, embedding.options, self.collection.folder / DEFS_FILE)
+                except ExtensionUnusable as error:
+                    raise EmbedderLost(self.collection.name, str(embedding), str(error)) from error
+                if found.embedding.space != embedding.space:
+                    said = f"{embedding.use} is another version by now"
+                    raise EmbedderLost(self.collection.name, str(embedding), said)
+                self._own_embedders[embedding.space] = found
+                self._closing.callback(found.close)
+        return found
 
     def _route_of(self, embedding: Embedding) -> str:
         """Where to ask for vectors like these: the collection's route, or any endpoint that serves the same model."""

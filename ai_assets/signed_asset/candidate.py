@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ def _commit(
         code_versions=versions,
         scores=[],
         cost_usd=None,
-        embedding=asdict(builtin_embedding()),
+        embedding=builtin_embedding().recorded(),
     )
 
 

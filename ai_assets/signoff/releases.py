@@ -201,7 +201,9 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
     """Store the release, move the pointer and record it, in the caller's one transaction."""
     manifest = canonical_json(
         {
-            "parts": {name: asdict(part) for name, part in release.parts.items()},
+            "parts": {
+                name: {**asdict(part), "embedding": part.embedding.recorded()} for name, part in release.parts.items()
+            },
             **({} if release.index_seal is None else {"index": release.index_seal}),
         }
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ai_assets.embedding.embed import Embedder
+    from ai_assets.embedding.builtin import BuiltinEmbedder
 
 ALGORITHM_VERSION = "1"
 
@@ -75,7 +75,7 @@ class Classification:
 class BuiltinClassifier:
     """Reads the labels once. What it says of a document depends on that document and the labels alone."""
 
-    def __init__(self, labels: Sequence[Label], embedder: Embedder) -> None:
+    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder) -> None:
         if not labels or len({label.name for label in labels}) < len(labels):
             raise ValueError("a classifier needs at least one label, each with its own name")
         self._labels = tuple(labels)
@@ -127,7 +127,7 @@ class BuiltinClassifier:
 class _Profile:
     """What the labels look like, seen in each view and relative to each other."""
 
-    def __init__(self, labels: Sequence[Label], embedder: Embedder) -> None:
+    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder) -> None:
         import numpy as np
 
         self._embedder = embedder

@@ -80,6 +80,7 @@ class IndexVersionMissing(IndexUnavailable):
 
 
 BUILTIN_DIMENSIONS = 256
+MOST_DIMENSIONS = 16_384
 """Of the built-in embedder's vectors."""
 
 

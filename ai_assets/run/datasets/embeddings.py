@@ -8,11 +8,12 @@ why. That column is there only where a partition has such documents.
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ai_assets.embedding.embed import Embedder
+from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import Passage, Refused, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-BLOCK = 500
-"""So many texts are embedded at a time where that happens here."""
 NAMES = ("chunk_id", "document_id", "text_digest")
 
 
@@ -38,7 +37,7 @@ def build(work: Work, partition: str) -> Outcome:
     inputs = {"chunks": chunks.version}
     if same := settled(work, partition, inputs):
         return same
-    embedder: Embedder = work.embedder("embeddings", partition)
+    embedder = work.embedder("embeddings", partition)
     with work.spool("embeddings", partition) as spool:
         vectors = _known(work, partition, chunks, spool, embedder.dimensions)
         documents = _Documents()
@@ -76,7 +75,7 @@ def build(work: Work, partition: str) -> Outcome:
         texts_embedded=len(vectors) - already - from_ledger - len(vectors.refused),
         texts_reused=already + from_ledger,
         model=embedder.name,
-        embedding=asdict(work.collection.embedding),
+        embedding=work.collection.embedding.recorded(),
         **stats,
     )
     return replace(outcome, cost_usd=cost_usd)
@@ -137,9 +136,9 @@ def _missing(work: Work, chunks: Manifest, vectors: TextVectors) -> Iterator[tup
                 yield number, Passage(document, text)
 
 
-def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: Embedder) -> None:
+def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
     missing = _missing(work, chunks, vectors)
-    while block := list(islice(missing, BLOCK)):
+    while block := list(islice(missing, embedder.texts_at_once)):
         rows = embedder.embed([passage.text for _, passage in block])
         for (number, _), vector in zip(block, rows, strict=True):
             vectors.put(number, vector)

@@ -305,7 +305,7 @@ def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score
 def evaluation_index(work: Work) -> SearchIndex:
     """The index that search is judged on; another embedder has one of its own."""
     embedding = work.collection.embedding
-    name = INDEX if embedding.version is not None else f"{INDEX}-{embedding.space_key}"
+    name = INDEX if embedding.is_builtin else f"{INDEX}-{embedding.space_key}"
     return work.stores.index(work.collection.name, name, embedding.dimensions)
 
 

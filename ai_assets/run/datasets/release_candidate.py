@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
@@ -96,7 +96,7 @@ def _freeze(
         code_versions=code_versions,
         scores=scores,
         cost_usd=cost_usd,
-        embedding=asdict(recorded_embedding(manifests["embeddings"].stats)),
+        embedding=recorded_embedding(manifests["embeddings"].stats).recorded(),
         **({WITHOUT: holes} if holes else {}),
     )
 

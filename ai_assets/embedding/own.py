@@ -1,0 +1,75 @@
+"""An embedder of a user's own: found by its name, held to what it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai_assets.embedding.embed import Embedder, unit_rows
+from ai_assets.embedding.spec import Embedding
+from ai_assets.errors import ExtensionUnusable, OwnCodeFailed
+from ai_assets.extensions import load
+from ai_assets.source_digest import source_digest
+from ai_assets.storage.digest import digest
+from ai_assets.storage.index import MOST_DIMENSIONS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnEmbedder:
+    """What makes vectors with it here: an own one as any other."""
+
+    inner: Embedder
+    embedding: Embedding
+
+    @property
+    def name(self) -> str:
+        return self.embedding.model
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedding.dimensions
+
+    @property
+    def texts_at_once(self) -> int:
+        return self.inner.texts_at_once
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        try:
+            return unit_rows(self.inner.embed(list(texts)), len(texts), self.dimensions)
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise OwnCodeFailed("embedder", str(self.embedding.use), said) from error
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def own_embedder(use: str, options: Mapping[str, Any], near: Path | None = None) -> OwnEmbedder:
+    """Raises ExtensionUnusable for what cannot be loaded or does not say what it makes."""
+    kind = load("embedder", use, near)
+    if not (isinstance(kind, type) and issubclass(kind, Embedder)):
+        problem = "it is not a class that derives from Embedder (from ai_assets.embedding import Embedder)"
+        raise ExtensionUnusable("embedder", use, problem)
+    try:
+        inner = kind(**options)
+        said = (inner.name, inner.dimensions, inner.version)
+    except Exception as error:
+        problem = f"making it with its options failed: {type(error).__name__}: {error}"
+        raise ExtensionUnusable("embedder", use, problem) from error
+    name, dimensions, version = said
+    if not isinstance(name, str) or not name:
+        raise ExtensionUnusable("embedder", use, f"its 'name' is {name!r}, and should be that of its model")
+    if not isinstance(dimensions, int) or not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise ExtensionUnusable(
+            "embedder", use, f"its 'dimensions' are {dimensions!r}, and should be a number from 1 to {MOST_DIMENSIONS}"
+        )
+    made_by = source_digest(kind) if version is None else str(version)
+    embedding = Embedding(
+        model=name, dimensions=dimensions, version=digest([made_by, dict(options)])[:16], use=use, options=dict(options)
+    )
+    return OwnEmbedder(inner=inner, embedding=embedding)
