@@ -283,6 +283,7 @@ class CheckFailed(UserError):
 class ExtensionUnusable(UserError):
     def __init__(self, kind: str, reference: str, found: str) -> None:
         super().__init__(f"the {kind} '{reference}' cannot be used: {found}")
+        self.found = found
 
 
 class ScaffoldRefused(UserError):

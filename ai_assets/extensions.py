@@ -12,7 +12,7 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import ExtensionUnusable
 from ai_assets.storage.digest import canonical_json
 
-Kind = Literal["metric", "gate", "check", "target", "sink", "protocol", "embedder"]
+Kind = Literal["metric", "gate", "check", "target", "sink", "protocol", "embedder", "stage"]
 GROUPS: dict[Kind, str] = {
     "metric": "ai_assets.metrics",
     "gate": "ai_assets.gates",
@@ -21,6 +21,7 @@ GROUPS: dict[Kind, str] = {
     "sink": "ai_assets.sinks",
     "protocol": "ai_assets.protocols",
     "embedder": "ai_assets.embedders",
+    "stage": "ai_assets.stages",
 }
 
 

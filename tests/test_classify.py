@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ai_assets.collection.loading import load_collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
-from ai_assets.stages.classify import BuiltinClassifier, Label, sentence_spans
+from ai_assets.stages.classify.builtin import BuiltinClassifier, Label, sentence_spans
 
 ROOT = Path(__file__).resolve().parents[1]
 DECLARED = load_collection(ROOT / "collections", "handbook").stages[0].labels

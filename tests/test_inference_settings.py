@@ -129,7 +129,7 @@ WRONG = [
         for error, why in NO_FALLBACK.items()
     ),
     # Retries
-    Case(id="retries of no kind", text="retries:\n  clasify: {}\n", says=":2: retries.clasify: should be 'all', 'classify', 'extract', 'summarise', 'generate', 'function' or 'embed' (found 'clasify')"),
+    Case(id="retries of no kind", text="retries:\n  clasify: {}\n", says=":2: retries.clasify: 'clasify' is no kind of stage; did you mean 'classify'?"),
     Case(id="retries of what is final", text="retries:\n  all:\n    auth: {attempts: 3}\n", says=f":3: retries.all.auth: 'auth' is never tried again; known here: {FALLBACKS}"),
     Case(id="no attempt", text="retries:\n  all: {timeout: {attempts: 0}}\n", says=":2: retries.all.timeout.attempts: should be at least 1 (found 0)"),
     Case(id="a cap below the base", text="retries:\n  all: {timeout: {base_s: 5, cap_s: 2}}\n", says=":2: retries.all.timeout.cap_s: it must be at least 'base_s' (5)"),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +11,14 @@ from hypothesis import strategies as st
 from test_stage_settings import BRIEF, FACTS, KIND
 
 from ai_assets.inference.records import Answer, Unanswered
-from ai_assets.stages.llm import (
-    Asked,
-    Document,
-    Question,
-    ask,
-    classification_schema,
-    find_quote,
-    label_probability,
-    row_of,
-    too_long,
-)
+from ai_assets.stages.base import PromptStage
+from ai_assets.stages.classify.kind import ClassifyStage, label_probability
+from ai_assets.stages.extract import ExtractStage
+from ai_assets.stages.generate import GenerateStage
+from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
 from ai_assets.stages.prompt import Variables, default_prompt
-from ai_assets.stages.settings import ClassifyStage, ExtractStage, GenerateStage, Stage, SummariseStage
+from ai_assets.stages.quotes import find_quote
+from ai_assets.stages.summarise import SummariseStage, too_long
 
 TEXT = "Invoice 77 of Brandt Pumps.\nThe total due is 1,240.00 EUR,\n payable within 30 days."
 CLASSIFY = ClassifyStage.model_validate({**KIND})
@@ -32,14 +27,11 @@ SUMMARISE = SummariseStage.model_validate({**BRIEF})
 GENERATE = GenerateStage.model_validate({"name": "reply", "kind": "generate"})
 
 
-def asked(stage: Stage = CLASSIFY, text: str = TEXT, **changes: Any) -> Asked:
-    labels = stage.labels if isinstance(stage, ClassifyStage) else ()
-    schema: Mapping[str, Any] | None = stage.output_schema if isinstance(stage, ExtractStage) else None  # type: ignore[assignment]
-    variables = Variables(labels=[(item.name, item.description, ()) for item in labels], stages={})
+def asked(stage: PromptStage = CLASSIFY, text: str = TEXT, **changes: Any) -> Asked:
     question = Question(
         stage=stage,
-        prompt=default_prompt(stage.kind, variables),
-        schema=classification_schema([item.name for item in labels]) if labels else schema,
+        prompt=default_prompt(stage.PROMPT, Variables(given=stage.prompt_values(), stages={})),
+        schema=stage.answer_schema(Path()),
         models=(("rehearsal", "mini"),),
     )
     document = Document(document_id="a.txt", digest="d", title="A", text=text, language="en", path="a.txt")
@@ -234,7 +226,7 @@ def test_an_extracted_row() -> None:
 
 
 @pytest.mark.parametrize("stage", [SUMMARISE, GENERATE], ids=["summarise", "generate"])
-def test_a_written_row(stage: Stage) -> None:
+def test_a_written_row(stage: PromptStage) -> None:
     item = asked(stage)
     assert row_of(item, answer(item, " Pay by May.\n"))["text"] == "Pay by May."
     empty, cut = answer(item, " \n"), answer(item, "Pay by", finish_reason="length")

@@ -22,7 +22,7 @@ from ai_assets.run.explain import explain
 from ai_assets.run.refresh import refresh
 from ai_assets.signoff import requests
 from ai_assets.signoff.publication import publish
-from ai_assets.stages.llm import Row
+from ai_assets.stages.base import Row
 
 DAY = "2026-10-05"
 STAGES: list[dict[str, Any]] = [

@@ -177,7 +177,14 @@ def asked(number: int, **more: Any) -> Asked:
 
 def tally(calls: float, chance: Chance = CERTAIN, **more: Any) -> Tally:
     made = Tally(
-        stage="kind", kind="classify", route="mini", endpoint="mini", max_output_tokens=500, prompt="1", **more
+        stage="kind",
+        kind="classify",
+        route="mini",
+        endpoint="mini",
+        max_output_tokens=500,
+        prompt="1",
+        usual_output=(15, 80),
+        **more,
     )
     made.groups["mini", chance] = Group(calls=calls, size=calls * 400)
     made.calls["mini"] = int(calls)

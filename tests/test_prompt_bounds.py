@@ -12,6 +12,7 @@ from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.documents.chunk import chunk_document
 from ai_assets.documents.parse_text import Unreadable, refuse_piled_marks
 from ai_assets.errors import CollectionInvalid
+from ai_assets.stages.generate import GenerateStage
 from ai_assets.stages.prompt import Example, PromptFailed, Variables, load_prompt
 
 FRONT = "---\nversion: 3\nauthor: ann\n---\n## user\n"
@@ -24,7 +25,7 @@ NESTED = "{% set x = [x, x, x, x, x, x, x, x, x, x] %}"
 def rendered(folder: Path, body: str, text: str = "a\tb") -> str:
     path = folder / "prompt.md"
     path.write_text(FRONT + body, encoding="utf-8")
-    prompt = load_prompt(path, "generate", Variables(stages={}))
+    prompt = load_prompt(path, GenerateStage.PROMPT, Variables(given={}, stages={}))
     return prompt.render({**DOCUMENT, "text": text}, {}, [Example(title="T", text="E", output="n")])[1]
 
 

@@ -1,6 +1,7 @@
 # ruff: noqa: E501  a wrong file is a row, and a row is a line
 """Claims about prompt files: what is wrong in one is refused at load with file and line, and documents stay data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ai_assets.errors import CollectionInvalid
-from ai_assets.stages.columns import LLM
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.columns import columns_of_calls
 from ai_assets.stages.prompt import (
     DEFAULTS,
     GUARD,
@@ -27,11 +29,25 @@ from ai_assets.stages.prompt_check import check_prompt
 FRONT = "---\nversion: 3\nauthor: ann\n---\n"
 DOCUMENT = "<document>\n{{ document.text }}\n</document>\n"
 USER = "## user\n"
+OFFERED = columns_of_calls(ClassifyStage.HEADLINE, ClassifyStage.COLUMNS).offered
+
+
+def of_kind(sentences: int | None = None, words: int | None = None, labels: Sequence[object] = ()) -> dict[str, Any]:
+    """What every kind gives its prompt."""
+    return {"labels": list(labels), "limits": {"sentences": sentences, "words": words}}
+
+
 VARIABLES = Variables(
-    labels=[("invoice", "A bill.", ["Total due"]), ("note", "A note.", [])], stages={"kind": LLM["classify"].offered}
+    given=of_kind(
+        labels=[
+            {"name": "invoice", "description": "A bill.", "examples": ["Total due"]},
+            {"name": "note", "description": "A note.", "examples": []},
+        ]
+    ),
+    stages={"kind": OFFERED},
 )
 SHOWN = {"title": "Pump", "text": "The pump leaks.", "language": "en", "path": "a/pump.txt"}
-ROW = dict.fromkeys(LLM["classify"].offered, "incident")
+ROW = dict.fromkeys(OFFERED, "incident")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +65,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def load(folder: Path, text: str) -> Prompt:
-    return load_prompt(written(folder, text), "generate", VARIABLES)
+    return load_prompt(written(folder, text), DEFAULTS / "generate.md", VARIABLES)
 
 
 def rendered(folder: Path, body: str, document: dict[str, Any] | None = None) -> str:
@@ -117,7 +133,7 @@ WRONG = [
 def test_a_wrong_prompt_is_refused_with_line_and_remedy(tmp_path: Path, case: Case) -> None:
     path = written(tmp_path, case.text)
     with pytest.raises(CollectionInvalid) as refused:
-        load_prompt(path, "generate", VARIABLES)
+        load_prompt(path, DEFAULTS / "generate.md", VARIABLES)
     assert str(refused.value) == f"{path}{case.says}"
 
 
@@ -125,7 +141,7 @@ def test_a_prompt_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "prompt.md"
     path.write_bytes(b"---\nversion: \xff")
     with pytest.raises(CollectionInvalid, match=r"not UTF-8 text \(byte 13\)"):
-        load_prompt(path, "generate", VARIABLES)
+        load_prompt(path, DEFAULTS / "generate.md", VARIABLES)
 
 
 def test_a_prompt_says_what_it_may(tmp_path: Path) -> None:
@@ -178,7 +194,7 @@ def test_what_makes_it_another_prompt(tmp_path: Path, text: str, same: bool) -> 
 
 @pytest.mark.parametrize("kind", ["classify", "extract", "summarise", "generate"])
 def test_the_shipped_prompts_are_sound(kind: str) -> None:
-    prompt = default_prompt(kind, VARIABLES)
+    prompt = default_prompt(DEFAULTS / f"{kind}.md", VARIABLES)
     check_prompt(prompt)
     assert {path.stem for path in DEFAULTS.iterdir()} == {"classify", "extract", "summarise", "generate"}
     system, user = prompt.render({**SHOWN, "title": None}, {"kind": ROW}, [Example(title="T", text="E", output="note")])
@@ -187,9 +203,10 @@ def test_the_shipped_prompts_are_sound(kind: str) -> None:
 
 
 def test_limits_are_said_only_where_there_are_some() -> None:
-    limited = Variables(stages={}, max_sentences=2, max_words=40)
+    limited = Variables(given=of_kind(2, 40), stages={})
     said = [
-        default_prompt("summarise", variables).render(SHOWN, {})[0] for variables in (limited, Variables(stages={}))
+        default_prompt(DEFAULTS / "summarise.md", variables).render(SHOWN, {})[0]
+        for variables in (limited, Variables(given=of_kind(), stages={}))
     ]
     assert "at most 2 sentences" in said[0]
     assert "at most 40 words" in said[0]

@@ -11,7 +11,7 @@ from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.refresh import refresh
-from ai_assets.stages.llm import Row
+from ai_assets.stages.base import Row
 from ai_assets.storage.stores import Stores
 
 ROOT = Path(__file__).parents[1]

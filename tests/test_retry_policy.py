@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_assets.inference.records import RETRYABLE, ErrorClass, StageKind
+from ai_assets.base.kinds import EMBED, STAGE_KINDS
+from ai_assets.inference.records import RETRYABLE, ErrorClass
 from ai_assets.inference.retry import DEFAULTS, delay_s, rule_for
 from ai_assets.inference.settings import InferenceSettings, RetryRule
 
@@ -32,7 +33,8 @@ POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
 }
 """Attempts, base and cap; None is never tried again."""
 errors = st.sampled_from(sorted(RETRYABLE))
-kinds = st.sampled_from(get_args(StageKind))
+KINDS = (*STAGE_KINDS, EMBED)
+kinds = st.sampled_from(KINDS)
 rules = st.builds(
     lambda attempts, base, more: RetryRule(attempts=attempts, base_s=base, cap_s=base + more),
     st.integers(1, 100),
@@ -50,9 +52,9 @@ def numbers(rule: RetryRule | None) -> tuple[int, float, float] | None:
     return (rule.attempts, rule.base_s, rule.cap_s) if rule else None
 
 
-@pytest.mark.parametrize("kind", get_args(StageKind))
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", get_args(ErrorClass))
-def test_every_class_has_its_row(kind: StageKind, error: ErrorClass) -> None:
+def test_every_class_has_its_row(kind: str, error: ErrorClass) -> None:
     assert numbers(rule_for(NOTHING, kind, error)) == POLICY[error]
 
 
@@ -77,13 +79,13 @@ BOTH = {**ALL, "classify": {"timeout": {"attempts": 7}}}
     ids=["all", "the kind before all", "another kind", "the kind alone", "not the kind", "another class"],
 )
 def test_the_kind_goes_before_all_and_all_before_the_default_key_by_key(
-    retries: dict[str, dict[str, dict[str, float]]], kind: StageKind, expected: tuple[int, float, float]
+    retries: dict[str, dict[str, dict[str, float]]], kind: str, expected: tuple[int, float, float]
 ) -> None:
     assert numbers(rule_for(declared(retries), kind, "timeout")) == expected
 
 
 @given(errors, kinds, rules)
-def test_a_rule_said_in_full_is_taken_as_it_is(error: ErrorClass, kind: StageKind, rule: RetryRule) -> None:
+def test_a_rule_said_in_full_is_taken_as_it_is(error: ErrorClass, kind: str, rule: RetryRule) -> None:
     assert rule_for(declared({kind: {error: rule.model_dump()}}), kind, error) == rule
 
 

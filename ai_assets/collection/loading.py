@@ -24,8 +24,10 @@ from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in
 from ai_assets.own import Own, load_own, metrics_of
+from ai_assets.stages.base import MOST_TRIES, StageSettings
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function import absolute
-from ai_assets.stages.settings import MOST_TRIES, ClassifyStage, FunctionStage, Stage
+from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.digest import digest
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Collection:
         return PartitionScheme(self.name, self.settings.partitions)
 
     @cached_property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[StageSettings, ...]:
         return self.settings.ordered_stages()
 
     @cached_property
@@ -205,7 +207,7 @@ class Collection:
             return [{"backend": "builtin"}, found.version]
         return ["route-1", [list(model) for model in self.embedding_models], found.dimensions, found.shorten]
 
-    def _described(self, stage: Stage) -> list[Any]:
+    def _described(self, stage: StageSettings) -> list[Any]:
         if stage.name in self.questions:
             when = {name: list(labels) for name, labels in stage.when.items()}
             described = [self.questions[stage.name].identity, when, list(stage.after)]
@@ -231,7 +233,7 @@ class Collection:
 
 
 def _classifier_version() -> str:
-    from ai_assets.stages.classify import ALGORITHM_VERSION
+    from ai_assets.stages.classify.builtin import ALGORITHM_VERSION
 
     return ALGORITHM_VERSION
 

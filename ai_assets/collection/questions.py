@@ -1,10 +1,9 @@
 """What a collection asks models: prompt files, schemas, routes and examples, read with file and line."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,8 +11,10 @@ from ai_assets.base.yaml_settings import line_of, nearest
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.errors import CollectionInvalid
 from ai_assets.evaluation.golden import GoldenLabel
-from ai_assets.stages.schema import SchemaWrong, check_schema
-from ai_assets.stages.settings import ClassifyStage, ExtractStage, FunctionStage, Stage, SummariseStage
+from ai_assets.stages.base import PromptStage
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.function_kind import FunctionStage
+from ai_assets.stages.schema import SchemaWrong
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def read_questions(
     inference: Declared,
 ) -> Mapping[str, "Question"]:
     """By stage, for the stages that have a route."""
-    asking = [(number, stage) for number, stage in enumerate(settings.stages) if stage.route is not None]
+    asking = [
+        (number, stage)
+        for number, stage in enumerate(settings.stages)
+        if isinstance(stage, PromptStage) and stage.route is not None
+    ]
     if not asking:
         return {}
     from ai_assets.stages.llm import Question
@@ -100,70 +105,34 @@ def read_embedding_models(
     raise CollectionInvalid(path, line_of(node, "attributes", "embedding", "route"), f"embedding.route: {found}")
 
 
-def _prompt(settings: CollectionSettings, stage: Stage, place: _Place) -> "Prompt":
+def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> "Prompt":
     from ai_assets.stages.prompt import default_prompt, load_prompt
 
     variables = _variables(settings, stage)
     if stage.prompt is None:
-        return default_prompt(stage.kind, variables)
+        return default_prompt(stage.PROMPT, variables)
     path = place.path.parent / stage.prompt
     if not path.is_file():
         raise place.wrong(f"the prompt file {path} does not exist", "prompt")
-    return load_prompt(path, stage.kind, variables)
+    return load_prompt(path, stage.PROMPT, variables)
 
 
-def _variables(settings: CollectionSettings, stage: Stage) -> "Variables":
+def _variables(settings: CollectionSettings, stage: PromptStage) -> "Variables":
     from ai_assets.stages.prompt import Variables
 
     stages = {item.name: item for item in settings.stages}
-    labels = stage.labels if isinstance(stage, ClassifyStage) else ()
-    limited = stage if isinstance(stage, SummariseStage) else None
-    return Variables(
-        labels=[(label.name, label.description, label.examples) for label in labels],
-        stages={name: stages[name].columns.offered for name in stage.upstream},
-        max_sentences=limited.max_sentences if limited else None,
-        max_words=limited.max_words if limited else None,
-    )
+    offered = {name: stages[name].columns.offered for name in stage.upstream}
+    return Variables(given=stage.prompt_values(), stages=offered)
 
 
-def _schema(stage: Stage, place: _Place) -> Mapping[str, Json] | None:
-    if isinstance(stage, ClassifyStage):
-        from ai_assets.stages.llm import classification_schema
-
-        return classification_schema([label.name for label in stage.labels])
-    if not isinstance(stage, ExtractStage):
-        return None
-    declared = stage.output_schema
-    if isinstance(declared, str):
-        return _schema_of_file(place.path.parent / declared, place)
+def _schema(stage: PromptStage, place: _Place) -> Mapping[str, Json] | None:
     try:
-        check_schema(declared)
+        return stage.answer_schema(place.path.parent)
     except SchemaWrong as error:
-        raise place.wrong(str(error), "schema", *error.at) from error
-    return declared
+        raise place.wrong(str(error), *error.at) from error
 
 
-def _schema_of_file(path: Path, place: _Place) -> Mapping[str, Json]:
-    if not path.is_file():
-        raise place.wrong(f"the schema file {path} does not exist", "schema")
-    try:
-        found: Any = json.loads(path.read_bytes().decode("utf-8"))
-        if not isinstance(found, dict):
-            raise SchemaWrong("should be an object", ())
-        check_schema(found)
-    except UnicodeDecodeError as error:
-        raise CollectionInvalid(path, None, f"not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise CollectionInvalid(path, error.lineno, f"not valid JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise CollectionInvalid(path, None, "it is nested too deep") from error
-    except SchemaWrong as error:
-        where = ".".join(str(part) for part in error.at)
-        raise CollectionInvalid(path, None, f"{where + ': ' if where else ''}{error}") from error
-    return found
-
-
-def _models(declared: "InferenceSettings", stage: Stage, place: _Place) -> tuple[tuple[str, str], ...]:
+def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) -> tuple[tuple[str, str], ...]:
     found = _endpoints(declared, stage.route or "")
     if isinstance(found, str):
         raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
@@ -186,7 +155,7 @@ def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, st
 
 
 def _examples(
-    settings: CollectionSettings, stage: Stage, golden: Sequence[GoldenLabel], place: _Place
+    settings: CollectionSettings, stage: PromptStage, golden: Sequence[GoldenLabel], place: _Place
 ) -> tuple[GoldenLabel, ...]:
     """Golden labels by the id of their document."""
     if not isinstance(stage, ClassifyStage) or not stage.examples:

@@ -7,7 +7,6 @@ import datetime
 import itertools
 import re
 import zoneinfo
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -21,7 +20,9 @@ from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LAB
 from ai_assets.extensions import plain
 from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
 from ai_assets.signoff.personal_keys import key_id_of
-from ai_assets.stages.settings import STAGE_KINDS, ClassifyStage, Stage, TaggedStage
+from ai_assets.stages.base import StageSettings
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.registry import AnyStage
 from ai_assets.storage.index import MOST_DIMENSIONS
 
 EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
@@ -331,7 +332,7 @@ class CollectionSettings(Strict):
     partitions: PartitionSettings
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
-    stages: tuple[TaggedStage, ...] = ()
+    stages: tuple[AnyStage, ...] = ()
     golden: GoldenSettings = GoldenSettings()
     metrics: tuple[MetricSettings, ...] = ()
     """Metrics of one's own, beside the built-in ones."""
@@ -355,20 +356,6 @@ class CollectionSettings(Strict):
             if not re.fullmatch(r"team:[\w-]+|[\w.+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]+", owner, re.ASCII):
                 raise ValueError(f"owner '{owner}' is neither 'team:<name>' nor an e-mail address")
         return owners
-
-    @field_validator("stages", mode="before")
-    @classmethod
-    def _known_kinds(cls, stages: Any) -> Any:
-        """Said here, because the union would say it of the stage and not of its `kind`."""
-        for number, stage in enumerate(stages if isinstance(stages, Sequence) else ()):
-            if not isinstance(stage, Mapping):
-                continue
-            if "kind" not in stage:
-                raise wrong("is missing", number, "kind")
-            if stage["kind"] not in STAGE_KINDS:
-                listed = ", ".join(f"'{kind}'" for kind in STAGE_KINDS[:-1])
-                raise wrong(f"should be {listed} or '{STAGE_KINDS[-1]}' (found '{stage['kind']}')", number, "kind")
-        return stages
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -477,12 +464,12 @@ class CollectionSettings(Strict):
                         raise wrong(f"stage '{stage.name}' waits for unknown label '{label}'{hint}", *at)
         self.ordered_stages()
 
-    def ordered_stages(self) -> tuple[Stage, ...]:
+    def ordered_stages(self) -> tuple[StageSettings, ...]:
         """The stages, each after those it depends on; a cycle is refused by name."""
-        ordered: list[Stage] = []
+        ordered: list[StageSettings] = []
         stages = {stage.name: stage for stage in self.stages}
 
-        def visit(stage: Stage, path: tuple[str, ...]) -> None:
+        def visit(stage: StageSettings, path: tuple[str, ...]) -> None:
             if stage.name in path:
                 cycle = " -> ".join((*path[path.index(stage.name) :], stage.name))
                 at = ("stages", self.stages.index(stage), "when" if stage.when else "after")

@@ -15,7 +15,7 @@ from ai_assets.inference.budget_status import Standing
 from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.stages.settings import FunctionStage
+from ai_assets.stages.function_kind import FunctionStage
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome
@@ -107,13 +107,12 @@ def asking(collection: Collection) -> Iterator[Asks]:
             asset="embeddings", route=route, least_input_tokens=REQUEST_TOKENS + 1, max_output_tokens=0, always=True
         )
     for name, question in collection.questions.items():
-        stage = question.stage
         yield Asks(
             asset=name,
-            route=stage.route or "default",
+            route=question.stage.route or "default",
             least_input_tokens=question.least_input_tokens,
-            max_output_tokens=stage.max_output_tokens,
-            always=not stage.when,
+            max_output_tokens=question.stage.max_output_tokens,
+            always=not question.stage.when,
         )
     for stage in collection.stages:
         if isinstance(stage, FunctionStage) and stage.models is not None:

@@ -21,7 +21,7 @@ from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from ai_assets.stages.settings import ClassifyStage
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.lake import read_parquet_row
 from ai_assets.storage.state import now
 

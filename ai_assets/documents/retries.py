@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.inference.records import RETRYABLE
-from ai_assets.stages.settings import MOST_TRIES
+from ai_assets.stages.base import MOST_TRIES
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now, storable
 

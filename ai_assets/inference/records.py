@@ -10,7 +10,6 @@ BACKFILL_TAG = "ai_assets/backfill"
 """Of a run: the backfill that it belongs to."""
 
 RequestKind = Literal["chat", "embedding"]
-StageKind = Literal["classify", "extract", "summarise", "generate", "function", "embed"]
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
     "overloaded",  # 503, 529 with the protocol's error object: the provider is busy
@@ -80,8 +79,8 @@ class Request:
 
     route: str = "default"
     """A route or an endpoint of inference.yaml."""
-    kind: StageKind = "generate"
-    """Which retry policies apply."""
+    kind: str = "generate"
+    """Of the stage that asks: which retry policies apply."""
     document: str = ""
     prompt: str = ""
     """Version of the prompt it was made from; no part of its identity."""

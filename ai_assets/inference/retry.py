@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ai_assets.inference.records import ErrorClass, StageKind
+from ai_assets.inference.records import ErrorClass
 from ai_assets.inference.settings import InferenceSettings, RetryRule
 
 DEFAULTS: Mapping[ErrorClass, RetryRule] = MappingProxyType({
@@ -19,7 +19,7 @@ DEFAULTS: Mapping[ErrorClass, RetryRule] = MappingProxyType({
 """Few where an answer may have been lost, many where the provider asks for patience."""
 
 
-def rule_for(settings: InferenceSettings, kind: StageKind, error: ErrorClass) -> RetryRule | None:
+def rule_for(settings: InferenceSettings, kind: str, error: ErrorClass) -> RetryRule | None:
     """The rule key by key: as said for the kind, else for `all`, else the default. None: never tried again."""
     rule = DEFAULTS.get(error)
     if rule is None:

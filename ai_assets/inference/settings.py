@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from ai_assets.base.kinds import EMBED, STAGE_KINDS
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.extensions import plain
 from ai_assets.inference.records import RETRYABLE, ErrorClass
@@ -303,9 +304,7 @@ class InferenceSettings(Strict):
 
     endpoints: dict[Name, Endpoint] = Field(default={})
     routes: dict[Name, Route] = Field(default={})
-    retries: dict[
-        Literal["all", "classify", "extract", "summarise", "generate", "function", "embed"], dict[ErrorClass, RetryRule]
-    ] = Field(default={})
+    retries: dict[str, dict[ErrorClass, RetryRule]] = Field(default={})
     """By kind of stage, then by class of error; what is not said here has the defaults of docs/inference.md."""
     retry_share: float = Field(default=0.5, gt=0, le=1)
     """Retries may be at most this share of first attempts; beyond it they wait."""
@@ -331,7 +330,10 @@ class InferenceSettings(Strict):
                     hint = nearest(endpoint, list(self.endpoints), "none is declared" if not self.endpoints else None)
                     raise wrong(f"unknown endpoint '{endpoint}'{hint}", "routes", name, "endpoints", number)
         self._check_keys()
+        kinds = ("all", *STAGE_KINDS, EMBED)
         for kind, rules in self.retries.items():
+            if kind not in kinds:
+                raise wrong(f"'{kind}' is no kind of stage{nearest(kind, list(kinds))}", "retries", kind)
             for error in rules:
                 if error not in RETRYABLE:
                     known = nearest(error, sorted(RETRYABLE))

@@ -9,7 +9,6 @@ from typing import ParamSpec, TypeVar
 import dagster as dg
 
 from ai_assets.collection.loading import Collection
-from ai_assets.stages.settings import ClassifyStage, FunctionStage, Stage
 
 DESCRIPTIONS: Mapping[str, str] = {
     "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
@@ -30,17 +29,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "the audit chain (`ai-assets audit verify`), never this event.",
     "published": "A row is a document of the live release: approved candidates of all partitions behind one pointer. "
     "Materializing publishes what is approved, and fails when nothing is.",
-}
-STAGE_DESCRIPTIONS: Mapping[str, str] = {
-    "classify": "A row is a document with its label ({labels}), confidence, reason and a quote as evidence; or why it "
-    "has none. A person's correction stands before the model's word. Stale when the document, the prompt, the labels, "
-    "the model, what the prompt uses or the corrections change.",
-    "extract": "A row is a document with what the schema asks for, as JSON; or why it has none. Stale when the "
-    "document, the prompt, the schema, the model or what the prompt uses change.",
-    "summarise": "A row is a document with its summary; or why it has none. Stale when the document, the prompt, the "
-    "limits, the model or what the prompt uses change.",
-    "generate": "A row is a document with the text written for it; or why it has none. Stale when the document, the "
-    "prompt, the model or what the prompt uses change.",
 }
 KINDS: Mapping[str, set[str]] = {
     "source_files": {"file"},
@@ -89,7 +77,7 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
     """The spec of any asset of the collection."""
     settings = collection.settings
     stage = next((stage for stage in collection.stages if stage.name == asset), None)
-    description = DESCRIPTIONS[asset] if stage is None else describe(stage)
+    description = DESCRIPTIONS[asset] if stage is None else stage.describe()
     in_segment = asset in collection.asset_names
     return dg.AssetSpec(
         key_of(collection, asset),
@@ -111,20 +99,6 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
 def _kinds(collection: Collection, asset: str) -> set[str]:
     """`llm` marks what asks models, and so may cost money."""
     return {"parquet", "llm"} if asset in collection.asking else KINDS.get(asset, {"parquet"})
-
-
-def describe(stage: Stage) -> str:
-    labels = ", ".join(label.name for label in stage.labels) if isinstance(stage, ClassifyStage) else ""
-    if isinstance(stage, FunctionStage):
-        said = (stage.spec.function.__doc__ or "").strip().partition("\n")[0]
-        return f"{said or 'A function of this project.'} ({stage.function.rpartition('/')[2]})"
-    if stage.route:
-        return STAGE_DESCRIPTIONS[stage.kind].format(labels=labels)
-    return (
-        f"A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. "
-        "A person's correction stands before the classifier's word. "
-        "Stale when the document, the labels, the classifier or the corrections change."
-    )
 
 
 @without_preview_warnings

@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ai_assets.inference.records import StageKind
 from ai_assets.inference.settings import Endpoint, Price
 from ai_assets.planning.past import Past
 from ai_assets.planning.records import CERTAIN, Chance, Money, Range
@@ -19,11 +18,6 @@ NUSD_PER_PRICE = 1000
 """A price is in dollars per million tokens."""
 CACHED_FROM_TOKENS = 1024
 """Providers give cached input at its lower price from about this length on."""
-PRIORS: Mapping[StageKind, tuple[int, int]] = {
-    "classify": (15, 80), "extract": (15, 130), "summarise": (15, 110), "generate": (20, 220), "function": (15, 150),
-    "embed": (0, 0),
-}  # fmt: skip
-"""Output tokens of an answer, at least and likely, before there is one of the stage to learn from."""
 SAME, OTHER = 0.10, 0.30
 """How far the mean of coming answers may be off beside chance: after the same prompt, after another one."""
 UNREAD = 0.25
@@ -169,7 +163,7 @@ def _output(tally: Tally, alike: Past, words: str, calls: Range) -> Range:
     most = tally.max_output_tokens
     given = [min(item.output_tokens, most) for item in alike.asked]
     if not given:
-        least, likely = (min(number, most) for number in PRIORS[tally.kind])
+        least, likely = (min(number, most) for number in tally.usual_output)
         return Range(low=calls.low * least, likely=calls.likely * likely, high=calls.high * most)
     mean, spread, number = statistics.fmean(given), statistics.pstdev(given), len(given)
     off, t = (SAME if words == "of this prompt" else OTHER), _quantile(number)
@@ -189,7 +183,7 @@ def _output_from(tally: Tally, alike: Past, words: str) -> str:
         return ""
     if alike.asked:
         return f"{len(alike.asked):,} answers {words}"
-    least, likely = (min(number, tally.max_output_tokens) for number in PRIORS[tally.kind])
+    least, likely = (min(number, tally.max_output_tokens) for number in tally.usual_output)
     return f"no answers yet: {least} to {tally.max_output_tokens}, likely {likely}"
 
 

@@ -9,8 +9,10 @@ from ai_assets.planning.records import CERTAIN, NEVER, Chance
 from ai_assets.planning.stage_plan import Asking
 from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.llm_stage import inputs_of, settled
-from ai_assets.stages.llm import Question, Row
-from ai_assets.stages.settings import ClassifyStage, FunctionStage, Stage
+from ai_assets.stages.base import Row, StageSettings
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.function_kind import FunctionStage
+from ai_assets.stages.llm import Question
 from ai_assets.storage.lake import Manifest
 
 KEEPS = Chance(0.6, 0.92, 1.0)
@@ -69,17 +71,18 @@ class Walk:
             else:
                 yield self._stage(stage)
 
-    def _stage(self, stage: Stage) -> Found:
+    def _stage(self, stage: StageSettings) -> Found:
         found = Found(stage=stage.name, partition=self.partition)
         question = self._work.collection.questions[stage.name]
-        if (manifest := self._unchanged(stage, question)) is not None:
+        if (manifest := self._unchanged(question)) is not None:
             self._settled[stage.name] = manifest
             found.documents = found.kept = manifest.stats["documents_in"]
             return found
-        Asking(self, stage, question, found).run()
+        Asking(self, question, found).run()
         return found
 
-    def _unchanged(self, stage: Stage, question: Question) -> Manifest | None:
+    def _unchanged(self, question: Question) -> Manifest | None:
+        stage = question.stage
         if self.documents is None or any(name not in self._settled for name in stage.upstream):
             return None
         earlier = {name: self._settled[name] for name in stage.upstream}
@@ -87,7 +90,7 @@ class Walk:
         same = settled(self._work, self.partition, stage, inputs)
         return same.manifest if same else None
 
-    def _builtin(self, stage: Stage) -> None:
+    def _builtin(self, stage: StageSettings) -> None:
         """The classifier that runs here costs nothing; where its dataset will change, its labels are open."""
         manifest = self._work.previous(stage.name, self.partition)
         if manifest is not None and manifest.code_version != self._work.collection.code_versions[stage.name]:
@@ -121,7 +124,7 @@ class Walk:
         return self._open.get(stage, {})
 
     def leave_open(
-        self, stage: Stage, rows: Mapping[str, Row], chances: Mapping[str, tuple[Chance, Row | None]]
+        self, stage: StageSettings, rows: Mapping[str, Row], chances: Mapping[str, tuple[Chance, Row | None]]
     ) -> None:
         """What is known of a stage's rows from here on, and with which chance there will be others."""
         before: Mapping[str, Row] = {}
@@ -130,7 +133,7 @@ class Walk:
         self._rows[stage.name] = dict(rows)
         self._open[stage.name] = {name: Open(chance, before.get(name), row) for name, (chance, row) in chances.items()}
 
-    def chance(self, stage: Stage, document: str) -> Chance | None:
+    def chance(self, stage: StageSettings, document: str) -> Chance | None:
         """That the document comes to the stage; None where it certainly does not."""
         chance = CERTAIN
         for name, wanted in stage.when.items():
@@ -146,7 +149,7 @@ class Walk:
                 chance = chance.and_(found.chance).and_(self.mix(name, wanted))
         return chance if chance.high > 0 else None
 
-    def unread_chance(self, stage: Stage) -> Chance:
+    def unread_chance(self, stage: StageSettings) -> Chance:
         chance = CERTAIN
         for name, wanted in stage.when.items():
             chance = chance.and_(self._unread.get(name, CERTAIN)).and_(self.mix(name, wanted))

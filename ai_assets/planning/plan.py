@@ -15,7 +15,7 @@ from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.at_once import AtOnce
 from ai_assets.planning.budget_check import Span, has_document_budgets, outlooks
-from ai_assets.planning.estimate import PRIORS, Estimate, estimate
+from ai_assets.planning.estimate import Estimate, estimate
 from ai_assets.planning.findings import Found, Surroundings
 from ai_assets.planning.partition_plan import Walk
 from ai_assets.planning.past import ENOUGH, Past, labels_so_far, past_of, past_of_kind, spent_by
@@ -27,7 +27,8 @@ from ai_assets.planning.totals import Tally
 from ai_assets.planning.vectors import EMBEDDINGS, QUESTIONS, passages_of, questions_of
 from ai_assets.run.concurrency import LANES
 from ai_assets.run.status import due_partitions, partition_states
-from ai_assets.stages.settings import FunctionStage, Stage
+from ai_assets.stages.base import PromptStage
+from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.stores import Stores
 
 __all__ = [
@@ -103,7 +104,7 @@ def _paid(collection: Collection) -> list[str]:
 def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[str]) -> Surroundings:
     collection, folder = work.collection, work.stores.home.inference.parent
     changed = {key: changed_files(work, key) for key in keys if current_documents(work, key) is None}
-    routed = [stage for stage in collection.stages if stage.route is not None]
+    routed = [question.stage for question in collection.questions.values()]
     with work.stores.state.read() as connection:
         past = {name: past_of(connection, collection.name, name) for name in _paid(collection)}
         labels = {stage.name: labels_so_far(connection, collection.name, stage.name) for stage in collection.stages}
@@ -125,9 +126,9 @@ def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[st
     )
 
 
-def _answer_bytes(stage: Stage, past: Past) -> int:
+def _answer_bytes(stage: PromptStage, past: Past) -> int:
     given = [item.output_tokens for item in past.asked]
-    tokens = sum(given) / len(given) if given else PRIORS[stage.kind][1]
+    tokens = sum(given) / len(given) if given else stage.OUTPUT_TOKENS[1]
     return round(tokens * TOKEN_BYTES)
 
 
@@ -226,11 +227,13 @@ def _tally(collection: Collection, inference: InferenceSettings, name: str) -> T
     route = question.stage.route or ""
     return Tally(
         stage=name,
-        kind=question.stage.kind,
+        kind=question.stage.kind_name,
         route=route,
         endpoint=names_of(inference, route)[0],
         max_output_tokens=question.stage.max_output_tokens,
         prompt=question.prompt.version,
+        usual_output=question.stage.OUTPUT_TOKENS,
+        usual_around=question.stage.AROUND_BYTES,
     )
 
 

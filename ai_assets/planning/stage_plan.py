@@ -16,8 +16,9 @@ from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.datasets.llm_stage import AnsweredRows, examples_of, lasts, of_this_text
 from ai_assets.run.datasets.tries import Tries
 from ai_assets.signoff.corrections import Correction, applied
-from ai_assets.stages.llm import Asked, Document, Question, Row, ask, row_of
-from ai_assets.stages.settings import ClassifyStage, Stage
+from ai_assets.stages.base import Row
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
 from ai_assets.storage.spool import Spool
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class _Put:
 class Asking:
     """One stage of one partition whose dataset a run would make anew."""
 
-    def __init__(self, walk: "Walk", stage: Stage, question: Question, found: Found) -> None:
-        self._walk, self._stage, self._question, self._found = walk, stage, question, found
+    def __init__(self, walk: "Walk", question: Question, found: Found) -> None:
+        self._walk, self._stage, self._question, self._found = walk, question.stage, question, found
+        stage = question.stage
         self._around = walk.around
         self._work = walk.around.work
         self._caller = self._work.caller(stage.name, walk.partition)

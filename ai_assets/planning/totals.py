@@ -1,19 +1,13 @@
 """One stage over all partitions: how many questions are open, how large they are, and which tokens were counted."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ai_assets.inference.records import StageKind
 from ai_assets.planning.findings import Found
 from ai_assets.planning.records import CERTAIN, Chance, Range
 
 SAMPLE = 200
 """With fewer in the sample, all that were counted tell more."""
-USUAL_AROUND: Mapping[StageKind, int] = {
-    "classify": 1500, "extract": 1500, "summarise": 800, "generate": 800, "function": 800, "embed": 0,
-}  # fmt: skip
-"""Bytes of a question around its document, where none was put together."""
 
 
 @dataclass(kw_only=True)
@@ -55,11 +49,15 @@ class Tally:
     """One stage over all partitions."""
 
     stage: str
-    kind: StageKind
+    kind: str
     route: str
     endpoint: str
     max_output_tokens: int
     prompt: str
+    usual_output: tuple[int, int] = (0, 0)
+    """Tokens of an answer, at least and likely, before there is one of the stage to learn from."""
+    usual_around: int = 0
+    """Bytes of a question around its document, where none was put together."""
     documents: int = 0
     kept: int = 0
     reused: int = 0
@@ -105,7 +103,7 @@ class Tally:
 
     def with_unread(self) -> list[tuple[str, Chance, Group]]:
         """All groups; documents that are not read yet get the surroundings that the others' questions have."""
-        around = max(self.asked_bytes - self.text_bytes, 0) / self.asked if self.asked else USUAL_AROUND[self.kind]
+        around = max(self.asked_bytes - self.text_bytes, 0) / self.asked if self.asked else self.usual_around
         if self.kind == "embed":
             around = 0.0
         unread = [

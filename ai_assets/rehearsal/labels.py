@@ -6,7 +6,7 @@ import zlib
 
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.rehearsal.reading import Reading
-from ai_assets.stages.classify import BuiltinClassifier, Classification, Label
+from ai_assets.stages.classify.builtin import BuiltinClassifier, Classification, Label
 
 _QUICK_STEPS = 1000
 _TELLING = re.compile(r"[^\W\d_]{5}")

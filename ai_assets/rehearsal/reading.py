@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ai_assets.rehearsal.chat import Message, Schema
-from ai_assets.stages.classify import READ_CHARACTERS, sentence_spans
+from ai_assets.stages.classify.builtin import READ_CHARACTERS, sentence_spans
 
 QUICK_CHARACTERS = 400
 _LINE_CHARACTERS = 200

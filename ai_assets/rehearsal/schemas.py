@@ -14,7 +14,7 @@ from ai_assets.rehearsal.chat import Schema, compact_json
 from ai_assets.rehearsal.labels import classify
 from ai_assets.rehearsal.reading import Found, Reading
 from ai_assets.rehearsal.scalars import integer, number, string
-from ai_assets.stages.classify import Classification
+from ai_assets.stages.classify.builtin import Classification
 
 MAX_DEPTH = 6
 """From here on nothing is made that is not required."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.run.datasets.few_shot import Lesson
     from ai_assets.signoff.corrections import Corrections
-    from ai_assets.stages.classify import BuiltinClassifier
+    from ai_assets.stages.classify.builtin import BuiltinClassifier
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160

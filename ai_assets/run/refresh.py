@@ -31,7 +31,8 @@ from ai_assets.run.datasets import (
     release_candidate,
 )
 from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
-from ai_assets.stages.settings import ClassifyStage, FunctionStage
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now, upsert
@@ -169,12 +170,13 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
         case "embeddings":
             return embeddings.build(work, partition)
         case _:
+            if (question := work.collection.questions.get(asset)) is not None:
+                return llm_stage.build(work, partition, question)
             stage = next(stage for stage in work.collection.stages if stage.name == asset)
-            if isinstance(stage, ClassifyStage) and stage.route is None:
-                return classification.build(work, partition, stage)
             if isinstance(stage, FunctionStage):
                 return function_stage.build(work, partition, stage)
-            return llm_stage.build(work, partition, stage)
+            assert isinstance(stage, ClassifyStage)
+            return classification.build(work, partition, stage)
 
 
 def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:

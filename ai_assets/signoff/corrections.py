@@ -19,7 +19,7 @@ from ai_assets.signoff import audit
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
-from ai_assets.stages.settings import ClassifyStage
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import parquet_columns, read_parquet
 from ai_assets.storage.state import now, storable

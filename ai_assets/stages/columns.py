@@ -61,7 +61,7 @@ _PUBLISHED = ("status", "reason", "model", "prompt_version", "truncated", "call"
 _EXPLAINED = (*_PUBLISHED, "endpoint", "cost_usd")
 
 
-def _of_calls(headline: str, own: Mapping[str, ColumnType]) -> Columns:
+def columns_of_calls(headline: str, own: Mapping[str, ColumnType]) -> Columns:
     return Columns(
         dataset={**_OF_EVERY_CALL, **own},
         published=(*own, *_PUBLISHED),
@@ -69,25 +69,3 @@ def _of_calls(headline: str, own: Mapping[str, ColumnType]) -> Columns:
         explained=(*own, *_EXPLAINED),
         preview=("document_id", "status", *list(own)[:2], "reason"),
     )
-
-
-LLM: Mapping[str, Columns] = {
-    "classify": _of_calls(
-        "label",
-        {
-            "label": "text",
-            "confidence": "number",
-            "confidence_from": "text",
-            "runner_up": "text",
-            "runner_up_confidence": "number",
-            "rationale": "text",
-            "evidence": "text",
-            "evidence_start": "integer",
-            "evidence_found": "truth",
-            **CORRECTED,
-        },
-    ),
-    "extract": _of_calls("data", {"data": "text", "evidence_found": "truth"}),
-    "summarise": _of_calls("text", {"text": "text"}),
-    "generate": _of_calls("text", {"text": "text"}),
-}

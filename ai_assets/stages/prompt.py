@@ -51,12 +51,10 @@ class PromptFailed(ValueError):
 class Variables:
     """What a prompt of one stage may name beside the document."""
 
-    labels: Sequence[tuple[str, str, Sequence[str]]] = ()
-    """Name, description, example phrases."""
+    given: Mapping[str, Any]
+    """What the stage's kind gives it: trusted, and the same for every document."""
     stages: Mapping[str, Mapping[str, ColumnType]]
     """The columns of each earlier stage it may use."""
-    max_sentences: int | None = None
-    max_words: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +108,7 @@ class Prompt:
     @cached_property
     def _declared(self) -> Mapping[str, Any]:
         """What a template may name that is the same for every document."""
-        return {
-            "labels": [
-                SimpleNamespace(name=name, description=text, examples=list(phrases))
-                for name, text, phrases in self.variables.labels
-            ],
-            "limits": SimpleNamespace(sentences=self.variables.max_sentences, words=self.variables.max_words),
-        }
+        return {name: _named(value) for name, value in self.variables.given.items()}
 
     @cached_property
     def _same_system(self) -> str | None:
@@ -125,6 +117,13 @@ class Prompt:
 
         named = meta.find_undeclared_variables(environment().parse(self.system))
         return None if named & {"document", "stages", "examples"} else _rendered(self.system, self._declared)
+
+
+def _named(value: Any) -> Any:
+    """With its keys as fields."""
+    if isinstance(value, Mapping):
+        return SimpleNamespace(**{str(name): _named(inner) for name, inner in value.items()})
+    return [_named(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def clean(text: str) -> str:
@@ -157,18 +156,18 @@ def rendered_file(path: Path, variables: Mapping[str, Any]) -> tuple[str | None,
     return (None if system is None else _rendered(system, values)), _rendered(sections["user"], values)
 
 
-def load_prompt(path: Path, kind: str, variables: Variables) -> Prompt:
+def load_prompt(path: Path, default: Path, variables: Variables) -> Prompt:
     """A prompt file, checked as a whole; where it has no system message, that of the kind's own prompt stands."""
     from ai_assets.stages.prompt_check import check_prompt
 
     prompt = _read(path, variables)
     check_prompt(prompt)
-    return prompt if prompt.system else replace(prompt, system=default_prompt(kind, variables).system)
+    return prompt if prompt.system else replace(prompt, system=default_prompt(default, variables).system)
 
 
-def default_prompt(kind: str, variables: Variables) -> Prompt:
+def default_prompt(path: Path, variables: Variables) -> Prompt:
     """The prompt of a stage that names none. Our own tests check it, so that a load need not."""
-    return _read(DEFAULTS / f"{kind}.md", variables)
+    return _read(path, variables)
 
 
 def _read(path: Path, variables: Variables) -> Prompt:

@@ -55,16 +55,23 @@ def check_prompt(prompt: Prompt) -> None:
 def _shapes(prompt: Prompt) -> Mapping[str, Shape]:
     variables = prompt.variables
     stages = {name: Shape(fields=dict.fromkeys(columns, UNTRUSTED)) for name, columns in variables.stages.items()}
-    label = Shape(fields={"name": TRUSTED, "description": TRUSTED, "examples": Shape(item=TRUSTED)})
     example = Shape(fields={"title": UNTRUSTED, "text": UNTRUSTED, "output": TRUSTED})
     return {
         # The language is ours: two letters that the parser found.
         "document": Shape(fields={"title": UNTRUSTED, "text": UNTRUSTED, "path": UNTRUSTED, "language": TRUSTED}),
         "stages": Shape(fields=stages),
         "examples": Shape(item=example),
-        "labels": Shape(item=label),
-        "limits": Shape(fields={"sentences": TRUSTED, "words": TRUSTED}),
+        **{name: _shape_of(value) for name, value in variables.given.items()},
     }
+
+
+def _shape_of(value: object) -> Shape:
+    """Of what the kind gives: trusted throughout."""
+    if isinstance(value, Mapping):
+        return Shape(fields={str(name): _shape_of(inner) for name, inner in value.items()})
+    if isinstance(value, list | tuple):
+        return Shape(item=_shape_of(value[0]) if value else TRUSTED)
+    return TRUSTED
 
 
 @dataclass

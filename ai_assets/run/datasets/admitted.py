@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import ok_rows
-from ai_assets.stages.settings import Stage
+from ai_assets.stages.base import StageSettings
 from ai_assets.storage.lake import Manifest
 
 
 def admitted(
     work: Work,
-    stage: Stage,
+    stage: StageSettings,
     documents: Manifest,
     earlier: Mapping[str, Manifest],
     columns: Sequence[str],
@@ -25,7 +25,7 @@ def admitted(
             yield row, found
 
 
-def count_admitted(work: Work, stage: Stage, documents: Manifest, earlier: Mapping[str, Manifest]) -> int:
+def count_admitted(work: Work, stage: StageSettings, documents: Manifest, earlier: Mapping[str, Manifest]) -> int:
     if not stage.when:
         return int(documents.stats["documents_out"])
     conditions = {name: earlier[name] for name in stage.when}

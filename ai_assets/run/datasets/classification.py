@@ -13,9 +13,9 @@ from ai_assets.run.datasets.admitted import admitted, count_admitted
 from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
-from ai_assets.stages.classify import BuiltinClassifier, Label
+from ai_assets.stages.classify.builtin import BuiltinClassifier, Label
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
-from ai_assets.stages.settings import ClassifyStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.spool import Spool

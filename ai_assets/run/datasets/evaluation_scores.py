@@ -26,8 +26,8 @@ from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.signoff import decisions, releases, requests
 from ai_assets.signoff.publication import index_rows
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
-from ai_assets.stages.settings import ClassifyStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest

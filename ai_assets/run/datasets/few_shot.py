@@ -11,7 +11,7 @@ from ai_assets.documents.parse import Parsed
 from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import Entry, tables_of
 from ai_assets.run.context import Work
-from ai_assets.stages.settings import ClassifyStage
+from ai_assets.stages.classify.kind import ClassifyStage
 
 EXAMPLES = "examples"
 """Among the inputs of a dataset: what the source holds of the documents shown as examples."""

@@ -31,8 +31,8 @@ from ai_assets.run.datasets.admitted import admitted, count_admitted
 from ai_assets.run.datasets.llm_stage import COLUMNS, schema_of
 from ai_assets.run.datasets.tries import Tries
 from ai_assets.stages.function import Document, FunctionSpec, Quarantine, checked, resolve, why
+from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.prompt import PromptFailed, rendered_file
-from ai_assets.stages.settings import FunctionStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Manifest, parquet_columns
 from ai_assets.storage.spool import Spool

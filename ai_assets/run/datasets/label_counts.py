@@ -1,7 +1,7 @@
 """What a dataset of labels tells of itself, counted row by row."""
 
 from ai_assets.documents.by_document import Row
-from ai_assets.stages.settings import ClassifyStage
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.digest import Json
 
 

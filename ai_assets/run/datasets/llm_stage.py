@@ -19,10 +19,11 @@ from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, place_of, read, t
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.run.datasets.tries import Tries
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
+from ai_assets.stages.base import PromptStage
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import Columns, ColumnType
 from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
 from ai_assets.stages.prompt import Example
-from ai_assets.stages.settings import ClassifyStage, Stage
 from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest, parquet_columns
 from ai_assets.storage.spool import DigestIndex, Spool
@@ -32,10 +33,10 @@ DIGEST, ASKED = "document_digest", "asked"
 COLUMNS = ("document_id", "digest", "title", "text", "language", "path")
 
 
-def build(work: Work, partition: str, stage: Stage) -> Outcome:
+def build(work: Work, partition: str, question: Question) -> Outcome:
     """Ask about what is new or changed. Rows of the same question about the same document are taken over."""
     started = time.perf_counter()
-    question = work.collection.questions[stage.name]
+    stage = question.stage
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
     inputs = inputs_of(work, partition, question, documents, earlier)
@@ -74,7 +75,7 @@ def build(work: Work, partition: str, stage: Stage) -> Outcome:
 class _Written:
     """Rows on their way to the dataset: corrected where people gave the label, and counted."""
 
-    def __init__(self, stage: Stage, given: Mapping[str, Correction]) -> None:
+    def __init__(self, stage: PromptStage, given: Mapping[str, Correction]) -> None:
         self._stage, self._given = stage, given
         self._counts = LabelCounts(stage) if isinstance(stage, ClassifyStage) else None
         self.preview: list[Row] = []
@@ -117,7 +118,7 @@ def inputs_of(
     return inputs
 
 
-def settled(work: Work, partition: str, stage: Stage, inputs: Mapping[str, str]) -> Outcome | None:
+def settled(work: Work, partition: str, stage: PromptStage, inputs: Mapping[str, str]) -> Outcome | None:
     """The dataset, where a run would leave it as it is.
 
     Answers that expire are asked for again by every run; the ledger has what is still good. Rows without one are asked
@@ -235,7 +236,7 @@ def _answers(
     return answers
 
 
-def lasts(stage: Stage, row: Row) -> bool:
+def lasts(stage: PromptStage, row: Row) -> bool:
     """Whether a row is kept as long as its question is the same; an answer that may expire is looked up each time."""
     return not (stage.reuse_for and row["status"] == "ok")
 
@@ -247,7 +248,13 @@ class AnsweredRows:
     """
 
     def __init__(
-        self, work: Work, partition: str, stage: Stage, given: Mapping[str, Correction], tries: Tries, spool: Spool
+        self,
+        work: Work,
+        partition: str,
+        stage: PromptStage,
+        given: Mapping[str, Correction],
+        tries: Tries,
+        spool: Spool,
     ) -> None:
         self.spool, self._places, self._without = spool, DigestIndex(), DigestIndex()
         self._left_alone: set[str] = set()

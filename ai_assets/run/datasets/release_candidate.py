@@ -15,7 +15,8 @@ from ai_assets.run.datasets.embeddings import reasons_of, without_vectors
 from ai_assets.run.datasets.llm_stage import arrow_type
 from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
-from ai_assets.stages.settings import FunctionStage, Stage
+from ai_assets.stages.base import StageSettings
+from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.lake import Manifest, RowWriter, writing_rows
@@ -116,7 +117,7 @@ def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
         yield row
 
 
-def _of_stage(stage: Stage, made: ByDocument, document: str) -> Row:
+def _of_stage(stage: StageSettings, made: ByDocument, document: str) -> Row:
     """Its row of a document; where a stage makes several, all of them as one JSON text."""
     if not isinstance(stage, FunctionStage) or stage.spec.rows == "one":
         return made.one(document) or {}

@@ -13,7 +13,7 @@ from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, sna
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
 from ai_assets.signoff.served import is_whole
-from ai_assets.stages.settings import Stage
+from ai_assets.stages.base import StageSettings
 from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
 
 HEADLINE_CHARACTERS = 160
@@ -189,7 +189,7 @@ def by_stage(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     return {stage.name: shown[headline(stage)] for stage in work.collection.stages}
 
 
-def headline(stage: Stage) -> str:
+def headline(stage: StageSettings) -> str:
     return f"{stage.name}_{stage.columns.headline}"
 
 

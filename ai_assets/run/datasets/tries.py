@@ -12,7 +12,7 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry
 from ai_assets.inference.records import ErrorClass
 from ai_assets.run.context import Work
-from ai_assets.stages.settings import Stage
+from ai_assets.stages.base import StageSettings
 from ai_assets.storage.state import now
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ class Tries:
 
     work: Work
     partition: str
-    stage: Stage
+    stage: StageSettings
     _fresh: dict[str, Retry] = field(default_factory=dict)
     """By document, what this run asked and got no answer to."""
 

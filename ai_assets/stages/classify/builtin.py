@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ai_assets.stages.style_features import manner
+from ai_assets.stages.classify.style_features import manner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

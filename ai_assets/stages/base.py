@@ -1,0 +1,143 @@
+"""The seam: what a kind of stage is. Settings that every stage has, and what a kind that asks models says of itself.
+
+A kind is one class in one file, registered by one line in `base/kinds.py`; a collection names one of its own by
+`kind: module:name`. Built-in kinds have nothing that such a one has not.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from ai_assets.base.yaml_settings import Strict
+from ai_assets.stages.columns import Columns, ColumnType, columns_of_calls
+from ai_assets.storage.digest import Json
+
+if TYPE_CHECKING:
+    from ai_assets.inference.records import Answer
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+MOST_TRIES = 5
+"""Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
+_SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
+_NOT_DECISIVE = frozenset({
+    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
+})  # fmt: skip
+"""Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
+Row = dict[str, Any]
+
+
+class StageSettings(Strict):
+    """What is made of each document beside its text: a column or some, in a dataset and an asset of its own."""
+
+    name: Name
+    kind: str
+    when: dict[str, tuple[str, ...]] = Field(default={})
+    """Only documents that an earlier stage gave one of these labels: `{stage: [label, ...]}`."""
+    after: tuple[str, ...] = ()
+    """Earlier stages whose answers the prompt uses."""
+    route: str | None = None
+    """A route or an endpoint of inference.yaml."""
+    prompt: str | None = None
+    """A file, relative to this one; without it the kind's own prompt."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    seed: int | None = None
+    max_output_tokens: int = Field(default=1024, ge=1, le=1_000_000)
+    max_input_characters: int = Field(default=100_000, ge=1, le=100_000_000)
+    """A longer document is cut, and its row says so."""
+    timeout_s: float | None = Field(default=None, gt=0, le=3600)
+    """For one call, instead of the endpoint's."""
+    reuse_for: str | None = None
+    """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
+    on_ambiguous: Literal["retry", "hold"] = "retry"
+    """When a call may have been billed and its answer was lost: pay again, or wait for a person."""
+    tries: int = Field(default=MOST_TRIES, ge=1, le=1000)
+    """How many runs ask about a document whose error may pass (no part of the question), before it needs a person."""
+
+    @field_validator("reuse_for")
+    @classmethod
+    def _is_span(cls, value: str | None) -> str | None:
+        if value is not None and _SPAN.fullmatch(value) is None:
+            raise ValueError(f"'{value}' is no span of time such as 30d, 12h or 90m")
+        return value
+
+    @property
+    def reuse_for_s(self) -> float | None:
+        match = _SPAN.fullmatch(self.reuse_for or "")
+        return float(match[1]) * {"m": 60, "h": 3600, "d": 86400}[match[2]] if match else None
+
+    @property
+    def columns(self) -> Columns:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Of its asset: what a row is, and what makes it stale."""
+        raise NotImplementedError
+
+    @property
+    def kind_name(self) -> str:
+        """What its calls are called in the ledger and in plans."""
+        return self.kind.rpartition(":")[2]
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The stages it comes after, each once."""
+        return tuple(dict.fromkeys((*self.when, *self.after)))
+
+
+class PromptStage(StageSettings):
+    """A kind that asks a model one question about each document, and makes a row of its answer.
+
+    What is in capitals a kind says once, its fields are what a user may write. How it is asked, paid for, kept, planned
+    and shown is the same for all of them.
+    """
+
+    route: str | None = "default"
+    DESCRIPTION: ClassVar[str]
+    COLUMNS: ClassVar[Mapping[str, ColumnType]]
+    """Those beside what every call has, in the order in which people read them."""
+    HEADLINE: ClassVar[str]
+    """The one column that a person reads first."""
+    PROMPT: ClassVar[Path]
+    """The file that is used where a stage names none."""
+    VERSION: ClassVar[str] = "1"
+    """Another one makes every row anew: for a change of `read` that changes rows."""
+    OUTPUT_TOKENS: ClassVar[tuple[int, int]] = (15, 150)
+    """Of an answer, at least and likely: what a plan goes by before there is one."""
+    AROUND_BYTES: ClassVar[int] = 800
+    """Of a question around its document: what a plan goes by before one was put together."""
+
+    def answer_schema(self, folder: Path) -> Mapping[str, Json] | None:
+        """The JSON schema of an answer; None for text. `folder` is that of the collection. Raises SchemaWrong."""
+        return None
+
+    def prompt_values(self) -> Mapping[str, Any]:
+        """What its prompt may name beside the document: plain values, lists and mappings. All of it is trusted."""
+        return {"labels": [], "limits": {"sentences": None, "words": None}}
+
+    @property
+    def asks_logprobs(self) -> bool:
+        return False
+
+    def complaint(self, answer: "Answer", text: str) -> str | None:
+        """What is wrong with an answer, in words for the model, which is asked once more for a better one."""
+        return None
+
+    @abstractmethod
+    def read(self, answer: "Answer", text: str) -> Row | str:
+        """The kind's own columns; or why this is no answer. `text` is what the model could read of the document."""
+
+    def describe(self) -> str:
+        return self.DESCRIPTION
+
+    @property
+    def columns(self) -> Columns:
+        return columns_of_calls(self.HEADLINE, self.COLUMNS)
+
+    @property
+    def decisive(self) -> Json:
+        """Of its settings, all that can change a row."""
+        return [self.VERSION, self.model_dump(mode="json", exclude=set(_NOT_DECISIVE))]

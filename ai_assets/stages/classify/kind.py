@@ -1,0 +1,192 @@
+"""`classify`: one label of a declared set, by a model or by the built-in classifier."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from ai_assets.base.yaml_settings import Strict, wrong
+from ai_assets.stages.base import PromptStage, Row
+from ai_assets.stages.columns import BUILTIN_CLASSIFY, CORRECTED, Columns, ColumnType
+from ai_assets.stages.prompt import DEFAULTS, clean
+from ai_assets.stages.quotes import find_quote, quotes_of, wrong_quotes
+from ai_assets.storage.digest import Json
+
+if TYPE_CHECKING:
+    from ai_assets.inference.records import Answer
+
+
+OF_BUILTIN = (
+    "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
+    "correction stands before the classifier's word. Stale when the document, the labels, the classifier or the "
+    "corrections change."
+)
+
+
+class LabelSettings(Strict):
+    name: str = Field(min_length=1, max_length=80)
+    description: str = Field(min_length=10)
+    """What such a document is, in a sentence or three: the classifier reads this."""
+    examples: tuple[str, ...] = ()
+    """Short phrases typical of such documents; never taken from the golden set (the load refuses it)."""
+
+
+class ClassifyStage(PromptStage):
+    """Gives each document one label of a declared set, with confidence, runner-up and an evidence sentence."""
+
+    DESCRIPTION: ClassVar[str] = (
+        "A row is a document with its label ({labels}), confidence, reason and a quote as evidence; or why it has "
+        "none. A person's correction stands before the model's word. Stale when the document, the prompt, the labels, "
+        "the model, what the prompt uses or the corrections change."
+    )
+    COLUMNS: ClassVar[Mapping[str, ColumnType]] = {
+        "label": "text",
+        "confidence": "number",
+        "confidence_from": "text",
+        "runner_up": "text",
+        "runner_up_confidence": "number",
+        "rationale": "text",
+        "evidence": "text",
+        "evidence_start": "integer",
+        "evidence_found": "truth",
+        **CORRECTED,
+    }
+    HEADLINE: ClassVar[str] = "label"
+    PROMPT: ClassVar[Path] = DEFAULTS / "classify.md"
+    OUTPUT_TOKENS: ClassVar[tuple[int, int]] = (15, 80)
+    AROUND_BYTES: ClassVar[int] = 1500
+
+    kind: Literal["classify"]
+    route: str | None = None
+    backend: Literal["builtin"] = "builtin"
+    """Without a route."""
+    labels: tuple[LabelSettings, ...] = Field(min_length=2)
+    examples: tuple[str, ...] = ()
+    """Documents with a golden label that the prompt shows as examples; the evaluation leaves them out."""
+    learn: int = Field(default=0, ge=0, le=100)
+    """How many of the newest corrections it is shown as examples; their documents judge nothing meanwhile."""
+    logprobs: bool = True
+    """Take the confidence from the probability of the label's tokens, where the endpoint gives it."""
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[LabelSettings, ...]) -> tuple[LabelSettings, ...]:
+        names = [label.name for label in labels]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"label '{name}' is declared twice")
+        return labels
+
+    @model_validator(mode="after")
+    def _one_backend(self) -> Self:
+        if self.route is not None and "backend" in self.model_fields_set:
+            raise wrong("a stage has a 'backend' or a 'route', not both", "backend")
+        if self.route is None:
+            for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route", "learn"}):
+                raise wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
+        return self
+
+    @property
+    def columns(self) -> Columns:
+        return super().columns if self.route else BUILTIN_CLASSIFY
+
+    def describe(self) -> str:
+        labels = ", ".join(label.name for label in self.labels)
+        return (self.DESCRIPTION if self.route else OF_BUILTIN).format(labels=labels)
+
+    @property
+    def asks_logprobs(self) -> bool:
+        return self.logprobs
+
+    def answer_schema(self, folder: Path) -> Mapping[str, Json]:
+        return classification_schema([label.name for label in self.labels])
+
+    def prompt_values(self) -> Mapping[str, Any]:
+        labels = [
+            {"name": label.name, "description": label.description, "examples": list(label.examples)}
+            for label in self.labels
+        ]
+        return {**super().prompt_values(), "labels": labels}
+
+    def complaint(self, answer: "Answer", text: str) -> str | None:
+        return wrong_quotes(quotes_of(answer.data), text)
+
+    def read(self, answer: "Answer", text: str) -> Row | str:
+        return _classification(self, text, answer)
+
+
+def classification_schema(labels: Sequence[str]) -> Mapping[str, Json]:
+    """The label comes first, so that its probability is that of a judgement and not of a reason already written."""
+    return {
+        "type": "object",
+        "properties": {
+            "label": {"type": "string", "enum": list(labels)},
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+            "rationale": {"type": "string"},
+            "evidence": {"type": "string", "description": "A passage copied word for word from the document."},
+        },
+        "required": ["label", "confidence", "rationale", "evidence"],
+        "additionalProperties": False,
+    }
+
+
+def _classification(stage: ClassifyStage, text: str, answer: "Answer") -> Row | str:
+    data = answer.data
+    names = [label.name for label in stage.labels]
+    if not isinstance(data, Mapping) or data.get("label") not in names:
+        return "invalid_output: no label of this stage"
+    label = data["label"]
+    measured = label_probability(str(label), answer.token_logprobs)
+    confidence = _probability(data.get("confidence")) if measured is None else measured
+    others = [name for name in names if name != label]
+    only = others[0] if len(others) == 1 and confidence is not None else None
+    found = find_quote(str(data.get("evidence") or ""), text)
+    return {
+        "label": label,
+        "confidence": confidence,
+        "confidence_from": None if confidence is None else "stated" if measured is None else "logprobs",
+        # Of more than two labels an answer does not say which came second.
+        "runner_up": only,
+        "runner_up_confidence": 1 - confidence if only and confidence is not None else None,
+        "rationale": clean(str(data.get("rationale") or "")),
+        "evidence": text[found[0] : found[1]] if found else None,
+        "evidence_start": found[0] if found else None,
+        "evidence_found": found is not None,
+    }
+
+
+_LABEL = re.compile(r'"label"\s*:\s*"((?:[^"\\]|\\.)*)"')
+
+
+def label_probability(label: str, tokens: Sequence[tuple[str, float]] | None) -> float | None:
+    """How probable the model found this label: the joint probability of its tokens. None where that is not known.
+
+    Joint and not per token: after its first distinguishing token the rest of a label is all but certain, and a mean
+    would make long names look surer than short ones.
+    """
+    if not tokens:
+        return None
+    found = _LABEL.search("".join(token for token, _ in tokens))
+    if found is None:
+        return None
+    try:
+        if json.loads(f'"{found[1]}"') != label:
+            return None
+    except ValueError:
+        return None
+    total, position = 0.0, 0
+    for token, logprob in tokens:
+        if position < found.end(1) and position + len(token) > found.start(1):
+            total += logprob
+        position += len(token)
+    return _probability(math.exp(min(total, 0.0)))
+
+
+def _probability(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return min(1.0, max(0.0, float(value)))

@@ -1,0 +1,65 @@
+"""Which kinds of stages there are: the built-in ones by name, others by `module:name` or by their entry point."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Union
+
+from pydantic import PlainValidator
+
+from ai_assets.base.kinds import STAGE_KINDS
+from ai_assets.base.yaml_settings import wrong
+from ai_assets.errors import ExtensionUnusable
+from ai_assets.extensions import installed, load
+from ai_assets.source_digest import source_digest
+from ai_assets.stages.base import PromptStage, StageSettings
+
+
+def kind_of(name: str) -> type[StageSettings]:
+    """Raises ExtensionUnusable. A module of the project is found once its folder is on the path (`look_in`)."""
+    if (builtin := STAGE_KINDS.get(name)) is not None:
+        module, _, attribute = builtin.partition(":")
+        found: type[StageSettings] = getattr(importlib.import_module(module), attribute)
+        return found
+    if ":" not in name:
+        others = [point.name for point in installed("stage")]
+        if name not in others:
+            known = [*STAGE_KINDS, *others]
+            listed = ", ".join(f"'{kind}'" for kind in known[:-1])
+            problem = f"should be {listed} or '{known[-1]}', or module:name of your own (found '{name}')"
+            raise ExtensionUnusable("stage", name, problem)
+    own = load("stage", name)
+    if not (isinstance(own, type) and issubclass(own, PromptStage)):
+        problem = "it is not a class that derives from PromptStage (from ai_assets.stages import PromptStage)"
+        raise ExtensionUnusable("stage", name, problem)
+    needed = ("DESCRIPTION", "COLUMNS", "HEADLINE", "PROMPT")
+    missing = [fact for fact in needed if not hasattr(own, fact)] + sorted(getattr(own, "__abstractmethods__", ()))
+    if missing:
+        raise ExtensionUnusable("stage", name, f"it has no {' and no '.join(missing)}")
+    return own
+
+
+def stage_of(value: Any) -> StageSettings:
+    """A stage as it is declared."""
+    if isinstance(value, StageSettings):
+        return value
+    if not isinstance(value, Mapping):
+        return StageSettings.model_validate(value)  # which says what it should be
+    if "kind" not in value:
+        raise wrong("is missing", "kind")
+    return _kind_at(value["kind"]).model_validate(value)
+
+
+def _kind_at(name: Any) -> type[StageSettings]:
+    try:
+        return kind_of(str(name))
+    except ExtensionUnusable as error:
+        raise wrong(error.found, "kind") from error
+
+
+def source_of(stage: StageSettings) -> str | None:
+    """Of a kind of one's own, the digest of its class: an edit makes its rows stale."""
+    return None if stage.kind in STAGE_KINDS else source_digest(type(stage))
+
+
+_BUILTIN = tuple(kind_of(name) for name in STAGE_KINDS)
+AnyStage = Annotated[StageSettings, PlainValidator(stage_of, json_schema_input_type=Union[_BUILTIN])]  # noqa: UP007
