@@ -19,6 +19,7 @@ from signing import decide as approve
 import ai_assets
 from ai_assets.checks.base import CheckOutcome
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.errors import CollectionInvalid
 from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.decisions import Choice, decide
 from ai_assets.signoff.publication import publish
@@ -184,3 +185,24 @@ def test_the_protocol_of_the_document_asks_its_server(house: Project, llama: Lla
     assert manifest is not None
     assert {row["text"] for row in house.stores().lake.rows(manifest)} == {"Pump leaks."}
     assert [path for path, _ in llama.calls] == ["/complete"] * 2
+
+
+REWRITE = (
+    "---\nversion: 1\nauthor: us\n---\n## user\n<document>{{ document.text }}</document>\nTell it to {{ readers }}.\n"
+)
+
+
+def test_the_kind_of_the_document_asks_with_its_own_settings(house: Project, provider: Provider) -> None:
+    (house.root / "inference.yaml").write_text(REHEARSED)
+    (house.root / "rewrite.md").write_text(REWRITE)
+    (stage,) = declared("Kinds of stages")["stages"]
+    for _ in range(2):
+        collection = house.declare(partitions={**DAYS, "end": DAY}, stages=[stage])
+        house.refresh(collection)
+    assert len(provider.bills(every=True)) == 2
+    shown = collection.questions["plain"].prompt.render({"text": "x"}, {})[1]
+    assert shown.endswith("Tell it to people who are not engineers.")
+    house.refresh(house.declare(partitions={**DAYS, "end": DAY}, stages=[{**stage, "readers": "lawyers"}]))
+    assert len(provider.bills(every=True)) == 4
+    with pytest.raises(CollectionInvalid, match="unknown key 'reader'; did you mean 'readers'"):
+        house.declare(partitions={**DAYS, "end": DAY}, stages=[{"name": "a", "kind": stage["kind"], "reader": "x"}])

@@ -7,6 +7,7 @@ STAGE_KINDS: Mapping[str, str] = {
     "extract": "ai_assets.stages.extract:ExtractStage",
     "summarise": "ai_assets.stages.summarise:SummariseStage",
     "generate": "ai_assets.stages.generate:GenerateStage",
+    "translate": "ai_assets.stages.translate:TranslateStage",
     "function": "ai_assets.stages.function_kind:FunctionStage",
 }
 EMBED = "embed"
