@@ -302,3 +302,30 @@ def damage(path: Path, harm: str) -> None:
             path.write_bytes(b"no Parquet at all")
         case _:
             path.write_bytes(path.read_bytes()[:-40])
+
+
+COUNTING = """
+from ai_assets import stage
+
+@stage(columns={"words": int, "short": bool, "first": list[str]})
+def counted(document):
+    words = document.text.split()
+    return {"words": len(words), "short": len(words) < 9, "first": words[:2]}
+"""
+
+
+def test_every_column_of_a_function_is_on_the_page_of_its_document(project: Project) -> None:
+    """Also where none of them is text."""
+    project.document(f"{DAY}/a.txt", "The pump in hall 7 leaks.")
+    folder = project.root / "collections" / "notes"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own.py").write_text(COUNTING)
+    collection = project.declare(stages=[{"name": "counted", "kind": "function", "function": "./own.py:counted"}])
+    project.refresh(collection)
+    desk = desk_of(project, collection)
+    ann = known(desk.stores.state, "ann")
+    (stage,) = reading.document_view(desk, ann, request_id(desk, DAY), f"{DAY}/a.txt").stages
+    assert (stage.stage, stage.kind, stage.headline) == ("counted", "function", "ok")
+    assert stage.columns == {"words": "6", "short": "true", "first": "The, pump"}
+    (row,) = reading.document_page(desk, ann, request_id(desk, DAY)).rows
+    assert row.headlines == {"counted": "ok"}

@@ -177,19 +177,18 @@ def _files(desk: Desk, request: Request, changes: Mapping[str, Any]) -> Mapping[
 
 def stages_in(columns: Names[str], collection: Collection) -> list[StageColumns]:
     """In the order of the declaration; what is not declared any more comes last."""
-    declared = {stage.name: stage for stage in collection.stages}
     found = {
-        name: StageColumns(
-            name=name,
-            kind=declared[name].kind if name in declared else KIND_OF_HEADLINE[headline],
-            headline=f"{name}_{headline}",
-        )
+        stage.name: StageColumns(name=stage.name, kind=stage.kind_name, headline=headline)
+        for stage in collection.stages
+        if (headline := f"{stage.name}_{stage.columns.headline}") in columns
+    }
+    gone = {
+        name: StageColumns(name=name, kind=kind, headline=column)
         for column in columns
-        for headline in KIND_OF_HEADLINE
+        for headline, kind in KIND_OF_HEADLINE.items()
         if (name := column.removesuffix(f"_{headline}")) != column and f"{name}_model" in columns
     }
-    order = [name for name in declared if name in found]
-    return [found[name] for name in [*order, *(name for name in found if name not in declared)]]
+    return [*found.values(), *(stage for name, stage in gone.items() if name not in found)]
 
 
 def _lines(path: Path, request: Request, collection: Collection, changes: Mapping[str, Any]) -> Iterator[Line]:
@@ -270,7 +269,8 @@ def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
     plain = [name for name in ("document_id", "title", "status", "digest", "leaf", WITHOUT) if name in columns]
     sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
     statuses = [name for stage in stages if (name := f"{stage.name}_status") in columns]
-    table = read_parquet(path, [*plain, *sure, *statuses, *(stage.headline for stage in stages)])
+    wanted = dict.fromkeys([*plain, *sure, *statuses, *(stage.headline for stage in stages)])
+    table = read_parquet(path, list(wanted))
     values = {name: table[name].to_pylist() for name in (*plain, *sure, *statuses)}
     heads = {stage.name: _cut(table[stage.headline]) for stage in stages}
     for place in range(table.num_rows):
@@ -286,6 +286,9 @@ def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
 
 
 def _cut(column: "pa.ChunkedArray") -> list[str | None]:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    if not pa.types.is_string(column.type):  # of a function that makes no text
+        return [None if value is None else in_short(str(value)) for value in column.to_pylist()]
     return list(map(in_short, pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()))

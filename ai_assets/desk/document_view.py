@@ -21,7 +21,9 @@ from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
+from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.lake import read_parquet_row
 from ai_assets.storage.state import now
 
@@ -142,13 +144,36 @@ def _stage(
     return StageView(
         stage=stage.name,
         kind=stage.kind,
-        headline=row.get(stage.headline),
+        headline=_said(row.get(stage.headline)),
         before=line.before.get(stage.name),
         **found,
+        columns={} if declared is None else _beside(declared, row),
         provenance=_provenance(connection, row, stage.name),
         labels=[label.name for label in declared.labels] if isinstance(declared, ClassifyStage) else [],
         correction=_in_force(correction, row, stage, line),
     )
+
+
+SHOWN = frozenset({
+    "confidence", "confidence_from", "runner_up", "runner_up_confidence", "rationale", "evidence", "evidence_start",
+    "evidence_found", "status", "reason", "model", "prompt_version", "call", "truncated", *CORRECTED,
+})  # fmt: skip
+"""Columns of a stage that have a place of their own on the page, or say nothing to a person."""
+
+
+def _beside(stage: StageSettings, row: Row) -> dict[str, str]:
+    """What it publishes beside its headline."""
+    names = [name for name in stage.columns.published if name not in SHOWN and name != stage.columns.headline]
+    values = {name: _said(row.get(f"{stage.name}_{name}")) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _said(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _in_force(correction: Correction | None, row: Row, stage: StageColumns, line: Line) -> Mapping[str, str] | None:

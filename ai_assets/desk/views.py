@@ -273,6 +273,8 @@ class StageView(View):
     evidence: str | None
     status: str | None
     reason: str | None
+    columns: Mapping[str, str]
+    """What a function or a kind of one's own says beside, by column."""
     provenance: Mapping[str, str]
     """Prompt, model, endpoint, call, dollars: what is known, by name."""
     labels: Sequence[str]
