@@ -115,7 +115,7 @@ WRONG = [
          says=":8: stages.0.when: the stages depend on each other in a circle: kind -> second -> kind"),
     Case(id="waits for itself", text=BASE + STAGE.replace("      kind: classify", WAITS % ("kind", "invoice")), says=":8: stages.0.when: the stages depend on each other in a circle: kind -> kind"),
     Case(id="waits for no stage", text=BASE + STAGE.replace("      kind: classify", WAITS % ("kinds", "invoice")), says=":8: stages.0.when.kinds: stage 'kind' depends on unknown stage 'kinds'; did you mean 'kind'?"),
-    Case(id="waits for no label", text=BASE + STAGE + SECOND.replace("      kind: classify", WAITS % ("kind", "invoices")), says=":13: stages.1.when.kind: stage 'second' waits for unknown label 'invoices'; did you mean 'invoice'?"),
+    Case(id="waits for no label", text=BASE + STAGE + SECOND.replace("      kind: classify", WAITS % ("kind", "invoices")), says=":13: stages.1.when.kind: stage 'second' waits for 'kind': unknown label 'invoices'; did you mean 'invoice'?"),
     Case(id="label twice", text=BASE + STAGE.replace("name: incident", "name: invoice"), says=":9: stages.0.labels: label 'invoice' is declared twice"),
     Case(id="one label", text=BASE + STAGE[: STAGE.index("        - {name: incident")], says=":9: stages.0.labels: should have at least 2 items"),
     Case(id="stage twice", text=BASE + STAGE + SECOND.replace("second", "kind"), says=":12: stages.1.name: stage 'kind' is declared twice"),

@@ -71,7 +71,7 @@ WRONG = [
     case("span of time", {**BRIEF, "reuse_for": "30 days"}, "stages.0.reuse_for: '30 days' is no span of time such as 30d, 12h or 90m"),
     case("temperature", {**BRIEF, "temperature": 3}, "stages.0.temperature: should be less than or equal to 2; found 3"),
     case("after no stage", {**BRIEF, "after": ["kid"]}, "stages.1.after.0: stage 'brief' depends on unknown stage 'kid'; did you mean 'kind'?", KIND),
-    case("when no labels", {**BRIEF, "when": {"facts": ["x"]}}, "stages.1.when.facts: stage 'facts' gives no labels to wait for (extract); use 'after'", FACTS),
+    case("when no labels", {**BRIEF, "when": {"facts": ["x"]}}, "stages.1.when.facts: stage 'brief' waits for 'facts': it gives no labels (extract); name one of its columns, or use 'after'", FACTS),
     case("circle", {**BRIEF, "after": ["facts"]}, "stages.0.after: the stages depend on each other in a circle: facts -> brief -> facts", {**FACTS, "after": ["brief"]}),
     case("no kind", {"name": "a"}, "stages.0.kind: is missing"),
     case("example nobody labelled", {**KIND, "examples": ["2026-10-05/9.txt"]}, "stages.0.examples.0: no golden label for document '2026-10-05/9.txt'; did you mean '2026-10-05/2.txt'?", golden=LABELLED),

@@ -209,14 +209,12 @@ class Collection:
 
     def _described(self, stage: StageSettings) -> list[Any]:
         if stage.name in self.questions:
-            when = {name: list(labels) for name, labels in stage.when.items()}
-            described = [self.questions[stage.name].identity, when, list(stage.after)]
+            described = [self.questions[stage.name].identity, stage.described_when, list(stage.after)]
             return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
         if isinstance(stage, FunctionStage):
-            when = {name: list(labels) for name, labels in stage.when.items()}
-            return [self.functions[stage.name], when, list(stage.upstream)]
-        declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels", "when"})
-        return ["classify-3", _classifier_version(), declared]
+            return [self.functions[stage.name], stage.described_when, list(stage.upstream)]
+        declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels"})
+        return ["classify-3", _classifier_version(), {**declared, "when": stage.described_when}]
 
     @cached_property
     def settings_digest(self) -> str:

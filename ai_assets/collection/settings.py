@@ -22,7 +22,7 @@ from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSetting
 from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
-from ai_assets.stages.registry import AnyStage
+from ai_assets.stages.registry import AnyStage, unmet
 from ai_assets.storage.index import MOST_DIMENSIONS
 
 EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
@@ -451,17 +451,11 @@ class CollectionSettings(Strict):
                     if earlier not in stages:
                         problem = f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}"
                         raise wrong(problem, "stages", number, key, earlier if key == "when" else place)
-            for earlier, labels in stage.when.items():
-                at = ("stages", number, "when", earlier)
-                awaited = stages[earlier]
-                if not isinstance(awaited, ClassifyStage):
-                    problem = f"stage '{earlier}' gives no labels to wait for ({awaited.kind}); use 'after'"
-                    raise wrong(problem, *at)
-                known = [label.name for label in awaited.labels]
-                for label in labels:
-                    if label not in known:
-                        hint = nearest(label, known)
-                        raise wrong(f"stage '{stage.name}' waits for unknown label '{label}'{hint}", *at)
+            for earlier, condition in stage.when.items():
+                if (found := unmet(condition, stages[earlier])) is not None:
+                    problem, column = found
+                    raise wrong(f"stage '{stage.name}' waits for '{earlier}': {problem}", "stages", number, "when",
+                                earlier, *([] if column == "label" else [column]))  # fmt: skip
         self.ordered_stages()
 
     def ordered_stages(self) -> tuple[StageSettings, ...]:

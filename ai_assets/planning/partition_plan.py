@@ -11,6 +11,7 @@ from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.llm_stage import inputs_of, settled
 from ai_assets.stages.base import Row, StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.conditions import Bounds, Condition, columns_in, holds
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.llm import Question
 from ai_assets.storage.lake import Manifest
@@ -64,8 +65,7 @@ class Walk:
     def stages(self) -> Iterator[Found]:
         for stage in self._work.collection.stages:
             if isinstance(stage, FunctionStage):
-                self.unread_chance(stage)
-                self.leave_open(stage, {}, {})
+                self._function(stage)
             elif stage.route is None:
                 self._builtin(stage)
             else:
@@ -89,6 +89,16 @@ class Walk:
         inputs = inputs_of(self._work, self.partition, question, self.documents, earlier)
         same = settled(self._work, self.partition, stage, inputs)
         return same.manifest if same else None
+
+    def _function(self, stage: FunctionStage) -> None:
+        """What it will say is not known before it runs; later stages go by what it said last."""
+        self.unread_chance(stage)
+        names = [document.document_id for document in self.texts.documents] if self._is_awaited(stage) else []
+        chances = {name: chance for name in names if (chance := self.chance(stage, name)) is not None}
+        self.leave_open(stage, {}, {name: (chance, None) for name, chance in chances.items()})
+
+    def _is_awaited(self, stage: StageSettings) -> bool:
+        return any(stage.name in each.when for each in self._work.collection.stages)
 
     def _builtin(self, stage: StageSettings) -> None:
         """The classifier that runs here costs nothing; where its dataset will change, its labels are open."""
@@ -128,8 +138,11 @@ class Walk:
     ) -> None:
         """What is known of a stage's rows from here on, and with which chance there will be others."""
         before: Mapping[str, Row] = {}
-        if isinstance(stage, ClassifyStage) and chances and (old := self._work.previous(stage.name, self.partition)):
-            before = {row["document_id"]: row for row in self._work.read(old, ["document_id", "label"]).to_pylist()}
+        awaiting = [each.when[stage.name] for each in self._work.collection.stages if stage.name in each.when]
+        if awaiting and chances and (old := self._work.previous(stage.name, self.partition)):
+            looked_at = [columns_in(condition, stage.columns) for condition in awaiting]
+            columns = ["document_id", *sorted(set().union(*looked_at))]
+            before = {row["document_id"]: row for row in self._work.read(old, columns).to_pylist()}
         self._rows[stage.name] = dict(rows)
         self._open[stage.name] = {name: Open(chance, before.get(name), row) for name, (chance, row) in chances.items()}
 
@@ -140,10 +153,10 @@ class Walk:
             found = self.open(name).get(document)
             if found is None or found.row is not None:
                 row = self.rows(name).get(document, {}) if found is None else found.row or {}
-                chance = chance if row.get("label") in wanted else NEVER
+                chance = chance if holds(wanted, row) else NEVER
                 chance = chance if found is None else chance.and_(found.chance)
             elif found.before is not None:
-                again = KEEPS if found.before["label"] in wanted else CHANGES
+                again = KEEPS if holds(wanted, found.before) else CHANGES
                 chance = chance.and_(found.chance).and_(again)
             else:
                 chance = chance.and_(found.chance).and_(self.mix(name, wanted))
@@ -156,8 +169,16 @@ class Walk:
         self._unread[stage.name] = chance
         return chance
 
-    def mix(self, stage: str, wanted: Sequence[str]) -> Chance:
-        """The share of labels so far; before there are any, all labels are alike and nothing is sure."""
+    def mix(self, stage: str, condition: Condition) -> Chance:
+        """The share of labels so far; before there are any, all labels are alike and nothing is sure. Nothing is known
+        of other columns: they may let all of these through, or none."""
+        wanted = condition.get("label", ())
+        if isinstance(wanted, Bounds) or not wanted:
+            return Chance(0.0, 0.5, 1.0)
+        found = self._mix_of_labels(stage, [str(label) for label in wanted])
+        return found if len(condition) == 1 else Chance(0.0, found.likely / 2, found.high)
+
+    def _mix_of_labels(self, stage: str, wanted: Sequence[str]) -> Chance:
         counts = self.around.labels.get(stage, {})
         total, hits = sum(counts.values()), sum(counts.get(label, 0) for label in wanted)
         if not total:

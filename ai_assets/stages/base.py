@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from ai_assets.base.yaml_settings import Strict
 from ai_assets.stages.columns import Columns, ColumnType, columns_of_calls
+from ai_assets.stages.conditions import When, described
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class StageSettings(Strict):
 
     name: Name
     kind: str
-    when: dict[str, tuple[str, ...]] = Field(default={})
-    """Only documents that an earlier stage gave one of these labels: `{stage: [label, ...]}`."""
+    when: dict[str, When] = Field(default={})
+    """Only documents of which an earlier stage said this: `{stage: [label, ...]}`, or by column; see conditions.py."""
     after: tuple[str, ...] = ()
     """Earlier stages whose answers the prompt uses."""
     route: str | None = None
@@ -81,6 +82,11 @@ class StageSettings(Strict):
     def kind_name(self) -> str:
         """What its calls are called in the ledger and in plans."""
         return self.kind.rpartition(":")[2]
+
+    @property
+    def described_when(self) -> dict[str, Json]:
+        """As its conditions count for code versions."""
+        return {name: described(condition) for name, condition in self.when.items()}
 
     @property
     def upstream(self) -> tuple[str, ...]:

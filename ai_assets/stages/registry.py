@@ -12,6 +12,10 @@ from ai_assets.errors import ExtensionUnusable
 from ai_assets.extensions import installed, load
 from ai_assets.source_digest import source_digest
 from ai_assets.stages.base import PromptStage, StageSettings
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.conditions import Condition, problem
+from ai_assets.stages.extract import ExtractStage
+from ai_assets.stages.function_kind import FunctionStage
 
 
 def kind_of(name: str) -> type[StageSettings]:
@@ -25,12 +29,12 @@ def kind_of(name: str) -> type[StageSettings]:
         if name not in others:
             known = [*STAGE_KINDS, *others]
             listed = ", ".join(f"'{kind}'" for kind in known[:-1])
-            problem = f"should be {listed} or '{known[-1]}', or module:name of your own (found '{name}')"
-            raise ExtensionUnusable("stage", name, problem)
+            said = f"should be {listed} or '{known[-1]}', or module:name of your own (found '{name}')"
+            raise ExtensionUnusable("stage", name, said)
     own = load("stage", name)
     if not (isinstance(own, type) and issubclass(own, PromptStage)):
-        problem = "it is not a class that derives from PromptStage (from ai_assets.stages import PromptStage)"
-        raise ExtensionUnusable("stage", name, problem)
+        said = "it is not a class that derives from PromptStage (from ai_assets.stages import PromptStage)"
+        raise ExtensionUnusable("stage", name, said)
     needed = ("DESCRIPTION", "COLUMNS", "HEADLINE", "PROMPT")
     missing = [fact for fact in needed if not hasattr(own, fact)] + sorted(getattr(own, "__abstractmethods__", ()))
     if missing:
@@ -59,6 +63,18 @@ def _kind_at(name: Any) -> type[StageSettings]:
 def source_of(stage: StageSettings) -> str | None:
     """Of a kind of one's own, the digest of its class: an edit makes its rows stale."""
     return None if stage.kind in STAGE_KINDS else source_digest(type(stage))
+
+
+def unmet(condition: Condition, awaited: StageSettings) -> tuple[str, str] | None:
+    """Why a condition cannot be met by what that stage makes, and at which of its columns."""
+    if isinstance(awaited, FunctionStage) and awaited.spec.rows == "many":
+        return "it makes several rows of a document, and none of them decides; use 'after'", next(iter(condition))
+    labels = [label.name for label in awaited.labels] if isinstance(awaited, ClassifyStage) else []
+    if not labels and list(condition) == ["label"]:
+        return f"it gives no labels ({awaited.kind}); name one of its columns, or use 'after'", "label"
+    schema = awaited.output_schema if isinstance(awaited, ExtractStage) else None
+    fields = list(schema.get("properties", {})) if isinstance(schema, Mapping) else None
+    return problem(condition, awaited.columns, labels, fields)
 
 
 _BUILTIN = tuple(kind_of(name) for name in STAGE_KINDS)

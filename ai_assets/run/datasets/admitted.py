@@ -6,6 +6,7 @@ from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import ok_rows
 from ai_assets.stages.base import StageSettings
+from ai_assets.stages.conditions import columns_in, holds
 from ai_assets.storage.lake import Manifest
 
 
@@ -15,13 +16,24 @@ def admitted(
     documents: Manifest,
     earlier: Mapping[str, Manifest],
     columns: Sequence[str],
-    earlier_columns: Sequence[str] | None = None,
+    *,
+    conditions_only: bool = False,
 ) -> Iterator[tuple[Row, Mapping[str, Row | None]]]:
-    """The documents that the conditions of a stage let through, in order, with their rows of earlier stages."""
-    upstream = {name: ByDocument(work.rows(manifest, earlier_columns)) for name, manifest in earlier.items()}
+    """The documents that the conditions of a stage let through, in order, with their rows of earlier stages.
+
+    Of these rows all columns, or only those that the conditions look at.
+    """
+    made = {each.name: each.columns for each in work.collection.stages}
+    looked_at = {
+        name: ["document_id", *sorted(columns_in(condition, made[name]))] for name, condition in stage.when.items()
+    }
+    upstream = {
+        name: ByDocument(work.rows(manifest, looked_at.get(name, ["document_id"]) if conditions_only else None))
+        for name, manifest in earlier.items()
+    }
     for row in ok_rows(work, documents, columns):
         found = {name: rows.one(row["document_id"]) for name, rows in upstream.items()}
-        if all((found[name] or {}).get("label") in labels for name, labels in stage.when.items()):
+        if all(holds(condition, found[name]) for name, condition in stage.when.items()):
             yield row, found
 
 
@@ -29,4 +41,4 @@ def count_admitted(work: Work, stage: StageSettings, documents: Manifest, earlie
     if not stage.when:
         return int(documents.stats["documents_out"])
     conditions = {name: earlier[name] for name in stage.when}
-    return sum(1 for _ in admitted(work, stage, documents, conditions, ["document_id"], ["document_id", "label"]))
+    return sum(1 for _ in admitted(work, stage, documents, conditions, ["document_id"], conditions_only=True))

@@ -96,7 +96,7 @@ def _classified(
         block.clear()
         waiting.clear()
 
-    for row, _ in admitted(work, stage, documents, earlier, COLUMNS, ["document_id", "label"]):
+    for row, _ in admitted(work, stage, documents, earlier, COLUMNS, conditions_only=True):
         wanted = input_digest(row["title"], row["digest"])
         found = next((each for each in known.of(row["document_id"]) if each["input_digest"] == wanted), None)
         if found is None:
