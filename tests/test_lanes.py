@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from conftest import Project
@@ -9,11 +10,15 @@ from provider import Provider
 from test_llm_stages import BILL, PRICED
 from test_stage_settings import KIND, declare
 
+from ai_assets.base.errors import UserError
+from ai_assets.collection.loading import Collection
 from ai_assets.errors import PartitionsFailed
-from ai_assets.run.concurrency import LANES, in_lanes
+from ai_assets.run.concurrency import LANES, THREADS, as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
-from ai_assets.run.datasets import chunks
+from ai_assets.run.datasets import chunks, function_stage
+from ai_assets.run.events import RunEvent, StageBegan, StageEnded
 from ai_assets.run.refresh import refresh
+from ai_assets.run.sinks import Sink, Sinks
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
 PARTITIONS = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}
@@ -118,3 +123,98 @@ def test_what_stops_all_partitions_is_said_once(office: Project, provider: Provi
     assert str(failed.value).count("Budget 'tiny' (tiny/ever) is used up") == 1
     assert f"({len(DAYS)} partitions)" in str(failed.value)
     assert provider.stats()["billed"] == 0
+
+
+# Siblings in one partition
+
+LETTERS = {"name": "letters", "kind": "function", "function": "./own.py:letters"}
+OWN = """
+from ai_assets import stage
+
+@stage(version="1", columns={"n": int})
+def letters(document):
+    return {"n": len(document.text)}
+"""
+DIAMOND = [
+    KIND,
+    {"name": "left", "kind": "summarise", "when": {"kind": ["invoice", "incident"]}},
+    {"name": "right", "kind": "generate", "when": {"kind": ["invoice", "incident"]}},
+    {"name": "joined", "kind": "summarise", "after": ["left", "right"]},
+    LETTERS,
+]
+
+
+@pytest.fixture
+def diamond(office: Project) -> Collection:
+    folder = office.root / "collections" / "notes"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own.py").write_text(OWN)
+    return declare(office, [dict(stage) for stage in DIAMOND], partitions={**PARTITIONS, "end": DAYS[0]})
+
+
+class Spans(Sink):
+    """When each asset of a run began and ended, in order."""
+
+    hears = (StageBegan, StageEnded)
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def hear(self, event: RunEvent) -> None:
+        assert isinstance(event, StageBegan | StageEnded)
+        self.told.append(("began" if isinstance(event, StageBegan) else "ended", event.asset))
+
+    def before(self, first: tuple[str, str], second: tuple[str, str]) -> bool:
+        return self.told.index(first) < self.told.index(second)
+
+
+def work_of(office: Project, collection: Collection, sink: Sink) -> Work:
+    return replace(office.work(collection), sinks=Sinks([sink]))
+
+
+def test_stages_that_do_not_need_each_other_run_at_once(
+    office: Project, provider: Provider, diamond: Collection
+) -> None:
+    spans = Spans()
+    with work_of(office, diamond, spans) as work:
+        list(refresh(work, DAYS[:1]))
+    assert spans.before(("began", "right"), ("ended", "left"))
+    assert spans.before(("began", "left"), ("ended", "right"))
+    assert spans.before(("ended", "embeddings"), ("ended", "kind")), "vectors are made while the model is waited for"
+    assert spans.before(("ended", "letters"), ("ended", "kind"))
+    for earlier in ("left", "right"):
+        assert spans.before(("ended", "kind"), ("began", earlier))
+        assert spans.before(("ended", earlier), ("began", "joined"))
+    again = Spans()
+    with work_of(office, diamond, again) as work:
+        assert all(event.unchanged for event in refresh(work, DAYS[:1]) if isinstance(event, Outcome))
+
+
+def test_a_sibling_that_fails_lets_those_under_way_end_and_nothing_begin(
+    office: Project, provider: Provider, diamond: Collection
+) -> None:
+    spans = Spans()
+
+    def fails(_work: Work, _partition: str, _stage: object) -> Outcome:
+        raise UserError("letters cannot be counted")
+
+    with pytest.MonkeyPatch.context() as patched, work_of(office, diamond, spans) as work:
+        patched.setattr(function_stage, "build", fails)
+        with pytest.raises(PartitionsFailed, match="letters cannot be counted"):
+            list(refresh(work, DAYS[:1]))
+    assert ("ended", "kind") in spans.told, "its calls were sent, so it ends and is kept"
+    assert not [asset for said, asset in spans.told if asset in ("left", "right", "joined")]
+    assert office.stores().lake.manifest("notes", "kind", DAYS[0]) is not None
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+
+
+def test_what_is_wrong_in_several_siblings_is_said_of_the_first_in_order() -> None:
+    def build(asset: str) -> Iterator[str]:
+        yield f"{asset} began"
+        raise UserError(f"{asset} failed")
+
+    events = as_ready(["a", "b", "c"], {"a": [], "b": [], "c": ["a"]}.__getitem__, build)
+    heard: list[str] = []
+    with pytest.raises(UserError, match="a failed"):
+        heard.extend(events)
+    assert "c began" not in heard

@@ -1,7 +1,8 @@
-"""Several partitions under way at once, so that the calls of all of them share one pool.
+"""Several partitions under way at once, and the assets of each that do not need one another.
 
 Only one of them computes at a time, the one that holds the baton; it passes it on while it waits for answers. So
-nothing that computes needs to be safe for threads, and a run waits for the slowest answer once, not once per partition.
+nothing that computes needs to be safe for threads, the calls of all of them share one pool, and a run waits for the
+slowest answer once, not once per partition and stage.
 """
 
 import threading
@@ -22,7 +23,7 @@ _Event = TypeVar("_Event")
 
 @dataclass(frozen=True)
 class _Ended(Generic[_Event]):
-    partition: str
+    name: str
     error: BaseException | None
 
 
@@ -62,7 +63,7 @@ def in_lanes(
             left -= 1
             if event.error is not None:
                 raise event.error
-            done(event.partition)
+            done(event.name)
     finally:
         stopping.set()
         if left:
@@ -71,3 +72,44 @@ def in_lanes(
         own = threading.current_thread().name.startswith(THREADS)
         pool.shutdown(wait=not own, cancel_futures=True)
         work.baton = None
+
+
+def as_ready(
+    assets: Sequence[str], inputs_of: Callable[[str], Sequence[str]], build: Callable[[str], Iterator[_Event]]
+) -> Iterator[_Event]:
+    """The events of each asset, which is built as soon as all that it is made from has been.
+
+    After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised,
+    of several that of the first asset in order.
+    """
+    happened: SimpleQueue[_Event | _Ended[_Event]] = SimpleQueue()
+
+    def task(asset: str) -> None:
+        error: BaseException | None = None
+        try:
+            for event in build(asset):
+                happened.put(event)
+        except BaseException as found:  # noqa: BLE001 - raised again where the caller is
+            error = found
+        happened.put(_Ended(asset, error))
+
+    left, running, errors = list(assets), set[str](), dict[str, BaseException]()
+    with ThreadPoolExecutor(max(len(assets), 1), thread_name_prefix=THREADS) as pool:
+        while left or running:
+            missing = {*left, *running}
+            for asset in [] if errors else [each for each in left if missing.isdisjoint(inputs_of(each))]:
+                left.remove(asset)
+                running.add(asset)
+                pool.submit(task, asset)
+            if not running:
+                break
+            event = happened.get()
+            if not isinstance(event, _Ended):
+                yield event
+                continue
+            running.remove(event.name)
+            if event.error is not None:
+                errors[event.name] = event.error
+    for asset in assets:
+        if asset in errors:
+            raise errors[asset]

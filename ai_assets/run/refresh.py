@@ -17,7 +17,7 @@ from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.documents import retries
 from ai_assets.errors import PartitionsFailed
 from ai_assets.inference.errors import WorkStops
-from ai_assets.run.concurrency import in_lanes
+from ai_assets.run.concurrency import as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import (
     answered,
@@ -34,7 +34,7 @@ from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, Sta
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.digest import digest
-from ai_assets.storage.leases import hold
+from ai_assets.storage.leases import Lease, hold
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import record_dataset
 
@@ -74,17 +74,27 @@ def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> It
 def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> Iterator[Event]:
     failures = _Failures()
     errors = failures.errors
-    assets = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
+    computed = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
+    # What waits for models begins before what computes meanwhile.
+    assets = sorted(computed, key=lambda asset: asset not in work.collection.asking)
     told = 0
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
     def compute(partition: str) -> Iterator[Event]:
         if failures.lost is not None:
             return
-        with failures.collecting(partition), _leased(work, partition):
-            for asset in assets:
-                outcome = spanned(work, partition, asset, partial(_build, work, partition, asset))
-                yield from _announced(work, outcome)
+        with failures.collecting(partition), _leased(work, partition) as lease:
+
+            def build(asset: str) -> Iterator[Event]:
+                with _holding(work, lease), work.baton or nullcontext():
+                    outcome = spanned(work, partition, asset, partial(_build, work, partition, asset))
+                    yield from _announced(work, outcome)
+
+            if work.baton is not None:
+                yield from as_ready(assets, work.collection.inputs_of, build)
+            else:
+                for asset in computed:
+                    yield from build(asset)
 
     def done(partition: str) -> None:
         nonlocal told
@@ -219,14 +229,21 @@ class _Failures:
 
 
 @contextmanager
-def _leased(work: Work, partition: str) -> Iterator[None]:
-    with hold(work.stores.state, f"refresh:{work.collection.name}:{partition}", say=work.say_waiting) as lease:
-        work.lease.held = lease
-        try:
-            with work.baton or nullcontext():
-                yield
-        finally:
-            work.lease.held = None
+def _leased(work: Work, partition: str) -> Iterator[Lease]:
+    name = f"refresh:{work.collection.name}:{partition}"
+    with hold(work.stores.state, name, say=work.say_waiting) as lease, _holding(work, lease):
+        yield lease
+
+
+@contextmanager
+def _holding(work: Work, lease: Lease) -> Iterator[None]:
+    """What this thread writes, it writes under the lease."""
+    before: Lease | None = getattr(work.lease, "held", None)
+    work.lease.held = lease
+    try:
+        yield
+    finally:
+        work.lease.held = before
 
 
 def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bool) -> None:
