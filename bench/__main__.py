@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = (
-    "load", "embed", "scale", "backfill", "hybrid_search", "inference", "functions", "ledger", "plan",
+    "load", "embed", "scale", "backfill", "hybrid_search", "inference", "functions", "whole_run", "ledger", "plan",
     "warehouse", "desk",
 )  # fmt: skip
 

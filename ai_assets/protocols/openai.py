@@ -20,6 +20,7 @@ from ai_assets.storage.digest import Json
 if TYPE_CHECKING:
     from ai_assets.inference.settings import Endpoint
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 MOST_TOKENS = 10**9
 """More than any call can use: a provider that says so is not believed."""
 
@@ -34,7 +35,7 @@ class OpenAI(Protocol):
 
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
         """The order of keys in a message means nothing; in a schema it does."""
-        return json.dumps(_payload(endpoint, request), separators=(",", ":"), allow_nan=False).encode("ascii")
+        return _encode(_payload(endpoint, request)).encode("ascii")
 
     def decode(self, body: str, kind: RequestKind) -> Reply | Fault:
         try:

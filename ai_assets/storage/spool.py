@@ -17,6 +17,7 @@ from ai_assets.base.errors import LakeUnwritable
 if TYPE_CHECKING:
     import numpy as np
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 BUFFER_BYTES = 1 << 18
 DIGEST_BYTES = 32
 
@@ -61,7 +62,7 @@ class Spool:
         return os.pread(self._file.fileno(), end - start, start)
 
     def append_row(self, row: Mapping[str, Any]) -> int:
-        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        text = _encode(row)
         return self.append(text.encode("utf-8", "surrogatepass"))
 
     def row(self, number: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
@@ -36,7 +35,7 @@ def build(work: Work, partition: str) -> Outcome:
                     overlap=settings.overlap,
                 )
                 shared = {"document_digest": document["digest"], "title": document["title"]}
-                rows = [{**asdict(chunk), **shared} for chunk in chunks]
+                rows = [{**vars(chunk), **shared} for chunk in chunks]
             cut += bool(rows)
             preview += [{k: row[k] for k in ("chunk_id", "document_id", "ordinal", "text")} for row in rows]
             del preview[PREVIEW_ROWS:]

@@ -1,0 +1,87 @@
+"""A whole run beside the calls alone: from source files to candidates, with one model stage, against bare aiohttp.
+
+Every call is ledgered and budgeted. What is held to a limit is the time that bare calls take, as a share of the run.
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import load_collection
+from ai_assets.run.context import Work
+from ai_assets.run.refresh import refresh
+from ai_assets.storage.stores import Stores
+from bench.inference import CONCURRENCY, _bare, _run
+from bench.measure import Figure, write_documents
+from tests.provider import Provider
+
+DOCUMENTS = int(os.environ.get("AI_ASSETS_WHOLE_RUN_DOCUMENTS", "5000"))
+PARTITIONS = 10
+LIMIT = 0.55
+
+
+def measure() -> list[Figure]:
+    with Provider(answers="quick", latency_ms=50) as provider:
+        found = _whole(provider)
+        rate, _ = _bare(provider, DOCUMENTS)
+    bare_s = DOCUMENTS / rate
+    detail = (
+        f"{found['seconds']:.1f} s ({found['cpu_s']:.1f} s of processor time, {found['peak_kib'] / 1024:.0f} MiB) "
+        f"and {bare_s:.1f} s, {DOCUMENTS:,} documents in {PARTITIONS} partitions"
+    )
+    return [Figure(name="bare aiohttp / a whole run with one model stage, seconds", value=bare_s / found["seconds"],
+                   limit=LIMIT, at_most=False, detail=detail)]  # fmt: skip
+
+
+def _whole(provider: Provider) -> dict[str, float]:
+    provider.reset()
+    with tempfile.TemporaryDirectory(prefix="ai-assets-bench-") as folder:
+        project = Path(folder) / "project"
+        here = project / "collections" / "notes"
+        write_documents(here / "documents", [f"{number:05d}.txt" for number in range(DOCUMENTS)])
+        declared = {
+            "source": {"path": "documents"},
+            "partitions": {"by": "shards", "count": PARTITIONS},
+            "stages": [{"name": "brief", "kind": "summarise", "route": "default"}],
+            "schedule": None,
+        }
+        (here / "defs.yaml").write_text(
+            yaml.safe_dump({"type": "ai_assets.DocumentCollection", "attributes": declared})
+        )
+        price = {"from": "2026-01-01", "input": 0.15, "output": 0.6}
+        endpoint = {"base_url": provider.url, "model": "small", "prices": [price]}
+        inference = {
+            "endpoints": {"mini": {**endpoint, "limits": {"concurrency": CONCURRENCY}}},
+            "routes": {"default": {"endpoints": ["mini"]}},
+            "budgets": [{"name": "everything", "limit_usd": 1000}, {"name": "run", "limit_usd": 100, "each": "run"}],
+        }
+        (project / "inference.yaml").write_text(yaml.safe_dump(inference))
+        found: dict[str, float] = _run("bench.whole_run", project, Path(folder) / "home")
+    assert provider.stats()["billed"] == DOCUMENTS
+    return found
+
+
+def _child(project: Path, home: Path) -> None:
+    os.environ["AI_ASSETS_INFERENCE"] = str(project / "inference.yaml")
+    collection = load_collection(project / "collections", "notes")
+    stores = Stores.at(Home(root=home, project=project))
+    with Work(collection, stores, "run") as work:
+        keys = collection.scheme.keys(sorted(work.listing.by_partition))
+        started = time.perf_counter()
+        rows = sum(1 for _ in refresh(work, keys))
+        seconds = time.perf_counter() - started
+    assert rows >= PARTITIONS
+    stores.state.close()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"seconds": seconds, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}))
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]), Path(sys.argv[2]))
