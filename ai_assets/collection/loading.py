@@ -15,9 +15,10 @@ from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
-from ai_assets.collection.settings import CollectionSettings
+from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
+from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.spec import Embedding, builtin_embedding
 from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.evaluation.metrics import Metric, Of
@@ -140,7 +141,24 @@ class Collection:
     def asset_names(self) -> tuple[str, ...]:
         """The assets of the segment, each after what it is made from."""
         evaluation = ("evaluation_scores",) if self.evaluates else ()
-        return ("documents", "chunks", "embeddings", *(s.name for s in self.stages), *evaluation, "release_candidate")
+        stages, vectors = [stage.name for stage in self.stages], ["chunks", "embeddings"]
+        middle = [*stages, *vectors] if self.embedded_stages else [*vectors, *stages]
+        return ("documents", *middle, *evaluation, "release_candidate")
+
+    @cached_property
+    def embedded(self) -> tuple[EmbeddedText, ...]:
+        """The texts of a document that are cut into passages, in order."""
+        columns = {stage.name: stage.columns.headline for stage in self.stages}
+        found = []
+        for name in self.settings.embedding.of:
+            stage, _, column = name.partition(".")
+            of_stage = None if name == OWN_TEXT else stage
+            found.append(EmbeddedText(name, of_stage, OWN_TEXT if of_stage is None else column or columns[stage]))
+        return tuple(found)
+
+    @property
+    def embedded_stages(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(text.stage for text in self.embedded if text.stage is not None))
 
     def inputs_of(self, asset: str) -> tuple[str, ...]:
         """The assets it is made from, within the collection."""
@@ -149,7 +167,7 @@ class Collection:
             case "documents":
                 return ("source_files",)
             case "chunks":
-                return ("documents",)
+                return ("documents", *self.embedded_stages)
             case "embeddings":
                 return ("chunks",)
             case "evaluation_scores":
@@ -180,7 +198,11 @@ class Collection:
                 settings.source.max_bytes,
                 settings.source.parse_timeout_s,
             ],
-            "chunks": [CHUNKER_VERSION, settings.chunking.model_dump(mode="json")],
+            "chunks": [
+                CHUNKER_VERSION,
+                settings.chunking.model_dump(mode="json"),
+                *([list(settings.embedding.of)] if self.embedded_stages else []),
+            ],
             "embeddings": self._described_embedding(),
             "evaluation_scores": [
                 "evaluate-1",

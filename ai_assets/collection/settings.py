@@ -22,6 +22,7 @@ from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSetting
 from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.registry import AnyStage, unmet
 from ai_assets.storage.index import MOST_DIMENSIONS
 
@@ -113,9 +114,15 @@ class ChunkingSettings(Strict):
         return self
 
 
+OWN_TEXT = "text"
+"""Of a document, where texts to embed are named."""
+
+
 class EmbeddingSettings(Strict):
     """Who makes the vectors of passages and queries."""
 
+    of: tuple[str, ...] = (OWN_TEXT,)
+    """Whose passages are embedded: `text` is the document's own, any other name a stage, or `stage.column`."""
     backend: Literal["builtin"] = "builtin"
     """Without a route."""
     use: str | None = Field(default=None, min_length=1)
@@ -131,6 +138,20 @@ class EmbeddingSettings(Strict):
     without_vectors_at_most: float = Field(default=0.01, ge=0, le=1)
     """The share of a partition's documents that may be released without vectors, because the model does not embed one
     of their texts. One document may always be, unless this is 0."""
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _listed(cls, of: Any) -> Any:
+        return (of,) if isinstance(of, str) else of
+
+    @field_validator("of")
+    @classmethod
+    def _distinct(cls, of: tuple[str, ...]) -> tuple[str, ...]:
+        if not of:
+            raise ValueError("names no text; write 'text' for that of the documents")
+        if len(set(of)) < len(of):
+            raise ValueError("names a text twice")
+        return of
 
     @field_validator("options")
     @classmethod
@@ -367,6 +388,9 @@ class CollectionSettings(Strict):
                 problem = f"stage '{name}' takes the name of a built-in asset; choose another"
                 raise wrong(problem, "stages", number, "name")
         self._check_conditions(names)
+        for number, name in enumerate(self.embedding.of):
+            if (found := self._unembeddable(name)) is not None:
+                raise wrong(found, "embedding", "of", number)
         for asset in self.quality:
             if asset not in ("documents", *names):
                 hint = nearest(asset, ["documents", *names])
@@ -432,6 +456,23 @@ class CollectionSettings(Strict):
         same = [earlier.stage for earlier in self.gates[:number] if earlier.metric == ANSWERED_SHARE]
         if gate.stage in same:
             raise wrong("a gate on answered_share of this stage is here already", "gates", number)
+
+    def _unembeddable(self, name: str) -> str | None:
+        """Why a text cannot be embedded."""
+        stage_name, _, column = name.partition(".")
+        if name == OWN_TEXT:
+            return None
+        stage = next((each for each in self.stages if each.name == stage_name), None)
+        if stage is None:
+            return f"there is no stage '{stage_name}'{nearest(stage_name, [OWN_TEXT, *(s.name for s in self.stages)])}"
+        if isinstance(stage, FunctionStage) and stage.spec.rows == "many":
+            return f"'{stage_name}' makes several rows of a document; a stage of one row can be embedded"
+        columns = stage.columns
+        wanted = column or columns.headline
+        texts = [each for each, kind in columns.offered.items() if kind == "text"]
+        if columns.offered.get(wanted) != "text":
+            return f"'{stage_name}' has no column '{wanted}' of text{nearest(wanted, texts)}"
+        return None
 
     def _check_golden(self, names: list[str]) -> None:
         if self.golden.labels and not names:

@@ -80,11 +80,14 @@ class Surroundings:
     counted: dict[str, int] = field(default_factory=dict)
     accounts: Accounts = field(init=False)
     needed: frozenset[str] = field(init=False)
-    """Stages whose answers others use."""
+    """Stages whose answers others use, or the vectors."""
 
     def __post_init__(self) -> None:
         self.accounts = Accounts(self.inference.budgets)
-        self.needed = frozenset(name for stage in self.work.collection.stages for name in stage.upstream)
+        collection = self.work.collection
+        self.needed = frozenset(
+            [*collection.embedded_stages, *(name for stage in collection.stages for name in stage.upstream)]
+        )
 
 
 def new_call(around: Surroundings, stage: str, ticket: Ticket, hop: Hop, chance: Chance, told: int | None) -> NewCall:

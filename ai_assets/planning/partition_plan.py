@@ -7,6 +7,7 @@ from ai_assets.planning.findings import Found, Surroundings
 from ai_assets.planning.preview import Texts, Unread, current_documents, documents_of
 from ai_assets.planning.records import CERTAIN, NEVER, Chance
 from ai_assets.planning.stage_plan import Asking
+from ai_assets.run.datasets import function_stage
 from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.llm_stage import inputs_of, settled
 from ai_assets.stages.base import Row, StageSettings
@@ -93,12 +94,19 @@ class Walk:
     def _function(self, stage: FunctionStage) -> None:
         """What it will say is not known before it runs; later stages go by what it said last."""
         self.unread_chance(stage)
+        if self.documents is not None and all(name in self._settled for name in stage.upstream):
+            earlier = {name: self._settled[name] for name in stage.upstream}
+            inputs = function_stage.inputs_of(self.documents, earlier)
+            if (same := function_stage.settled(self._work, self.partition, stage, inputs)) is not None:
+                self._settled[stage.name] = same.manifest
+                return
         names = [document.document_id for document in self.texts.documents] if self._is_awaited(stage) else []
         chances = {name: chance for name in names if (chance := self.chance(stage, name)) is not None}
         self.leave_open(stage, {}, {name: (chance, None) for name, chance in chances.items()})
 
     def _is_awaited(self, stage: StageSettings) -> bool:
-        return any(stage.name in each.when for each in self._work.collection.stages)
+        collection = self._work.collection
+        return stage.name in collection.embedded_stages or any(stage.name in each.when for each in collection.stages)
 
     def _builtin(self, stage: StageSettings) -> None:
         """The classifier that runs here costs nothing; where its dataset will change, its labels are open."""
@@ -129,6 +137,15 @@ class Walk:
             table = self._work.read(manifest).to_pylist() if manifest is not None else []
             self._rows[stage] = {row["document_id"]: row for row in table}
         return self._rows[stage]
+
+    def row(self, stage: str, document: str) -> Row | None:
+        """What the stage says of a document, as far as it is known."""
+        found = self.open(stage).get(document)
+        return self.rows(stage).get(document) if found is None else found.row
+
+    def settled(self, stage: str) -> Manifest | None:
+        """Its dataset, where a run would leave it as it is."""
+        return self._settled.get(stage)
 
     def open(self, stage: str) -> Mapping[str, Open]:
         return self._open.get(stage, {})

@@ -208,8 +208,9 @@ def _of_functions(work: Looking, documents: int) -> Iterator[str]:
 
 
 def _found(around: Surroundings, walk: Walk) -> Sequence[Found]:
+    stages = list(walk.stages())  # first: passages may be cut from what they make
     embeds = [passages_of(around, walk)] if around.work.collection.embedding_models else []
-    return [*embeds, *walk.stages()]
+    return [*embeds, *stages]
 
 
 def _tally(collection: Collection, inference: InferenceSettings, name: str) -> Tally:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument
-from ai_assets.documents.chunk import chunk_document
+from ai_assets.documents.passages import cut, made_from, texts_of
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.call_state import ticket_for
 from ai_assets.inference.ledger_messages import answer_to
@@ -13,13 +13,16 @@ from ai_assets.planning.findings import BLOCK, Found, Surroundings, new_call
 from ai_assets.planning.partition_plan import Walk
 from ai_assets.planning.past import look_up
 from ai_assets.planning.preview import Unread
-from ai_assets.planning.records import CERTAIN
-from ai_assets.run.datasets.chunks import known_chunks, taken_over
+from ai_assets.planning.records import CERTAIN, Chance
+from ai_assets.run.context import Outcome
+from ai_assets.run.datasets.chunks import inputs_of, known_chunks, taken_over
 from ai_assets.run.datasets.embeddings import settled, without_vectors
 from ai_assets.stages.prompt import clean
 
 EMBEDDINGS = "embeddings"
 QUESTIONS = "evaluation_scores"
+USUAL_TEXT_BYTES = 600
+"""Of a text that a stage makes, before there is one."""
 FILLED = 0.7
 """Of the characters that a passage may have, about so many are used."""
 
@@ -28,9 +31,7 @@ def passages_of(around: Surroundings, walk: Walk) -> Found:
     """The passages of one partition."""
     work, partition = around.work, walk.partition
     found = Found(stage=EMBEDDINGS, partition=partition)
-    documents = walk.documents
-    chunks = work.unchanged("chunks", partition, {"documents": documents.version}) if documents is not None else None
-    if chunks is not None:
+    if (chunks := _unchanged(walk)) is not None:
         same = settled(work, partition, {"chunks": chunks.manifest.version})
         if same is not None:
             found.documents, found.kept = same.documents_in, same.manifest.rows
@@ -44,9 +45,11 @@ def passages_of(around: Surroundings, walk: Walk) -> Found:
             texts.setdefault(row["text_digest"], (row["document_id"], row["text"]))
     _look_up(around, found, texts.values())
     found.documents = len(walk.texts.documents)
+    unmade = _unmade(around, walk)
+    found.unread += unmade
+    found.unknown += len(unmade)
     if unread := walk.texts.unread.files:
-        settings = work.collection.settings.chunking
-        room = max(settings.max_characters - settings.overlap, 1) * FILLED
+        settings, room = work.collection.settings.chunking, _room(around)
         bytes_read = walk.texts.unread.text_bytes
         passages = max(walk.texts.unread.documents, bytes_read / room)
         more = 1 + settings.overlap / settings.max_characters
@@ -64,18 +67,45 @@ def questions_of(around: Surroundings) -> Found:
     return found
 
 
+def _unchanged(walk: Walk) -> Outcome | None:
+    """The chunks that a run would leave as they are."""
+    collection, work = walk.around.work.collection, walk.around.work
+    earlier = {stage: manifest for stage in collection.embedded_stages if (manifest := walk.settled(stage)) is not None}
+    if walk.documents is None or len(earlier) < len(collection.embedded_stages):
+        return None
+    return work.unchanged("chunks", walk.partition, inputs_of(walk.documents, earlier))
+
+
 def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:
-    """As a run would cut them."""
-    settings = around.work.collection.settings.chunking
+    """As a run would cut them, as far as their texts are known."""
+    collection, settings = around.work.collection, around.work.collection.settings.chunking
     known = ByDocument(known_chunks(around.work, walk.partition))
     for document in walk.texts.documents:
-        if rows := taken_over(known, document.document_id, document.digest, document.title):
+        name = document.document_id
+        said = {stage: walk.row(stage, name) for stage in collection.embedded_stages}
+        texts = texts_of(collection.embedded, document.text, said)
+        if rows := taken_over(known, name, made_from(document.digest, texts), document.title):
             yield from rows
-            continue
-        for chunk in chunk_document(
-            document.document_id, document.text, max_characters=settings.max_characters, overlap=settings.overlap
-        ):
-            yield vars(chunk)
+        else:
+            yield from cut(name, texts, max_characters=settings.max_characters, overlap=settings.overlap)
+
+
+def _unmade(around: Surroundings, walk: Walk) -> list[tuple[Chance, Unread]]:
+    """Texts that stages are still to make, about as long as those that they made before."""
+    room = _room(around)
+    found = []
+    for stage in around.work.collection.embedded_stages:
+        size = around.answer_bytes.get(stage, USUAL_TEXT_BYTES)
+        for document in walk.texts.documents:
+            each = walk.open(stage).get(document.document_id)
+            if each is not None and each.row is None:
+                found.append((each.chance, Unread(documents=max(size / room, 1.0), text_bytes=size)))
+    return found
+
+
+def _room(around: Surroundings) -> float:
+    settings = around.work.collection.settings.chunking
+    return max(settings.max_characters - settings.overlap, 1) * FILLED
 
 
 def _known_digests(around: Surroundings, partition: str) -> frozenset[str]:

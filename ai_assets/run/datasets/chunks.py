@@ -1,42 +1,44 @@
 """`chunks`: the passages of each readable document, under identities that survive edits elsewhere in it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
-from ai_assets.documents.chunk import chunk_document
+from ai_assets.documents.passages import cut, made_from, texts_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.documents import ok_rows
+from ai_assets.storage.lake import Manifest
 
 
 def build(work: Work, partition: str) -> Outcome:
-    """Cut what is new or changed; chunks of unchanged documents are taken over."""
+    """Cut what is new or changed; chunks of documents whose texts are the same are taken over."""
     started = time.perf_counter()
     documents = work.input("chunks", partition, "documents")
-    inputs = {"documents": documents.version}
+    earlier = {stage: work.input("chunks", partition, stage) for stage in work.collection.embedded_stages}
+    inputs = inputs_of(documents, earlier)
     if same := work.unchanged("chunks", partition, inputs):
         return same
     settings = work.collection.settings.chunking
     known = ByDocument(known_chunks(work, partition))
+    made = {stage: ByDocument(work.rows(manifest, columns_of(work, stage))) for stage, manifest in earlier.items()}
     preview: list[Row] = []
-    reused = cut = 0
+    reused = cut_documents = 0
     total = documents.stats["documents_out"]
-    with work.writing("chunks", partition, _schema()) as out:
+    with work.writing("chunks", partition, _schema(of=bool(earlier))) as out:
         for number, document in enumerate(ok_rows(work, documents, ["document_id", "digest", "title", "text"]), 1):
-            rows = taken_over(known, document["document_id"], document["digest"], document["title"])
+            name = document["document_id"]
+            said = {stage: rows.one(name) for stage, rows in made.items()}
+            texts = texts_of(work.collection.embedded, document["text"], said)
+            source = made_from(document["digest"], texts)
+            rows = taken_over(known, name, source, document["title"])
             if rows:
                 reused += 1
             else:
-                chunks = chunk_document(
-                    document["document_id"],
-                    document["text"],
-                    max_characters=settings.max_characters,
-                    overlap=settings.overlap,
-                )
-                shared = {"document_digest": document["digest"], "title": document["title"]}
-                rows = [{**vars(chunk), **shared} for chunk in chunks]
-            cut += bool(rows)
+                shared = {"document_digest": source, "title": document["title"]}
+                pieces = cut(name, texts, max_characters=settings.max_characters, overlap=settings.overlap)
+                rows = [{**piece, **shared} for piece in pieces]
+            cut_documents += bool(rows)
             preview += [{k: row[k] for k in ("chunk_id", "document_id", "ordinal", "text")} for row in rows]
             del preview[PREVIEW_ROWS:]
             for row in rows:
@@ -49,11 +51,21 @@ def build(work: Work, partition: str) -> Outcome:
         inputs,
         started=started,
         documents_in=total,
-        documents_out=cut,
+        documents_out=cut_documents,
         reused=reused,
         preview=preview,
         chunks=out.rows,
     )
+
+
+def inputs_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
+    """The versions of all that passages are cut from."""
+    return {"documents": documents.version, **{stage: manifest.version for stage, manifest in earlier.items()}}
+
+
+def columns_of(work: Work, stage: str) -> list[str]:
+    """Of a stage, those that are cut."""
+    return ["document_id", *dict.fromkeys(text.column for text in work.collection.embedded if text.stage == stage)]
 
 
 def known_chunks(work: Work, partition: str) -> Iterator[Row]:
@@ -63,15 +75,16 @@ def known_chunks(work: Work, partition: str) -> Iterator[Row]:
         yield from work.rows(previous)
 
 
-def taken_over(known: ByDocument, document: str, digest: str, title: str | None) -> list[Row]:
-    """Those of a document whose text and title are the same; documents are asked for in order."""
+def taken_over(known: ByDocument, document: str, source: str, title: str | None) -> list[Row]:
+    """Those of a document whose texts and title are the same; documents are asked for in order."""
     found = known.of(document)
-    return [row for row in found if (row["document_digest"], row["title"]) == (digest, title)]
+    return [row for row in found if (row["document_digest"], row["title"]) == (source, title)]
 
 
-def _schema() -> Any:
+def _schema(*, of: bool) -> Any:
+    """With the name of the text that a passage is from, where that is not always the document's own."""
     import pyarrow as pa
 
-    text = ("chunk_id", "document_id", "document_digest", "title", "text", "text_digest")
+    text = ("chunk_id", "document_id", "document_digest", "title", "text", "text_digest", *(("of",) if of else ()))
     numbers = ("ordinal", "start", "end")
     return pa.schema([*((name, pa.string()) for name in text), *((name, pa.int64()) for name in numbers)])

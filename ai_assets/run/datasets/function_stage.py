@@ -43,18 +43,28 @@ BLOCK = 32
 """Documents that a process is given at a time."""
 
 
+def inputs_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
+    """The versions of all that the rows are made from."""
+    return {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+
+
+def settled(work: Work, partition: str, stage: FunctionStage, inputs: Mapping[str, str]) -> Outcome | None:
+    """The dataset, where a run would leave it as it is: what failed is tried again when that is due."""
+    same = work.unchanged(stage.name, partition, inputs)
+    if same is None:
+        return None
+    unanswered = same.manifest.stats["unanswered"]
+    return same if not unanswered or Tries(work, partition, stage).nothing_due(unanswered) else None
+
+
 def build(work: Work, partition: str, stage: FunctionStage) -> Outcome:
     started = time.perf_counter()
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
-    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
-    tries = Tries(work, partition, stage)
-    same = work.unchanged(stage.name, partition, inputs)
-    if same is not None and (
-        not same.manifest.stats["unanswered"] or tries.nothing_due(same.manifest.stats["unanswered"])
-    ):
+    inputs = inputs_of(documents, earlier)
+    if same := settled(work, partition, stage, inputs):
         return same
-    said = _Said()
+    tries, said = Tries(work, partition, stage), _Said()
     with work.spool(stage.name, partition) as spool:
         rows = _Rows(spool)
         _compute(work, partition, stage, documents, earlier, tries, rows, said)

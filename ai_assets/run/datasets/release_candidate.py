@@ -130,10 +130,16 @@ def _of_stage(stage: StageSettings, made: ByDocument, document: str) -> Row:
 
 def _chunks(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Any]:
     """Passages with their vectors. Both datasets are cut at the same rows."""
-    chunks = work.stores.lake.batches(manifests["chunks"], CHUNKS)
+    names = _chunk_columns(work)
+    chunks = work.stores.lake.batches(manifests["chunks"], names)
     vectors = work.stores.lake.batches(manifests["embeddings"], ["vector"])
     for batch, beside in zip(chunks, vectors, strict=True):
-        yield batch.select(CHUNKS).append_column("vector", beside["vector"])
+        yield batch.select(names).append_column("vector", beside["vector"])
+
+
+def _chunk_columns(work: Work) -> list[str]:
+    """With the text that a passage is from, where that is not always the document's own."""
+    return [*CHUNKS, *(["of"] if work.collection.embedded_stages else [])]
 
 
 def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
@@ -161,7 +167,7 @@ def _chunks_schema(work: Work) -> Any:
     import pyarrow as pa
 
     numbers = ("ordinal", "start", "end")
-    fields = [(name, pa.int64() if name in numbers else pa.string()) for name in CHUNKS]
+    fields = [(name, pa.int64() if name in numbers else pa.string()) for name in _chunk_columns(work)]
     number = pa.field("element", pa.float32())  # the name that it has where it is read from Parquet
     return pa.schema([*fields, ("vector", pa.list_(number, work.collection.embedding.dimensions))])
 
