@@ -1,6 +1,7 @@
 """A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
 
 import datetime
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +42,8 @@ class Ticket:
     attempts: int = 0
     repaired: bool = False
     latency_s: float = 0.0
+    heard: bool = False
+    """Somebody has heard a piece of its answer."""
     busy: bool = False
     """An intent is being made or is open: it may not be abandoned."""
 
@@ -84,15 +87,21 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)
     body = body_of(endpoint, request)
-    into = input_tokens_at_most(request, endpoint.image_tokens)
-    out = 0 if request.text is not None else request.max_output_tokens
+    if request.raw is not None:
+        into, out = request.raw.input_tokens, request.raw.output_tokens
+    else:
+        into = input_tokens_at_most(request, endpoint.image_tokens)
+        out = 0 if request.text is not None else request.max_output_tokens
+    reserve = worst_case_nusd(price, into, out)
+    if request.raw is not None and request.raw.max_usd is not None:
+        reserve = max(reserve, math.ceil(request.raw.max_usd * 1e9))
     return Hop(
         name=name,
         endpoint=endpoint,
         price=price,
         key=call_key(endpoint, body, request.sample, request.asks_for),
         body=body,
-        reserve_nusd=worst_case_nusd(price, into, out),
+        reserve_nusd=reserve,
         tokens=into + out,
     )
 

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ai_assets.base.errors import LeaseLost
 from ai_assets.base.home import variable
@@ -187,6 +188,9 @@ class Asker:
                 for ticket, _ in sent:
                     (found[ticket],) = await self._along_the_route(job, [ticket])
                 fault = None
+            if fault is not None and left[0].heard:  # a second answer would not go on from what was heard
+                said = f"the answer broke off after it had begun: {fault.message}"
+                found[left[0]] = unanswered(left[0], left[0].claim.hops[at], fault.error, said, fault.body)
             left = [ticket for ticket in left if ticket not in found]
             if fault is not None and left:
                 failures[fault.error] = failures.get(fault.error, 0) + 1
@@ -255,7 +259,10 @@ class Asker:
         outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
         try:
             bodies = [one.hop.body for _, one in sent]
-            outcomes = await line.channel.send(bodies, first.request.asks_for, timeout_s=timeout_s)
+            if first.request.hear is not None and line.channel.streams:
+                outcomes = [await line.channel.stream(bodies[0], partial(_hear, first), timeout_s=timeout_s)]
+            else:
+                outcomes = await line.channel.send(bodies, first.request.asks_for, timeout_s=timeout_s)
         except ProtocolFailed as error:
             outcomes = [Fault(error="garbled", message=str(error), answered=True, body=error.body)]
             raise
@@ -307,6 +314,12 @@ class Asker:
         if hop.name not in self._lines:
             self._lines[hop.name] = Line(hop.name, hop.endpoint, base_url, _key_of(hop))
         return self._lines[hop.name]
+
+
+def _hear(ticket: Ticket, piece: str) -> None:
+    ticket.heard = True
+    assert ticket.request.hear is not None
+    ticket.request.hear(piece)
 
 
 def _key_of(hop: Hop) -> str | None:

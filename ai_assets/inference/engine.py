@@ -287,6 +287,8 @@ def _chunks(requests: Iterable[Request]) -> Iterator[list[Request]]:
 
 
 def _characters(request: Request) -> int:
+    if request.raw is not None:
+        return len(request.raw.body)
     if request.text is not None:
         return len(request.text)
     return sum(len(content) for message in request.messages if isinstance(content := message.get("content"), str))

@@ -64,7 +64,7 @@ class PriceUnknown(WorkStops):
 
 class KindUnserved(WorkStops):
     def __init__(self, endpoint: str, protocol: str, kind: str) -> None:
-        what = "embed a text" if kind == "embedding" else "chat"
+        what = {"embedding": "embed a text", "raw": "take a call of OpenAI's own client"}.get(kind, "chat")
         super().__init__(
             f"Endpoint '{endpoint}' was asked to {what}, and its protocol '{protocol}' cannot; nothing was sent. Put "
             "an endpoint with another protocol into the route, or name another route."

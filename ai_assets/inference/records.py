@@ -9,7 +9,7 @@ from ai_assets.storage.digest import Json
 BACKFILL_TAG = "ai_assets/backfill"
 """Of a run: the backfill that it belongs to."""
 
-RequestKind = Literal["chat", "embedding"]
+RequestKind = Literal["chat", "embedding", "raw"]
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
     "overloaded",  # 503, 529 with the protocol's error object: the provider is busy
@@ -58,6 +58,21 @@ class Caller:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RawCall:
+    """A request of a client of the provider's own: sent as it is, and its answer read by that client."""
+
+    path: str
+    """Below the endpoint's address."""
+    body: bytes
+    """JSON."""
+    input_tokens: int
+    output_tokens: int
+    """The most that it can use."""
+    max_usd: float | None = None
+    """The most that it can cost, where that is not a matter of tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """One question to a model. What changes the answer is its identity; the rest is how to ask, and for whom."""
 
@@ -65,6 +80,8 @@ class Request:
     """As the OpenAI protocol has them: role and content (text, or parts with images as data URLs)."""
     text: str | None = None
     """For an embedding: the text. Excludes messages."""
+    raw: RawCall | None = None
+    """A call of a client of the provider's own. Excludes all of the above and below that makes a question."""
     dimensions: int | None = None
     """For an embedding: how long the vector shall be; without it as long as the model makes it."""
     schema: Mapping[str, Json] | None = None
@@ -93,8 +110,14 @@ class Request:
     check: "Callable[[Answer], str | None] | None" = field(default=None, compare=False)
     """Says what is wrong with an answer, in words the model can use to repair it. The schema is checked before."""
 
+    hear: "Callable[[str], None] | None" = field(default=None, compare=False)
+    """Hears the text as it comes, in the engine's thread, where the endpoint can tell it so. What is heard is
+    provisional until the answer is there; after a first piece nothing is tried again."""
+
     @property
     def asks_for(self) -> RequestKind:
+        if self.raw is not None:
+            return "raw"
         return "chat" if self.text is None else "embedding"
 
 

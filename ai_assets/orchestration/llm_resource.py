@@ -20,9 +20,12 @@ from ai_assets.base.home import Home
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result, Unanswered
+from ai_assets.orchestration.text_stream import TextStream
 from ai_assets.orchestration.typed_output import Image, NoAnswer, Output, output_of, request_of, text_of
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.inference.spend import Spend
@@ -60,8 +63,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     itself, and an asset definition of several assets `asset=`. In threads of your own and outside a run only the run,
     or nothing, is known.
 
-    There is no `openai.OpenAI` client to be had here: its calls would get past the ledger, the budgets and the limits.
-    Write a request as text or as a `Request`. A request is answered whole, so streaming is not an option of one.
+    Write a request as text or as a `Request`. What they do not cover, `client()` does, through the same ledger.
     """
 
     inference: str = Field(
@@ -113,6 +115,32 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         request, who = _asked(prompt, output, given)
         result = await self.acall(request, **who)
         return text_of(result) if output is None else output_of(result, output)
+
+    def stream(self, prompt: str, **given: Unpack[How]) -> TextStream:
+        """The answer as it comes, for a person who watches: iterate over it, and then take its `answer`.
+
+        What is heard is provisional until the answer is in the ledger. An answer that breaks off may have been billed,
+        and is not tried again; one that is in the ledger already comes in one piece.
+        """
+        request, who = _asked(prompt, None, given)
+        engine, caller = self._engine(), self.caller(**who)
+        return TextStream(lambda hear: engine.call(replace(request, hear=hear), caller))
+
+    def client(
+        self, *, route: str = "default", max_usd: float | None = None, sample: int = 0, **who: Unpack[Who]
+    ) -> "OpenAI":
+        """OpenAI's own client, whose calls go through the ledger: reserved, budgeted, retried, and paid once.
+
+        A call of which the tokens do not say what it can cost is refused unless `max_usd` says the most. Equal calls
+        have one answer; another `sample` makes others.
+        """
+        from ai_assets.orchestration.openai_client import openai_client
+
+        shared = self._opened()
+        return openai_client(
+            lambda request: shared.engine().call(request, self.caller(**who)),
+            shared.settings, route=route, max_usd=max_usd, sample=sample,
+        )  # fmt: skip
 
     def embed(
         self, texts: Iterable[str], *, route: str = "default", dimensions: int | None = None, **who: Unpack[Who]

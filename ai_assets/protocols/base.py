@@ -70,6 +70,9 @@ class Protocol(ABC):
     joins_texts: ClassVar[bool] = False
     """Several texts to embed can share a request: then it has `join` and `split`."""
 
+    streams: ClassVar[bool] = False
+    """An answer can be told as it comes, in server-sent events: then it has `streaming`, `piece` and `assembled`."""
+
     def problem(self, endpoint: Endpoint) -> str | None:
         """What is wrong with an endpoint that is declared with this protocol, such as with its `options`."""
         given = ", ".join(f"'{name}'" for name in sorted(endpoint.options))
@@ -109,4 +112,16 @@ class Protocol(ABC):
 
     def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
         """The answer to `join(bodies)` as one answer per text, which `decode` reads; usage is shared out completely."""
+        raise NotImplementedError
+
+    def streaming(self, body: bytes) -> bytes:
+        """The request of `encode`, asking for the answer in events."""
+        raise NotImplementedError
+
+    def piece(self, event: str) -> str:
+        """The text that an event adds; empty where it adds none."""
+        raise NotImplementedError
+
+    def assembled(self, events: Sequence[str]) -> str:
+        """The events as the one answer that `decode` reads. Raises `NotAnAnswer` where its end is missing."""
         raise NotImplementedError

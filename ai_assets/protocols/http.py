@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ai_assets.inference.errors import ProtocolFailed
 from ai_assets.inference.records import RequestKind
@@ -12,6 +13,9 @@ from ai_assets.inference.settings import Endpoint
 from ai_assets.protocols.base import MESSAGE_CHARACTERS, Fault, NotAnAnswer, Reply
 from ai_assets.protocols.faults import error_of
 from ai_assets.protocols.registry import protocol_of
+
+if TYPE_CHECKING:
+    import aiohttp
 
 CONNECT_TIMEOUT_S = 10.0
 LARGE_BYTES = 2**19
@@ -21,6 +25,13 @@ LARGE_BYTES = 2**19
 class _Response:
     text: str
     provider_id: str | None
+
+
+_Reader = Callable[["aiohttp.ClientResponse"], Awaitable[bytes]]
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    return await response.read()
 
 
 class Channel:
@@ -53,9 +64,12 @@ class Channel:
         ProtocolFailed, where code of the user's own fails on what came, has that as its `body`.
         """
         protocol, together = self._protocol, len(bodies) > 1
-        response = await self._post(
-            protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0], timeout_s
-        )
+        if kind == "raw":
+            written, _, body = bodies[0].partition(b"\n")
+            path = written.decode("ascii")
+        else:
+            path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
+        response = await self._post(path, body, timeout_s)
         if isinstance(response, Fault):
             return [response]
         try:
@@ -71,13 +85,50 @@ class Channel:
         except Exception as error:
             raise ProtocolFailed(protocol.name, error, response.text) from error
 
+    @property
+    def streams(self) -> bool:
+        return self._protocol.streams
+
+    async def stream(self, body: bytes, tell: Callable[[str], None], *, timeout_s: float) -> Reply | Fault:
+        """`send` for one chat, whose text is told as it comes."""
+        protocol, events = self._protocol, list[str]()
+        path = protocol.path(self._endpoint, "chat")
+
+        async def read(response: aiohttp.ClientResponse) -> bytes:
+            if response.status != 200:
+                return await response.read()
+            async for line in response.content:
+                said = self._clean(line.decode("utf-8", "replace")).strip()
+                if said.startswith("data:"):
+                    events.append(said.removeprefix("data:").strip())
+                    if piece := protocol.piece(events[-1]):
+                        tell(piece)
+            return b""
+
+        response = await self._post(path, protocol.streaming(body), timeout_s, read)
+        if isinstance(response, Fault):
+            return replace(response, body="\n".join(events)) if events else response
+        response = replace(response, text="\n".join(events))
+        try:
+            return self._read(protocol.assembled(events), "chat", response)
+        except NotAnAnswer as error:
+            return self._garbled(response, error)
+        except Exception as error:
+            raise ProtocolFailed(protocol.name, error, response.text) from error
+
     def _read(self, body: str, kind: RequestKind, response: _Response) -> Reply | Fault:
         found = self._protocol.decode(body, kind)
         if isinstance(found, Reply):
             return replace(found, body=body, provider_id=response.provider_id)
         return replace(found, body=body, provider_id=response.provider_id, answered=True)
 
-    async def _post(self, path: str, body: bytes, timeout_s: float) -> _Response | Fault:
+    async def _post(
+        self,
+        path: str,
+        body: bytes,
+        timeout_s: float,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[bytes]] = _whole,
+    ) -> _Response | Fault:
         """One attempt, and never two: aiohttp does not repeat a POST."""
         import aiohttp
 
@@ -88,7 +139,7 @@ class Channel:
             async with self._session.post(
                 f"{self._base_url}/{path}", data=data, timeout=timeout, allow_redirects=False
             ) as response:
-                raw = await response.read()
+                raw = await read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Fault(error="unreachable", message=self._clean(f"no connection: {error}"))
         except TimeoutError:

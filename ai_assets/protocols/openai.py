@@ -21,29 +21,57 @@ if TYPE_CHECKING:
     from ai_assets.inference.settings import Endpoint
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+DONE = "[DONE]"
+"""Ends a stream of events."""
 MOST_TOKENS = 10**9
 """More than any call can use: a provider that says so is not believed."""
 
 
 class OpenAI(Protocol):
     name: ClassVar[str] = "openai"
-    kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat", "embedding"})
+    kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat", "embedding", "raw"})
     joins_texts: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
 
     def path(self, endpoint: Endpoint, kind: RequestKind) -> str:
         return "embeddings" if kind == "embedding" else "chat/completions"
 
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
-        """The order of keys in a message means nothing; in a schema it does."""
+        """The order of keys in a message means nothing; in a schema it does. A raw call begins with its path."""
+        if request.raw is not None:
+            return request.raw.path.encode("ascii") + b"\n" + request.raw.body
         return _encode(_payload(endpoint, request)).encode("ascii")
 
     def decode(self, body: str, kind: RequestKind) -> Reply | Fault:
         try:
+            if kind == "raw":
+                return _raw(body)
             return _embedding(json.loads(body)) if kind == "embedding" else _chat(json.loads(body))
         except (ValueError, OverflowError, RecursionError) as error:
             raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
         except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
             raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
+
+    def streaming(self, body: bytes) -> bytes:
+        return _encode({**json.loads(body), "stream": True, "stream_options": {"include_usage": True}}).encode("ascii")
+
+    def piece(self, event: str) -> str:
+        if event == DONE:
+            return ""
+        try:
+            choices = json.loads(event).get("choices") or [{}]
+            said = (choices[0].get("delta") or {}).get("content")
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+            return ""  # whether it is an answer at all is seen at its end
+        return said if isinstance(said, str) else ""
+
+    def assembled(self, events: Sequence[str]) -> str:
+        try:
+            return json.dumps(_assembled(events))
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise NotAnAnswer(f"an event of the stream is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
+        except (KeyError, LookupError, TypeError, AttributeError) as error:
+            raise NotAnAnswer(f"the stream lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
 
     def join(self, bodies: Sequence[bytes]) -> bytes:
         together = json.loads(bodies[0])
@@ -57,6 +85,32 @@ class OpenAI(Protocol):
             raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
         except (KeyError, TypeError, AttributeError, struct.error) as error:
             raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
+
+
+def _assembled(events: Sequence[str]) -> dict[str, Any]:
+    """Chunks of a chat as the completion that they add up to; it has one choice, of text."""
+    text: list[str] = []
+    refusal: list[str] = []
+    finish, usage = None, None
+    head: dict[str, Any] = {}
+    for event in events:
+        if event == DONE:
+            break
+        chunk = json.loads(event)
+        if chunk.get("error"):
+            raise NotAnAnswer(f"the provider broke the answer off with an error: {chunk['error']}"[:MESSAGE_CHARACTERS])
+        head = head or {name: chunk.get(name) for name in ("id", "model", "created")}
+        usage = chunk.get("usage") or usage
+        for choice in chunk.get("choices") or ():
+            delta = choice.get("delta") or {}
+            text.append(delta.get("content") or "")
+            refusal.append(delta.get("refusal") or "")
+            finish = choice.get("finish_reason") or finish
+    if finish is None:
+        raise NotAnAnswer("the stream broke off before the answer's end")
+    message = {"role": "assistant", "content": "".join(text), "refusal": "".join(refusal) or None}
+    found = {**head, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    return {**found, "usage": usage} if usage else found
 
 
 def _payload(endpoint: Endpoint, request: Request) -> dict[str, Json]:
@@ -126,6 +180,17 @@ def _is_strict(schema: Json) -> bool:
 def _embedding(body: Any) -> Reply:
     vector = _vector(body["data"][0]["embedding"])
     return Reply(vector=vector, usage=_usage(body.get("usage")), model=str(body.get("model") or ""))
+
+
+def _raw(body: str) -> Reply:
+    """As it came, for whoever sent it; what it used is read where it says so."""
+    said = json.loads(body)
+    usage = said.get("usage")
+    if isinstance(usage, Mapping) and "prompt_tokens" not in usage and "input_tokens" in usage:
+        into = usage.get("input_tokens_details") or {}
+        usage = {"prompt_tokens": usage["input_tokens"], "completion_tokens": usage.get("output_tokens"),
+                 "prompt_tokens_details": into}  # fmt: skip
+    return Reply(text=body, usage=_usage(usage), model=str(said.get("model") or ""))
 
 
 def _chat(body: Any) -> Reply | Fault:

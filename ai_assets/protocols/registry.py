@@ -55,6 +55,8 @@ def _made(reference: str, near: Path | None) -> Protocol:
         raise ExtensionUnusable("protocol", reference, f"its name '{name}' is that of the protocol '{same or name}'")
     if kind.joins_texts and (kind.join is Protocol.join or kind.split is Protocol.split):
         raise ExtensionUnusable("protocol", reference, "it says 'joins_texts' and lacks 'join' or 'split'")
+    if kind.streams and Protocol.streaming in (kind.streaming, kind.piece, kind.assembled):
+        raise ExtensionUnusable("protocol", reference, "it says 'streams' and lacks 'streaming'")
     try:
         return kind()
     except Exception as error:
