@@ -3,12 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test test-slow setup lint bench soak pictures lock
+.PHONY: run test test-fast test-slow setup lint bench soak pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
 test: setup
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# The inner loop, in two minutes: what starts no process, server, database or browser.
+test-fast: setup
+	@$(BIN)/python -m pytest -m "not slow" --fast -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # Kills, containers, browsers, dbt and large files.
 test-slow: setup

@@ -385,3 +385,32 @@ def processes() -> ForkServerContext:
 @pytest.fixture
 def skip_loudly() -> Callable[[str], None]:
     return _skip
+
+
+# `make test-fast`
+
+BESIDE = {
+    "postgres", "provider", "started", "llama", "desk_server", "browser", "page", "chromium", "s3", "moto",
+    "processes", "instance",
+}  # fmt: skip
+"""Fixtures that start a process, a server or a browser."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="Only tests that start nothing beside themselves.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--fast"):
+        return
+    heavy = ("subprocess", "CliRunner", "dg.materialize", "execute_in_process", "TestClient", "project.execute")
+    text = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
+    left = [
+        item
+        for item in items
+        if BESIDE.isdisjoint(getattr(item, "fixturenames", ()))
+        and "postgresql" not in item.name
+        and not any(word in text[item.path] for word in heavy)
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(left)])
+    items[:] = left

@@ -387,6 +387,7 @@ def test_there_is_nothing_to_ask_again_where_the_answer_would_be_the_same(
 # Commands
 
 
+@pytest.mark.slow
 def test_run_and_status_say_what_waits_and_json_has_it(office: Project, provider: Provider) -> None:
     declare(office, [KIND])
     sicken(provider)
@@ -407,6 +408,7 @@ def test_run_and_status_say_what_waits_and_json_has_it(office: Project, provider
     assert (report["due"], report["waiting"], report["failures"]) == ([DAY], {}, [])
 
 
+@pytest.mark.slow
 def test_status_names_the_documents_that_need_a_person_with_what_was_tried(office: Project, provider: Provider) -> None:
     collection = declare(office, [{**KIND, "tries": 1}])
     sicken(provider, "content_filter")
@@ -419,6 +421,7 @@ def test_status_names_the_documents_that_need_a_person_with_what_was_tried(offic
     assert (retry["document_id"], retry["error"], retry["tries"]) == (NAME, "refused", 1)
 
 
+@pytest.mark.slow
 def test_ask_again_on_the_command_line_takes_a_password_and_runs_what_needs_a_person(
     office: Project, provider: Provider
 ) -> None:

@@ -361,6 +361,7 @@ def budget_command(project: Project, *arguments: str) -> Any:
     return project.cli("budget", *arguments, AI_ASSETS_PASSWORD=PASSWORD)
 
 
+@pytest.mark.slow
 def test_a_limit_is_shown_set_and_remembered(office: Project) -> None:
     state = office.stores().state
     known(state, "ada", "admin")

@@ -156,6 +156,7 @@ def test_a_run_with_nothing_to_do_says_so(project: Project) -> None:
     assert "nothing to run" in project("run", "papers").out
 
 
+@pytest.mark.slow
 def test_a_range_of_partitions_is_run_and_counted(project: Project) -> None:
     said = project("run", "papers", "--partitions", "2026-03-01...2026-03-02", "--json").json
     rows = {row["asset"]: row for row in said["rows"]}

@@ -147,6 +147,7 @@ def chromium(skip_loudly_without_chromium: None) -> Iterator[Browser]:
         launched.close()
 
 
+@pytest.mark.slow
 def test_in_a_browser_a_person_finds_it_presses_ask_again_and_the_next_run_has_the_answer(
     project: Project, provider: Provider, running: DeskProcess, chromium: Browser
 ) -> None:

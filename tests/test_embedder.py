@@ -72,6 +72,7 @@ def test_vectors_have_length_one_and_an_empty_text_has_the_zero_vector():
     assert np.linalg.norm(rows, axis=1) == pytest.approx([0, 1, 1], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["The quick brown fox. ", "aGVsbG8X", "漢字"], ids=["words", "no spaces", "no words"])
 def test_a_text_of_five_megabytes_takes_bounded_memory(unit):
     tracked = f"""

@@ -286,6 +286,7 @@ def test_an_engine_closed_while_nobody_answers_records_what_was_open_as_ambiguou
     check_books(local)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, "hang"])
 def test_an_interrupted_program_ends_promptly_and_accounts_for_every_call(
     fault: str | None, provider: Provider, local: str

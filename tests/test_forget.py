@@ -228,6 +228,7 @@ def test_a_hold_on_a_release_without_it_does_not_keep_it(project: Project) -> No
     assert found_in(project.home.root) == []
 
 
+@pytest.mark.slow
 def test_a_document_that_once_had_the_same_text_and_has_another_one_stays(project: Project) -> None:
     collection = furnished(project)
     project.edit(collection, f"{DAY}/bill-0.txt", TEXT + " Copied.")
@@ -263,6 +264,7 @@ def test_a_tombstone_that_nobody_signed_is_not_believed(project: Project) -> Non
     assert [area.name for area in integrity.verify(stores) if area.differences]
 
 
+@pytest.mark.slow
 def test_the_command_shows_first_and_erases_then(project: Project, tmp_path: Path) -> None:
     collection = furnished(project)
     arguments = ["forget", collection.name, SECRET]

@@ -325,6 +325,7 @@ def test_a_prompt_file_counts_wherever_in_its_module_it_is_named(project: Projec
 RANDOM = ASK.replace('f"Step', 'f"{random.random()} Step').replace("\n@stage", "\nimport random\n\n@stage", 1)
 
 
+@pytest.mark.slow
 def test_a_function_that_asks_otherwise_when_it_goes_on_is_named(project: Project, provider: Provider) -> None:
     """Its third question fails for a document; when it is tried again the first two are other ones."""
     provider.script([{"match": "Step 2", "fault": "server_error", "times": None}])

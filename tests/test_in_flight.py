@@ -57,6 +57,7 @@ def silent() -> Iterator[Provider]:
         yield found
 
 
+@pytest.mark.slow
 def test_what_is_in_flight_is_seen_while_it_is_and_by_whose_it_is(silent: Provider, state_url: str) -> None:
     assert now_in_flight(state_url) == InFlight()
     declared = one(silent.url, limits={"concurrency": 4})
@@ -85,6 +86,7 @@ def test_what_a_killed_process_had_in_flight_may_have_been_billed_at_once(silent
     assert (after.calls, after.maybe_attempts, after.maybe_nusd) == (0, 3, found.reserved_nusd)
 
 
+@pytest.mark.slow
 def test_texts_that_share_a_request_are_one_call(silent: Provider, tmp_path: Path) -> None:
     state_url = f"sqlite:///{tmp_path}/state.db"
     declared = settings({"mini": endpoint(silent.url, texts_per_request=5)})

@@ -295,6 +295,7 @@ def test_a_mistake_is_said_and_changes_nothing(desk: Desk, mistake: Mistake) -> 
     assert (desk.budget(), desk.attempts()) == before
 
 
+@pytest.mark.slow
 def test_a_call_in_flight_is_left_alone_while_its_process_lives(desk: Desk) -> None:
     desk.provider.script([{"match": "pump", "fault": "hang"}])
     with desk.engine() as engine, ThreadPoolExecutor(1) as pool:
@@ -323,6 +324,7 @@ list(Engine(settings(provider), StateStore({store!r})).map([request("pump")], CA
 """
 
 
+@pytest.mark.slow
 def test_a_call_of_a_killed_process_may_have_been_billed(new_desk: Callable[[str], Desk], state_url: str) -> None:
     desk = new_desk(state_url)
     desk.provider.script([{"match": "pump", "fault": "hang"}])

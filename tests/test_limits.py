@@ -52,6 +52,7 @@ def seconds(stats: dict[str, Any]) -> float:
     return float(stats["last_call_at"] - stats["first_call_at"])
 
 
+@pytest.mark.slow
 def test_requests_per_minute_hold_over_three_processes(provider: Provider, local: str) -> None:
     declared = one(provider.url, limits={"requests_per_minute": 1200})
     said = three(local, declared, 30)
@@ -66,6 +67,7 @@ def test_requests_per_minute_hold_over_three_processes(provider: Provider, local
             assert end - start + 1 <= 20 + 20 * (sent[end] - sent[start]) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embed", [True, False] if LONG else [True], ids=["embeddings", "chat"][: 1 + LONG])
 def test_tokens_per_minute_hold_over_three_processes(embed: bool, provider: Provider, local: str) -> None:
     per_minute, count = (12_000, 24) if embed else (24_000, 20)
@@ -152,6 +154,7 @@ def test_a_dead_endpoint_is_left_alone_by_all_processes_probed_and_taken_back(
     check_books(local)
 
 
+@pytest.mark.slow
 def test_a_provider_that_takes_twenty_at_once_is_seldom_asked_more(provider: Provider, local: str) -> None:
     provider.configure(concurrency=20, latency_ms=20, jitter_ms=30)
     results = ask(local, one(provider.url), questions(2000))

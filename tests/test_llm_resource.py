@@ -165,6 +165,7 @@ def job() -> dg.JobDefinition:
 """
 
 
+@pytest.mark.slow
 def test_steps_in_processes_of_their_own_ask_each_question_once(
     project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

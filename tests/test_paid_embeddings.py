@@ -247,6 +247,7 @@ def test_a_text_nobody_embeds_stops_its_partition_alone_and_the_rest_is_kept(
     assert provider.stats()["billed"] == billed + 1, "the other text of that day was kept"
 
 
+@pytest.mark.slow
 def test_a_killed_run_pays_again_at_most_for_what_was_in_flight(
     project: Project, server: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

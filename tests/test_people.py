@@ -208,6 +208,7 @@ def test_an_attacker_who_sprays_many_accounts_from_one_address_is_slowed(state: 
         assert came_in(connection, "bob", "proxy", at + 31 + throttle.FIRST_FAILURES_WITHIN_S) == 0
 
 
+@pytest.mark.slow
 def test_an_attacker_who_comes_back_to_the_same_accounts_waits_longer_and_longer(state: StateStore) -> None:
     at, guesses = 1_000_000.0, 0
     with state.write() as connection:

@@ -29,6 +29,7 @@ def rendered(folder: Path, body: str, text: str = "a\tb") -> str:
     return prompt.render({**DOCUMENT, "text": text}, {}, [Example(title="T", text="E", output="n")])[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "says"),
     [

@@ -2,7 +2,7 @@
 """Claims about prompt files: what is wrong in one is refused at load with file and line, and documents stay data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.errors import CollectionInvalid
+from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import columns_of_calls
 from ai_assets.stages.prompt import (
@@ -25,6 +27,7 @@ from ai_assets.stages.prompt import (
     load_prompt,
 )
 from ai_assets.stages.prompt_check import check_prompt
+from ai_assets.stages.registry import kind_of
 
 FRONT = "---\nversion: 3\nauthor: ann\n---\n"
 DOCUMENT = "<document>\n{{ document.text }}\n</document>\n"
@@ -192,11 +195,18 @@ def test_what_makes_it_another_prompt(tmp_path: Path, text: str, same: bool) -> 
     assert (load(tmp_path, text).identity == load(tmp_path, FRONT + USER + "Hello").identity) is same
 
 
-@pytest.mark.parametrize("kind", ["classify", "extract", "summarise", "generate"])
+ASKING = sorted(kind for kind in STAGE_KINDS if issubclass(kind_of(kind), PromptStage))
+
+
+def test_every_kind_that_asks_has_a_prompt_of_its_own() -> None:
+    assert sorted(path.stem for path in DEFAULTS.iterdir()) == ASKING
+
+
+@pytest.mark.parametrize("kind", ASKING)
 def test_the_shipped_prompts_are_sound(kind: str) -> None:
-    prompt = default_prompt(DEFAULTS / f"{kind}.md", VARIABLES)
+    variables = replace(VARIABLES, given={**VARIABLES.given, "language": "German"})
+    prompt = default_prompt(DEFAULTS / f"{kind}.md", variables)
     check_prompt(prompt)
-    assert {path.stem for path in DEFAULTS.iterdir()} == {"classify", "extract", "summarise", "generate"}
     system, user = prompt.render({**SHOWN, "title": None}, {"kind": ROW}, [Example(title="T", text="E", output="note")])
     assert "None" not in system + user
     assert user.count("<document>") == user.count("</document>") == (2 if kind == "classify" else 1)

@@ -148,6 +148,7 @@ def nusd(bill: Sequence[Mapping[str, Any]]) -> int:
     return round(sum(float(row["cost_usd"]) for row in bill) * 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["usage.json", "usage.csv"])
 def test_the_providers_totals_resolve_what_they_prove_once_and_in_either_database(
     name: str, new_office: Callable[[str], Office], state_url: str

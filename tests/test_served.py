@@ -188,6 +188,7 @@ FORGERIES: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forged_release_is_refused_by_every_reader(
     project: Project, stores: Stores, notes: Collection, forgery: str

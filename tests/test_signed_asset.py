@@ -396,6 +396,7 @@ def test_every_page_of_the_desk_takes_a_signed_asset(stranger: Stranger, opened:
     assert len(stranger.published(opened)) == 2
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_and_decides_it_in_a_project_without_collections(
     stranger: Stranger, opened: dg.DagsterInstance
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_missing_prefix_is_named(endpoint: str) -> None:
         at("docs/nothing", endpoint).list((), ())
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_does_not_answer_is_named() -> None:
     with pytest.raises(
         SourceUnavailable, match=r"at http://127\.0\.0\.1:9: the endpoint cannot be reached\. Check endpoint"

@@ -112,6 +112,7 @@ def test_what_is_as_it_was_written_is_counted_and_passes(project: Project, store
     assert "Everything that was looked at is as it was written." in said.stdout
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_1_and_says_the_same_as_json(project: Project, stores: Stores) -> None:
     flipped(of_lake(stores, "chunks"))
     flipped(of_index(stores))

@@ -283,6 +283,7 @@ def test_a_vector_of_another_length_is_the_texts_if_others_fit_and_else_the_decl
 # Where people see it
 
 
+@pytest.mark.slow
 def test_status_explain_and_search_tell_of_it(office: Project, provider: Provider) -> None:
     refuse(provider, 2)
     collection = declare(office)
