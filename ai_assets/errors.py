@@ -224,7 +224,8 @@ class EmbedderLost(UserError):
     def __init__(self, collection: str, made_by: str, found: str) -> None:
         super().__init__(
             f"The release of {collection} was embedded by {made_by}, and questions to it must be too, but {found}. "
-            f"Bring it back, or embed the collection anew: ai-assets run {collection}; then have it signed and publish."
+            f"Bring it back, or embed the collection again: ai-assets run {collection}; then have it signed and "
+            "publish."
         )
 
 
@@ -439,8 +440,8 @@ class PersonUnknown(UserError):
 class MomentInvalid(UserError):
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"'{found}' is no moment: write a date (2026-11-21), or date and time (2026-11-21T14:30, in UTC unless a "
-            "zone is given)."
+            f"'{found}' is not a valid date or time: write a date (2026-11-21), or date and time (2026-11-21T14:30, "
+            "in UTC unless a zone is given)."
         )
 
 

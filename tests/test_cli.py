@@ -184,7 +184,7 @@ MISTAKES = [
     Mistake("sending back without notes", ("signoff", "send-back", "papers", "--all"), ("needs notes",)),
     Mistake("waiver without a reason", ("signoff", "approve", "papers", "--all", "--waive", "mrr"), ("GATE=WHY",)),
     Mistake("asking again what waits", ("signoff", "ask-again", "papers", "2026-03-01", "--reason", "x"), ("no open",)),
-    Mistake("no moment", ("releases", "at", "papers", "soon"), ("'soon' is no moment",)),
+    Mistake("no date", ("releases", "at", "papers", "soon"), ("'soon' is not a valid date or time",)),
     Mistake("no export", ("audit", "verify", "--file", "papers/2026-03-01/lease.md"), ("no export of an audit",)),
     Mistake("unknown role", ("reviewers", "add", "eve", "--role", "boss"), ("boss",)),
     Mistake("unknown person", ("reviewers", "disable", "eve"), ("no person 'eve'",)),

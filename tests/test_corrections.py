@@ -1,4 +1,4 @@
-"""Claims about corrections: a person's label stands before the model's, judges the model, and costs no call."""
+"""Claims about corrections: a person's label overrides the model's, judges the model, and costs no call."""
 
 import contextlib
 import json

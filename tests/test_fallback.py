@@ -195,7 +195,7 @@ def test_an_endpoint_that_answers_nobody_for_long_stops_the_work_and_not_each_do
     monkeypatch.setattr("ai_assets.inference.dispatch.PATIENCE_S", 0.5)
     provider.configure(fault={"overloaded": 1.0})
     declared = settings({"mini": endpoint(provider.url, limits={"concurrency": 16})})
-    with pytest.raises(EndpointDown, match=r"Endpoint 'mini' has answered nobody for .*HTTP 503.*then run again"):
+    with pytest.raises(EndpointDown, match=r"Endpoint 'mini' has not responded for .*HTTP 503.*then run again"):
         ask(state_url, declared, questions(40))
     check_books(state_url)
     provider.configure(fault={})

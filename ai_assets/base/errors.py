@@ -113,7 +113,7 @@ class DatasetDamaged(UserError):
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(
             f"Dataset file {path}: {found}. Remove the folder {path.parent} and run its partition again; "
-            "it is made anew from the source."
+            "it is made again from the source."
         )
 
 

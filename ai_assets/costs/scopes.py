@@ -1,7 +1,7 @@
 """Whom budgets count and whom they tell, held against what the collections and desk.yaml declare.
 
 A name that only resembles a declared one is refused where the code location loads: the budget would bound nothing, and
-nobody would notice before the money is gone. A name like no declared one is only told of, because calls of plain
+nobody would notice before the money is gone. An unrecognised name only produces a warning, because calls of plain
 Dagster code (`LLMResource`) have tenants, collections and assets of their own, which are declared nowhere.
 """
 

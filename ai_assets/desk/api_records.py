@@ -117,7 +117,7 @@ class AskingAgain(Body):
 
 class Rollback(Body):
     number: WholeNumber
-    """The release that readers shall see."""
+    """The release that readers are to see."""
     reason: Reason
 
 

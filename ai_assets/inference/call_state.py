@@ -107,7 +107,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
 
 
 def ended(opened: Opened, outcome: Reply | Fault, latency_s: float) -> Ended:
-    """What the ledger shall know of an attempt."""
+    """What the ledger records of an attempt."""
     hop = opened.hop
     if isinstance(outcome, Reply):
         # An answer that does not say what it used is counted as the most it can have used.

@@ -203,7 +203,7 @@ class Asker:
         return None
 
     def _wait_s(self, ticket: Ticket, fault: Fault, failures: int) -> float | None:
-        """How long to wait before the next attempt at the same endpoint; None: it shall not be made."""
+        """How long to wait before the next attempt at the same endpoint; None: there is none."""
         rule = rule_for(self._settings, ticket.request.kind, fault.error)
         if rule is None or failures >= rule.attempts or (fault.retry_after_s or 0) > PATIENCE_S:
             return None

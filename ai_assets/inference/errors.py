@@ -11,7 +11,7 @@ UserError
     KeyUnusable                it holds what cannot be a key
     BudgetExhausted            a call might cost more than its budget has left
     BackfillSpent              the same of what was approved for a backfill, or the backfill is over
-    EndpointDown               the provider has answered nobody for a long time
+    EndpointDown               the provider has not responded for a long time
     EndpointRefuses            the provider refuses the key, or the account has no money left
 EngineClosed                   somebody asks after the engine was closed: a mistake in our code or a plain program's
 """
@@ -158,7 +158,7 @@ class EndpointDown(WorkStops):
 
     def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:
         super().__init__(
-            f"Endpoint '{endpoint}' has answered nobody for {waited_s:.0f} s ({trouble or 'no answer'}), so "
+            f"Endpoint '{endpoint}' has not responded for {waited_s:.0f} s ({trouble or 'no answer'}), so "
             "no more calls are made. Look at its status page, or put another endpoint in the route; then run again: "
             "what was answered is kept and not paid again."
         )

@@ -27,7 +27,7 @@ def call_key(endpoint: Endpoint, body: bytes, sample: int, kind: RequestKind) ->
 
 
 def body_of(endpoint: Endpoint, request: Request) -> bytes:
-    """The request as the endpoint shall get it."""
+    """The request as the endpoint gets it."""
     try:
         return protocol_of(endpoint.protocol).encode(endpoint, request)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -88,7 +88,7 @@ def held_by(claim: Claim, known: Mapping[str, Row]) -> Row | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parcel:
-    """Claims that shall leave in one request to the provider: texts to embed; or a single one."""
+    """Claims that leave in one request to the provider: texts to embed; or a single one."""
 
     claims: Sequence[Claim]
 

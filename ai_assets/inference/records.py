@@ -83,7 +83,7 @@ class Request:
     raw: RawCall | None = None
     """A call of a client of the provider's own. Excludes all of the above and below that makes a question."""
     dimensions: int | None = None
-    """For an embedding: how long the vector shall be; without it as long as the model makes it."""
+    """For an embedding: how long the vector is to be; without it as long as the model makes it."""
     schema: Mapping[str, Json] | None = None
     """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
     tools: tuple[Mapping[str, Json], ...] = ()
@@ -92,7 +92,7 @@ class Request:
     max_output_tokens: int = 1024
     logprobs: bool = False
     sample: int = 0
-    """Distinguishes repeated questions that shall have answers of their own."""
+    """Distinguishes repeated questions that are to have answers of their own."""
 
     route: str = "default"
     """A route or an endpoint of inference.yaml."""

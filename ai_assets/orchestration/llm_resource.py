@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Who(TypedDict, total=False):
-    """What the context of Dagster cannot tell, or what shall be said instead of it."""
+    """What the context of Dagster cannot tell, or what is to be said instead of it."""
 
     tenant: str
     collection: str

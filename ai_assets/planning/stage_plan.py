@@ -37,7 +37,7 @@ class _Put:
 
 
 class Asking:
-    """One stage of one partition whose dataset a run would make anew."""
+    """One stage of one partition whose dataset a run would make again."""
 
     def __init__(self, walk: "Walk", question: Question, found: Found) -> None:
         self._walk, self._stage, self._question, self._found = walk, question.stage, question, found

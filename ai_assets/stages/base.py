@@ -110,7 +110,7 @@ class PromptStage(StageSettings):
     PROMPT: ClassVar[Path]
     """The file that is used where a stage names none."""
     VERSION: ClassVar[str] = "1"
-    """Another one makes every row anew: for a change of `read` that changes rows."""
+    """Another one makes every row again: for a change of `read` that changes rows."""
     OUTPUT_TOKENS: ClassVar[tuple[int, int]] = (15, 150)
     """Of an answer, at least and likely: what a plan goes by before there is one."""
     AROUND_BYTES: ClassVar[int] = 800

@@ -67,7 +67,7 @@ class IndexUnavailable(AiAssetsError):
     def __init__(self, index: str, doing: str, found: object) -> None:
         super().__init__(
             f"Search index {index}: {doing} failed: {found}. Its complete versions are unchanged; run again, and if it "
-            "fails again, delete the folder and publish anew: the index is made from the lake."
+            "fails again, delete the folder and publish again: the index is made from the lake."
         )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OF_BUILTIN = (
     "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
-    "correction stands before the classifier's word. Stale when the document, the labels, the classifier or the "
+    "correction overrides the classifier's label. Stale when the document, the labels, the classifier or the "
     "corrections change."
 )
 
@@ -40,7 +40,7 @@ class ClassifyStage(PromptStage):
 
     DESCRIPTION: ClassVar[str] = (
         "A row is a document with its label ({labels}), confidence, reason and a quote as evidence; or why it has "
-        "none. A person's correction stands before the model's word. Stale when the document, the prompt, the labels, "
+        "none. A person's correction overrides the model's label. Stale when the document, the prompt, the labels, "
         "the model, what the prompt uses or the corrections change."
     )
     COLUMNS: ClassVar[Mapping[str, ColumnType]] = {
