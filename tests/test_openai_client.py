@@ -77,10 +77,18 @@ def test_embeddings_of_the_client_are_calls_too(project: Project, provider: Prov
         (lambda client: client.models.list(), "GET models"),
         (lambda client: client.moderations.create(model="rehearsal-mini", input="x"),
          "nothing is known of what moderations costs"),
+        (lambda client: client.chat.completions.create(model="rehearsal-mini", max_tokens=9, messages=[
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]),
+         "has more than text"),
+        (lambda client: client.chat.completions.create(**CHAT, max_tokens=9, service_tier="priority"),
+         "the service tier 'priority' has another price"),
+        (lambda client: client.responses.create(
+            model="rehearsal-mini", input="x", max_output_tokens=9, tools=[{"type": "web_search"}]),
+         "the provider's own tool 'web_search' costs more than tokens"),
         (lambda client: client.audio.transcriptions.create(model="rehearsal-mini", file=("a.wav", b"x")),
          "is no call that the ledger can hold"),
     ],
-    ids=["no limit", "another model", "stream", "get", "unknown path", "a file"],
+    ids=["no limit", "another model", "stream", "get", "unknown path", "an image", "tier", "tool", "a file"],
 )  # fmt: skip
 def test_what_cannot_be_priced_or_held_is_refused_before_anything_is_sent(
     project: Project, provider: Provider, llm: LLMResource, call: Any, says: str
@@ -101,7 +109,22 @@ def test_with_the_most_that_it_may_cost_an_unknown_path_is_reserved_at_that(
     assert llama.calls[0][0] == "/rerank"
     (row,) = attempts(project)
     assert (row.state, row.reserved_nusd, row.cost_nusd) == ("settled", 250_000_000, 250_000_000)
-    assert "no usage was reported" in row.message
+    assert "the most that was declared was counted" in row.message
+
+
+def test_the_most_is_counted_where_tokens_do_not_say_the_price_whatever_usage_says(
+    project: Project, provider: Provider, llm: LLMResource
+) -> None:
+    llm.client(max_usd=0.01).chat.completions.create(**CHAT)
+    (row,) = attempts(project)
+    assert (row.reserved_nusd, row.cost_nusd, row.input_tokens > 0) == (10_000_000, 10_000_000, True)
+
+
+def test_what_stands_behind_the_path_is_sent_too(project: Project, llama: Llama, llm: LLMResource) -> None:
+    declare(project, llama.url)
+    body = {"model": "rehearsal-mini", "query": "x"}
+    llm.client(max_usd=0.01).post("/rerank", body=body, cast_to=object, options={"params": {"api-version": "2"}})
+    assert llama.calls[0][0] == "/rerank?api-version=2"
 
 
 def test_a_budget_holds_for_the_client_and_its_sentence_is_in_the_error(

@@ -85,6 +85,22 @@ def test_a_protocol_that_fails_on_an_answer_ends_the_work_and_keeps_the_answer(l
     assert "Pump leaks." in shown.output
 
 
+@pytest.mark.parametrize(("method", "state"), [("encode", None), ("path", "failed")])
+def test_a_protocol_that_fails_before_anything_is_sent_owes_nothing(
+    llama: Llama, state_url: str, monkeypatch: pytest.MonkeyPatch, method: str, state: str | None
+) -> None:
+    def fails(*_given: object) -> bytes:
+        raise KeyError("missing")
+
+    monkeypatch.setattr(Broken, method, fails)
+    broken = use_of(Broken)
+    with opened(state_url, spoken(llama, broken)) as engine, pytest.raises(ProtocolFailed, match="was not sent"):
+        engine.call(question(1), CALLER)
+    assert not llama.calls
+    assert [row.state for row in attempts(state_url)] == ([] if state is None else [state])
+    check_books(state_url)
+
+
 def test_what_a_protocol_cannot_say_is_that_documents_own_trouble(llama: Llama, state_url: str) -> None:
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}
     with opened(state_url, spoken(llama)) as engine:

@@ -92,9 +92,10 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
     else:
         into = input_tokens_at_most(request, endpoint.image_tokens)
         out = 0 if request.text is not None else request.max_output_tokens
+    flat = request.raw is not None and request.raw.max_usd is not None
     reserve = worst_case_nusd(price, into, out)
     if request.raw is not None and request.raw.max_usd is not None:
-        reserve = max(reserve, math.ceil(request.raw.max_usd * 1e9))
+        reserve = math.ceil(request.raw.max_usd * 1e9)
     return Hop(
         name=name,
         endpoint=endpoint,
@@ -102,6 +103,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
         key=call_key(endpoint, body, request.sample, request.asks_for),
         body=body,
         reserve_nusd=reserve,
+        flat=flat,
         tokens=into + out,
     )
 
@@ -111,14 +113,14 @@ def ended(opened: Opened, outcome: Reply | Fault, latency_s: float) -> Ended:
     hop = opened.hop
     if isinstance(outcome, Reply):
         # An answer that does not say what it used is counted as the most it can have used.
-        unsaid = outcome.usage is None
+        unsaid = "no usage was reported; the reservation was counted" if outcome.usage is None else None
         return Ended(
             opened=opened,
             state="settled",
-            message="no usage was reported; the reservation was counted" if unsaid else None,
+            message="tokens do not say what it cost; the most that was declared was counted" if hop.flat else unsaid,
             latency_s=latency_s,
             usage=outcome.usage or NO_USAGE,
-            cost_nusd=hop.reserve_nusd if outcome.usage is None else cost_nusd(hop.price, outcome.usage),
+            cost_nusd=hop.reserve_nusd if outcome.usage is None or hop.flat else cost_nusd(hop.price, outcome.usage),
             body=outcome.body,
             provider_id=outcome.provider_id,
             answered_model=outcome.model,

@@ -264,7 +264,8 @@ class Asker:
             else:
                 outcomes = await line.channel.send(bodies, first.request.asks_for, timeout_s=timeout_s)
         except ProtocolFailed as error:
-            outcomes = [Fault(error="garbled", message=str(error), answered=True, body=error.body)]
+            sent_nothing = error.body is None
+            outcomes = [Fault(error="unreachable" if sent_nothing else "garbled", message=str(error), body=error.body)]
             raise
         finally:
             taken_s = time.perf_counter() - started

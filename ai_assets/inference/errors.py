@@ -74,13 +74,20 @@ class KindUnserved(WorkStops):
 class ProtocolFailed(WorkStops):
     """It is code like any other: what it was given is kept, and nothing more is asked before somebody has looked."""
 
-    def __init__(self, protocol: str, error: BaseException, body: str) -> None:
+    def __init__(self, protocol: str, error: BaseException, body: str | None) -> None:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-        super().__init__(
-            f"The protocol '{protocol}' failed while reading an answer: {said}. The answer is in the ledger (ai-assets "
-            "ledger list), and no more calls are made. Fix its 'decode' (or 'split'), then run again."
-        )
+        if body is None:
+            told = (
+                f"failed while writing a request: {said}. It was not sent, and no more calls are made. Fix its 'encode'"
+            )
+        else:
+            told = (
+                f"failed while reading an answer: {said}. The answer is in the ledger (ai-assets ledger list), and no "
+                "more calls are made. Fix its 'decode'"
+            )
+        super().__init__(f"The protocol '{protocol}' {told}, then run again.")
         self.body = body
+        """What came; None where nothing was sent."""
 
 
 class KeyMissing(WorkStops):

@@ -1,5 +1,6 @@
 """The identity of a call: the very bytes that are sent, and where. What it does not see has no part in it."""
 
+from ai_assets.inference.errors import ProtocolFailed
 from ai_assets.inference.records import Request, RequestKind
 from ai_assets.inference.settings import Endpoint
 from ai_assets.protocols.registry import OPENAI, protocol_of
@@ -32,3 +33,5 @@ def body_of(endpoint: Endpoint, request: Request) -> bytes:
         return protocol_of(endpoint.protocol).encode(endpoint, request)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Unhashable(str(error)) from error
+    except Exception as error:
+        raise ProtocolFailed(protocol_of(endpoint.protocol).name, error, None) from error

@@ -28,6 +28,8 @@ class Hop:
     """The most it can cost."""
     tokens: int
     """The most tokens it can use."""
+    flat: bool = False
+    """Tokens do not say what it costs: the reservation is counted."""
 
     @property
     def price_version(self) -> str:

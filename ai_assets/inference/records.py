@@ -69,7 +69,7 @@ class RawCall:
     output_tokens: int
     """The most that it can use."""
     max_usd: float | None = None
-    """The most that it can cost, where that is not a matter of tokens."""
+    """The most that it can cost, where that is no matter of tokens: then it is what is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Request:
     text: str | None = None
     """For an embedding: the text. Excludes messages."""
     raw: RawCall | None = None
-    """A call of a client of the provider's own. Excludes all of the above and below that makes a question."""
+    """A call of a client of the provider's own, instead of a question."""
     dimensions: int | None = None
     """For an embedding: how long the vector is to be; without it as long as the model makes it."""
     schema: Mapping[str, Json] | None = None

@@ -20,6 +20,8 @@ BASE = "http://ledger.invalid/v1"
 """Where nothing is sent to."""
 BY_TOKENS = frozenset({"chat/completions", "completions", "responses", "embeddings"})
 """Paths of which tokens say what a call costs."""
+MORE_THAN_TEXT = frozenset({"image_url", "input_image", "input_file", "file", "input_audio"})
+"""Parts of a message, by their type."""
 LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 STATUS = {"auth": 401, "quota": 402, "budget": 402, "held": 409, "rate_limited": 429, "refused": 400, "malformed": 400,
           "context_too_long": 400}  # fmt: skip
@@ -64,7 +66,7 @@ class _Ledger(httpx2.BaseTransport):
         return _response(STATUS.get(result.error, 502), result.error, result.message)
 
     def _asked(self, request: httpx2.Request) -> Request:
-        path, content = request.url.path.removeprefix("/v1/"), request.read()
+        path, content = request.url.raw_path.decode("ascii").removeprefix("/v1/"), request.read()
         kind = request.headers.get("content-type", "")
         if request.method != "POST" or not kind.startswith("application/json"):
             raise _Refused(
@@ -77,28 +79,17 @@ class _Ledger(httpx2.BaseTransport):
                 "streams are not for this client, for its answers are in the ledger before anyone sees them. "
                 "llm.stream(prompt) tells one as it comes."
             )
+        unknown = _unpriced(path, body)
+        if unknown is not None and self._max_usd is None:
+            raise _Refused(f"{unknown}. Say the most that one call may cost: llm.client(max_usd=0.05)")
         raw = RawCall(
             path=path,
             body=content,
             input_tokens=len(content) + REQUEST_TOKENS,
-            output_tokens=self._output_at_most(path, body),
-            max_usd=self._max_usd,
+            output_tokens=_output_at_most(path, body),
+            max_usd=None if unknown is None else self._max_usd,
         )
         return Request(raw=raw, route=self._endpoint(str(body.get("model") or "")), sample=self._sample)
-
-    def _output_at_most(self, path: str, body: Mapping[str, Any]) -> int:
-        """Refuses what tokens say nothing of, unless the most that a call may cost was said."""
-        limit = next((body[name] for name in LIMITS if isinstance(body.get(name), int)), None)
-        unknown = None
-        if path not in BY_TOKENS:
-            unknown = f"nothing is known of what {path} costs"
-        elif path != "embeddings" and limit is None:
-            unknown = f"this call of {path} has no limit of its output ({', '.join(LIMITS)})"
-        elif "image_url" in json.dumps(body):
-            unknown = f"this call of {path} has images, and nothing says what they cost"
-        if unknown is not None and self._max_usd is None:
-            raise _Refused(f"{unknown}. Say the most that one call may cost: llm.client(max_usd=0.05)")
-        return 0 if path == "embeddings" else int(limit or 0) * int(body.get("n") or 1)
 
     def _endpoint(self, model: str) -> str:
         """That of the route which serves the model: its price is what the call costs."""
@@ -110,6 +101,38 @@ class _Ledger(httpx2.BaseTransport):
                 "model has its price in inference.yaml. Name one of these, or another route."
             )
         return served[model] if names else self._route  # which the engine refuses by name
+
+
+def _limit(body: Mapping[str, Any]) -> int | None:
+    return next((body[name] for name in LIMITS if isinstance(body.get(name), int)), None)
+
+
+def _output_at_most(path: str, body: Mapping[str, Any]) -> int:
+    several = max(int(body.get(name) or 1) for name in ("n", "best_of"))
+    return 0 if path == "embeddings" else (_limit(body) or 0) * several
+
+
+def _unpriced(path: str, body: Mapping[str, Any]) -> str | None:
+    """Why tokens at the declared price do not say what a call can cost; None where they do."""
+    if path not in BY_TOKENS:
+        return f"nothing is known of what {path} costs"
+    if path != "embeddings" and _limit(body) is None:
+        return f"this call of {path} has no limit of its output ({', '.join(LIMITS)})"
+    if body.get("service_tier") not in (None, "auto", "default", "flex"):
+        return f"the service tier '{body['service_tier']}' has another price"
+    tools = [tool.get("type") for tool in body.get("tools") or () if isinstance(tool, Mapping)]
+    hosted = next((kind for kind in tools if kind not in ("function", "custom")), None)
+    if hosted is not None or "web_search_options" in body:
+        return f"the provider's own tool '{hosted or 'web_search'}' costs more than tokens"
+    if "audio" in body or _more_than_text(body):
+        return f"this call of {path} has more than text, and nothing says what that costs"
+    return None
+
+
+def _more_than_text(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return value.get("type") in MORE_THAN_TEXT or any(map(_more_than_text, value.values()))
+    return isinstance(value, list) and any(map(_more_than_text, value))
 
 
 def _response(status: int, kind: str, message: str) -> httpx2.Response:

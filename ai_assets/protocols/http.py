@@ -64,11 +64,14 @@ class Channel:
         ProtocolFailed, where code of the user's own fails on what came, has that as its `body`.
         """
         protocol, together = self._protocol, len(bodies) > 1
-        if kind == "raw":
-            written, _, body = bodies[0].partition(b"\n")
-            path = written.decode("ascii")
-        else:
-            path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
+        try:
+            if kind == "raw":
+                written, _, body = bodies[0].partition(b"\n")
+                path = written.decode("ascii")
+            else:
+                path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
+        except Exception as error:
+            raise ProtocolFailed(protocol.name, error, None) from error
         response = await self._post(path, body, timeout_s)
         if isinstance(response, Fault):
             return [response]
@@ -92,7 +95,10 @@ class Channel:
     async def stream(self, body: bytes, tell: Callable[[str], None], *, timeout_s: float) -> Reply | Fault:
         """`send` for one chat, whose text is told as it comes."""
         protocol, events = self._protocol, list[str]()
-        path = protocol.path(self._endpoint, "chat")
+        try:
+            path, body = protocol.path(self._endpoint, "chat"), protocol.streaming(body)
+        except Exception as error:
+            raise ProtocolFailed(protocol.name, error, None) from error
 
         async def read(response: aiohttp.ClientResponse) -> bytes:
             if response.status != 200:
@@ -105,7 +111,7 @@ class Channel:
                         tell(piece)
             return b""
 
-        response = await self._post(path, protocol.streaming(body), timeout_s, read)
+        response = await self._post(path, body, timeout_s, read)
         if isinstance(response, Fault):
             return replace(response, body="\n".join(events)) if events else response
         response = replace(response, text="\n".join(events))
@@ -151,7 +157,11 @@ class Channel:
             return Fault(error="connection_lost", message=self._clean(f"the connection broke: {said}"))
         provider_id = self._clean(response.headers.get("x-request-id") or "") or None
         if response.status != 200:
-            fault = self._protocol.fault(response.status, response.headers, raw)
+            try:
+                fault = self._protocol.fault(response.status, response.headers, raw)
+            except Exception as error:
+                said = self._clean(raw.decode("utf-8", "replace"))
+                raise ProtocolFailed(self._protocol.name, error, said) from error
             message = self._clean(fault.message)[:MESSAGE_CHARACTERS]
             return replace(fault, message=message, provider_id=provider_id)
         return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id)
