@@ -181,8 +181,8 @@ def _compute(
 
 @contextmanager
 def _patiently(work: Work, stage: FunctionStage) -> Iterator[None]:
-    """Other partitions compute while this one waits for models."""
-    if stage.models is None:
+    """Others compute while this one waits: for models, or for processes of its own."""
+    if stage.models is None and not stage.spec.cpu:
         yield
     else:
         with work.waiting():
