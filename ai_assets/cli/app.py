@@ -19,6 +19,7 @@ from ai_assets.cli import (
     forget,
     keys,
     ledger,
+    migrate,
     new,
     plan,
     provider,
@@ -66,6 +67,7 @@ app.command("new")(new.new)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
+app.command("migrate")(migrate.migrate)
 app.command("status")(status.status)
 app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)

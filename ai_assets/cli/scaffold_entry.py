@@ -65,6 +65,25 @@ def with_entry(path: Path, text: str, entry: str, under: str) -> str:
     return "\n".join([*lines[:place], *added, *lines[place:]]) + "\n"
 
 
+def with_key(path: Path, text: str, key: str, value: str) -> str:
+    """The declaration with that attribute, in place of the line it had before where it had one."""
+    node, _ = read_yaml(path, CollectionInvalid)
+    attributes = value_of(node, "attributes")
+    entry = f"{key}: {value}"
+    if not isinstance(attributes, yaml.MappingNode) or attributes.flow_style:
+        raise ScaffoldRefused(entry, f"the attributes of {path} are not written as a block; write {entry} there")
+    lines = text.splitlines()
+    line = f"{' ' * attributes.value[0][0].start_mark.column}{entry}"
+    before = value_of(attributes, key)
+    if before is None:
+        place = end_of(attributes, lines)
+        return "\n".join([*lines[:place], line, *lines[place:]]) + "\n"
+    if before.start_mark.line != before.end_mark.line:
+        raise ScaffoldRefused(entry, f"'{key}' in {path} is written over several lines; write {entry} there")
+    lines[before.start_mark.line] = line
+    return "\n".join(lines) + "\n"
+
+
 def value_of(node: yaml.Node | None, key: str) -> yaml.Node | None:
     if not isinstance(node, yaml.MappingNode):
         return None

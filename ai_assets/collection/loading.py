@@ -16,8 +16,6 @@ from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
-from ai_assets.documents.chunk import CHUNKER_VERSION
-from ai_assets.documents.parse import PARSER_VERSION
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.spec import Embedding, builtin_embedding
 from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
@@ -193,13 +191,13 @@ class Collection:
         described: dict[str, Any] = {
             "documents": [
                 "documents-1",
-                PARSER_VERSION,
+                settings.builtins.parser,
                 {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
                 settings.source.max_bytes,
                 settings.source.parse_timeout_s,
             ],
             "chunks": [
-                CHUNKER_VERSION,
+                settings.builtins.chunker,
                 settings.chunking.model_dump(mode="json"),
                 *([list(settings.embedding.of)] if self.embedded_stages else []),
             ],
@@ -236,7 +234,7 @@ class Collection:
         if isinstance(stage, FunctionStage):
             return [self.functions[stage.name], stage.described_when, list(stage.upstream)]
         declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels"})
-        return ["classify-3", _classifier_version(), {**declared, "when": stage.described_when}]
+        return ["classify-3", self.settings.builtins.classifier, {**declared, "when": stage.described_when}]
 
     @cached_property
     def settings_digest(self) -> str:
@@ -250,12 +248,6 @@ class Collection:
 
             described.append(checks_described(self.own.checks, self))
         return digest(described)[:16]
-
-
-def _classifier_version() -> str:
-    from ai_assets.stages.classify.builtin import ALGORITHM_VERSION
-
-    return ALGORITHM_VERSION
 
 
 def check_name(name: str) -> None:

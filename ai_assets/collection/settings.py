@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
 from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.evaluation.answered import answered_gate
@@ -353,6 +354,8 @@ class CollectionSettings(Strict):
     partitions: PartitionSettings
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    builtins: BuiltinSettings = BuiltinSettings()
+    """How old its rows may be: `ai-assets migrate`."""
     stages: tuple[AnyStage, ...] = ()
     golden: GoldenSettings = GoldenSettings()
     metrics: tuple[MetricSettings, ...] = ()

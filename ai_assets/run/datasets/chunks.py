@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.documents.passages import cut, made_from, texts_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets.documents import ok_rows
+from ai_assets.run.datasets.documents import MADE_BY, ok_rows
 from ai_assets.storage.lake import Manifest
 
 
@@ -25,7 +26,8 @@ def build(work: Work, partition: str) -> Outcome:
     preview: list[Row] = []
     reused = cut_documents = 0
     total = documents.stats["documents_out"]
-    with work.writing("chunks", partition, _schema(of=bool(earlier))) as out:
+    mixed = "chunker" in work.collection.settings.builtins.older
+    with work.writing("chunks", partition, _schema(of=bool(earlier), mixed=mixed)) as out:
         for number, document in enumerate(ok_rows(work, documents, ["document_id", "digest", "title", "text"]), 1):
             name = document["document_id"]
             said = {stage: rows.one(name) for stage, rows in made.items()}
@@ -35,7 +37,7 @@ def build(work: Work, partition: str) -> Outcome:
             if rows:
                 reused += 1
             else:
-                shared = {"document_digest": source, "title": document["title"]}
+                shared = {"document_digest": source, "title": document["title"], MADE_BY: newest("chunker")}
                 pieces = cut(name, texts, max_characters=settings.max_characters, overlap=settings.overlap)
                 rows = [{**piece, **shared} for piece in pieces]
             cut_documents += bool(rows)
@@ -81,10 +83,12 @@ def taken_over(known: ByDocument, document: str, source: str, title: str | None)
     return [row for row in found if (row["document_digest"], row["title"]) == (source, title)]
 
 
-def _schema(*, of: bool) -> Any:
-    """With the name of the text that a passage is from, where that is not always the document's own."""
+def _schema(*, of: bool, mixed: bool) -> Any:
+    """With the name of the text that a passage is from, where that is not always the document's own; and with the
+    version of the chunker, where rows may be of several."""
     import pyarrow as pa
 
-    text = ("chunk_id", "document_id", "document_digest", "title", "text", "text_digest", *(("of",) if of else ()))
+    more = (*(("of",) if of else ()), *((MADE_BY,) if mixed else ()))
+    text = ("chunk_id", "document_id", "document_digest", "title", "text", "text_digest", *more)
     numbers = ("ordinal", "start", "end")
     return pa.schema([*((name, pa.string()) for name in text), *((name, pa.int64()) for name in numbers)])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
@@ -136,8 +137,14 @@ def input_digest(title: str | None, text: str) -> str:
 def _known(work: Work, partition: str, stage: ClassifyStage) -> Iterator[Row]:
     previous = work.previous(stage.name, partition)
     if previous and previous.code_version == work.collection.code_versions[stage.name]:
-        model = _model(work, stage)
-        yield from (uncorrected(row) for row in work.rows(previous) if row["model"] == model)
+        models = _models(work, stage)
+        yield from (uncorrected(row) for row in work.rows(previous) if row["model"] in models)
+
+
+def _models(work: Work, stage: ClassifyStage) -> frozenset[str]:
+    """By whom a row may have been made: the classifier as it is, or an earlier algorithm that the collection keeps."""
+    classifier, oldest = classifier_of(work, stage), work.collection.settings.builtins.classifier
+    return frozenset(f"builtin/zero-shot {classifier.version_with(each)}" for each in since("classifier", oldest))
 
 
 def _model(work: Work, stage: ClassifyStage) -> str:

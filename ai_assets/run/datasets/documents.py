@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import Row
 from ai_assets.documents.parse import Parsed
 from ai_assets.documents.source import SourceFile
@@ -24,6 +25,7 @@ COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "entry_digest", "source_digest", "digest",
     "title", "text", "language",
 )  # fmt: skip
+MADE_BY = "made_by"
 NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
 """What decides whether a row is taken over."""
 
@@ -48,7 +50,8 @@ def build(work: Work, partition: str) -> Outcome:
         shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
         history = History(work, partition, cause)
         rows = Merged(work.rows(previous) if previous else (), arrived, kept, shared)
-        with work.writing("documents", partition, _schema()) as out:
+        mixed = "parser" in work.collection.settings.builtins.older
+        with work.writing("documents", partition, _schema(mixed=mixed)) as out:
             for before, found in rows:
                 row = work.forgotten.withheld(found)
                 out.append(row)
@@ -258,6 +261,7 @@ def _row(entry: Entry, item: Parsed) -> Row:
         "title": item.title,
         "text": item.text,
         "language": item.language,
+        MADE_BY: newest("parser"),
     }
 
 
@@ -328,10 +332,11 @@ class History:
                 )
 
 
-def _schema() -> Any:
+def _schema(*, mixed: bool) -> Any:
+    """With the version of the parser, where rows may be of several; empty for what is as old as is declared."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in COLUMNS])
+    return pa.schema([(name, pa.string()) for name in (*COLUMNS, *((MADE_BY,) if mixed else ()))])
 
 
 def ok_rows(work: Work, manifest: Manifest, columns: Sequence[str]) -> Iterator[Row]:

@@ -84,8 +84,12 @@ class BuiltinClassifier:
     @functools.cached_property
     def version(self) -> str:
         """Changes when an answer could: labels, algorithm or embedder."""
+        return self.version_with(ALGORITHM_VERSION)
+
+    def version_with(self, algorithm: str) -> str:
+        """What it would be with another algorithm."""
         embedder = self._embedder
-        key = [ALGORITHM_VERSION, embedder.name, embedder.version, [asdict(label) for label in self._labels]]
+        key = [algorithm, embedder.name, embedder.version, [asdict(label) for label in self._labels]]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
     def classify(self, texts: Sequence[tuple[str, str]]) -> list[Classification]:

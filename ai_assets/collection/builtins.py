@@ -1,0 +1,53 @@
+"""Versions of the built-in parts that make rows, so that a better one voids nothing by itself.
+
+A collection declares how old its rows may be; rows that are there stay current, and new ones are made by the newest
+version. `ai-assets migrate` raises the declaration, and only that makes old rows again.
+"""
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from ai_assets.base.yaml_settings import Strict, nearest
+from ai_assets.documents.chunk import CHUNKER_VERSION
+from ai_assets.documents.parse import PARSER_VERSION
+
+Part = Literal["parser", "chunker", "classifier"]
+VERSIONS: dict[Part, tuple[str, ...]] = {
+    "parser": (PARSER_VERSION,),
+    "chunker": (CHUNKER_VERSION,),
+    "classifier": ("1",),
+}
+"""All that have made rows, the oldest first. A better version is appended; its predecessors stay for good."""
+
+
+def newest(part: Part) -> str:
+    return VERSIONS[part][-1]
+
+
+def since(part: Part, version: str) -> tuple[str, ...]:
+    """That version and all after it."""
+    return VERSIONS[part][VERSIONS[part].index(version) :]
+
+
+class BuiltinSettings(Strict):
+    """By which version of each part a row may have been made and still be current."""
+
+    parser: str = VERSIONS["parser"][0]
+    chunker: str = VERSIONS["chunker"][0]
+    classifier: str = VERSIONS["classifier"][0]
+
+    @field_validator("parser", "chunker", "classifier")
+    @classmethod
+    def _known(cls, version: str, info: object) -> str:
+        part: Part = info.field_name  # type: ignore[attr-defined]
+        if version not in VERSIONS[part]:
+            hint = nearest(version, list(VERSIONS[part]))
+            raise ValueError(f"this version of ai-assets has no {part} '{version}'{hint}. A newer one may have")
+        return version
+
+    @property
+    def older(self) -> dict[Part, tuple[str, str]]:
+        """By part, what is declared and what would be the newest, where these differ."""
+        parts: tuple[Part, ...] = ("parser", "chunker", "classifier")
+        return {part: (getattr(self, part), newest(part)) for part in parts if getattr(self, part) != newest(part)}
