@@ -1,7 +1,9 @@
 """Claims about protocols and embedders of one's own: a call is paid once, a release remembers its embedder."""
 
 import json
+import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -219,7 +221,10 @@ class Counted(Embedder):
 
 def own(project: Project, version: str = 'version = "1"', **options: Any) -> Any:
     sys.modules.pop("my_embedder", None)
-    (project.root / "my_embedder.py").write_text(EMBEDDER.format(version=version))
+    file = project.root / "my_embedder.py"
+    edited = file.stat().st_mtime + 2 if file.exists() else time.time()
+    file.write_text(EMBEDDER.format(version=version))
+    os.utime(file, (edited, edited))  # Python keeps what it compiled of a file of the same second and size
     declared = {"use": "my_embedder:Counted", **({"options": options} if options else {})}
     return project.declare(partitions={**DAYS, "end": DAY}, embedding=declared)
 
