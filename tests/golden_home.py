@@ -91,7 +91,7 @@ def opened(folder: Path, patch: pytest.MonkeyPatch) -> tuple[Project, Collection
     """The committed home and its project, opened in that folder, and what was true of it when it was made."""
     with tarfile.open(GOLDEN / "home.tar.xz") as archive:
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python has it since 3.11.4
-        archive.extractall(folder)  # noqa: S202 - our own
+        archive.extractall(folder)
     (folder / "project" / "collections").rename(folder / "collections")
     write_keys(folder / "home" / "keys")
     project = project_at(folder, patch)
