@@ -12,6 +12,7 @@ from test_stage_settings import KIND, declare
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
+from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.errors import PartitionsFailed
 from ai_assets.run.concurrency import LANES, THREADS, as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
@@ -145,7 +146,9 @@ DIAMOND = [
 
 
 @pytest.fixture
-def diamond(office: Project) -> Collection:
+def diamond(office: Project, provider: Provider) -> Collection:
+    provider.configure(latency_ms=1200)  # longer than anything that is computed meanwhile, on a busy machine too
+    BuiltinEmbedder().embed(["its vectors are loaded"])
     folder = office.root / "collections" / "notes"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "own.py").write_text(OWN)
