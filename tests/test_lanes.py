@@ -10,7 +10,7 @@ from provider import Provider
 from test_llm_stages import BILL, PRICED
 from test_stage_settings import KIND, declare
 
-from ai_assets.base.errors import UserError
+from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.errors import PartitionsFailed
@@ -221,3 +221,13 @@ def test_what_is_wrong_in_several_siblings_is_said_of_the_first_in_order() -> No
     with pytest.raises(UserError, match="a failed"):
         heard.extend(events)
     assert "c began" not in heard
+
+
+@pytest.mark.parametrize("worse", [LeaseLost("refresh:notes"), TypeError("a bug"), KeyboardInterrupt()])
+def test_what_ends_the_run_is_not_hidden_by_a_sibling_that_only_fails(worse: BaseException) -> None:
+    def build(asset: str) -> Iterator[str]:
+        yield asset
+        raise UserError("a failed") if asset == "a" else worse
+
+    with pytest.raises(type(worse)):
+        list(as_ready(["a", "b"], lambda _asset: [], build))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.run.context import Work
 
 LANES = 8
@@ -79,8 +80,8 @@ def as_ready(
 ) -> Iterator[_Event]:
     """The events of each asset, which is built as soon as all that it is made from has been.
 
-    After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised,
-    of several that of the first asset in order.
+    After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised:
+    of several one that ends the run rather than its partition, else that of the first asset in order.
     """
     happened: SimpleQueue[_Event | _Ended[_Event]] = SimpleQueue()
 
@@ -110,6 +111,11 @@ def as_ready(
             running.remove(event.name)
             if event.error is not None:
                 errors[event.name] = event.error
-    for asset in assets:
-        if asset in errors:
-            raise errors[asset]
+    if errors:
+        found = [errors[asset] for asset in assets if asset in errors]
+        raise next((error for error in found if _ends_the_run(error)), found[0])
+
+
+def _ends_the_run(error: BaseException) -> bool:
+    """A bug, an interrupt, or work that another process has taken over."""
+    return isinstance(error, LeaseLost) or not isinstance(error, UserError)
