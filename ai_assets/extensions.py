@@ -5,8 +5,11 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator
+
+from ai_assets.base.errors import said_of
 from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import ExtensionUnusable
@@ -25,8 +28,7 @@ GROUPS: dict[Kind, str] = {
 }
 
 
-def plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as they are, if a digest can be made of them; YAML has values that JSON has not."""
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         try:
             canonical_json(value)
@@ -35,6 +37,10 @@ def plain(options: dict[str, Any]) -> dict[str, Any]:
                 f"the option '{name}' is no plain value ({error}); write a date as text, in quotes"
             ) from error
     return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""Keyword arguments as they are, if a digest can be made of them; YAML has values that JSON has not."""
 
 
 def name_of(reference: str) -> str:
@@ -53,7 +59,7 @@ def load(kind: Kind, reference: str, near: Path | None = None) -> object:
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:  # importing runs the user's code: whatever it raises is theirs to see
-        raise ExtensionUnusable(kind, reference, f"importing {module_name} failed: {_said(error)}") from error
+        raise ExtensionUnusable(kind, reference, f"importing {module_name} failed: {said_of(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [name for name in vars(found) if not name.startswith("_")]
@@ -61,6 +67,28 @@ def load(kind: Kind, reference: str, near: Path | None = None) -> object:
             raise ExtensionUnusable(kind, reference, f"{module_name} has no '{part}'{hint}")
         found = getattr(found, part)
     return found
+
+
+def load_class(
+    kind: Kind, reference: str, base: type, near: Path | None = None, *, needs: Sequence[str] = ()
+) -> type[Any]:
+    """A class that derives from `base`, and lacks neither a method of it nor one of the facts that it needs."""
+    found = load(kind, reference, near)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        name, package = base.__name__, base.__module__.rpartition(".")[0]
+        problem = f"it is not a class that derives from {name} (from {package} import {name})"
+        raise ExtensionUnusable(kind, reference, problem)
+    missing = [fact for fact in needs if not hasattr(found, fact)]
+    missing += sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        raise ExtensionUnusable(kind, reference, f"it has no {' and no '.join(missing)}")
+    return found
+
+
+def builtin(reference: str) -> Any:
+    """One of our own, by `module:name`: imported only where it is used."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def installed(kind: Kind) -> Sequence[importlib.metadata.EntryPoint]:
@@ -78,7 +106,7 @@ def _of_entry_point(kind: Kind, name: str) -> object:
     try:
         loaded: object = found[name].load()
     except Exception as error:  # as above
-        raise ExtensionUnusable(kind, name, f"loading {found[name].value} failed: {_said(error)}") from error
+        raise ExtensionUnusable(kind, name, f"loading {found[name].value} failed: {said_of(error)}") from error
     return loaded
 
 
@@ -86,7 +114,3 @@ def look_in(project: Path) -> None:
     """Dagster and pytest have the project on the path already; a console script has not."""
     if str(project) not in sys.path:
         sys.path.append(str(project))
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -15,7 +15,7 @@ from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
 from ai_assets.errors import CollectionInvalid, ExtensionUnusable
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
-from ai_assets.extensions import Kind, load
+from ai_assets.extensions import Kind, load, load_class
 from ai_assets.source_digest import source_digest
 from ai_assets.targets.base import Target
 
@@ -140,14 +140,11 @@ class _Loading:
 
     def target(self, number: int) -> OwnTarget:
         declared, at = self.settings.publish.to[number], ("publish", "to", number)
-        found: Any = self._load("target", declared.use, *at)
-        if not (isinstance(found, type) and issubclass(found, Target)):
-            problem = "it is not a class that derives from Target (from ai_assets.targets import Target)"
-            raise self._wrong(ExtensionUnusable("target", declared.use, problem), *at)
+        try:
+            found: type[Target] = load_class("target", declared.use, Target, self.path)
+        except ExtensionUnusable as error:
+            raise self._wrong(error, *at) from error
         self._require_fits("target", declared.use, found, 0, declared.options, *at)
-        if missing := sorted(getattr(found, "__abstractmethods__", ())):
-            problem = f"it has no {' and no '.join(missing)}"
-            raise self._wrong(ExtensionUnusable("target", declared.use, problem), *at)
         return OwnTarget(name=declared.name, use=declared.use, kind=found, options=declared.options)
 
     def embedding(self) -> Embedding | None:

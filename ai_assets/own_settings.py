@@ -6,10 +6,10 @@ What they name is loaded by `own.py`.
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ai_assets.base.yaml_settings import Strict, wrong
-from ai_assets.extensions import name_of, plain
+from ai_assets.extensions import Options, name_of
 
 
 class Named(Strict):
@@ -19,13 +19,8 @@ class Named(Strict):
     """`module:name` in the project, or the name of an entry point of an installed package."""
     name: str = Field(default="", pattern=r"^[A-Za-z0-9_.@-]{0,63}$")
     """Without it, the name of the function or of the entry point."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """Keyword arguments."""
-
-    @field_validator("options")
-    @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return plain(options)
 
     @model_validator(mode="before")
     @classmethod

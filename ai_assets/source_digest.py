@@ -30,7 +30,7 @@ def source_digest(thing: object) -> str:
 
 def source_parts(written: Any) -> dict[str, list[ast.stmt]]:
     """The statements of its module that a function or class is made of, by the name they make: itself, what it names,
-    what that names. None where it was made within a function, or by code that is in no file."""
+    what that names. Empty where it was made within a function, or by code that is in no file."""
     named = _named_in(ast.parse(_module_source(written)))
     name = written.__qualname__.partition(".")[0]
     return {each: named[each] for each in _reached(name, named)} if name in named else {}

@@ -26,7 +26,7 @@ def measure() -> list[Figure]:
     return [*_speed(), *_bare_cost(), _memory(), _faults(), *_ramp()]
 
 
-def _run(module: str, *arguments: str | int | Path) -> dict[str, Any]:
+def run_module(module: str, *arguments: str | int | Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=900,
@@ -47,9 +47,9 @@ def _rate(provider: Provider, calls: int) -> float:
     return float(calls / (stats["last_call_at"] - stats["first_call_at"]))
 
 
-def _bare(provider: Provider, calls: int) -> tuple[float, dict[str, Any]]:
+def bare_calls(provider: Provider, calls: int) -> tuple[float, dict[str, Any]]:
     provider.reset()
-    found = _run("bench.bare_client", provider.url, calls, CONCURRENCY)
+    found = run_module("bench.bare_client", provider.url, calls, CONCURRENCY)
     assert found["answered"] == calls, found
     return _rate(provider, calls), found
 
@@ -57,7 +57,7 @@ def _bare(provider: Provider, calls: int) -> tuple[float, dict[str, Any]]:
 def _engine(provider: Provider, calls: int, concurrency: int = CONCURRENCY) -> tuple[float, dict[str, Any]]:
     provider.reset()
     with _state() as url:
-        found = _run("bench.engine_client", provider.url, calls, concurrency, url)
+        found = run_module("bench.engine_client", provider.url, calls, concurrency, url)
     assert found["answered"] == calls, found
     assert provider.stats()["billed_twice"] == 0
     return _rate(provider, calls), found
@@ -65,7 +65,7 @@ def _engine(provider: Provider, calls: int, concurrency: int = CONCURRENCY) -> t
 
 def _alternated(provider: Provider, calls: int) -> tuple[float, float]:
     """Medians of engine and bare client, taken in turns, so that a noisy minute hits both."""
-    pairs = [(_engine(provider, calls)[0], _bare(provider, calls)[0]) for _ in range(REPEATS)]
+    pairs = [(_engine(provider, calls)[0], bare_calls(provider, calls)[0]) for _ in range(REPEATS)]
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
@@ -91,7 +91,7 @@ def _peers() -> list[Figure]:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"
         with _state() as state_url:
-            _run("bench.engine_client", f"{url}/v1", 1000, CONCURRENCY, state_url)
+            run_module("bench.engine_client", f"{url}/v1", 1000, CONCURRENCY, state_url)
         ours = _server_rate(url)
         names = ("peer_aiohttp", "peer_openai", "peer_httpx", "peer_threads", "peer_dagster_asset")
         return [figure for name in names if (figure := _peer(Path(folder) / f"{name}.py", url, ours))]

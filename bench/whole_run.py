@@ -18,7 +18,7 @@ from ai_assets.collection.loading import load_collection
 from ai_assets.run.context import Work
 from ai_assets.run.refresh import refresh
 from ai_assets.storage.stores import Stores
-from bench.inference import CONCURRENCY, _bare, _run
+from bench.inference import CONCURRENCY, bare_calls, run_module
 from bench.measure import Figure, write_documents
 from tests.provider import Provider
 
@@ -30,7 +30,7 @@ LIMIT = 0.55
 def measure() -> list[Figure]:
     with Provider(answers="quick", latency_ms=50) as provider:
         found = _whole(provider)
-        rate, _ = _bare(provider, DOCUMENTS)
+        rate, _ = bare_calls(provider, DOCUMENTS)
     bare_s = DOCUMENTS / rate
     detail = (
         f"{found['seconds']:.1f} s ({found['cpu_s']:.1f} s of processor time, {found['peak_kib'] / 1024:.0f} MiB) "
@@ -63,7 +63,7 @@ def _whole(provider: Provider) -> dict[str, float]:
             "budgets": [{"name": "everything", "limit_usd": 1000}, {"name": "run", "limit_usd": 100, "each": "run"}],
         }
         (project / "inference.yaml").write_text(yaml.safe_dump(inference))
-        found: dict[str, float] = _run("bench.whole_run", project, Path(folder) / "home")
+        found: dict[str, float] = run_module("bench.whole_run", project, Path(folder) / "home")
     assert provider.stats()["billed"] == DOCUMENTS
     return found
 

@@ -389,10 +389,7 @@ def skip_loudly() -> Callable[[str], None]:
 
 # `make test-fast`
 
-BESIDE = {
-    "postgres", "provider", "started", "llama", "desk_server", "browser", "page", "chromium", "s3", "moto",
-    "processes", "instance",
-}  # fmt: skip
+BESIDE = {"postgres", "provider", "started", "llama", "browser", "page", "chromium", "processes"}
 """Fixtures that start a process, a server or a browser."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import yaml
 
 import ai_assets.base.child_main
 from ai_assets.base.processes import boot_id, identity
@@ -53,6 +54,13 @@ def settings(
 def one(url: str, **more: Any) -> InferenceSettings:
     """One endpoint `mini` at that address."""
     return settings({"mini": endpoint(url, **more)})
+
+
+def declare(project: Path, url: str, more: str = "", **endpoint: Any) -> None:
+    """The `inference.yaml` of a project: one endpoint `mini`, at the price that the rehearsal provider bills."""
+    made = {"base_url": url, "model": "rehearsal-mini", "prices": [dict(PRICE)], **endpoint}
+    found = {"endpoints": {"mini": made}, "routes": {"default": {"endpoints": ["mini"]}}}
+    (project / "inference.yaml").write_text(yaml.safe_dump(found) + more)
 
 
 def question(number: int | str, **more: Any) -> Request:

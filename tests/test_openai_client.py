@@ -5,44 +5,27 @@ from typing import Any
 
 import openai
 import pytest
-import sqlalchemy as sa
-import yaml
 from conftest import Project
+from engines import attempts, declare
 from llama import Llama
 from provider import Provider
 
 from ai_assets.orchestration.llm_resource import LLMResource
-from ai_assets.storage.state import StateStore
 
 CHAT: dict[str, Any] = {"model": "rehearsal-mini", "messages": [{"role": "user", "content": "Is the pump due?"}]}
 
 
 @pytest.fixture
 def llm(project: Project, provider: Provider) -> Iterator[LLMResource]:
-    declare(project, provider.url)
+    declare(project.root, provider.url, key="HOUSE_KEY")
     found = LLMResource()
     yield found
     found.teardown_after_execution(None)  # type: ignore[arg-type]
 
 
-def declare(project: Project, url: str, more: str = "", **endpoint: Any) -> None:
-    price = {"from": "2026-01-01", "input": 0.15, "output": 0.6}
-    made = {"base_url": url, "model": "rehearsal-mini", "prices": [price], "key": "HOUSE_KEY", **endpoint}
-    found = {"endpoints": {"mini": made}, "routes": {"default": {"endpoints": ["mini"]}}}
-    (project.root / "inference.yaml").write_text(yaml.safe_dump(found) + more)
-
-
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOUSE_KEY", "s3cret-house")
-
-
-def attempts(project: Project) -> list[Any]:
-    state = StateStore(project.home.state_url)
-    with state.read() as connection:
-        found = list(connection.execute(sa.text("SELECT * FROM attempts ORDER BY attempt_id")).all())
-    state.close()
-    return found
 
 
 def test_a_call_of_the_client_is_ledgered_at_its_price_and_paid_once(
@@ -53,7 +36,7 @@ def test_a_call_of_the_client_is_ledgered_at_its_price_and_paid_once(
     assert first.choices[0].message.content == second.choices[0].message.content
     assert first.id == second.id
     assert provider.stats()["calls"] == 1
-    (row,) = attempts(project)
+    (row,) = attempts(project.home.state_url)
     assert (row.state, row.input_tokens) == ("settled", first.usage.prompt_tokens if first.usage else None)
     assert row.cost_nusd == first.usage.prompt_tokens * 150 + first.usage.completion_tokens * 600  # type: ignore[union-attr]
     assert llm.spend(asset="notes").calls == 1
@@ -64,7 +47,7 @@ def test_a_call_of_the_client_is_ledgered_at_its_price_and_paid_once(
 def test_embeddings_of_the_client_are_calls_too(project: Project, provider: Provider, llm: LLMResource) -> None:
     found = llm.client().embeddings.create(model="rehearsal-mini", input=["a pump", "a bill"])
     assert len(found.data) == 2
-    assert [row.state for row in attempts(project)] == ["settled"]
+    assert [row.state for row in attempts(project.home.state_url)] == ["settled"]
 
 
 @pytest.mark.parametrize(
@@ -96,18 +79,18 @@ def test_what_cannot_be_priced_or_held_is_refused_before_anything_is_sent(
     with pytest.raises(openai.BadRequestError, match=says):
         call(llm.client())
     assert provider.stats()["calls"] == 0
-    assert attempts(project) == []
+    assert attempts(project.home.state_url) == []
 
 
 def test_with_the_most_that_it_may_cost_an_unknown_path_is_reserved_at_that(
     project: Project, llama: Llama, llm: LLMResource
 ) -> None:
-    declare(project, llama.url)
+    declare(project.root, llama.url, key="HOUSE_KEY")
     found = llm.client(max_usd=0.25).post("/rerank", body={"model": "rehearsal-mini", "query": "x"}, cast_to=object)
     assert found == {"content": "Pump leaks.", "tokens_evaluated": 20, "tokens_predicted": 5, "stop_type": "eos",
                      "model": "qwen"}  # fmt: skip
     assert llama.calls[0][0] == "/rerank"
-    (row,) = attempts(project)
+    (row,) = attempts(project.home.state_url)
     assert (row.state, row.reserved_nusd, row.cost_nusd) == ("settled", 250_000_000, 250_000_000)
     assert "the most that was declared was counted" in row.message
 
@@ -116,12 +99,12 @@ def test_the_most_is_counted_where_tokens_do_not_say_the_price_whatever_usage_sa
     project: Project, provider: Provider, llm: LLMResource
 ) -> None:
     llm.client(max_usd=0.01).chat.completions.create(**CHAT)
-    (row,) = attempts(project)
+    (row,) = attempts(project.home.state_url)
     assert (row.reserved_nusd, row.cost_nusd, row.input_tokens > 0) == (10_000_000, 10_000_000, True)
 
 
 def test_what_stands_behind_the_path_is_sent_too(project: Project, llama: Llama, llm: LLMResource) -> None:
-    declare(project, llama.url)
+    declare(project.root, llama.url, key="HOUSE_KEY")
     body = {"model": "rehearsal-mini", "query": "x"}
     llm.client(max_usd=0.01).post("/rerank", body=body, cast_to=object, options={"params": {"api-version": "2"}})
     assert llama.calls[0][0] == "/rerank?api-version=2"
@@ -130,7 +113,7 @@ def test_what_stands_behind_the_path_is_sent_too(project: Project, llama: Llama,
 def test_a_budget_holds_for_the_client_and_its_sentence_is_in_the_error(
     project: Project, provider: Provider, llm: LLMResource
 ) -> None:
-    declare(project, provider.url, more="budgets: [{name: tight, limit_usd: 0.000001}]\n")
+    declare(project.root, provider.url, key="HOUSE_KEY", more="budgets: [{name: tight, limit_usd: 0.000001}]\n")
     with pytest.raises(openai.APIStatusError, match="Budget 'tight'") as raised:
         llm.client().chat.completions.create(**CHAT, max_tokens=40)
     assert raised.value.status_code == 402
@@ -144,7 +127,7 @@ def test_the_client_knows_no_key_and_repeats_nothing_by_itself(llm: LLMResource)
 
 
 def test_an_endpoint_that_speaks_otherwise_cannot_take_it(project: Project, llama: Llama, llm: LLMResource) -> None:
-    declare(project, llama.url, protocol="examples.own_protocol:LlamaCpp")
+    declare(project.root, llama.url, key="HOUSE_KEY", protocol="examples.own_protocol:LlamaCpp")
     with pytest.raises(openai.APIStatusError, match=r"its protocol 'llama.cpp' cannot"):
         llm.client().chat.completions.create(**CHAT, max_tokens=40)
     assert not llama.calls

@@ -104,6 +104,17 @@ def test_input_tokens_are_the_very_ones_the_rehearsal_provider_bills(office: Pro
     assert found.input_tokens == provider.stats()["tokens"]["input"]
 
 
+def test_a_document_without_a_row_is_not_one_whose_column_is_empty(office: Project) -> None:
+    """An earlier stage passed it by, so nothing of that stage holds of it: in a plan as in a run."""
+    run(office, office.declare(stages=[KIND, BRIEF]))
+    silent = {"name": "silent", "kind": "summarise", "when": {"brief": {"text": {"empty": True}}}}
+    collection = office.declare(stages=[KIND, BRIEF, silent])
+    assert counts(stage(planned(office, collection), "silent")) == (0, 0, 0, 0)
+    before = calls(office)
+    run(office, collection, "again")
+    assert calls(office) == before
+
+
 def test_what_is_up_to_date_asks_nothing(office: Project) -> None:
     collection = office.declare(stages=[KIND, BRIEF])
     run(office, collection)

@@ -4,18 +4,18 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-import sqlalchemy as sa
-import yaml
 from conftest import Project, eventually
+from engines import attempts, declare
 from llama import Llama
 from provider import Provider
+from typer.testing import CliRunner
 
-from ai_assets.inference.errors import BudgetExhausted
+from ai_assets.cli.app import app
+from ai_assets.inference.errors import BudgetExhausted, ProtocolFailed
 from ai_assets.orchestration.llm_resource import LLMResource
 from ai_assets.orchestration.typed_output import NoAnswer
 from ai_assets.protocols import NotAnAnswer, Reply
 from ai_assets.protocols.openai import OpenAI
-from ai_assets.storage.state import StateStore
 
 PROMPT = "Write about the pump in hall 7. It leaks, and nobody has seen to it since Monday. Say what is to be done."
 
@@ -28,19 +28,7 @@ def llm(project: Project) -> Iterator[LLMResource]:
 
 
 def declared(project: Project, url: str, **more: object) -> None:
-    price = {"from": "2026-01-01", "input": 0.15, "output": 0.6}
-    endpoint = {"base_url": url, "model": "rehearsal-mini", "prices": [price], **more}
-    found = {"endpoints": {"mini": endpoint}, "routes": {"default": {"endpoints": ["mini"]}},
-             "retries": {"all": {"server_error": {"attempts": 4, "base_s": 0}}}}  # fmt: skip
-    (project.root / "inference.yaml").write_text(yaml.safe_dump(found))
-
-
-def attempts(project: Project) -> list[sa.Row[tuple[object, ...]]]:
-    state = StateStore(project.home.state_url)
-    with state.read() as connection:
-        found = list(connection.execute(sa.text("SELECT * FROM attempts ORDER BY attempt_id")).all())
-    state.close()
-    return found
+    declare(project.root, url, "retries: {all: {server_error: {attempts: 4, base_s: 0}}}\n", **more)
 
 
 def test_the_pieces_are_the_answer_and_the_answer_is_the_one_that_everybody_gets(
@@ -52,7 +40,7 @@ def test_the_pieces_are_the_answer_and_the_answer_is_the_one_that_everybody_gets
     assert len(pieces) > 1
     assert "".join(pieces).strip() == said.answer.text.strip()
     assert (said.answer.reused, said.answer.usage.output_tokens > 0) == (False, True)
-    (row,) = attempts(project)
+    (row,) = attempts(project.home.state_url)
     assert (row.state, row.cost_nusd > 0) == ("settled", True)
     again = llm.stream(PROMPT, system="Be brief.")
     assert list(again) == [said.answer.text]
@@ -68,7 +56,7 @@ def test_pieces_are_heard_before_the_answer_is_there(project: Project, llm: LLMR
         said = llm.stream(PROMPT)
         first = next(iter(said))
         assert first
-        assert [row.state for row in attempts(project)] == ["intent"]
+        assert [row.state for row in attempts(project.home.state_url)] == ["intent"]
         assert said.answer.text.startswith(first)
 
 
@@ -84,7 +72,7 @@ def test_an_answer_that_breaks_off_may_have_been_billed_and_is_not_asked_again(
         with pytest.raises(NoAnswer):
             _ = said.answer
         assert cutting.stats()["calls"] == 1
-    (row,) = attempts(project)
+    (row,) = attempts(project.home.state_url)
     assert (row.state, row.cost_nusd) == ("ambiguous", None)
 
 
@@ -94,7 +82,7 @@ def test_what_fails_before_the_first_piece_is_tried_again(project: Project, llm:
         said = llm.stream(PROMPT)
         assert "".join(said).strip() == said.answer.text.strip()
         assert failing.stats()["calls"] == 3
-    assert [row.state for row in attempts(project)] == ["failed", "failed", "settled"]
+    assert [row.state for row in attempts(project.home.state_url)] == ["failed", "failed", "settled"]
 
 
 def test_without_money_it_says_so_and_asks_nothing(project: Project, provider: Provider, llm: LLMResource) -> None:
@@ -111,7 +99,7 @@ def test_who_stops_listening_has_paid_for_the_answer_and_finds_it_later(
 ) -> None:
     declared(project, provider.url)
     next(iter(llm.stream(PROMPT)))
-    eventually(lambda: [row.state for row in attempts(project)] == ["settled"])
+    eventually(lambda: [row.state for row in attempts(project.home.state_url)] == ["settled"])
     assert llm.ask(PROMPT)
     assert provider.stats()["calls"] == 1
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "stream"])
@@ -120,6 +108,26 @@ def test_who_stops_listening_has_paid_for_the_answer_and_finds_it_later(
 def test_an_endpoint_that_tells_no_pieces_tells_it_at_once(project: Project, llama: Llama, llm: LLMResource) -> None:
     declared(project, llama.url, protocol="examples.own_protocol:LlamaCpp")
     assert list(llm.stream(PROMPT)) == ["Pump leaks."]
+
+
+class Deaf(OpenAI):
+    name = "deaf"
+
+    def piece(self, event: str) -> str:
+        raise KeyError("missing")
+
+
+def test_a_protocol_that_fails_on_a_piece_ends_the_work_and_keeps_what_had_come(
+    project: Project, provider: Provider, llm: LLMResource
+) -> None:
+    declared(project, provider.url, protocol=f"{Deaf.__module__}:{Deaf.__name__}")
+    with pytest.raises(ProtocolFailed, match="failed while reading an answer: KeyError: 'missing'"):
+        list(llm.stream(PROMPT))
+    assert provider.stats()["calls"] == 1
+    (row,) = attempts(project.home.state_url)
+    assert (row.state, row.error, row.protocol) == ("ambiguous", "garbled", "deaf")
+    shown = CliRunner().invoke(app, ["ledger", "show", row.call_key], env={"AI_ASSETS_HOME": str(project.home.root)})
+    assert "chat.completion.chunk" in shown.output
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def said_of(error: BaseException) -> str:
+    """An error of somebody else's code, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class AiAssetsError(Exception):
     """The root: everything we raise on purpose."""
 

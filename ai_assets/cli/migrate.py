@@ -9,7 +9,7 @@ from ai_assets.cli.output import AsJson, console, home, print_json, stores_to_re
 from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.plan import progress, show
 from ai_assets.cli.scaffold_entry import with_key, write_all
-from ai_assets.collection.builtins import BuiltinSettings, newest
+from ai_assets.collection.builtins import VERSIONS, BuiltinSettings, newest
 from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import described
@@ -54,7 +54,7 @@ def migrate(
 
 def migrated(chosen: Collection) -> Collection:
     """As it would be with the newest versions."""
-    builtins = BuiltinSettings(parser=newest("parser"), chunker=newest("chunker"), classifier=newest("classifier"))
+    builtins = BuiltinSettings(**{part: newest(part) for part in VERSIONS})
     return replace(chosen, settings=chosen.settings.model_copy(update={"builtins": builtins}))
 
 

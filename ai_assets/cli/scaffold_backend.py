@@ -10,7 +10,7 @@ import yaml
 
 from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.output import console, home
-from ai_assets.cli.scaffold_entry import end_of, value_of, write_all
+from ai_assets.cli.scaffold_entry import end_of, value_of, with_lines, write_all
 from ai_assets.errors import ScaffoldRefused
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
@@ -135,9 +135,8 @@ def _with_endpoint(name: str, path: Path, entry: str) -> str:
     if value_of(endpoints, name) is not None:
         raise ScaffoldRefused(name, f"{path} has an endpoint of that name")
     lines = text.splitlines()
-    place = end_of(endpoints, lines)
     added = _indented(entry, endpoints.value[0][0].start_mark.column).splitlines()
-    return "\n".join([*lines[:place], *added, *lines[place:]]) + "\n"
+    return with_lines(lines, end_of(endpoints, lines), added)
 
 
 def _indented(entry: str, columns: int) -> str:

@@ -1,6 +1,6 @@
 """What `ai-assets scaffold` writes of a user's own code: files, and their entry in a declaration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -45,12 +45,7 @@ def write_all(
 
 def with_entry(path: Path, text: str, entry: str, under: str) -> str:
     """The declaration with one more item under that key, and everything else of it, comments too, as it was."""
-    node, _ = read_yaml(path, CollectionInvalid)
-    attributes = value_of(node, "attributes")
-    if not isinstance(attributes, yaml.MappingNode) or attributes.flow_style:
-        raise ScaffoldRefused(
-            entry, f"the attributes of {path} are not written as a block; add {under}: [{entry}] there"
-        )
+    attributes = _attributes(path, entry, f"add {under}: [{entry}] there")
     lines = text.splitlines()
     indent = " " * attributes.value[0][0].start_mark.column
     listed = value_of(attributes, under)
@@ -62,26 +57,34 @@ def with_entry(path: Path, text: str, entry: str, under: str) -> str:
         added = [f"{' ' * listed.start_mark.column}- {entry}"]
     else:
         raise ScaffoldRefused(entry, f"'{under}' in {path} is not a list of lines; add {entry} there")
-    return "\n".join([*lines[:place], *added, *lines[place:]]) + "\n"
+    return with_lines(lines, place, added)
 
 
 def with_key(path: Path, text: str, key: str, value: str) -> str:
     """The declaration with that attribute, in place of the line it had before where it had one."""
-    node, _ = read_yaml(path, CollectionInvalid)
-    attributes = value_of(node, "attributes")
     entry = f"{key}: {value}"
-    if not isinstance(attributes, yaml.MappingNode) or attributes.flow_style:
-        raise ScaffoldRefused(entry, f"the attributes of {path} are not written as a block; write {entry} there")
+    attributes = _attributes(path, entry, f"write {entry} there")
     lines = text.splitlines()
     line = f"{' ' * attributes.value[0][0].start_mark.column}{entry}"
     before = value_of(attributes, key)
     if before is None:
-        place = end_of(attributes, lines)
-        return "\n".join([*lines[:place], line, *lines[place:]]) + "\n"
+        return with_lines(lines, end_of(attributes, lines), [line])
     if before.start_mark.line != before.end_mark.line:
         raise ScaffoldRefused(entry, f"'{key}' in {path} is written over several lines; write {entry} there")
     lines[before.start_mark.line] = line
     return "\n".join(lines) + "\n"
+
+
+def _attributes(path: Path, entry: str, advice: str) -> yaml.MappingNode:
+    node, _ = read_yaml(path, CollectionInvalid)
+    found = value_of(node, "attributes")
+    if not isinstance(found, yaml.MappingNode) or found.flow_style:
+        raise ScaffoldRefused(entry, f"the attributes of {path} are not written as a block; {advice}")
+    return found
+
+
+def with_lines(lines: Sequence[str], place: int, added: Sequence[str]) -> str:
+    return "\n".join([*lines[:place], *added, *lines[place:]]) + "\n"
 
 
 def value_of(node: yaml.Node | None, key: str) -> yaml.Node | None:

@@ -4,16 +4,13 @@ A collection declares how old its rows may be; rows that are there stay current,
 version. `ai-assets migrate` raises the declaration, and only that makes old rows again.
 """
 
-from typing import Literal
-
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from ai_assets.base.yaml_settings import Strict, nearest
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 
-Part = Literal["parser", "chunker", "classifier"]
-VERSIONS: dict[Part, tuple[str, ...]] = {
+VERSIONS: dict[str, tuple[str, ...]] = {
     "parser": (PARSER_VERSION,),
     "chunker": (CHUNKER_VERSION,),
     "classifier": ("1",),
@@ -21,11 +18,11 @@ VERSIONS: dict[Part, tuple[str, ...]] = {
 """All that have made rows, the oldest first. A better version is appended; its predecessors stay for good."""
 
 
-def newest(part: Part) -> str:
+def newest(part: str) -> str:
     return VERSIONS[part][-1]
 
 
-def since(part: Part, version: str) -> tuple[str, ...]:
+def since(part: str, version: str) -> tuple[str, ...]:
     """That version and all after it."""
     return VERSIONS[part][VERSIONS[part].index(version) :]
 
@@ -39,15 +36,14 @@ class BuiltinSettings(Strict):
 
     @field_validator("parser", "chunker", "classifier")
     @classmethod
-    def _known(cls, version: str, info: object) -> str:
-        part: Part = info.field_name  # type: ignore[attr-defined]
+    def _known(cls, version: str, info: ValidationInfo) -> str:
+        part = str(info.field_name)
         if version not in VERSIONS[part]:
             hint = nearest(version, list(VERSIONS[part]))
             raise ValueError(f"this version of ai-assets has no {part} '{version}'{hint}. A newer one may have")
         return version
 
     @property
-    def older(self) -> dict[Part, tuple[str, str]]:
+    def older(self) -> dict[str, tuple[str, str]]:
         """By part, what is declared and what would be the newest, where these differ."""
-        parts: tuple[Part, ...] = ("parser", "chunker", "classifier")
-        return {part: (getattr(self, part), newest(part)) for part in parts if getattr(self, part) != newest(part)}
+        return {part: (getattr(self, part), newest(part)) for part in VERSIONS if getattr(self, part) != newest(part)}

@@ -18,7 +18,7 @@ from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
-from ai_assets.extensions import plain
+from ai_assets.extensions import Options
 from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
 from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.base import StageSettings
@@ -128,7 +128,7 @@ class EmbeddingSettings(Strict):
     """Without a route."""
     use: str | None = Field(default=None, min_length=1)
     """An embedder of one's own: `module:name`, or the entry point of an installed package."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """Its keyword arguments."""
     route: str | None = None
     """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
@@ -153,11 +153,6 @@ class EmbeddingSettings(Strict):
         if len(set(of)) < len(of):
             raise ValueError("names a text twice")
         return of
-
-    @field_validator("options")
-    @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return plain(options)
 
     @model_validator(mode="after")
     def _one_backend(self) -> Self:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_assets.base.errors import said_of
 from ai_assets.embedding.embed import Embedder, unit_rows
 from ai_assets.embedding.spec import Embedding
 from ai_assets.errors import ExtensionUnusable, OwnCodeFailed
-from ai_assets.extensions import load
+from ai_assets.extensions import load_class
 from ai_assets.source_digest import source_digest
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index import MOST_DIMENSIONS
@@ -42,8 +43,7 @@ class OwnEmbedder:
         try:
             return unit_rows(self.inner.embed(list(texts)), len(texts), self.dimensions)
         except Exception as error:
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise OwnCodeFailed("embedder", str(self.embedding.use), said) from error
+            raise OwnCodeFailed("embedder", str(self.embedding.use), said_of(error)) from error
 
     def close(self) -> None:
         self.inner.close()
@@ -51,10 +51,7 @@ class OwnEmbedder:
 
 def own_embedder(use: str, options: Mapping[str, Any], near: Path | None = None) -> OwnEmbedder:
     """Raises ExtensionUnusable for what cannot be loaded or does not say what it makes."""
-    kind = load("embedder", use, near)
-    if not (isinstance(kind, type) and issubclass(kind, Embedder)):
-        problem = "it is not a class that derives from Embedder (from ai_assets.embedding import Embedder)"
-        raise ExtensionUnusable("embedder", use, problem)
+    kind: type[Embedder] = load_class("embedder", use, Embedder, near)
     try:
         inner = kind(**options)
         said = (inner.name, inner.dimensions, inner.version)

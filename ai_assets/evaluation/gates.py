@@ -14,7 +14,7 @@ from pydantic_core.core_schema import ValidationInfo
 from ai_assets.errors import OwnCodeFailed
 from ai_assets.evaluation.scoring import BUILTIN_METRICS, Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Ruling
-from ai_assets.extensions import plain
+from ai_assets.extensions import Options
 
 
 class Gate(BaseModel):
@@ -31,7 +31,7 @@ class Gate(BaseModel):
     """Where it fails, a candidate is made all the same, and whoever approves must say why."""
     use: str | None = Field(default=None, min_length=1)
     """A gate of one's own: `module:name`, or the name of an entry point in the group `ai_assets.gates`."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """Keyword arguments of that gate."""
 
     @field_validator("min")
@@ -43,11 +43,6 @@ class Gate(BaseModel):
             if value < 0:
                 raise PydanticCustomError("greater_than_equal", "should be at least 0", {"ge": 0.0})
         return value
-
-    @field_validator("options")
-    @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return plain(options)
 
     @model_validator(mode="after")
     def _has_one_judge(self) -> "Gate":

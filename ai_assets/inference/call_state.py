@@ -1,7 +1,6 @@
 """A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
 
 import datetime
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.errors import KindUnserved, PriceUnknown, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Reused
-from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, price_at, usd_of, worst_case_nusd
+from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, nusd_of, price_at, usd_of, worst_case_nusd
 from ai_assets.inference.records import (
     NO_USAGE,
     Answer,
@@ -92,10 +91,8 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
     else:
         into = input_tokens_at_most(request, endpoint.image_tokens)
         out = 0 if request.text is not None else request.max_output_tokens
-    flat = request.raw is not None and request.raw.max_usd is not None
-    reserve = worst_case_nusd(price, into, out)
-    if request.raw is not None and request.raw.max_usd is not None:
-        reserve = math.ceil(request.raw.max_usd * 1e9)
+    most_usd = request.raw.max_usd if request.raw is not None else None
+    reserve = worst_case_nusd(price, into, out) if most_usd is None else nusd_of(most_usd)
     return Hop(
         name=name,
         endpoint=endpoint,
@@ -103,7 +100,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
         key=call_key(endpoint, body, request.sample, request.asks_for),
         body=body,
         reserve_nusd=reserve,
-        flat=flat,
+        flat=most_usd is not None,
         tokens=into + out,
     )
 

@@ -20,7 +20,7 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError
+from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError, said_of
 from ai_assets.base.yaml_settings import nearest
 
 
@@ -75,7 +75,7 @@ class ProtocolFailed(WorkStops):
     """It is code like any other: what it was given is kept, and nothing more is asked before somebody has looked."""
 
     def __init__(self, protocol: str, error: BaseException, body: str | None) -> None:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        said = said_of(error)[:200]
         if body is None:
             told = (
                 f"failed while writing a request: {said}. It was not sent, and no more calls are made. Fix its 'encode'"

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_vali
 
 from ai_assets.base.kinds import EMBED, STAGE_KINDS
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
-from ai_assets.extensions import plain
+from ai_assets.extensions import Options
 from ai_assets.inference.records import RETRYABLE, ErrorClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -66,7 +66,7 @@ class Endpoint(Strict):
 
     protocol: str = Field(default="openai", min_length=1)
     """A built-in one, `module:name` of your own, or the entry point of an installed package."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """What the protocol knows beside the rest."""
     base_url: str
     """Such as `https://api.openai.com/v1`, or `rehearsal`."""
@@ -103,11 +103,6 @@ class Endpoint(Strict):
         if value == REHEARSAL:
             return value
         return _normal_url(value)
-
-    @field_validator("options")
-    @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return plain(options)
 
     @field_validator("key", mode="before")
     @classmethod

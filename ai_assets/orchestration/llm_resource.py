@@ -19,9 +19,9 @@ from pydantic import BaseModel, Field, PrivateAttr
 from ai_assets.base.home import Home
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
-from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result, Unanswered
+from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result
 from ai_assets.orchestration.text_stream import TextStream
-from ai_assets.orchestration.typed_output import Image, NoAnswer, Output, output_of, request_of, text_of
+from ai_assets.orchestration.typed_output import Image, Output, answered, output_of, request_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -104,7 +104,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         """
         request, who = _asked(prompt, output, given)
         result = self.call(request, **who)
-        return text_of(result) if output is None else output_of(result, output)
+        return answered(result).text if output is None else output_of(result, output)
 
     @overload
     async def aask(self, prompt: str, *, output: type[Output], **given: Unpack[How]) -> Output: ...
@@ -114,7 +114,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         """`ask` for asynchronous code."""
         request, who = _asked(prompt, output, given)
         result = await self.acall(request, **who)
-        return text_of(result) if output is None else output_of(result, output)
+        return answered(result).text if output is None else output_of(result, output)
 
     def stream(self, prompt: str, **given: Unpack[How]) -> TextStream:
         """The answer as it comes, for a person who watches: iterate over it, and then take its `answer`.
@@ -149,12 +149,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         if isinstance(texts, str):
             raise TypeError("embed takes several texts: write [text]")
         requests = [Request(text=text, dimensions=dimensions, route=route, kind="embed") for text in texts]
-        found = []
-        for result in self.map(requests, **who):
-            if isinstance(result, Unanswered):
-                raise NoAnswer(result)
-            found.append(result.vector)
-        return found
+        return [answered(result).vector for result in self.map(requests, **who)]
 
     def caller(self, **who: Unpack[Who]) -> Caller:
         """Who asks, as it will stand in the ledger."""

@@ -38,7 +38,7 @@ def openai_client(
 
 
 class _Refused(Exception):
-    """Said to whoever called, before anything is sent."""
+    """The caller is told why, before anything is sent."""
 
 
 class _Ledger(httpx2.BaseTransport):

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from queue import SimpleQueue
 
-from ai_assets.inference.records import Answer, Result, Unanswered
-from ai_assets.orchestration.typed_output import NoAnswer
+from ai_assets.inference.records import Answer, Result
+from ai_assets.orchestration.typed_output import answered
 
 
 class TextStream:
@@ -14,38 +15,30 @@ class TextStream:
     def __init__(self, call: Callable[[Callable[[str], None]], Result]) -> None:
         self._pieces: SimpleQueue[str | None] = SimpleQueue()
         self._heard = False
-        self._ended = threading.Event()
-        self._result: Result | None = None
-        self._error: BaseException | None = None
+        self._result: Future[Result] = Future()
         threading.Thread(target=self._run, args=(call,), name="stream", daemon=True).start()
 
     def __iter__(self) -> Iterator[str]:
         """Raises `NoAnswer` where the answer breaks off, or what ends all calls (no budget, no price, no key)."""
         while (piece := self._pieces.get()) is not None:
             yield piece
-        self._pieces.put(None)  # for whoever iterates again
+        self._pieces.put(None)  # who iterates again finds the end
         _ = self.answer
 
     @property
     def answer(self) -> Answer:
         """Waits for the end. From then on it is in the ledger."""
-        self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        if isinstance(self._result, Answer):
-            return self._result
-        assert isinstance(self._result, Unanswered)
-        raise NoAnswer(self._result)
+        return answered(self._result.result())
 
     def _run(self, call: Callable[[Callable[[str], None]], Result]) -> None:
         try:
-            self._result = call(self._hear)
-            if isinstance(self._result, Answer) and not self._heard:
-                self._pieces.put(self._result.text)  # from the ledger, or from an endpoint that tells no pieces
+            result = call(self._hear)
+            if isinstance(result, Answer) and not self._heard:
+                self._pieces.put(result.text)  # from the ledger, or from an endpoint that tells no pieces
+            self._result.set_result(result)
         except BaseException as error:  # noqa: BLE001 - raised where the answer is read
-            self._error = error
+            self._result.set_exception(error)
         finally:
-            self._ended.set()
             self._pieces.put(None)
 
     def _hear(self, piece: str) -> None:

@@ -54,21 +54,20 @@ def _complaint(output: type[BaseModel], answer: Answer) -> str | None:
     return None
 
 
-def text_of(result: Result) -> str:
+def answered(result: Result) -> Answer:
     if isinstance(result, Unanswered):
         raise NoAnswer(result)
-    return result.text
+    return result
 
 
 def output_of(result: Result, output: type[Output]) -> Output:
-    if isinstance(result, Unanswered):
-        raise NoAnswer(result)
+    answer = answered(result)
     try:
-        return output.model_validate(result.data)
+        return output.model_validate(answer.data)
     except ValidationError as error:  # an answer from before the model had this rule
         said = f"the answer does not fit {output.__name__}: {error.errors()[0]['msg']}"
         raise NoAnswer(
-            Unanswered(request=result.request, error="invalid_output", message=said, call=result.call, raw=result.text)
+            Unanswered(request=answer.request, error="invalid_output", message=said, call=answer.call, raw=answer.text)
         ) from error
 
 

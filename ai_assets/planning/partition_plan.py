@@ -1,15 +1,16 @@
 """One partition of a plan, stage by stage: which datasets stay, which rows are known, and which are open."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ai_assets.planning.findings import Found, Surroundings
 from ai_assets.planning.preview import Texts, Unread, current_documents, documents_of
 from ai_assets.planning.records import CERTAIN, NEVER, Chance
 from ai_assets.planning.stage_plan import Asking
-from ai_assets.run.datasets import function_stage
 from ai_assets.run.datasets.classification import input_digest
-from ai_assets.run.datasets.llm_stage import inputs_of, settled
+from ai_assets.run.datasets.documents import versions_of
+from ai_assets.run.datasets.llm_stage import inputs_of
+from ai_assets.run.datasets.tries import settled
 from ai_assets.stages.base import Row, StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.conditions import Bounds, Condition, columns_in, holds
@@ -84,9 +85,9 @@ class Walk:
 
     def _unchanged(self, question: Question) -> Manifest | None:
         stage = question.stage
-        if self.documents is None or any(name not in self._settled for name in stage.upstream):
+        earlier = self.earlier(stage.upstream)
+        if self.documents is None or earlier is None:
             return None
-        earlier = {name: self._settled[name] for name in stage.upstream}
         inputs = inputs_of(self._work, self.partition, question, self.documents, earlier)
         same = settled(self._work, self.partition, stage, inputs)
         return same.manifest if same else None
@@ -94,10 +95,10 @@ class Walk:
     def _function(self, stage: FunctionStage) -> None:
         """What it will say is not known before it runs; later stages go by what it said last."""
         self.unread_chance(stage)
-        if self.documents is not None and all(name in self._settled for name in stage.upstream):
-            earlier = {name: self._settled[name] for name in stage.upstream}
-            inputs = function_stage.inputs_of(self.documents, earlier)
-            if (same := function_stage.settled(self._work, self.partition, stage, inputs)) is not None:
+        earlier = self.earlier(stage.upstream)
+        if self.documents is not None and earlier is not None:
+            inputs = versions_of(self.documents, earlier)
+            if (same := settled(self._work, self.partition, stage, inputs)) is not None:
                 self._settled[stage.name] = same.manifest
                 return
         names = [document.document_id for document in self.texts.documents] if self._is_awaited(stage) else []
@@ -143,9 +144,9 @@ class Walk:
         found = self.open(stage).get(document)
         return self.rows(stage).get(document) if found is None else found.row
 
-    def settled(self, stage: str) -> Manifest | None:
-        """Its dataset, where a run would leave it as it is."""
-        return self._settled.get(stage)
+    def earlier(self, stages: Collection[str]) -> Mapping[str, Manifest] | None:
+        """Their datasets, where a run would leave all of them as they are."""
+        return {name: self._settled[name] for name in stages} if self._settled.keys() >= set(stages) else None
 
     def open(self, stage: str) -> Mapping[str, Open]:
         return self._open.get(stage, {})
@@ -169,8 +170,7 @@ class Walk:
         for name, wanted in stage.when.items():
             found = self.open(name).get(document)
             if found is None or found.row is not None:
-                row = self.rows(name).get(document, {}) if found is None else found.row or {}
-                chance = chance if holds(wanted, row) else NEVER
+                chance = chance if holds(wanted, self.row(name, document)) else NEVER
                 chance = chance if found is None else chance.and_(found.chance)
             elif found.before is not None:
                 again = KEEPS if holds(wanted, found.before) else CHANGES

@@ -87,7 +87,7 @@ class Asking:
         earlier, missing = {}, []
         for each in self._stage.upstream:
             open_row = self._walk.open(each).get(name)
-            earlier[each] = self._walk.rows(each).get(name) if open_row is None else open_row.row
+            earlier[each] = self._walk.row(each, name)
             if open_row is not None and open_row.row is None and self._reads(each):
                 missing.append(each)
         asked = ask(self._question, document, earlier, examples)

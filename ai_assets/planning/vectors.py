@@ -15,7 +15,8 @@ from ai_assets.planning.past import look_up
 from ai_assets.planning.preview import Unread
 from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.context import Outcome
-from ai_assets.run.datasets.chunks import inputs_of, known_chunks, taken_over
+from ai_assets.run.datasets.chunks import known_chunks, taken_over
+from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.embeddings import settled, without_vectors
 from ai_assets.stages.prompt import clean
 
@@ -69,11 +70,11 @@ def questions_of(around: Surroundings) -> Found:
 
 def _unchanged(walk: Walk) -> Outcome | None:
     """The chunks that a run would leave as they are."""
-    collection, work = walk.around.work.collection, walk.around.work
-    earlier = {stage: manifest for stage in collection.embedded_stages if (manifest := walk.settled(stage)) is not None}
-    if walk.documents is None or len(earlier) < len(collection.embedded_stages):
+    work = walk.around.work
+    earlier = walk.earlier(work.collection.embedded_stages)
+    if walk.documents is None or earlier is None:
         return None
-    return work.unchanged("chunks", walk.partition, inputs_of(walk.documents, earlier))
+    return work.unchanged("chunks", walk.partition, versions_of(walk.documents, earlier))
 
 
 def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:

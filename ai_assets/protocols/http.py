@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -61,44 +62,32 @@ class Channel:
     async def send(self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float) -> Sequence[Reply | Fault]:
         """One attempt for one request, or for texts that share one; a single fault is everyone's.
 
-        ProtocolFailed, where code of the user's own fails on what came, has that as its `body`.
+        Raises ProtocolFailed where a protocol of the user's own fails; if an answer had come, that is its `body`.
         """
         protocol, together = self._protocol, len(bodies) > 1
-        try:
+        with self._own_code():
             if kind == "raw":
                 written, _, body = bodies[0].partition(b"\n")
                 path = written.decode("ascii")
             else:
                 path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
-        except Exception as error:
-            raise ProtocolFailed(protocol.name, error, None) from error
         response = await self._post(path, body, timeout_s)
         if isinstance(response, Fault):
             return [response]
-        try:
-            if kind == "embedding" and protocol.joins_texts:
-                parts = protocol.split(response.text, bodies)
-            else:
-                parts = [response.text]
-            if len(parts) != len(bodies):
-                raise NotAnAnswer(f"{len(bodies)} texts were sent, and {len(parts)} answers came back")
-            return [self._read(part, kind, response) for part in parts]
-        except NotAnAnswer as error:
-            return [self._garbled(response, error)]
-        except Exception as error:
-            raise ProtocolFailed(protocol.name, error, response.text) from error
+        joined = kind == "embedding" and protocol.joins_texts
+        return self._read(
+            response, kind, lambda text: protocol.split(text, bodies) if joined else [text], number=len(bodies)
+        )
 
     @property
     def streams(self) -> bool:
         return self._protocol.streams
 
     async def stream(self, body: bytes, tell: Callable[[str], None], *, timeout_s: float) -> Reply | Fault:
-        """`send` for one chat, whose text is told as it comes."""
+        """One attempt for one chat: as `send`, and its text is told piece by piece as it comes."""
         protocol, events = self._protocol, list[str]()
-        try:
+        with self._own_code():
             path, body = protocol.path(self._endpoint, "chat"), protocol.streaming(body)
-        except Exception as error:
-            raise ProtocolFailed(protocol.name, error, None) from error
 
         async def read(response: aiohttp.ClientResponse) -> bytes:
             if response.status != 200:
@@ -107,7 +96,9 @@ class Channel:
                 said = self._clean(line.decode("utf-8", "replace")).strip()
                 if said.startswith("data:"):
                     events.append(said.removeprefix("data:").strip())
-                    if piece := protocol.piece(events[-1]):
+                    with self._own_code(lambda: "\n".join(events)):
+                        piece = protocol.piece(events[-1])
+                    if piece:
                         tell(piece)
             return b""
 
@@ -115,26 +106,36 @@ class Channel:
         if isinstance(response, Fault):
             return replace(response, body="\n".join(events)) if events else response
         response = replace(response, text="\n".join(events))
+        (outcome,) = self._read(response, "chat", lambda _text: [protocol.assembled(events)], number=1)
+        return outcome
+
+    def _read(
+        self, response: _Response, kind: RequestKind, parts_of: Callable[[str], Sequence[str]], *, number: int
+    ) -> Sequence[Reply | Fault]:
+        """What the answer says to each of so many bodies; one fault, where it is no answer."""
+        found: list[Reply | Fault] = []
+        with self._own_code(lambda: response.text):
+            try:
+                parts = parts_of(response.text)
+                if len(parts) != number:
+                    raise NotAnAnswer(f"{number} texts were sent, and {len(parts)} answers came back")
+                for part in parts:
+                    said = self._protocol.decode(part, kind)
+                    said = said if isinstance(said, Reply) else replace(said, answered=True)
+                    found.append(replace(said, body=part, provider_id=response.provider_id))
+            except NotAnAnswer as error:
+                return [self._garbled(response, error)]
+        return found
+
+    @contextmanager
+    def _own_code(self, come: Callable[[], str] | None = None) -> Iterator[None]:
+        """Around each step of the protocol, which may be the user's own; `come` says what had come by then, if any."""
         try:
-            return self._read(protocol.assembled(events), "chat", response)
-        except NotAnAnswer as error:
-            return self._garbled(response, error)
+            yield
         except Exception as error:
-            raise ProtocolFailed(protocol.name, error, response.text) from error
+            raise ProtocolFailed(self._protocol.name, error, come() if come is not None else None) from error
 
-    def _read(self, body: str, kind: RequestKind, response: _Response) -> Reply | Fault:
-        found = self._protocol.decode(body, kind)
-        if isinstance(found, Reply):
-            return replace(found, body=body, provider_id=response.provider_id)
-        return replace(found, body=body, provider_id=response.provider_id, answered=True)
-
-    async def _post(
-        self,
-        path: str,
-        body: bytes,
-        timeout_s: float,
-        read: Callable[[aiohttp.ClientResponse], Awaitable[bytes]] = _whole,
-    ) -> _Response | Fault:
+    async def _post(self, path: str, body: bytes, timeout_s: float, read: _Reader = _whole) -> _Response | Fault:
         """One attempt, and never two: aiohttp does not repeat a POST."""
         import aiohttp
 
@@ -157,11 +158,8 @@ class Channel:
             return Fault(error="connection_lost", message=self._clean(f"the connection broke: {said}"))
         provider_id = self._clean(response.headers.get("x-request-id") or "") or None
         if response.status != 200:
-            try:
+            with self._own_code(lambda: self._clean(raw.decode("utf-8", "replace"))):
                 fault = self._protocol.fault(response.status, response.headers, raw)
-            except Exception as error:
-                said = self._clean(raw.decode("utf-8", "replace"))
-                raise ProtocolFailed(self._protocol.name, error, said) from error
             message = self._clean(fault.message)[:MESSAGE_CHARACTERS]
             return replace(fault, message=message, provider_id=provider_id)
         return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id)

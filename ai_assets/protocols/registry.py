@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.errors import ExtensionUnusable
-from ai_assets.extensions import installed, load
+from ai_assets.extensions import builtin, installed, load_class
 from ai_assets.protocols.base import Protocol
 
 OPENAI = "openai"
@@ -33,20 +32,14 @@ def known(name: str) -> Protocol | None:
 
 def _made(reference: str, near: Path | None) -> Protocol:
     if reference in BUILTIN:
-        module, _, attribute = BUILTIN[reference].partition(":")
-        builtin: Protocol = getattr(importlib.import_module(module), attribute)()
-        return builtin
+        ours: Protocol = builtin(BUILTIN[reference])()
+        return ours
     if ":" not in reference:
         installed_names = [point.name for point in installed("protocol")]
         if reference not in installed_names:
             hint = nearest(reference, [*BUILTIN, *installed_names])
             raise ExtensionUnusable("protocol", reference, f"there is none of that name{hint}; your own is module:name")
-    kind = load("protocol", reference, near)
-    if not (isinstance(kind, type) and issubclass(kind, Protocol)):
-        problem = "it is not a class that derives from Protocol (from ai_assets.protocols import Protocol)"
-        raise ExtensionUnusable("protocol", reference, problem)
-    if missing := sorted(getattr(kind, "__abstractmethods__", ())):
-        raise ExtensionUnusable("protocol", reference, f"it has no {' and no '.join(missing)}")
+    kind: type[Protocol] = load_class("protocol", reference, Protocol, near)
     name = getattr(kind, "name", None)
     if not isinstance(name, str) or not name:
         raise ExtensionUnusable("protocol", reference, "it has no 'name', by which the ledger knows it")

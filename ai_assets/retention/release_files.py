@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
 from ai_assets.retention.needed import releases_kept
+from ai_assets.run.datasets.evaluation_scores import INDEX, index_name
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.digest import Json
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 CANDIDATE = "release_candidate"
 SNAPSHOTS = "release_snapshots"
-EVALUATION = "evaluation"
 
 
 def find(bench: Bench) -> Iterator[Leftover]:
@@ -87,7 +87,7 @@ def _indexes(bench: Bench, collection: str) -> Iterator[Leftover]:
     needed = needed_versions(bench.stores, collection)
     for path in sorted(folder.glob("*.lance")):
         name = path.name.removesuffix(".lance")
-        if name.startswith(EVALUATION):
+        if name.startswith(INDEX):
             continue
         keep = needed.get(name, frozenset())
         if not keep:
@@ -137,10 +137,9 @@ def remove_table(folder: Path, name: str) -> None:
 def _evaluation_indexes(bench: Bench) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
-        embedding = collection.embedding
-        current = EVALUATION if embedding.is_builtin else f"{EVALUATION}-{embedding.space_key}"
+        current = index_name(collection.embedding)
         folder = bench.stores.home.index / collection.name
-        for path in sorted(folder.glob(f"{EVALUATION}*.lance")):
+        for path in sorted(folder.glob(f"{INDEX}*.lance")):
             name = path.name.removesuffix(".lance")
             if name != current and bench.is_older(path, bench.settings.litter_hours * 3600):
                 yield Leftover(

@@ -28,6 +28,17 @@ class _Ended(Generic[_Event]):
     error: BaseException | None
 
 
+def _tell(happened: "SimpleQueue[_Event | _Ended[_Event]]", name: str, make: Callable[[str], Iterator[_Event]]) -> None:
+    """All events of one thread as they come, and then how it ended."""
+    error: BaseException | None = None
+    try:
+        for event in make(name):
+            happened.put(event)
+    except BaseException as found:  # noqa: BLE001 - raised again where the caller is
+        error = found
+    happened.put(_Ended(name, error))
+
+
 def in_lanes(
     work: Work,
     partitions: Sequence[str],
@@ -42,13 +53,7 @@ def in_lanes(
     stopping = threading.Event()
 
     def lane(partition: str) -> None:
-        error: BaseException | None = None
-        try:
-            for event in compute(partition) if not stopping.is_set() else ():
-                happened.put(event)
-        except BaseException as found:  # noqa: BLE001 - raised again where the caller is
-            error = found
-        happened.put(_Ended(partition, error))
+        _tell(happened, partition, compute if not stopping.is_set() else lambda _partition: iter(()))
 
     left = len(partitions)
     work.baton = threading.Lock()
@@ -85,15 +90,6 @@ def as_ready(
     """
     happened: SimpleQueue[_Event | _Ended[_Event]] = SimpleQueue()
 
-    def task(asset: str) -> None:
-        error: BaseException | None = None
-        try:
-            for event in build(asset):
-                happened.put(event)
-        except BaseException as found:  # noqa: BLE001 - raised again where the caller is
-            error = found
-        happened.put(_Ended(asset, error))
-
     left, running, errors = list(assets), set[str](), dict[str, BaseException]()
     with ThreadPoolExecutor(max(len(assets), 1), thread_name_prefix=THREADS) as pool:
         while left or running:
@@ -101,7 +97,7 @@ def as_ready(
             for asset in [] if errors else [each for each in left if missing.isdisjoint(inputs_of(each))]:
                 left.remove(asset)
                 running.add(asset)
-                pool.submit(task, asset)
+                pool.submit(_tell, happened, asset, build)
             if not running:
                 break
             event = happened.get()

@@ -6,7 +6,7 @@ from pathlib import Path
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import SINKS_VARIABLE, Home, variable
 from ai_assets.errors import ExtensionUnusable
-from ai_assets.extensions import load
+from ai_assets.extensions import load_class
 from ai_assets.own_settings import SinkSettings
 from ai_assets.run.operations import load_operations
 from ai_assets.run.sinks import Sink
@@ -31,10 +31,7 @@ def configured(home: Home, report: Callable[[str], None]) -> list[Sink]:
 
 
 def _made(declared: SinkSettings, project: Path) -> Sink:
-    kind = load("sink", declared.use, project)
-    if not (isinstance(kind, type) and issubclass(kind, Sink)):
-        problem = "it is not a class that derives from Sink (from ai_assets.run import Sink)"
-        raise ExtensionUnusable("sink", declared.use, problem)
+    kind: type[Sink] = load_class("sink", declared.use, Sink, project)
     try:
         return kind(**declared.options)
     except Exception as error:

@@ -1,6 +1,5 @@
 """Which kinds of stages there are: the built-in ones by name, others by `module:name` or by their entry point."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
 
@@ -9,7 +8,7 @@ from pydantic import PlainValidator
 from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.base.yaml_settings import wrong
 from ai_assets.errors import ExtensionUnusable
-from ai_assets.extensions import installed, load
+from ai_assets.extensions import builtin, installed, load_class
 from ai_assets.source_digest import source_digest
 from ai_assets.stages.base import PromptStage, StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -20,10 +19,9 @@ from ai_assets.stages.function_kind import FunctionStage
 
 def kind_of(name: str) -> type[StageSettings]:
     """Raises ExtensionUnusable. A module of the project is found once its folder is on the path (`look_in`)."""
-    if (builtin := STAGE_KINDS.get(name)) is not None:
-        module, _, attribute = builtin.partition(":")
-        found: type[StageSettings] = getattr(importlib.import_module(module), attribute)
-        return found
+    if name in STAGE_KINDS:
+        ours: type[StageSettings] = builtin(STAGE_KINDS[name])
+        return ours
     if ":" not in name:
         others = [point.name for point in installed("stage")]
         if name not in others:
@@ -31,15 +29,7 @@ def kind_of(name: str) -> type[StageSettings]:
             listed = ", ".join(f"'{kind}'" for kind in known[:-1])
             said = f"should be {listed} or '{known[-1]}', or module:name of your own (found '{name}')"
             raise ExtensionUnusable("stage", name, said)
-    own = load("stage", name)
-    if not (isinstance(own, type) and issubclass(own, PromptStage)):
-        said = "it is not a class that derives from PromptStage (from ai_assets.stages import PromptStage)"
-        raise ExtensionUnusable("stage", name, said)
-    needed = ("DESCRIPTION", "COLUMNS", "HEADLINE", "PROMPT")
-    missing = [fact for fact in needed if not hasattr(own, fact)] + sorted(getattr(own, "__abstractmethods__", ()))
-    if missing:
-        raise ExtensionUnusable("stage", name, f"it has no {' and no '.join(missing)}")
-    return own
+    return load_class("stage", name, PromptStage, needs=("DESCRIPTION", "COLUMNS", "HEADLINE", "PROMPT"))
 
 
 def stage_of(value: Any) -> StageSettings:

@@ -1,15 +1,14 @@
 """`chunks`: the passages of each readable document, under identities that survive edits elsewhere in it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.documents.passages import cut, made_from, texts_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets.documents import MADE_BY, ok_rows
-from ai_assets.storage.lake import Manifest
+from ai_assets.run.datasets.documents import MADE_BY, ok_rows, versions_of
 
 
 def build(work: Work, partition: str) -> Outcome:
@@ -17,7 +16,7 @@ def build(work: Work, partition: str) -> Outcome:
     started = time.perf_counter()
     documents = work.input("chunks", partition, "documents")
     earlier = {stage: work.input("chunks", partition, stage) for stage in work.collection.embedded_stages}
-    inputs = inputs_of(documents, earlier)
+    inputs = versions_of(documents, earlier)
     if same := work.unchanged("chunks", partition, inputs):
         return same
     settings = work.collection.settings.chunking
@@ -58,11 +57,6 @@ def build(work: Work, partition: str) -> Outcome:
         preview=preview,
         chunks=out.rows,
     )
-
-
-def inputs_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
-    """The versions of all that passages are cut from."""
-    return {"documents": documents.version, **{stage: manifest.version for stage, manifest in earlier.items()}}
 
 
 def columns_of(work: Work, stage: str) -> list[str]:

@@ -11,6 +11,7 @@ from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
+from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
@@ -36,7 +37,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     started = time.perf_counter()
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.when}
-    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    inputs = versions_of(documents, earlier)
     inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
     if taught := taught_places(work, stage):
         inputs[EXAMPLES] = digest(taught)

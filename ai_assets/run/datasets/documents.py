@@ -339,6 +339,11 @@ def _schema(*, mixed: bool) -> Any:
     return pa.schema([(name, pa.string()) for name in (*COLUMNS, *((MADE_BY,) if mixed else ()))])
 
 
+def versions_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
+    """The versions of what an asset is made from: the documents, and by name the stages that it reads."""
+    return {"documents": documents.version, **{stage: manifest.version for stage, manifest in earlier.items()}}
+
+
 def ok_rows(work: Work, manifest: Manifest, columns: Sequence[str]) -> Iterator[Row]:
     """The documents that can be worked on, in order of their identity."""
     for row in work.rows(manifest, [*columns, "status"]):

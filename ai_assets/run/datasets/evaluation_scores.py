@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.documents.source_listing import Listing
-from ai_assets.embedding.spec import recorded_embedding
+from ai_assets.embedding.spec import Embedding, recorded_embedding
 from ai_assets.errors import AuditBroken
 from ai_assets.evaluation.gates import Bench, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
@@ -305,8 +305,11 @@ def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score
 def evaluation_index(work: Work) -> SearchIndex:
     """The index that search is judged on; another embedder has one of its own."""
     embedding = work.collection.embedding
-    name = INDEX if embedding.is_builtin else f"{INDEX}-{embedding.space_key}"
-    return work.stores.index(work.collection.name, name, embedding.dimensions)
+    return work.stores.index(work.collection.name, index_name(embedding), embedding.dimensions)
+
+
+def index_name(embedding: Embedding) -> str:
+    return INDEX if embedding.is_builtin else f"{INDEX}-{embedding.space_key}"
 
 
 def sync_index(work: Work) -> int:

@@ -28,8 +28,9 @@ from ai_assets.inference.errors import WorkStops
 from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
+from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.llm_stage import COLUMNS, schema_of
-from ai_assets.run.datasets.tries import Tries
+from ai_assets.run.datasets.tries import Tries, settled
 from ai_assets.stages.function import Document, FunctionSpec, Quarantine, checked, resolve, why
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.prompt import PromptFailed, rendered_file
@@ -43,25 +44,11 @@ BLOCK = 32
 """Documents that a process is given at a time."""
 
 
-def inputs_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
-    """The versions of all that the rows are made from."""
-    return {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
-
-
-def settled(work: Work, partition: str, stage: FunctionStage, inputs: Mapping[str, str]) -> Outcome | None:
-    """The dataset, where a run would leave it as it is: what failed is tried again when that is due."""
-    same = work.unchanged(stage.name, partition, inputs)
-    if same is None:
-        return None
-    unanswered = same.manifest.stats["unanswered"]
-    return same if not unanswered or Tries(work, partition, stage).nothing_due(unanswered) else None
-
-
 def build(work: Work, partition: str, stage: FunctionStage) -> Outcome:
     started = time.perf_counter()
     documents = work.input(stage.name, partition, "documents")
     earlier = {name: work.input(stage.name, partition, name) for name in stage.upstream}
-    inputs = inputs_of(documents, earlier)
+    inputs = versions_of(documents, earlier)
     if same := settled(work, partition, stage, inputs):
         return same
     tries, said = Tries(work, partition, stage), _Said()

@@ -14,10 +14,10 @@ from ai_assets.errors import ExampleUnreadable
 from ai_assets.inference.records import Request
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
-from ai_assets.run.datasets.documents import ok_rows
+from ai_assets.run.datasets.documents import ok_rows, versions_of
 from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, place_of, read, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
-from ai_assets.run.datasets.tries import Tries
+from ai_assets.run.datasets.tries import Tries, settled
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -110,25 +110,12 @@ def inputs_of(
 ) -> dict[str, str]:
     """The versions of all that the rows are made from."""
     stage = question.stage
-    inputs = {"documents": documents.version, **{name: manifest.version for name, manifest in earlier.items()}}
+    inputs = versions_of(documents, earlier)
     if isinstance(stage, ClassifyStage):
         inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
     if places := _places(work, question):
         inputs[EXAMPLES] = digest([[name, found] for name, found in places.items()])
     return inputs
-
-
-def settled(work: Work, partition: str, stage: PromptStage, inputs: Mapping[str, str]) -> Outcome | None:
-    """The dataset, where a run would leave it as it is.
-
-    Answers that expire are asked for again by every run; the ledger has what is still good. Rows without one are asked
-    about by a run that a person names, and by others when that is due.
-    """
-    same = work.unchanged(stage.name, partition, inputs)
-    if same is None or stage.reuse_for is not None:
-        return None
-    unanswered = same.manifest.stats["unanswered"]
-    return same if not unanswered or Tries(work, partition, stage).nothing_due(unanswered) else None
 
 
 def of_this_text(given: Mapping[str, Correction], texts: Mapping[str, str]) -> dict[str, Correction]:

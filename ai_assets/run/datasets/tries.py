@@ -11,11 +11,24 @@ from typing import Any, get_args
 from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry
 from ai_assets.inference.records import ErrorClass
-from ai_assets.run.context import Work
-from ai_assets.stages.base import StageSettings
+from ai_assets.run.context import Outcome, Work
+from ai_assets.stages.base import PromptStage, StageSettings
 from ai_assets.storage.state import now
 
 Row = dict[str, Any]
+
+
+def settled(work: Work, partition: str, stage: StageSettings, inputs: Mapping[str, str]) -> Outcome | None:
+    """The dataset, where a run would leave it as it is.
+
+    Answers that expire are asked for again by every run; the ledger has what is still good. Rows without one are asked
+    about by a run that a person names, and by others when that is due.
+    """
+    same = work.unchanged(stage.name, partition, inputs)
+    if same is None or (isinstance(stage, PromptStage) and stage.reuse_for is not None):
+        return None
+    unanswered = same.manifest.stats["unanswered"]
+    return same if not unanswered or Tries(work, partition, stage).nothing_due(unanswered) else None
 
 
 @dataclass
