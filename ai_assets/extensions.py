@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from ai_assets.base.errors import said_of
+from ai_assets.base.errors import ExtensionUnusable, said_of
 from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.errors import ExtensionUnusable
 from ai_assets.storage.digest import canonical_json
 
 Kind = Literal["metric", "gate", "check", "target", "sink", "protocol", "embedder", "stage"]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.checks.base import Check, OwnCheck
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
-from ai_assets.errors import CollectionInvalid, ExtensionUnusable
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
 from ai_assets.extensions import Kind, load, load_class
 from ai_assets.source_digest import source_digest

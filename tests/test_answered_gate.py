@@ -16,15 +16,17 @@ from test_llm_stages import BILL, DAY, FIRE, PRICED
 from test_stage_settings import BRIEF, FACTS, KIND, declare
 
 from ai_assets.checks.suites import CheckOutcome
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.errors import CollectionInvalid, DecisionRefused, PartitionsFailed
 from ai_assets.evaluation.answered import LEAST_SHARE, Answered, answered_gate, judge_answered
 from ai_assets.evaluation.gates import Gate
 from ai_assets.orchestration.specs import check_specs
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import requests
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.publication import publish
 
 SHARE = "answered_share"

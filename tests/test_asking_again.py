@@ -25,14 +25,15 @@ from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.documents import retries
 from ai_assets.documents.retries import DELAYS_S, Retry, Waiting, failed_again, first
-from ai_assets.errors import DecisionRefused, NothingToAskAgain, PartitionsFailed
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import Plan, plan
 from ai_assets.run.context import Outcome, Work
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import collection_status, due_partitions, partition_states, watched_partitions
 from ai_assets.signoff import audit, corrections, verification
 from ai_assets.signoff.asking_again import ask_again
+from ai_assets.signoff.errors import DecisionRefused, NothingToAskAgain
 from ai_assets.storage.stores import Stores
 
 SICK = "fire broke out beside pump 1"

@@ -14,10 +14,10 @@ from test_stage_settings import KIND, declare
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.documents.source_listing import observe
-from ai_assets.errors import PartitionsFailed
 from ai_assets.orchestration.automation import source_changes
 from ai_assets.orchestration.automation.source_changes import REASON
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.status import partition_states
 
 ONE_SHARD = {"by": "shards", "count": 1}

@@ -19,13 +19,13 @@ from test_stage_settings import KIND, declare
 
 from ai_assets.costs import limits, scopes
 from ai_assets.costs.limits import LimitInvalid, LimitRefused, ReasonMissing, change, nusd_given, touched
-from ai_assets.errors import AuditBroken
 from ai_assets.inference import budget_status
 from ai_assets.inference.errors import BudgetExhausted, InferenceInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import Answer, Caller
 from ai_assets.inference.settings import Budget, InferenceSettings
 from ai_assets.signoff import audit, verification
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.people import Person
 from ai_assets.storage.state import StateStore
 

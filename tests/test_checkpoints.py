@@ -27,7 +27,8 @@ from signing import decide
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import (
+from ai_assets.signoff import audit, checkpoints, keys, verification
+from ai_assets.signoff.audit_errors import (
     AuditBroken,
     ChainRewritten,
     ChainRolledBack,
@@ -37,7 +38,6 @@ from ai_assets.errors import (
     NothingToExtend,
     SignatureInvalid,
 )
-from ai_assets.signoff import audit, checkpoints, keys, verification
 from ai_assets.signoff.merkle import consistent
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.signed_note import Note, verifier_key

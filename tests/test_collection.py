@@ -13,15 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ai_assets.base.errors import UserError
+from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.collection.loading import COMPONENT_TYPE, RESERVED_NAMES, Collection, check_name, load_collection
 from ai_assets.collection.settings import ScheduleSettings
-from ai_assets.errors import (
-    CollectionInvalid,
-    CollectionNameInvalid,
-    CollectionNameTaken,
-    CollectionUnknown,
-    GoldenError,
-)
+from ai_assets.evaluation.errors import GoldenError
 
 BASE = """\
 type: ai_assets.DocumentCollection

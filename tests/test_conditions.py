@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from provider import Provider
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import CollectionInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import plan
 from ai_assets.stages.base import StageSettings

@@ -24,7 +24,6 @@ from ai_assets.base.home import Home
 from ai_assets.cli.corrections import app
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.errors import AuditBroken, CorrectionRefused, DecisionRefused
 from ai_assets.orchestration.automation import nightly, source_changes
 from ai_assets.orchestration.component import collection_definitions
 from ai_assets.orchestration.events import DATA_VERSION
@@ -33,7 +32,9 @@ from ai_assets.run.explain import explain
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, corrections, requests, verification
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.corrections import Correction
+from ai_assets.signoff.errors import CorrectionRefused, DecisionRefused
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish, snapshot_files
 from ai_assets.storage.lake import read_rows

@@ -22,17 +22,11 @@ from signing import current, decide, made_known, somebody
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.errors import (
-    ApprovalInsufficient,
-    AuditBroken,
-    DecisionRefused,
-    DecisionTooLate,
-    ExportUnreadable,
-    RequestUnknown,
-)
 from ai_assets.run.refresh import refresh
 from ai_assets.signoff import audit, decisions, people, releases, requests, verification
+from ai_assets.signoff.audit_errors import AuditBroken, ExportUnreadable
 from ai_assets.signoff.decisions import Choice
+from ai_assets.signoff.errors import ApprovalInsufficient, DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish

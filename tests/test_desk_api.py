@@ -24,8 +24,8 @@ from signing import current, decide, known
 from ai_assets.desk.api import create_api
 from ai_assets.desk.context import Desk
 from ai_assets.desk.server import address
-from ai_assets.errors import DecisionRefused
 from ai_assets.signoff import audit, verification
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.state import now

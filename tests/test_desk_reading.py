@@ -22,8 +22,8 @@ from ai_assets.collection.settings import SlaSettings
 from ai_assets.desk import inbox, publication_query, reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.reading import AuditFilter, NotSeen, ViewUnknown
-from ai_assets.errors import MomentInvalid
 from ai_assets.signoff import people, releases, requests, verification
+from ai_assets.signoff.errors import MomentInvalid
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.timestamps import moment

@@ -7,8 +7,8 @@ from conftest import DAYS, Project
 from provider import Provider
 from signing import decide as approve
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import CollectionInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import plan
 from ai_assets.run.explain import search

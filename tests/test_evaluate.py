@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ai_assets.base.errors import UserError
-from ai_assets.errors import GoldenError
+from ai_assets.evaluation.errors import GoldenError
 from ai_assets.evaluation.gates import Bench, Gate, judge
 from ai_assets.evaluation.scoring import (
     Score,

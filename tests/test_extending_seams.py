@@ -18,8 +18,8 @@ from signing import decide as approve
 
 import ai_assets
 from ai_assets.checks.base import CheckOutcome
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.errors import CollectionInvalid
 from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.decisions import Choice, decide
 from ai_assets.signoff.publication import publish

@@ -26,12 +26,12 @@ from ai_assets.backup.making import make_backup
 from ai_assets.backup.vault import Vault
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.document_view import document_view
-from ai_assets.errors import DocumentUnknown
 from ai_assets.forgetting.erasing import HeldByLaw, ShownByPrompt, forget
 from ai_assets.forgetting.places import find
 from ai_assets.retention import holds
 from ai_assets.run.explain import search
 from ai_assets.signoff import forgotten, integrity, notes, releases, verification
+from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.publication import publish
 
 pytestmark = pytest.mark.usefixtures("provider")

@@ -16,10 +16,11 @@ from conftest import Project
 from provider import Provider
 from signing import decide
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import CollectionInvalid, PartitionsFailed
 from ai_assets.planning.plan import plan
 from ai_assets.run.context import Work
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import RunEvent, Said
 from ai_assets.run.explain import explain
 from ai_assets.run.refresh import refresh

@@ -13,10 +13,10 @@ from test_stage_settings import KIND, declare
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
-from ai_assets.errors import PartitionsFailed
 from ai_assets.run.concurrency import LANES, THREADS, as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import chunks, function_stage
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import RunEvent, StageBegan, StageEnded
 from ai_assets.run.refresh import refresh
 from ai_assets.run.sinks import Sink, Sinks

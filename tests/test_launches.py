@@ -16,10 +16,10 @@ from signing import PASSWORD, current, known
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.errors import TokenRefused, TokenUnknown
 from ai_assets.orchestration.automation import nightly, source_changes
 from ai_assets.orchestration.component import collection_definitions
 from ai_assets.signoff import audit, launch_tokens, launches, people, requests
+from ai_assets.signoff.errors import TokenRefused, TokenUnknown
 from ai_assets.signoff.launches import TICKET_TAG, Launch, Launcher
 from ai_assets.storage.state import StateStore
 

@@ -14,10 +14,10 @@ from signing import decide
 from test_stage_settings import BRIEF, FACTS, KIND, declare
 
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import PartitionsFailed
 from ai_assets.inference.rehearsal import RehearsalProvider, RehearsalUnavailable
 from ai_assets.orchestration.events import metadata
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.explain import explain
 from ai_assets.run.refresh import refresh
 from ai_assets.signoff import requests

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from ai_assets.cli.app import app
 from ai_assets.collection import builtins
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
-from ai_assets.errors import CollectionInvalid
 from ai_assets.run.status import partition_states
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.base import Row

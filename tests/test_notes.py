@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from signing import current, known
 
-from ai_assets.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff import audit, notes, requests, verification
+from ai_assets.signoff.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff.notes import LONGEST, Kind, Note
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request

@@ -16,7 +16,7 @@ from signing import decide as approve
 from typer.testing import CliRunner
 
 from ai_assets.cli.app import app
-from ai_assets.errors import CollectionInvalid, EmbedderLost, PartitionsFailed
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.inference.errors import InferenceInvalid, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.load import load_inference
@@ -24,6 +24,7 @@ from ai_assets.inference.records import Answer, Unanswered
 from ai_assets.inference.settings import Endpoint
 from ai_assets.protocols import Protocol
 from ai_assets.protocols.registry import protocol_of
+from ai_assets.run.errors import EmbedderLost, PartitionsFailed
 from ai_assets.run.explain import search
 from ai_assets.signoff.publication import publish
 

@@ -19,14 +19,17 @@ from conftest import DAYS, REPOSITORY, STAGE, Project
 from desks import Visitor, desk_of, served
 from signing import current, decide, known
 
+from ai_assets.base.errors import OwnCodeFailed
 from ai_assets.checks.base import CheckOutcome
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.errors import CollectionInvalid, OwnCodeFailed, PartitionsFailed, VerdictUnreadable
+from ai_assets.evaluation.errors import VerdictUnreadable
 from ai_assets.evaluation.gates import Bench, Gate, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Measure, Metric
 from ai_assets.evaluation.scoring import Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.signoff.publication import publish
 from ai_assets.source_digest import source_digest
 from examples.own_gate import no_worse_than_live

@@ -18,23 +18,20 @@ from engines import check_books, states
 from provider import Provider
 from signing import decide
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.embedding.errors import QueryNotEmbedded
 from ai_assets.embedding.text_vectors import vectors_in
-from ai_assets.errors import (
-    CollectionInvalid,
-    EmbedderLost,
-    EmbeddingsMixed,
-    PartitionsFailed,
-    QueryNotEmbedded,
-)
 from ai_assets.orchestration.events import metadata
 from ai_assets.orchestration.specs import asset_spec
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import EmbedderLost, PartitionsFailed
 from ai_assets.run.explain import search
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import verification
+from ai_assets.signoff.errors import EmbeddingsMixed
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ai_assets.collection.errors import PartitionUnknown
 from ai_assets.collection.partitions import PartitionScheme, Unassigned, consecutive
 from ai_assets.collection.settings import PartitionSettings
-from ai_assets.errors import PartitionUnknown
 
 By = Literal["day", "week", "month"]
 DATES = st.dates(datetime.date(1999, 1, 1), datetime.date(2040, 12, 31))

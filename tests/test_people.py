@@ -21,22 +21,13 @@ from typer.testing import CliRunner, Result
 
 from ai_assets.base.errors import UserError
 from ai_assets.cli import reviewers
+from ai_assets.cli.errors import NobodyKnown, PasswordMissing, PersonDisabled, PersonKnown
 from ai_assets.cli.signing import signer
 from ai_assets.desk import sessions
 from ai_assets.desk.settings import SessionSettings, SignInSettings
 from ai_assets.desk.signed_values import Seal
-from ai_assets.errors import (
-    NobodyKnown,
-    PasswordMissing,
-    PasswordUnsuitable,
-    PersonDisabled,
-    PersonKnown,
-    PersonUnknown,
-    RoleUnknown,
-    SignInRefused,
-    SignInThrottled,
-)
 from ai_assets.signoff import audit, passwords, people, throttle
+from ai_assets.signoff.errors import PasswordUnsuitable, PersonUnknown, RoleUnknown, SignInRefused, SignInThrottled
 from ai_assets.signoff.passwords import authenticate
 from ai_assets.signoff.verification import verify
 from ai_assets.storage.state import StateStore

@@ -17,14 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from signing import PASSWORD, current, decide, known
 
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import (
-    ApprovalInsufficient,
-    AuditBroken,
-    DecisionRefused,
-    OwnKeyRefused,
-    PersonalKeyUnusable,
-    SignatureInvalid,
-)
 from ai_assets.signoff import (
     audit,
     authority,
@@ -35,6 +27,8 @@ from ai_assets.signoff import (
     statements,
     verification,
 )
+from ai_assets.signoff.audit_errors import AuditBroken, SignatureInvalid
+from ai_assets.signoff.errors import ApprovalInsufficient, DecisionRefused, OwnKeyRefused, PersonalKeyUnusable
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey, read_public, sign_with, verify
 from ai_assets.signoff.publication import publish

@@ -11,8 +11,8 @@ from conftest import Project, text_of
 from engines import rows
 from provider import Provider
 
+from ai_assets.collection.errors import PartitionUnknown
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.errors import PartitionUnknown
 from ai_assets.inference.errors import PriceUnknown
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings

@@ -9,9 +9,9 @@ import pytest
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.yaml_settings import read_yaml
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.documents.chunk import chunk_document
 from ai_assets.documents.parse_text import Unreadable, refuse_piled_marks
-from ai_assets.errors import CollectionInvalid
 from ai_assets.stages.generate import GenerateStage
 from ai_assets.stages.prompt import Example, PromptFailed, Variables, load_prompt
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ai_assets.base.kinds import STAGE_KINDS
-from ai_assets.errors import CollectionInvalid
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import columns_of_calls

@@ -9,10 +9,11 @@ from conftest import STAGE, Project, text_of
 
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import ALL, known_folders, observe
-from ai_assets.errors import DocumentUnknown, PartitionsFailed
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.explain import explain
 from ai_assets.run.status import collection_status, partition_states
+from ai_assets.signoff.errors import DocumentUnknown
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 CHAIN = ("documents", "chunks", "embeddings", "kind", "release_candidate")

@@ -20,14 +20,16 @@ from ai_assets.base.errors import LeaseBusy
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.desk.release_query import release_rows
-from ai_assets.errors import AuditBroken, DecisionRefused, HoldRefused, ReleasePruned
 from ai_assets.orchestration.automation import retention
 from ai_assets.retention import holds
+from ai_assets.retention.errors import HoldRefused
 from ai_assets.retention.leftovers import Bench
 from ai_assets.retention.sweep import Swept, find, sweep
 from ai_assets.run.explain import search
 from ai_assets.run.operations import OperationsInvalid, RetentionSettings, load_operations
 from ai_assets.signoff import audit, releases, verification
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.errors import DecisionRefused, ReleasePruned
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.leases import hold
 

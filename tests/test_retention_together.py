@@ -18,11 +18,11 @@ from signing import decide, known
 from test_retention import AT_ONCE, bench_of, named, released, snapshots, swept
 
 from ai_assets.base.errors import LeaseBusy
-from ai_assets.errors import ReleasePruned
 from ai_assets.retention import holds
 from ai_assets.retention.sweep import sweep
 from ai_assets.run.explain import search
 from ai_assets.signoff import releases, verification
+from ai_assets.signoff.errors import ReleasePruned
 from ai_assets.signoff.publication import publish
 
 pytestmark = pytest.mark.slow

@@ -21,8 +21,8 @@ from signing import current, decide
 
 from ai_assets.base.errors import DatasetDamaged, LakeUnwritable
 from ai_assets.documents.by_document import ByDocument
-from ai_assets.errors import CandidateChanged
 from ai_assets.signoff.candidate import difference
+from ai_assets.signoff.errors import CandidateChanged
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.digest import MerkleRoot, sha256_hex
 from ai_assets.storage.lake import (

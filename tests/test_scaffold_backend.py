@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ai_assets.cli.app import app
+from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.scaffold_backend import write_backend
-from ai_assets.errors import ScaffoldRefused
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
 

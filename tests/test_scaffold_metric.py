@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from conftest import DAYS, STAGE, Project
 
+from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.scaffold_metric import write_metric
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.errors import CollectionInvalid, ScaffoldRefused
 
 DAY = "2026-10-05"
 ONE_DAY = {**DAYS, "end": DAY}

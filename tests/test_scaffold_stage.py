@@ -6,9 +6,9 @@ import sys
 import pytest
 from conftest import STAGE, Project
 
+from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.scaffold_stage import write_stage
 from ai_assets.collection.loading import load_collection
-from ai_assets.errors import ScaffoldRefused
 
 DAY = "2026-10-05"
 

@@ -18,10 +18,10 @@ from signing import current, decide, known
 from ai_assets.base.errors import AiAssetsError, DatasetAltered
 from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
-from ai_assets.errors import IndexAltered, ReleaseAltered
 from ai_assets.run.explain import explain, search
 from ai_assets.run.status import collection_status, due_partitions
 from ai_assets.signoff import audit, people, releases, verification
+from ai_assets.signoff.errors import IndexAltered, ReleaseAltered
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import anything_to_publish, publish
 from ai_assets.signoff.releases import Release

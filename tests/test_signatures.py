@@ -23,19 +23,17 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk import sessions
 from ai_assets.desk.settings import SessionSettings
 from ai_assets.desk.signed_values import Seal
-from ai_assets.errors import (
-    ApprovalInsufficient,
+from ai_assets.signoff import audit, decisions, key_changes, keys, passwords, people, requests, verification
+from ai_assets.signoff.audit import Record
+from ai_assets.signoff.audit_errors import (
     AuditBroken,
-    DecisionRefused,
     KeyChangeRefused,
     KeyNotHeld,
     KeysMissing,
     KeyUnknown,
     KeyUnusable,
-    NothingApproved,
 )
-from ai_assets.signoff import audit, decisions, key_changes, keys, passwords, people, requests, verification
-from ai_assets.signoff.audit import Record
+from ai_assets.signoff.errors import ApprovalInsufficient, DecisionRefused, NothingApproved
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import StateStore, now

@@ -32,11 +32,12 @@ import ai_assets
 from ai_assets.base.home import Home
 from ai_assets.desk.inbox import inbox
 from ai_assets.desk.request_query import request_view
-from ai_assets.errors import DecisionRefused, SignedAssetElsewhere, SignedAssetTaken, SignedAssetWrong
 from ai_assets.signed_asset.declaration import SignedAsset, record, recorded
+from ai_assets.signed_asset.errors import SignedAssetTaken, SignedAssetWrong
 from ai_assets.signed_asset.release import rows_of
 from ai_assets.signed_asset.rows import as_kind, documents_of, table_of
 from ai_assets.signoff import checkpoints, decisions, proving, releases, requests
+from ai_assets.signoff.errors import DecisionRefused, SignedAssetElsewhere
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import Request

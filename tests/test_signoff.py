@@ -24,9 +24,13 @@ from signing import decide, made_known, somebody
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.errors import (
+from ai_assets.orchestration.published import sign_off_event
+from ai_assets.run.explain import explain, search
+from ai_assets.run.status import partition_states
+from ai_assets.signoff import audit, releases, requests, verification
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.errors import (
     ApprovalInsufficient,
-    AuditBroken,
     CandidateChanged,
     DecisionRefused,
     IndexLost,
@@ -35,10 +39,6 @@ from ai_assets.errors import (
     ReleaseUnknown,
     RequestUnknown,
 )
-from ai_assets.orchestration.published import sign_off_event
-from ai_assets.run.explain import explain, search
-from ai_assets.run.status import partition_states
-from ai_assets.signoff import audit, releases, requests, verification
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.requests import Request

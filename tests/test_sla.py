@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.collection.settings import SlaSettings
-from ai_assets.errors import DecisionTooLate
 from ai_assets.signoff import audit, decisions, people, requests, sla, verification
+from ai_assets.signoff.errors import DecisionTooLate
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.state import StateStore
 

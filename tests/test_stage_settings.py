@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from conftest import LABELS, REPOSITORY, Project
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.errors import CollectionInvalid
 from ai_assets.inference.errors import InferenceInvalid
 
 INFERENCE = """\

@@ -20,10 +20,11 @@ from signing import decide, somebody
 from ai_assets.backup.making import make_backup
 from ai_assets.backup.restoring import restore
 from ai_assets.base.home import Home
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import CollectionInvalid, NothingApproved
 from ai_assets.orchestration.automation import publication
 from ai_assets.signoff import releases
+from ai_assets.signoff.errors import NothingApproved
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import snapshots_of

@@ -6,8 +6,8 @@ import pytest
 from conftest import DAYS, Project
 from provider import Provider
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import CollectionInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import plan
 from ai_assets.run.explain import explain

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from signing import decide
 
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import DocumentUnknown, NotProvable, ReleaseUnknown
 from ai_assets.signoff import audit, keys, proving
+from ai_assets.signoff.audit_errors import NotProvable
+from ai_assets.signoff.errors import DocumentUnknown, ReleaseUnknown
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.signed_note import Note, verifier_key
 from ai_assets.storage.digest import canonical_json, sha256_hex

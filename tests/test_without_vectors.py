@@ -15,12 +15,13 @@ from desks import desk_of, request_id
 from provider import Provider
 from signing import decide, somebody
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
-from ai_assets.errors import CollectionInvalid, PartitionsFailed
 from ai_assets.orchestration.events import metadata
 from ai_assets.planning.plan import plan
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.explain import explain, search
 from ai_assets.run.explain import without_vectors as found_by_words
 from ai_assets.run.status import collection_status

@@ -27,15 +27,15 @@ from conftest import Project, eventually
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.home import Home
 from ai_assets.desk.settings import DeskInvalid, load_desk
-from ai_assets.errors import (
+from ai_assets.signoff import checkpoints, witnesses
+from ai_assets.signoff.against import compare, ours_at
+from ai_assets.signoff.audit_errors import (
     ChainRewritten,
     ChainRolledBack,
     CheckpointUntrusted,
     NoCheckpointThere,
     WitnessFailed,
 )
-from ai_assets.signoff import checkpoints, witnesses
-from ai_assets.signoff.against import compare, ours_at
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_kinds import Around, file_name, give
 from ai_assets.signoff.witness_settings import WitnessSettings

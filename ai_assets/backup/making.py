@@ -14,9 +14,9 @@ from ai_assets.backup.state_copy import copy_state
 from ai_assets.backup.vault import Backup, FileEntry, Vault
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import KEYS, TRUST_VARIABLE, Home, variable
-from ai_assets.errors import AuditBroken
 from ai_assets.retention.sweep import LEASE
 from ai_assets.signoff import releases
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release

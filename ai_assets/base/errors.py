@@ -17,9 +17,12 @@
         LakeUnwritable           the lake cannot be written: disk full, read-only, permissions
         LeaseBusy                another process has been working on the same thing for too long
         LeaseLost                another process has taken over; this one must not write any more
+        ExtensionUnusable        what a project wrote (a metric, a check ...) cannot be found, or is none
+        OwnCodeFailed            it raised, or returned what it must not
+        FileUnwritable           what a command should write to cannot be written
       IndexUnavailable           the search index failed (ai_assets/storage/index.py)
 
-Errors about documents continue the tree in `ai_assets/errors.py`.
+Each package continues the tree in an `errors.py` of its own.
 """
 
 from collections.abc import Sequence
@@ -169,3 +172,19 @@ class LeaseLost(UserError):
             "suspended, or cut off from the state store?); answers that were on their way are in the ledger, nothing "
             "else was sent or written. See how the other process gets on: ai-assets status"
         )
+
+
+class ExtensionUnusable(UserError):
+    def __init__(self, kind: str, reference: str, found: str) -> None:
+        super().__init__(f"the {kind} '{reference}' cannot be used: {found}")
+        self.found = found
+
+
+class OwnCodeFailed(UserError):
+    def __init__(self, kind: str, reference: str, found: str) -> None:
+        super().__init__(f"the {kind} {reference} failed: {found}. It is the project's own code; fix it there.")
+
+
+class FileUnwritable(UserError):
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written ({error.strerror}). Name another file, or make its folder first.")

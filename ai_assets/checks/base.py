@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.base.errors import UserError
-from ai_assets.errors import CheckFailed, OwnCodeFailed
+from ai_assets.base.errors import OwnCodeFailed, UserError
+from ai_assets.checks.errors import CheckFailed
 from ai_assets.storage.digest import Json, canonical_json
 
 if TYPE_CHECKING:

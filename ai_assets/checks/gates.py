@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from ai_assets.base.errors import UserError
 from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckResult, CheckSpec, Dataset
+from ai_assets.checks.errors import GateFailed
 from ai_assets.collection.settings import GATES_CHECK
-from ai_assets.errors import GateFailed
 
 if TYPE_CHECKING:
     from ai_assets.collection.loading import Collection

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.errors import UserError
 from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckResult, CheckSpec, Dataset
+from ai_assets.checks.errors import QualityFailed
 from ai_assets.collection.settings import QUALITY_CHECK
-from ai_assets.errors import QualityFailed
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ai_assets.base.errors import FileUnwritable
 from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
-from ai_assets.errors import FileUnwritable
 from ai_assets.signoff import audit, checkpoints, keys, verification
 from ai_assets.signoff.against import Compared, compare
 

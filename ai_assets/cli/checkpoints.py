@@ -11,9 +11,9 @@ from ai_assets.base.errors import UserError
 from ai_assets.cli.output import AsJson, By, CollectionName, console, errors, home, led, print_json, stores
 from ai_assets.cli.signing import signer
 from ai_assets.desk.settings import DeskSettings, load_desk
-from ai_assets.errors import DecisionRefused
 from ai_assets.signoff import checkpoints, proving, witnesses
 from ai_assets.signoff.against import ours_at
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import EVERYWHERE
 from ai_assets.signoff.witnesses import Standing
 from ai_assets.storage.state import now

@@ -20,7 +20,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.signing import signer
-from ai_assets.errors import DecisionRefused
+from ai_assets.signoff.errors import DecisionRefused
 
 if TYPE_CHECKING:
     from ai_assets.collection.loading import Collection

@@ -8,8 +8,8 @@ import typer
 from ai_assets.cli.output import AsJson, By, console, print_json, stores, stores_to_read, table
 from ai_assets.cli.reviewers import actor
 from ai_assets.cli.signing import signer
-from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.signoff import authority, key_changes, keys, people, personal_keys
+from ai_assets.signoff.errors import PersonalKeyUnusable
 from ai_assets.signoff.keys import KINDS, Kind
 
 app = typer.Typer(help="The keys that sign the audit chain: files or variables, never rows.", no_args_is_help=True)

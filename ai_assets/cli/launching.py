@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.base.home import TOKEN_VARIABLE, variable
+from ai_assets.cli.errors import LauncherUnclear
 from ai_assets.cli.output import errors
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import LauncherUnclear
 from ai_assets.signoff import launch_tokens, launches, people
 from ai_assets.signoff.launches import Launcher
 from ai_assets.signoff.people import Person

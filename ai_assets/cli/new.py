@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from ai_assets.base.home import DEFINITIONS_FILE
+from ai_assets.cli.errors import CollectionExists, NothingToScaffold
 from ai_assets.cli.output import console, home, stores
 from ai_assets.collection.catalog import FOLDER, Catalog
 from ai_assets.collection.loading import DEFS_FILE, check_name, load_collection
 from ai_assets.collection.scaffolding import defs, guess, unknown_author
 from ai_assets.documents.parse import format_of
 from ai_assets.documents.source import Source
-from ai_assets.errors import CollectionExists, NothingToScaffold
 
 DEFINITIONS = '''\
 """The code location: every collection below `collections/`, what watches them, and what they share."""

@@ -17,7 +17,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.printable import printable, readable_json
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import SignedAssetElsewhere
+from ai_assets.signoff.errors import SignedAssetElsewhere
 from ai_assets.storage.stores import Stores
 
 WIDE = 200

@@ -20,8 +20,8 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import NothingApproved
 from ai_assets.signoff import releases, requests, timestamps
+from ai_assets.signoff.errors import NothingApproved
 from ai_assets.signoff.publication import anything_to_publish
 from ai_assets.storage.stores import Stores
 from ai_assets.targets import serving

@@ -8,9 +8,9 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
+from ai_assets.cli.errors import PersonDisabled, PersonKnown
 from ai_assets.cli.output import AsJson, collection, console, print_json, stores, stores_to_read, table
 from ai_assets.collection.settings import GROUP
-from ai_assets.errors import PersonDisabled, PersonKnown
 from ai_assets.signoff import launch_tokens, passwords, people
 from ai_assets.signoff.people import EVERYWHERE, ROLES
 

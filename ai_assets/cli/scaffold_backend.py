@@ -9,9 +9,9 @@ import typer
 import yaml
 
 from ai_assets.base.yaml_settings import read_yaml
+from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.output import console, home
 from ai_assets.cli.scaffold_entry import end_of, value_of, with_lines, write_all
-from ai_assets.errors import ScaffoldRefused
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.protocols.registry import BUILTIN

@@ -7,8 +7,9 @@ import yaml
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.yaml_settings import read_yaml
+from ai_assets.cli.errors import ScaffoldRefused
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
-from ai_assets.errors import CollectionInvalid, ScaffoldRefused
 
 
 def write_declared(name: str, collection: Collection, files: Mapping[Path, str], entry: str, under: str) -> Path:

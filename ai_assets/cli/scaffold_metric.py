@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.output import console, home
 from ai_assets.cli.scaffold_entry import write_declared
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import ScaffoldRefused
 from ai_assets.evaluation.scoring import BUILTIN_METRICS
 
 Of = Literal["labels", "queries", "rows"]

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.output import console, home
 from ai_assets.cli.scaffold_entry import write_declared
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import FIXED_ASSETS
-from ai_assets.errors import ScaffoldRefused
 
 _STAGE = '''"""The stage `{name}`. What it is given and may return: docs/extending.md of ai-assets."""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.base.home import PASSWORD_VARIABLE, variable
+from ai_assets.cli.errors import NobodyKnown, PasswordMissing
 from ai_assets.cli.output import stores
-from ai_assets.errors import DecisionRefused, NobodyKnown, PasswordMissing
 from ai_assets.signoff import people, personal_keys, statements
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.passwords import authenticate
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.statements import Signed

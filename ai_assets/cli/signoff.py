@@ -23,9 +23,9 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer, signer_with
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.errors import RequestUnknown
 from ai_assets.signoff import decisions, requests, statements
 from ai_assets.signoff.decisions import Verdict
+from ai_assets.signoff.errors import RequestUnknown
 from ai_assets.signoff.requests import Request
 
 app = typer.Typer(help="What waits for sign-off, and decisions on it.", no_args_is_help=True)

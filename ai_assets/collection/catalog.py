@@ -12,9 +12,9 @@ from pathlib import Path
 from ai_assets.base.durable import write_whole
 from ai_assets.base.home import Home
 from ai_assets.base.import_path import look_first_in
+from ai_assets.collection.errors import CollectionElsewhere, CollectionUnknown
 from ai_assets.collection.loading import DEFS_FILE, Collection, check_name, collection_names
 from ai_assets.collection.loading import load_collection as load_at
-from ai_assets.errors import CollectionElsewhere, CollectionUnknown
 
 FOLDER = "collections"
 """Of a project, for what is declared there; of a home, for what definitions recorded."""

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
+from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.spec import Embedding, builtin_embedding
-from ai_assets.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in

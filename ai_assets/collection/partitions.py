@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.collection.errors import PartitionUnknown
 from ai_assets.collection.settings import PartitionSettings
-from ai_assets.errors import PartitionUnknown
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ai_assets.base.yaml_settings import line_of, nearest
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings
-from ai_assets.errors import CollectionInvalid
 from ai_assets.evaluation.golden import GoldenLabel
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage

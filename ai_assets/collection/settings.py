@@ -14,12 +14,12 @@ from pydantic import Field, field_validator, model_validator
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
-from ai_assets.errors import PersonalKeyUnusable
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
 from ai_assets.extensions import Options
 from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
+from ai_assets.signoff.errors import PersonalKeyUnusable
 from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage

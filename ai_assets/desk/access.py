@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.context import Desk
-from ai_assets.errors import SignedAssetElsewhere
 from ai_assets.signoff import requests
+from ai_assets.signoff.errors import SignedAssetElsewhere
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.digest import Json, canonical_json

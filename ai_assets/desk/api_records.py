@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ai_assets.desk.runs_views import LaunchKind
 from ai_assets.desk.views import HistoryEntry, Publication, ReleaseRow
-from ai_assets.errors import MomentInvalid
 from ai_assets.signoff.decisions import Verdict
+from ai_assets.signoff.errors import MomentInvalid
 from ai_assets.signoff.notes import LONGEST, Kind
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status

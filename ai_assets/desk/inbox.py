@@ -14,10 +14,10 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.unanswered_query import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.errors import DecisionRefused
 from ai_assets.evaluation.verdict import verdicts_of
 from ai_assets.signoff import decisions, outbox, requests
 from ai_assets.signoff.decisions import Standing
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request, Status
 from ai_assets.signoff.sla import age_hours, deadline

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_run_here
 from ai_assets.desk.context import Desk
+from ai_assets.desk.errors import LaunchRefused, NothingToRun, PartitionsUnnamed, StartedBefore
 from ai_assets.desk.runs_query import chosen_partitions, plan_of
 from ai_assets.desk.runs_views import LaunchKind
 from ai_assets.documents.source_listing import known_folders, observe
-from ai_assets.errors import LaunchRefused, NothingToRun, PartitionsUnnamed, StartedBefore
 from ai_assets.inference.load import load_inference
 from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration import launching

@@ -14,8 +14,8 @@ import requests
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ai_assets.base.home import variable
+from ai_assets.desk.errors import ProviderRefused
 from ai_assets.desk.settings import OidcSettings
-from ai_assets.errors import ProviderRefused
 
 TIMEOUT_S = 10.0
 KEPT_S = 3600.0

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from ai_assets.desk.context import Desk
 from ai_assets.desk.signed_values import Seal
-from ai_assets.errors import DecisionRefused, OwnKeyRefused
 from ai_assets.signoff import authority, key_changes, personal_keys, statements
 from ai_assets.signoff.authority import Personal
 from ai_assets.signoff.decisions import Choice
+from ai_assets.signoff.errors import DecisionRefused, OwnKeyRefused
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey, from_base64url, to_base64url
 from ai_assets.signoff.statements import Signed

@@ -8,21 +8,19 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Scope
 
 from ai_assets.base.errors import LeaseBusy, StateUnavailable, UserError
+from ai_assets.collection.errors import CollectionUnknown
 from ai_assets.desk.access import NotSeen
-from ai_assets.errors import (
-    CollectionUnknown,
+from ai_assets.desk.errors import LaunchRefused, PriceBusy, StartedBefore
+from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
+from ai_assets.planning.backfills import UnderWay
+from ai_assets.signoff.errors import (
     DecisionRefused,
     DecisionTooLate,
     DocumentUnknown,
-    LaunchRefused,
     NothingLive,
-    PriceBusy,
     ReleaseUnknown,
     RequestUnknown,
-    StartedBefore,
 )
-from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
-from ai_assets.planning.backfills import UnderWay
 
 RETRY_AFTER_S = 5
 """What a 503 tells clients to wait."""

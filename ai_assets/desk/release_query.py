@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views import ReleaseRow
-from ai_assets.errors import IndexAltered, IndexLost, NothingLive, ReleaseAltered
 from ai_assets.signoff import releases
+from ai_assets.signoff.errors import IndexAltered, IndexLost, NothingLive, ReleaseAltered
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import require_served

@@ -18,11 +18,11 @@ from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
-from ai_assets.errors import DecisionTooLate
 from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
 from ai_assets.signoff import audit, decisions, requests
 from ai_assets.signoff.decisions import VERDICTS, Approval, Standing, Verdict
+from ai_assets.signoff.errors import DecisionTooLate
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request, Status
 from ai_assets.storage.state import now

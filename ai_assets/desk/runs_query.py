@@ -15,9 +15,9 @@ from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.desk.access import collection_run_here
 from ai_assets.desk.context import Desk
+from ai_assets.desk.errors import PriceBusy
 from ai_assets.desk.runs_views import BackfillLine, Price, RunLine, RunsRow, RunsView, StagePrice
 from ai_assets.documents.source_listing import known_folders
-from ai_assets.errors import PriceBusy
 from ai_assets.inference.prices import usd_of
 from ai_assets.ops.dagster_client import Run
 from ai_assets.planning import backfills

@@ -29,8 +29,9 @@ from ai_assets.desk.cookies import Cookies
 from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, refusal
 from ai_assets.desk.sessions import Session
 from ai_assets.desk.signed_values import Seal
-from ai_assets.errors import AuditBroken, PersonNameInvalid
 from ai_assets.signoff import people
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.errors import PersonNameInvalid
 from ai_assets.signoff.people import Person
 
 LARGEST_BODY = 1 << 20

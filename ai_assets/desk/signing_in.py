@@ -12,10 +12,11 @@ from ai_assets.desk import proxy, sessions
 from ai_assets.desk.address import Address, local_path
 from ai_assets.desk.context import Desk
 from ai_assets.desk.cookies import Cookies
+from ai_assets.desk.errors import ProviderRefused
 from ai_assets.desk.oidc import Flow, Provider
 from ai_assets.desk.sessions import Via
 from ai_assets.desk.signed_values import Seal
-from ai_assets.errors import PersonNameInvalid, ProviderRefused, SignInRefused, SignInThrottled
+from ai_assets.signoff.errors import PersonNameInvalid, SignInRefused, SignInThrottled
 from ai_assets.signoff.passwords import authenticate
 from ai_assets.signoff.people import Person
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.base.errors import said_of
+from ai_assets.base.errors import ExtensionUnusable, OwnCodeFailed, said_of
 from ai_assets.embedding.embed import Embedder, unit_rows
 from ai_assets.embedding.spec import Embedding
-from ai_assets.errors import ExtensionUnusable, OwnCodeFailed
 from ai_assets.extensions import load_class
 from ai_assets.source_digest import source_digest
 from ai_assets.storage.digest import digest

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.embedding.spec import Embedding
-from ai_assets.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Unanswered
 from ai_assets.stages.prompt import clean
 

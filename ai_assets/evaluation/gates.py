@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from ai_assets.errors import OwnCodeFailed
+from ai_assets.base.errors import OwnCodeFailed
 from ai_assets.evaluation.scoring import BUILTIN_METRICS, Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Ruling
 from ai_assets.extensions import Options

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.errors import GoldenError
+from ai_assets.evaluation.errors import GoldenError
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 DocumentId = Annotated[str, StringConstraints(min_length=1)]

@@ -11,7 +11,7 @@ from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
-from ai_assets.errors import OwnCodeFailed
+from ai_assets.base.errors import OwnCodeFailed
 from ai_assets.evaluation.scoring import (
     NDCG_DEPTH,
     RECALL_DEPTHS,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from ai_assets.errors import VerdictUnreadable
+from ai_assets.evaluation.errors import VerdictUnreadable
 
 FORMAT = 1
 Ruling: TypeAlias = Literal["passed", "failed", "undecided"]

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.by_document import Row
-from ai_assets.errors import DocumentUnknown
 from ai_assets.retention import holds
 from ai_assets.signoff import forgotten, releases, requests
+from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.forgotten import Register
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.lake import read_rows

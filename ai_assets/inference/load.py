@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.yaml_settings import line_of, located, read_yaml
-from ai_assets.errors import ExtensionUnusable
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.protocols.registry import protocol_of

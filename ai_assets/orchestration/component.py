@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ai_assets.base.home import Home
 from ai_assets.base.yaml_settings import located, node_of
 from ai_assets.collection.catalog import Catalog, Entry
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import (
     DEFS_FILE,
     Collection,
@@ -19,7 +20,6 @@ from ai_assets.collection.loading import (
     load_collection,
 )
 from ai_assets.collection.settings import CollectionSettings
-from ai_assets.errors import CollectionInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.orchestration import automation
 from ai_assets.orchestration.code_location import folders_to_import

@@ -9,7 +9,7 @@ from ai_assets.base.errors import AiAssetsError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import TargetsFailed
+from ai_assets.orchestration.errors import TargetsFailed
 from ai_assets.orchestration.events import version_tags
 from ai_assets.orchestration.segment import failure
 from ai_assets.orchestration.specs import asset_spec, key_of

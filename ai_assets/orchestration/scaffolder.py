@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import DEFS_FILE, check_name
 from ai_assets.collection.scaffolding import defs, guess, unknown_author
 from ai_assets.documents.source import Source
-from ai_assets.errors import CollectionInvalid
 
 WELCOME = """\
 # Welcome

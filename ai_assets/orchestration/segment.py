@@ -13,7 +13,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import ChecksAlone, PartitionsFailed
+from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
     check_evaluation,
     corrections_observation,
@@ -23,6 +23,7 @@ from ai_assets.orchestration.events import (
 from ai_assets.orchestration.in_flight_log import in_flight_told
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.orchestration.specs import asset_spec, check_specs
+from ai_assets.run.errors import PartitionsFailed
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import located, nearest, read_yaml
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import DEFS_FILE, Collection, beside, build_collection
 from ai_assets.collection.settings import CollectionSettings
-from ai_assets.errors import CollectionInvalid
 
 FIXED = ("name", "kind")
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import nearest
+from ai_assets.collection.errors import PartitionUnknown
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import in_dollars
-from ai_assets.errors import PartitionUnknown
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.at_once import AtOnce

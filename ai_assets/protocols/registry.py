@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.errors import ExtensionUnusable
 from ai_assets.extensions import builtin, installed, load_class
 from ai_assets.protocols.base import Protocol
 

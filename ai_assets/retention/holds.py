@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DecisionRefused, HoldRefused
+from ai_assets.retention.errors import HoldRefused
 from ai_assets.signoff import audit, authority, releases
 from ai_assets.signoff.audit import Action
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import Person
 from ai_assets.storage.state import StateStore
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ai_assets.base.errors import UserError
+from ai_assets.base.errors import ExtensionUnusable, UserError
 from ai_assets.base.home import SINKS_VARIABLE, Home, variable
-from ai_assets.errors import ExtensionUnusable
 from ai_assets.extensions import load_class
 from ai_assets.own_settings import SinkSettings
 from ai_assets.run.operations import load_operations

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.collection.loading import DEFS_FILE, Collection
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
-from ai_assets.errors import EmbedderLost, ExtensionUnusable, InputMissing
+from ai_assets.run.errors import EmbedderLost, InputMissing
 from ai_assets.run.events import Advanced, Said, Waiting
 from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten

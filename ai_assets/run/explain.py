@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.errors import DocumentUnknown
 from ai_assets.run.context import Work
 from ai_assets.signoff import releases, requests, served
+from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows

@@ -15,7 +15,6 @@ from ai_assets.checks.base import CheckOutcome
 from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.documents import retries
-from ai_assets.errors import PartitionsFailed
 from ai_assets.inference.errors import WorkStops
 from ai_assets.run.concurrency import as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
@@ -30,6 +29,7 @@ from ai_assets.run.datasets import (
     llm_stage,
     release_candidate,
 )
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage

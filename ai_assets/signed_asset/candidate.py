@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.documents.source_listing import Listing
 from ai_assets.embedding.spec import builtin_embedding
-from ai_assets.errors import SignedAssetWrong
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.release_candidate import CHUNKS
 from ai_assets.run.datasets.review_request import ask
 from ai_assets.run.events import DatasetMade
 from ai_assets.run.refresh import run_told, spanned
+from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signed_asset.rows import Frozen, Kind, documents_of, file_of, table_of
 from ai_assets.signoff.authors import authors
 from ai_assets.signoff.candidate import Leaves, candidate_digest, leaves_of_files, snapshot_folder

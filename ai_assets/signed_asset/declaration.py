@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from ai_assets.base.home import Home
+from ai_assets.collection.errors import CollectionNameInvalid
 from ai_assets.collection.loading import Collection, check_name
 from ai_assets.collection.settings import CollectionSettings, SignoffSettings
-from ai_assets.errors import CollectionNameInvalid, SignedAssetTaken, SignedAssetWrong
+from ai_assets.signed_asset.errors import SignedAssetTaken, SignedAssetWrong
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import StateStore, now, upsert
 

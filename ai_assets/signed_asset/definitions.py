@@ -10,10 +10,10 @@ import dagster as dg
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
-from ai_assets.errors import SignedAssetWrong
 from ai_assets.orchestration.events import as_table, link_to, version_tags
 from ai_assets.orchestration.segment import failure, heard, launch_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, PUBLISHED, SIGN_OFF, SignedAsset, path_of, rules
+from ai_assets.signed_asset.errors import SignedAssetWrong
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ai_assets.errors import SignedAssetWrong
+from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signoff.candidate import ROW, signable
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import parquet_schema, read_parquet

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import SourceUnavailable
 from ai_assets.documents.source import Source, without_credentials
-from ai_assets.errors import NoCheckpointThere, WitnessFailed
 from ai_assets.signoff import audit, authority, checkpoints, keys
 from ai_assets.signoff.audit import Record
+from ai_assets.signoff.audit_errors import NoCheckpointThere, WitnessFailed
 from ai_assets.signoff.checkpoints import Held
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_kinds import GIT_TIMEOUT_S, NOTE_SUFFIX

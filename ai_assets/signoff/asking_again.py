@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry
-from ai_assets.errors import DecisionRefused, NothingToAskAgain
 from ai_assets.signoff import audit
+from ai_assets.signoff.errors import DecisionRefused, NothingToAskAgain
 from ai_assets.signoff.people import Person
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import StateStore, storable

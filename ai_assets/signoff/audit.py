@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ai_assets.errors import AuditBroken
 from ai_assets.signoff import keys
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.state import now
 

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 import sqlalchemy as sa
 
 from ai_assets.collection.settings import GROUP
-from ai_assets.errors import AuditBroken, SignatureInvalid
 from ai_assets.signoff import audit, keys, personal_keys
 from ai_assets.signoff.audit import GENESIS, RECORDED, Action, Record, signed_bytes
+from ai_assets.signoff.audit_errors import AuditBroken, SignatureInvalid
 from ai_assets.signoff.personal_keys import PersonalKey
 from ai_assets.storage.digest import Json, digest
 

@@ -15,7 +15,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from ai_assets.base.durable import write_whole
-from ai_assets.errors import (
+from ai_assets.signoff import audit, authority, keys
+from ai_assets.signoff.audit import GENESIS, Record
+from ai_assets.signoff.audit_errors import (
     AuditBroken,
     ChainRewritten,
     ChainRolledBack,
@@ -26,8 +28,6 @@ from ai_assets.errors import (
     NothingToExtend,
     SignatureInvalid,
 )
-from ai_assets.signoff import audit, authority, keys
-from ai_assets.signoff.audit import GENESIS, Record
 from ai_assets.signoff.merkle import EMPTY, Frontier, Tree, leaf_hash
 from ai_assets.signoff.signed_note import Note
 from ai_assets.storage.digest import Json

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import CorrectionRefused, DecisionRefused
 from ai_assets.signoff import audit
 from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.errors import CorrectionRefused, DecisionRefused
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.stages.classify.kind import ClassifyStage

@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import sqlalchemy as sa
 
 from ai_assets.collection.settings import GROUP, CollectionSettings, SignoffSettings
-from ai_assets.errors import AuditBroken, DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.signoff import audit, authority, requests, statements
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.errors import DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from ai_assets.base.errors import AiAssetsError, DatasetDamaged, DatasetTooNew
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import due_days, standing
-from ai_assets.errors import ReleaseAltered
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
 from ai_assets.signoff import forgotten, releases, served
 from ai_assets.signoff.candidate import content_of_files, snapshot_folder
+from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import MANIFEST, Manifest

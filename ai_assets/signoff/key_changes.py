@@ -8,8 +8,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.base.home import variable
-from ai_assets.errors import KeyChangeRefused, KeyUnknown, OwnKeyRefused
 from ai_assets.signoff import audit, authority, keys, statements
+from ai_assets.signoff.audit_errors import KeyChangeRefused, KeyUnknown
+from ai_assets.signoff.errors import OwnKeyRefused
 from ai_assets.signoff.keys import KINDS, Kind
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey

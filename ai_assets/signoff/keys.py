@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from ai_assets.base import durable
 from ai_assets.base.home import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE, variable
-from ai_assets.errors import KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
+from ai_assets.signoff.audit_errors import KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import KEYS_OPTION
 

@@ -13,8 +13,9 @@ from hashlib import sha256
 
 import sqlalchemy as sa
 
-from ai_assets.errors import SignatureInvalid, TokenRefused, TokenUnknown
 from ai_assets.signoff import audit, authority, keys, people
+from ai_assets.signoff.audit_errors import SignatureInvalid
+from ai_assets.signoff.errors import TokenRefused, TokenUnknown
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import now
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 
 import sqlalchemy as sa
 
-from ai_assets.errors import AuditBroken, KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
 from ai_assets.signoff import authority, keys
+from ai_assets.signoff.audit_errors import AuditBroken, KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.state import now
 

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff import audit, requests
+from ai_assets.signoff.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.storage.digest import canonical_json, sha256_hex

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ai_assets.errors import AuditBroken, PasswordUnsuitable, SignInRefused, SignInThrottled
 from ai_assets.signoff import authority, people, throttle
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.errors import PasswordUnsuitable, SignInRefused, SignInThrottled
 from ai_assets.signoff.people import Person
 from ai_assets.storage.state import StateStore, storable
 

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.settings import GROUP
-from ai_assets.errors import AuditBroken, PersonNameInvalid, PersonUnknown, RoleUnknown
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import SYSTEM as SYSTEM
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.authority import EVERYWHERE as EVERYWHERE
 from ai_assets.signoff.authority import ROLES as ROLES
 from ai_assets.signoff.authority import Role as Role
+from ai_assets.signoff.errors import PersonNameInvalid, PersonUnknown, RoleUnknown
 from ai_assets.storage.state import now, upsert
 
 Standing = Literal["unknown", "known", "disabled"]

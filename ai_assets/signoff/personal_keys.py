@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ai_assets.base.extras import need
-from ai_assets.errors import PersonalKeyUnusable, SignatureInvalid
+from ai_assets.signoff.audit_errors import SignatureInvalid
+from ai_assets.signoff.errors import PersonalKeyUnusable
 from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 
 if TYPE_CHECKING:

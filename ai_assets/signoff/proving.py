@@ -10,11 +10,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.errors import DocumentUnknown, FileUnwritable, NotProvable
+from ai_assets.base.errors import FileUnwritable
 from ai_assets.signoff import audit, authority, checkpoints, forgotten, keys, releases, requests
 from ai_assets.signoff.audit import Record
+from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.authority import Authority
 from ai_assets.signoff.candidate import CHUNK_COLUMNS, chunk_digests, described, leaves_of_files, signed_row
+from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.merkle import Side, Tree
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Part, Release

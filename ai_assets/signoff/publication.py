@@ -14,7 +14,9 @@ from typing import Any
 from ai_assets.base.errors import DatasetAltered, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import Embedding, recorded_embedding
-from ai_assets.errors import (
+from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
+from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
+from ai_assets.signoff.errors import (
     ApprovalInsufficient,
     CandidateChanged,
     EmbeddingsMixed,
@@ -24,8 +26,6 @@ from ai_assets.errors import (
     PublicationOvertaken,
     SignedAssetElsewhere,
 )
-from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
-from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import file_sha256, named_by_content
 from ai_assets.storage.index import IndexUnavailable

@@ -12,16 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.embedding.spec import Embedding, recorded_embedding
-from ai_assets.errors import (
-    AuditBroken,
-    DecisionRefused,
-    NothingLive,
-    ReleaseAltered,
-    ReleasePruned,
-    ReleaseUnknown,
-)
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import Record
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.errors import DecisionRefused, NothingLive, ReleaseAltered, ReleasePruned, ReleaseUnknown
 from ai_assets.signoff.people import Person
 from ai_assets.storage.digest import canonical_json, digest
 from ai_assets.storage.index_seal import Seal

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.errors import AuditBroken, IndexAltered, IndexLost, ReleaseAltered
 from ai_assets.signoff import audit, authority, checkpoints, releases
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseAltered
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.index import SearchIndex

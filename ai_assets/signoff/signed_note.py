@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
-from ai_assets.errors import NoteUnreadable, SignatureInvalid
 from ai_assets.signoff import keys
+from ai_assets.signoff.audit_errors import NoteUnreadable, SignatureInvalid
 
 ED25519 = b"\x01"
 """The kind of a key, before its bytes."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.collection.settings import SignoffSettings
-from ai_assets.errors import AuditBroken, DecisionRefused, SignatureInvalid
 from ai_assets.signoff import audit, authority, keys, personal_keys
 from ai_assets.signoff.audit import Record
+from ai_assets.signoff.audit_errors import AuditBroken, SignatureInvalid
 from ai_assets.signoff.authority import Authority, require_stated
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now
 

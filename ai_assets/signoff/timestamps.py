@@ -3,7 +3,7 @@
 import datetime
 import re
 
-from ai_assets.errors import MomentInvalid
+from ai_assets.signoff.errors import MomentInvalid
 
 EARLIEST = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)

@@ -11,11 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.errors import AuditBroken, ExportUnreadable
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
 from ai_assets.signoff import audit, keys
 from ai_assets.signoff.audit import GENESIS, RECORD_COLUMNS, Record, release_record
+from ai_assets.signoff.audit_errors import AuditBroken, ExportUnreadable
 from ai_assets.signoff.authority import Authority, one_sided, password_digest
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.state import StateStore, now

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.home import variable
 from ai_assets.documents.source import without_credentials
-from ai_assets.errors import WitnessFailed
+from ai_assets.signoff.audit_errors import WitnessFailed
 from ai_assets.signoff.channels import Message, send
 from ai_assets.signoff.signed_note import Note
 from ai_assets.signoff.witness_settings import WitnessSettings

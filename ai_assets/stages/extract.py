@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ai_assets.errors import CollectionInvalid
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.base import PromptStage, Row
 from ai_assets.stages.columns import ColumnType
 from ai_assets.stages.prompt import DEFAULTS, clean

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ai_assets.base.yaml_settings import nearest, read_text
-from ai_assets.errors import CollectionInvalid
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.columns import ColumnType
 from ai_assets.storage.digest import Json
 

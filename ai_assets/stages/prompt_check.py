@@ -12,7 +12,7 @@ from types import MappingProxyType, TracebackType
 from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.errors import CollectionInvalid
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.prompt import TAGS, TEMPLATE, Example, Prompt, PromptFailed, environment
 
 _TAG = re.compile(rf"<(/?)({'|'.join(TAGS)})\s*>", re.IGNORECASE)

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Union
 
 from pydantic import PlainValidator
 
+from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.base.yaml_settings import wrong
-from ai_assets.errors import ExtensionUnusable
 from ai_assets.extensions import builtin, installed, load_class
 from ai_assets.source_digest import source_digest
 from ai_assets.stages.base import PromptStage, StageSettings

@@ -13,9 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import LeaseLost
+from ai_assets.base.errors import LeaseLost, OwnCodeFailed
 from ai_assets.collection.loading import Collection
-from ai_assets.errors import OwnCodeFailed
 from ai_assets.own import OwnTarget
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import HIDDEN

@@ -19,9 +19,9 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.request import Typed, show, waits
 from ai_assets.desk.pages.wording import plural
 from ai_assets.desk.refusal import status_of
-from ai_assets.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff import decisions
 from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
+from ai_assets.signoff.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import Request
 from ai_assets.signoff.statements import Signed

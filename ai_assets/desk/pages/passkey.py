@@ -15,7 +15,7 @@ from ai_assets.desk.pages.decision import choices_of, verdict_of
 from ai_assets.desk.pages.form import Form, person_of
 from ai_assets.desk.pages.request import Typed
 from ai_assets.desk.refusal import status_of
-from ai_assets.errors import DecisionRefused
+from ai_assets.signoff.errors import DecisionRefused
 
 
 async def begin(http: HttpRequest) -> Response:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from ai_assets.checks.errors import AnswersMissing
 from ai_assets.documents import retries
-from ai_assets.errors import AnswersMissing
 from ai_assets.evaluation.answered import Answered, answered_gate, judge_answered
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work

@@ -17,8 +17,8 @@ from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import Passage, Refused, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
-from ai_assets.errors import TooManyWithoutVectors
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.errors import TooManyWithoutVectors
 from ai_assets.storage.digest import Json
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.spool import Spool, digests_of

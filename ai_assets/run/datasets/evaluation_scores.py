@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.documents.source_listing import Listing
 from ai_assets.embedding.spec import Embedding, recorded_embedding
-from ai_assets.errors import AuditBroken
 from ai_assets.evaluation.gates import Bench, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.signoff import decisions, releases, requests
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED

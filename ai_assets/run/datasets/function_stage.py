@@ -23,7 +23,6 @@ import sqlalchemy as sa
 from ai_assets.base.errors import LeaseLost
 from ai_assets.base.processes import usable_cores
 from ai_assets.documents.by_document import ByDocument, Row
-from ai_assets.errors import StageAsksNobody, StageProcessDied
 from ai_assets.inference.errors import WorkStops
 from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
@@ -31,6 +30,7 @@ from ai_assets.run.datasets.admitted import admitted, count_admitted
 from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.llm_stage import COLUMNS, schema_of
 from ai_assets.run.datasets.tries import Tries, settled
+from ai_assets.run.errors import StageAsksNobody, StageProcessDied
 from ai_assets.stages.function import Document, FunctionSpec, Quarantine, checked, resolve, why
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.prompt import PromptFailed, rendered_file

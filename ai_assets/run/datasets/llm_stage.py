@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any
 
 from ai_assets.documents.by_document import Row
-from ai_assets.errors import ExampleUnreadable
 from ai_assets.inference.records import Request
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
@@ -18,6 +17,7 @@ from ai_assets.run.datasets.documents import ok_rows, versions_of
 from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, place_of, read, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.run.datasets.tries import Tries, settled
+from ai_assets.run.errors import ExampleUnreadable
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage

@@ -9,11 +9,11 @@ from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.spec import WITHOUT, recorded_embedding
-from ai_assets.errors import InputStale
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.embeddings import reasons_of, without_vectors
 from ai_assets.run.datasets.llm_stage import arrow_type
 from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
+from ai_assets.run.errors import InputStale
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage

@@ -1,0 +1,64 @@
+"""Errors that only the command has. They hang below `UserError`.
+
+CollectionExists, NothingToScaffold  `ai-assets new` refuses
+ScaffoldRefused                      a file that would be written is there already, or cannot be named so
+PasswordMissing                      a decision on the command line without one
+NobodyKnown                          a decision before anybody may decide
+PersonKnown                          somebody is added twice
+PersonDisabled                       a disabled person is given something
+LauncherUnclear                      a token and a name of different people
+"""
+
+from pathlib import Path
+
+from ai_assets.base.errors import UserError
+
+
+class CollectionExists(UserError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already; nothing was changed. Edit it, or choose another name.")
+
+
+class NothingToScaffold(UserError):
+    def __init__(self, source: str, files: int) -> None:
+        super().__init__(
+            f"{source} holds no document this can read ({files} files found; "
+            "readable are txt, md, html, pdf, docx, csv, jsonl and parquet)."
+        )
+
+
+class ScaffoldRefused(UserError):
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(f"'{name}' cannot be scaffolded: {found}.")
+
+
+class PasswordMissing(UserError):
+    def __init__(self, name: str, variable: str) -> None:
+        super().__init__(
+            f"Deciding as {name} takes their password, and nobody can be asked for it here. "
+            f"Set {variable}, or run the command on a terminal."
+        )
+
+
+class NobodyKnown(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Nobody may decide yet. Make yourself known: ai-assets reviewers add {name} --role approver")
+
+
+class PersonKnown(UserError):
+    def __init__(self, name: str, disabled: bool) -> None:
+        remedy = f"enable {name}" if disabled else f"grant {name} ROLE COLLECTION, or: password {name}"
+        how = "is known already, and disabled" if disabled else "is known already"
+        super().__init__(f"{name} {how}; nothing was changed. Use: ai-assets reviewers {remedy}")
+
+
+class PersonDisabled(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is disabled; nothing was changed. First: ai-assets reviewers enable {name}")
+
+
+class LauncherUnclear(UserError):
+    def __init__(self, by: str, holder: str) -> None:
+        super().__init__(
+            f"--by says {by}, and AI_ASSETS_TOKEN is a token of {holder}. Leave one of them out; nothing was started."
+        )

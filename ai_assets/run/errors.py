@@ -1,0 +1,99 @@
+"""Errors of a run. They hang below `UserError`, but for `PartitionsFailed`.
+
+InputMissing           a dataset is asked for before what it is made from exists
+InputStale             datasets of a partition do not belong together
+ExampleUnreadable      a document that a prompt shows as an example is not there, or has no text
+TooManyWithoutVectors  more documents are refused by the model than may be released without vectors
+EmbedderLost           what a release was embedded by is not there any more
+StageAsksNobody        a stage in a process pool asks a model
+StageProcessDied       the process of a `cpu` stage ended
+PartitionsFailed       at the end of a run: which partitions failed, and why
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from ai_assets.base.errors import AiAssetsError, UserError
+
+
+class InputMissing(UserError):
+    def __init__(self, collection: str, asset: str, partition: str, needed: str) -> None:
+        super().__init__(
+            f"{collection}/{asset} of {partition} is made from {collection}/{needed}, which does not exist yet "
+            f"for that partition. Materialize {needed} first: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class InputStale(UserError):
+    def __init__(self, collection: str, asset: str, partition: str, needed: str) -> None:
+        super().__init__(
+            f"{collection}/{asset} of {partition} was made from an earlier {needed} than there is now. "
+            f"Bring the partition up to date first: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class ExampleUnreadable(UserError):
+    def __init__(self, collection: str, stage: str, document: str, found: str) -> None:
+        super().__init__(
+            f"Stage '{stage}' of {collection} shows '{document}' as an example, but {found}. "
+            f"Bring it back, or take it out of the stage's 'examples' in collections/{collection}/defs.yaml."
+        )
+
+
+class TooManyWithoutVectors(UserError):
+    def __init__(
+        self, collection: str, partition: str, reasons: Mapping[str, str], *, documents: int, allowed: int, share: float
+    ) -> None:
+        shown = "; ".join(f"'{name}' ({why})" for name, why in islice(reasons.items(), 3))
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        super().__init__(
+            f"The model embeds {len(reasons)} of the {documents} documents of {partition} not, or not whole, and "
+            f"{allowed} may be without vectors (embedding.without_vectors_at_most: {share:g}): {shown}{more}. Fix the "
+            "cause, leave the documents out with source.exclude, or allow more in "
+            f"collections/{collection}/defs.yaml, and run again: ai-assets run {collection} --partition {partition}; "
+            "what was embedded is in the ledger and costs nothing."
+        )
+
+
+class EmbedderLost(UserError):
+    def __init__(self, collection: str, made_by: str, found: str) -> None:
+        super().__init__(
+            f"The release of {collection} was embedded by {made_by}, and questions to it must be too, but {found}. "
+            f"Bring it back, or embed the collection again: ai-assets run {collection}; then have it signed and "
+            "publish."
+        )
+
+
+class StageAsksNobody(UserError):
+    def __init__(self, stage: str) -> None:
+        super().__init__(
+            f"Stage '{stage}' asks a model, and no route is declared for it. In defs.yaml write: route: NAME, with a "
+            "route or an endpoint of inference.yaml."
+        )
+
+
+class StageProcessDied(UserError):
+    def __init__(self, stage: str, first: str, last: str) -> None:
+        super().__init__(
+            f"The process that runs the stage '{stage}' died at one of the documents from {first} to {last}: out of "
+            "memory, or a library that crashed. Other partitions go on. Try the function on these documents alone."
+        )
+
+
+class PartitionsFailed(AiAssetsError):
+    """Raised once, at the end of a run, for all partitions that failed; the others are done."""
+
+    def __init__(self, collection: str, errors: Mapping[str, str], total: int) -> None:
+        self.errors = dict(errors)
+        alike: dict[str, list[str]] = {}
+        for partition, error in errors.items():
+            alike.setdefault(error, []).append(partition)
+        shown = "\n".join(f"  {_span(partitions)}: {error}" for error, partitions in alike.items())
+        super().__init__(f"{len(errors)} of {total} partitions of {collection} failed:\n{shown}")
+
+
+def _span(partitions: Sequence[str]) -> str:
+    """Few by name, many by number."""
+    if len(partitions) <= 3:
+        return ", ".join(partitions)
+    return f"{partitions[0]} to {partitions[-1]} ({len(partitions)} partitions)"
