@@ -11,8 +11,9 @@ import yaml
 from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.checks.base import Check, OwnCheck
+from ai_assets.collection.embeddings import named, place_of
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.settings import CollectionSettings
+from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings
 from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
@@ -46,8 +47,8 @@ class Own:
     """By name of the gate."""
     checks: "tuple[OwnCheck, ...]" = ()
     targets: "tuple[OwnTarget, ...]" = ()
-    embedding: Embedding | None = None
-    """What its embedder makes, where that is the user's own."""
+    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
+    """By name of the embedding, what an embedder of the user's own makes."""
     gate_digests: Mapping[str, str] = field(default_factory=dict)
     """By name of the gate, of its source."""
 
@@ -62,7 +63,7 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
         metrics=metrics,
         checks=tuple(loading.check(number) for number in range(len(settings.checks))),
         targets=tuple(loading.target(number) for number in range(len(settings.publish.to))),
-        embedding=loading.embedding(),
+        embeddings={name: loading.embedding(name, each) for name, each in named(settings).items() if each.use},
         gates=functions,
         gate_digests={name: source_digest(function) for name, function in functions.items()},
     )
@@ -148,14 +149,12 @@ class _Loading:
         self._require_fits("target", declared.use, found, 0, declared.options, *at)
         return OwnTarget(name=declared.name, use=declared.use, kind=found, options=declared.options)
 
-    def embedding(self) -> Embedding | None:
-        declared = self.settings.embedding
-        if declared.use is None:
-            return None
+    def embedding(self, name: str, declared: EmbeddingSettings) -> Embedding:
+        assert declared.use is not None
         try:
             return own_embedder(declared.use, declared.options, self.path).embedding
         except ExtensionUnusable as error:
-            raise self._wrong(error, "embedding", "use") from error
+            raise self._wrong(error, *place_of(name), "use") from error
 
     def _require_fits(
         self, kind: Kind, use: str, function: Callable[..., Any], given: int, options: Mapping[str, Any], *at: str | int

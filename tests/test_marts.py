@@ -20,7 +20,7 @@ from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledg
 
 from ai_assets.base.home import Home
 from ai_assets.costs.marts import assets_of_sources, models, project
-from ai_assets.embedding.spec import recorded_embedding
+from ai_assets.embedding.spec import recorded_embeddings
 from ai_assets.inference.prices import cost_nusd, price_at
 from ai_assets.inference.records import Usage
 from ai_assets.inference.settings import InferenceSettings
@@ -199,7 +199,7 @@ def publish(stores: Stores, rows: list[dict[str, Any]], collection: str = "notes
     file = write_parquet(stores.lake.folder(collection, "release_snapshots", "p"), pa.Table.from_pylist(rows))
     part = Part(
         digest="d", content="c", documents_file=file.name, chunks_file="none.parquet", documents=1, chunks=0,
-        request_id="r", approved_by=(), code_versions={}, run_id="run", embedding=recorded_embedding({}),
+        request_id="r", approved_by=(), code_versions={}, run_id="run", embeddings=recorded_embeddings({}),
     )  # fmt: skip
     release = Release(
         collection=collection, number=1, digest="d", index_name="live", index_version=1, parts={"p": part},

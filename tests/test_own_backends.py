@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from ai_assets.cli.app import app
 from ai_assets.collection.errors import CollectionInvalid
+from ai_assets.embedding.spec import FIRST
 from ai_assets.inference.errors import InferenceInvalid, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.load import load_inference
@@ -252,8 +253,8 @@ def test_an_own_embedder_makes_each_vector_once_and_search_uses_it(project: Proj
     approve(stores.state, collection)
     publish(collection, stores, by="test")
     live, hits = search(collection, stores, "pump", 3)
-    assert live.embedding is not None
-    assert (live.embedding.use, live.embedding.model) == ("my_embedder:Counted", "counted")
+    made_by = live.embeddings[FIRST]
+    assert (made_by.use, made_by.model) == ("my_embedder:Counted", "counted")
     assert len(hits) == 3
 
 

@@ -22,6 +22,7 @@ from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.embedding.errors import QueryNotEmbedded
+from ai_assets.embedding.spec import FIRST
 from ai_assets.embedding.text_vectors import vectors_in
 from ai_assets.orchestration.events import metadata
 from ai_assets.orchestration.specs import asset_spec
@@ -210,7 +211,9 @@ def test_a_vector_of_another_length_than_declared_stops_the_partition_and_says_s
 
 def test_what_no_request_can_hold_is_embedded_without_it(office: Project) -> None:
     with office.work(declare(office)) as work:
-        found = work.embedder("search").embed(["\ud800 pump \x00", "", "  \n", "\ud800"])
+        found = work.embedder("search", "", work.collection.spaces[FIRST]).embed(
+            ["\ud800 pump \x00", "", "  \n", "\ud800"]
+        )
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 0, 0, 1], abs=1e-6)
 
 
@@ -423,7 +426,7 @@ def test_a_new_name_of_the_same_vectors_is_signed_again_and_then_published(offic
     release(office, old)
     run(office, new)
     assert set(partition_states(new, office.stores()).values()) == {"awaiting sign-off"}
-    assert release(office, new).embedding == new.embedding
+    assert release(office, new).embeddings == new.spaces
 
 
 def test_another_version_of_the_built_in_embedder_is_another_embedder(

@@ -26,13 +26,18 @@ class GatesCheck(Check):
         from ai_assets.run.datasets.evaluation_scores import gate_verdicts
 
         verdicts = gate_verdicts(context.work, dataset.manifest)
+        metrics = [verdict.metric for verdict in verdicts]
         failed = [verdict.sentence for verdict in verdicts if verdict.holds]
         return CheckResult(
             passed=not failed,
             blocking=any(verdict.stops for verdict in verdicts),
             failures=failed,
             details={
-                **{verdict.metric: verdict.value for verdict in verdicts if verdict.value is not None},
+                **{
+                    verdict.metric if metrics.count(verdict.metric) == 1 else verdict.name: verdict.value
+                    for verdict in verdicts
+                    if verdict.value is not None
+                },
                 "gates": "\n".join(verdict.sentence for verdict in verdicts),
                 "verdicts": [verdict.as_data() for verdict in verdicts],
             },

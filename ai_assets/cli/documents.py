@@ -15,11 +15,14 @@ def search(
     name: CollectionName,
     text: Annotated[str, typer.Argument(help="A name, a number, or a question in your own words.")],
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many documents.")] = 5,
+    embedding: Annotated[
+        str, typer.Option(help="Which embedding to search by, where there are several; without it the first.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Search the live release: full text and vectors together."""
     chosen, places = collection(name), stores_to_read()
-    release, hits = search_live(chosen, places, text, k)
+    release, hits = search_live(chosen, places, text, k, embedding)
     without = without_vectors(places, release, hits)
     if as_json:
         print_json({"release": release.number, "hits": [vars(hit) for hit in hits], "without_vectors": without})

@@ -111,13 +111,15 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     if request.status == "open":
         console.print(f"it still takes: {', '.join(standing.missing(chosen.settings.signoff))}")
     scores = [s for s in changes["scores"] if s["value"] is not None]
-    before = {(s["metric"], s["scope"]): s["value"] for s in changes.get("live_scores") or []}
+    judged = ("metric", "scope", "stage")
+    before = {tuple(s.get(name) for name in judged): s["value"] for s in changes.get("live_scores") or []}
     if scores:
         rows = [
-            (s["metric"], s["scope"], f"{s['value']:.3f}", _number(before.get((s["metric"], s["scope"]))), s["n"])
+            (s["metric"], s["scope"], s.get("stage") or "", f"{s['value']:.3f}",
+             _number(before.get(tuple(s.get(name) for name in judged))), s["n"])
             for s in scores
-        ]
-        table("Evaluation", ("metric", "scope", "value", "live", "n"), rows, ("value", "live", "n"))
+        ]  # fmt: skip
+        table("Evaluation", ("metric", "scope", "of", "value", "live", "n"), rows, ("value", "live", "n"))
     for verdict in request.verdicts:
         waived = standing.waived.get(verdict.name) if verdict.holds else None
         console.print(f"gate: {verdict.sentence}: {f'waived: {waived}' if waived else _MARKS[verdict.verdict]}")

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
+from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_embeddings, embedded_texts
 from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.documents.passages import EmbeddedText
-from ai_assets.embedding.spec import Embedding, builtin_embedding
+from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in
@@ -58,8 +59,8 @@ class Collection:
     """What each stage with a route asks."""
     source_path: str = field(default="")
     """Where the documents are, absolute, or a URL."""
-    embedding_models: tuple[tuple[str, str], ...] = ()
-    """Address and model of each endpoint of the route that embeds, in order; none for the built-in embedder."""
+    embedding_models: Mapping[str, Models] = field(default_factory=dict)
+    """By name of the embedding, of those that ask a model."""
     own: Own = field(default_factory=Own)
     """What it uses of the user's own."""
     signed_asset: str | None = None
@@ -79,14 +80,18 @@ class Collection:
         return self.settings.ordered_stages()
 
     @cached_property
-    def embedding(self) -> Embedding:
-        declared = self.settings.embedding
-        if self.own.embedding is not None:
-            return self.own.embedding
-        if declared.dimensions is None:
-            return builtin_embedding()
-        (_, model), *_ = self.embedding_models
-        return Embedding(model=model, dimensions=declared.dimensions, shorten=declared.shorten)
+    def embeddings(self) -> tuple[DeclaredEmbedding, ...]:
+        """The one that search uses, then the further ones."""
+        return declared_embeddings(self.settings, self.embedding_models, self.own.embeddings)
+
+    def embedding_of(self, asset: str) -> DeclaredEmbedding | None:
+        """The embedding whose vectors an asset holds; None for other assets."""
+        return next((each for each in self.embeddings if each.asset == asset), None)
+
+    @property
+    def spaces(self) -> Mapping[str, Embedding]:
+        """By name, what the vectors of a passage are made by."""
+        return {each.name: each.embedding for each in self.embeddings}
 
     @cached_property
     def functions(self) -> Mapping[str, list[Any]]:
@@ -114,7 +119,7 @@ class Collection:
     @property
     def asking(self) -> tuple[str, ...]:
         """The assets that ask models, and so may cost money."""
-        return (*(("embeddings",) if self.embedding_models else ()), *self.questions, *self.function_models)
+        return (*(each.asset for each in self.embeddings if each.models), *self.questions, *self.function_models)
 
     @property
     def asks_models(self) -> bool:
@@ -139,16 +144,20 @@ class Collection:
     def asset_names(self) -> tuple[str, ...]:
         """The assets of the segment, each after what it is made from."""
         evaluation = ("evaluation_scores",) if self.evaluates else ()
-        stages, vectors = [stage.name for stage in self.stages], ["chunks", "embeddings"]
+        stages, vectors = [stage.name for stage in self.stages], ["chunks", *self._vectors]
         middle = [*stages, *vectors] if self.embedded_stages else [*vectors, *stages]
         return ("documents", *middle, *evaluation, "release_candidate")
+
+    @property
+    def _vectors(self) -> list[str]:
+        return [each.asset for each in self.embeddings]
 
     @cached_property
     def embedded(self) -> tuple[EmbeddedText, ...]:
         """The texts of a document that are cut into passages, in order."""
         columns = {stage.name: stage.columns.headline for stage in self.stages}
         found = []
-        for name in self.settings.embedding.of:
+        for name in embedded_texts(self.settings):
             stage, _, column = name.partition(".")
             of_stage = None if name == OWN_TEXT else stage
             found.append(EmbeddedText(name, of_stage, OWN_TEXT if of_stage is None else column or columns[stage]))
@@ -166,14 +175,14 @@ class Collection:
                 return ("source_files",)
             case "chunks":
                 return ("documents", *self.embedded_stages)
-            case "embeddings":
+            case _ if asset in self._vectors:
                 return ("chunks",)
             case "evaluation_scores":
                 scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
                 judged = {stage.name for stage in self.labelling}
                 return (
                     *(["documents"] if "documents" in scored else []),
-                    "embeddings",
+                    *self._vectors,
                     *(stage.name for stage in self.stages if stage.name in judged | scored),
                 )
             case "release_candidate":
@@ -199,9 +208,9 @@ class Collection:
             "chunks": [
                 settings.builtins.chunker,
                 settings.chunking.model_dump(mode="json"),
-                *([list(settings.embedding.of)] if self.embedded_stages else []),
+                *([list(embedded_texts(settings))] if self.embedded_stages else []),
             ],
-            "embeddings": self._described_embedding(),
+            **{each.asset: each.described for each in self.embeddings},
             "evaluation_scores": [
                 "evaluate-1",
                 [[item.document, item.label] for item in self.golden_labels],
@@ -217,15 +226,6 @@ class Collection:
         for stage in self.stages:
             described[stage.name] = self._described(stage)
         return {asset: digest(described[asset])[:16] for asset in self.asset_names}
-
-    def _described_embedding(self) -> list[Any]:
-        """Not: keys, prices, limits. A model may answer differently at another address."""
-        found = self.embedding
-        if found.use is not None:
-            return ["own-1", *found.space]
-        if found.version is not None:
-            return [{"backend": "builtin"}, found.version]
-        return ["route-1", [list(model) for model in self.embedding_models], found.dimensions, found.shorten]
 
     def _described(self, stage: StageSettings) -> list[Any]:
         if stage.name in self.questions:

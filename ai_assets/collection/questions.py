@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ai_assets.base.yaml_settings import line_of, nearest
+from ai_assets.collection.embeddings import Models, named, place_of
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings
 from ai_assets.evaluation.golden import GoldenLabel
@@ -91,18 +92,25 @@ def read_function_models(
 
 def read_embedding_models(
     settings: CollectionSettings, path: Path, node: yaml.Node | None, inference: Declared
-) -> tuple[tuple[str, str], ...]:
-    """Address and model of each endpoint that embeds: one model, because vectors of two cannot be compared."""
-    route = settings.embedding.route
-    if route is None:
-        return ()
+) -> dict[str, Models]:
+    """By name of the embedding on a route: one model each, because vectors of two cannot be compared."""
+    return {
+        name: _embedding_models(each.route, path, node, inference, place_of(name))
+        for name, each in named(settings).items()
+        if each.route is not None
+    }
+
+
+def _embedding_models(
+    route: str, path: Path, node: yaml.Node | None, inference: Declared, at: tuple[str, ...]
+) -> Models:
     found = _endpoints(inference(), route)
     if not isinstance(found, str):
         models = sorted({model for _, model in found})
         if len(models) == 1:
             return found
         found = f"route '{route}' leads to {' and '.join(models)}, and vectors of different models cannot be compared"
-    raise CollectionInvalid(path, line_of(node, "attributes", "embedding", "route"), f"embedding.route: {found}")
+    raise CollectionInvalid(path, line_of(node, "attributes", *at, "route"), f"{'.'.join(at)}.route: {found}")
 
 
 def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> "Prompt":

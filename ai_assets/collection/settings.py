@@ -7,13 +7,14 @@ import datetime
 import itertools
 import re
 import zoneinfo
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
+from ai_assets.embedding.spec import vectors_asset
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
@@ -115,6 +116,7 @@ class ChunkingSettings(Strict):
         return self
 
 
+EmbeddingName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 OWN_TEXT = "text"
 """Of a document, where texts to embed are named."""
 
@@ -349,6 +351,9 @@ class CollectionSettings(Strict):
     partitions: PartitionSettings
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    """What search uses."""
+    embeddings: dict[EmbeddingName, EmbeddingSettings] = Field(default={})
+    """Further ones by name: other texts, or other models. Each is an asset, and can be searched by its name."""
     builtins: BuiltinSettings = BuiltinSettings()
     """How old its rows may be: `ai-assets migrate`."""
     stages: tuple[AnyStage, ...] = ()
@@ -386,9 +391,7 @@ class CollectionSettings(Strict):
                 problem = f"stage '{name}' takes the name of a built-in asset; choose another"
                 raise wrong(problem, "stages", number, "name")
         self._check_conditions(names)
-        for number, name in enumerate(self.embedding.of):
-            if (found := self._unembeddable(name)) is not None:
-                raise wrong(found, "embedding", "of", number)
+        self._check_embeddings(names)
         for asset in self.quality:
             if asset not in ("documents", *names):
                 hint = nearest(asset, ["documents", *names])
@@ -425,8 +428,10 @@ class CollectionSettings(Strict):
         judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
         if gate.metric in own:
             judged = [stage.name for stage in self.stages]
-        if gate.stage is not None and (needed == "queries" or gate.stage not in judged):
-            hint = f"; {gate.metric} is not of a stage" if needed == "queries" else nearest(gate.stage, judged)
+        if needed == "queries":
+            judged = [vectors_asset(name) for name in self.embeddings]
+        if gate.stage is not None and gate.stage not in judged:
+            hint = nearest(gate.stage, judged) if judged else f"; {gate.metric} is not of a stage"
             raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
 
     @property
@@ -454,6 +459,17 @@ class CollectionSettings(Strict):
         same = [earlier.stage for earlier in self.gates[:number] if earlier.metric == ANSWERED_SHARE]
         if gate.stage in same:
             raise wrong("a gate on answered_share of this stage is here already", "gates", number)
+
+    def _check_embeddings(self, names: list[str]) -> None:
+        further = ((("embeddings", name), each) for name, each in self.embeddings.items())
+        for at, embedding in ((("embedding",), self.embedding), *further):
+            for number, name in enumerate(embedding.of):
+                if (found := self._unembeddable(name)) is not None:
+                    raise wrong(found, *at, "of", number)
+        for name in self.embeddings:
+            if vectors_asset(name) in names:
+                problem = f"its asset '{vectors_asset(name)}' has the name of a stage; choose another"
+                raise wrong(problem, "embeddings", name)
 
     def _unembeddable(self, name: str) -> str | None:
         """Why a text cannot be embedded."""

@@ -102,10 +102,15 @@ class Asks:
 
 
 def asking(collection: Collection) -> Iterator[Asks]:
-    if route := collection.settings.embedding.route:
-        yield Asks(
-            asset="embeddings", route=route, least_input_tokens=REQUEST_TOKENS + 1, max_output_tokens=0, always=True
-        )
+    for each in collection.embeddings:
+        if each.settings.route:
+            yield Asks(
+                asset=each.asset,
+                route=each.settings.route,
+                least_input_tokens=REQUEST_TOKENS + 1,
+                max_output_tokens=0,
+                always=not each.embedding.of,
+            )
     for name, question in collection.questions.items():
         yield Asks(
             asset=name,

@@ -8,6 +8,9 @@ from ai_assets.documents.by_document import Row
 from ai_assets.documents.chunk import chunk_document
 from ai_assets.storage.digest import digest
 
+OF = "of"
+"""The column that names the text a passage is from; it is there where that is not always the document's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedText:

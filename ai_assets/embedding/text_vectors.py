@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ai_assets.storage.index import VECTOR
 from ai_assets.storage.spool import Spool, digests_of
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ def digests_in(batch: "pa.RecordBatch", name: str = "text_digest") -> "np.ndarra
     return digests_of(bytes.fromhex("".join(batch[name].to_pylist())))
 
 
-def vectors_in(batch: "pa.RecordBatch | pa.Table") -> "np.ndarray":
+def vectors_in(batch: "pa.RecordBatch | pa.Table", name: str = VECTOR) -> "np.ndarray":
     """The vector column as a matrix, one row per row; not a number where there is no vector."""
     import numpy as np
     import pyarrow as pa
 
-    column = batch["vector"]
+    column = batch[name]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if not column.null_count:

@@ -24,7 +24,8 @@ class Gate(BaseModel):
 
     metric: str
     stage: str | None = None
-    """Which stage's labels, where several are scored; of `answered_share` which stage, and without it all."""
+    """Which stage's labels, where several are scored; of search, the asset of a further embedding; of
+    `answered_share` which stage, and without it all."""
     min: float | None = Field(default=None, allow_inf_nan=False)
     """The least it must reach; needed unless `use` is there. Of a built-in metric from 0 to 1."""
     waivable: bool = False
@@ -201,6 +202,8 @@ def _judged(each: Gate, bench: Bench, function: GateFunction | None) -> GateVerd
 
 def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:
     found = [score for score in scores if score.metric == each.metric and each.stage in (None, score.stage)]
+    if each.stage is None:  # of search, the first embedding
+        found = [score for score in found if score.stage is None] or found
     return [score for score in found if score.scope == "corpus"] or found
 
 

@@ -60,7 +60,7 @@ class Evidence:
     partition: str | None
     """None for the whole corpus."""
     stage: str | None = None
-    """Whose labels or rows these are."""
+    """Whose labels or rows these are; of queries, the asset of the embedding, and None for the first one."""
     label_names: tuple[str, ...] = ()
     """As declared."""
     labels: tuple[LabelEvidence, ...] = ()
@@ -172,14 +172,9 @@ def of_function(function: object) -> Of | None:
     return found
 
 
-def evaluate(metrics: Iterable[Metric], evidence_of: Callable[[Metric], Evidence | None]) -> list[Score]:
-    """In order; a metric for which there is no evidence of its kind has no score."""
-    found = []
-    for each in metrics:
-        evidence = evidence_of(each)
-        if evidence is not None:
-            found.append(each.score(evidence))
-    return found
+def evaluate(metrics: Iterable[Metric], evidence_of: Callable[[Metric], Sequence[Evidence]]) -> list[Score]:
+    """In order, one for each piece of evidence of the metric's kind: search is judged by each embedding."""
+    return [each.score(evidence) for each in metrics for evidence in evidence_of(each)]
 
 
 @metric(of="labels")

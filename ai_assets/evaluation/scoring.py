@@ -48,7 +48,7 @@ class Score:
     metric: str
     scope: Scope
     stage: str | None
-    """The stage whose labels were judged; None for search."""
+    """The stage whose labels were judged. Of search, the asset of the embedding; None for the first one."""
     value: float | None
     """None when nothing was judged (n is 0)."""
     n: int

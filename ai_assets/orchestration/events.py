@@ -143,13 +143,15 @@ def _money(outcome: "Outcome") -> dict[str, Any]:
 
 
 def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        f"{row['scope']}/{row['metric']}": row["value"] for row in stats["scores"] if row["value"] is not None
-    }
+    found: dict[str, Any] = {}
+    for row in stats["scores"]:
+        name = f"{row['scope']}/{row['metric']}"
+        if row["value"] is not None:  # of search by a further embedding, with its name
+            found[f"{name}/{row['stage']}" if name in found else name] = row["value"]
     details = stats["details"]
     if details.get("confusion"):
         found["confusion"] = dg.MetadataValue.md(details["confusion"])
-    for name in ("mislabelled", "not_found_in_5"):
+    for name in ("mislabelled", *(name for name in details if name.startswith("not_found_in_5"))):
         if details.get(name):
             found[name] = dg.MetadataValue.json(details[name])
     return found

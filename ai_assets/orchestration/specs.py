@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 import dagster as dg
 
 from ai_assets.collection.loading import Collection
+from ai_assets.embedding.spec import VECTORS
 
 DESCRIPTIONS: Mapping[str, str] = {
     "source_files": "A row is a file of the source, as last looked at: path, size, digest. "
@@ -34,7 +35,6 @@ KINDS: Mapping[str, set[str]] = {
     "source_files": {"file"},
     "documents": {"parquet"},
     "chunks": {"parquet"},
-    "embeddings": {"parquet", "wordllama"},
     "evaluation_scores": {"parquet"},
     "corrections": {"person"},
     "release_candidate": {"parquet"},
@@ -77,7 +77,7 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
     """The spec of any asset of the collection."""
     settings = collection.settings
     stage = next((stage for stage in collection.stages if stage.name == asset), None)
-    description = DESCRIPTIONS[asset] if stage is None else stage.describe()
+    description = _description(collection, asset) if stage is None else stage.describe()
     in_segment = asset in collection.asset_names
     return dg.AssetSpec(
         key_of(collection, asset),
@@ -96,9 +96,22 @@ def asset_spec(collection: Collection, asset: str) -> dg.AssetSpec:
     )
 
 
+def _description(collection: Collection, asset: str) -> str:
+    vectors = collection.embedding_of(asset)
+    if vectors is None or asset in DESCRIPTIONS:
+        return DESCRIPTIONS[asset]
+    texts = f" of {' and '.join(vectors.embedding.of)}" if vectors.embedding.of else ""
+    return f"{DESCRIPTIONS[VECTORS]} This is the embedding '{vectors.name}'{texts}, by {vectors.embedding}."
+
+
 def _kinds(collection: Collection, asset: str) -> set[str]:
     """`llm` marks what asks models, and so may cost money."""
-    return {"parquet", "llm"} if asset in collection.asking else KINDS.get(asset, {"parquet"})
+    if asset in collection.asking:
+        return {"parquet", "llm"}
+    vectors = collection.embedding_of(asset)
+    if vectors is not None:
+        return {"parquet", "wordllama"} if vectors.embedding.is_builtin else {"parquet"}
+    return KINDS.get(asset, {"parquet"})
 
 
 @without_preview_warnings

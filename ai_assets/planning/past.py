@@ -104,8 +104,8 @@ SELECT call_key, caller_id, document, model, prompt, state, input_tokens, cached
     latency_s FROM attempts"""
 
 
-def past_of(connection: sa.Connection, collection: str, asset: str) -> Past:
-    """The latest questions of a stage."""
+def past_of(connection: sa.Connection, collection: str, asset: str, *, per_call: bool) -> Past:
+    """The latest questions of a stage; `per_call`: each call is one, and not each document."""
     callers = "SELECT caller_id FROM callers WHERE collection = :c AND asset = :a ORDER BY caller_id DESC LIMIT :most"
     rows = connection.execute(
         sa.text(
@@ -114,7 +114,7 @@ def past_of(connection: sa.Connection, collection: str, asset: str) -> Past:
         ),
         {"c": collection, "a": asset, "most": CALLERS_READ, "limit": ATTEMPTS_READ},
     ).all()
-    return _questions(rows, per_call=asset == "embeddings")
+    return _questions(rows, per_call=per_call)
 
 
 def past_of_kind(connection: sa.Connection, kind: str, model: str) -> Past:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import nearest
+from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.errors import PartitionUnknown
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import in_dollars
@@ -24,7 +25,7 @@ from ai_assets.planning.records import Alternative, BudgetOutlook, Money, Plan, 
 from ai_assets.planning.summary import Summary
 from ai_assets.planning.tokens import TOKEN_BYTES, counter_for
 from ai_assets.planning.totals import Tally
-from ai_assets.planning.vectors import EMBEDDINGS, QUESTIONS, passages_of, questions_of
+from ai_assets.planning.vectors import QUESTIONS, passages_of, questions_name, questions_of
 from ai_assets.run.concurrency import LANES
 from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.stages.base import PromptStage
@@ -96,9 +97,15 @@ def _undisturbed() -> Iterator[None]:
 
 def _paid(collection: Collection) -> list[str]:
     """The assets of a collection that ask models, in the order of a run."""
-    embeds = [EMBEDDINGS] if collection.embedding_models else []
-    evaluates = [QUESTIONS] if collection.embedding_models and collection.golden_queries else []
+    asking = _embedding_asks(collection)
+    embeds = [each.asset for each in asking]
+    evaluates = [questions_name(each) for each in asking] if collection.golden_queries else []
     return [*embeds, *(stage.name for stage in collection.stages if stage.route is not None), *evaluates]
+
+
+def _embedding_asks(collection: Collection) -> list[DeclaredEmbedding]:
+    """The embeddings by a model on a route."""
+    return [each for each in collection.embeddings if each.models]
 
 
 def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[str]) -> Surroundings:
@@ -106,11 +113,23 @@ def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[st
     changed = {key: changed_files(work, key) for key in keys if current_documents(work, key) is None}
     routed = [question.stage for question in collection.questions.values()]
     with work.stores.state.read() as connection:
-        past = {name: past_of(connection, collection.name, name) for name in _paid(collection)}
+        embeds = {questions_name(each): QUESTIONS for each in _embedding_asks(collection)}
+        past = {
+            name: past_of(
+                connection,
+                collection.name,
+                embeds.get(name, name),
+                per_call=collection.embedding_of(name) is not None,
+            )
+            for name in _paid(collection)
+        }
         labels = {stage.name: labels_so_far(connection, collection.name, stage.name) for stage in collection.stages}
     used = {
         name
-        for route in [*(stage.route or "" for stage in routed), collection.settings.embedding.route or ""]
+        for route in [
+            *(stage.route or "" for stage in routed),
+            *(each.settings.route or "" for each in collection.embeddings),
+        ]
         for name in names_of(inference, route)
     }
     files = sum(len(work.listing.by_partition.get(key, ())) for key in keys)
@@ -157,11 +176,11 @@ def _planned(
         if walk.documents is None:
             documents["unread"] += math.ceil(walk.texts.unread.documents)
         advance(number, len(keys))
-    if keys and QUESTIONS in tallies:
-        asked = questions_of(around)
-        if QUESTIONS in chosen:
-            at_once.add(asked, tallies[QUESTIONS], seen)
-        tallies[QUESTIONS].add(asked, seen)
+    for each in _embedding_asks(work.collection) if keys and work.collection.golden_queries else ():
+        asked = questions_of(around, each)
+        if asked.stage in chosen:
+            at_once.add(asked, tallies[asked.stage], seen)
+        tallies[asked.stage].add(asked, seen)
     summary = Summary(around, tallies, {name: _estimated(around, tallies[name]) for name in chosen})
     _divide(spans, {stage.stage: stage.money for stage in summary.stages})
     spans = _in_order(spans, keys, chosen)
@@ -209,13 +228,14 @@ def _of_functions(work: Looking, documents: int) -> Iterator[str]:
 
 def _found(around: Surroundings, walk: Walk) -> Sequence[Found]:
     stages = list(walk.stages())  # first: passages may be cut from what they make
-    embeds = [passages_of(around, walk)] if around.work.collection.embedding_models else []
+    embeds = [passages_of(around, walk, each) for each in _embedding_asks(around.work.collection)]
     return [*embeds, *stages]
 
 
 def _tally(collection: Collection, inference: InferenceSettings, name: str) -> Tally:
-    if name in (EMBEDDINGS, QUESTIONS):
-        route = collection.settings.embedding.route or ""
+    embeds = next((each for each in collection.embeddings if name in (each.asset, questions_name(each))), None)
+    if embeds is not None:
+        route = embeds.settings.route or ""
         return Tally(
             stage=name,
             kind="embed",

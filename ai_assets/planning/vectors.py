@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ai_assets.collection.embeddings import DeclaredEmbedding
+from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.by_document import ByDocument
-from ai_assets.documents.passages import cut, made_from, texts_of
-from ai_assets.embedding.spec import WITHOUT
+from ai_assets.documents.passages import OF, cut, made_from, texts_of
+from ai_assets.embedding.spec import FIRST, WITHOUT
 from ai_assets.inference.call_state import ticket_for
 from ai_assets.inference.ledger_messages import answer_to
 from ai_assets.inference.records import Request
@@ -17,10 +19,9 @@ from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.context import Outcome
 from ai_assets.run.datasets.chunks import known_chunks, taken_over
 from ai_assets.run.datasets.documents import versions_of
-from ai_assets.run.datasets.embeddings import settled, without_vectors
+from ai_assets.run.datasets.embeddings import settled, vectors_before, without_vectors
 from ai_assets.stages.prompt import clean
 
-EMBEDDINGS = "embeddings"
 QUESTIONS = "evaluation_scores"
 USUAL_TEXT_BYTES = 600
 """Of a text that a stage makes, before there is one."""
@@ -28,28 +29,30 @@ FILLED = 0.7
 """Of the characters that a passage may have, about so many are used."""
 
 
-def passages_of(around: Surroundings, walk: Walk) -> Found:
-    """The passages of one partition."""
+def passages_of(around: Surroundings, walk: Walk, each: DeclaredEmbedding) -> Found:
+    """The passages of one partition that this embedding is of."""
     work, partition = around.work, walk.partition
-    found = Found(stage=EMBEDDINGS, partition=partition)
+    found = Found(stage=each.asset, partition=partition)
     if (chunks := _unchanged(walk)) is not None:
-        same = settled(work, partition, {"chunks": chunks.manifest.version})
+        same = settled(work, partition, each.asset, {"chunks": chunks.manifest.version})
         if same is not None:
             found.documents, found.kept = same.documents_in, same.manifest.rows
             return found
-    known = _known_digests(around, partition)
+    known = _known_digests(around, partition, each)
     texts: dict[str, tuple[str, str]] = {}
     for row in _passages(around, walk):
+        if each.embedding.of and row[OF] not in each.embedding.of:
+            continue
         if row["text_digest"] in known:
             found.kept += 1
         elif row["text"].strip():
             texts.setdefault(row["text_digest"], (row["document_id"], row["text"]))
-    _look_up(around, found, texts.values())
+    _look_up(around, found, each, texts.values())
     found.documents = len(walk.texts.documents)
-    unmade = _unmade(around, walk)
+    unmade = _unmade(around, walk, each)
     found.unread += unmade
     found.unknown += len(unmade)
-    if unread := walk.texts.unread.files:
+    if OWN_TEXT in each.settings.of and (unread := walk.texts.unread.files):
         settings, room = work.collection.settings.chunking, _room(around)
         bytes_read = walk.texts.unread.text_bytes
         passages = max(walk.texts.unread.documents, bytes_read / room)
@@ -59,12 +62,17 @@ def passages_of(around: Surroundings, walk: Walk) -> Found:
     return found
 
 
-def questions_of(around: Surroundings) -> Found:
+def questions_name(each: DeclaredEmbedding) -> str:
+    """Among the stages of a plan."""
+    return QUESTIONS if each.name == FIRST else f"{QUESTIONS} ({each.name})"
+
+
+def questions_of(around: Surroundings, each: DeclaredEmbedding) -> Found:
     """Golden questions are embedded as passages are, by the first partition that needs them."""
-    found = Found(stage=QUESTIONS, partition="")
+    found = Found(stage=questions_name(each), partition="")
     queries = [("", query.query) for query in around.work.collection.golden_queries]
     found.documents = len(queries)
-    _look_up(around, found, queries)
+    _look_up(around, found, each, queries)
     return found
 
 
@@ -91,16 +99,19 @@ def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:
             yield from cut(name, texts, max_characters=settings.max_characters, overlap=settings.overlap)
 
 
-def _unmade(around: Surroundings, walk: Walk) -> list[tuple[Chance, Unread]]:
+def _unmade(around: Surroundings, walk: Walk, each: DeclaredEmbedding) -> list[tuple[Chance, Unread]]:
     """Texts that stages are still to make, about as long as those that they made before."""
     room = _room(around)
     found = []
+    stages = {text.stage for text in around.work.collection.embedded if text.name in each.settings.of}
     for stage in around.work.collection.embedded_stages:
+        if stage not in stages:
+            continue
         size = around.answer_bytes.get(stage, USUAL_TEXT_BYTES)
         for document in walk.texts.documents:
-            each = walk.open(stage).get(document.document_id)
-            if each is not None and each.row is None:
-                found.append((each.chance, Unread(documents=max(size / room, 1.0), text_bytes=size)))
+            waiting = walk.open(stage).get(document.document_id)
+            if waiting is not None and waiting.row is None:
+                found.append((waiting.chance, Unread(documents=max(size / room, 1.0), text_bytes=size)))
     return found
 
 
@@ -109,33 +120,32 @@ def _room(around: Surroundings) -> float:
     return max(settings.max_characters - settings.overlap, 1) * FILLED
 
 
-def _known_digests(around: Surroundings, partition: str) -> frozenset[str]:
-    work = around.work
-    previous = work.previous(EMBEDDINGS, partition)
-    if previous is None or previous.code_version != work.collection.code_versions[EMBEDDINGS]:
+def _known_digests(around: Surroundings, partition: str, each: DeclaredEmbedding) -> frozenset[str]:
+    previous = vectors_before(around.work, partition, each)
+    if previous is None:
         return frozenset()
     columns = ["text_digest", *([WITHOUT] if without_vectors(previous) else [])]
-    return frozenset(row["text_digest"] for row in work.rows(previous, columns) if row.get(WITHOUT) is None)
+    return frozenset(row["text_digest"] for row in around.work.rows(previous, columns) if row.get(WITHOUT) is None)
 
 
-def _look_up(around: Surroundings, found: Found, texts: Iterable[tuple[str, str]]) -> None:
+def _look_up(around: Surroundings, found: Found, each: DeclaredEmbedding, texts: Iterable[tuple[str, str]]) -> None:
     block: list[tuple[str, str]] = []
     for item in texts:
         block.append(item)
         if len(block) == BLOCK:
-            _look_up_block(around, found, block)
+            _look_up_block(around, found, each, block)
             block = []
-    _look_up_block(around, found, block)
+    _look_up_block(around, found, each, block)
 
 
-def _look_up_block(around: Surroundings, found: Found, texts: list[tuple[str, str]]) -> None:
-    embedding, work = around.work.collection.embedding, around.work
-    caller = work.caller(found.stage, found.partition)
+def _look_up_block(around: Surroundings, found: Found, each: DeclaredEmbedding, texts: list[tuple[str, str]]) -> None:
+    embedding, work = each.embedding, around.work
+    caller = work.caller(found.stage if found.partition else QUESTIONS, found.partition)
     requests = [
         Request(
             text=clean(text),
             dimensions=embedding.dimensions if embedding.shorten else None,
-            route=work.collection.settings.embedding.route or "",
+            route=each.settings.route or "",
             kind="embed",
             document=document,
         )

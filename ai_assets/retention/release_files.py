@@ -137,7 +137,7 @@ def remove_table(folder: Path, name: str) -> None:
 def _evaluation_indexes(bench: Bench) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
-        current = index_name(collection.embedding)
+        current = index_name(collection.spaces)
         folder = bench.stores.home.index / collection.name
         for path in sorted(folder.glob(f"{INDEX}*.lance")):
             name = path.name.removesuffix(".lance")

@@ -157,19 +157,18 @@ class Work:
         return self._closing.enter_context(Parser(limits_of(self.collection)))
 
     def embedder(
-        self, asset: str, partition: str = "", of: Embedding | None = None
+        self, asset: str, partition: str, embedding: Embedding
     ) -> "BuiltinEmbedder | OwnEmbedder | RouteEmbedder":
-        """Makes the collection's vectors, or those of a release, and has `asset` pay for them."""
+        """Makes vectors of an embedding of the collection, or of a release, and has `asset` pay for them."""
         from ai_assets.embedding.builtin import BuiltinEmbedder
 
-        embedding = of or self.collection.embedding
         if embedding.version is None:
             from ai_assets.embedding.route import RouteEmbedder
 
             return RouteEmbedder(
                 engine=self.engine,
                 caller=self.caller(asset, partition),
-                route=self._route_of(embedding),
+                route=self._route_of(embedding, asset),
                 embedding=embedding,
                 waiting=self.waiting,
             )
@@ -199,11 +198,12 @@ class Work:
                 self._closing.callback(found.close)
         return found
 
-    def _route_of(self, embedding: Embedding) -> str:
-        """Where to ask for vectors like these: the collection's route, or any endpoint that serves the same model."""
-        route = self.collection.settings.embedding.route
-        if route is not None and embedding.space == self.collection.embedding.space:
-            return route
+    def _route_of(self, embedding: Embedding, asset: str) -> str:
+        """Where to ask for vectors like these: the route of the asset itself or of another embedding of the collection,
+        or any endpoint that serves the same model."""
+        for each in sorted(self.collection.embeddings, key=lambda each: each.asset != asset):
+            if each.settings.route is not None and embedding.space == each.embedding.space:
+                return each.settings.route
         for name, endpoint in self.inference.endpoints.items():
             if endpoint.llm == embedding.model:
                 return name

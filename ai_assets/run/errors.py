@@ -5,6 +5,7 @@ InputStale             datasets of a partition do not belong together
 ExampleUnreadable      a document that a prompt shows as an example is not there, or has no text
 TooManyWithoutVectors  more documents are refused by the model than may be released without vectors
 EmbedderLost           what a release was embedded by is not there any more
+EmbeddingUnknown       a search by an embedding that the live release does not have
 StageAsksNobody        a stage in a process pool asks a model
 StageProcessDied       the process of a `cpu` stage ended
 PartitionsFailed       at the end of a run: which partitions failed, and why
@@ -42,13 +43,21 @@ class ExampleUnreadable(UserError):
 
 class TooManyWithoutVectors(UserError):
     def __init__(
-        self, collection: str, partition: str, reasons: Mapping[str, str], *, documents: int, allowed: int, share: float
+        self,
+        collection: str,
+        partition: str,
+        reasons: Mapping[str, str],
+        *,
+        documents: int,
+        allowed: int,
+        share: float,
+        declared: str,
     ) -> None:
         shown = "; ".join(f"'{name}' ({why})" for name, why in islice(reasons.items(), 3))
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         super().__init__(
             f"The model embeds {len(reasons)} of the {documents} documents of {partition} not, or not whole, and "
-            f"{allowed} may be without vectors (embedding.without_vectors_at_most: {share:g}): {shown}{more}. Fix the "
+            f"{allowed} may be without vectors ({declared}: {share:g}): {shown}{more}. Fix the "
             "cause, leave the documents out with source.exclude, or allow more in "
             f"collections/{collection}/defs.yaml, and run again: ai-assets run {collection} --partition {partition}; "
             "what was embedded is in the ledger and costs nothing."
@@ -61,6 +70,15 @@ class EmbedderLost(UserError):
             f"The release of {collection} was embedded by {made_by}, and questions to it must be too, but {found}. "
             f"Bring it back, or embed the collection again: ai-assets run {collection}; then have it signed and "
             "publish."
+        )
+
+
+class EmbeddingUnknown(UserError):
+    def __init__(self, collection: str, release: int, name: str, known: Sequence[str]) -> None:
+        found = f"its further embeddings are {', '.join(known)}" if known else "it has one embedding, without a name"
+        super().__init__(
+            f"Release {release} of {collection} has no embedding '{name}': {found}. A new one is declared under "
+            f"'embeddings' in defs.yaml, and is searched once it is published: ai-assets run {collection}"
         )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
-from ai_assets.embedding.spec import WITHOUT
+from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
+from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.publication import snapshot_files
@@ -18,8 +19,10 @@ from ai_assets.storage.ranking import Hit
 from ai_assets.storage.stores import Stores
 
 
-def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[Release, list[Hit]]:
-    """The best documents of the live release, full text and vectors together.
+def search(
+    collection: Collection, stores: Stores, text: str, k: int, embedding: str = FIRST
+) -> tuple[Release, list[Hit]]:
+    """The best documents of the live release, full text and vectors together; `embedding` names another than the first.
 
     Refused where the release or its index is not what was published. The text is embedded as the release was, whatever
     the collection declares by now. On a route that is a call, and for a text that was searched for before an answer
@@ -30,13 +33,17 @@ def search(collection: Collection, stores: Stores, text: str, k: int) -> tuple[R
         served.require_newest(stores, connection, collection.name)
     if not text.strip():
         return live, []
-    embedding = live.embedding
+    known = live.embeddings
+    if embedding not in (known or collection.spaces):
+        raise EmbeddingUnknown(collection.name, live.number, embedding, [name for name in known if name != FIRST])
     index = served.require_index(stores, live)
-    if embedding is None:
+    if not known:
         return live, []  # it has no passages
+    made_by = known[embedding]
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", of=embedding).embed([text])[0]
-    return live, index.search(live.index_version, vector, text, k)
+        vector = work.embedder("search", "", made_by).embed([text])[0]
+    column = vector_column(embedding)
+    return live, index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
 
 
 def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:
@@ -97,10 +104,12 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
     found: dict[str, Any] = {name: row[name] for name in names}
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
-    vectors = stores.lake.manifest(collection.name, "embeddings", partition)
-    if vectors is not None and WITHOUT in vectors.stats:
-        embedded = _row(stores.lake.batches(vectors, ["document_id", WITHOUT]), document)
-        found[WITHOUT] = embedded[WITHOUT] if embedded else None
+    for each in collection.embeddings:
+        vectors = stores.lake.manifest(collection.name, each.asset, partition)
+        if vectors is not None and WITHOUT in vectors.stats:
+            embedded = _row(stores.lake.batches(vectors, ["document_id", WITHOUT]), document)
+            name = WITHOUT if each.name == FIRST else f"{WITHOUT} {each.name}"
+            found[name] = embedded[WITHOUT] if embedded else None
     for stage in collection.stages:
         made = stores.lake.manifest(collection.name, stage.name, partition)
         answer = _row(stores.lake.batches(made), document) if made else None

@@ -177,8 +177,8 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
             return documents.build(work, partition)
         case "chunks":
             return chunks.build(work, partition)
-        case "embeddings":
-            return embeddings.build(work, partition)
+        case _ if (vectors := work.collection.embedding_of(asset)) is not None:
+            return embeddings.build(work, partition, vectors)
         case _:
             if (question := work.collection.questions.get(asset)) is not None:
                 return llm_stage.build(work, partition, question)

@@ -58,8 +58,10 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'documents'")
         for row in connection.execute(query, {"c": collection.name}):
             documents.update(json.loads(row.stats)["statuses"])
-        query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset = 'embeddings'")
-        for row in connection.execute(query, {"c": collection.name}):
+        vectors = [each.asset for each in collection.embeddings]
+        query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset IN :a")
+        query = query.bindparams(sa.bindparam("a", expanding=True))
+        for row in connection.execute(query, {"c": collection.name, "a": vectors}):
             if number := json.loads(row.stats).get(WITHOUT, 0):
                 documents["without vectors"] += number
         errors = connection.execute(

@@ -20,7 +20,8 @@ from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff.forgotten import NONE, Register
 from ai_assets.storage.digest import Json, MerkleRoot, digest, sha256_hex
-from ai_assets.storage.lake import Lake, read_batches, read_rows
+from ai_assets.storage.index import VECTOR
+from ai_assets.storage.lake import Lake, parquet_columns, read_batches, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +104,17 @@ def signable(value: Any) -> Json:
 
 def leaves_of_files(documents: Path, chunks: Path, forgotten: Register = NONE) -> Leaves:
     """As a candidate or a release holds them."""
-    return Leaves(read_rows(documents), read_batches(chunks, CHUNK_COLUMNS), forgotten)
+    return Leaves(read_rows(documents), signed_chunks(chunks), forgotten)
+
+
+def signed_chunks(path: Path) -> "Iterator[pa.RecordBatch]":
+    """Of passages, the columns that people sign: all vectors, where a passage has several."""
+    columns = parquet_columns(path)
+    return read_batches(path, [*CHUNK_COLUMNS, *further_vectors(columns)])
+
+
+def further_vectors(columns: Iterable[str]) -> list[str]:
+    return sorted(name for name in columns if name.startswith(f"{VECTOR}_"))
 
 
 def content_of_files(documents: Path, chunks: Path, forgotten: Register = NONE) -> Leaves:
@@ -114,15 +125,20 @@ def content_of_files(documents: Path, chunks: Path, forgotten: Register = NONE) 
 
 
 def chunk_digests(chunks: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
-    from ai_assets.embedding.text_vectors import vectors_in
-
     for batch in chunks:
         columns = [batch[name].to_pylist() for name in ("document_id", "chunk_id", "text")]
-        there = batch["vector"].is_valid().to_pylist()
-        for document, chunk, text, vector, is_there in zip(*columns, vectors_in(batch), there, strict=True):
+        vectors = [_vector_digests(batch, name) for name in (VECTOR, *further_vectors(batch.schema.names))]
+        for document, chunk, text, *numbers in zip(*columns, *vectors, strict=True):
             texts = hashlib.sha256(text.encode()).hexdigest()
-            numbers = hashlib.sha256(vector.tobytes()).hexdigest() if is_there else None
-            yield {"document_id": document, "digests": [chunk, texts, numbers]}
+            yield {"document_id": document, "digests": [chunk, texts, *numbers]}
+
+
+def _vector_digests(batch: "pa.RecordBatch", column: str) -> "Iterator[str | None]":
+    from ai_assets.embedding.text_vectors import vectors_in
+
+    there = batch[column].is_valid().to_pylist()
+    for vector, is_there in zip(vectors_in(batch, column), there, strict=True):
+        yield hashlib.sha256(vector.tobytes()).hexdigest() if is_there else None
 
 
 def candidate_digest(

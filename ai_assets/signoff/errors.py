@@ -37,8 +37,9 @@ class EmbeddingsMixed(UserError):
     def __init__(self, collection: str, made_by: str, others: Sequence[str]) -> None:
         shown = ", ".join(others[:10]) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
         super().__init__(
-            f"{collection} is now embedded by {made_by}, and a release cannot hold vectors of two kinds, because they "
-            f"cannot be compared. Not published. Still embedded by another: {shown}. Run them, have them signed, and "
+            f"{collection} is now embedded by {made_by}, and all partitions of a release must be, because vectors of "
+            f"different models cannot be compared. Not published. Still embedded by another: {shown}. Run them, have "
+            "them signed, and "
             f"all are published together: ai-assets run {collection}; ai-assets signoff approve {collection} --all; "
             f"ai-assets publish {collection}"
         )

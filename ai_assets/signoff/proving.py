@@ -15,14 +15,14 @@ from ai_assets.signoff import audit, authority, checkpoints, forgotten, keys, re
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.authority import Authority
-from ai_assets.signoff.candidate import CHUNK_COLUMNS, chunk_digests, described, leaves_of_files, signed_row
+from ai_assets.signoff.candidate import chunk_digests, described, leaves_of_files, signed_chunks, signed_row
 from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.merkle import Side, Tree
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.signoff.signed_note import Note, verifier_key
 from ai_assets.storage.digest import Json, canonical_json, content_leaf, content_pair, digest
-from ai_assets.storage.lake import read_batches, read_rows
+from ai_assets.storage.lake import read_rows
 from ai_assets.storage.stores import Stores
 
 FORMAT = "ai-assets proof 1"
@@ -130,7 +130,7 @@ def _document(stores: Stores, connection: sa.Connection, release: Release, docum
             found, row = len(leaves), signed_row(last)
         leaves.append(content_leaf(f"{name}\n{leaf}"))
     passages: list[Json] = [
-        passage["digests"] for passage in chunk_digests(read_batches(chunks, CHUNK_COLUMNS))
+        passage["digests"] for passage in chunk_digests(signed_chunks(chunks))
         if passage["document_id"] == document
     ]  # fmt: skip
     candidate = _described(connection, release, partition, part)

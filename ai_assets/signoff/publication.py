@@ -13,7 +13,9 @@ from typing import Any
 
 from ai_assets.base.errors import DatasetAltered, UserError
 from ai_assets.collection.loading import Collection
-from ai_assets.embedding.spec import Embedding, recorded_embedding
+from ai_assets.collection.settings import OWN_TEXT
+from ai_assets.documents.passages import OF
+from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, recorded_embeddings, spaces_key
 from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
 from ai_assets.signoff.errors import (
@@ -29,7 +31,7 @@ from ai_assets.signoff.errors import (
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import file_sha256, named_by_content
 from ai_assets.storage.index import IndexUnavailable
-from ai_assets.storage.lake import Manifest, parquet_rows, read_batches
+from ai_assets.storage.lake import Manifest, parquet_columns, parquet_rows, read_batches
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
@@ -92,11 +94,11 @@ def publish(
             parts[request.partition], files[request.partition] = _verified(collection, stores, gone, request, signers)
         lease.check()
         merged = {**(before.parts if before else {}), **parts}
-        embedding = _one_embedding(collection, merged)
+        embeddings = _one_set(collection, merged)
         name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
         for partition in instead or {}:
             files[partition] = _still_published(collection, stores, gone, partition, parts[partition])
-        otherwise = instead is not None or (before is not None and _embedded_otherwise(before, embedding))
+        otherwise = instead is not None or (before is not None and _embedded_otherwise(before, embeddings))
         if before and (lost or not before.index_seal or otherwise):
             # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows. What is
             # not sealed is not built upon: its bytes are not known to be those that were published.
@@ -104,9 +106,10 @@ def publish(
             for partition in merged.keys() - parts.keys():
                 files[partition] = _still_published(collection, stores, gone, partition, merged[partition])
         say(f"writing the index: {len(files)} partition(s)")
-        index = stores.index(collection.name, name, embedding.dimensions)
+        further = further_columns(embeddings)
+        index = stores.index(collection.name, name, embeddings[FIRST].dimensions, further)
         version = index.replace(
-            {partition: found.index_rows(partition) for partition, found in files.items()}, base_version=base
+            {partition: found.index_rows(partition, further) for partition, found in files.items()}, base_version=base
         )
         if before and base is not None and (problem := served.altered_index(stores, before)):
             raise IndexAltered(collection.name, before.number, problem)
@@ -156,14 +159,16 @@ def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:
         say(f"checkpoint of {made.note.size} audit records")
 
 
-def _one_embedding(collection: Collection, parts: Mapping[str, Part]) -> Embedding:
-    """What made all vectors of a release to be. Partitions without chunks have none, and fit with any."""
-    found = {part.embedding.space: part.embedding for part in parts.values() if part.chunks}
+def _one_set(collection: Collection, parts: Mapping[str, Part]) -> Mapping[str, Embedding]:
+    """By name, what made the vectors of a release to be. Partitions without chunks have none, and fit with any."""
+    found = {spaces_key(part.embeddings): part.embeddings for part in parts.values() if part.chunks}
     if len(found) > 1:
-        wanted = collection.embedding
-        others = [name for name, part in parts.items() if part.chunks and part.embedding.space != wanted.space]
-        raise EmbeddingsMixed(collection.name, str(wanted), sorted(others))
-    return next(iter(found.values()), collection.embedding)
+        wanted = collection.spaces
+        others = [
+            name for name, part in parts.items() if part.chunks and spaces_key(part.embeddings) != spaces_key(wanted)
+        ]
+        raise EmbeddingsMixed(collection.name, in_words(wanted), sorted(others))
+    return next(iter(found.values()), collection.spaces)
 
 
 def anything_to_publish(collection: Collection, stores: Stores) -> bool:
@@ -194,8 +199,8 @@ def _discard_altered(stores: Stores, every: Sequence[Release]) -> None:
                 served.index_of(stores, release).discard(release.index_version)
 
 
-def _embedded_otherwise(before: Release, embedding: Embedding) -> bool:
-    return before.embedding is None or before.embedding.space != embedding.space
+def _embedded_otherwise(before: Release, embeddings: Mapping[str, Embedding]) -> bool:
+    return not before.embeddings or spaces_key(before.embeddings) != spaces_key(embeddings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +211,12 @@ class _Verified:
     rows: int
     sha256: str
 
-    def index_rows(self, partition: str) -> Iterator[Any] | None:
-        return index_rows(partition, read_batches(self.chunks, INDEXED)) if self.rows else None
+    def index_rows(self, partition: str, further: Iterable[str]) -> Iterator[Any] | None:
+        """`further`: columns of vectors beside the first."""
+        if not self.rows:
+            return None
+        columns = [*INDEXED, *further, *(set(parquet_columns(self.chunks)) & {OF})]
+        return index_rows(partition, read_batches(self.chunks, columns), further)
 
     def unchanged(self) -> bool:
         return file_sha256(self.chunks) == self.sha256
@@ -285,7 +294,7 @@ def _part(
         approved_by=tuple(signers),
         code_versions=manifest.stats["code_versions"],
         run_id=manifest.run_id,
-        embedding=recorded_embedding(manifest.stats),
+        embeddings=recorded_embeddings(manifest.stats),
     )
 
 
@@ -295,10 +304,15 @@ def snapshot_files(collection: str, stores: Stores, partition: str, files: Mappi
     return folder / files["documents_file"], folder / files["chunks_file"]
 
 
-def index_rows(partition: str, batches: Iterable[Any]) -> Iterator[Any]:
-    """Chunks as the search index wants them."""
+def index_rows(partition: str, batches: Iterable[Any], further: Iterable[str] = ()) -> Iterator[Any]:
+    """Chunks as the search index wants them. Where they have several vectors, with the text that each is of."""
     import pyarrow as pa
 
+    more = list(further)
     for batch in batches:
         place = pa.array([partition] * batch.num_rows, pa.string())
-        yield batch.select(INDEXED).append_column("partition", place)
+        rows = batch.select([*INDEXED, *more]).append_column("partition", place)
+        if more:
+            own = pa.array([OWN_TEXT] * batch.num_rows, pa.string())
+            rows = rows.append_column(OF, batch[OF] if OF in batch.schema.names else own)
+        yield rows

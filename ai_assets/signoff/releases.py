@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.embedding.spec import Embedding, recorded_embedding
+from ai_assets.embedding.spec import Embedding, as_recorded, recorded_embeddings
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import AuditBroken
@@ -37,8 +37,8 @@ class Part:
     approved_by: tuple[str, ...]
     code_versions: Mapping[str, str]
     run_id: str
-    embedding: Embedding
-    """What made the vectors of its chunks."""
+    embeddings: Mapping[str, Embedding]
+    """By name, what made the vectors of its chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,9 @@ class Release:
         return sum(part.documents for part in self.parts.values())
 
     @property
-    def embedding(self) -> Embedding | None:
-        """What made its vectors, all of them; None where it has none."""
-        return next((part.embedding for part in self.parts.values() if part.chunks), None)
+    def embeddings(self) -> Mapping[str, Embedding]:
+        """By name, what made its vectors, those of all parts; empty where it has none."""
+        return next((part.embeddings for part in self.parts.values() if part.chunks), {})
 
 
 def release_digest(parts: Mapping[str, Part]) -> str:
@@ -182,22 +182,27 @@ def _release(row: sa.RowMapping) -> Release:
         index_name=row["index_name"],
         index_version=row["index_version"],
         index_seal=None if sealed is None else {name: (size, sha256) for name, (size, sha256) in sealed.items()},
-        parts={
-            name: Part(**{**part, "approved_by": tuple(part["approved_by"]), "embedding": recorded_embedding(part)})
-            for name, part in parts.items()
-        },
+        parts={name: _part(part) for name, part in parts.items()},
         created_at=row["created_at"],
         created_by=row["created_by"],
     )
+
+
+def _part(said: Mapping[str, Any]) -> Part:
+    own = {name: value for name, value in said.items() if name not in ("embedding", "embeddings")}
+    return Part(**{**own, "approved_by": tuple(said["approved_by"]), "embeddings": recorded_embeddings(said)})
+
+
+def _recorded(part: Part) -> dict[str, Any]:
+    own = {name: value for name, value in asdict(part).items() if name != "embeddings"}
+    return {**own, **as_recorded(part.embeddings)}
 
 
 def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
     """Store the release, move the pointer and record it, in the caller's one transaction."""
     manifest = canonical_json(
         {
-            "parts": {
-                name: {**asdict(part), "embedding": part.embedding.recorded()} for name, part in release.parts.items()
-            },
+            "parts": {name: _recorded(part) for name, part in release.parts.items()},
             **({} if release.index_seal is None else {"index": release.index_seal}),
         }
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.signoff import audit, authority, checkpoints, releases
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.candidate import snapshot_folder
@@ -19,8 +20,9 @@ from ai_assets.storage.stores import Stores
 
 
 def index_of(stores: Stores, release: Release) -> SearchIndex:
-    embedding = release.embedding
-    return stores.index(release.collection, release.index_name, embedding.dimensions if embedding else None)
+    embeddings = release.embeddings
+    dimensions = embeddings[FIRST].dimensions if embeddings else None
+    return stores.index(release.collection, release.index_name, dimensions, further_columns(embeddings))
 
 
 def require_index(stores: Stores, release: Release) -> SearchIndex:

@@ -13,7 +13,9 @@ import os
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ai_assets.base.errors import AiAssetsError
@@ -21,7 +23,7 @@ from ai_assets.storage import index_seal
 from ai_assets.storage.ranking import VECTOR_WEIGHT, Hit, best_first, fuse, weigh_by_words
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -82,16 +84,29 @@ class IndexVersionMissing(IndexUnavailable):
 BUILTIN_DIMENSIONS = 256
 MOST_DIMENSIONS = 16_384
 """Of the built-in embedder's vectors."""
+VECTOR = "vector"
+"""The column that is compared unless another one is named; further ones begin with it."""
+NO_MORE: Mapping[str, int] = MappingProxyType({})
 
 
 class SearchIndex:
     """One table below `path`. Writers take turns by a file lock; readers name a version and wait for nobody."""
 
-    def __init__(self, path: Path, name: str, dimensions: int, *, vector_weight: float = VECTOR_WEIGHT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        dimensions: int,
+        *,
+        more: Mapping[str, int] = NO_MORE,
+        vector_weight: float = VECTOR_WEIGHT,
+    ) -> None:
+        """`more`: further vectors of a passage by column, and how long they are. Then each row says which text its
+        passage is `of`."""
         self._vector_weight = vector_weight
         self._path = path
         self._name = name
-        self._dimensions = dimensions
+        self._vectors = {VECTOR: dimensions, **more}
         self._readers: OrderedDict[int, _Reader] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -194,41 +209,48 @@ class SearchIndex:
         text: str,
         k: int,
         mode: Mode = "hybrid",
+        *,
+        column: str = VECTOR,
+        of: Sequence[str] = (),
     ) -> list[Hit]:
         """The `k` best documents of a version, each once, with its best passage.
 
         `text` is words, not a query language: operators and quotes are punctuation. Nothing to search for gives
-        nothing: an empty text, or a vector of zeros.
+        nothing: an empty text, or a vector of zeros. `column`: the vectors to compare. `of`: only passages of these
+        texts, unless it is empty.
         """
         reader = self._at(version)
         if k < 1 or reader.rows == 0 or not text.strip():
             return []
-        query = None if mode == "text" or vector is None else self._query_vector(vector)
+        query = None if mode == "text" or vector is None else self._query_vector(vector, column)
+        among = _quoted("of", of) if of else None
         documents = max(_FUSED_DOCUMENTS, k)
         by_vector: list[Hit] = []
         by_text: list[Hit] = []
         with self._lance("searching"):
             if query is not None and query.any():
-                by_vector = reader.by_vector(query, documents)
+                by_vector = reader.by_vector(query, documents, column, among)
             if mode != "vector":
-                by_text = reader.by_text(text[:_QUERY_CHARACTERS], documents)
+                by_text = reader.by_text(text[:_QUERY_CHARACTERS], documents, among)
         if mode != "hybrid":
             return (by_vector or by_text)[:k]
         return fuse(by_vector, by_text, self._vector_weight)[:k]
 
-    def _query_vector(self, vector: np.ndarray | Sequence[float]) -> np.ndarray:
+    def _query_vector(self, vector: np.ndarray | Sequence[float], column: str) -> np.ndarray:
         import numpy as np
 
-        query = np.asarray(vector, dtype=np.float32)
-        if query.shape != (self._dimensions,) or not np.isfinite(query).all():
-            raise ValueError(f"a query vector has {self._dimensions} finite numbers, not shape {query.shape}")
+        query, wanted = np.asarray(vector, dtype=np.float32), self._vectors[column]
+        if query.shape != (wanted,) or not np.isfinite(query).all():
+            raise ValueError(f"a query vector has {wanted} finite numbers, not shape {query.shape}")
         return query
 
     def _schema(self) -> pa.Schema:
         import pyarrow as pa
 
-        words = [(name, pa.string()) for name in ("chunk_id", "document_id", "partition", "title", "text")]
-        return pa.schema([*words, ("vector", pa.list_(pa.float32(), self._dimensions))])
+        several = ("of",) if len(self._vectors) > 1 else ()
+        words = [(name, pa.string()) for name in ("chunk_id", "document_id", "partition", "title", "text", *several)]
+        vectors = [(name, pa.list_(pa.float32(), length)) for name, length in self._vectors.items()]
+        return pa.schema([*words, *vectors])
 
     @property
     def _folder(self) -> Path:
@@ -356,15 +378,15 @@ class _Reader:
         self.table = table
         self.rows = rows
 
-    def by_vector(self, query: np.ndarray, documents: int) -> list[Hit]:
-        search = self.table.search(query, vector_column_name="vector").distance_type("dot")
+    def by_vector(self, query: np.ndarray, documents: int, column: str, among: str | None) -> list[Hit]:
+        search = self.table.search(query, vector_column_name=column).distance_type("dot")
         exact = self.rows < EXACT_BELOW_ROWS
         search = search.bypass_vector_index() if exact else search.nprobes(_probes(self.rows)).refine_factor(_REFINED)
-        return self._best_passages(search, "_distance", documents)
+        return self._best_passages(_within(search, among), "_distance", documents)
 
-    def by_text(self, text: str, documents: int) -> list[Hit]:
-        found = self._best_passages(self.table.search(_text_query(text), query_type="fts"), "_score", documents)
-        return weigh_by_words(found, text)
+    def by_text(self, text: str, documents: int, among: str | None) -> list[Hit]:
+        search = _within(self.table.search(_text_query(text), query_type="fts"), among)
+        return weigh_by_words(self._best_passages(search, "_score", documents), text)
 
     def _best_passages(self, search: Any, column: str, documents: int) -> list[Hit]:
         """Widen the search until enough documents are among the passages found, or there are no more."""
@@ -391,6 +413,17 @@ class _Reader:
             limit = min(4 * limit, self.rows)
 
 
+def _within(search: Any, among: str | None) -> Any:
+    """Rows are left out before the best are taken, so that there are as many as are asked for."""
+    return search if among is None else search.where(among, prefilter=True)
+
+
+def _quoted(column: str, values: Sequence[str]) -> str:
+    """A condition: the column has one of these values."""
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
+
+
 def _text_query(text: str) -> Any:
     """Any word of the text, in body or title; codes such as INV-2043/77 count again where they occur whole."""
     from lancedb import query
@@ -409,8 +442,7 @@ def _complete_versions(table: Any) -> set[int]:
 
 def _delete_partitions(table: Any, partitions: Sequence[str]) -> None:
     for start in range(0, len(partitions), 500):
-        quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in partitions[start : start + 500])
-        table.delete(f"partition IN ({quoted})")
+        table.delete(_quoted("partition", partitions[start : start + 500]))
 
 
 def _complete_indexes(table: Any) -> None:
@@ -420,9 +452,12 @@ def _complete_indexes(table: Any) -> None:
     # Stop words stay: "IT" and "who" are names somewhere. Folding makes Łódź and Lodz one word.
     words = FTS(with_position=True, stem=True, ascii_folding=True, remove_stop_words=False)
     wanted: dict[str, Any] = {"text": words, "title": words} if table.count_rows() else {}
-    vectors = table.count_rows("vector IS NOT NULL")  # a passage without one is found by its words alone
-    if vectors >= EXACT_BELOW_ROWS:
-        wanted["vector"] = IvfSq(distance_type="dot", num_partitions=_cells(vectors), sample_rate=_SAMPLE)
+    for name in table.schema.names:
+        if not name.startswith(VECTOR):
+            continue
+        vectors = table.count_rows(f"{name} IS NOT NULL")  # a passage without one is found by its words alone
+        if vectors >= EXACT_BELOW_ROWS:
+            wanted[name] = IvfSq(distance_type="dot", num_partitions=_cells(vectors), sample_rate=_SAMPLE)
     made = {column for index in table.list_indices() for column in index.columns}
     for column, config in wanted.items():
         if column not in made:

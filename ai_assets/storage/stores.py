@@ -1,6 +1,6 @@
 """Where everything of a home is kept, opened together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -52,9 +52,11 @@ class Stores:
         """Sensors open these every few seconds in a process that lives for days."""
         self.state.close()
 
-    def index(self, collection: str, name: str, dimensions: int | None = None) -> SearchIndex:
-        """Of vectors of that length, which are the built-in ones unless it is said."""
-        return SearchIndex(self.home.index / collection, name, dimensions or BUILTIN_DIMENSIONS)
+    def index(
+        self, collection: str, name: str, dimensions: int | None = None, more: Mapping[str, int] | None = None
+    ) -> SearchIndex:
+        """Of vectors of that length, which are the built-in ones unless it is said; `more` by column, of others."""
+        return SearchIndex(self.home.index / collection, name, dimensions or BUILTIN_DIMENSIONS, more=more or {})
 
 
 def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ai_assets.storage.digest import Json
@@ -24,6 +24,8 @@ class TargetRelease:
     """By partition, the digest of its rows: what has not changed since another release need not be written again."""
     dimensions: int | None
     """Of the vectors; None where there are none."""
+    further: Mapping[str, int] = field(default_factory=dict)
+    """Where a collection has several embeddings: columns of `chunks` with further vectors, and how long they are."""
     reading: Callable[[str, str], Iterator[Row]]
 
     def documents(self, partitions: Sequence[str] | None = None) -> Iterator[Row]:

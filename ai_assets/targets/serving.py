@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import LeaseLost, OwnCodeFailed
 from ai_assets.collection.loading import Collection
+from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.own import OwnTarget
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import HIDDEN
@@ -151,7 +152,8 @@ def release_of(stores: Stores, release: Release) -> TargetRelease:
         number=release.number,
         digest=release.digest,
         partitions={name: part.content for name, part in release.parts.items()},
-        dimensions=release.embedding.dimensions if release.embedding else None,
+        dimensions=release.embeddings[FIRST].dimensions if release.embeddings else None,
+        further=further_columns(release.embeddings),
         reading=reading,
     )
 

@@ -12,14 +12,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ai_assets.collection.embeddings import DeclaredEmbedding, place_of
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import Passage, Refused, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.passages import Passages
 from ai_assets.run.errors import TooManyWithoutVectors
-from ai_assets.storage.digest import Json
+from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.spool import Spool, digests_of
 
@@ -27,42 +29,47 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+MAKER = "maker"
+"""Among the statistics of an embedding of some texts: what made its vectors."""
 NAMES = ("chunk_id", "document_id", "text_digest")
 
 
-def build(work: Work, partition: str) -> Outcome:
+def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
     """Embed the texts that have no vector yet; the same text is embedded once, whatever holds it."""
-    started = time.perf_counter()
-    chunks = work.input("embeddings", partition, "chunks")
+    started, asset = time.perf_counter(), each.asset
+    chunks = work.input(asset, partition, "chunks")
     inputs = {"chunks": chunks.version}
-    if same := settled(work, partition, inputs):
+    if same := settled(work, partition, asset, inputs):
         return same
-    embedder = work.embedder("embeddings", partition)
-    with work.spool("embeddings", partition) as spool:
-        vectors = _known(work, partition, chunks, spool, embedder.dimensions)
+    embedder = work.embedder(asset, partition, each.embedding)
+    passages = Passages(work, chunks, each.embedding.of)
+    with work.spool(asset, partition) as spool:
+        vectors = _known(work, partition, each, passages, spool)
         documents = _Documents()
-        for batch in work.stores.lake.batches(chunks, NAMES):
+        for batch in passages.batches(NAMES):
             documents.see(batch, vectors)
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
-            embedder = _ask(work, partition, chunks, vectors, embedder, documents.all)
+            embedder = _ask(work, partition, asset, passages, vectors, embedder, documents.all)
         else:
-            _embed(work, chunks, vectors, embedder)
-        work.advance("embeddings", partition, documents.all, documents.all)
-        without = _without(work, partition, chunks, vectors) if vectors.refused else {}
-        _refuse_too_many(work, partition, without, documents.all)
+            _embed(passages, vectors, embedder)
+        work.advance(asset, partition, documents.all, documents.all)
+        without = _without(work, partition, asset, passages, vectors) if vectors.refused else {}
+        _refuse_too_many(work, partition, each, without, documents.all)
         stats: dict[str, Json] = _told(without)
+        if each.embedding.of:
+            stats[MAKER] = _maker(each)
         from_ledger, cost_usd = 0, 0.0
         if isinstance(embedder, RouteEmbedder):
-            spent = work.spent("embeddings", partition)
+            spent = work.spent(asset, partition)
             from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
             stats |= {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
         schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder), holes=bool(without))
-        with work.writing("embeddings", partition, schema) as out:
-            for batch in work.stores.lake.batches(chunks, NAMES):
+        with work.writing(asset, partition, schema) as out:
+            for batch in passages.batches(NAMES):
                 out.extend(_with_vectors(batch, vectors, without, schema))
     outcome = work.commit(
-        "embeddings",
+        asset,
         partition,
         out.path,
         inputs,
@@ -75,15 +82,15 @@ def build(work: Work, partition: str) -> Outcome:
         texts_embedded=len(vectors) - already - from_ledger - len(vectors.refused),
         texts_reused=already + from_ledger,
         model=embedder.name,
-        embedding=work.collection.embedding.recorded(),
+        embedding=each.embedding.recorded(),
         **stats,
     )
     return replace(outcome, cost_usd=cost_usd)
 
 
-def settled(work: Work, partition: str, inputs: Mapping[str, str]) -> Outcome | None:
+def settled(work: Work, partition: str, asset: str, inputs: Mapping[str, str]) -> Outcome | None:
     """The dataset, where a run would leave it as it is: each run asks again for vectors that are missing."""
-    same = work.unchanged("embeddings", partition, inputs)
+    same = work.unchanged(asset, partition, inputs)
     return same if same and not without_vectors(same.manifest) else None
 
 
@@ -113,31 +120,43 @@ class _Documents:
             self.preview += batch.select(["chunk_id", "document_id"]).slice(0, room).to_pylist()
 
 
-def _known(work: Work, partition: str, chunks: Manifest, spool: Spool, dimensions: int) -> TextVectors:
+def vectors_before(work: Work, partition: str, each: DeclaredEmbedding) -> Manifest | None:
+    """The dataset that its vectors can be taken over from: the same maker made them, if of other texts."""
+    previous = work.previous(each.asset, partition)
+    if previous is None or previous.stats.get(MAKER, previous.code_version) != _maker(each):
+        return None
+    return previous
+
+
+def _maker(each: DeclaredEmbedding) -> str:
+    """As the code version of an embedding of all passages."""
+    return digest(each.maker)[:16]
+
+
+def _known(work: Work, partition: str, each: DeclaredEmbedding, passages: Passages, spool: Spool) -> TextVectors:
     """The texts of the partition, with the vectors that it has already and what they cost."""
     digests = bytearray()
-    for batch in work.stores.lake.batches(chunks, ["text_digest"]):
+    for batch in passages.batches(["text_digest"]):
         digests += digests_in(batch).tobytes()
-    vectors = TextVectors(spool, digests_of(digests), dimensions)
-    previous = work.previous("embeddings", partition)
-    if previous and previous.code_version == work.collection.code_versions["embeddings"]:
+    vectors = TextVectors(spool, digests_of(digests), each.embedding.dimensions)
+    if (previous := vectors_before(work, partition, each)) is not None:
         for batch in work.stores.lake.batches(previous):
             usd = batch["cost_usd"].to_numpy(zero_copy_only=False) if "cost_usd" in batch.schema.names else None
             vectors.take_over(digests_in(batch), vectors_in(batch), usd)
     return vectors
 
 
-def _missing(work: Work, chunks: Manifest, vectors: TextVectors) -> Iterator[tuple[int, Passage]]:
+def _missing(passages: Passages, vectors: TextVectors) -> Iterator[tuple[int, Passage]]:
     """Each text without a vector, once, with the first document that has it."""
-    for batch in work.stores.lake.batches(chunks, ["document_id", "text_digest", "text"]):
+    for batch in passages.batches(["document_id", "text_digest", "text"]):
         columns = (batch[name].to_pylist() for name in ("document_id", "text"))
         for number, document, text in zip(vectors.numbers(digests_in(batch)), *columns, strict=True):
             if vectors.ask_for(number):
                 yield number, Passage(document, text)
 
 
-def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
-    missing = _missing(work, chunks, vectors)
+def _embed(passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
+    missing = _missing(passages, vectors)
     while block := list(islice(missing, embedder.texts_at_once)):
         rows = embedder.embed([passage.text for _, passage in block])
         for (number, _), vector in zip(block, rows, strict=True):
@@ -145,17 +164,23 @@ def _embed(work: Work, chunks: Manifest, vectors: TextVectors, embedder: Builtin
 
 
 def _ask(
-    work: Work, partition: str, chunks: Manifest, vectors: TextVectors, embedder: RouteEmbedder, documents: int
+    work: Work,
+    partition: str,
+    asset: str,
+    passages: Passages,
+    vectors: TextVectors,
+    embedder: RouteEmbedder,
+    documents: int,
 ) -> RouteEmbedder:
     """Of a text that the model does not embed, the reason is noted; what concerns other texts too is raised."""
 
     def advance(done: int) -> None:
-        work.advance("embeddings", partition, documents * done // len(vectors), documents)
+        work.advance(asset, partition, documents * done // len(vectors), documents)
 
     asked: list[int] = []
 
-    def passages() -> Iterator[Passage]:
-        for number, passage in _missing(work, chunks, vectors):
+    def missing() -> Iterator[Passage]:
+        for number, passage in _missing(passages, vectors):
             asked.append(number)
             yield passage
 
@@ -166,26 +191,26 @@ def _ask(
             vectors.put(asked[place], vector, paid_usd)
 
     asking = replace(embedder, advance=advance, has_vectors=bool(vectors.known.any()))
-    asking.embed_each(passages(), take)
+    asking.embed_each(missing(), take)
     return asking
 
 
 # Documents without vectors
 
 
-def _without(work: Work, partition: str, chunks: Manifest, vectors: TextVectors) -> dict[str, str]:
+def _without(work: Work, partition: str, asset: str, passages: Passages, vectors: TextVectors) -> dict[str, str]:
     """The documents that hold a text which the model does not embed, and why, in order.
 
     Where it refuses again what it refused before, the reason stays: some messages name the request, and nobody shall
     sign anew for that.
     """
     found: dict[str, str] = {}
-    for batch in work.stores.lake.batches(chunks, NAMES):
+    for batch in passages.batches(NAMES):
         names: list[str] = batch["document_id"].to_pylist()
         for name, number in zip(names, vectors.numbers(digests_in(batch)).tolist(), strict=True):
             if number in vectors.refused:
                 found.setdefault(name, vectors.refused[number])
-    previous = work.previous("embeddings", partition)
+    previous = work.previous(asset, partition)
     before = reasons_of(work, previous) if previous is not None else {}
     return {
         name: before[name] if name in before and _kind(before[name]) == _kind(reason) else reason
@@ -205,12 +230,20 @@ def reasons_of(work: Work, manifest: Manifest) -> dict[str, str]:
     return {row["document_id"]: row[WITHOUT] for row in rows if row[WITHOUT] is not None}
 
 
-def _refuse_too_many(work: Work, partition: str, without: Mapping[str, str], documents: int) -> None:
-    share = work.collection.settings.embedding.without_vectors_at_most
+def _refuse_too_many(
+    work: Work, partition: str, each: DeclaredEmbedding, without: Mapping[str, str], documents: int
+) -> None:
+    share = each.settings.without_vectors_at_most
     allowed = max(1, math.floor(share * documents)) if share else 0
     if len(without) > allowed:
         raise TooManyWithoutVectors(
-            work.collection.name, partition, without, documents=documents, allowed=allowed, share=share
+            work.collection.name,
+            partition,
+            without,
+            documents=documents,
+            allowed=allowed,
+            share=share,
+            declared=f"{'.'.join(place_of(each.name))}.without_vectors_at_most",
         )
 
 

@@ -16,13 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.collection.embeddings import DeclaredEmbedding
+from ai_assets.documents.passages import OF
 from ai_assets.documents.source_listing import Listing
-from ai_assets.embedding.spec import Embedding, recorded_embedding
+from ai_assets.embedding.spec import FIRST, Embedding, further_columns, recorded_embedding, spaces_key, vector_column
 from ai_assets.evaluation.gates import Bench, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
+from ai_assets.run.datasets.passages import with_vectors
 from ai_assets.signoff import decisions, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
@@ -110,7 +113,7 @@ class CorpusEvaluation:
         return any(intact(self.work, asset, partition) is not None for partition in self.placed[name])
 
     def _searchable(self, name: str) -> bool:
-        return any(_comparable(self.work, partition) is not None for partition in self.placed[name])
+        return any(_comparable(self.work, partition) for partition in self.placed[name])
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
@@ -135,17 +138,24 @@ class CorpusEvaluation:
         return [q for q in self.collection.golden_queries if any(self._searchable(name) for name in q.documents)]
 
     @cached_property
-    def ranked(self) -> Mapping[str, Sequence[str]]:
-        """For each golden query the documents found, best first."""
+    def ranked(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """By name of the embedding, for each golden query the documents found, best first."""
         if not self.queries:
-            return {}
+            return {each.name: {} for each in self.collection.embeddings}
         version = sync_index(self.work)
-        index = evaluation_index(self.work)
-        vectors = self.work.embedder("evaluation_scores").embed([item.query for item in self.queries])
+        found = {each.name: self._ranked(each, version) for each in self.collection.embeddings}
         if self.collection.embedding_models:
             self.untold_usd = self.work.spent("evaluation_scores", "")["cost_usd"]
+        return found
+
+    def _ranked(self, each: DeclaredEmbedding, version: int) -> Mapping[str, Sequence[str]]:
+        index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
+        embedder = self.work.embedder("evaluation_scores", "", each.embedding)
+        vectors = embedder.embed([item.query for item in self.queries])
         return {
-            item.query: [hit.document_id for hit in index.search(version, vector, item.query, DEPTH)]
+            item.query: [
+                hit.document_id for hit in index.search(version, vector, item.query, DEPTH, column=column, of=of)
+            ]
             for item, vector in zip(self.queries, vectors, strict=True)
         }
 
@@ -155,10 +165,11 @@ class CorpusEvaluation:
 
     def scores(self, partition: str | None) -> list[Score]:
         """Over the corpus, or over the golden items and the rows of one partition."""
-        golden = {"labels": self._of_labels(partition), "queries": self._of_queries(partition)}
+        queries = (self._of_queries(partition, each) for each in self.collection.embeddings)
+        golden = {"labels": _there(self._of_labels(partition)), "queries": _there(*queries)}
 
-        def evidence_of(metric: Metric) -> Evidence | None:
-            return self._of_rows(metric, partition) if metric.of == "rows" else golden[metric.of]
+        def evidence_of(metric: Metric) -> Sequence[Evidence]:
+            return _there(self._of_rows(metric, partition)) if metric.of == "rows" else golden[metric.of]
 
         return evaluate(self.collection.metrics, evidence_of)
 
@@ -177,17 +188,19 @@ class CorpusEvaluation:
             ),
         )
 
-    def _of_queries(self, partition: str | None) -> Evidence | None:
+    def _of_queries(self, partition: str | None, each: DeclaredEmbedding) -> Evidence | None:
+        """What search by this embedding finds."""
         if not self.collection.golden_queries:
             return None
         return Evidence(
             collection=self.collection.name,
             partition=partition,
+            stage=None if each.name == FIRST else each.asset,
             queries=tuple(
                 QueryEvidence(
                     query=item.query,
                     relevant=tuple(name for name in item.documents if self._searchable(name)),
-                    found=tuple(self.ranked[item.query]),
+                    found=tuple(self.ranked[each.name][item.query]),
                 )
                 for item in self.queries
                 if partition is None or any(partition in self.placed[name] for name in item.documents)
@@ -227,15 +240,21 @@ class CorpusEvaluation:
                 if self.predicted.get(name) != label
             ]
         if self.collection.golden_queries:
-            details["not_found_in_5"] = [
-                item.query for item in self.queries if not set(item.documents) & set(self.ranked[item.query][:5])
-            ]
+            for each in self.collection.embeddings:
+                found = self.ranked[each.name]
+                details["not_found_in_5" if each.name == FIRST else f"not_found_in_5 {each.name}"] = [
+                    item.query for item in self.queries if not set(item.documents) & set(found[item.query][:5])
+                ]
         names = self.placed.values()
         details["absent"] = sum(not partitions for partitions in names)
         details["pending"] = (
             len(self.placed) - details["absent"] - sum(self._computed("documents", n) for n in self.placed)
         )
         return details
+
+
+def _there(*found: Evidence | None) -> Sequence[Evidence]:
+    return [each for each in found if each is not None]
 
 
 def _partitions_of(listing: Listing, name: str) -> Sequence[str]:
@@ -254,7 +273,7 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
     scores = [*corpus.of_corpus, *corpus.scores(partition)]
-    documents = needed["embeddings"].stats["documents_in"]
+    documents = max(needed[each.asset].stats["documents_in"] for each in work.collection.embeddings)
     outcome = work.commit(
         "evaluation_scores",
         partition,
@@ -304,19 +323,22 @@ def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score
 
 def evaluation_index(work: Work) -> SearchIndex:
     """The index that search is judged on; another embedder has one of its own."""
-    embedding = work.collection.embedding
-    return work.stores.index(work.collection.name, index_name(embedding), embedding.dimensions)
+    spaces = work.collection.spaces
+    return work.stores.index(
+        work.collection.name, index_name(spaces), spaces[FIRST].dimensions, further_columns(spaces)
+    )
 
 
-def index_name(embedding: Embedding) -> str:
-    return INDEX if embedding.is_builtin else f"{INDEX}-{embedding.space_key}"
+def index_name(spaces: Mapping[str, Embedding]) -> str:
+    return INDEX if len(spaces) == 1 and spaces[FIRST].is_builtin else f"{INDEX}-{spaces_key(spaces)}"
 
 
 def sync_index(work: Work) -> int:
     """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
     name = work.collection.name
     index = evaluation_index(work)
-    made_by = f" {work.collection.embedding.space_key}"
+    made_by = f" {spaces_key(work.collection.spaces)}"
+    further = further_columns(work.collection.spaces)
     with hold(work.stores.state, f"index:{name}", say=work.say_waiting) as lease:
         with work.stores.state.read() as connection:
             current = _versions(
@@ -344,7 +366,9 @@ def sync_index(work: Work) -> int:
                 if chunks is None:
                     continue
                 rows += chunks.rows
-                changes[partition] = index_rows(partition, _with_vectors(work, chunks)) if chunks.rows else None
+                changes[partition] = (
+                    index_rows(partition, _with_vectors(work, chunks), further) if chunks.rows else None
+                )
                 batch.append(partition)
             if not batch and version is not None:
                 break
@@ -372,28 +396,31 @@ def intact(work: Work, asset: str, partition: str) -> Manifest | None:
         return None
 
 
-def _comparable(work: Work, partition: str) -> Manifest | None:
-    """The vectors of a partition, if the collection's embedder made them."""
-    found = intact(work, "embeddings", partition)
-    if found is None or recorded_embedding(found.stats).space != work.collection.embedding.space:
-        return None
+def _comparable(work: Work, partition: str) -> dict[str, Manifest]:
+    """By name of the embedding, the vectors of a partition, if the collection's embedders made all of them."""
+    found = {}
+    for each in work.collection.embeddings:
+        manifest = intact(work, each.asset, partition)
+        if manifest is None or recorded_embedding(manifest.stats).space != each.embedding.space:
+            return {}
+        found[each.name] = manifest
     return found
 
 
 def _indexable(work: Work, partition: str) -> Manifest | None:
     """The chunks; None while chunks and vectors do not belong together, so that the index keeps what it has."""
-    embeddings, chunks = _comparable(work, partition), intact(work, "chunks", partition)
-    if embeddings is None or chunks is None or embeddings.inputs["chunks"] != chunks.version:
+    vectors, chunks = _comparable(work, partition), intact(work, "chunks", partition)
+    if not vectors or chunks is None or any(each.inputs["chunks"] != chunks.version for each in vectors.values()):
         return None
     return chunks
 
 
 def _with_vectors(work: Work, chunks: Manifest) -> Iterator[Any]:
-    embeddings = work.input("evaluation_scores", chunks.partition, "embeddings")
-    vectors = work.stores.lake.batches(embeddings, ["vector"])
-    columns = ["chunk_id", "document_id", "title", "text"]
-    for batch, beside in zip(work.stores.lake.batches(chunks, columns), vectors, strict=True):
-        yield batch.append_column("vector", beside["vector"])
+    embeddings = work.collection.embeddings
+    vectors = {each.name: work.input("evaluation_scores", chunks.partition, each.asset) for each in embeddings}
+    several = len(embeddings) > 1 and bool(work.collection.embedded_stages)
+    columns = ["chunk_id", "document_id", "title", "text", *([OF] if several else [])]
+    return with_vectors(work, chunks, vectors, columns)
 
 
 def _table(scores: Sequence[Score]) -> Any:

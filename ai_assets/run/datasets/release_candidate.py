@@ -8,10 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
-from ai_assets.embedding.spec import WITHOUT, recorded_embedding
+from ai_assets.documents.passages import OF
+from ai_assets.embedding.spec import (
+    FIRST,
+    WITHOUT,
+    Embedding,
+    as_recorded,
+    recorded_embedding,
+    spaces_key,
+    vector_column,
+)
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets.embeddings import reasons_of, without_vectors
+from ai_assets.run.datasets.embeddings import reasons_of
 from ai_assets.run.datasets.llm_stage import arrow_type
+from ai_assets.run.datasets.passages import vector_type, with_vectors
 from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
 from ai_assets.run.errors import InputStale
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
@@ -36,11 +46,16 @@ def build(work: Work, partition: str) -> Outcome:
     manifests = {name: work.input("release_candidate", partition, name) for name in _inputs(work)}
     _refuse_mixed(work, partition, manifests)
     inputs = {name: manifest.version for name, manifest in manifests.items()}
-    inputs[EMBEDDED_BY] = recorded_embedding(manifests["embeddings"].stats).space_key
+    inputs[EMBEDDED_BY] = spaces_key(_embeddings(work, manifests))
     outcome = work.unchanged("release_candidate", partition, inputs)
     if outcome is None or not _snapshot_exists(work, partition, outcome.manifest):
         outcome = _freeze(work, partition, manifests, inputs, started)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest))
+
+
+def _embeddings(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, Embedding]:
+    """By name, what made the vectors that are there."""
+    return {each.name: recorded_embedding(manifests[each.asset].stats) for each in work.collection.embeddings}
 
 
 def _inputs(work: Work) -> tuple[str, ...]:
@@ -62,15 +77,15 @@ def _freeze(
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
     cost_usd = _cost_usd(work, manifests)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
-    holes = without_vectors(manifests["embeddings"])
+    reasons = _without(work, manifests)
     statuses: Counter[str] = Counter()
     preview: list[dict[str, Any]] = []
     with (
-        writing_rows(folder, _documents_schema(work, holes=bool(holes))) as documents_out,
+        writing_rows(folder, _documents_schema(work, holes=bool(reasons))) as documents_out,
         writing_rows(folder, _chunks_schema(work)) as chunks_out,
         work.writing("release_candidate", partition, _leaf_schema(work)) as out,
     ):
-        leaves = Leaves(_documents(work, manifests), _passing(_chunks(work, manifests), chunks_out))
+        leaves = Leaves(_documents(work, manifests, reasons), _passing(_chunks(work, manifests), chunks_out))
         for row, leaf in leaves:
             documents_out.append({**row, "leaf": leaf})
             named = {"document_id": row["document_id"], "status": row["status"]}
@@ -97,14 +112,23 @@ def _freeze(
         code_versions=code_versions,
         scores=scores,
         cost_usd=cost_usd,
-        embedding=recorded_embedding(manifests["embeddings"].stats).recorded(),
-        **({WITHOUT: holes} if holes else {}),
+        **as_recorded(_embeddings(work, manifests)),
+        **({WITHOUT: len(reasons)} if reasons else {}),
     )
 
 
-def _documents(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Row]:
+def _without(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """By document without vectors, why; of a further embedding with its name."""
+    found: dict[str, str] = {}
+    for each in work.collection.embeddings:
+        for document, reason in reasons_of(work, manifests[each.asset]).items():
+            said = reason if each.name == FIRST else f"{each.name}: {reason}"
+            found[document] = f"{found[document]}; {said}" if document in found else said
+    return found
+
+
+def _documents(work: Work, manifests: Mapping[str, Manifest], reasons: Mapping[str, str]) -> Iterator[Row]:
     """Every document that is there, with what each stage made of it."""
-    reasons = reasons_of(work, manifests["embeddings"])
     made = {stage.name: ByDocument(work.rows(manifests[stage.name])) for stage in work.collection.stages}
     for row in work.rows(manifests["documents"], DOCUMENT_COLUMNS):
         if row["status"] == "deleted":
@@ -129,17 +153,14 @@ def _of_stage(stage: StageSettings, made: ByDocument, document: str) -> Row:
 
 
 def _chunks(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Any]:
-    """Passages with their vectors. Both datasets are cut at the same rows."""
-    names = _chunk_columns(work)
-    chunks = work.stores.lake.batches(manifests["chunks"], names)
-    vectors = work.stores.lake.batches(manifests["embeddings"], ["vector"])
-    for batch, beside in zip(chunks, vectors, strict=True):
-        yield batch.select(names).append_column("vector", beside["vector"])
+    """Passages with their vectors."""
+    vectors = {each.name: manifests[each.asset] for each in work.collection.embeddings}
+    return with_vectors(work, manifests["chunks"], vectors, _chunk_columns(work))
 
 
 def _chunk_columns(work: Work) -> list[str]:
     """With the text that a passage is from, where that is not always the document's own."""
-    return [*CHUNKS, *(["of"] if work.collection.embedded_stages else [])]
+    return [*CHUNKS, *([OF] if work.collection.embedded_stages else [])]
 
 
 def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
@@ -168,8 +189,8 @@ def _chunks_schema(work: Work) -> Any:
 
     numbers = ("ordinal", "start", "end")
     fields = [(name, pa.int64() if name in numbers else pa.string()) for name in _chunk_columns(work)]
-    number = pa.field("element", pa.float32())  # the name that it has where it is read from Parquet
-    return pa.schema([*fields, ("vector", pa.list_(number, work.collection.embedding.dimensions))])
+    vectors = [(vector_column(name), vector_type(each.dimensions)) for name, each in work.collection.spaces.items()]
+    return pa.schema([*fields, *vectors])
 
 
 def _leaf_schema(work: Work) -> Any:
@@ -181,7 +202,7 @@ def _leaf_schema(work: Work) -> Any:
 
 def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
     """What the answers and vectors cost when they were paid for, so that reusing them changes no digest."""
-    paying = ["embeddings", *(stage.name for stage in work.collection.stages)]
+    paying = [*(each.asset for each in work.collection.embeddings), *(stage.name for stage in work.collection.stages)]
     paid = [float(manifests[name].stats.get("paid_usd", 0.0)) for name in paying]
     return round(math.fsum(paid), 9)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ai_assets.base.errors import DatasetDamaged
-from ai_assets.embedding.spec import WITHOUT, recorded_embedding
+from ai_assets.embedding.spec import WITHOUT, recorded_embeddings, spaces_key
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
@@ -161,7 +161,7 @@ def _since_last(
 
 def _is_live(manifest: Manifest, part: releases.Part) -> bool:
     """The same rows, and vectors made by the same embedder even where they happen to be equal."""
-    same = recorded_embedding(manifest.stats).space == part.embedding.space
+    same = spaces_key(recorded_embeddings(manifest.stats)) == spaces_key(part.embeddings)
     return part.content == manifest.stats["content"] and (same or not part.chunks)
 
 
