@@ -360,7 +360,11 @@ def test_killed_at_any_moment_no_answer_is_paid_again(project: Project, provider
         process = subprocess.Popen(
             command, cwd=project.root, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(moments.uniform(2.0, 6.0))
+        asked = attempts(project)
+        while attempts(project) == asked:  # however long it takes to start
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(moments.uniform(0.0, 3.0))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     project.refresh(collection)
@@ -372,6 +376,12 @@ def test_killed_at_any_moment_no_answer_is_paid_again(project: Project, provider
     unbroken.refresh(collection)
     same = rows_of(unbroken, collection, "chained")
     assert [row["answer"] for row in rows] == [row["answer"] for row in same]
+
+
+def attempts(project: Project) -> int:
+    with project.stores().state.read() as connection:
+        count: int = connection.execute(sa.text("SELECT count(*) FROM attempts")).scalar_one()
+    return count
 
 
 def keys_in(project: Project, state: str, times: int) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from conftest import DAYS, Project
 from provider import Provider
 from signing import decide as approve
-from signing import made_known, somebody
+from signing import known, made_known, somebody
 from test_embedded_texts import DAY, GIST, INFERENCE, written
 from typer.testing import CliRunner
 
@@ -18,12 +18,13 @@ from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import FIRST
 from ai_assets.evaluation.verdict import GateVerdict
+from ai_assets.forgetting.erasing import forget
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import plan
 from ai_assets.run.datasets.evaluation_scores import gate_verdicts
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.run.explain import explain, search
-from ai_assets.signoff import releases
+from ai_assets.signoff import integrity, proving, releases
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import EmbeddingsMixed
 from ai_assets.signoff.publication import publish, snapshot_files
@@ -299,3 +300,15 @@ def test_the_command_searches_by_name(office: Project, monkeypatch: pytest.Monke
     done = CliRunner().invoke(app, ["search", "notes", "heliotrope", "--embedding", "gists", "--json"])
     assert done.exit_code == 0, done.output
     assert [hit["text"] for hit in json.loads(done.output)["hits"]] == ["heliotrope Alpha", "heliotrope Beta"]
+
+
+def test_a_forgotten_document_is_in_no_embedding_any_more(office: Project) -> None:
+    collection, stores = declared(office, OF_GISTS), office.stores()
+    office.refresh(collection)
+    live(office, collection)
+    proving.prove(stores, "notes", None, f"{DAY}/a.txt")  # raises where the tree has another root
+    forget(stores, collection, f"{DAY}/a.txt", by=known(stores.state, "ada", "admin"), reason="erasure request 3")
+    office.refresh(collection)
+    assert found(office, collection, "heliotrope Alpha", "gists") == [("b.txt", "heliotrope Beta")]
+    assert [row["document_id"][-5:] for row in rows(office, "embeddings_gists")] == ["b.txt"]
+    assert [area.first for area in integrity.verify(stores) if area.differences] == []

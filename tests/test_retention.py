@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import dagster as dg
 import pytest
@@ -20,6 +22,7 @@ from ai_assets.base.errors import LeaseBusy
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.desk.release_query import release_rows
+from ai_assets.embedding import Embedder
 from ai_assets.orchestration.automation import retention
 from ai_assets.retention import holds
 from ai_assets.retention.errors import HoldRefused
@@ -127,6 +130,39 @@ def test_what_was_live_a_moment_ago_stays_for_its_readers(project: Project) -> N
     settings = AT_ONCE.model_copy(update={"rollback_releases": 1, "reader_minutes": 15})
     swept(project, collection, settings=settings)
     assert snapshots(project) == named(project, 1, 2, 3, 4)
+
+
+class Meanwhile(Embedder):
+    """While it embeds a question, something else happens."""
+
+    name, dimensions, version = "meanwhile", 3, "1"
+    happening: ClassVar[list[Callable[[], object]]] = []
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        while self.happening:
+            self.happening.pop()()
+        return [[1.0, 2.0, float(len(text))] for text in texts]
+
+
+def test_a_search_whose_release_is_replaced_and_removed_meanwhile_answers_from_the_new_one(project: Project) -> None:
+    project.documents(per_day=1, days=1)
+    collection = project.declare(embedding={"use": f"{__name__}:Meanwhile"})
+    project.refresh(collection)
+
+    def publish_again(draft: int) -> None:
+        project.edit(collection, "2026-10-05/0.txt", f"Draft {draft} on the pump in hall 7.")
+        decide(project.stores().state, collection)
+        publish(collection, project.stores(), by="test")
+
+    def replace_and_remove() -> None:
+        for draft in range(2, 5):
+            publish_again(draft)
+        swept(project, collection)
+
+    publish_again(1)
+    Meanwhile.happening.append(replace_and_remove)
+    release, hits = search(collection, project.stores(), "pump", 5)
+    assert (release.number, hits[0].text[:7]) == (4, "Draft 4")
 
 
 def test_a_reader_with_a_version_open_reads_on_while_older_ones_are_removed(project: Project) -> None:

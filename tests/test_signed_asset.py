@@ -623,13 +623,16 @@ def test_in_a_project_of_ones_own_under_dagster_dev_the_sensors_ask_and_publish(
         eventually(lambda: status() == "open", running, root)
         stranger.approve()
         eventually(lambda: status() == "published", running, root)
+        eventually(lambda: materialized(stranger), running, root)
     finally:
         os.killpg(running.pid, signal.SIGTERM)
         running.wait(timeout=60)
         log.close()
+
+
+def materialized(stranger: Stranger) -> bool:
     with stranger.project.instance() as opened:
-        found = opened.get_latest_materialization_event(dg.AssetKey(["signed", "answers"]))
-    assert found is not None
+        return opened.get_latest_materialization_event(dg.AssetKey(["signed", "answers"])) is not None
 
 
 def eventually(holds: Callable[[], bool], running: "subprocess.Popen[bytes]", root: Path) -> None:

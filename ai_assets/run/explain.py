@@ -11,9 +11,10 @@ from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.signoff import releases, requests, served
-from ai_assets.signoff.errors import DocumentUnknown
+from ai_assets.signoff.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Release
+from ai_assets.storage.index import IndexUnavailable
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
 from ai_assets.storage.ranking import Hit
 from ai_assets.storage.stores import Stores
@@ -26,24 +27,39 @@ def search(
 
     Refused where the release or its index is not what was published. The text is embedded as the release was, whatever
     the collection declares by now. On a route that is a call, and for a text that was searched for before an answer
-    from the ledger.
+    from the ledger. Where another release becomes live meanwhile and retention removes this one's index, the other one
+    answers.
     """
+    while True:
+        live = _live_release(collection, stores)
+        try:
+            return live, _hits(collection, stores, live, text, k, embedding)
+        except (IndexUnavailable, IndexLost):
+            if _live_release(collection, stores) == live:
+                raise
+
+
+def _live_release(collection: Collection, stores: Stores) -> Release:
     with stores.state.read() as connection:
         live = releases.require_live(connection, collection.name)
         served.require_newest(stores, connection, collection.name)
+    return live
+
+
+def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: int, embedding: str) -> list[Hit]:
     if not text.strip():
-        return live, []
+        return []
     known = live.embeddings
     if embedding not in (known or collection.spaces):
         raise EmbeddingUnknown(collection.name, live.number, embedding, [name for name in known if name != FIRST])
     index = served.require_index(stores, live)
     if not known:
-        return live, []  # it has no passages
+        return []  # it has no passages
     made_by = known[embedding]
     with Work(collection, stores, run_id="") as work:
         vector = work.embedder("search", "", made_by).embed([text])[0]
     column = vector_column(embedding)
-    return live, index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
+    return index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
 
 
 def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:
