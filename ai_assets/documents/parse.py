@@ -89,7 +89,9 @@ RowFilter = Callable[[str, str | None], bool]
 class Parser:
     """A context manager; owns the processes that convert and read tables, each started for the first file it is for."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, tells_language: bool = True) -> None:
+        """Without `tells_language` no document says its language: it takes as long as all else."""
+        self._tells_language = tells_language
         self._limits = limits or Limits()
         self._converter = Converter(
             timeout_s=self._limits.timeout_s,
@@ -163,7 +165,7 @@ class Parser:
                 self.passing[file.path] = str(reason)
             without_text = kind == "pdf" and data and str(reason) == _EMPTY
             return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
-        return _document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))
+        return self._document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))
 
     def _read(self, source: Source, file: SourceFile) -> bytes:
         limit = self._limits.max_bytes
@@ -211,7 +213,7 @@ class Parser:
         except Unreadable as reason:
             return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
         title = shortened(row.title or "") or title_of(text, markdown=False)
-        return _document(file, row.digest, text, title, key=key, partition=row.partition)
+        return self._document(file, row.digest, text, title, key=key, partition=row.partition)
 
     def _checked(self, text: str) -> str:
         limit = self._limits.max_characters
@@ -223,33 +225,33 @@ class Parser:
             raise Unreadable(_EMPTY)
         return text
 
+    def _document(
+        self,
+        file: SourceFile,
+        content: str,
+        text: str,
+        title: str | None,
+        *,
+        key: str | None = None,
+        partition: str | None = None,
+    ) -> Parsed:
+        return Parsed(
+            document_id=_id(file, key),
+            path=file.path,
+            row_key=key,
+            row_partition=partition,
+            status="ok",
+            reason=None,
+            source_digest=content,
+            digest=sha256_hex(text.encode()),
+            title=title,
+            text=text,
+            language=language_of(text) if self._tells_language else None,
+            characters=len(text),
+        )
+
 
 _EMPTY = "empty"
-
-
-def _document(
-    file: SourceFile,
-    content: str,
-    text: str,
-    title: str | None,
-    *,
-    key: str | None = None,
-    partition: str | None = None,
-) -> Parsed:
-    return Parsed(
-        document_id=_id(file, key),
-        path=file.path,
-        row_key=key,
-        row_partition=partition,
-        status="ok",
-        reason=None,
-        source_digest=content,
-        digest=sha256_hex(text.encode()),
-        title=title,
-        text=text,
-        language=language_of(text),
-        characters=len(text),
-    )
 
 
 def _quarantined(

@@ -111,13 +111,18 @@ def shortened(title: str) -> str | None:
 
 def language_of(text: str) -> str | None:
     """The ISO 639-1 code; None when there are too few letters to tell."""
-    sample = text[:_LANGUAGE_SAMPLE]
+    sample = language_sample(text)
     if sum(map(str.isalpha, sample)) < _LANGUAGE_LETTERS:
         return None
     import py3langid
 
     language: str = py3langid.classify(sample)[0]
     return language
+
+
+def language_sample(text: str) -> str:
+    """What of a text its language is told from."""
+    return text[:_LANGUAGE_SAMPLE]
 
 
 def shown_bytes(count: int) -> str:

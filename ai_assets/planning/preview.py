@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from ai_assets.documents.parse_text import language_of
 from ai_assets.documents.source_listing import Entry, Listing, look, stored_listing
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import kept_rows, link_same_text, ok_rows, parsed_rows
@@ -107,7 +108,8 @@ class ReadAhead:
         return len(self._rows)
 
     def _read(self, partition: str, entry: Entry) -> None:
-        rows = list(parsed_rows(self._work, partition, entry))
+        parsed = parsed_rows(self._work, partition, entry)
+        rows = [{**row, "language": language_of(row["text"])} for row in parsed]
         self._rows[partition, entry.path] = rows
         good = [row for row in rows if row["status"] == "ok"]
         for found in (self._yields[_ending(entry)], self._yields[""]):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.records import Caller
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.run.datasets.few_shot import Lesson
+    from ai_assets.run.text_process import Texts
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.stages.classify.builtin import BuiltinClassifier
 
@@ -154,7 +155,16 @@ class Work:
 
     @cached_property
     def parser(self) -> Parser:
-        return self._closing.enter_context(Parser(limits_of(self.collection)))
+        """Without languages, which are asked of `texts`."""
+        return self._closing.enter_context(Parser(limits_of(self.collection), tells_language=False))
+
+    @cached_property
+    def texts(self) -> "Texts":
+        from ai_assets.run.text_process import Texts
+
+        found = Texts()
+        self._closing.callback(found.close)
+        return found
 
     def embedder(
         self, asset: str, partition: str, embedding: Embedding

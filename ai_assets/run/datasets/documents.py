@@ -1,7 +1,9 @@
 """`documents`: one row per document, readable or not, with where it came from and why it was refused."""
 
 import heapq
+import sys
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -12,10 +14,12 @@ import sqlalchemy as sa
 from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import Row
 from ai_assets.documents.parse import Parsed
+from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import UNREAD, Entry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import Unread
+from ai_assets.run.text_process import Asked
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest
 from ai_assets.storage.spool import Spool, repeated
@@ -26,6 +30,9 @@ COLUMNS = (
     "title", "text", "language",
 )  # fmt: skip
 MADE_BY = "made_by"
+LANGUAGES_AT_ONCE = 100
+LANGUAGES_UNHEARD = 8
+"""So many questions are under way; each holds the beginnings of its texts."""
 NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
 """What decides whether a row is taken over."""
 
@@ -45,7 +52,7 @@ def build(work: Work, partition: str) -> Outcome:
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
     preview: list[Row] = []
     with work.spool("documents", partition) as spool:
-        arrived = Arrived(spool)
+        arrived = Arrived(work, spool)
         _read_files(work, partition, kept, arrived)
         shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
         history = History(work, partition, cause)
@@ -156,15 +163,23 @@ def kept_rows(entry: Entry, rows: Sequence[Row]) -> list[Row]:
 class Arrived:
     """Rows that this run made, in order of their files; given back in order of their documents."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, work: Work, spool: Spool) -> None:
+        self._work = work
         self._spool = spool
         self._names: list[str] = []
         self._blocks: list[Any] = []
         self.digests = bytearray()
         """Of their texts."""
+        self._texts: list[str] = []
+        self._asked: deque[Asked[list[str | None]]] = deque()
+        self._languages: list[str | None] = []
+        """Of all rows, in the order in which they came."""
 
     def add(self, row: Row) -> None:
         self._spool.append_row(row)
+        self._texts.append(language_sample(row["text"]))
+        if len(self._texts) == LANGUAGES_AT_ONCE:
+            self._ask()
         self._names.append(row["document_id"])
         if row["digest"] is not None:
             self.digests += bytes.fromhex(row["digest"])
@@ -175,8 +190,23 @@ class Arrived:
         import pyarrow.compute as pc
 
         self._pack()
+        self._ask()
+        while self._asked:
+            self._hear()
         for number in pc.sort_indices(_joined(self._blocks)).to_numpy():
-            yield self._spool.row(int(number))
+            yield {**self._spool.row(int(number)), "language": self._languages[number]}
+
+    def _ask(self) -> None:
+        """Their languages are told while the next files are read."""
+        self._asked.append(self._work.texts.languages(self._texts))
+        self._texts = []
+        if len(self._asked) > LANGUAGES_UNHEARD:
+            self._hear()
+
+    def _hear(self) -> None:
+        with self._work.waiting():
+            found = self._asked.popleft().result()
+        self._languages += [language and sys.intern(language) for language in found]
 
     def _pack(self) -> None:
         """As Arrow's texts, names take a third of what they take as Python's."""
@@ -237,6 +267,7 @@ def _name(tagged: tuple[Row, bool]) -> str:
 
 
 def parsed_rows(work: Work, partition: str, entry: Entry) -> Iterator[Row]:
+    """Without their languages, which a run is told of many texts at a time."""
     scheme = work.collection.scheme
 
     def belongs(row_key: str, row_value: str | None) -> bool:

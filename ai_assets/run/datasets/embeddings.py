@@ -52,7 +52,7 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         if isinstance(embedder, RouteEmbedder):
             embedder = _ask(work, partition, asset, passages, vectors, embedder, documents.all)
         else:
-            _embed(passages, vectors, embedder)
+            _embed(work, passages, vectors, embedder)
         work.advance(asset, partition, documents.all, documents.all)
         without = _without(work, partition, asset, passages, vectors) if vectors.refused else {}
         _refuse_too_many(work, partition, each, without, documents.all)
@@ -155,10 +155,16 @@ def _missing(passages: Passages, vectors: TextVectors) -> Iterator[tuple[int, Pa
                 yield number, Passage(document, text)
 
 
-def _embed(passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
+def _embed(work: Work, passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
     missing = _missing(passages, vectors)
     while block := list(islice(missing, embedder.texts_at_once)):
-        rows = embedder.embed([passage.text for _, passage in block])
+        texts = [passage.text for _, passage in block]
+        if isinstance(embedder, BuiltinEmbedder):
+            asked = work.texts.vectors(texts)
+            with work.waiting():
+                rows = asked.result()
+        else:
+            rows = embedder.embed(texts)
         for (number, _), vector in zip(block, rows, strict=True):
             vectors.put(number, vector)
 
