@@ -38,7 +38,7 @@ def test_it_answers_as_is_computed_here() -> None:
 def test_few_texts_start_no_process() -> None:
     texts = Texts()
     assert texts.languages(TEXTS).result() == computed("languages", TEXTS)
-    assert texts.vectors(TEXTS * (ENOUGH // len(TEXTS) - 1)).result().shape[1] == 256
+    assert texts.vectors(TEXTS * (ENOUGH // len(TEXTS) - 2)).result().shape[1] == 256
     assert texts._process is None
 
 
@@ -58,7 +58,7 @@ def test_what_a_process_that_is_killed_owes_is_computed_here(asked_before: bool)
 def test_a_run_of_many_documents_writes_what_one_process_would(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.documents(per_day=ENOUGH // 2)
+    project.documents(per_day=3 * ENOUGH)
     collection = project.declare()
 
     def datasets(of: Project) -> dict[tuple[str, str], str]:

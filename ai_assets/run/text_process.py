@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 Question: TypeAlias = Literal["languages", "vectors"]
-ENOUGH = 500
-"""Texts of a run that are computed here first: starting a process takes about as long."""
+ENOUGH = 100
+"""Texts of a run at which it is started. That takes half a second; so does loading the models here."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -102,7 +102,7 @@ class Texts:
     def _started(self, texts: int) -> TextProcess | None:
         with self._starting:
             self._asked += texts
-            if self._process is None and not self._alone and self._asked > ENOUGH:
+            if self._process is None and not self._alone and self._asked >= ENOUGH:
                 try:
                     self._process = TextProcess()
                 except OSError:  # no memory, no more processes
