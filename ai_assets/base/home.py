@@ -5,6 +5,7 @@ what models may be called in `ai_assets/inference/settings.py`.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -45,6 +46,9 @@ PYPROJECT, DG_FILE, WORKSPACE, DEFINITIONS_FILE = "pyproject.toml", "dg.toml", "
 UP_VARIABLE = "AI_ASSETS_UP"
 """Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
 
+SHORTEST_SECRET = 8
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS")
+
 _PROBE = b"\0" * 65536
 """Enough bytes that a full disk is noticed now and not in the middle of the first run."""
 
@@ -59,6 +63,15 @@ class HomeUnusable(UserError):
 def variable(name: str) -> str | None:
     """The value of an environment variable; `None` when it is missing or empty."""
     return os.environ.get(name) or None
+
+
+def secret_values() -> Sequence[str]:
+    """Of variables whose name says that they hold a secret; what is shorter would blot out words."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST_SECRET and name.upper().endswith(_SECRET_NAMES)
+    ]
 
 
 def project_directory(start: Path | None = None) -> Path:

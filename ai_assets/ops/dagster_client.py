@@ -181,7 +181,13 @@ class DagsterApi:
 
     def runs(self, job: str, limit: int) -> list[Run]:
         """The newest runs of a job, the newest first."""
-        given = {"filter": {"pipelineName": job}, "limit": limit}
+        return self._runs({"pipelineName": job}, limit)
+
+    def run(self, job: str, run_id: str) -> Run | None:
+        return next(iter(self._runs({"pipelineName": job, "runIds": [run_id]}, 1)), None)
+
+    def _runs(self, chosen: Mapping[str, object], limit: int) -> list[Run]:
+        given = {"filter": chosen, "limit": limit}
         results = self._ask("list the runs", _RUNS, given, "runsOrError")["results"]
         return [
             Run(
