@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.desk.access import collection_run_here
@@ -185,7 +186,8 @@ def plan_of(desk: Desk, collection: Collection, partitions: Sequence[str] | None
     from ai_assets.planning.plan import plan
 
     with _one_at_a_time():
-        return plan(collection, desk.stores, load_inference(desk.stores.home.inference), partitions=partitions)
+        home = Catalog(desk.stores.home).home_of(collection.name)
+        return plan(collection, desk.stores, load_inference(home.inference), partitions=partitions)
 
 
 @contextmanager
