@@ -149,7 +149,7 @@ def test_the_definitions_are_loaded_by_one_process_only(running: Up) -> None:
 def test_the_page_answers_and_all_is_well(running: Up) -> None:
     health = running.api.health(heartbeats_after=running.home.root.stat().st_ctime - 60)
     assert running.api.answers()
-    assert (health.code_loaded, health.code_error, health.daemons_missing) == (True, None, ())
+    assert (health.code_loaded, dict(health.code_errors), health.daemons_missing) == (True, {}, ())
 
 
 def test_a_second_up_on_the_same_home_names_the_first(running: Up) -> None:

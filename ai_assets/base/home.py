@@ -5,6 +5,7 @@ what models may be called in `ai_assets/inference/settings.py`.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,10 @@ INFERENCE_VARIABLE = "AI_ASSETS_INFERENCE"
 """Another file than the `inference.yaml` of the project."""
 DESK_VARIABLE = "AI_ASSETS_DESK"
 """Another file than the `desk.yaml` of the project."""
+OPERATIONS_VARIABLE = "AI_ASSETS_OPERATIONS"
+"""Another file than the `operations.yaml` of the project."""
+SEVERAL_VARIABLE = "AI_ASSETS_SEVERAL_LOCATIONS"
+"""Set by `ai-assets up` where it serves several code locations: they agree who does what is done once for a home."""
 DESK_URL_VARIABLE = "AI_ASSETS_DESK_URL"
 """Where the desk listens, for links to it; set by `ai-assets up` for all it starts."""
 DAGSTER_URL_VARIABLE = "AI_ASSETS_DAGSTER_URL"
@@ -45,6 +50,11 @@ PYPROJECT, DG_FILE, WORKSPACE, DEFINITIONS_FILE = "pyproject.toml", "dg.toml", "
 UP_VARIABLE = "AI_ASSETS_UP"
 """Set by `ai-assets up` for all it starts, to `<its identity>@<home>`; inherited, so it finds grandchildren too."""
 
+_DG_MARKS = ("[project]", "[workspace]", "[[workspace.projects]]")
+_PYPROJECT_MARKS = ("[tool.dg.project]", "[tool.dg.workspace]", "[[tool.dg.workspace.projects]]", "[tool.dagster]")
+SHORTEST_SECRET = 8
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS")
+
 _PROBE = b"\0" * 65536
 """Enough bytes that a full disk is noticed now and not in the middle of the first run."""
 
@@ -61,6 +71,15 @@ def variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def secret_values() -> Sequence[str]:
+    """Of variables whose name says that they hold a secret; what is shorter would blot out words."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST_SECRET and name.upper().endswith(_SECRET_NAMES)
+    ]
+
+
 def project_directory(start: Path | None = None) -> Path:
     """The folder of the project that `start` lies in: the nearest one that Dagster is declared in (by `dg`, `dagster`
     or a workspace), else the nearest with a `definitions.py`; without either, `start` itself."""
@@ -73,7 +92,7 @@ def project_directory(start: Path | None = None) -> Path:
 def _declares_dagster(folder: Path) -> bool:
     if (folder / WORKSPACE).is_file():
         return True
-    for name, marks in ((DG_FILE, ("[project]",)), (PYPROJECT, ("[tool.dg.project]", "[tool.dagster]"))):
+    for name, marks in ((DG_FILE, _DG_MARKS), (PYPROJECT, _PYPROJECT_MARKS)):
         try:
             text = (folder / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -98,6 +117,8 @@ class Home:
     """Absolute."""
     declared_keys: Path | None = None
     """Absolute."""
+    declared_operations: Path | None = None
+    """Absolute."""
 
     @classmethod
     def from_environment(cls, project: Path | None = None) -> Self:
@@ -105,6 +126,7 @@ class Home:
         declared = variable(HOME_VARIABLE)
         root = Path(declared).expanduser() if declared else project / ".ai-assets"
         inference, desk, keys = variable(INFERENCE_VARIABLE), variable(DESK_VARIABLE), variable(KEYS_VARIABLE)
+        operations = variable(OPERATIONS_VARIABLE)
         return cls(
             root=root.absolute(),
             project=project,
@@ -112,6 +134,7 @@ class Home:
             declared_inference=Path(inference).expanduser().absolute() if inference else None,
             declared_desk=Path(desk).expanduser().absolute() if desk else None,
             declared_keys=Path(keys).expanduser().absolute() if keys else None,
+            declared_operations=Path(operations).expanduser().absolute() if operations else None,
         )
 
     @property
@@ -158,7 +181,7 @@ class Home:
 
     @property
     def operations(self) -> Path:
-        return self.project / "operations.yaml"
+        return self.declared_operations or self.project / "operations.yaml"
 
     def ensure(self) -> Self:
         """Create the folder, closed to other users, and prove that it can be written."""
@@ -185,6 +208,7 @@ class Home:
             INFERENCE_VARIABLE: str(self.declared_inference) if self.declared_inference else None,
             DESK_VARIABLE: str(self.declared_desk) if self.declared_desk else None,
             KEYS_VARIABLE: str(self.declared_keys) if self.declared_keys else None,
+            OPERATIONS_VARIABLE: str(self.declared_operations) if self.declared_operations else None,
         }
         return {
             "DAGSTER_HOME": str(self.dagster),

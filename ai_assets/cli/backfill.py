@@ -22,6 +22,7 @@ from ai_assets.cli.output import (
     stores,
 )
 from ai_assets.cli.plan import partitions_of, progress, show
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.load import load_inference
 from ai_assets.ops.dagster_client import DagsterApi
@@ -106,7 +107,7 @@ def backfill(
 def _start(
     chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, author: Author, *, sure: bool, as_json: bool
 ) -> None:
-    inference = load_inference(places.home.inference)
+    inference = load_inference(Catalog(places.home).home_of(chosen.name).inference)
     assets = _assets(chosen, asked.stages)
     found = _plan(chosen, places, asked, partitions_of(chosen, places, asked.partition, asked.partitions), as_json)
     if not as_json:
@@ -141,7 +142,7 @@ def _plan(chosen: Collection, places: Stores, asked: Asked, keys: Sequence[str] 
         return make_plan(
             chosen,
             places,
-            load_inference(places.home.inference),
+            load_inference(Catalog(places.home).home_of(chosen.name).inference),
             partitions=keys,
             stages=paid if asked.stages else None,
             say=say,

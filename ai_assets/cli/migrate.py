@@ -10,6 +10,7 @@ from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.plan import progress, show
 from ai_assets.cli.scaffold_entry import with_key, write_all
 from ai_assets.collection.builtins import VERSIONS, BuiltinSettings, newest
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import described
@@ -35,7 +36,9 @@ def migrate(
             console.print(f"Nothing to migrate: no row of {name} can be older than the newest built-in parts.")
         return
     with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
-        found = make_plan(migrated(chosen), places, load_inference(home().inference), say=say, advance=advance)
+        found = make_plan(
+            migrated(chosen), places, load_inference(Catalog(home()).home_of(name).inference), say=say, advance=advance
+        )
     if as_json:
         print_json({"older": {part: list(pair) for part, pair in older.items()}, "plan": described(found)})
     else:

@@ -18,6 +18,7 @@ from ai_assets.cli.output import (
     stores_to_read,
     table,
 )
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import known_folders, look, stored_listing
 from ai_assets.inference.load import load_inference
@@ -46,13 +47,12 @@ def plan(
 
     Counts what is answered already, asks no model and writes nothing.
     """
-    place = home()
     chosen = changed_collection(collection(name), with_ or ())
     with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
         found = make_plan(
             chosen,
             places,
-            load_inference(place.inference),
+            load_inference(Catalog(home()).home_of(name).inference),
             partitions=partitions_of(chosen, places, partition, partitions),
             stages=stage or None,
             say=say,

@@ -39,7 +39,7 @@ def up(
     need("desk", "`ai-assets up`, with Dagster's pages and the sign-off desk,")
     from ai_assets.ops.supervisor import Supervisor
 
-    chosen = all_collections()  # a mistake in one is told before anything starts
+    all_collections()  # a mistake in one is told before anything starts
     home = Home.from_environment()
     desk = load_desk(home.desk)
     places = stores()
@@ -49,6 +49,7 @@ def up(
         supervisor.start()
         with console.status("starting") if console.is_terminal else _Plain() as shown:
             supervisor.wait_until_healthy(on_progress=lambda line: shown.update(f"{line} …"))
+        chosen = all_collections()  # definitions have recorded theirs by now
         for note in supervisor.notes:
             console.print(f"note: {note}")
         console.print(f"Dagster is up:  {supervisor.url}")

@@ -67,6 +67,11 @@ class Catalog:
     def names(self) -> list[str]:
         return list(self.entries())
 
+    def home_of(self, name: str) -> Home:
+        """The home with the project of a collection, whose `inference.yaml` counts for it."""
+        entry = self.entries().get(name)
+        return self.home if entry is None else replace(self.home, project=entry.project)
+
     def load(self, name: str) -> Collection:
         """Checked as a whole; wrong input is a UserError that says where."""
         entries = self.entries()

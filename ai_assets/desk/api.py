@@ -38,6 +38,7 @@ from ai_assets.desk.api_records import (
     ReleaseAt,
     RequestId,
     Rollback,
+    RunId,
     Started,
     Starting,
     State,
@@ -49,7 +50,7 @@ from ai_assets.desk.document_query import line_of
 from ai_assets.desk.launching import Wanted
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_query import require_current
-from ai_assets.desk.runs_views import Price, RunsRow, RunsView
+from ai_assets.desk.runs_views import Price, RunsRow, RunsView, RunView
 from ai_assets.desk.unanswered_query import Shown
 from ai_assets.desk.views import (
     DocumentPage,
@@ -106,6 +107,7 @@ TheDesk = Annotated[Desk, Depends(_desk)]
 Someone = Annotated[Person, Depends(_person)]
 TheRequest = Annotated[RequestId, Path(description="The id of a request for sign-off.")]
 TheCollection = Annotated[CollectionName, Path(description="The name of a collection.")]
+TheRun = Annotated[RunId, Path(description="The id of a run, as Dagster knows it.")]
 OfCollection = Annotated[CollectionName | None, Query(description="Only of this collection.")]
 Page = Annotated[int, Query(ge=1, le=MOST_PAGES, description="Beyond the last page, the last one is answered.")]
 PerPage = Annotated[int, Query(ge=1, le=200)]
@@ -225,6 +227,12 @@ def price(
 ) -> Price:
     """What a run would cost, before it runs. No model is asked, nothing is started."""
     return reading.price(desk, person, collection, first, last)
+
+
+@router.get("/runs/{collection}/run/{run_id}", tags=["runs"], responses=SAFE)
+def run(desk: TheDesk, person: Someone, collection: TheCollection, run_id: TheRun) -> RunView:
+    """When its assets were computed, and what came of each. Of many, those that failed and those that took longest."""
+    return reading.run_view(desk, person, collection, run_id)
 
 
 @router.post("/runs/{collection}/start", tags=["runs"], responses=UNSAFE)

@@ -69,18 +69,18 @@ def stacked_days(name: str, title: str, finding: str, found: Series) -> Markup:
     parts = []
     for place, start in enumerate(found.starts):
         height = 0.0
-        for number, (part, values) in enumerate(found.parts):
+        for nth, (part, values) in enumerate(found.parts):
             if not values[place]:
                 continue
             own = float(values[place] / top) * PLOT_PX
             height += own
             parts.append(
                 _PART.format(
-                    _n(100 * place / count + gap / 2), _n(PLOT_PX - height), _n(100 / count - gap), _n(own), name,
-                    number % PATTERNS, f"{long_day(start)}, {part}: {dollars(values[place])}",
+                    number(100 * place / count + gap / 2), number(PLOT_PX - height), number(100 / count - gap),
+                    number(own), name, nth % PATTERNS, f"{long_day(start)}, {part}: {dollars(values[place])}",
                 )
             )  # fmt: skip
-    drawn = _patterns(name) + NOTHING.join(parts) + _days(found.starts, centred=True)
+    drawn = hatched(name) + NOTHING.join(parts) + _days(found.starts, centred=True)
     return _plot(name, title, finding, top, steps, drawn)
 
 
@@ -94,12 +94,13 @@ def bars(name: str, title: str, finding: str, found: Sequence[Bar]) -> Markup:
             '<rect x="0" y="{}" width="{}%" height="{}" rx="2" fill="url(#{}-{})"><title>{}</title></rect>'
         ).format(
             place * ROW_PX + 14, _short(bar.label), place * ROW_PX + 14, dollars(bar.value),
-            place * ROW_PX + 21, BAR_PX, place * ROW_PX + 21, _n(max(0.4 if bar.value else 0, 100 * bar.value / most)),
-            BAR_PX, name, bar.pattern % PATTERNS, f"{bar.label}: {dollars(bar.value)}",
+            place * ROW_PX + 21, BAR_PX, place * ROW_PX + 21,
+            number(max(0.4 if bar.value else 0, 100 * bar.value / most)), BAR_PX, name, bar.pattern % PATTERNS,
+            f"{bar.label}: {dollars(bar.value)}",
         )
         for place, bar in enumerate(found)
     ]  # fmt: skip
-    return _svg(name, title, finding, _patterns(name) + NOTHING.join(rows), max(1, len(found)) * ROW_PX - 8)
+    return picture(name, title, finding, hatched(name) + NOTHING.join(rows), max(1, len(found)) * ROW_PX - 8)
 
 
 def burn_down(name: str, title: str, finding: str, found: Burning) -> Markup:
@@ -110,10 +111,10 @@ def burn_down(name: str, title: str, finding: str, found: Burning) -> Markup:
 
     def at(day: datetime.date, left: Decimal) -> str:
         x = 1000 * ((day - first).days + 1) / span
-        return f"{_n(x)},{_n(float(1 - max(left, Decimal(0)) / top) * PLOT_PX)}"
+        return f"{number(x)},{number(float(1 - max(left, Decimal(0)) / top) * PLOT_PX)}"
 
     day, left = found.left[-1]
-    line = [f"0,{_n(float(1 - found.limit_usd / top) * PLOT_PX)}", *(at(*point) for point in found.left)]
+    line = [f"0,{number(float(1 - found.limit_usd / top) * PLOT_PX)}", *(at(*point) for point in found.left)]
     now, end = at(day, left), found.last
     lines = Markup(
         '<svg x="0" y="0" width="100%" height="{}" viewBox="0 0 1000 {}" preserveAspectRatio="none">'
@@ -127,26 +128,26 @@ def burn_down(name: str, title: str, finding: str, found: Burning) -> Markup:
     return _plot(name, title, finding, top, steps, lines + _days(days))
 
 
-def swatch(name: str, number: int) -> Markup:
+def swatch(name: str, nth: int) -> Markup:
     """What a part of the plot of this name looks like, for its legend."""
     return Markup(
         '<svg class="swatch" width="16" height="16" aria-hidden="true" focusable="false">'
         '<rect width="16" height="16" rx="3" fill="url(#{}-{})"/></svg>'
-    ).format(name, number % PATTERNS)
+    ).format(name, nth % PATTERNS)
 
 
-def _patterns(name: str) -> Markup:
+def hatched(name: str) -> Markup:
     made = [
         Markup(
             '<pattern id="{}-{}" width="8" height="8" patternUnits="userSpaceOnUse">'
             '<rect class="series-{}" width="8" height="8"/><g class="hatch">{}</g></pattern>'
-        ).format(name, number, number, Markup(hatch))
-        for number, hatch in enumerate(_HATCHES)
+        ).format(name, nth, nth, Markup(hatch))
+        for nth, hatch in enumerate(_HATCHES)
     ]
     return Markup("<defs>{}</defs>").format(NOTHING.join(made))
 
 
-def _svg(name: str, title: str, finding: str, drawn: Markup, height: int, kind: str = "chart") -> Markup:
+def picture(name: str, title: str, finding: str, drawn: Markup, height: int, kind: str = "chart") -> Markup:
     return Markup(
         '<svg class="{0}" role="img" aria-labelledby="{1}-title {1}-desc" width="100%" height="{2}">'
         '<title id="{1}-title">{3}</title><desc id="{1}-desc">{4}</desc>{5}</svg>'
@@ -156,7 +157,7 @@ def _svg(name: str, title: str, finding: str, drawn: Markup, height: int, kind: 
 def _plot(name: str, title: str, finding: str, top: Decimal, steps: int, drawn: Markup) -> Markup:
     """With the amounts in a margin to the left, which is padding: it does not stretch, and nothing is cut off there."""
     said = [dollars(top * place / steps) for place in range(steps + 1)]
-    levels = [_n(TOP_PX + PLOT_PX * (1 - place / steps)) for place in range(steps + 1)]
+    levels = [number(TOP_PX + PLOT_PX * (1 - place / steps)) for place in range(steps + 1)]
     kind = "chart plot wide" if max(map(len, said)) > SHORT_AMOUNT else "chart plot"
     grid = [
         Markup('<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(level)
@@ -164,21 +165,24 @@ def _plot(name: str, title: str, finding: str, top: Decimal, steps: int, drawn: 
         for level, text in zip(levels, said, strict=True)
     ]
     inner = Markup('{}<g transform="translate(0 {})">{}</g>').format(NOTHING.join(grid), TOP_PX, drawn)
-    return _svg(name, title, finding, inner, TOP_PX + PLOT_PX + DAYS_PX, kind)
+    return picture(name, title, finding, inner, TOP_PX + PLOT_PX + DAYS_PX, kind)
 
 
 def _days(days: Sequence[datetime.date], *, centred: bool = False) -> Markup:
     """A few of them named, the first and the last too."""
     count = len(days)
     labels = min(MOST_LABELS, count)
-    places = sorted({round(number * (count - 1) / max(1, labels - 1)) for number in range(labels)})
+    places = sorted({round(nth * (count - 1) / max(1, labels - 1)) for nth in range(labels)})
     made = []
     for place in places:
         kind = "first" if place == 0 and count > 1 else "last" if place == count - 1 and count > 1 else ""
         x = 0.0 if kind == "first" else 100.0 if kind == "last" else 100 * (place + (0.5 if centred else 1)) / count
         made.append(
             Markup('<text class="day {}" x="{}%" y="{}">{}</text>').format(
-                kind, _n(x), PLOT_PX + 19, _brief(days[place], years=(days[-1] - days[0]).days > LONGEST_WITHOUT_YEAR)
+                kind,
+                number(x),
+                PLOT_PX + 19,
+                _brief(days[place], years=(days[-1] - days[0]).days > LONGEST_WITHOUT_YEAR),
             )
         )
     return NOTHING.join(made)
@@ -207,6 +211,6 @@ def long_day(day: datetime.date) -> str:
     return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
-def _n(value: float | Decimal) -> str:
+def number(value: float | Decimal) -> str:
     """Two digits are less than a pixel."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_run_here
 from ai_assets.desk.context import Desk
@@ -132,7 +133,8 @@ def _backfill(
     due = any(found.partitions.get(key) in DUE for key in found.planned)
     if not due and not any(stage.calls.high for stage in found.stages):
         raise NothingToRun(name)
-    inference, cap = load_inference(stores.home.inference), backfills.usual_cap(found) if asked is None else asked
+    inference = load_inference(Catalog(stores.home).home_of(name).inference)
+    cap = backfills.usual_cap(found) if asked is None else asked
     backfills.refuse_too_low(collection, inference, found, cap)
     launch_id = _record(desk, person, name, wanted, found.planned)
     ids: list[str] = []

@@ -9,6 +9,7 @@ from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.release_query import live_at, release_rows
 from ai_assets.desk.request_query import RequestState, request_state, request_view
 from ai_assets.desk.runs_query import price, runs_rows, runs_view
+from ai_assets.desk.spans_query import lanes, run_view
 from ai_assets.desk.unanswered_query import unanswered_page
 
 __all__ = [
@@ -21,12 +22,14 @@ __all__ = [
     "document_page",
     "document_view",
     "inbox",
+    "lanes",
     "live_at",
     "price",
     "publication_of",
     "release_rows",
     "request_state",
     "request_view",
+    "run_view",
     "runs_rows",
     "runs_view",
     "unanswered_page",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.desk.access import collection_run_here
@@ -22,6 +23,8 @@ from ai_assets.inference.prices import usd_of
 from ai_assets.ops.dagster_client import Run
 from ai_assets.planning import backfills
 from ai_assets.planning.words import dollars, headline, lasts, named
+from ai_assets.run import spans
+from ai_assets.run.spans import RunSpans
 from ai_assets.run.status import DUE, partition_states
 from ai_assets.signoff import launches
 from ai_assets.signoff.launches import Launch, Launcher
@@ -67,7 +70,10 @@ def runs_view(desk: Desk, person: Person, name: str) -> RunsView:
     except UserError as error:
         problem = str(error)
     with desk.stores.state.read() as connection:
-        lines = [_line(connection, desk, run) for run in runs]
+        if problem is None:
+            lines = [line_of(connection, desk, run) for run in runs]
+        else:
+            lines = [_line_of_spans(run) for run in spans.newest_runs(connection, name, MOST_RUNS)]
         backfills = [_backfill(connection, desk, found) for found in _newest(connection, name)]
     keys = list(states)
     return RunsView(
@@ -83,7 +89,7 @@ def runs_view(desk: Desk, person: Person, name: str) -> RunsView:
     )
 
 
-def _line(connection: sa.Connection, desk: Desk, run: Run) -> RunLine:
+def line_of(connection: sa.Connection, desk: Desk, run: Run) -> RunLine:
     """The ticket's signature is looked at, not whether it was used before: the request of the run says that."""
     ticket = launches.read(connection, run.tags)
     launch = Launch.unknown(ticket) if isinstance(ticket, str) else Launch.of(
@@ -99,6 +105,20 @@ def _line(connection: sa.Connection, desk: Desk, run: Run) -> RunLine:
         done=run.done,
         made_at=datetime.datetime.fromtimestamp(run.made_at, datetime.UTC).isoformat(timespec="seconds"),
         url=f"{desk.dagster_url}/runs/{run.run_id}" if desk.dagster_url else None,
+    )
+
+
+def _line_of_spans(run: RunSpans) -> RunLine:
+    """What is known of a run where Dagster cannot be asked."""
+    return RunLine(
+        run_id=run.run_id,
+        partitions=run.first if run.partitions == 1 else f"{run.first} to {run.last}",
+        started_by=None,
+        author_known=False,
+        status="not known",
+        done=None,
+        made_at=run.began_at,
+        url=None,
     )
 
 
@@ -166,7 +186,8 @@ def plan_of(desk: Desk, collection: Collection, partitions: Sequence[str] | None
     from ai_assets.planning.plan import plan
 
     with _one_at_a_time():
-        return plan(collection, desk.stores, load_inference(desk.stores.home.inference), partitions=partitions)
+        home = Catalog(desk.stores.home).home_of(collection.name)
+        return plan(collection, desk.stores, load_inference(home.inference), partitions=partitions)
 
 
 @contextmanager

@@ -17,11 +17,12 @@ class RunLine(View):
     run_id: str
     partitions: str
     """One, or the first and the last."""
-    started_by: str
-    """Who started it, and how that is proved; or why it is not known."""
+    started_by: str | None
+    """Who started it, and how that is proved; or why it is not known. None where Dagster cannot be asked."""
     author_known: bool
     status: str
-    done: bool
+    done: bool | None
+    """None where Dagster cannot be asked."""
     made_at: str
     url: str | None
 
@@ -102,3 +103,64 @@ class RunsView(View):
     may_run: bool
     may_name: bool
     """Run named partitions again, start a backfill, stop one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanLine(View):
+    """An asset of a partition in a run, from its beginning to its end."""
+
+    asset: str
+    partition: str
+    began_at: str
+    ended_at: str
+    seconds: float
+    documents: int
+    documents_out: int
+    calls: int
+    """Questions that this run sent to models for it."""
+    unchanged: bool
+    """Nothing that it depends on had changed, so nothing was computed."""
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetLine(View):
+    """An asset in a run, all of its partitions together."""
+
+    asset: str
+    partitions: int
+    began_at: str
+    ended_at: str
+    seconds: float
+    """The sum; partitions may have been under way at once."""
+    documents: int
+    documents_out: int
+    calls: int
+    unchanged: int
+    """Partitions of which nothing had to be computed."""
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView(View):
+    """A run: what it computed, and when."""
+
+    collection: str
+    run_id: str
+    line: RunLine | None
+    """None where Dagster cannot be asked, or does not have the run any more."""
+    problem: str | None
+    """Why Dagster cannot be asked, and what to do."""
+    began_at: str | None
+    """Of the first asset; None where none has ended yet, or retention has removed the spans."""
+    ended_at: str | None
+    partitions: int
+    calls: int
+    failed: int
+    unchanged: int
+    total: int
+    """Spans that there are."""
+    spans: Sequence[SpanLine]
+    """In the order in which they began. Of many, those that failed and those that took longest."""
+    assets: Sequence[AssetLine]
+    """In the order in which they began."""

@@ -18,9 +18,8 @@ RunStatus = Literal[
     "QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", "SUCCESS", "FAILURE", "CANCELING", "CANCELED"
 ]
 
-CODE_LOCATION = "definitions"
-REPOSITORY = "__repository__"
-"""Dagster's name for the one repository of a code location made of Definitions."""
+CANDIDATE = "release_candidate"
+"""An asset that every collection has."""
 
 _UNREACHABLE = "DagsterUserCodeUnreachableError"
 _DAGSTER_FRAME = re.compile(r'File ".*/(?:dagster\w*|site-packages|importlib|lib/python[\d.]+)/')
@@ -41,6 +40,8 @@ _RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Error { m
 _RUNS = """query($filter: RunsFilter!, $limit: Int!) { runsOrError(filter: $filter, limit: $limit) {
   __typename ... on Error { message }
   ... on Runs { results { runId status creationTime startTime endTime tags { key value } } } } }"""
+_WHERE = """query($keys: [AssetKeyInput!]!) { assetNodes(assetKeys: $keys) {
+  jobNames repository { name location { name } } } }"""
 _HEALTH = """{ workspaceOrError { __typename ... on PythonError { message }
     ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
       ... on PythonError { className message stack causes { className message stack } } } } } }
@@ -96,8 +97,14 @@ class Health:
     """What the web server knows of the code location and the daemons."""
 
     code_loaded: bool
-    code_error: str | None
-    """Why the definitions cannot be loaded, in words for their author; `None` also while they are still loading."""
+    """Of all code locations."""
+    code_errors: Mapping[str, str]
+    """By code location, why its definitions cannot be loaded, in words for their author; none while they are loading.
+
+    Without a name where the workspace itself is wrong.
+    """
+    code_missing: tuple[str, ...]
+    """Code locations that are still being loaded, or started again."""
     daemons_missing: tuple[str, ...]
     """Daemons without a heartbeat since the given moment."""
 
@@ -151,14 +158,23 @@ class DagsterApi:
         answer = self._ask("launch the backfill", _LAUNCH, {"params": params}, "launchPartitionBackfill")
         return cast(str, answer["backfillId"])
 
-    def launch_run(self, job: str, tags: Mapping[str, str]) -> str:
-        """Launch one run of a job of our code location, and return its id."""
+    def launch_run(self, collection: str, tags: Mapping[str, str]) -> str:
+        """Launch one run of a collection's job, in the code location that has its assets, and return its id."""
+        location, repository = self._where(collection)
         params = {
-            "selector": {"repositoryLocationName": CODE_LOCATION, "repositoryName": REPOSITORY, "jobName": job},
+            "selector": {"repositoryLocationName": location, "repositoryName": repository, "jobName": collection},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         answer = self._ask("launch the run", _LAUNCH_RUN, {"params": params}, "launchRun")
         return cast(str, answer["run"]["runId"])
+
+    def _where(self, collection: str) -> tuple[str, str]:
+        """Code location and repository of its assets; jobs of other code locations may have the same name."""
+        given = {"keys": [{"path": [collection, CANDIDATE]}]}
+        for node in self._query("find the code location", _WHERE, given)["assetNodes"]:
+            if collection in node["jobNames"]:
+                return node["repository"]["location"]["name"], node["repository"]["name"]
+        raise DagsterRefused("launch the run", f"no code location that is loaded has the collection '{collection}'")
 
     def backfill_status(self, backfill_id: str) -> Backfill:
         answer = self._ask("show the backfill", _BACKFILL, {"id": backfill_id}, "partitionBackfillOrError")
@@ -181,7 +197,13 @@ class DagsterApi:
 
     def runs(self, job: str, limit: int) -> list[Run]:
         """The newest runs of a job, the newest first."""
-        given = {"filter": {"pipelineName": job}, "limit": limit}
+        return self._runs({"pipelineName": job}, limit)
+
+    def run(self, job: str, run_id: str) -> Run | None:
+        return next(iter(self._runs({"pipelineName": job, "runIds": [run_id]}, 1)), None)
+
+    def _runs(self, chosen: Mapping[str, object], limit: int) -> list[Run]:
+        given = {"filter": chosen, "limit": limit}
         results = self._ask("list the runs", _RUNS, given, "runsOrError")["results"]
         return [
             Run(
@@ -198,13 +220,18 @@ class DagsterApi:
         """Heartbeats outlive the daemon that wrote them, so only those after a moment (epoch seconds) count."""
         data = self._query("tell its health", _HEALTH, {})
         workspace = data["workspaceOrError"]
-        entries = workspace.get("locationEntries", [])
-        found = [entry["locationOrLoadError"] or {"__typename": "loading"} for entry in entries]
-        errors = [e for e in found if e["__typename"] == "PythonError" and e["className"] != _UNREACHABLE]
+        entries = {entry["name"]: entry["locationOrLoadError"] for entry in workspace.get("locationEntries", [])}
+        errors = {
+            name: essential_message(found)
+            for name, found in entries.items()
+            if found and found["__typename"] == "PythonError" and found["className"] != _UNREACHABLE
+        }
+        loaded = {name for name, found in entries.items() if found and found["__typename"] == "RepositoryLocation"}
         daemons = data["instance"]["daemonHealth"]["allDaemonStatuses"]
         return Health(
-            code_loaded=bool(found) and all(entry["__typename"] == "RepositoryLocation" for entry in found),
-            code_error=essential_message(errors[0]) if errors else workspace.get("message"),
+            code_loaded=bool(entries) and len(loaded) == len(entries),
+            code_errors=errors if "message" not in workspace else {"": workspace["message"]},
+            code_missing=tuple(name for name in entries if name not in loaded and name not in errors),
             daemons_missing=tuple(
                 daemon["daemonType"]
                 for daemon in daemons

@@ -1,4 +1,6 @@
-"""`ai-assets up`: a code server, Dagster's web server and daemon, and the desk, started, kept running, ended together.
+"""`ai-assets up`: a code server for each code location, Dagster's web server and daemon, and the desk.
+
+They are started, kept running and ended together.
 
 Whatever is started carries the home in its environment, so that it can be found and ended at any depth: by `stop`, by
 `ai_assets/base/orphan_reaper.py` when this process is killed, or by the next `up`.
@@ -13,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -23,11 +25,20 @@ import yaml
 
 import ai_assets
 from ai_assets.base.errors import UserError
-from ai_assets.base.home import DAGSTER_URL_VARIABLE, DECISION_KEY_VARIABLE, DESK_URL_VARIABLE, NO_KEY, Home
+from ai_assets.base.home import (
+    DAGSTER_URL_VARIABLE,
+    DECISION_KEY_VARIABLE,
+    DESK_URL_VARIABLE,
+    DESK_VARIABLE,
+    NO_KEY,
+    OPERATIONS_VARIABLE,
+    SEVERAL_VARIABLE,
+    Home,
+)
 from ai_assets.base.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, answers
 from ai_assets.ops.managed_process import Service
-from ai_assets.orchestration.code_location import code_locations
+from ai_assets.orchestration.code_location import CodeLocation, code_locations
 from ai_assets.orchestration.instance import instance, use_home
 from ai_assets.orchestration.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
 
@@ -36,6 +47,8 @@ PACKAGES = Path(ai_assets.__file__).parents[1]
 CODE_LOCATION = "definitions"
 STOP_GRACE_S = 10.0
 POLL_S = 0.2
+LOOK_S = 15.0
+"""How often several code locations are asked whether they are loaded."""
 UP_LOCK = "up.lock"
 """Below the home: locked while `ai-assets up` runs, with its identity and the address of Dagster's pages."""
 SOCKET_PATH_LIMIT = 100
@@ -60,17 +73,23 @@ class NoDefinitions(UserError):
         )
 
 
-class SeveralLocations(UserError):
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+class LocationsAlike(UserError):
+    def __init__(self, folder: Path, name: str) -> None:
         super().__init__(
-            f"{folder} declares {len(names)} code locations ({', '.join(names)}), and `ai-assets up` serves one. Serve "
-            "them with `dagster dev` or `dg dev`, and the desk beside them with `ai-assets desk`."
+            f"{folder} declares two code locations called '{name}'. Give one of them another name: `location_name` in "
+            "workspace.yaml, `code_location_name` in pyproject.toml."
         )
 
 
 class DefinitionsBroken(UserError):
-    def __init__(self, message: str) -> None:
-        super().__init__(f"The definitions cannot be loaded. {message}")
+    def __init__(self, errors: Mapping[str, str], *, several: bool) -> None:
+        """`errors`: by code location; without a name where it is not one of them that is wrong."""
+        super().__init__(
+            " ".join(
+                f"The definitions{f' of the code location {name}' if several and name else ''} cannot be loaded. {said}"
+                for name, said in errors.items()
+            )
+        )
 
 
 class NotHealthyInTime(UserError):
@@ -83,6 +102,26 @@ def running_at(home: Home) -> str | None:
     path = home.root / UP_LOCK
     holder, _, url = path.read_text(encoding="utf-8").partition("\n") if path.is_file() else ("", "", "")
     return url.strip() if url.strip() and is_alive(holder) and DagsterApi(url.strip()).answers() else None
+
+
+def named_apart(folder: Path, locations: Sequence[CodeLocation]) -> list[CodeLocation]:
+    """One alone is called the same in every project; several have names of their own."""
+    if len(locations) == 1:
+        return [replace(locations[0], name=CODE_LOCATION)]
+    names = [location.name for location in locations]
+    for name in names:
+        if names.count(name) > 1:
+            raise LocationsAlike(folder, name)
+    return list(locations)
+
+
+def workspace_of(locations: Sequence[CodeLocation], sockets: Sequence[Path]) -> dict[str, Any]:
+    """For the web server and the daemon: where each code location is served."""
+    servers = [
+        {"grpc_server": {"socket": str(socket), "location_name": location.name}}
+        for location, socket in zip(locations, sockets, strict=True)
+    ]
+    return {"load_from": servers}
 
 
 class Supervisor:
@@ -114,6 +153,7 @@ class Supervisor:
         self.notes: list[str] = []
         """What a person should know about the start: a file left alone, runs found interrupted."""
         self._services: list[Service] = []
+        self._locations: list[CodeLocation] = []
         self._warden: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._socket_folder: Path | None = None
@@ -145,9 +185,7 @@ class Supervisor:
         locations = code_locations(self.home.project)
         if not locations:
             raise NoDefinitions(self.home.project)
-        if len(locations) > 1:
-            raise SeveralLocations(self.home.project, [location.name for location in locations])
-        self._location = replace(locations[0], name=CODE_LOCATION)
+        self._locations = named_apart(self.home.project, locations)
         configuration = use_home(self.home)
         self._take_lock()
         end_all_started_by_up(
@@ -160,10 +198,11 @@ class Supervisor:
             self.notes.append(configuration.note)
         self._warden = self._start_warden()
         self._started_at = time.time()
-        code, web, daemon, desk = self._services = self._define_services()
+        *code, web, daemon, desk = self._services = self._define_services()
         if not (self.home.dagster / "schedules").exists():
             self._settle_instance()  # two processes that both create the SQLite tables stumble over each other
-        code.start()
+        for server in code:
+            server.start()
         web.start()
         # Only the daemon launches runs. So what runs now is left from earlier; and its imports, started a second
         # later, do not compete with the other two (2 cores: the page answers at 5.4 s instead of 7.1 s).
@@ -187,12 +226,34 @@ class Supervisor:
             waiting_for = self._missing()
 
     def run_forever(self, on_progress: Callable[[str], None] = lambda _: None) -> None:
-        """Keep the services running until a signal ends it (KeyboardInterrupt, which `__exit__` takes as normal)."""
+        """Keep the services running until a signal ends it (KeyboardInterrupt, which `__exit__` takes as normal).
+
+        A code location whose definitions break meanwhile is told of by name, and the others go on.
+        """
+        broken: dict[str, str] = {}
+        look_at = time.monotonic() + LOOK_S
         while True:
+            if len(self._locations) > 1 and time.monotonic() > look_at:
+                self._tell_broken(broken, on_progress)
+                look_at = time.monotonic() + LOOK_S
             for service in self._services:
                 if done := service.keep_alive():
                     on_progress(done)
             time.sleep(POLL_S)
+
+    def _tell_broken(self, before: dict[str, str], on_progress: Callable[[str], None]) -> None:
+        """What has changed since `before`, which is brought up to date."""
+        try:
+            found = self.api.health(heartbeats_after=self._started_at)
+        except (DagsterUnreachable, DagsterRefused):
+            return
+        for name, said in found.code_errors.items():
+            if before.get(name) != said:
+                on_progress(f"the code location {name} cannot be loaded, and the others go on: {said}")
+        for name in [name for name in before if name not in found.code_errors and name not in found.code_missing]:
+            on_progress(f"the code location {name} is loaded again")
+            del before[name]
+        before.update(found.code_errors)
 
     def stop(self) -> None:
         """End every process, at any depth, and say of the runs that were executing that they were interrupted."""
@@ -221,48 +282,65 @@ class Supervisor:
             health = self.api.health(heartbeats_after=self._started_at)
         except (DagsterUnreachable, DagsterRefused):
             return "the web server"
-        if health.code_error:
-            raise DefinitionsBroken(health.code_error)
+        several = len(self._locations) > 1
+        if health.code_errors:
+            raise DefinitionsBroken(health.code_errors, several=several)
         if not health.code_loaded:
-            return "the definitions to load"
+            return f"the definitions of {', '.join(health.code_missing)}" if several else "the definitions to load"
         if health.daemons_missing:
             return "the daemons"
         return "" if answers(f"{self._desk}/health") else "the desk"
 
     def _define_services(self) -> list[Service]:
-        socket = self._code_server_socket()
+        sockets = self._code_server_sockets()
         workspace = self.home.dagster / "workspace.yaml"
-        server = {"grpc_server": {"socket": str(socket), "location_name": CODE_LOCATION}}
-        workspace.write_text(yaml.safe_dump({"load_from": [server]}), encoding="utf-8")
-        code = ["code-server", "start", "--socket", str(socket), *self._location.arguments()]
-        code += ["--use-python-environment-entry-point"]
+        workspace.write_text(yaml.safe_dump(workspace_of(self._locations, sockets)), encoding="utf-8")
         web = ["--host", self.host, "--port", str(self.port), "--workspace", str(workspace)]
         daemon = ["run", "--workspace", str(workspace)]
         desk = ["--host", self.host, "--port", str(self.desk_port)]
         # uvicorn of the web server would take the address of a connection from a header, and nobody could tell any
         # more whether the declared proxy is there.
         links = {DAGSTER_URL_VARIABLE: self.url, DESK_URL_VARIABLE: self.desk_url, "FORWARDED_ALLOW_IPS": ""}
-        runs = {**links, DECISION_KEY_VARIABLE: NO_KEY}  # nothing that Dagster starts decides
+        runs = {**links, **self._shared(), DECISION_KEY_VARIABLE: NO_KEY}  # nothing that Dagster starts decides
         started: list[tuple[str, str, list[str], Path, dict[str, str]]] = [
-            ("code server", "dagster", code, self.home.project, runs),
             ("web server", "dagster_webserver", web, self.home.project, runs),
             ("daemon", "ai_assets.ops.daemon", daemon, PACKAGES, runs),
             ("desk", "ai_assets.desk", desk, self.home.project, links),
         ]
-        return [
-            Service(
-                name=name, module=module, arguments=arguments, home=self.home, folder=folder, told=told,
-                stale=socket if name == "code server" else None,
-            )
+        servers = [
+            self._code_server(location, socket, runs) for location, socket in zip(self._locations, sockets, strict=True)
+        ]
+        return servers + [
+            Service(name=name, module=module, arguments=arguments, home=self.home, folder=folder, told=told)
             for name, module, arguments, folder, told in started
-        ]  # fmt: skip
+        ]
 
-    def _code_server_socket(self) -> Path:
-        socket = self.home.root / "code-server.sock"
-        if len(os.fsencode(socket)) <= SOCKET_PATH_LIMIT:
-            return socket
+    def _code_server(self, location: CodeLocation, socket: Path, told: Mapping[str, str]) -> Service:
+        """Where the project is, so that its own `inference.yaml` counts."""
+        code = ["code-server", "start", "--socket", str(socket), *location.arguments()]
+        code += ["--use-python-environment-entry-point"]
+        name = f"code server {location.name}" if len(self._locations) > 1 else "code server"
+        return Service(
+            name=name, module="dagster", arguments=code, home=self.home, folder=location.project, told=told,
+            stale=socket,
+        )  # fmt: skip
+
+    def _shared(self) -> dict[str, str]:
+        """What code locations of one home must agree on: who is told, what is kept, and that they are several."""
+        if len(self._locations) == 1:
+            return {}
+        shared = {DESK_VARIABLE: self.home.desk, OPERATIONS_VARIABLE: self.home.operations}
+        return {SEVERAL_VARIABLE: "yes", **{name: str(path) for name, path in shared.items()}}
+
+    def _code_server_sockets(self) -> list[Path]:
+        several = len(self._locations) > 1
+        names = [
+            f"code-server-{number}.sock" if several else "code-server.sock" for number in range(len(self._locations))
+        ]
+        if all(len(os.fsencode(self.home.root / name)) <= SOCKET_PATH_LIMIT for name in names):
+            return [self.home.root / name for name in names]
         self._socket_folder = Path(tempfile.mkdtemp(prefix="ai-assets-"))
-        return self._socket_folder / socket.name
+        return [self._socket_folder / name for name in names]
 
     def _take_lock(self) -> None:
         lock = (self.home.root / UP_LOCK).open("a+", encoding="utf-8")

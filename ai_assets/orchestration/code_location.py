@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,32 @@ def code_locations(project: Path) -> Sequence[CodeLocation]:
             module = declared.get("code_location_target_module") or f"{declared['root_module']}.definitions"
             name = declared.get("code_location_name") or project.name
             return [CodeLocation(project=project, module=module, name=name)]
+    if projects := _of_dg_workspace(project):
+        return projects
     if (project / DEFINITIONS_FILE).is_file():
         return [CodeLocation(project=project, module="definitions")]
     declared = _table(project / PYPROJECT, "tool", "dagster")
     modules = [declared["module_name"]] if "module_name" in declared else declared.get("modules", [])
     found = [CodeLocation(project=project, module=str(each), name=str(each)) for each in modules]
     return found or _of_workspace(project)
+
+
+def _of_dg_workspace(folder: Path) -> list[CodeLocation]:
+    """One for each project that a `dg` workspace names."""
+    for path, keys in ((folder / DG_FILE, ("workspace",)), (folder / PYPROJECT, ("tool", "dg", "workspace"))):
+        declared = _table(path, *keys).get("projects", [])
+        paths = [each["path"] for each in declared if isinstance(each, dict) and "path" in each]
+        if paths:
+            projects = [(folder / str(each)).resolve() for each in paths]
+            return [location for project in projects for location in _of_project(path, project)]
+    return []
+
+
+def _of_project(path: Path, project: Path) -> Sequence[CodeLocation]:
+    found = code_locations(project)
+    if not found:
+        raise CodeLocationUnusable(project, f"{path} names it, and it declares no Dagster project")
+    return [replace(each, name=project.name) if each.name == CodeLocation.name else each for each in found]
 
 
 def _of_workspace(project: Path) -> list[CodeLocation]:

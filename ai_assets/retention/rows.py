@@ -47,6 +47,8 @@ def _old(bench: Bench) -> Iterator[tuple[str, str, str, dict[str, object]]]:
     yield "failed sign-ins that no longer count", "sign_in_failures", "failed_at < :before", long_ago
     before: dict[str, object] = {"before": ago(days=bench.settings.notice_days)}
     yield "messages that were sent, or will not be", "notices", "state <> 'waiting' AND made_at < :before", before
+    old: dict[str, object] = {"before": ago(days=bench.settings.span_days)}
+    yield "spans of assets in old runs", "run_spans", "ended_at < :before", old
 
 
 def _delete(bench: Bench, table: str, condition: str, given: Mapping[str, object]) -> None:

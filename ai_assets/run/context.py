@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from ai_assets.base.errors import ExtensionUnusable
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import DEFS_FILE, Collection
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.source import Source
@@ -223,7 +224,7 @@ class Work:
     def inference(self) -> "InferenceSettings":
         from ai_assets.inference.load import load_inference
 
-        return load_inference(self.stores.home.inference)
+        return load_inference(Catalog(self.stores.home).home_of(self.collection.name).inference)
 
     @cached_property
     def engine(self) -> "Engine":

@@ -6,9 +6,11 @@ others go on; the failures are raised together at the end.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
+
+import sqlalchemy as sa
 
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.checks.base import CheckOutcome
@@ -31,6 +33,7 @@ from ai_assets.run.datasets import (
 )
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
+from ai_assets.run.spans import record_span
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.digest import digest
@@ -87,8 +90,8 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
 
             def build(asset: str) -> Iterator[Event]:
                 with _holding(work, lease), work.baton or nullcontext():
-                    outcome = spanned(work, partition, asset, partial(_build, work, partition, asset))
-                    yield from _announced(work, outcome)
+                    made = spanned(work, partition, asset, partial(_build, work, partition, asset))
+                    yield from _announced(work, *made)
 
             if work.baton is not None:
                 yield from as_ready(assets, work.collection.inputs_of, build)
@@ -118,12 +121,10 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
         with failures.collecting(partition), _leased(work, partition):
             if "evaluation_scores" in wanted:
                 scored = partial(evaluation_scores.build, work, partition, corpus)
-                yield from _announced(work, spanned(work, partition, "evaluation_scores", scored))
+                yield from _announced(work, *spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:
-                refuse_unsound(work, partition)
-                answered.require_answers(work, partition)
-                frozen = partial(release_candidate.build, work, partition)
-                yield from _announced(work, spanned(work, partition, "release_candidate", frozen))
+                frozen = partial(_freeze, work, partition)
+                yield from _announced(work, *spanned(work, partition, "release_candidate", frozen))
         failures.refuse_if_lost()
         if partition in errors:
             work.say(f"{partition}: {errors[partition]}")
@@ -134,19 +135,27 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
 
 
-def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]) -> Outcome:
-    """What it builds; when that began and ended are events."""
+def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]) -> tuple[Outcome, StageEnded]:
+    """What it builds, and its span, which the caller keeps with it; that of a failure is kept here."""
     began_at, started = now(), time.perf_counter()
     work.sinks.tell(StageBegan(**work.own, partition=partition, asset=asset, at=began_at))
-    outcome, error = None, None
     try:
         outcome = build()
-        return outcome
     except BaseException as found:
         error = str(found) or type(found).__name__
+        failed = _span(work, partition, asset, began_at, time.perf_counter() - started, None, error)
+        work.sinks.tell(failed)
+        _keep_failed(work, failed)
         raise
-    finally:
-        work.sinks.tell(_span(work, partition, asset, began_at, time.perf_counter() - started, outcome, error))
+    span = _span(work, partition, asset, began_at, time.perf_counter() - started, outcome, None)
+    work.sinks.tell(span)
+    return outcome, span
+
+
+def _keep_failed(work: Work, span: StageEnded) -> None:
+    """Where the state store is what failed, the error of the stage says more."""
+    with suppress(UserError, sa.exc.SQLAlchemyError), work.stores.state.write() as connection:
+        record_span(connection, span)
 
 
 def _span(
@@ -189,12 +198,23 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
             return classification.build(work, partition, stage)
 
 
-def _announced(work: Work, outcome: Outcome) -> Iterator[Event]:
+def _freeze(work: Work, partition: str) -> Outcome:
+    refuse_unsound(work, partition)
+    answered.require_answers(work, partition)
+    return release_candidate.build(work, partition)
+
+
+def _announced(work: Work, outcome: Outcome, span: StageEnded) -> Iterator[Event]:
     with work.fenced() as connection:
         record_dataset(connection, outcome.manifest)
+        record_span(connection, span)
     outcome = with_budget(work, outcome)
     yield outcome
-    yield from checked(work, outcome)
+    try:
+        yield from checked(work, outcome)
+    except UserError as error:
+        _keep_failed(work, replace(span, error=str(error)))
+        raise
 
 
 @dataclass

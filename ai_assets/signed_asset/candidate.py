@@ -13,6 +13,7 @@ from ai_assets.run.datasets.release_candidate import CHUNKS
 from ai_assets.run.datasets.review_request import ask
 from ai_assets.run.events import DatasetMade
 from ai_assets.run.refresh import run_told, spanned
+from ai_assets.run.spans import record_span
 from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signed_asset.rows import Frozen, Kind, documents_of, file_of, table_of
 from ai_assets.signoff.authors import authors
@@ -36,7 +37,11 @@ def freeze(work: Work, partition: str, value: object, key: Sequence[str], source
     `sources` are the files that the asset is written in: who edited them last does not approve.
     """
     with run_told(work, [partition], ["release_candidate"]):
-        made = spanned(work, partition, "release_candidate", lambda: _freeze(work, partition, value, key, sources))
+        made, span = spanned(
+            work, partition, "release_candidate", lambda: _freeze(work, partition, value, key, sources)
+        )
+        with work.stores.state.write() as connection:
+            record_span(connection, span)
         work.sinks.tell(DatasetMade(**work.own, outcome=made))
     return made
 

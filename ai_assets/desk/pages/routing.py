@@ -46,6 +46,7 @@ def routes() -> list[BaseRoute]:
         _page("/runs", runs.overview),
         _page("/runs/{collection}", runs.page),
         _form("/runs/{collection}", runs.start),
+        _page("/runs/{collection}/{run_id}", runs.one),
         _page("/people", people.page),
         _page("/people/{name}", people.page_of_one),
         _form("/people/{act}", people.act),

@@ -1,5 +1,6 @@
 """Runs: what is due, what it would cost, what runs and who started it; and the forms that start and stop."""
 
+import datetime
 import math
 
 from starlette.concurrency import run_in_threadpool
@@ -13,9 +14,10 @@ from ai_assets.desk.launching import Wanted
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
-from ai_assets.desk.pages.wording import plural, query
+from ai_assets.desk.pages.wording import clock, plural, query, second
 from ai_assets.desk.refusal import status_of
-from ai_assets.desk.runs_views import LaunchKind, Price
+from ai_assets.desk.runs_views import LaunchKind, Price, RunView
+from ai_assets.desk.timeline import length, timeline
 
 KINDS: dict[str, LaunchKind] = {"due": "due", "again": "again", "backfill": "backfill"}
 MOST_NAMED = 12
@@ -35,6 +37,39 @@ def page(http: HttpRequest) -> Response:
     if started.isascii() and started.isdigit() and len(started) < 7:
         said = f"Started: {plural(int(started), 'partition')}. Its lines below change as it goes on."
     return _show(http, done=said)
+
+
+def one(http: HttpRequest) -> Response:
+    """A run: when what was computed, as a picture and as a table."""
+    desk, person, name = Desk.of(http), person_of(http), http.path_params["collection"]
+    view = reading.run_view(desk, person, name, http.path_params["run_id"])
+    lanes = reading.lanes(desk, view)
+    finding = _finding(view) if lanes else ""
+    title = f"When {name} was computed, from {second(view.began_at)}" if view.began_at else ""
+    context = {
+        "view": view, "finding": finding, "drawn": timeline("spans", title, finding, lanes) if lanes else None,
+        "by_asset": view.total > len(view.spans), "whole": second if _spans_days(view) else clock,
+        "listed": desk.seen_by(person)[name].signed_asset is None,
+    }  # fmt: skip
+    return render(http, "run.html", context)
+
+
+def _finding(view: RunView) -> str:
+    """The picture in words."""
+    slowest = max(view.assets, key=lambda asset: asset.seconds)
+    counted = f"{plural(view.partitions, 'partition')}, {plural(view.calls, 'call')}"
+    failed = f" {plural(view.failed, 'asset of a partition', 'assets of partitions')} failed." if view.failed else ""
+    took = f" Most of the time went into {slowest.asset}: {length(slowest.seconds)} over all partitions."
+    return f"{length(_seconds(view))} from the first asset to the last; {counted}.{failed}{took}"
+
+
+def _seconds(view: RunView) -> float:
+    began, ended = (datetime.datetime.fromisoformat(at) for at in (view.began_at or "", view.ended_at or ""))
+    return (ended - began).total_seconds()
+
+
+def _spans_days(view: RunView) -> bool:
+    return (view.began_at or "")[:10] != (view.ended_at or "")[:10]
 
 
 def _show(

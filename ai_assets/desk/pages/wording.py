@@ -25,6 +25,11 @@ def second(text: str) -> str:
     return _parsed(text).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def clock(text: str) -> str:
+    """The time of a day that is said elsewhere."""
+    return _parsed(text).strftime("%H:%M:%S")
+
+
 def ago(text: str) -> str:
     """How long ago, or how far ahead, in its largest unit; a script on the page keeps it true."""
     seconds = (datetime.datetime.now(datetime.UTC) - _parsed(text)).total_seconds()

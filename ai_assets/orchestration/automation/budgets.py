@@ -12,6 +12,7 @@ from ai_assets.collection.loading import Collection
 
 if TYPE_CHECKING:
     from ai_assets.inference.budget_status import Standing
+    from ai_assets.inference.settings import InferenceSettings
 
 INTERVAL_S = 60
 _log = logging.getLogger("ai_assets.budgets")
@@ -74,10 +75,19 @@ def _hold_scopes(collections: Sequence[Collection]) -> None:
     from ai_assets.costs import scopes
     from ai_assets.inference.load import load_inference
 
-    settings = load_inference(path)
+    settings = _of_here(load_inference(path), collections)
     scopes.refuse_misspelt(path, settings, collections)
     for doubt in scopes.doubts(settings, collections):
         _log.warning("%s", scopes.located(path, doubt))
+
+
+def _of_here(settings: "InferenceSettings", collections: Sequence[Collection]) -> "InferenceSettings":
+    """Without budgets of collections that other code locations of the home have."""
+    from ai_assets.collection.catalog import Catalog
+
+    elsewhere = {*Catalog(Home.from_environment()).names()} - {collection.name for collection in collections}
+    kept = [budget for budget in settings.budgets if budget.of.get("collection") not in elsewhere]
+    return settings.model_copy(update={"budgets": kept})
 
 
 def _count(number: int, noun: str) -> str:

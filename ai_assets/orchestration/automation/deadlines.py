@@ -11,6 +11,7 @@ import dagster as dg
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
+from ai_assets.orchestration.automation.shared_work import done_elsewhere
 
 if TYPE_CHECKING:
     from ai_assets.signoff.witness_settings import CheckpointSettings
@@ -42,6 +43,8 @@ def deadlines(collections: Sequence[Collection], name: str = "signoff_deadlines"
             seen = sla.announce(stores.state, collections, moment, int(context.cursor or 0))
             context.update_cursor(str(seen))
             steps = sla.advance(stores.state, collections, moment)
+            if other := done_elsewhere():
+                return dg.SkipReason(f"{_count(steps, 'step')} taken; messages and checkpoints: {other}")
             try:
                 desk = load_desk(stores.home.desk)
             except UserError as error:

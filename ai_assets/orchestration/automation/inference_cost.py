@@ -6,6 +6,7 @@ import dagster as dg
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
+from ai_assets.orchestration.automation.shared_work import done_elsewhere
 from ai_assets.orchestration.inference_cost import JOB
 from ai_assets.orchestration.interrupted import is_orphaned
 
@@ -30,6 +31,8 @@ def inference_cost() -> dg.SensorDefinition:
         from ai_assets.storage.state import now
         from ai_assets.storage.stores import Stores
 
+        if other := done_elsewhere():
+            return dg.SkipReason(other)
         moment = now()
         waited_s = _seconds(context.cursor, moment)
         last = next(iter(context.instance.get_runs(dg.RunsFilter(job_name=JOB), limit=1)), None)

@@ -16,6 +16,7 @@ from ai_assets.storage.migrations import (
     m009_checkpoints,
     m010_launches,
     m011_protocol,
+    m012_spans,
     m014_targets,
 )
 
@@ -31,5 +32,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m009_checkpoints", m009_checkpoints.up),
     ("m010_launches", m010_launches.up),
     ("m011_protocol", m011_protocol.up),
+    ("m012_spans", m012_spans.up),
     ("m014_targets", m014_targets.up),
 )
