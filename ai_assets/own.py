@@ -39,7 +39,7 @@ class OwnTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Own:
+class OwnParts:
     """Empty for a collection that uses nothing but built-in parts."""
 
     metrics: tuple[Metric, ...] = ()
@@ -53,13 +53,13 @@ class Own:
     """By name of the gate, of its source."""
 
 
-def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -> Own:
+def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -> OwnParts:
     """Raises CollectionInvalid, with the line, for what cannot be loaded or does not fit."""
     loading = _Loading(settings, path, node)
     metrics = tuple(loading.metric(number) for number in range(len(settings.metrics)))
     gates = {gate.name: number for number, gate in enumerate(settings.gates) if gate.use is not None}
     functions = {name: loading.gate(number) for name, number in gates.items()}
-    return Own(
+    return OwnParts(
         metrics=metrics,
         checks=tuple(loading.check(number) for number in range(len(settings.checks))),
         targets=tuple(loading.target(number) for number in range(len(settings.publish.to))),
@@ -177,6 +177,6 @@ class _Loading:
         return CollectionInvalid(self.path, line_of(self.node, "attributes", *at), f"{where}: {error}")
 
 
-def metrics_of(golden: Collection[Of], own: Own) -> tuple[Metric, ...]:
+def metrics_of(golden: Collection[Of], own: OwnParts) -> tuple[Metric, ...]:
     """The built-in ones for which there is golden data, then those of the user's own."""
     return (*(metric for metric in BUILTIN if metric.of in golden), *own.metrics)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ai_assets.inference.accounts import Account
 from ai_assets.inference.ledger import Ledger
-from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Parcel, Recall
+from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, Parcel, Recall
 from ai_assets.inference.prices import FREE
 from ai_assets.inference.records import Caller, Usage
 from ai_assets.inference.settings import Endpoint
@@ -76,7 +76,7 @@ class _Filled:
             self._ledger = Ledger.open(connection, lease.worker_id)
         self._endpoint = Endpoint.model_validate({"base_url": "http://bench", "model": "m", "free": True})
         self._batch = 0
-        self._opened: list[Opened] = []
+        self._opened: list[Intent] = []
 
     def _fill(self) -> None:
         step = 250_000
@@ -104,7 +104,7 @@ class _Filled:
         """Seconds to claim and settle some new calls, and to look up some answers."""
         self._batch += 1
         endings = [
-            Ended(opened=opened, state="settled", latency_s=0.05, usage=Usage(input_tokens=120, output_tokens=12),
+            AttemptEnd(opened=opened, state="settled", latency_s=0.05, usage=Usage(input_tokens=120, output_tokens=12),
                   cost_nusd=20_000, body=BODY, answered_model="m")
             for opened in self._opened
         ]  # fmt: skip

@@ -21,7 +21,7 @@ from ai_assets.planning.past import look_up
 from ai_assets.planning.plan import plan
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import COLUMNS
-from ai_assets.stages.llm import Document, ask
+from ai_assets.stages.llm import PromptDocument, ask
 from ai_assets.storage.digest import sha256_hex
 from ai_assets.storage.stores import Stores, record_dataset
 from bench.measure import ROOT, Figure, write_documents
@@ -106,17 +106,17 @@ def _computed(collection: Collection, stores: Stores, inference: InferenceSettin
     return keys
 
 
-def _documents(work: Work, partition: str) -> Iterator[Document]:
+def _documents(work: Work, partition: str) -> Iterator[PromptDocument]:
     for entry in work.listing.by_partition[partition]:
         text = (Path(work.collection.source_path) / entry.path).read_text(encoding="utf-8")
         title = text.partition("\n")[0]
-        yield Document(
+        yield PromptDocument(
             document_id=entry.path, digest=sha256_hex(text.encode()), title=title, text=text, language="en",
             path=entry.path,
         )  # fmt: skip
 
 
-def _commit(work: Work, partition: str, documents: list[Document]) -> None:
+def _commit(work: Work, partition: str, documents: list[PromptDocument]) -> None:
     import pyarrow as pa
 
     digests = {entry.path: entry.digest for entry in work.listing.by_partition[partition]}
@@ -140,7 +140,7 @@ def _commit(work: Work, partition: str, documents: list[Document]) -> None:
         record_dataset(connection, outcome.manifest)
 
 
-def _answered(work: Work, inference: InferenceSettings, partition: str, documents: list[Document]) -> list[str]:
+def _answered(work: Work, inference: InferenceSettings, partition: str, documents: list[PromptDocument]) -> list[str]:
     question, accounts = work.collection.questions["kind"], Accounts(())
     caller = work.caller("kind", partition)
     requests = (ask(question, document, {}).request for document in documents)

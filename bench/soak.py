@@ -33,7 +33,7 @@ from ai_assets.orchestration import in_process
 from ai_assets.orchestration.component import collection_definitions
 from ai_assets.orchestration.instance import instance
 from ai_assets.retention.disk import usage
-from ai_assets.retention.leftovers import Bench
+from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import sweep
 from ai_assets.run.operations import load_operations
 from ai_assets.signoff import decisions, passwords, people
@@ -122,7 +122,10 @@ class Soak:
         """Replaced files too, which readers may need for ten minutes: nobody reads here, and no run takes so long."""
         settings = load_operations(self.home.operations).retention.model_copy(update={"litter_hours": 0})
         with Stores.at(self.home) as stores:
-            sweep(Bench(stores=stores, settings=settings, collections=[collection], instance=opened), wait_s=120)
+            sweep(
+                RetentionContext(stores=stores, settings=settings, collections=[collection], instance=opened),
+                wait_s=120,
+            )
 
     def write(self, number: int) -> None:
         path = self.root / "collections" / NAME / "documents" / DAY / "0.txt"

@@ -7,7 +7,7 @@ from typing import Any
 
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import write_parquet
 from ai_assets.storage.stores import Stores
@@ -22,7 +22,7 @@ def asked(
     facts: Mapping[str, Any] | None = None,
     risk: float = 0.2,
     **told: Any,
-) -> Request:
+) -> SignoffRequest:
     """A request with all documents added, as a run would have made it."""
     files = {}
     if documents:

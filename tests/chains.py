@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ai_assets.signoff import audit, checkpoints
-from ai_assets.signoff.signed_note import Note
+from ai_assets.signoff.signed_note import SignedNote
 from ai_assets.storage.stores import Stores
 
 
@@ -22,9 +22,9 @@ def execute(stores: Stores, *statements: str) -> None:
             connection.execute(sa.text(statement))
 
 
-def a_note(size: int = 3, name: str = "ai-assets/test", key: Ed25519PrivateKey | None = None) -> Note:
+def a_note(size: int = 3, name: str = "ai-assets/test", key: Ed25519PrivateKey | None = None) -> SignedNote:
     signer = key or Ed25519PrivateKey.from_private_bytes(b"\7" * 32)
-    return Note.make(name, size, b"\1" * 32, signer.public_key().public_bytes_raw(), signer.sign)
+    return SignedNote.make(name, size, b"\1" * 32, signer.public_key().public_bytes_raw(), signer.sign)
 
 
 def with_checkpoints(stores: Stores) -> Stores:

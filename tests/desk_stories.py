@@ -15,7 +15,7 @@ from signing import current, known
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import audit
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.stores import Stores
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
@@ -30,10 +30,10 @@ class Story:
     notes: Collection
     running: DeskProcess
 
-    def latest(self, partition: str, collection: str = "notes") -> Request:
+    def latest(self, partition: str, collection: str = "notes") -> SignoffRequest:
         return current(self.stores.state, partition, collection)
 
-    def actions(self, request: Request) -> list[str]:
+    def actions(self, request: SignoffRequest) -> list[str]:
         """What the chain holds of a request."""
         with self.stores.state.read() as connection:
             return [record.action for record in audit.records(connection, request_ids=[request.request_id])]

@@ -14,7 +14,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.signoff import corrections, decisions, passwords, people, requests
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.people import EVERYWHERE, Person, Role
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
 
@@ -63,7 +63,7 @@ def made_known(state: StateStore, person: Person) -> Person:
     return person
 
 
-def current(state: StateStore, partition: str, collection: str = "notes") -> Request:
+def current(state: StateStore, partition: str, collection: str = "notes") -> SignoffRequest:
     """The newest request of a partition, whatever became of it."""
     with state.read() as connection:
         found = requests.latest_of(connection, collection, partition)
@@ -80,7 +80,7 @@ def decide(
     by: str | Person = "ann",
     reason: str | None = None,
     waivers: dict[str, str] | None = None,
-) -> list[Request]:
+) -> list[SignoffRequest]:
     """One person's decision on what waits, as the command line makes it."""
     rules = collection.settings.signoff
     with state.read() as connection:

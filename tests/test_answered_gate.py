@@ -19,7 +19,7 @@ from ai_assets.checks.suites import CheckOutcome
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
-from ai_assets.evaluation.answered import LEAST_SHARE, Answered, answered_gate, judge_answered
+from ai_assets.evaluation.answered import LEAST_SHARE, AnswerCounts, answered_gate, judge_answered
 from ai_assets.evaluation.gates import Gate
 from ai_assets.orchestration.specs import check_specs
 from ai_assets.run.errors import PartitionsFailed
@@ -239,7 +239,7 @@ def test_the_gate_that_names_a_stage_goes_before_that_for_all_and_the_default_co
 
 
 def test_exactly_the_minimum_is_enough() -> None:
-    found = Answered(stage="a", asked=10, answered=8, errors={"garbled": 2})
+    found = AnswerCounts(stage="a", asked=10, answered=8, errors={"garbled": 2})
     result = judge_answered(answered_gate([], "a"), found)
     assert (result.passed, result.value, result.n) == (True, 0.8, 10)
 

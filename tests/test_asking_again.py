@@ -24,7 +24,7 @@ from test_stage_settings import BRIEF, KIND, declare
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.documents import retries
-from ai_assets.documents.retries import DELAYS_S, Retry, Waiting, failed_again, first
+from ai_assets.documents.retries import DELAYS_S, Retry, RetrySummary, failed_again, first
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import Plan, plan
 from ai_assets.run.context import Outcome, Work
@@ -75,8 +75,8 @@ def the_one(project: Project) -> Retry:
     return found
 
 
-def waiting(project: Project, collection: Collection) -> Waiting:
-    return collection_status(collection, project.stores()).waiting.get(DAY, Waiting())
+def waiting(project: Project, collection: Collection) -> RetrySummary:
+    return collection_status(collection, project.stores()).waiting.get(DAY, RetrySummary())
 
 
 def let_time_pass(project: Project) -> None:

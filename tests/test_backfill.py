@@ -26,7 +26,7 @@ from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import BACKFILL_TAG
 from ai_assets.orchestration.automation import source_changes
 from ai_assets.planning import backfills
-from ai_assets.planning.backfills import Backfill, CapTooLow, CapUnusable, UnderWay
+from ai_assets.planning.backfills import Backfill, BackfillUnderWay, CapTooLow, CapUnusable
 from ai_assets.planning.plan import Plan
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.storage.leases import hold
@@ -178,7 +178,7 @@ def test_two_at_once_share_a_budget_or_the_second_is_told(office: Project, notes
     with pytest.raises(CannotSetAside, match=r"Budget 'all' \(all/ever\) has \$0\.500000 left, and \$0\.600000 of it"):
         begun(office, letters, 0.6)
     second = begun(office, letters, 0.4)
-    with pytest.raises(UnderWay, match=r"notes-1 is under way already\. Follow it: ai-assets backfill notes"):
+    with pytest.raises(BackfillUnderWay, match=r"notes-1 is under way already\. Follow it: ai-assets backfill notes"):
         begun(office, notes, 0.01)
     assert books(office)["all/ever"].earmarked_nusd == 1.9 * NUSD
     for made in (first, second):

@@ -27,7 +27,7 @@ from ai_assets.backup.errors import (
     HomeInUse,
     HomeOccupied,
 )
-from ai_assets.backup.making import Made, make_backup
+from ai_assets.backup.making import BackupResult, make_backup
 from ai_assets.backup.restoring import restore
 from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Vault
 from ai_assets.base.errors import UserError
@@ -54,7 +54,7 @@ def vault(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def made(furnished: Project, vault: Path) -> Made:
+def made(furnished: Project, vault: Path) -> BackupResult:
     return make_backup(furnished.stores(), vault)
 
 
@@ -179,7 +179,7 @@ def test_a_second_backup_writes_only_what_is_new_and_old_ones_can_be_forgotten(f
 
 
 def test_the_warehouse_evaluation_indexes_logs_and_private_keys_are_not_in_a_backup(
-    made: Made, project: Project
+    made: BackupResult, project: Project
 ) -> None:
     names = [file.path for file in made.backup.files]
     assert "keys/trust.json" in names
@@ -257,7 +257,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.id)
 def test_a_damaged_backup_is_found_and_replaces_nothing(
-    damage: Damage, made: Made, furnished: Project, vault: Path
+    damage: Damage, made: BackupResult, furnished: Project, vault: Path
 ) -> None:
     damage.do(vault)
     said = command(furnished, "backup", "--verify", str(vault))
@@ -275,7 +275,7 @@ def test_a_damaged_backup_is_found_and_replaces_nothing(
 
 
 def test_the_next_backup_repairs_what_it_needs_of_a_damaged_one_only_where_the_size_differs(
-    made: Made, furnished: Project, vault: Path
+    made: BackupResult, furnished: Project, vault: Path
 ) -> None:
     _first_object(vault).write_bytes(b"torn")
     again = make_backup(furnished.stores(), vault)
@@ -283,7 +283,7 @@ def test_the_next_backup_repairs_what_it_needs_of_a_damaged_one_only_where_the_s
         opened.verify(opened.load(again.backup.backup))
 
 
-def test_what_is_replaced_is_set_aside_whole(made: Made, furnished: Project, vault: Path) -> None:
+def test_what_is_replaced_is_set_aside_whole(made: BackupResult, furnished: Project, vault: Path) -> None:
     was = {
         name: data for name, data in tree(furnished.home.root).items() if not name.startswith(("state.db", "dagster"))
     }
@@ -298,7 +298,7 @@ def test_what_is_replaced_is_set_aside_whole(made: Made, furnished: Project, vau
 
 
 def test_a_restore_over_a_newer_home_publishes_nothing_until_a_person_accepts_it(
-    made: Made, furnished: Project, vault: Path
+    made: BackupResult, furnished: Project, vault: Path
 ) -> None:
     known(furnished.stores().state, "zoe")  # records that the backup does not have
     checkpoints.make(furnished.stores())
@@ -313,7 +313,7 @@ def test_a_restore_over_a_newer_home_publishes_nothing_until_a_person_accepts_it
 
 
 def test_a_home_restored_where_there_was_none_needs_no_acceptance(
-    made: Made, furnished: Project, tmp_path: Path, vault: Path
+    made: BackupResult, furnished: Project, tmp_path: Path, vault: Path
 ) -> None:
     checkpoints.make(furnished.stores())
     make_backup(furnished.stores(), vault, with_keys=True)
@@ -325,7 +325,7 @@ def test_a_home_restored_where_there_was_none_needs_no_acceptance(
     assert publish(collection, other.stores(), by="test").release.number == 2
 
 
-def test_a_home_in_use_is_not_replaced(made: Made, furnished: Project, vault: Path) -> None:
+def test_a_home_in_use_is_not_replaced(made: BackupResult, furnished: Project, vault: Path) -> None:
     stores = furnished.stores()
     with hold(stores.state, "work"), pytest.raises(HomeInUse, match="works with its state store"):
         restore(vault, furnished.home, replace_home=True)
@@ -438,7 +438,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(refusal: Refusal, pr
     assert not (vault.parent / "new").exists()
 
 
-def test_a_full_backup_disk_leaves_earlier_backups_whole(made: Made, furnished: Project, vault: Path) -> None:
+def test_a_full_backup_disk_leaves_earlier_backups_whole(made: BackupResult, furnished: Project, vault: Path) -> None:
     """A limit on the size of files stands for the disk: every write beyond it fails."""
     (furnished.home.lake / "large.bin").write_bytes(os.urandom(3 << 20))
     code = (

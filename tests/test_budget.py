@@ -42,10 +42,10 @@ from ai_assets.inference.accounts import Account, accounts_of, of_backfill
 from ai_assets.inference.earmarks import CannotSetAside, close, set_aside
 from ai_assets.inference.errors import BudgetExhausted, PriceUnknown
 from ai_assets.inference.ledger import Ledger
-from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Parcel, Recall
+from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, Parcel, Recall
 from ai_assets.inference.records import Answer, Caller, Unanswered
-from ai_assets.inference.resolving import Verdict, resolve
-from ai_assets.inference.settings import Budget, Endpoint, InferenceSettings, Price
+from ai_assets.inference.resolving import Resolution, resolve
+from ai_assets.inference.settings import Budget, Endpoint, InferenceSettings, TokenPrice
 from ai_assets.storage.state import StateStore, upsert
 
 NUSD = 10**9
@@ -292,7 +292,7 @@ def test_different_holders_never_share_an_account_and_every_database_can_hold_it
 # The balances under any sequence of claims and endings
 
 ENDPOINT = Endpoint.model_validate(endpoint("http://127.0.0.1:1/v1", limits={"concurrency": 1000}))
-FREE = Price.model_validate(PRICE)
+FREE = TokenPrice.model_validate(PRICE)
 LIMIT = 100
 BACKFILLS = ("b1", "b2")
 _outcome = st.one_of(
@@ -353,7 +353,7 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
         for table in TABLES:
             connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
         ledger = Ledger.open(connection, dead_worker(connection))
-    opened: list[Opened] = []
+    opened: list[Intent] = []
     known: set[str] = set()
     limited = False
     for number, (what, which, more) in enumerate(steps):
@@ -366,7 +366,7 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
                         for place, reserve in enumerate(reserves)
                     ]
                     (decisions,) = ledger.apply(connection, [Parcel(claims=wanted)], number)
-                    new = [decision for decision in decisions if isinstance(decision, Opened)]
+                    new = [decision for decision in decisions if isinstance(decision, Intent)]
                     opened += new
                     _check_new(connection, new)
                 case "end" if opened:
@@ -375,7 +375,9 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
                     cost = None if cost is None else min(cost, intent.hop.reserve_nusd)
                     body = "{}" if state == "settled" else None
                     error: Any = None if state == "settled" else "timeout"
-                    ended = Ended(opened=intent, state=state, error=error, latency_s=0.1, cost_nusd=cost, body=body)
+                    ended = AttemptEnd(
+                        opened=intent, state=state, error=error, latency_s=0.1, cost_nusd=cost, body=body
+                    )
                     ledger.apply(connection, [ended], number)
                 case "recall":
                     ledger.apply(connection, [Recall(claims=[claim(str(which), 1, ("all",))])], number)
@@ -396,7 +398,7 @@ def test_balances_are_the_sums_over_the_attempts_and_within_the_limit(
                 case "resolve":
                     attempt = next(iter(history.attempts(connection, state="ambiguous")), None)
                     if attempt is not None:
-                        resolve(connection, [attempt], Verdict(billed=more, by="ann"))
+                        resolve(connection, [attempt], Resolution(billed=more, by="ann"))
                 case _:
                     pass
         check_books(store, at_rest=False, within=not limited)
@@ -422,7 +424,7 @@ def _set_aside(connection: sa.Connection, backfill: str, cap: int) -> None:
         upsert(connection, "backfills", {"backfill": backfill}, values)
 
 
-def _check_new(connection: sa.Connection, opened: Sequence[Opened]) -> None:
+def _check_new(connection: sa.Connection, opened: Sequence[Intent]) -> None:
     """No call is made that a budget has no money for, of what others have set aside there, or for a closed backfill."""
     found = {row.budget: row for row in connection.execute(sa.text(_LEFT))}
     known = set(connection.execute(sa.text("SELECT backfill FROM backfills WHERE state = 'open'")).scalars())
@@ -454,12 +456,12 @@ def test_an_ending_that_comes_after_its_process_was_taken_for_dead_is_counted_on
         with store.write() as connection:
             slow = Ledger.open(connection, dead_worker(connection))
             ((intent,),) = slow.apply(connection, [Parcel(claims=[claim(f"{number}", 20, ("all",))])], 1)
-        assert isinstance(intent, Opened)
+        assert isinstance(intent, Intent)
         with store.write() as connection:
             Ledger.open(connection, dead_worker(connection))
         check_books(state_url)
         with store.write() as connection:
-            ended = Ended(opened=intent, state=state, latency_s=0.1, cost_nusd=cost, body="{}")
+            ended = AttemptEnd(opened=intent, state=state, latency_s=0.1, cost_nusd=cost, body="{}")
             slow.apply(connection, [ended], 2)
         check_books(state_url)
     with store.write() as connection:
@@ -468,9 +470,9 @@ def test_an_ending_that_comes_after_its_process_was_taken_for_dead_is_counted_on
     with store.write() as connection:
         Ledger.open(connection, dead_worker(connection))
         attempt = next(item for item in history.attempts(connection, state="ambiguous") if item.call == "resolved")
-        resolve(connection, [attempt], Verdict(billed=False, by="ann"))
+        resolve(connection, [attempt], Resolution(billed=False, by="ann"))
     with store.write() as connection:
-        slow.apply(connection, [Ended(opened=intent, state="settled", latency_s=0.1, cost_nusd=7, body="{}")], 2)
+        slow.apply(connection, [AttemptEnd(opened=intent, state="settled", latency_s=0.1, cost_nusd=7, body="{}")], 2)
     check_books(state_url)
     (balance,) = rows(state_url, "SELECT * FROM budgets")
     # An answer that comes after all proves that it was billed, whatever a person had found out.

@@ -20,7 +20,7 @@ from ai_assets.costs import alerts
 from ai_assets.costs.alerts import Alert
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.signoff import outbox
-from ai_assets.signoff.delivery import Delivered, deliver
+from ai_assets.signoff.delivery import DeliveryCounts, deliver
 from ai_assets.storage.state import StateStore
 
 NUSD = 10**9
@@ -67,8 +67,8 @@ def test_a_share_that_is_reached_is_told_once_with_its_figures(
     assert titles(state)[-1] == "Budget everything: 80 % of $5.00 used ($4.02, $0.98 left until 1 December)"
     with state.write() as connection:
         connection.execute(sa.text("UPDATE notices SET state = 'moot' WHERE title LIKE '%79%'"))
-    assert deliver(state, team, LATER, desk_url=DESK) == Delivered(messages=1)
-    assert deliver(state, team, "2026-11-22T13:00:00.000+00:00", desk_url=DESK) == Delivered()
+    assert deliver(state, team, LATER, desk_url=DESK) == DeliveryCounts(messages=1)
+    assert deliver(state, team, "2026-11-22T13:00:00.000+00:00", desk_url=DESK) == DeliveryCounts()
     (got,) = receiver.got
     assert got["title"] == titles(state)[-1]
     lines = got["message"].splitlines()
@@ -169,10 +169,10 @@ def test_a_channel_that_fails_is_tried_again_and_shown(
     receiver.status = 500
     spend(state, ROW, spent=5 * NUSD)
     alerts.give(state, TOLD, NOON)
-    assert deliver(state, team, NOON) == Delivered(failed=1)
+    assert deliver(state, team, NOON) == DeliveryCounts(failed=1)
     assert "error=500" in failing(state)["team"]
     receiver.status = 200
-    assert deliver(state, team, LATER) == Delivered(messages=1)
+    assert deliver(state, team, LATER) == DeliveryCounts(messages=1)
 
 
 def test_who_set_the_limit_is_told(state: StateStore) -> None:

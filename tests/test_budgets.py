@@ -52,7 +52,9 @@ def spend(state: StateStore, budget: str, **nusd: int) -> None:
         )
 
 
-def set_to(state: StateStore, settings: InferenceSettings, usd: str | None, by: Person | None = None) -> limits.Changed:
+def set_to(
+    state: StateStore, settings: InferenceSettings, usd: str | None, by: Person | None = None
+) -> limits.LimitChange:
     with state.write() as connection:
         wanted = None if usd is None else nusd_given(usd)
         return change(
@@ -299,7 +301,7 @@ def test_a_wrong_budget_is_one_sentence_with_its_place(text: str, says: str, pro
 # Names that nothing declares
 
 
-def scoped(project: Project, of: Mapping[str, str], **more: Any) -> list[scopes.Doubt]:
+def scoped(project: Project, of: Mapping[str, str], **more: Any) -> list[scopes.UnknownScope]:
     collections = [declare(project, [KIND], tenant="claims"), project.declare("papers", tenant="legal")]
     settings = declared({"name": "b", "limit_usd": 1, "of": of, **more})
     return list(scopes.doubts(settings, collections))

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ai_assets.costs.budget_forecast import outlook
 from ai_assets.costs.figures import BudgetUse, Burn, Series
 from ai_assets.desk import charts
-from ai_assets.desk.charts import Bar, Burning
+from ai_assets.desk.charts import Bar, Burndown
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '"></title><script>alert(1)</script>&amp; {{ 7 * 7 }}'
@@ -80,10 +80,10 @@ def test_nothing_in_a_plot_is_against_the_policy_of_the_desk() -> None:
             assert element.attrib.get("fill", "url(#d-0)").startswith("url(#")
 
 
-def burning() -> Burning:
+def burning() -> Burndown:
     left = [(day, Decimal(10 - place)) for place, day in enumerate(days(5))]
-    return Burning(limit_usd=Decimal(10), left=left, last=DAY + datetime.timedelta(days=29),
-                   likely_usd=Decimal(2), low_usd=Decimal(-3), high_usd=Decimal(4))  # fmt: skip
+    return Burndown(limit_usd=Decimal(10), left=left, last=DAY + datetime.timedelta(days=29),
+                    likely_usd=Decimal(2), low_usd=Decimal(-3), high_usd=Decimal(4))  # fmt: skip
 
 
 def test_a_burn_down_falls_from_the_limit_and_its_band_stays_on_the_plot() -> None:

@@ -40,7 +40,7 @@ from ai_assets.signoff.audit_errors import (
 )
 from ai_assets.signoff.merkle import consistent
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.signed_note import Note, verifier_key
+from ai_assets.signoff.signed_note import SignedNote, verifier_key
 from ai_assets.storage.stores import Stores
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
@@ -98,7 +98,7 @@ def test_the_hash_of_a_key_is_that_of_the_specification() -> None:
     )
     public = base64.b64decode(word.split("+", 2)[2])[1:]
     assert verifier_key("PeterNeumann", public) == word
-    note = Note(origin="PeterNeumann", size=0, root=b"", text=text)
+    note = SignedNote(origin="PeterNeumann", size=0, root=b"", text=text)
     assert note.require_signed([public]) == public
 
 
@@ -113,16 +113,16 @@ def test_a_note_with_another_character_is_refused(place: int, other: str) -> Non
     public = Ed25519PrivateKey.from_private_bytes(b"\7" * 32).public_key().public_bytes_raw()
     if changed != note.text:
         with pytest.raises((NoteUnreadable, SignatureInvalid)):
-            Note.read(changed).require_signed([public])
+            SignedNote.read(changed).require_signed([public])
 
 
 def test_notes_are_found_in_whatever_text_holds_them() -> None:
     notes = [a_note(3), a_note(12), a_note(0)]
     mail = "Keep this message.\r\n\r\n" + notes[0].text.replace("\n", "\r\n")
-    assert Note.all_in(mail) == notes[:1]
-    assert Note.all_in("\n".join(note.text for note in notes)) == notes
-    assert Note.all_in("nothing of the kind\n") == []
-    assert Note.all_in(notes[0].text.rstrip("\n")) == notes[:1]
+    assert SignedNote.all_in(mail) == notes[:1]
+    assert SignedNote.all_in("\n".join(note.text for note in notes)) == notes
+    assert SignedNote.all_in("nothing of the kind\n") == []
+    assert SignedNote.all_in(notes[0].text.rstrip("\n")) == notes[:1]
 
 
 # Making them
@@ -324,7 +324,7 @@ def test_a_checkpoint_of_another_key_or_chain_is_not_believed(chain: Stores, tmp
         elsewhere = a_note(9, "ai-assets/another")
         for note, says in ((stranger, "nobody vouches for that key"), (elsewhere, "it is of the chain ai-assets/anot")):
             with pytest.raises(CheckpointUntrusted, match=says):
-                checkpoints.require_extends(connection, [checkpoints.Held(note, "a file")])
+                checkpoints.require_extends(connection, [checkpoints.LocatedNote(note, "a file")])
 
 
 def test_a_damaged_file_is_named(chain: Stores) -> None:

@@ -28,7 +28,7 @@ from provider import Provider
 from spent import FORMULA, LOST, TODAY, Spending
 
 from ai_assets.costs import cost_query
-from ai_assets.costs.figures import DIMENSIONS, Built, Dimension
+from ai_assets.costs.figures import DIMENSIONS, Dimension, WarehouseTimes
 from ai_assets.costs.tables import dollars
 from ai_assets.costs.window import Scope, Window, WindowInvalid, since
 from ai_assets.inference.records import Caller
@@ -252,9 +252,9 @@ def test_calls_that_are_not_in_the_figures_yet_are_counted_in_either_store(store
     ask(store_url, made, questions(1, first=5), Caller(collection="handbook", run_id="two"))
     with closing(StateStore(store_url)) as state, state.read() as connection:
         sent = connection.execute(sa.text("SELECT sent_at FROM attempts ORDER BY sent_at")).scalars().all()
-        nothing, half = (Built(built_at=sent[0], ledger_at=moment) for moment in (None, sent[1]))
+        nothing, half = (WarehouseTimes(built_at=sent[0], ledger_at=moment) for moment in (None, sent[1]))
         assert cost_query.behind(connection, nothing, None) == 3
         assert cost_query.behind(connection, nothing, ["reports"]) == 2
         assert cost_query.behind(connection, nothing, []) == 0
         assert cost_query.behind(connection, half, None) == sum(at > sent[1] for at in sent)
-        assert cost_query.behind(connection, Built(built_at=sent[0], ledger_at=sent[2]), None) == 0
+        assert cost_query.behind(connection, WarehouseTimes(built_at=sent[0], ledger_at=sent[2]), None) == 0

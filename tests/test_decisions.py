@@ -30,7 +30,7 @@ from ai_assets.signoff.errors import ApprovalInsufficient, DecisionRefused, Deci
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
 
@@ -143,7 +143,7 @@ def test_looking_at_a_request_is_one_record_per_person_and_hour(project: Project
     assert views()[3:] == [("ann", DAY)]
 
 
-def look(url: str, keys: Path, request: Request, gate: Barrier) -> None:
+def look(url: str, keys: Path, request: SignoffRequest, gate: Barrier) -> None:
     state = StateStore(url, keys=keys)
     gate.wait(30)
     for _ in range(5):
@@ -310,7 +310,7 @@ def test_a_decision_on_what_is_no_longer_there_is_refused(project: Project) -> N
     seen = current(stores.state, DAY)
     choice = [Choice(seen.request_id, seen.digest)]
 
-    def approve(choices: list[Choice]) -> list[Request]:
+    def approve(choices: list[Choice]) -> list[SignoffRequest]:
         rules = collection.settings.signoff
         return decisions.decide(
             stores.state,

@@ -27,7 +27,7 @@ from ai_assets.desk.server import address
 from ai_assets.signoff import audit, verification
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import now
 
 DAY, NEXT_DAY = "2026-10-05", "2026-10-06"
@@ -47,7 +47,7 @@ def ann(desk: Desk) -> Caller:
     return Caller.of(desk, known(desk.stores.state, "ann"))
 
 
-def decision(*found: Request, verdict: str = "approve", reason: str | None = None) -> dict[str, Any]:
+def decision(*found: SignoffRequest, verdict: str = "approve", reason: str | None = None) -> dict[str, Any]:
     choices = [{"request_id": item.request_id, "digest": item.digest} for item in found]
     return {"choices": choices, "verdict": verdict, "reason": reason}
 

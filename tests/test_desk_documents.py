@@ -71,7 +71,7 @@ def test_a_page_of_a_large_request_reads_no_text(bare: Desk, monkeypatch: pytest
 
 def test_what_was_looked_at_last_is_kept_up_to_a_number_of_documents(bare: Desk) -> None:
     ann = known(bare.stores.state, "ann")
-    recent = candidate_query.Recent(most=25)
+    recent = candidate_query.CandidateCache(most=25)
     for n in range(4):
         request = asked(bare.stores, "notes", f"2026-10-0{n + 1}", [document(k) for k in range(10)])
         reading.document_page(bare, ann, request.request_id)

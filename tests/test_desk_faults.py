@@ -19,7 +19,7 @@ from ai_assets.signoff import people, verification
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.requests import Request, close
+from ai_assets.signoff.requests import SignoffRequest, close
 from ai_assets.storage.stores import Stores
 
 pytestmark = pytest.mark.slow
@@ -38,11 +38,11 @@ class Office:
     def visitor(self, name: str, role: Role | None = "approver") -> Visitor:
         return self.running.visitor(known(self.stores.state, name, role))
 
-    def waiting(self) -> Request:
+    def waiting(self) -> SignoffRequest:
         """A request that nobody else has touched."""
         return current(self.stores.state, next(self.days))
 
-    def redraft(self, day: str, text: str, launch: Launch | None = None) -> Request:
+    def redraft(self, day: str, text: str, launch: Launch | None = None) -> SignoffRequest:
         """A new candidate of a day, and the request that waits now."""
         self.project.document(f"{day}/0.txt", text)
         with self.project.work(self.notes) as work:
@@ -63,12 +63,12 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             yield Office(project=project, notes=notes, stores=stores, running=running, days=iter(days))
 
 
-def decision(request: Request, verdict: str = "approve", reason: str | None = None) -> dict[str, object]:
+def decision(request: SignoffRequest, verdict: str = "approve", reason: str | None = None) -> dict[str, object]:
     choice = {"request_id": request.request_id, "digest": request.digest}
     return {"choices": [choice], "verdict": verdict, "reason": reason, "waivers": {}}
 
 
-def counted(stores: Stores, request: Request) -> int:
+def counted(stores: Stores, request: SignoffRequest) -> int:
     """Decisions on a request, as the chain has them."""
     query = sa.text("SELECT count(*) FROM audit WHERE request_id = :id AND action IN ('approved', 'rejected')")
     with stores.state.read() as connection:
@@ -108,7 +108,7 @@ def test_of_two_who_decide_at_the_same_instant_one_counts_and_the_other_is_told(
     for _ in range(3):
         request, gate, said = office.waiting(), threading.Barrier(2), {}
 
-        def act(visitor: Visitor, verdict: str, request: Request = request, gate: threading.Barrier = gate,
+        def act(visitor: Visitor, verdict: str, request: SignoffRequest = request, gate: threading.Barrier = gate,
                 said: dict[str, httpx.Response] = said) -> None:  # fmt: skip
             gate.wait()
             said[verdict] = visitor.post("/decisions", decision(request, verdict, "a reason"))

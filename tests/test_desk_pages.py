@@ -13,7 +13,7 @@ from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
 
 from ai_assets.signoff import verification
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def rita(told: Story) -> Visitor:
     return told.running.visitor("rita")
 
 
-def decide(visitor: Visitor, request: Request, verdict: str, confirmed: bool = True, **fields: str) -> httpx.Response:
+def decide(
+    visitor: Visitor, request: SignoffRequest, verdict: str, confirmed: bool = True, **fields: str
+) -> httpx.Response:
     told = {"digest": request.digest, "verdict": verdict, "confirmed": "yes" if confirmed else "", **fields}
     return visitor.submit(f"/requests/{request.request_id}/decision", **told)
 

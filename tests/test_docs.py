@@ -19,7 +19,7 @@ from ai_assets.desk.settings import DeskSettings
 from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, usd_of, worst_case_nusd
 from ai_assets.inference.records import DECLARED_FREE, LOST, ErrorClass, Request, Usage
 from ai_assets.inference.retry import DEFAULTS
-from ai_assets.inference.settings import InferenceSettings, Price, Route
+from ai_assets.inference.settings import InferenceSettings, Route, TokenPrice
 from ai_assets.run.operations import OperationsSettings, RetentionSettings
 from ai_assets.signoff.witness_settings import WITNESS_KINDS
 from ai_assets.stages.function_kind import PROMPTS_ONLY, FunctionStage
@@ -157,7 +157,7 @@ def test_the_error_table_says_what_is_billed_retried_and_walked_around() -> None
 
 
 def test_the_budget_example_is_calculated_as_calls_are() -> None:
-    price = Price.model_validate({"from": datetime.date(2026, 1, 1), "input": 2.5, "output": 10})
+    price = TokenPrice.model_validate({"from": datetime.date(2026, 1, 1), "input": 2.5, "output": 10})
     request = Request(messages=({"role": "user", "content": "x" * 2000},))
     reserved = worst_case_nusd(price, input_tokens_at_most(request, 0), request.max_output_tokens)
     spent = cost_nusd(price, Usage(input_tokens=450, output_tokens=60))

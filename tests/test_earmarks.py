@@ -30,10 +30,10 @@ from ai_assets.inference.accounts import Account, of_backfill
 from ai_assets.inference.earmarks import CannotSetAside, Earmarks, close, set_aside
 from ai_assets.inference.errors import BackfillSpent, BudgetExhausted
 from ai_assets.inference.ledger import Ledger
-from ai_assets.inference.ledger_messages import Ended, Opened, Parcel, Short
+from ai_assets.inference.ledger_messages import AttemptEnd, BudgetShortage, Intent, Parcel
 from ai_assets.inference.records import Answer, Caller
-from ai_assets.inference.resolving import Verdict, resolve
-from ai_assets.inference.settings import InferenceSettings, Price
+from ai_assets.inference.resolving import Resolution, resolve
+from ai_assets.inference.settings import InferenceSettings, TokenPrice
 from ai_assets.storage.state import StateStore, now, upsert
 
 pytestmark = pytest.mark.slow
@@ -125,18 +125,18 @@ def store(state_url: str) -> Iterator[StateStore]:
     opened.close()
 
 
-def opened_for(store: StateStore, ledger: Ledger, key: str, reserve: int, backfill: str) -> Opened | Short:
+def opened_for(store: StateStore, ledger: Ledger, key: str, reserve: int, backfill: str) -> Intent | BudgetShortage:
     with store.write() as connection:
         ((decision,),) = ledger.apply(connection, [Parcel(claims=[claim(key, reserve, ("all",), backfill)])], 1)
-    assert isinstance(decision, Opened | Short)
+    assert isinstance(decision, Intent | BudgetShortage)
     return decision
 
 
-def end(store: StateStore, ledger: Ledger, intent: Opened | Short, cost: int | None) -> None:
-    assert isinstance(intent, Opened)
+def end(store: StateStore, ledger: Ledger, intent: Intent | BudgetShortage, cost: int | None) -> None:
+    assert isinstance(intent, Intent)
     state: Any = "ambiguous" if cost is None else "failed"
     with store.write() as connection:
-        ledger.apply(connection, [Ended(opened=intent, state=state, latency_s=0.1, cost_nusd=cost)], 2)
+        ledger.apply(connection, [AttemptEnd(opened=intent, state=state, latency_s=0.1, cost_nusd=cost)], 2)
 
 
 def balance(store: StateStore, budget: str = "all") -> tuple[int, int, int, int]:
@@ -151,7 +151,7 @@ def test_a_call_takes_from_what_is_set_aside_and_gives_back_what_it_did_not_cost
     first = opened_for(store, ledger, "1", 40, "b1")
     assert balance(store) == (0, 40, 0, 20)
     ordinary = opened_for(store, ledger, "2", 41, "")
-    assert isinstance(ordinary, Short)
+    assert isinstance(ordinary, BudgetShortage)
     assert (ordinary.balance.left_nusd, ordinary.final) == (40, False)
     end(store, ledger, first, 15)
     assert balance(store) == (15, 0, 0, 45)
@@ -161,8 +161,8 @@ def test_a_call_takes_from_what_is_set_aside_and_gives_back_what_it_did_not_cost
     assert balance(store) == (15, 0, 45, 0)
     with store.write() as connection:
         (attempt,) = history.attempts(connection, state="ambiguous")
-        assert (attempt.backfill, attempt.price) == ("b1", Price.model_validate(PRICE).version)
-        resolve(connection, [attempt], Verdict(billed=False, by="ann"))
+        assert (attempt.backfill, attempt.price) == ("b1", TokenPrice.model_validate(PRICE).version)
+        resolve(connection, [attempt], Resolution(billed=False, by="ann"))
     assert balance(store) == (15, 0, 0, 0)
     again = opened_for(store, ledger, "4", 45, "b1")  # from what everybody may use
     end(store, ledger, again, 5)
@@ -183,11 +183,11 @@ def test_no_call_is_made_for_a_closed_backfill_whatever_comes_back(store: StateS
     assert own.limit_nusd == 40
     end(store, ledger, under_way, 10)
     refused = opened_for(store, ledger, "2", 1, "b1")
-    assert isinstance(refused, Short)
+    assert isinstance(refused, BudgetShortage)
     assert (refused.account.backfill, refused.final) == ("b1", True)
-    assert isinstance(opened_for(store, ledger, "3", 0, "b1"), Opened)  # what is free needs nobody's money
-    assert isinstance(opened_for(store, ledger, "4", 1, "never heard of"), Short)
-    assert isinstance(opened_for(store, ledger, "5", 90, ""), Opened)
+    assert isinstance(opened_for(store, ledger, "3", 0, "b1"), Intent)  # what is free needs nobody's money
+    assert isinstance(opened_for(store, ledger, "4", 1, "never heard of"), BudgetShortage)
+    assert isinstance(opened_for(store, ledger, "5", 90, ""), Intent)
     check_books(store, at_rest=False)
 
 

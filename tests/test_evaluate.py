@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ai_assets.base.errors import UserError
 from ai_assets.evaluation.errors import GoldenError
-from ai_assets.evaluation.gates import Bench, Gate, judge
+from ai_assets.evaluation.gates import Gate, GateInputs, judge
 from ai_assets.evaluation.scoring import (
     Score,
     confusion_markdown,
@@ -269,7 +269,7 @@ def test_the_confusion_table_shows_the_labels_that_occur() -> None:
 
 
 def one(gate: Gate, *scores: Score, pending: int = 0, absent: int = 0) -> GateVerdict:
-    [result] = judge([gate], Bench(scores=scores, pending=pending, absent=absent))
+    [result] = judge([gate], GateInputs(scores=scores, pending=pending, absent=absent))
     return result
 
 
@@ -323,7 +323,7 @@ def test_the_corpus_is_judged_before_the_partition() -> None:
 
 def test_gates_are_judged_in_order() -> None:
     gates = [Gate(metric="mrr", min=0.5), ACCURACY]
-    results = judge(gates, Bench(scores=[score("accuracy", 1, 1), score("mrr", 0, 1)], pending=0, absent=0))
+    results = judge(gates, GateInputs(scores=[score("accuracy", 1, 1), score("mrr", 0, 1)], pending=0, absent=0))
     assert [(r.name, r.verdict) for r in results] == [("mrr", "failed"), ("accuracy", "passed")]
 
 

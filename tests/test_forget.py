@@ -26,7 +26,7 @@ from ai_assets.backup.making import make_backup
 from ai_assets.backup.vault import Vault
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.document_view import document_view
-from ai_assets.forgetting.erasing import HeldByLaw, ShownByPrompt, forget
+from ai_assets.forgetting.erasing import ShownByPrompt, UnderLegalHold, forget
 from ai_assets.forgetting.places import find
 from ai_assets.retention import holds
 from ai_assets.run.explain import search
@@ -211,7 +211,7 @@ def test_a_legal_hold_is_stronger(project: Project) -> None:
     collection = furnished(project)
     stores = project.stores()
     holds.place(stores.state, collection.name, 1, by=known_admin(project), reason="case 4")
-    with pytest.raises(HeldByLaw, match=r"ada placed a hold on release 1 \(case 4\)"):
+    with pytest.raises(UnderLegalHold, match=r"ada placed a hold on release 1 \(case 4\)"):
         erase(project, collection)
     assert found_in(project.home.root)
 

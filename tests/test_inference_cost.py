@@ -23,7 +23,7 @@ from ai_assets.base.home import Home
 from ai_assets.costs import building
 from ai_assets.costs.ledger_days import LedgerAltered, check_closed, due_days, export_day, exported, lost_days
 from ai_assets.costs.marts import models
-from ai_assets.inference.resolving import Verdict, named, resolve
+from ai_assets.inference.resolving import Resolution, named, resolve
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.automation.inference_cost import inference_cost
 from ai_assets.orchestration.inference_cost import LEDGER, CostsFailed, cost_assets, costs_job
@@ -354,7 +354,7 @@ def test_a_verdict_on_an_ambiguous_call_corrects_the_warehouse(home: Home) -> No
         call = rows(home.state_url, "SELECT call_key FROM attempts WHERE state = 'ambiguous'")[0].call_key
         with stores.state.write() as connection:
             waiting = [item for item in named(connection, call) if item.state == "ambiguous"]
-            resolve(connection, waiting, Verdict(billed=True, by="ann"))
+            resolve(connection, waiting, Resolution(billed=True, by="ann"))
         assert building.is_due(stores)
         build(stores)
     (after,) = ask(home, "SELECT sum(maybe_usd), sum(cost_usd) FROM marts.spend")

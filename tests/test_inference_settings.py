@@ -23,12 +23,12 @@ from ai_assets.inference.settings import (
     NO_FALLBACK,
     Budget,
     Endpoint,
+    EndpointLimits,
     InferenceSettings,
-    Limits,
-    Price,
     RetryRule,
     Route,
     RouteRule,
+    TokenPrice,
 )
 
 KEY = "sk-proj-no-real-key-0000000000"
@@ -256,7 +256,7 @@ def keys_of(model: type[BaseModel]) -> set[str]:
 def test_the_example_shows_every_key_there_is() -> None:
     path = REPOSITORY / "inference.example.yaml"
     load_inference(path)
-    models = [Price, Limits, Endpoint, RouteRule, Route, RetryRule, Budget, InferenceSettings]
+    models = [TokenPrice, EndpointLimits, Endpoint, RouteRule, Route, RetryRule, Budget, InferenceSettings]
     shown = re.sub(r"^  # (?= *[a-z-]+:)", "  ", path.read_text(), flags=re.MULTILINE)
     found = set(_keys(yaml.safe_load(shown)))
     assert not set().union(*map(keys_of, models)) - found

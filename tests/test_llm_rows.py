@@ -15,7 +15,7 @@ from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage, label_probability
 from ai_assets.stages.extract import ExtractStage
 from ai_assets.stages.generate import GenerateStage
-from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
+from ai_assets.stages.llm import DocumentQuestion, PromptDocument, Question, ask, row_of
 from ai_assets.stages.prompt import Variables, default_prompt
 from ai_assets.stages.quotes import find_quote
 from ai_assets.stages.summarise import SummariseStage, too_long
@@ -27,18 +27,18 @@ SUMMARISE = SummariseStage.model_validate({**BRIEF})
 GENERATE = GenerateStage.model_validate({"name": "reply", "kind": "generate"})
 
 
-def asked(stage: PromptStage = CLASSIFY, text: str = TEXT, **changes: Any) -> Asked:
+def asked(stage: PromptStage = CLASSIFY, text: str = TEXT, **changes: Any) -> DocumentQuestion:
     question = Question(
         stage=stage,
         prompt=default_prompt(stage.PROMPT, Variables(given=stage.prompt_values(), stages={})),
         schema=stage.answer_schema(Path()),
         models=(("rehearsal", "mini"),),
     )
-    document = Document(document_id="a.txt", digest="d", title="A", text=text, language="en", path="a.txt")
+    document = PromptDocument(document_id="a.txt", digest="d", title="A", text=text, language="en", path="a.txt")
     return ask(question, document, changes.get("upstream", {}))
 
 
-def answer(item: Asked, text: str, **fields: Any) -> Answer:
+def answer(item: DocumentQuestion, text: str, **fields: Any) -> Answer:
     assert item.request is not None
     data = json.loads(text) if item.request.schema is not None and fields.get("finish_reason") != "length" else None
     known = {"call": "c1", "endpoint": "small", "model": "mini-1", "text": text, "data": data}

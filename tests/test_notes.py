@@ -10,7 +10,7 @@ from ai_assets.signoff import audit, notes, requests, verification
 from ai_assets.signoff.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff.notes import LONGEST, Kind, Note
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import sha256_hex
 from ai_assets.storage.state import StateStore
 
@@ -19,7 +19,7 @@ SUMMARY: dict[str, Any] = {"added": ["a.txt"], "gates": []}
 
 
 @pytest.fixture
-def request_(state: StateStore) -> Request:
+def request_(state: StateStore) -> SignoffRequest:
     with state.write() as connection:
         requests.open_request(
             connection, "notes", "2026-10-05", "d" * 64, summary=SUMMARY, facts=FACTS, risk=0.1, nothing_new=False
@@ -37,12 +37,12 @@ def left(state: StateStore, document_id: str = "a.txt") -> list[Note]:
         return notes.of_document(connection, "notes", document_id)
 
 
-def add(state: StateStore, request: Request, kind: Kind, by: Person, text: str = "", leaf: str = "leaf") -> Note:
+def add(state: StateStore, request: SignoffRequest, kind: Kind, by: Person, text: str = "", leaf: str = "leaf") -> Note:
     return notes.add(state, request, "a.txt", leaf, kind, text, by=by)
 
 
 def test_a_note_is_kept_and_the_chain_has_its_kind_and_the_digest_of_its_text(
-    state: StateStore, request_: Request, ann: Person
+    state: StateStore, request_: SignoffRequest, ann: Person
 ) -> None:
     made = add(state, request_, "comment", ann, "  Look at the total.  ")
     assert (made.text, made.author, made.kind) == ("Look at the total.", "ann", "comment")
@@ -68,26 +68,26 @@ def test_a_note_is_kept_and_the_chain_has_its_kind_and_the_digest_of_its_text(
     ],
 )
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(
-    state: StateStore, request_: Request, ann: Person, kind: Any, text: str, leaf: str, said: str
+    state: StateStore, request_: SignoffRequest, ann: Person, kind: Any, text: str, leaf: str, said: str
 ) -> None:
     with pytest.raises(NoteRefused, match=said):
         add(state, request_, kind, ann, text, leaf)
     assert left(state) == []
 
 
-def test_who_may_only_look_leaves_no_note(state: StateStore, request_: Request) -> None:
+def test_who_may_only_look_leaves_no_note(state: StateStore, request_: SignoffRequest) -> None:
     viewer = known(state, "vic", "viewer", "notes")
     with pytest.raises(DecisionRefused, match="notes take the role reviewer in notes"):
         add(state, request_, "reviewed", viewer)
 
 
-def test_a_review_made_twice_is_one(state: StateStore, request_: Request, ann: Person) -> None:
+def test_a_review_made_twice_is_one(state: StateStore, request_: SignoffRequest, ann: Person) -> None:
     first = add(state, request_, "reviewed", ann)
     assert add(state, request_, "reviewed", ann) == first
     assert len(left(state)) == 1
 
 
-def test_a_second_look_is_given_by_somebody_else(state: StateStore, request_: Request, ann: Person) -> None:
+def test_a_second_look_is_given_by_somebody_else(state: StateStore, request_: SignoffRequest, ann: Person) -> None:
     ben = known(state, "ben", "reviewer", "notes")
     asked = add(state, request_, "second look", ann, "Is this an invoice?")
     with pytest.raises(NoteRefused, match="ann has asked for a second look already"):
@@ -101,14 +101,16 @@ def test_a_second_look_is_given_by_somebody_else(state: StateStore, request_: Re
     assert notes.open_second_look(left(state)) == again
 
 
-def test_notes_keep_their_order_whatever_the_clock_says(state: StateStore, request_: Request, ann: Person) -> None:
+def test_notes_keep_their_order_whatever_the_clock_says(
+    state: StateStore, request_: SignoffRequest, ann: Person
+) -> None:
     for number in range(12):
         add(state, request_, "comment", ann, f"{number}")
     assert [note.text for note in left(state)] == [f"{number}" for number in range(12)]
 
 
 def test_notes_on_many_documents_are_found_at_once_and_only_those(
-    state: StateStore, request_: Request, ann: Person
+    state: StateStore, request_: SignoffRequest, ann: Person
 ) -> None:
     names = ["a.txt", 'quote".txt', "ünï/çode?.txt", "other.txt"]
     for name in names:

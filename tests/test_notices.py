@@ -26,13 +26,13 @@ from conftest import Project, free_port
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import audit, outbox, requests
 from ai_assets.signoff.channels import without_secrets
-from ai_assets.signoff.delivery import Delivered, deliver
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.delivery import DeliveryCounts, deliver
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import StateStore
 
 SECRET = "T0kenOfTheTeam"
 DESK = "https://desk.example"
-NOTHING = Delivered()
+NOTHING = DeliveryCounts()
 # Apprise imports a module of the standard library that goes with Python 3.13.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -95,7 +95,7 @@ def team(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {"team": "TEAM_URL"}
 
 
-def ask(state: StateStore, number: int = 1, collection: str = "notes") -> list[Request]:
+def ask(state: StateStore, number: int = 1, collection: str = "notes") -> list[SignoffRequest]:
     asked = []
     facts = {"documents": 12, "added": 3, "changed": 0, "low_confidence": 2, "cost_usd": 0.5}
     with state.write() as connection:
@@ -113,7 +113,7 @@ def later(hours: float = 0) -> str:
     return (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="milliseconds")
 
 
-def tell(state: StateStore, asked: list[Request], kind: outbox.Kind = "opened", *to: str) -> None:
+def tell(state: StateStore, asked: list[SignoffRequest], kind: outbox.Kind = "opened", *to: str) -> None:
     with state.write() as connection:
         news = [outbox.News(kind=kind, request=each, waited="2 days", next="Something follows.") for each in asked]
         outbox.make(connection, news, to or ["team"], later())
@@ -138,7 +138,7 @@ def test_a_message_tells_numbers_and_where_to_look_and_arrives_once(
     (request,) = ask(state)
     tell(state, [request])
     tell(state, [request])
-    assert deliver(state, team, later(), desk_url=DESK) == Delivered(messages=1)
+    assert deliver(state, team, later(), desk_url=DESK) == DeliveryCounts(messages=1)
     assert [deliver(state, team, later(hours), desk_url=DESK) for hours in (0, 1, 100, -100)] == [NOTHING] * 4
     (got,) = receiver.got
     assert got["title"] == "notes part-0 waits for sign-off"
@@ -215,7 +215,7 @@ def test_a_mail_arrives_at_a_real_server(state: StateStore, monkeypatch: pytest.
     try:
         monkeypatch.setenv("MAIL", f"mailto://127.0.0.1:{sink.port}?from=desk@example.org&to=ann@example.org")
         tell(state, ask(state), "reminded", "mail")
-        assert deliver(state, {"mail": "MAIL"}, later(), desk_url=DESK) == Delivered(messages=1)
+        assert deliver(state, {"mail": "MAIL"}, later(), desk_url=DESK) == DeliveryCounts(messages=1)
     finally:
         sink.stop()
     (mail,) = mails
@@ -293,7 +293,7 @@ def test_an_error_says_what_is_wrong_and_holds_no_secret(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("TEAM_URL", url)
     tell(state, ask(state))
-    assert deliver(state, channels, later()) == Delivered(failed=1)
+    assert deliver(state, channels, later()) == DeliveryCounts(failed=1)
     assert said in failing(state)["team"]
     with state.read() as connection:
         stored = [str(row) for row in connection.execute(sa.text("SELECT * FROM notices"))]
@@ -317,7 +317,7 @@ def test_a_channel_without_an_answer_holds_up_no_other_and_its_late_answer_count
         (request,) = ask(state)
         tell(state, [request], "opened", "slow", "team")
         started = time.monotonic()
-        assert deliver(state, channels, later(), budget_s=0.5) == Delivered(messages=1, failed=1)
+        assert deliver(state, channels, later(), budget_s=0.5) == DeliveryCounts(messages=1, failed=1)
         assert time.monotonic() - started < 2
         assert len(receiver.got) == 1
         assert [*failing(state)] == ["slow"]

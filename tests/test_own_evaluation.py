@@ -24,7 +24,7 @@ from ai_assets.checks.base import CheckOutcome
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.evaluation.errors import VerdictUnreadable
-from ai_assets.evaluation.gates import Bench, Gate, judge
+from ai_assets.evaluation.gates import Gate, GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Measure, Metric
 from ai_assets.evaluation.scoring import Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
@@ -270,7 +270,7 @@ def test_the_example_gate_compares_with_what_is_live(case: Judged) -> None:
         return [] if value is None else [Score(metric="mrr", scope="corpus", stage=None, value=value, n=10)]
 
     gate = Gate(metric="mrr", use="examples.own_gate:no_worse_than_live", options={"by": case.by})
-    bench = Bench(scores=score(case.score), pending=0, absent=0, live=score(case.live), live_release=4)
+    bench = GateInputs(scores=score(case.score), pending=0, absent=0, live=score(case.live), live_release=4)
     (found,) = judge([gate], bench, {gate.name: no_worse_than_live})
     assert (found.name, found.verdict, found.holds) == ("mrr by no_worse_than_live", case.verdict, case.holds)
     if found.verdict in ("passed", "failed"):
@@ -279,7 +279,7 @@ def test_the_example_gate_compares_with_what_is_live(case: Judged) -> None:
 
 def test_a_gate_that_raises_or_gives_no_verdict_is_named() -> None:
     gate = Gate(metric="mrr", use="here:mine")
-    bench = Bench(scores=[], pending=0, absent=0)
+    bench = GateInputs(scores=[], pending=0, absent=0)
     with pytest.raises(OwnCodeFailed, match="the gate here:mine failed: it returned True"):
         judge([gate], bench, {gate.name: lambda case: True})  # type: ignore[dict-item,return-value]
     with pytest.raises(OwnCodeFailed, match="the gate here:mine failed: KeyError: 'x'"):

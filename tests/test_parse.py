@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ai_assets.base.errors import ParserUnavailable
-from ai_assets.documents.parse import Format, Limits, Parsed, Parser, TableFormat, format_of
+from ai_assets.documents.parse import Format, ParsedDocument, ParseLimits, Parser, TableFormat, format_of
 from ai_assets.documents.parse_text import language_of, normalise
 from ai_assets.documents.source import Source, SourceFile
 
@@ -43,12 +43,14 @@ def parser() -> Iterator[Parser]:
 
 def parse(
     parser: Parser, folder: Path, name: str, content: bytes | str, tables: Mapping[Format, TableFormat] = TABLES
-) -> list[Parsed]:
+) -> list[ParsedDocument]:
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return parse_file(parser, folder, name, tables)
 
 
-def parse_file(parser: Parser, folder: Path, name: str, tables: Mapping[Format, TableFormat] = TABLES) -> list[Parsed]:
+def parse_file(
+    parser: Parser, folder: Path, name: str, tables: Mapping[Format, TableFormat] = TABLES
+) -> list[ParsedDocument]:
     source = Source.at(folder)
     (file,) = (file for file in source.list((), ()) if file.path == name)
     return list(parser.parse(source, file, tables))
@@ -238,7 +240,7 @@ def test_a_file_deleted_after_the_listing_is_quarantined(parser: Parser, tmp_pat
 
 def test_a_file_over_the_limit_is_not_read_even_if_it_grew_after_the_listing(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 2_000_000)
-    with Parser(Limits(max_bytes=1_000_000)) as parser:
+    with Parser(ParseLimits(max_bytes=1_000_000)) as parser:
         (listed,) = parse_file(parser, tmp_path, "a.txt")
         (grown,) = parser.parse(Source.at(tmp_path), SourceFile(path="a.txt", size=5, modified_ns=0), {})
     assert listed.reason == "the file has 2 MB; the limit is 1 MB"
@@ -247,7 +249,7 @@ def test_a_file_over_the_limit_is_not_read_even_if_it_grew_after_the_listing(tmp
 
 @pytest.mark.parametrize("name", ["a.txt", "a.html"])
 def test_a_text_over_the_limit_is_quarantined_with_both_sizes(name: str, tmp_path: Path) -> None:
-    with Parser(Limits(max_characters=1_000)) as parser:
+    with Parser(ParseLimits(max_characters=1_000)) as parser:
         (document,) = parse(parser, tmp_path, name, "x" * 1_001)
     assert document.reason == "1,001 characters of text; the limit is 1,000"
 
@@ -583,7 +585,7 @@ def test_a_quote_never_closed_is_given_up_within_the_limit(tmp_path: Path) -> No
         """
         source = Source.at(folder)
         (file,) = source.list((), ())
-        rows = Parser(Limits(max_line_bytes=1_000_000)).parse(source, file, {"csv": table})
+        rows = Parser(ParseLimits(max_line_bytes=1_000_000)).parse(source, file, {"csv": table})
         found = next(rows).reason
         """,
         tmp_path,
@@ -632,7 +634,7 @@ def worker_of(parent: psutil.Process) -> psutil.Process:
 
 
 def test_a_conversion_that_takes_too_long_is_ended_and_the_next_one_works(tmp_path: Path) -> None:
-    with Parser(Limits(timeout_s=0.5)) as parser:
+    with Parser(ParseLimits(timeout_s=0.5)) as parser:
         started = time.monotonic()
         (slow,) = parse(parser, tmp_path, "a.pdf", slow_pdf())
         assert slow.reason == "took longer than 0.5 s"
@@ -642,7 +644,7 @@ def test_a_conversion_that_takes_too_long_is_ended_and_the_next_one_works(tmp_pa
 
 
 def test_a_conversion_that_needs_too_much_memory_is_ended_and_the_next_one_works(tmp_path: Path) -> None:
-    with Parser(Limits(memory_bytes=64 << 20)) as parser:
+    with Parser(ParseLimits(memory_bytes=64 << 20)) as parser:
         (big,) = parse(parser, tmp_path, "a.html", "<p>x" * 500_000)
         assert big.reason == "needed more than 64 MiB of memory"
         (small,) = parse(parser, tmp_path, "b.html", "<p>fine")
@@ -717,7 +719,7 @@ parse_worker.confine(1 << 30)
 for act in (lambda: socket.create_connection(("127.0.0.1", 9)), lambda: subprocess.run(["true"])):
     try:
         act()
-    except parse_worker.Refused as refused:
+    except parse_worker.FileRefused as refused:
         print(refused)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ import pytest
 from test_parse import OURS, TABLES, measured, parse
 
 from ai_assets.base.errors import ParserEnded
-from ai_assets.documents.parse import Limits, Parsed, Parser
+from ai_assets.documents.parse import ParsedDocument, ParseLimits, Parser
 from ai_assets.documents.parse_tables import MAX_COLUMNS
 from ai_assets.documents.source import Source
 
@@ -36,7 +36,7 @@ def readers() -> list[psutil.Process]:
     return [child for child in children if "parse_table_worker.py" in " ".join(child.cmdline())]
 
 
-def begun(parser: Parser, folder: Path, content: str, name: str = "a.csv") -> Iterator[Parsed]:
+def begun(parser: Parser, folder: Path, content: str, name: str = "a.csv") -> Iterator[ParsedDocument]:
     """The documents of a table file, one by one."""
     (folder / name).write_text(content)
     source = Source.at(folder)
@@ -93,7 +93,7 @@ def test_a_table_of_as_many_columns_as_allowed_is_read(parser: Parser, tmp_path:
 def test_what_was_read_before_the_trouble_stays_and_the_next_file_is_read(
     tmp_path: Path, strike: signal.Signals, says: str
 ) -> None:
-    with Parser(Limits(timeout_s=1)) as parser:
+    with Parser(ParseLimits(timeout_s=1)) as parser:
         rows = begun(parser, tmp_path, MANY)
         first = next(rows)
         (reader,) = readers()
@@ -107,7 +107,7 @@ def test_what_was_read_before_the_trouble_stays_and_the_next_file_is_read(
 
 
 def test_time_that_the_program_takes_over_the_rows_is_not_counted(tmp_path: Path) -> None:
-    with Parser(Limits(timeout_s=1)) as parser:
+    with Parser(ParseLimits(timeout_s=1)) as parser:
         rows = begun(parser, tmp_path, MANY)
         next(rows)
         psutil.Process().cpu_percent(1.5)
@@ -115,7 +115,7 @@ def test_time_that_the_program_takes_over_the_rows_is_not_counted(tmp_path: Path
 
 
 def test_a_row_that_needs_too_much_memory_ends_its_file_alone(tmp_path: Path) -> None:
-    with Parser(Limits(memory_bytes=48 << 20)) as parser:
+    with Parser(ParseLimits(memory_bytes=48 << 20)) as parser:
         bomb = f'{{"id": 1, "text": "a"}}\n{{"id": 2, "text": [{",".join(["[]"] * 3_000_000)}]}}\n'
         found = parse(parser, tmp_path, "a.jsonl", bomb)
         assert [row.reason for row in found] == [None, "needed more than 48 MiB of memory"]

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from ai_assets.base.errors import UserError
 from ai_assets.cli import reviewers
-from ai_assets.cli.errors import NobodyKnown, PasswordMissing, PersonDisabled, PersonKnown
+from ai_assets.cli.errors import NoReviewers, PasswordMissing, PersonDisabled, PersonKnown
 from ai_assets.cli.signing import signer
 from ai_assets.desk import sessions
 from ai_assets.desk.settings import SessionSettings, SignInSettings
@@ -543,7 +543,7 @@ def test_the_commands_are_part_of_the_program(project: Project) -> None:
 
 
 def test_a_decision_on_the_command_line_takes_a_password(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NobodyKnown, match="ai-assets reviewers add ann --role approver"):
+    with pytest.raises(NoReviewers, match="ai-assets reviewers add ann --role approver"):
         signer("ann")
     known(project.stores().state)
     with Path("/dev/null").open() as nothing:

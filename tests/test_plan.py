@@ -318,16 +318,16 @@ def test_a_budget_that_does_not_last_says_where_it_ends(office: Project) -> None
 
 def _reserve_nusd(collection: Collection, stores: Stores, project: Project) -> int:
     """The most that the dearest question reserves."""
-    from ai_assets.planning.findings import Surroundings
-    from ai_assets.planning.partition_plan import Walk
-    from ai_assets.planning.preview import Looking, ReadAhead, changed_files
+    from ai_assets.planning.findings import PlanContext
+    from ai_assets.planning.partition_plan import PartitionPlanner
+    from ai_assets.planning.preview import PreviewWork, ReadAhead, changed_files
 
-    with Looking(collection, stores, "plan") as work:
+    with PreviewWork(collection, stores, "plan") as work:
         ahead = ReadAhead(work, {DAY: changed_files(work, DAY)})
-        around = Surroundings(
+        around = PlanContext(
             work=work, inference=inference(project), read_ahead=ahead, counters={}, past={}, labels={}, answer_bytes={}
         )
-        (found,) = Walk(around, DAY).stages()
+        (found,) = PartitionPlanner(around, DAY).stages()
         return max(call.reserve_nusd for call in found.calls)
 
 

@@ -20,13 +20,13 @@ from tokenizers.pre_tokenizers import Whitespace
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.inference.identity import body_of
 from ai_assets.inference.load import load_inference
-from ai_assets.inference.settings import Endpoint, Price
+from ai_assets.inference.settings import Endpoint, TokenPrice
 from ai_assets.planning.estimate import Estimate, estimate, money_of
-from ai_assets.planning.past import Asked, Past
+from ai_assets.planning.past import PastQuestion, PastQuestions
 from ai_assets.planning.plan import Plan, plan
 from ai_assets.planning.records import CERTAIN, Chance, Range
 from ai_assets.planning.tokens import PER_MESSAGE, PER_REQUEST, TokenizerUnusable, counter_for
-from ai_assets.planning.totals import Counted, Group, Tally
+from ai_assets.planning.totals import CallGroup, Tally, TokenStatistics
 from ai_assets.run.refresh import refresh
 
 FAULTS: Mapping[int, Mapping[str, float]] = {
@@ -168,11 +168,11 @@ def test_nobody_counts_where_the_tokenizer_is_not_known(tmp_path: Path) -> None:
     assert counter_for("small", declared, tmp_path) is None
 
 
-def asked(number: int, **more: Any) -> Asked:
+def asked(number: int, **more: Any) -> PastQuestion:
     usual = {"key": str(number), "document": str(number), "model": "small", "prompt": "1", "input_tokens": 100,
              "cached_tokens": 0, "output_tokens": 40 + number % 5, "cost_nusd": 1000, "more_nusd": 0, "calls": 1,
              "latency_s": 0.5}  # fmt: skip
-    return Asked(**{**usual, **more})
+    return PastQuestion(**{**usual, **more})
 
 
 def tally(calls: float, chance: Chance = CERTAIN, **more: Any) -> Tally:
@@ -186,66 +186,66 @@ def tally(calls: float, chance: Chance = CERTAIN, **more: Any) -> Tally:
         usual_output=(15, 80),
         **more,
     )
-    made.groups["mini", chance] = Group(calls=calls, size=calls * 400)
+    made.groups["mini", chance] = CallGroup(calls=calls, size=calls * 400)
     made.calls["mini"] = int(calls)
     return made
 
 
-def estimated(made: Tally, past: Past) -> Estimate:
+def estimated(made: Tally, past: PastQuestions) -> Estimate:
     alike, words = past.alike("small", "1")
     return estimate(made, {"mini": Endpoint.model_validate(endpoint("http://127.0.0.1:1/v1"))}, past, alike, words)
 
 
 def test_without_answers_the_most_an_answer_may_be_bounds_the_output() -> None:
-    found = estimated(tally(10), Past())
+    found = estimated(tally(10), PastQuestions())
     assert found.total("output_tokens") == Range(low=150, likely=800, high=5000)
     assert (found.tokens_from, found.total("input_tokens")) == ("bytes", Range(low=500, likely=1000, high=2000))
 
 
 def test_answers_of_the_stage_narrow_the_output() -> None:
-    found = estimated(tally(10), Past([asked(n) for n in range(20)])).total("output_tokens")
+    found = estimated(tally(10), PastQuestions([asked(n) for n in range(20)])).total("output_tokens")
     assert found.likely == 420
     assert 350 < found.low < 420 < found.high < 500
 
 
 def test_answers_to_another_prompt_count_with_more_room() -> None:
-    same = estimated(tally(10), Past([asked(n) for n in range(20)])).total("output_tokens")
-    other = estimated(tally(10), Past([asked(n, prompt="0") for n in range(20)])).total("output_tokens")
+    same = estimated(tally(10), PastQuestions([asked(n) for n in range(20)])).total("output_tokens")
+    other = estimated(tally(10), PastQuestions([asked(n, prompt="0") for n in range(20)])).total("output_tokens")
     assert other.likely == same.likely
     assert other.low < same.low < same.high < other.high
 
 
 def test_repairs_that_were_paid_for_raise_the_cost() -> None:
     spoilt = [asked(n, more_nusd=2000 if n % 5 == 0 else 0) for n in range(20)]
-    factor = estimated(tally(100), Past(spoilt)).factor
+    factor = estimated(tally(100), PastQuestions(spoilt)).factor
     assert factor.likely == pytest.approx(1.4)
     assert factor.low < 1.4 < factor.high
 
 
 def test_tokens_are_learnt_from_past_calls_where_nobody_can_count_them() -> None:
     pairs = [(400, 120, True)] * 6
-    found = estimated(tally(10, pairs=pairs), Past([asked(n) for n in range(6)]))
+    found = estimated(tally(10, pairs=pairs), PastQuestions([asked(n) for n in range(6)]))
     assert found.tokens_from == "an estimate learnt from 6 calls"
     assert found.total("input_tokens").likely == pytest.approx(1200)
 
 
 def test_files_that_nobody_read_widen_the_interval() -> None:
     read, unread = tally(10), tally(5)
-    unread.unread[CERTAIN] = Group(calls=5, size=5 * 400)
+    unread.unread[CERTAIN] = CallGroup(calls=5, size=5 * 400)
     unread.asked, unread.asked_bytes, unread.text_bytes = 5, 5 * 400, 5 * 400  # nothing stands around the documents
-    known, guessed = estimated(read, Past()), estimated(unread, Past())
+    known, guessed = estimated(read, PastQuestions()), estimated(unread, PastQuestions())
     assert guessed.total("calls") == known.total("calls")
     assert guessed.factor.low == pytest.approx(known.factor.low * 0.875)
     assert guessed.factor.high == pytest.approx(known.factor.high * 1.125)
 
 
 def test_a_condition_nobody_knows_of_may_let_through_none_or_all() -> None:
-    calls = estimated(tally(12, Chance(0.0, 0.5, 1.0)), Past()).total("calls")
+    calls = estimated(tally(12, Chance(0.0, 0.5, 1.0)), PastQuestions()).total("calls")
     assert calls == Range(low=0, likely=6, high=12)
 
 
 def test_a_sample_says_how_far_its_ratio_may_be_off() -> None:
-    even, uneven = Counted(), Counted()
+    even, uneven = TokenStatistics(), TokenStatistics()
     for n in range(100):
         even.add(100, 400)
         uneven.add(100 + 50 * (-1) ** n, 400)
@@ -255,7 +255,7 @@ def test_a_sample_says_how_far_its_ratio_may_be_off() -> None:
 
 
 def test_the_low_end_takes_the_price_of_cached_tokens_where_they_may_be() -> None:
-    price = Price.model_validate({"from": "2026-01-01", "input": 1.0, "cached_input": 0.1, "output": 0})
-    plain = money_of(estimated(tally(10), Past()), {"mini": price})
-    cached = money_of(estimated(tally(10), Past([asked(1, cached_tokens=50)])), {"mini": price})
+    price = TokenPrice.model_validate({"from": "2026-01-01", "input": 1.0, "cached_input": 0.1, "output": 0})
+    plain = money_of(estimated(tally(10), PastQuestions()), {"mini": price})
+    cached = money_of(estimated(tally(10), PastQuestions([asked(1, cached_tokens=50)])), {"mini": price})
     assert cached.low_nusd == plain.low_nusd // 10

@@ -26,15 +26,15 @@ from ai_assets.inference.prices import (
     worst_case_nusd,
 )
 from ai_assets.inference.records import Request, Usage
-from ai_assets.inference.settings import Endpoint, Price
+from ai_assets.inference.settings import Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
-MINI = Price.model_validate({"from": "2026-01-01", "input": 0.15, "cached_input": 0.075, "output": 0.6})
+MINI = TokenPrice.model_validate({"from": "2026-01-01", "input": 0.15, "cached_input": 0.075, "output": 0.6})
 DAY = datetime.date(2026, 11, 21)
 
 dollars = st.integers(0, 10**7).map(lambda n: n / 10**5) | st.floats(0, 1000)
 prices = st.builds(
-    lambda fresh, cached, output: Price.model_validate(
+    lambda fresh, cached, output: TokenPrice.model_validate(
         {"from": DAY, "input": fresh, "cached_input": cached, "output": output}
     ),
     dollars,
@@ -92,18 +92,18 @@ def test_a_call_costs_what_the_price_list_says(usage: Usage, nusd: int) -> None:
 
 
 def test_cached_tokens_without_a_price_of_their_own_cost_as_much_as_others() -> None:
-    price = Price.model_validate({"from": DAY, "input": 2})
+    price = TokenPrice.model_validate({"from": DAY, "input": 2})
     assert cost_nusd(price, Usage(input_tokens=10, cached_tokens=10)) == 10 * 2000
 
 
 def test_a_fraction_of_a_nano_dollar_is_rounded_up_once() -> None:
-    price = Price.model_validate({"from": DAY, "input": 0.0001, "output": 0.0001})
+    price = TokenPrice.model_validate({"from": DAY, "input": 0.0001, "output": 0.0001})
     assert cost_nusd(price, Usage(input_tokens=1, output_tokens=1)) == 1
     assert cost_nusd(price, Usage(input_tokens=6, output_tokens=5)) == 2
 
 
 @given(prices, usages())
-def test_the_cost_is_that_of_decimal_arithmetic_rounded_up(price: Price, usage: Usage) -> None:
+def test_the_cost_is_that_of_decimal_arithmetic_rounded_up(price: TokenPrice, usage: Usage) -> None:
     cached = price.input if price.cached_input is None else price.cached_input
     parts = (
         (usage.input_tokens - usage.cached_tokens, price.input),
@@ -116,18 +116,18 @@ def test_the_cost_is_that_of_decimal_arithmetic_rounded_up(price: Price, usage: 
 
 
 @given(prices, usages())
-def test_no_answer_within_its_bounds_costs_more_than_was_reserved(price: Price, usage: Usage) -> None:
+def test_no_answer_within_its_bounds_costs_more_than_was_reserved(price: TokenPrice, usage: Usage) -> None:
     assert cost_nusd(price, usage) <= worst_case_nusd(price, usage.input_tokens, usage.output_tokens)
 
 
 @given(prices, tokens, tokens, tokens, tokens)
-def test_more_tokens_never_cost_less(price: Price, first: int, output: int, more: int, more_output: int) -> None:
+def test_more_tokens_never_cost_less(price: TokenPrice, first: int, output: int, more: int, more_output: int) -> None:
     assert worst_case_nusd(price, first, output) <= worst_case_nusd(price, first + more, output + more_output)
 
 
 @given(prices, st.lists(usages(), max_size=5))
 def test_calls_apart_never_cost_less_than_together_and_at_most_a_nano_dollar_each_more(
-    price: Price, parts: list[Usage]
+    price: TokenPrice, parts: list[Usage]
 ) -> None:
     together = Usage(
         input_tokens=sum(u.input_tokens for u in parts),

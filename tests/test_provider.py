@@ -32,7 +32,7 @@ from openai.types.chat import ChatCompletion
 from provider import REPOSITORY, Provider
 
 from ai_assets.embedding.builtin import BuiltinEmbedder
-from ai_assets.rehearsal.chat import Message
+from ai_assets.rehearsal.chat import ChatMessage
 from ai_assets.rehearsal.command import provider as command
 from ai_assets.rehearsal.faults import Faults
 from ai_assets.rehearsal.reading import dates_in, parse_number, read
@@ -443,7 +443,7 @@ def test_a_value_conforms_to_its_schema_and_a_violation_does_not(
     schema: dict[str, Any], document: str, quick: bool
 ) -> None:
     schema = {**schema, "$defs": {"money": MONEY}}
-    reading = read([Message("user", f"<document>{document}</document>", 1)], quick=quick)
+    reading = read([ChatMessage("user", f"<document>{document}</document>", 1)], quick=quick)
     filled = fill(schema, reading)
     validator = Draft202012Validator(schema)
     assert not list(validator.iter_errors(json.loads(filled.text)))
@@ -457,7 +457,7 @@ def test_a_value_conforms_to_its_schema_and_a_violation_does_not(
 def test_a_schema_that_contains_itself_ends() -> None:
     node = {"type": "object", "properties": {"name": {"type": "string"}, "next": {"$ref": "#/$defs/node"}}}
     schema = {"$ref": "#/$defs/node", "$defs": {"node": {**node, "required": ["name"]}}}
-    Draft202012Validator(schema).validate(fill(schema, read([Message("user", INVOICE, 1)], quick=False)).value)
+    Draft202012Validator(schema).validate(fill(schema, read([ChatMessage("user", INVOICE, 1)], quick=False)).value)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_a_schema_that_contains_itself_ends() -> None:
 )
 def test_a_schema_that_winds_itself_up_is_answered_soon(schema: dict[str, Any]) -> None:
     started = time.monotonic()
-    Draft202012Validator(schema).validate(fill(schema, read([Message("user", INVOICE, 1)], quick=False)).value)
+    Draft202012Validator(schema).validate(fill(schema, read([ChatMessage("user", INVOICE, 1)], quick=False)).value)
     assert time.monotonic() - started < 2
 
 

@@ -26,8 +26,8 @@ from ai_assets.embedding import Embedder
 from ai_assets.orchestration.automation import retention
 from ai_assets.retention import holds
 from ai_assets.retention.errors import HoldRefused
-from ai_assets.retention.leftovers import Bench
-from ai_assets.retention.sweep import Swept, find, sweep
+from ai_assets.retention.leftovers import RetentionContext
+from ai_assets.retention.sweep import SweepResult, find, sweep
 from ai_assets.run.explain import search
 from ai_assets.run.operations import OperationsInvalid, RetentionSettings, load_operations
 from ai_assets.signoff import audit, releases, verification
@@ -45,13 +45,13 @@ DAYS = ("2026-10-05", "2026-10-06", "2026-10-07")
 
 
 def bench_of(project: Project, *collections: Collection, settings: RetentionSettings = AT_ONCE,
-             instance: dg.DagsterInstance | None = None) -> Bench:  # fmt: skip
-    return Bench(stores=project.stores(), settings=settings, collections=collections, instance=instance,
-                 moment_s=time.time() + 1)  # fmt: skip
+             instance: dg.DagsterInstance | None = None) -> RetentionContext:  # fmt: skip
+    return RetentionContext(stores=project.stores(), settings=settings, collections=collections, instance=instance,
+                            moment_s=time.time() + 1)  # fmt: skip
 
 
 def swept(project: Project, *collections: Collection, settings: RetentionSettings = AT_ONCE,
-          instance: dg.DagsterInstance | None = None) -> Swept:  # fmt: skip
+          instance: dg.DagsterInstance | None = None) -> SweepResult:  # fmt: skip
     return sweep(bench_of(project, *collections, settings=settings, instance=instance))
 
 

@@ -18,7 +18,7 @@ from provider import Provider
 from ai_assets.inference.allowance import FIRST
 from ai_assets.inference.call_state import ended
 from ai_assets.inference.errors import EndpointRefuses, EngineClosed
-from ai_assets.inference.ledger_messages import Hop, Opened
+from ai_assets.inference.ledger_messages import Hop, Intent
 from ai_assets.inference.prices import price_at
 from ai_assets.inference.records import Answer, Unanswered
 from ai_assets.inference.settings import Endpoint
@@ -400,12 +400,12 @@ def test_a_status_has_a_class(status: int, body: bytes, expected: str) -> None:
     assert class_of(status, error_of(body)) == expected
 
 
-def opened_at(**endpoint: Any) -> Opened:
+def opened_at(**endpoint: Any) -> Intent:
     declared = Endpoint.model_validate({"base_url": "https://example.org/v1", "model": "small", **endpoint})
     price = price_at(declared, datetime.date(2026, 10, 5))
     assert price is not None
     hop = Hop(name="mini", endpoint=declared, price=price, key="k", body=b"", reserve_nusd=700, tokens=9)
-    return Opened(attempt_id=1, hop=hop, budgets=(), carried=False)
+    return Intent(attempt_id=1, hop=hop, budgets=(), carried=False)
 
 
 REFUSAL: Mapping[str, Any] = {"choices": [{"message": {"refusal": "No."}}], "model": "small"}

@@ -19,7 +19,7 @@ from desks import Visitor
 from signing import known
 
 from ai_assets.base.home import SEVERAL_VARIABLE, Home
-from ai_assets.collection.catalog import Catalog, Entry
+from ai_assets.collection.catalog import Catalog, CatalogEntry
 from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.ops.supervisor import LocationsAlike, named_apart, workspace_of
 from ai_assets.orchestration.automation.shared_work import done_elsewhere
@@ -33,7 +33,7 @@ from pathlib import Path
 import dagster as dg
 
 from ai_assets.base.home import Home
-from ai_assets.collection.catalog import Catalog, Entry
+from ai_assets.collection.catalog import Catalog, CatalogEntry
 from ai_assets.orchestration.component import (
     collection_automation, collection_definitions, load_collections, shared_definitions,
 )
@@ -174,7 +174,7 @@ def test_a_collection_asks_the_models_of_its_own_project(tmp_path: Path) -> None
     root = two_projects(tmp_path)
     home = Home(root=tmp_path / "home", project=root).ensure()
     project = root / "letters_project"
-    Catalog(home).record("letters", Entry(folder=project / "declared" / "letters", project=project))
+    Catalog(home).record("letters", CatalogEntry(folder=project / "declared" / "letters", project=project))
     assert Catalog(home).home_of("letters").inference == project / "inference.yaml"
     assert Catalog(home).home_of("unknown").inference == root / "inference.yaml"
 

@@ -27,11 +27,11 @@ from ai_assets.signoff import audit, decisions, key_changes, keys, passwords, pe
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import (
     AuditBroken,
+    AuditKeyUnusable,
     KeyChangeRefused,
     KeyNotHeld,
     KeysMissing,
     KeyUnknown,
-    KeyUnusable,
 )
 from ai_assets.signoff.errors import ApprovalInsufficient, DecisionRefused, NothingApproved
 from ai_assets.signoff.publication import publish
@@ -269,7 +269,7 @@ def test_keys_are_closed_to_others_and_known_from_the_first_record_on(state: Sta
     with state.read() as connection:
         assert all(record.signature for record in audit.records(connection))
     (state.keys / "decision.pem").chmod(0o644)
-    with pytest.raises(KeyUnusable, match=r"its mode is 0644, so others can get at it; chmod 600"):
+    with pytest.raises(AuditKeyUnusable, match=r"its mode is 0644, so others can get at it; chmod 600"):
         known(state, "bob")
 
 
@@ -288,11 +288,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "no keys at all": (shutil.rmtree, KeysMissing, "the chain was signed, and the keys that did it are gone"),
     "no decision key": (lambda folder: (folder / "decision.pem").unlink(), KeyNotHeld, "there is no .*decision.pem"),
     "another kind of key": (
-        lambda folder: (folder / "decision.pem").write_text("-----BEGIN PRIVATE KEY-----\n!\n"), KeyUnusable, "no private key in PEM",
+        lambda folder: (folder / "decision.pem").write_text("-----BEGIN PRIVATE KEY-----\n!\n"), AuditKeyUnusable, "no private key in PEM",
     ),
-    "trust that is none": (lambda folder: (folder / "trust.json").write_text("[]"), KeyUnusable, "no list of public keys"),
+    "trust that is none": (lambda folder: (folder / "trust.json").write_text("[]"), AuditKeyUnusable, "no list of public keys"),
     "trust of a later version": (
-        lambda folder: (folder / "trust.json").write_text('{"format": 9}'), KeyUnusable, "it is of format 9, and this version reads 1",
+        lambda folder: (folder / "trust.json").write_text('{"format": 9}'), AuditKeyUnusable, "it is of format 9, and this version reads 1",
     ),
 }  # fmt: skip
 

@@ -40,7 +40,7 @@ from ai_assets.signoff import checkpoints, decisions, proving, releases, request
 from ai_assets.signoff.errors import DecisionRefused, SignedAssetElsewhere
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 
 ANSWERS: list[dict[str, Any]] = [
     {"ticket": 7, "reply": "We are sorry about the pump.", "refund": 12.5},
@@ -83,7 +83,7 @@ class Stranger:
             raise_on_error=False,
         )  # fmt: skip
 
-    def ask(self, opened: dg.DagsterInstance, partition: str | None = None) -> Request:
+    def ask(self, opened: dg.DagsterInstance, partition: str | None = None) -> SignoffRequest:
         assert self.run(opened, "answers", "signed/answers_candidate", partition=partition).success
         return current(self.project.stores().state, partition or "all", "answers")
 

@@ -41,7 +41,7 @@ from ai_assets.signoff.errors import (
 )
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
 
@@ -64,11 +64,13 @@ def stores(project: Project, notes: Collection) -> Stores:
 
 def approve(
     stores: Stores, collection: Collection, partitions: list[str] | None = None, by: str = "ann"
-) -> list[Request]:
+) -> list[SignoffRequest]:
     return decide(stores.state, collection, partitions, by=by)
 
 
-def reject(stores: Stores, collection: Collection, partition: str, reason: str | None = "wrong") -> list[Request]:
+def reject(
+    stores: Stores, collection: Collection, partition: str, reason: str | None = "wrong"
+) -> list[SignoffRequest]:
     return decide(stores.state, collection, [partition], "reject", by="bob", reason=reason)
 
 

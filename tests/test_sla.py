@@ -21,7 +21,7 @@ from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.collection.settings import SlaSettings
 from ai_assets.signoff import audit, decisions, people, requests, sla, verification
 from ai_assets.signoff.errors import DecisionTooLate
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import StateStore
 
 FACTS = {"documents": 12, "added": 3, "removed": 0, "low_confidence": 2, "cost_usd": 0.5}
@@ -90,7 +90,7 @@ def notes(project: Project) -> Collection:
     return project.declare(signoff={"notify": ["team"], "escalate_notify": ["leads"], "sla": {"escalate_to": "leads"}})
 
 
-def ask(state: StateStore, number: int = 1, name: str = "notes") -> list[Request]:
+def ask(state: StateStore, number: int = 1, name: str = "notes") -> list[SignoffRequest]:
     asked = []
     with state.write() as connection:
         for each in range(number):
@@ -118,7 +118,7 @@ def outbox(state: StateStore) -> list[tuple[str, str, str]]:
         return [(row.kind, row.channel, row.state) for row in connection.execute(query)]
 
 
-def now_of(state: StateStore, request: Request) -> Request:
+def now_of(state: StateStore, request: SignoffRequest) -> SignoffRequest:
     with state.read() as connection:
         found = requests.get(connection, request.request_id)
     assert found is not None

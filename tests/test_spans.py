@@ -14,13 +14,13 @@ from ai_assets.base.masking import masked
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.retention import rows
-from ai_assets.retention.leftovers import Bench
+from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.run import spans
 from ai_assets.run.context import Work
 from ai_assets.run.events import StageEnded
 from ai_assets.run.operations import RetentionSettings
 from ai_assets.run.refresh import refresh
-from ai_assets.run.spans import Span
+from ai_assets.run.spans import StageSpan
 from ai_assets.storage.state import StateStore
 
 DAY, OTHER = "2026-10-05", "2026-10-06"
@@ -33,7 +33,7 @@ def notes(project: Project) -> Collection:
     return project.declare(partitions=TWO_DAYS)
 
 
-def kept(project: Project, run_id: str, most: int = 100) -> list[Span]:
+def kept(project: Project, run_id: str, most: int = 100) -> list[StageSpan]:
     with project.stores().state.read() as connection:
         return list(spans.longest(connection, "notes", run_id, most))
 
@@ -154,7 +154,7 @@ def test_spans_are_removed_when_they_are_old(project: Project) -> None:
     stores = project.stores()
     fresh = "2999-01-01T00:00:00.000+00:00"
     written(stores.state, ended(run_id="old", at="2020-01-01T00:00:00.000+00:00"), ended(run_id="new", at=fresh))
-    bench = Bench(stores=stores, settings=RetentionSettings(), collections=[], instance=None)
+    bench = RetentionContext(stores=stores, settings=RetentionSettings(), collections=[], instance=None)
     (leftover,) = [each for each in rows.find(bench) if "spans" in each.what]
     assert leftover.what == "1 spans of assets in old runs"
     leftover.remove()

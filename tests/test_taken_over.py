@@ -177,7 +177,7 @@ def test_a_call_that_somebody_resolved_as_not_billed_is_paid_for_when_its_answer
         assert resolving.reap(connection) == PLACES
     with state.write() as connection:
         lost = history.attempts(connection, state="ambiguous")
-        resolving.resolve(connection, lost, resolving.Verdict(billed=False, by="ann"))
+        resolving.resolve(connection, lost, resolving.Resolution(billed=False, by="ann"))
     state.close()
     worker.process.send_signal(signal.SIGCONT)
     worker.said()

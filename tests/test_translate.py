@@ -11,7 +11,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import plan
 from ai_assets.run.explain import explain
-from ai_assets.stages.llm import Document, ask
+from ai_assets.stages.llm import PromptDocument, ask
 
 DAY = "2026-10-05"
 INFERENCE = """
@@ -43,7 +43,7 @@ def test_a_document_is_translated_once_and_its_row_says_how(office: Project, pro
     rows = office.stores().lake.rows(manifest)
     assert all(row["status"] == "ok" and row["text"] for row in rows)
     assert len(provider.bills(every=True)) == 2
-    document = Document(document_id="a", digest="d", title=None, text="Die Pumpe.", language="de", path="a")
+    document = PromptDocument(document_id="a", digest="d", title=None, text="Die Pumpe.", language="de", path="a")
     request = ask(collection.questions["english"], document, {}).request
     assert request is not None
     system, user = (str(message["content"]) for message in request.messages)

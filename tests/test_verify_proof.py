@@ -24,7 +24,7 @@ from ai_assets.signoff import audit, keys, proving
 from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.errors import DocumentUnknown, ReleaseUnknown
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.signed_note import Note, verifier_key
+from ai_assets.signoff.signed_note import SignedNote, verifier_key
 from ai_assets.storage.digest import canonical_json, sha256_hex
 from ai_assets.storage.stores import Stores
 
@@ -271,7 +271,7 @@ def test_the_recorder_key_alone_makes_no_approval(published: Published) -> None:
 
     leaves = [canonical_json(one) for one in found]
     tree = Tree(leaf_hash(leaf.encode()) for leaf in leaves)
-    note = Note.make(origin, len(leaves), tree.root(), public, recorder.sign)
+    note = SignedNote.make(origin, len(leaves), tree.root(), public, recorder.sign)
     proof = {
         **published.proof,
         "checkpoint": note.text,

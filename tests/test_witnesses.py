@@ -36,10 +36,10 @@ from ai_assets.signoff.audit_errors import (
     NoCheckpointThere,
     WitnessFailed,
 )
-from ai_assets.signoff.signed_note import Note
-from ai_assets.signoff.witness_kinds import Around, file_name, give
+from ai_assets.signoff.signed_note import SignedNote
+from ai_assets.signoff.witness_kinds import WitnessContext, file_name, give
 from ai_assets.signoff.witness_settings import WitnessSettings
-from ai_assets.signoff.witnesses import Standing, deliver
+from ai_assets.signoff.witnesses import WitnessStatus, deliver
 from ai_assets.storage.stores import Stores
 
 TWO = "checkpoints: {{witnesses: [{{file: {}/held}}, {{git: nowhere}}]}}\n"
@@ -60,15 +60,15 @@ def witness(**declared: Any) -> WitnessSettings:
     return WitnessSettings.model_validate(declared)
 
 
-def around(stores: Stores, **channels: str) -> Around:
-    return Around(project=stores.home.project, channels=channels)
+def around(stores: Stores, **channels: str) -> WitnessContext:
+    return WitnessContext(project=stores.home.project, channels=channels)
 
 
-def newest(stores: Stores) -> Note:
+def newest(stores: Stores) -> SignedNote:
     return checkpoints.make(stores).note
 
 
-def standing(stores: Stores, *declared: WitnessSettings) -> list[Standing]:
+def standing(stores: Stores, *declared: WitnessSettings) -> list[WitnessStatus]:
     with stores.state.read() as connection:
         return witnesses.standings(connection, declared)
 

@@ -25,7 +25,7 @@ _LITTER = (".probe-", ".building-", ".opening", ".dagster.yaml.", ".restoring-")
 
 
 @dataclass
-class Copied:
+class CopiedFiles:
     """What was copied so far, and what was not."""
 
     files: dict[str, FileEntry] = field(default_factory=dict)
@@ -46,13 +46,13 @@ class HomeFiles:
     state: Path | None
     """The SQLite file of the state store, which has a copy of its own."""
 
-    def copy_checkpoints(self, copied: Copied) -> None:
+    def copy_checkpoints(self, copied: CopiedFiles) -> None:
         """Before the state store is copied: then no note tells of a record that the copy does not have."""
         for folder, names in self._folders(self.home.checkpoints, copied):
             for name in names:
                 self._copy(folder / name, copied)
 
-    def copy(self, copied: Copied) -> Copied:
+    def copy(self, copied: CopiedFiles) -> CopiedFiles:
         self._copy_lake(copied)
         self._copy_index(copied)
         for entry in sorted(self.home.root.iterdir()):
@@ -69,7 +69,7 @@ class HomeFiles:
             self._copy(path, copied, name)
         return copied
 
-    def _copy_lake(self, copied: Copied) -> None:
+    def _copy_lake(self, copied: CopiedFiles) -> None:
         """Of a dataset its manifest and the file that it names; a replaced manifest is read again."""
         for folder, names in self._folders(self.home.lake, copied):
             if MANIFEST in names:
@@ -79,17 +79,17 @@ class HomeFiles:
                 if not name.endswith(TEMPORARY):
                     self._copy(folder / name, copied)
 
-    def _copy_dataset(self, folder: Path, copied: Copied) -> None:
+    def _copy_dataset(self, folder: Path, copied: CopiedFiles) -> None:
         for _ in range(_TRIES):
             self._copy(folder / MANIFEST, copied)
             file = Lake.manifest_or_none(folder)
             if file is None or self._copy(folder / file, copied):
                 return
 
-    def _copy_index(self, copied: Copied) -> None:
+    def _copy_index(self, copied: CopiedFiles) -> None:
         """Tags, then versions, then data: a version that is copied has all its data, whatever is written meanwhile."""
         for wanted in _INDEX_ORDER:
-            for folder, names in self._folders(self.home.index, Copied() if wanted else copied):
+            for folder, names in self._folders(self.home.index, CopiedFiles() if wanted else copied):
                 parts = folder.relative_to(self.home.index).parts
                 kind = next((part for part in parts if part in _INDEX_ORDER), "")
                 if kind == wanted and not any(part.startswith(_MADE_AGAIN) for part in parts[1:2]):
@@ -104,7 +104,7 @@ class HomeFiles:
         last = name.rpartition("/")[2]
         return inside or last.startswith(_LITTER) or last.endswith((TEMPORARY, ".db-wal", ".db-shm", ".db-journal"))
 
-    def _copy(self, path: Path, copied: Copied, name: str | None = None) -> bool:
+    def _copy(self, path: Path, copied: CopiedFiles, name: str | None = None) -> bool:
         """False where the file is gone by now."""
         name = name or self._name(path)
         try:
@@ -130,7 +130,7 @@ class HomeFiles:
         copied.files[name] = FileEntry(path=name, mode=stat.S_IMODE(facts.st_mode), content=content, seen=seen)
         return True
 
-    def _folders(self, root: Path, copied: Copied) -> Iterator[tuple[Path, list[str]]]:
+    def _folders(self, root: Path, copied: CopiedFiles) -> Iterator[tuple[Path, list[str]]]:
         """Folders below, and their files; links are noted and not followed."""
         if root.is_symlink():
             copied.left_out.append(self._name(root))
@@ -147,7 +147,7 @@ class HomeFiles:
         return path.relative_to(self.home.root).as_posix()
 
 
-def still_missing(needed: Iterable[str], copied: Copied) -> list[str]:
+def still_missing(needed: Iterable[str], copied: CopiedFiles) -> list[str]:
     return sorted(set(needed) - copied.files.keys())
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import yaml
 
 from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
-from ai_assets.backup.home_files import Copied, HomeFiles, still_missing
+from ai_assets.backup.home_files import CopiedFiles, HomeFiles, still_missing
 from ai_assets.backup.state_copy import copy_state
 from ai_assets.backup.vault import Backup, FileEntry, Vault
 from ai_assets.base.errors import StateUnavailable
@@ -28,7 +28,7 @@ _STORAGE_KEYS = ("storage", "run_storage", "event_log_storage", "schedule_storag
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class BackupResult:
     backup: Backup
     new_bytes: int
     """Written to the folder; the rest was there from earlier backups."""
@@ -44,7 +44,7 @@ def make_backup(
     with_keys: bool = False,
     keep: int | None = None,
     say: Callable[[str], None] = lambda _line: None,
-) -> Made:
+) -> BackupResult:
     """Copy the home while others go on using it. Killed at any moment, earlier backups stay whole."""
     home = stores.home
     if folder.resolve().is_relative_to(home.root.resolve()):
@@ -59,7 +59,7 @@ def make_backup(
             earlier=_earlier(vault),
             state=_state_file(home),
         )
-        copied = Copied()
+        copied = CopiedFiles()
         files.copy_checkpoints(copied)
         made_at = now()
         say("copying the state store")
@@ -82,7 +82,7 @@ def make_backup(
             )
         )
         pruned = [] if keep is None else vault.prune(keep)
-        return Made(backup=backup, new_bytes=vault.new_bytes, pruned=pruned, notes=list(_notes(home, backup)))
+        return BackupResult(backup=backup, new_bytes=vault.new_bytes, pruned=pruned, notes=list(_notes(home, backup)))
 
 
 def _earlier(vault: Vault) -> dict[str, FileEntry]:

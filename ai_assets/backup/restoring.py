@@ -32,7 +32,7 @@ _OCCUPIED = ("lake", "index", "checkpoints", "desk.key", "state.db", "dagster/hi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restored:
+class RestoreResult:
     backup: Backup
     home: Path
     set_aside: str | None
@@ -52,7 +52,7 @@ def restore(
     which: str | None = None,
     replace_home: bool = False,
     say: Callable[[str], None] = lambda _line: None,
-) -> Restored:
+) -> RestoreResult:
     """Put a backup in the place of `home`. Nothing there is changed before all of the backup has proved whole."""
     with Vault.reading(folder) as vault:
         backup = vault.load(which)
@@ -78,7 +78,7 @@ def restore(
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     interrupted = _report_interrupted(home)
-    return Restored(
+    return RestoreResult(
         backup=backup,
         home=home.root,
         set_aside=was,
@@ -90,7 +90,7 @@ def restore(
 
 
 @dataclass(frozen=True)
-class _Open:
+class _OpenAttempts:
     attempts: int
     usd: float
 
@@ -146,7 +146,7 @@ def _copy_files(vault: Vault, backup: Backup, staging: Path, say: Callable[[str]
             path.chmod(0o600 if private else entry.mode)
 
 
-def _restore_file(vault: Vault, backup: Backup, path: Path) -> _Open:
+def _restore_file(vault: Vault, backup: Backup, path: Path) -> _OpenAttempts:
     if backup.state.file is None:
         raise DialectDiffers(backup.backup, backup.state.dialect, "sqlite")
     with _writing(path), path.open("wb") as file:
@@ -159,7 +159,7 @@ def _restore_file(vault: Vault, backup: Backup, path: Path) -> _Open:
     return found
 
 
-def _restore_tables(vault: Vault, backup: Backup, home: Home, aside: str, *, replace_home: bool) -> _Open:
+def _restore_tables(vault: Vault, backup: Backup, home: Home, aside: str, *, replace_home: bool) -> _OpenAttempts:
     """In one transaction: the database holds what it held, or all of the backup."""
     engine = StateStore.engine_of(home.state_url)
     try:
@@ -172,7 +172,7 @@ def _restore_tables(vault: Vault, backup: Backup, home: Home, aside: str, *, rep
         engine.dispose()
 
 
-def _settle(connection: sa.Connection) -> _Open:
+def _settle(connection: sa.Connection) -> _OpenAttempts:
     """What was true of the old machine at that moment is not true of this one now."""
     for table in ("leases", "workers", "sessions"):
         connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
@@ -183,7 +183,7 @@ def _settle(connection: sa.Connection) -> _Open:
         sa.text("SELECT count(*) AS attempts, COALESCE(sum(reserved_nusd), 0) AS nusd FROM attempts "
                 "WHERE state = 'ambiguous'")
     ).one()  # fmt: skip
-    return _Open(int(row.attempts), usd_of(int(row.nusd)))
+    return _OpenAttempts(int(row.attempts), usd_of(int(row.nusd)))
 
 
 def _swap(home: Home, staging: Path, aside: Path) -> str | None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from ai_assets.backup.errors import BackupTooNew, DatabaseNotCopied
-from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Backup, StateEntry, Stored, TableEntry, Vault
+from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Backup, StateEntry, StoredContent, TableEntry, Vault
 from ai_assets.signoff.audit import GENESIS
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.state import StateStore
@@ -34,7 +34,7 @@ def copy_state(state: StateStore, vault: Vault, scratch: Path) -> StateEntry:
         return _copy_tables(connection, vault)
 
 
-def copy_database(source: Path, vault: Vault, scratch: Path) -> Stored:
+def copy_database(source: Path, vault: Vault, scratch: Path) -> StoredContent:
     """A SQLite database that others may be writing."""
     copy = scratch / "copy.db"
     try:
@@ -65,7 +65,7 @@ def refuse_unknown(backup: Backup) -> None:
 
 
 def load_tables(
-    connection: sa.Connection, backup: Backup, read: Callable[[str, Stored], Iterable[bytes]], now: str
+    connection: sa.Connection, backup: Backup, read: Callable[[str, StoredContent], Iterable[bytes]], now: str
 ) -> None:
     """Make all tables in an empty PostgreSQL schema and fill them, in the caller's one transaction."""
     refuse_unknown(backup)

@@ -36,7 +36,7 @@ PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredContent:
     """Content in the vault: its digest, and the objects that it consists of."""
 
     sha256: str
@@ -51,7 +51,7 @@ class FileEntry:
     path: str
     """Relative to the home, with `/`."""
     mode: int
-    content: Stored
+    content: StoredContent
     seen: Sequence[int]
     """Size, modification time in ns and inode where it was copied: the next backup need not read it while they hold."""
 
@@ -63,7 +63,7 @@ class TableEntry:
     name: str
     columns: Sequence[str]
     rows: int
-    content: Stored
+    content: StoredContent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class StateEntry:
 
     dialect: str
     migrations: Sequence[str]
-    file: Stored | None
+    file: StoredContent | None
     """The SQLite file."""
     tables: Sequence[TableEntry]
     sequences: Mapping[str, int]
@@ -102,7 +102,7 @@ class Backup:
     def size(self) -> int:
         return sum(content.size for content in self.contents())
 
-    def contents(self) -> Iterator[Stored]:
+    def contents(self) -> Iterator[StoredContent]:
         yield from ([self.state.file] if self.state.file is not None else [])
         yield from (table.content for table in self.state.tables)
         yield from (file.content for file in self.files)
@@ -157,19 +157,19 @@ class Vault:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def put(self, source: IO[bytes], block_bytes: int = BLOCK_BYTES) -> Stored:
+    def put(self, source: IO[bytes], block_bytes: int = BLOCK_BYTES) -> StoredContent:
         """Store what `source` holds; objects that are there already are not written again."""
         whole, size, blocks = hashlib.sha256(), 0, []
         while block := _read_block(source, block_bytes):
             whole.update(block)
             size += len(block)
             blocks.append(self._put_block(block))
-        return Stored(sha256=whole.hexdigest(), size=size, blocks=blocks)
+        return StoredContent(sha256=whole.hexdigest(), size=size, blocks=blocks)
 
-    def holds(self, content: Stored) -> bool:
+    def holds(self, content: StoredContent) -> bool:
         return all(self._is_whole(block) for block in content.blocks)
 
-    def read(self, backup: str, what: str, content: Stored) -> Iterator[bytes]:
+    def read(self, backup: str, what: str, content: StoredContent) -> Iterator[bytes]:
         """The content, block by block, each checked against its digest before it is given out."""
         whole = hashlib.sha256()
         for name in content.blocks:
@@ -326,7 +326,7 @@ class Vault:
         return found
 
 
-def named_contents(backup: Backup) -> Iterator[tuple[str, Stored]]:
+def named_contents(backup: Backup) -> Iterator[tuple[str, StoredContent]]:
     """All content of a backup, with what it is called in messages."""
     if backup.state.file is not None:
         yield "the state store", backup.state.file
@@ -342,13 +342,13 @@ def _remove(path: Path) -> None:
 
 
 def _state(found: Mapping[str, Any]) -> StateEntry:
-    tables = [TableEntry(**{**table, "content": Stored(**table["content"])}) for table in found["tables"]]
-    file = None if found["file"] is None else Stored(**found["file"])
+    tables = [TableEntry(**{**table, "content": StoredContent(**table["content"])}) for table in found["tables"]]
+    file = None if found["file"] is None else StoredContent(**found["file"])
     return StateEntry(**{**found, "file": file, "tables": tables})
 
 
 def _file(found: Mapping[str, Any]) -> FileEntry:
-    return FileEntry(**{**found, "content": Stored(**found["content"])})
+    return FileEntry(**{**found, "content": StoredContent(**found["content"])})
 
 
 def _read_block(source: IO[bytes], size: int) -> bytes:

@@ -9,7 +9,7 @@ from ai_assets.collection.settings import BUDGET_CHECK
 
 if TYPE_CHECKING:
     from ai_assets.collection.loading import Collection
-    from ai_assets.inference.budget_status import Standing
+    from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.run.context import Outcome, Work
 
 
@@ -51,7 +51,7 @@ def with_budget(work: "Work", outcome: "Outcome") -> "Outcome":
     return replace(outcome, budget=funding.tightest(standings))
 
 
-def _details(found: "Standing") -> dict[str, Any]:
+def _details(found: "AccountStatus") -> dict[str, Any]:
     from ai_assets.costs import funding
     from ai_assets.inference.prices import usd_of
 
@@ -63,7 +63,7 @@ def _details(found: "Standing") -> dict[str, Any]:
     }
 
 
-def _short(found: "Standing", amount_nusd: int) -> str:
+def _short(found: "AccountStatus", amount_nusd: int) -> str:
     from ai_assets.costs import funding
 
     left = funding.in_dollars(max(0, found.left_nusd + found.reserved_nusd))

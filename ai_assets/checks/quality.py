@@ -52,7 +52,7 @@ class QualityResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome:
+class _ExpectationOutcome:
     """The answer of Great Expectations for one expectation; `error` says that it could not be evaluated."""
 
     passed: bool = False
@@ -79,25 +79,25 @@ class QualitySuite:
         names = table.column_names
         if absent := [key for key in self.key_columns if key not in names]:
             raise ValueError(f"suite {self.name}: key columns {absent} are not in the table; columns: {names}")
-        outcomes: dict[int, _Outcome] = {}
+        outcomes: dict[int, _ExpectationOutcome] = {}
         on_schema: dict[int, Any] = {}
         on_values: dict[int, Any] = {}
         with _great_expectations() as gx:
             for position, item in enumerate(self.expectations):
                 if error := _missing_column(item, names):
-                    outcomes[position] = _Outcome(error=error)
+                    outcomes[position] = _ExpectationOutcome(error=error)
                     continue
                 try:
                     built = gx.build(item, table.schema, position)
                 except (TypeError, ValueError) as refusal:
-                    outcomes[position] = _Outcome(error=f"cannot be evaluated: {_one_line(refusal)}")
+                    outcomes[position] = _ExpectationOutcome(error=f"cannot be evaluated: {_one_line(refusal)}")
                     continue
                 if item.expect in SCHEMA_EXPECTATIONS:
                     on_schema[position] = built
                 elif table.num_rows or item.expect in ROW_COUNT_EXPECTATIONS:
                     on_values[position] = built
                 else:
-                    outcomes[position] = _Outcome(passed=True)
+                    outcomes[position] = _ExpectationOutcome(passed=True)
             if on_values:
                 judged = [self.expectations[position] for position in on_values]
                 outcomes |= gx.judge(_frame(table, judged), on_values)
@@ -146,7 +146,7 @@ class _GreatExpectations:
         kwargs = {key: _bound(key, value, item, schema) for key, value in item.kwargs.items()}
         return self._classes[item.expect](**kwargs, meta={"position": position})
 
-    def judge(self, frame: "pd.DataFrame", built: Mapping[int, Any]) -> dict[int, _Outcome]:
+    def judge(self, frame: "pd.DataFrame", built: Mapping[int, Any]) -> dict[int, _ExpectationOutcome]:
         """Outcomes by position."""
         # A data source per run: the library keeps the last frame of a source in memory.
         source = self._context.data_sources.add_pandas("partition")
@@ -157,7 +157,7 @@ class _GreatExpectations:
         finally:
             self._context.data_sources.delete("partition")
 
-    def _validate(self, batch: Any, built: Mapping[int, Any]) -> dict[int, _Outcome]:
+    def _validate(self, batch: Any, built: Mapping[int, Any]) -> dict[int, _ExpectationOutcome]:
         """All in one pass, which shares the metrics; those that come back with an error once more, each alone.
 
         The library lets one expectation that raises take others of its pass with it.
@@ -170,7 +170,7 @@ class _GreatExpectations:
             outcomes = {result.expectation_config.meta["position"]: _outcome(result) for result in report.results}
         # The catch-all boundary of this provider: an expectation runs user input through third-party code.
         except Exception as error:  # noqa: BLE001
-            outcomes = dict.fromkeys(built, _Outcome(error=f"cannot be evaluated: {_one_line(error)}"))
+            outcomes = dict.fromkeys(built, _ExpectationOutcome(error=f"cannot be evaluated: {_one_line(error)}"))
         if len(built) > 1:
             for position in built:
                 if position not in outcomes or outcomes[position].error:
@@ -191,14 +191,14 @@ def _great_expectations() -> Iterator[_GreatExpectations]:
         yield _load()
 
 
-def _outcome(result: Any) -> _Outcome:
+def _outcome(result: Any) -> _ExpectationOutcome:
     # Either one record, or one per metric that raised.
     info = result.exception_info or {}
     records = [info] if "exception_message" in info else list(info.values())
     message = next((record["exception_message"] for record in records if record["exception_message"]), None)
     if message is not None:
-        return _Outcome(error=f"cannot be evaluated: {_one_line(message)}")
-    return _Outcome(passed=bool(result.success), details=result.result)
+        return _ExpectationOutcome(error=f"cannot be evaluated: {_one_line(message)}")
+    return _ExpectationOutcome(passed=bool(result.success), details=result.result)
 
 
 def _missing_column(item: Expectation, names: Sequence[str]) -> str | None:
@@ -262,7 +262,9 @@ def _nullable_integer(kind: pa.DataType) -> Any:
     return pd.UInt64Dtype() if pa.types.is_unsigned_integer(kind) else pd.Int64Dtype()
 
 
-def _result(item: Expectation, outcome: _Outcome, table: pa.Table, key_columns: Sequence[str]) -> QualityResult:
+def _result(
+    item: Expectation, outcome: _ExpectationOutcome, table: pa.Table, key_columns: Sequence[str]
+) -> QualityResult:
     positions = [int(position) for position in outcome.details.get("partial_unexpected_index_list") or ()]
     rows: tuple[dict[str, Cell], ...] = ()
     if positions:
@@ -280,7 +282,7 @@ def _result(item: Expectation, outcome: _Outcome, table: pa.Table, key_columns: 
     )
 
 
-def _observed(item: Expectation, outcome: _Outcome, table: pa.Table) -> str:
+def _observed(item: Expectation, outcome: _ExpectationOutcome, table: pa.Table) -> str:
     details = outcome.details
     if item.expect == "expect_column_to_exist":
         return "found" if outcome.passed else _not_found(item.kwargs["column"], table.column_names)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ai_assets.cli.output import console, table
 from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
-from ai_assets.documents.retries import Retry, Waiting
+from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.signoff.asking_again import ask_again
 from ai_assets.signoff.people import Person
 from ai_assets.storage.stores import Stores
@@ -23,7 +23,7 @@ def reset(chosen: Collection, places: Stores, keys: Sequence[str], by: Person, *
         console.print(f"Asking again about {len(found)} {noun} of {chosen.name}.")
 
 
-def waiting_of(chosen: Collection, places: Stores, keys: Sequence[str]) -> dict[str, Waiting]:
+def waiting_of(chosen: Collection, places: Stores, keys: Sequence[str]) -> dict[str, RetrySummary]:
     wanted = set(keys)
     with places.state.read() as connection:
         found = retries.waiting(connection, chosen)
@@ -44,7 +44,7 @@ def show_people(found: Sequence[Retry]) -> None:
         console.print(f"... and {len(found) - MOST_DOCUMENTS} more (--json has all).")
 
 
-def say_waiting(collection: str, found: Mapping[str, Waiting]) -> None:
+def say_waiting(collection: str, found: Mapping[str, RetrySummary]) -> None:
     """A line per partition, up to a few; and what to do."""
     said = [(key, item.in_words) for key, item in sorted(found.items()) if item.in_words]
     for key, words in said[:MOST_SHOWN]:

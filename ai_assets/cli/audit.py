@@ -11,7 +11,7 @@ from ai_assets.base.errors import FileUnwritable
 from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
 from ai_assets.signoff import audit, checkpoints, keys, verification
-from ai_assets.signoff.against import Compared, compare
+from ai_assets.signoff.against import WitnessComparison, compare
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
 app.command("checkpoint")(checkpoint)
@@ -58,7 +58,7 @@ def verify(
         console.print("Signed by keys that the file itself names; to check whose they are: --trust trust.json")
 
 
-def _show_compared(found: Compared) -> None:
+def _show_compared(found: WitnessComparison) -> None:
     """What the witness has, and what it cannot say anything of."""
     noun = "checkpoint" if found.notes == 1 else "checkpoints"
     console.print(f"It extends what {found.place} holds: {found.notes} {noun}, the newest of {found.newest} records.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.base.errors import UserError
-from ai_assets.cli.backfill_running import ENDED, Ending, dagster_url, ended, followed, launch, run_here, sweep
+from ai_assets.cli.backfill_running import ENDED, BackfillReport, dagster_url, ended, followed, launch, run_here, sweep
 from ai_assets.cli.launching import Author, RunBy, author_of, said
 from ai_assets.cli.output import (
     AsJson,
@@ -36,7 +36,7 @@ from ai_assets.storage.leases import hold
 from ai_assets.storage.stores import Stores
 
 
-class NobodyToAsk(UserError):
+class ConfirmationUnavailable(UserError):
     def __init__(self) -> None:
         super().__init__("Nobody can be asked here whether to go ahead: add --yes. Nothing was started.")
 
@@ -47,7 +47,7 @@ class NoneUnderWay(UserError):
 
 
 @dataclass(kw_only=True)
-class Asked:
+class BackfillArguments:
     """What the command line said, to be said again in the command that goes on."""
 
     name: str
@@ -90,7 +90,7 @@ def backfill(
     """
     chosen = collection(name)
     cap_nusd = None if max_usd is None else backfills.amount_of(max_usd)
-    asked = Asked(name=name, partition=partition, partitions=partitions, stages=stage or [])
+    asked = BackfillArguments(name=name, partition=partition, partitions=partitions, stages=stage or [])
     with stores() as places:
         sweep(places)
         with places.state.read() as connection:
@@ -105,7 +105,14 @@ def backfill(
 
 
 def _start(
-    chosen: Collection, places: Stores, asked: Asked, cap_nusd: int | None, author: Author, *, sure: bool, as_json: bool
+    chosen: Collection,
+    places: Stores,
+    asked: BackfillArguments,
+    cap_nusd: int | None,
+    author: Author,
+    *,
+    sure: bool,
+    as_json: bool,
 ) -> None:
     inference = load_inference(Catalog(places.home).home_of(chosen.name).inference)
     assets = _assets(chosen, asked.stages)
@@ -135,7 +142,9 @@ def _start(
     _tell(chosen, places, asked, ending, as_json=as_json, planned=found)
 
 
-def _plan(chosen: Collection, places: Stores, asked: Asked, keys: Sequence[str] | None, quiet: bool) -> Plan:
+def _plan(
+    chosen: Collection, places: Stores, asked: BackfillArguments, keys: Sequence[str] | None, quiet: bool
+) -> Plan:
     assets = _assets(chosen, asked.stages)
     paid = [asset for asset in chosen.asking if asset in assets]
     with progress(quiet=quiet) as (say, advance):
@@ -175,7 +184,7 @@ def _confirm(found: Plan, cap: int, *, sure: bool, quiet: bool) -> None:
     if sure:
         return
     if quiet or not sys.stdin.isatty():
-        raise NobodyToAsk
+        raise ConfirmationUnavailable
     if not typer.confirm("Go ahead?", default=False):
         console.print("Nothing was started.")
         raise typer.Exit(0)
@@ -199,7 +208,13 @@ def _stop(places: Stores, name: str, made: Backfill | None, *, as_json: bool) ->
 
 
 def _tell(
-    chosen: Collection, places: Stores, asked: Asked, ending: Ending, *, as_json: bool, planned: Plan | None = None
+    chosen: Collection,
+    places: Stores,
+    asked: BackfillArguments,
+    ending: BackfillReport,
+    *,
+    as_json: bool,
+    planned: Plan | None = None,
 ) -> None:
     done = ending.backfill.state == "done"
     if not done:
@@ -212,7 +227,7 @@ def _tell(
         raise typer.Exit(1)
 
 
-def _say(ending: Ending, asked: Asked) -> None:
+def _say(ending: BackfillReport, asked: BackfillArguments) -> None:
     found, left = ending.backfill, ending.left
     console.print(f"{found.backfill} {ENDED[found.state]}: {_done(ending)}.")
     if found.state != "capped":
@@ -226,7 +241,7 @@ def _say(ending: Ending, asked: Asked) -> None:
         )
 
 
-def _done(ending: Ending) -> str:
+def _done(ending: BackfillReport) -> str:
     done, cap = ending.done, ending.backfill.cap_nusd
     maybe = f", {dollars(done.held_nusd)} may have been billed" if done.held_nusd else ""
     reused = f", {done.reused:,} answers reused" if done.reused else ""
@@ -236,7 +251,7 @@ def _done(ending: Ending) -> str:
     )
 
 
-def _plainly(ending: Ending, asked: Asked | None, planned: Plan | None) -> dict[str, Any]:
+def _plainly(ending: BackfillReport, asked: BackfillArguments | None, planned: Plan | None) -> dict[str, Any]:
     found, done = ending.backfill, ending.done
     return {
         **{name: value for name, value in asdict(found).items() if name not in ("plan", "cap_nusd")},

@@ -40,7 +40,7 @@ class DagsterGone(UserError):
 
 
 @dataclass(kw_only=True)
-class Ending:
+class BackfillReport:
     """How a backfill ended, for people and as JSON."""
 
     backfill: Backfill
@@ -62,7 +62,7 @@ def _tags(made: Backfill, *, patient: bool) -> dict[str, str]:
 
 def run_here(
     chosen: Collection, places: Stores, made: Backfill, author: Author, *, quiet: bool, patient: bool = False
-) -> Ending:
+) -> BackfillReport:
     """`patient`: nobody named partitions, so what is not due yet is left alone."""
     from ai_assets.cli.run import Report, execute
 
@@ -92,7 +92,7 @@ def launch(
     return found
 
 
-def followed(places: Stores, made: Backfill, *, quiet: bool) -> Ending:
+def followed(places: Stores, made: Backfill, *, quiet: bool) -> BackfillReport:
     """Until it is over, whoever runs it."""
     started = time.perf_counter()
     try:
@@ -148,7 +148,9 @@ def sweep(places: Stores) -> None:
         errors.print(f"note: {name} {ENDED[state]}; its money is free again.")
 
 
-def ended(places: Stores, made: Backfill, *, succeeded: bool, started: float, failures: Sequence[str] = ()) -> Ending:
+def ended(
+    places: Stores, made: Backfill, *, succeeded: bool, started: float, failures: Sequence[str] = ()
+) -> BackfillReport:
     with places.state.read() as connection:
         done = backfills.progress_of(connection, made.backfill)
         state: State = backfills.state_after(made, done, succeeded=succeeded)
@@ -156,4 +158,4 @@ def ended(places: Stores, made: Backfill, *, succeeded: bool, started: float, fa
     with places.state.read() as connection:
         found = backfills.get(connection, made.backfill)
         failures = failures or ([] if succeeded else backfills.failures_of(connection, found))
-    return Ending(backfill=found, done=done, seconds=time.perf_counter() - started, failures=failures)
+    return BackfillReport(backfill=found, done=done, seconds=time.perf_counter() - started, failures=failures)

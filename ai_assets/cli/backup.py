@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.backup.errors import BackupDamaged
-from ai_assets.backup.making import Made, make_backup
-from ai_assets.backup.restoring import Restored, at
+from ai_assets.backup.making import BackupResult, make_backup
+from ai_assets.backup.restoring import RestoreResult, at
 from ai_assets.backup.restoring import restore as restore_backup
 from ai_assets.backup.vault import Backup, Vault
 from ai_assets.cli.output import AsJson, console, errors, home, led, money, print_json, stores_to_read, table
@@ -110,7 +110,7 @@ def _plain(item: Backup) -> dict[str, Any]:
     }
 
 
-def _show_made(made: Made, folder: Path, *, as_json: bool) -> None:
+def _show_made(made: BackupResult, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({**_plain(made.backup), "new_bytes": made.new_bytes, "pruned": made.pruned, "notes": made.notes})
         return
@@ -126,11 +126,11 @@ def _show_made(made: Made, folder: Path, *, as_json: bool) -> None:
         console.print(led("note:", "yellow", f" {note}"))
 
 
-def _plain_restored(done: Restored) -> dict[str, Any]:
+def _plain_restored(done: RestoreResult) -> dict[str, Any]:
     return {**asdict(done), "backup": _plain(done.backup), "home": str(done.home)}
 
 
-def _show_restored(done: Restored) -> None:
+def _show_restored(done: RestoreResult) -> None:
     console.print(f"{done.home} is as it was at {done.backup.made_at} (UTC), from backup {done.backup.backup}.")
     if done.set_aside:
         console.print(f"What was there before is at {done.set_aside}; remove it when all is well.")

@@ -26,7 +26,7 @@ from ai_assets.costs import alerts, limits, scopes
 from ai_assets.costs.funding import day, in_dollars, raising
 from ai_assets.desk.settings import load_desk
 from ai_assets.inference import budget_status
-from ai_assets.inference.budget_status import InForce, Standing
+from ai_assets.inference.budget_status import AccountStatus, LimitInForce
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.settings import Budget, InferenceSettings
@@ -51,7 +51,7 @@ def show(as_json: AsJson = False) -> None:
     with places.state.read() as connection:
         limits_now = budget_status.in_force(connection, settings.budgets)
         standings = budget_status.all_standing(connection, settings, on, most=None if as_json else SHOWN + 1)
-    by_name: dict[str, list[Standing]] = {}
+    by_name: dict[str, list[AccountStatus]] = {}
     for found in standings:
         by_name.setdefault(found.name, []).append(found)
     doubts = _doubts(settings)
@@ -140,7 +140,7 @@ def _doubts(settings: InferenceSettings) -> list[str]:
     return [scopes.located(path, doubt) for doubt in found]
 
 
-def _described(budget: Budget, limit: InForce, standings: Sequence[Standing]) -> dict[str, Any]:
+def _described(budget: Budget, limit: LimitInForce, standings: Sequence[AccountStatus]) -> dict[str, Any]:
     return {
         "name": budget.name,
         "of": budget.of,
@@ -157,7 +157,7 @@ def _described(budget: Budget, limit: InForce, standings: Sequence[Standing]) ->
     }
 
 
-def _rows(budget: Budget, limit: InForce, standings: Sequence[Standing]) -> list[tuple[Any, ...]]:
+def _rows(budget: Budget, limit: LimitInForce, standings: Sequence[AccountStatus]) -> list[tuple[Any, ...]]:
     of = ", ".join(f"{dimension} {found}" for dimension, found in budget.of.items())
     who = limit.set_by or "inference.yaml"
     rows = [
@@ -179,7 +179,7 @@ def _rows(budget: Budget, limit: InForce, standings: Sequence[Standing]) -> list
     return [(*row[:4], who, *row[4:]) for row in rows]
 
 
-def bar(found: Standing) -> str:
+def bar(found: AccountStatus) -> str:
     """Spent, then what is in flight, maybe billed or set aside, then what is left; whatever is not nothing shows."""
     if found.limit_nusd <= 0:
         return ""

@@ -15,7 +15,7 @@ from ai_assets.signoff import checkpoints, proving, witnesses
 from ai_assets.signoff.against import ours_at
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import EVERYWHERE
-from ai_assets.signoff.witnesses import Standing
+from ai_assets.signoff.witnesses import WitnessStatus
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
 
@@ -53,7 +53,7 @@ def checkpoint(
     errors.print("Public keys, to give to auditors:", *words, sep="\n  ")
 
 
-def _given(places: Stores, desk: DeskSettings) -> list[Standing]:
+def _given(places: Stores, desk: DeskSettings) -> list[WitnessStatus]:
     channels = {name: channel.url_env for name, channel in desk.channels.items()}
     declared = desk.checkpoints.witnesses
     if declared:
@@ -63,7 +63,7 @@ def _given(places: Stores, desk: DeskSettings) -> list[Standing]:
         return witnesses.standings(connection, declared)
 
 
-def _show(found: Sequence[Standing], size: int) -> None:
+def _show(found: Sequence[WitnessStatus], size: int) -> None:
     """Beside the note, which goes to standard output alone."""
     for one in found:
         if one.size == size:
@@ -74,7 +74,7 @@ def _show(found: Sequence[Standing], size: int) -> None:
         errors.print("No witness is declared: checkpoints are kept in this home only (docs/audit.md, Witnesses).")
 
 
-def problem(one: Standing) -> str:
+def problem(one: WitnessStatus) -> str:
     has = f"its newest is of {one.size} records" if one.size is not None else "it has none yet"
     if one.error is None:
         return f"It is under way; {has}."

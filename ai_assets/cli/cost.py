@@ -41,7 +41,7 @@ class NameUnknown(UserError):
         super().__init__(f"No call was made for a {kind} '{asked}', and none of that name is declared{found}")
 
 
-class NothingAsked(UserError):
+class NoCostsYet(UserError):
     def __init__(self) -> None:
         super().__init__(
             "No model was asked yet, so there are no costs to show. Run a collection first: ai-assets run NAME"
@@ -116,7 +116,7 @@ def _up_to_date(here: Home) -> None:
             raise
         errors.print(led("not brought up to date:", "yellow", f" {error}"))
     if not here.warehouse.exists():
-        raise NothingAsked
+        raise NoCostsYet
 
 
 def _known(warehouse: "Warehouse", here: Home, collection: str | None, tenant: str | None) -> None:

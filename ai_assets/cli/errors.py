@@ -3,7 +3,7 @@
 CollectionExists, NothingToScaffold  `ai-assets new` refuses
 ScaffoldRefused                      a file that would be written is there already, or cannot be named so
 PasswordMissing                      a decision on the command line without one
-NobodyKnown                          a decision before anybody may decide
+NoReviewers                          a decision before anybody may decide
 PersonKnown                          somebody is added twice
 PersonDisabled                       a disabled person is given something
 LauncherUnclear                      a token and a name of different people
@@ -40,7 +40,7 @@ class PasswordMissing(UserError):
         )
 
 
-class NobodyKnown(UserError):
+class NoReviewers(UserError):
     def __init__(self, name: str) -> None:
         super().__init__(f"Nobody may decide yet. Make yourself known: ai-assets reviewers add {name} --role approver")
 

@@ -65,7 +65,7 @@ def forget(
     person = signer(by)
     if not person.may("admin", name):
         raise DecisionRefused(person.name, f"forgetting a document takes the role admin in {name}")
-    from ai_assets.forgetting.erasing import Erased
+    from ai_assets.forgetting.erasing import Erasure
     from ai_assets.forgetting.erasing import forget as erase
 
     said = errors.print
@@ -76,7 +76,7 @@ def forget(
         from ai_assets.backup.making import make_backup
 
         made = make_backup(places, folder, keep=1, say=partial(_said, folder))
-        done.append(Erased(where=str(folder), what=f"{len(made.pruned)} older backups removed, a new one made"))
+        done.append(Erasure(where=str(folder), what=f"{len(made.pruned)} older backups removed, a new one made"))
     if as_json:
         print_json([asdict(each) for each in done])
         return

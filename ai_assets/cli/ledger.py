@@ -28,7 +28,7 @@ from ai_assets.inference.history import Attempt, BudgetRow, Call
 from ai_assets.inference.ledger_messages import State
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import LOST
-from ai_assets.inference.resolving import Resolved, Verdict
+from ai_assets.inference.resolving import Resolution, ResolvedAttempt
 from ai_assets.protocols.base import Fault, Protocol
 from ai_assets.protocols.registry import known
 from ai_assets.signoff import audit
@@ -139,7 +139,7 @@ def resolve(
         raise typer.BadParameter("say --billed or --not-billed")
     if usd is not None and not billed:
         raise typer.BadParameter("--usd is an amount that was billed; it does not go with --not-billed")
-    verdict = Verdict(billed=billed, by=person(by), usd=usd, note=note)
+    verdict = Resolution(billed=billed, by=person(by), usd=usd, note=note)
     resolved = _resolve(stores().state, asked or [], run, verdict)
     if as_json:
         print_json([asdict(item) for item in resolved])
@@ -167,7 +167,7 @@ def list_budgets(as_json: AsJson = False) -> None:
     table("Budgets", ("budget", *columns, "used"), rows, columns)
 
 
-def _resolve(state: StateStore, asked: Sequence[str], run: str | None, verdict: Verdict) -> list[Resolved]:
+def _resolve(state: StateStore, asked: Sequence[str], run: str | None, verdict: Resolution) -> list[ResolvedAttempt]:
     """One transaction: attempts, budgets and the audit trail change together or not at all."""
     with state.write() as connection:
         resolving.reap(connection)

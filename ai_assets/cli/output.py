@@ -24,7 +24,7 @@ WIDE = 200
 """Width where there is no terminal: lines are for programs and logs there, and must not be cut."""
 
 
-class _Plain(Console):
+class _PlainConsole(Console):
     """Takes text as text: no markup in it is followed, and no control character of it reaches the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -32,8 +32,8 @@ class _Plain(Console):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
-console = _Plain(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
-errors = _Plain(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+console = _PlainConsole(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+errors = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of a folder below collections/.")]

@@ -10,7 +10,7 @@ import typer
 
 from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, stores_to_read, table
 from ai_assets.costs import reconciliation
-from ai_assets.costs.reconciliation import Asked, Reconciled, Recorded
+from ai_assets.costs.reconciliation import PastReconciliation, ReconciledGroup, ReconciliationRequest
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.usage_files import read_usage
@@ -67,7 +67,7 @@ def reconcile(
         raise typer.BadParameter("give --usage FILE, or --history", param_hint="--usage")
     file = read_usage(usage, columns=_pairs(column, "--column"), key_id=key)
     first_day, last_day = reconciliation.days_of(file, first and first.date(), last and last.date())
-    asked = Asked(
+    asked = ReconciliationRequest(
         file=file,
         settings=load_inference(home().inference),
         first_day=first_day,
@@ -79,7 +79,7 @@ def reconcile(
     if apply:
         done = reconciliation.apply(state, asked, groups, person(by))
     else:
-        done = [Reconciled(group=group) for group in groups]
+        done = [ReconciledGroup(group=group) for group in groups]
     if as_json:
         print_json({
             "file": file.name, "file_digest": file.digest, "from": first_day, "to": last_day, "applied": apply,
@@ -99,7 +99,7 @@ def _pairs(given: Sequence[str] | None, option: str) -> Mapping[str, str]:
     return found
 
 
-def _show(done: Sequence[Reconciled], asked: Asked, *, applied: bool) -> None:
+def _show(done: Sequence[ReconciledGroup], asked: ReconciliationRequest, *, applied: bool) -> None:
     if not done:
         console.print(f"Neither the ledger nor the file has anything from {asked.first_day} to {asked.last_day}.")
         return
@@ -123,7 +123,7 @@ def _show(done: Sequence[Reconciled], asked: Asked, *, applied: bool) -> None:
         console.print("  The same command with --apply does it, and the audit trail has who did.")
 
 
-def _cells(item: Reconciled) -> tuple[object, ...]:
+def _cells(item: ReconciledGroup) -> tuple[object, ...]:
     group = item.group
     theirs, difference = (None if nusd is None else _exact(nusd) for nusd in (group.their_nusd, group.difference_nusd))
     maybe = f"{_exact(group.maybe_nusd)} ({group.maybe_attempts})" if group.maybe_attempts else _exact(0)
@@ -152,7 +152,7 @@ def _days(days: Sequence[str]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _show_history(found: Sequence[Recorded]) -> None:
+def _show_history(found: Sequence[PastReconciliation]) -> None:
     if not found:
         console.print("Nothing was reconciled yet: ai-assets ledger reconcile --usage FILE --apply")
         return

@@ -23,7 +23,7 @@ from ai_assets.cli.signing import signer
 from ai_assets.retention import holds
 from ai_assets.retention.disk import Disk
 from ai_assets.retention.disk import disk as disk_of
-from ai_assets.retention.leftovers import KINDS, Bench
+from ai_assets.retention.leftovers import KINDS, RetentionContext
 from ai_assets.retention.sweep import find, sweep
 from ai_assets.run.operations import load_operations
 from ai_assets.storage.stores import Stores
@@ -125,9 +125,11 @@ def _show(found: Disk) -> None:
     console.print(led("Removed", "bold", f" {when} while `ai-assets up` runs; now by: ai-assets retention run"))
 
 
-def _bench(places: Stores, dagster: "DagsterInstance") -> Bench:
+def _bench(places: Stores, dagster: "DagsterInstance") -> RetentionContext:
     settings = load_operations(places.home.operations).retention
-    return Bench(stores=places, settings=settings, collections=all_collections(signed=True), instance=dagster)
+    return RetentionContext(
+        stores=places, settings=settings, collections=all_collections(signed=True), instance=dagster
+    )
 
 
 def _require(reason: str) -> None:

@@ -44,7 +44,7 @@ from ai_assets.storage.stores import Stores
 
 
 @dataclass
-class Row:
+class ReportRow:
     """One line of the closing table."""
 
     asset: str
@@ -65,7 +65,7 @@ class Report:
     partitions: list[str]
     due: list[str]
     """Those that were run; the others were up to date."""
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ReportRow] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -87,11 +87,11 @@ class Report:
                     row.reused += stats["documents_out"]
                     row.quarantined += stats["quarantined"]
 
-    def ordered_rows(self, chosen: Collection) -> list[Row]:
+    def ordered_rows(self, chosen: Collection) -> list[ReportRow]:
         return [self.rows[asset] for asset in chosen.asset_names if asset in self.rows]
 
-    def _row(self, asset: str) -> Row:
-        return self.rows.setdefault(asset, Row(asset))
+    def _row(self, asset: str) -> ReportRow:
+        return self.rows.setdefault(asset, ReportRow(asset))
 
     def see(self, outcome: Outcome) -> None:
         row = self._row(outcome.manifest.asset)

@@ -91,7 +91,7 @@ _ENDPOINT = """{name}:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ScaffoldedBackend:
     protocol: Path
     test: Path
     declared: Path
@@ -108,7 +108,7 @@ def scaffold_backend(
     console.print(f"Edit it, then name the endpoint where a stage asks a model:  route: {name}")
 
 
-def write_backend(name: str, url: str, model: str, project: Path, inference: Path) -> Made:
+def write_backend(name: str, url: str, model: str, project: Path, inference: Path) -> ScaffoldedBackend:
     """All three, or none of them: a file that is there is never written over."""
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name in BUILTIN:
         raise ScaffoldRefused(name, "it must be a lower-case name of Python that no built-in protocol has")
@@ -118,7 +118,7 @@ def write_backend(name: str, url: str, model: str, project: Path, inference: Pat
     files = {protocol: _PROTOCOL.format(**words), test: _TEST.format(**words)}
     declaration = _with_endpoint(name, inference, _ENDPOINT.format(**words))
     write_all(name, files, inference, declaration, lambda: load_inference(inference))
-    return Made(protocol=protocol, test=test, declared=inference)
+    return ScaffoldedBackend(protocol=protocol, test=test, declared=inference)
 
 
 def _with_endpoint(name: str, path: Path, entry: str) -> str:

@@ -99,14 +99,14 @@ def scaffold_metric(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ScaffoldedMetric:
     metric: Path
     test: Path
     declared: Path
     scores: str
 
 
-def write_metric(name: str, collection: Collection, project: Path) -> Made:
+def write_metric(name: str, collection: Collection, project: Path) -> ScaffoldedMetric:
     """All three, or none of them: a file that is there is never written over."""
     if not name.isidentifier() or keyword.iskeyword(name) or name in BUILTIN_METRICS:
         raise ScaffoldRefused(name, "it must be a name of Python that no built-in metric has, such as 'found_share'")
@@ -123,4 +123,4 @@ def write_metric(name: str, collection: Collection, project: Path) -> Made:
         test: _TEST.format(name=name, module=module, imports=imports, records=records, body=body),
     }
     declared = write_declared(name, collection, files, f'"{module}:{name}"', under="metrics")
-    return Made(metric=metric, test=test, declared=declared, scores=template.scores)
+    return ScaffoldedMetric(metric=metric, test=test, declared=declared, scores=template.scores)

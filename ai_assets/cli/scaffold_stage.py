@@ -51,7 +51,7 @@ def test_{name}_sets_a_document_without_words_aside() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ScaffoldedStage:
     stage: Path
     test: Path
     declared: Path
@@ -67,7 +67,7 @@ def scaffold_stage(
     console.print(f"Edit it, then:  ai-assets run {collection}")
 
 
-def write_stage(name: str, collection: Collection, project: Path) -> Made:
+def write_stage(name: str, collection: Collection, project: Path) -> ScaffoldedStage:
     """All three, or none of them: a file that is there is never written over."""
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name in FIXED_ASSETS:
         raise ScaffoldRefused(name, "it must be a lower-case name of Python that no built-in asset has")
@@ -78,4 +78,4 @@ def write_stage(name: str, collection: Collection, project: Path) -> Made:
     files = {stage: _STAGE.format(name=name), test: _TEST.format(name=name, module=module)}
     entry = f'{{name: {name}, kind: function, function: "{module}:{name}"}}'
     declared = write_declared(name, collection, files, entry, under="stages")
-    return Made(stage=stage, test=test, declared=declared)
+    return ScaffoldedStage(stage=stage, test=test, declared=declared)

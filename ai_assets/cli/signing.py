@@ -8,13 +8,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.base.home import PASSWORD_VARIABLE, variable
-from ai_assets.cli.errors import NobodyKnown, PasswordMissing
+from ai_assets.cli.errors import NoReviewers, PasswordMissing
 from ai_assets.cli.output import stores
 from ai_assets.signoff import people, personal_keys, statements
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.passwords import authenticate
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.statements import Signed
+from ai_assets.signoff.statements import SignedDecision
 from ai_assets.storage.digest import Json
 
 ADDRESS = "command line"
@@ -26,7 +26,7 @@ def signer(by: str | None) -> Person:
     state = stores().state
     with state.read() as connection:
         if not people.anybody(connection):
-            raise NobodyKnown(name)
+            raise NoReviewers(name)
     password = variable(PASSWORD_VARIABLE)
     if password is None:
         if not sys.stdin.isatty():
@@ -37,7 +37,7 @@ def signer(by: str | None) -> Person:
 
 def signer_with(
     by: str | None, key: Path, values: Callable[[sa.Connection, str], Mapping[str, Json]]
-) -> tuple[Person, Signed]:
+) -> tuple[Person, SignedDecision]:
     """The person, proved by a signature with a key of their own of what `values` says."""
     name, state = people.known_as(by or getpass.getuser()), stores().state
     with state.read() as connection:

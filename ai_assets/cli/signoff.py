@@ -26,7 +26,7 @@ from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff import decisions, requests, statements
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.errors import RequestUnknown
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 
 app = typer.Typer(help="What waits for sign-off, and decisions on it.", no_args_is_help=True)
 Partitions = Annotated[list[str] | None, typer.Argument(metavar="[PARTITION]...", help="Which partitions.")]
@@ -138,7 +138,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
 _MARKS = {"passed": "passed", "failed": "FAILED", "undecided": "undecided"}
 
 
-def _show_authors(request: Request) -> None:
+def _show_authors(request: SignoffRequest) -> None:
     launch = requests.launch_of(request)
     if launch.known:
         console.print(f"started by {launch.in_words}")
@@ -243,6 +243,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _plain(request: Request) -> dict[str, Any]:
+def _plain(request: SignoffRequest) -> dict[str, Any]:
     hidden = ("summary", "facts")
     return {**{k: v for k, v in vars(request).items() if k not in hidden}, "changes": request.changes}

@@ -47,7 +47,7 @@ def up(
         audit.begin(connection)  # makes the keys in a new home; Dagster's processes must not
     with Supervisor(home, host=host, port=port, desk_port=desk_port, desk_url=desk.url) as supervisor:
         supervisor.start()
-        with console.status("starting") if console.is_terminal else _Plain() as shown:
+        with console.status("starting") if console.is_terminal else _PlainProgress() as shown:
             supervisor.wait_until_healthy(on_progress=lambda line: shown.update(f"{line} …"))
         chosen = all_collections()  # definitions have recorded theirs by now
         for note in supervisor.notes:
@@ -83,10 +83,10 @@ def _first_reviewer(places: Stores) -> None:
     console.print(f"Sign in there:  {REVIEWER}, password {password} (shown only now)")
 
 
-class _Plain:
+class _PlainProgress:
     """Progress without a terminal: a line each time it changes."""
 
-    def __enter__(self) -> "_Plain":
+    def __enter__(self) -> "_PlainProgress":
         return self
 
     def __exit__(self, *_exit: object) -> None:

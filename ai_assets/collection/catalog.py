@@ -21,7 +21,7 @@ FOLDER = "collections"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CatalogEntry:
     """Where a collection is declared."""
 
     folder: Path
@@ -40,7 +40,7 @@ class Entry:
         return json.dumps(found, indent=1) + "\n"
 
     @classmethod
-    def read(cls, path: Path) -> "Entry | None":
+    def read(cls, path: Path) -> "CatalogEntry | None":
         """None where it cannot be read: the next load of the definitions writes it again."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -54,12 +54,12 @@ class Entry:
 class Catalog:
     home: Home
 
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, CatalogEntry]:
         """By name. A recorded one whose file is gone is not there any more."""
         root = self.home.project / FOLDER
-        found = {name: Entry(folder=root / name, project=self.home.project) for name in collection_names(root)}
+        found = {name: CatalogEntry(folder=root / name, project=self.home.project) for name in collection_names(root)}
         for path in sorted((self.home.root / FOLDER).glob("*.json")):
-            entry = Entry.read(path)
+            entry = CatalogEntry.read(path)
             if entry is not None and entry.file.is_file():
                 found.setdefault(path.stem, entry)
         return dict(sorted(found.items()))
@@ -82,14 +82,14 @@ class Catalog:
     def all(self) -> list[Collection]:
         return [self._load(entry) for entry in self.entries().values()]
 
-    def _load(self, entry: Entry) -> Collection:
+    def _load(self, entry: CatalogEntry) -> Collection:
         from ai_assets.inference.load import load_inference
 
         look_first_in(entry.imports)
         there = replace(self.home, project=entry.project)
         return load_at(entry.folder.parent, entry.folder.name, lambda: load_inference(there.inference))
 
-    def record(self, name: str, entry: Entry) -> None:
+    def record(self, name: str, entry: CatalogEntry) -> None:
         """Say where it is declared. Another one of that name that is still there is refused; a disk that cannot be
         written is not: commands then look where they are started."""
         check_name(name)

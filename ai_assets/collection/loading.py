@@ -23,7 +23,7 @@ from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in
-from ai_assets.own import Own, load_own, metrics_of
+from ai_assets.own import OwnParts, load_own, metrics_of
 from ai_assets.stages.base import MOST_TRIES, StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function import absolute
@@ -61,7 +61,7 @@ class Collection:
     """Where the documents are, absolute, or a URL."""
     embedding_models: Mapping[str, Models] = field(default_factory=dict)
     """By name of the embedding, of those that ask a model."""
-    own: Own = field(default_factory=Own)
+    own: OwnParts = field(default_factory=OwnParts)
     """What it uses of the user's own."""
     signed_asset: str | None = None
     """The key of the asset of somebody's own whose rows these are; None for a collection of documents."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import day, day_of, in_dollars, named, raising, until, used_up
 from ai_assets.inference import budget_status
-from ai_assets.inference.budget_status import InForce, Standing
+from ai_assets.inference.budget_status import AccountStatus, LimitInForce
 from ai_assets.inference.settings import Budget, InferenceSettings
 from ai_assets.signoff import outbox
 from ai_assets.signoff.outbox import BudgetNews
@@ -25,7 +25,7 @@ class Alert:
     """A share of a limit that was reached."""
 
     budget: str
-    """The account, as in `Standing`."""
+    """The account, as in `AccountStatus`."""
     limit_nusd: int
     percent: int
     used_nusd: int
@@ -33,10 +33,10 @@ class Alert:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reached:
+class _ReachedShares:
     declared: Budget
-    limit: InForce
-    standing: Standing
+    limit: LimitInForce
+    standing: AccountStatus
     shares: tuple[int, ...]
     """All that are reached, rising."""
     untold: tuple[int, ...]
@@ -71,7 +71,7 @@ def alerts(connection: sa.Connection) -> list[Alert]:
 
 def _untold(
     connection: sa.Connection, settings: InferenceSettings, on: datetime.date, collections: Sequence[Collection]
-) -> Iterator[_Reached]:
+) -> Iterator[_ReachedShares]:
     limits = budget_status.in_force(connection, settings.budgets)
     stopping = (used_up(connection, collection, settings, on) for collection in collections)
     empty = {found[0].budget for found in stopping if found is not None}
@@ -85,15 +85,15 @@ def _untold(
             shares = tuple(p for p in declared.alerts if used_nusd * 100 >= p * found.limit_nusd)
             told = _told(connection, found)
             if untold := tuple(percent for percent in shares if percent not in told):
-                yield _Reached(declared=declared, limit=limit, standing=found, shares=shares, untold=untold)
+                yield _ReachedShares(declared=declared, limit=limit, standing=found, shares=shares, untold=untold)
 
 
-def _told(connection: sa.Connection, found: Standing) -> set[int]:
+def _told(connection: sa.Connection, found: AccountStatus) -> set[int]:
     query = sa.text("SELECT percent FROM budget_alerts WHERE budget = :budget AND limit_nusd = :limit")
     return set(connection.execute(query, {"budget": found.budget, "limit": found.limit_nusd}).scalars())
 
 
-def _record(connection: sa.Connection, reached: _Reached, moment: str) -> list[Alert]:
+def _record(connection: sa.Connection, reached: _ReachedShares, moment: str) -> list[Alert]:
     found = reached.standing
     made = [
         Alert(
@@ -110,7 +110,7 @@ def _record(connection: sa.Connection, reached: _Reached, moment: str) -> list[A
     return made
 
 
-def _news(reached: _Reached) -> BudgetNews:
+def _news(reached: _ReachedShares) -> BudgetNews:
     found = reached.standing
     left = max(0, found.limit_nusd - found.used_nusd)
     title = (
@@ -129,7 +129,7 @@ def _news(reached: _Reached) -> BudgetNews:
     )
 
 
-def _ahead(found: Standing, share: int) -> str:
+def _ahead(found: AccountStatus, share: int) -> str:
     """What happens next, in one sentence."""
     begins = f" It starts over on {day(found.starts_over)}." if found.starts_over else ""
     if share < 100:

@@ -13,7 +13,7 @@ from ai_assets.costs.day_rows import ATTEMPT_FACTS
 from ai_assets.costs.dbt_build import Step
 from ai_assets.costs.ledger_days import (
     COLLECTION,
-    Exported,
+    ExportedDay,
     check_closed,
     committed,
     due_days,
@@ -84,7 +84,7 @@ def days_to_copy(stores: Stores) -> list[str]:
 
 def export(
     stores: Stores, chosen: Sequence[str], run_id: str, lease: Lease, say: Say = lambda _line: None
-) -> list[Exported]:
+) -> list[ExportedDay]:
     """Bring the copies of these days up to date. A closed day whose copy is not due must still be as it was copied."""
     due = days_to_copy(stores)
     done = []
@@ -127,16 +127,18 @@ def _inference(stores: Stores) -> InferenceSettings:
     return load_inference(stores.home.inference)
 
 
-def _built(fingerprint: str, days: Sequence[Exported]) -> load_raw.Built:
+def _built(fingerprint: str, days: Sequence[ExportedDay]) -> load_raw.WarehouseStamp:
     newest = [moment for day in days for moment in (day.attempts.stats["newest"], day.reuses.stats["newest"]) if moment]
-    return load_raw.Built(fingerprint=fingerprint, built_at=now(), ledger_at=max(newest, default=None), today=_today())
+    return load_raw.WarehouseStamp(
+        fingerprint=fingerprint, built_at=now(), ledger_at=max(newest, default=None), today=_today()
+    )
 
 
 def _today() -> datetime.date:
     return datetime.datetime.now(datetime.UTC).date()
 
 
-def _wanted(stores: Stores, days: Sequence[Exported], inference: InferenceSettings) -> str:
+def _wanted(stores: Stores, days: Sequence[ExportedDay], inference: InferenceSettings) -> str:
     """The digest of all that a warehouse of now would be made from."""
     with stores.state.read() as connection:
         found: list[Json] = [

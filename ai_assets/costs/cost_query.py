@@ -16,18 +16,18 @@ from ai_assets.costs.figures import (
     NONE,
     WASTE,
     BudgetUse,
-    Built,
     Burn,
     Dimension,
     DocumentCost,
     EndpointUse,
     ErrorCount,
     Forecast,
-    Line,
     PerDocument,
     PromptCost,
     Series,
+    SpendRow,
     Totals,
+    WarehouseTimes,
     Waste,
 )
 from ai_assets.costs.window import Scope, Window
@@ -49,7 +49,7 @@ def totals(warehouse: "Warehouse", scope: Scope) -> Totals:
     return Totals(**_rows(warehouse, _TOTALS.format(where=scope.where()), scope.given())[0])
 
 
-def lines(warehouse: "Warehouse", scope: Scope, by: Dimension, limit: int | None = None) -> tuple[list[Line], int]:
+def lines(warehouse: "Warehouse", scope: Scope, by: Dimension, limit: int | None = None) -> tuple[list[SpendRow], int]:
     """The dearest first, days in their order; and how many there are, the ones beyond the limit included."""
     keys = KEYS[by]
     template = {"document": _BY_DOCUMENT, "error": _BY_ERROR}.get(by, _BY)
@@ -59,7 +59,7 @@ def lines(warehouse: "Warehouse", scope: Scope, by: Dimension, limit: int | None
     total = found[0]["total"] if found else 0
     measures = ("calls", "attempts", "reused", "cost_usd", "saved_usd", "maybe_usd")
     return [
-        Line(names=tuple(str(row[key]) for key in keys), **{name: row[name] for name in measures}) for row in found
+        SpendRow(names=tuple(str(row[key]) for key in keys), **{name: row[name] for name in measures}) for row in found
     ], total
 
 
@@ -141,8 +141,8 @@ def budgets(warehouse: "Warehouse", scope: Scope) -> list[BudgetUse]:
     return [BudgetUse(**{name: row[name] for name in names}, burn=burnt.get(row["budget"], ())) for row in seen]
 
 
-def built(warehouse: "Warehouse") -> Built:
-    return Built(**_rows(warehouse, _BUILT, {})[0])
+def built(warehouse: "Warehouse") -> WarehouseTimes:
+    return WarehouseTimes(**_rows(warehouse, _BUILT, {})[0])
 
 
 def known(warehouse: "Warehouse", column: str) -> list[str]:
@@ -152,7 +152,7 @@ def known(warehouse: "Warehouse", column: str) -> list[str]:
     ]
 
 
-def behind(connection: sa.Connection, built: Built, collections: Sequence[str] | None) -> int:
+def behind(connection: sa.Connection, built: WarehouseTimes, collections: Sequence[str] | None) -> int:
     """Attempts that the ledger has and the warehouse has not."""
     theirs = "JOIN callers ON callers.caller_id = attempts.caller_id AND callers.collection IN :collections"
     statement = sa.text(

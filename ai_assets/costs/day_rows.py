@@ -31,7 +31,7 @@ class Rows:
 
     @property
     def sums(self) -> str:
-        """The ledger's own sums of a day, as a `Standing`."""
+        """The ledger's own sums of a day, as a `LedgerDayState`."""
         table = self.source.partition(" ")[0]
         return f"SELECT {self.summed}, max({self.at}) AS newest FROM {table} WHERE {self._of_day}"
 

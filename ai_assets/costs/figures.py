@@ -60,7 +60,7 @@ class Totals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class SpendRow:
     """One value of a dimension."""
 
     names: tuple[str, ...]
@@ -211,7 +211,7 @@ class BudgetUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class WarehouseTimes:
     built_at: str
     ledger_at: str | None
     """The newest moment of the ledger that it shows; None where it shows nothing."""
@@ -261,7 +261,7 @@ def table_of(kind: type, items: Sequence[object]) -> Table:
     return Table(columns=columns, rows=[[getattr(item, column.key) for column in columns] for item in items])
 
 
-def table_of_lines(by: Dimension, found: Sequence[Line], total_usd: Decimal) -> Table:
+def table_of_lines(by: Dimension, found: Sequence[SpendRow], total_usd: Decimal) -> Table:
     """With the share of each in a total. Errors belong to attempts: nothing is known of calls and reuse."""
     keys = [Column(key, key.removesuffix("_id")) for key in KEYS[by]]
     measures = (COUNTS[1], MONEY[0], MONEY[2]) if by == "error" else (*COUNTS, *MONEY)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.tables import dollars
 from ai_assets.inference import budget_status
-from ai_assets.inference.budget_status import Standing
+from ai_assets.inference.budget_status import AccountStatus
 from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import InferenceSettings
@@ -37,17 +37,17 @@ def day(on: datetime.date) -> str:
     return f"{on.day} {on:%B}"
 
 
-def until(found: Standing) -> str:
+def until(found: AccountStatus) -> str:
     """When its money comes back by itself: ' until 1 December', or nothing."""
     return f" until {day(found.starts_over)}" if found.starts_over else ""
 
 
-def named(found: Standing) -> str:
+def named(found: AccountStatus) -> str:
     """The budget, and whose it is."""
     return f"{found.name} ({found.holder})" if found.holder else found.name
 
 
-def used(found: Standing) -> str:
+def used(found: AccountStatus) -> str:
     """'everything: 82 % of $5.00 used'."""
     return f"{named(found)}: {found.percent} % of {in_dollars(found.limit_nusd)} used"
 
@@ -82,14 +82,14 @@ def run_cost(connection: sa.Connection, run_id: str) -> str:
     return f"{cost:f}"
 
 
-def tightest(standings: Sequence[Standing]) -> Standing | None:
+def tightest(standings: Sequence[AccountStatus]) -> AccountStatus | None:
     """Of what outlives a run and a document, the one with least left."""
     lasting = [found for found in standings if found.each not in PASSING]
     return min(lasting, key=lambda found: found.left_nusd, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asks:
+class AskingAsset:
     """An asset that asks models: where, and what a question costs at least."""
 
     asset: str
@@ -101,10 +101,10 @@ class Asks:
     """Every document goes through it: without money for it no partition gets on."""
 
 
-def asking(collection: Collection) -> Iterator[Asks]:
+def asking(collection: Collection) -> Iterator[AskingAsset]:
     for each in collection.embeddings:
         if each.settings.route:
-            yield Asks(
+            yield AskingAsset(
                 asset=each.asset,
                 route=each.settings.route,
                 least_input_tokens=REQUEST_TOKENS + 1,
@@ -112,7 +112,7 @@ def asking(collection: Collection) -> Iterator[Asks]:
                 always=not each.embedding.of,
             )
     for name, question in collection.questions.items():
-        yield Asks(
+        yield AskingAsset(
             asset=name,
             route=question.stage.route or "default",
             least_input_tokens=question.least_input_tokens,
@@ -121,7 +121,7 @@ def asking(collection: Collection) -> Iterator[Asks]:
         )
     for stage in collection.stages:
         if isinstance(stage, FunctionStage) and stage.models is not None:
-            yield Asks(
+            yield AskingAsset(
                 asset=stage.name,
                 route=stage.models,
                 least_input_tokens=REQUEST_TOKENS + 1,
@@ -130,7 +130,7 @@ def asking(collection: Collection) -> Iterator[Asks]:
             )
 
 
-def smallest_call_nusd(asks: Asks, settings: InferenceSettings, on: datetime.date) -> int | None:
+def smallest_call_nusd(asks: AskingAsset, settings: InferenceSettings, on: datetime.date) -> int | None:
     """What the smallest call of this asset may cost where it is asked first; None where the price is not known.
 
     A call that does not fit a budget goes to no other endpoint of its route; a rule may name another one as the first.
@@ -154,13 +154,13 @@ def no_money(
 
 def used_up(
     connection: sa.Connection, collection: Collection, settings: InferenceSettings, on: datetime.date
-) -> tuple[Standing, int] | None:
+) -> tuple[AccountStatus, int] | None:
     """The budget that ends such a run, and what the smallest call there may cost.
 
     Calls in flight are not counted, for some of what they reserve comes back. Budgets of each partition, run or
     document are not either: the next one has its own.
     """
-    short: list[tuple[Standing, int]] = []
+    short: list[tuple[AccountStatus, int]] = []
     possible = False
     for asks in asking(collection):
         amount = smallest_call_nusd(asks, settings, on) or 0
@@ -177,7 +177,7 @@ def used_up(
     return short[0] if short and not possible else None
 
 
-def _without(collection: str, found: Standing, amount_nusd: int) -> str:
+def _without(collection: str, found: AccountStatus, amount_nusd: int) -> str:
     left = in_dollars(max(0, found.left_nusd + found.reserved_nusd))
     aside = f", {in_dollars(found.earmarked_nusd)} set aside for backfills" if found.earmarked_nusd else ""
     maybe = f", {in_dollars(found.held_nusd)} may have been billed" if found.held_nusd else ""

@@ -34,7 +34,7 @@ GRACE_S = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class LedgerDayState:
     """What the ledger says of one day's attempts or reuses. Equal ones are of the same rows, if nobody tampered."""
 
     rows: int
@@ -47,7 +47,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class ExportedDay:
     """One day in the lake."""
 
     day: str
@@ -125,7 +125,7 @@ def _next(day: str) -> datetime.date:
     return datetime.date.fromisoformat(day) + datetime.timedelta(days=1)
 
 
-def committed(stores: Stores) -> list[Exported]:
+def committed(stores: Stores) -> list[ExportedDay]:
     """All days in the lake whose two files are there, as they were written."""
     with stores.state.read() as connection:
         days = connection.execute(_COPIES, {"c": COLLECTION, "asset": ATTEMPTS_ASSET})
@@ -140,15 +140,15 @@ def lost_days(stores: Stores) -> list[str]:
     return sorted(day for day in days if exported(stores, day) is None)
 
 
-def exported(stores: Stores, day: str) -> Exported | None:
+def exported(stores: Stores, day: str) -> ExportedDay | None:
     made = stores.lake.manifest(COLLECTION, ATTEMPTS_ASSET, day)
     used = stores.lake.manifest(COLLECTION, REUSES_ASSET, day)
     if made is None or used is None or not all(map(stores.lake.holds, (made, used))):
         return None
-    return Exported(day=day, attempts=made, reuses=used)
+    return ExportedDay(day=day, attempts=made, reuses=used)
 
 
-def export_day(stores: Stores, day: str, run_id: str, fenced: Fence = contextlib.nullcontext) -> Exported:
+def export_day(stores: Stores, day: str, run_id: str, fenced: Fence = contextlib.nullcontext) -> ExportedDay:
     """Copy one day of the ledger, as one moment of it. The same rows are the same files.
 
     Killed between the two files, the day is due again.
@@ -162,10 +162,10 @@ def export_day(stores: Stores, day: str, run_id: str, fenced: Fence = contextlib
     with stores.state.write() as connection:
         for manifest in (made, used):
             record_dataset(connection, manifest)
-    return Exported(day=day, attempts=made, reuses=used)
+    return ExportedDay(day=day, attempts=made, reuses=used)
 
 
-def check_closed(stores: Stores, day: Exported) -> None:
+def check_closed(stores: Stores, day: ExportedDay) -> None:
     """Raise LedgerAltered when the ledger of a closed day no longer has the sums its copy was made with.
 
     What the ledger itself may change (a late answer, a verdict) makes a day due, and is no alteration.
@@ -177,7 +177,7 @@ def check_closed(stores: Stores, day: Exported) -> None:
             raise LedgerAltered(day.day, what, was, found)
 
 
-def _differences(stores: Stores, day: Exported) -> Iterator[tuple[str, int, int]]:
+def _differences(stores: Stores, day: ExportedDay) -> Iterator[tuple[str, int, int]]:
     """Which sum, what the copy says, what the ledger says now."""
     copies = ((ATTEMPTS, day.attempts, "attempts"), (REUSES, day.reuses, "reuses"))
     with stores.state.read() as connection:
@@ -188,10 +188,10 @@ def _differences(stores: Stores, day: Exported) -> Iterator[tuple[str, int, int]
                 yield noun if name == "rows" else name, manifest.stats[name], found[name]
 
 
-def standing(connection: sa.Connection, rows: Rows, day: str) -> Standing:
+def standing(connection: sa.Connection, rows: Rows, day: str) -> LedgerDayState:
     found = dict(connection.execute(sa.text(rows.sums), _span(day)).mappings().one())
     newest = found.pop("newest")
-    return Standing(newest=newest, **{name: int(value) for name, value in found.items()})
+    return LedgerDayState(newest=newest, **{name: int(value) for name, value in found.items()})
 
 
 def _commit(

@@ -43,7 +43,7 @@ class ReasonMissing(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class LimitChange:
     name: str
     was_nusd: int
     limit_nusd: int
@@ -92,14 +92,14 @@ def change(
     by: Person,
     reason: str,
     collections: Sequence[Collection],
-) -> Changed:
+) -> LimitChange:
     """From now on this limit holds, or the declared one again; in the caller's transaction."""
     places = touched(budget, collections)
     if not all(by.may("admin", place) for place in places):
         raise LimitRefused(by.name, budget.name, places)
     require_reason(budget.name, reason)
     before = budget_status.in_force(connection, settings.budgets)[budget.name]
-    done = Changed(
+    done = LimitChange(
         name=budget.name,
         was_nusd=before.limit_nusd,
         limit_nusd=before.declared_nusd if limit_nusd is None else limit_nusd,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.costs.day_rows import ATTEMPT_FACTS, ATTEMPTS, ORIGIN, REUSES, Rows
-from ai_assets.costs.ledger_days import Exported
+from ai_assets.costs.ledger_days import ExportedDay
 from ai_assets.inference.prices import NUSD, price_at, rates_of
 from ai_assets.inference.settings import BACKFILL, Budget, InferenceSettings
 from ai_assets.signoff import releases
@@ -34,7 +34,7 @@ _NO_BURN = ("run", "document", "partition")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class WarehouseStamp:
     """What a warehouse says of itself."""
 
     fingerprint: str
@@ -44,7 +44,9 @@ class Built:
     today: datetime.date
 
 
-def load(site: Site, stores: Stores, days: Sequence[Exported], inference: InferenceSettings, built: Built) -> None:
+def load(
+    site: Site, stores: Stores, days: Sequence[ExportedDay], inference: InferenceSettings, built: WarehouseStamp
+) -> None:
     """Fill the schema `raw` of a new file."""
     import duckdb
 

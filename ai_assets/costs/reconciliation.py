@@ -14,7 +14,7 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.inference import ledger_totals, reconciling, resolving
 from ai_assets.inference.history import name_of
 from ai_assets.inference.prices import NUSD, usd_of
-from ai_assets.inference.reconciling import Group
+from ai_assets.inference.reconciling import ReconciliationGroup
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.usage_files import UsageFile
 from ai_assets.signoff import audit
@@ -26,7 +26,7 @@ DIGEST_CHARACTERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ReconciliationRequest:
     """What is held against what, as a person said it."""
 
     file: UsageFile
@@ -40,16 +40,16 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconciled:
+class ReconciledGroup:
     """A group and what was done about it."""
 
-    group: Group
+    group: ReconciliationGroup
     attempts: Sequence[str] = ()
     """Those that were resolved."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class PastReconciliation:
     """One row of an earlier reconciliation."""
 
     reconciliation: str
@@ -84,7 +84,7 @@ class EndpointUnknown(UserError):
 
 
 class LedgerMoved(UserError):
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: ReconciliationGroup) -> None:
         super().__init__(
             f"The attempts of {', '.join(group.models)} on {group.days[0]} are not those that were compared any more: "
             "an answer came late, or somebody resolved one. Nothing was changed; run the same command again."
@@ -104,7 +104,7 @@ def days_of(file: UsageFile, first: datetime.date | None, last: datetime.date | 
     return begin.isoformat(), end.isoformat()
 
 
-def compare(state: StateStore, asked: Asked) -> list[Group]:
+def compare(state: StateStore, asked: ReconciliationRequest) -> list[ReconciliationGroup]:
     """What the totals prove; nothing is resolved. What dead processes left in flight counts as maybe billed.
 
     In a store that cannot be written it stays in flight, and its days are not proven.
@@ -118,13 +118,13 @@ def compare(state: StateStore, asked: Asked) -> list[Group]:
         return _groups(connection, asked)
 
 
-def _groups(connection: sa.Connection, asked: Asked) -> list[Group]:
+def _groups(connection: sa.Connection, asked: ReconciliationRequest) -> list[ReconciliationGroup]:
     one_day = datetime.timedelta(days=1)
     before = (datetime.date.fromisoformat(asked.first_day) - one_day).isoformat()
     after = (datetime.date.fromisoformat(asked.last_day) + one_day).isoformat()
     assumed = asked.assumed_keys
     return reconciling.reconcile(
-        reconciling.Question(
+        reconciling.ReconciliationInput(
             ours=ledger_totals.totals(connection, before, after, assumed),
             theirs=asked.file.totals,
             straddling=ledger_totals.straddling(connection, asked.first_day, asked.last_day, assumed),
@@ -137,7 +137,9 @@ def _groups(connection: sa.Connection, asked: Asked) -> list[Group]:
     )
 
 
-def apply(state: StateStore, asked: Asked, groups: Sequence[Group], by: str) -> list[Reconciled]:
+def apply(
+    state: StateStore, asked: ReconciliationRequest, groups: Sequence[ReconciliationGroup], by: str
+) -> list[ReconciledGroup]:
     """Resolve what is proven, in one transaction with the audit trail and the record of the comparison.
 
     A group whose attempts are not those that it was proven for any more makes all of it fail.
@@ -149,9 +151,11 @@ def apply(state: StateStore, asked: Asked, groups: Sequence[Group], by: str) -> 
     return done
 
 
-def _resolve(connection: sa.Connection, asked: Asked, group: Group, by: str) -> Reconciled:
+def _resolve(
+    connection: sa.Connection, asked: ReconciliationRequest, group: ReconciliationGroup, by: str
+) -> ReconciledGroup:
     if group.proven_nusd is None or group.key_id is None:
-        return Reconciled(group=group)
+        return ReconciledGroup(group=group)
     models = frozenset(group.models)
     ids = list(ledger_totals.ambiguous_of(connection, group.days, models, group.key_id, asked.assumed_keys))
     found = [resolving.attempt(connection, name_of(number)) for number in ids]
@@ -160,13 +164,13 @@ def _resolve(connection: sa.Connection, asked: Asked, group: Group, by: str) -> 
         raise LedgerMoved(group)
     note = _note(asked.file, group)
     for item, cost in zip(found, reconciling.shares(group.proven_nusd, reserved), strict=True):
-        verdict = resolving.Verdict(billed=group.verdict != "none billed", by=by, usd=usd_of(cost), note=note)
+        verdict = resolving.Resolution(billed=group.verdict != "none billed", by=by, usd=usd_of(cost), note=note)
         (resolved,) = resolving.resolve(connection, [item], verdict)
         audit.append(connection, by, "resolved", resolving.subject_of(resolved, verdict))
-    return Reconciled(group=group, attempts=[item.attempt for item in found])
+    return ReconciledGroup(group=group, attempts=[item.attempt for item in found])
 
 
-def _note(file: UsageFile, group: Group) -> str:
+def _note(file: UsageFile, group: ReconciliationGroup) -> str:
     source = f"by the provider's totals in {file.name} (sha256 {file.digest[:DIGEST_CHARACTERS]})"
     billed, of = group.more_requests or 0, group.maybe_requests
     if not billed:
@@ -180,7 +184,7 @@ def _is_known(connection: sa.Connection, digest: str) -> bool:
     return connection.execute(query, {"digest": digest}).first() is not None
 
 
-def _record(connection: sa.Connection, asked: Asked, done: Sequence[Reconciled], by: str) -> None:
+def _record(connection: sa.Connection, asked: ReconciliationRequest, done: Sequence[ReconciledGroup], by: str) -> None:
     reconciliation, at = uuid.uuid4().hex[:DIGEST_CHARACTERS], now()
     for part, item in enumerate(done, start=1):
         values = {
@@ -201,7 +205,7 @@ def _record(connection: sa.Connection, asked: Asked, done: Sequence[Reconciled],
     audit.append(connection, by, "reconciled", subject)
 
 
-def _row(item: Reconciled) -> dict[str, Json]:
+def _row(item: ReconciledGroup) -> dict[str, Json]:
     group = item.group
     return {
         "days": json.dumps(group.days),
@@ -221,11 +225,11 @@ def _row(item: Reconciled) -> dict[str, Json]:
     }
 
 
-def recorded(connection: sa.Connection, limit: int) -> list[Recorded]:
+def recorded(connection: sa.Connection, limit: int) -> list[PastReconciliation]:
     """The latest rows first."""
     query = sa.text("SELECT * FROM reconciliations ORDER BY made_at DESC, reconciliation, part LIMIT :limit")
     return [
-        Recorded(
+        PastReconciliation(
             days=json.loads(row.days),
             models=json.loads(row.models),
             billed_usd=usd_of(row.billed_nusd),
@@ -249,7 +253,7 @@ def _usd(nusd: int | None) -> float | None:
     return None if nusd is None else usd_of(nusd)
 
 
-def described(item: Reconciled) -> dict[str, Json]:
+def described(item: ReconciledGroup) -> dict[str, Json]:
     """For programs, in dollars."""
     group = item.group
     return {

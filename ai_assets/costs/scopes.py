@@ -21,7 +21,7 @@ ALIKE = 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
+class UnknownScope:
     """A name in a budget that nothing declares."""
 
     at: tuple[str | int, ...]
@@ -31,7 +31,7 @@ class Doubt:
     """It resembles a declared name."""
 
 
-def doubts(settings: InferenceSettings, collections: Sequence[Collection]) -> Iterator[Doubt]:
+def doubts(settings: InferenceSettings, collections: Sequence[Collection]) -> Iterator[UnknownScope]:
     """Scopes of budgets that fit no collection."""
     for number, budget in enumerate(settings.budgets):
         if not budget.of or any(fits(collection, budget.of) for collection in collections):
@@ -40,7 +40,7 @@ def doubts(settings: InferenceSettings, collections: Sequence[Collection]) -> It
         yield next((each for each in found if each.misspelt), found[0])
 
 
-def _doubt(number: int, budget: Budget, dimension: Dimension, collections: Sequence[Collection]) -> Doubt:
+def _doubt(number: int, budget: Budget, dimension: Dimension, collections: Sequence[Collection]) -> UnknownScope:
     """What is wrong, taking it that the rest of the scope is right."""
     found, rest = budget.of[dimension], {name: of for name, of in budget.of.items() if name != dimension}
     fitting = [each for each in collections if fits(each, rest)]
@@ -50,31 +50,31 @@ def _doubt(number: int, budget: Budget, dimension: Dimension, collections: Seque
     said = f"no collection here is of {dimension} '{found}'{together}"
     if alike:
         meant = f"As it is, budget '{budget.name}' bounds nothing; for plain Dagster code, take a name less alike."
-        return Doubt(
+        return UnknownScope(
             at=("budgets", number, "of", dimension),
             problem=f"{said}; did you mean '{alike[0]}'? {meant}",
             misspelt=True,
         )
     here = f"; known here: {', '.join(known)}" if known else ""
-    return Doubt(
+    return UnknownScope(
         at=("budgets", number, "of", dimension),
         problem=f"{said}{here}. Budget '{budget.name}' counts only calls that say so in plain Dagster code.",
     )
 
 
-def unheard(settings: InferenceSettings, channels: Several[str]) -> Iterator[Doubt]:
+def unheard(settings: InferenceSettings, channels: Several[str]) -> Iterator[UnknownScope]:
     """Channels of budgets that desk.yaml does not declare."""
     for number, budget in enumerate(settings.budgets):
         for place, channel in enumerate(budget.notify):
             if channel not in channels:
                 hint = nearest(channel, sorted(channels), "it declares none")
-                yield Doubt(
+                yield UnknownScope(
                     at=("budgets", number, "notify", place),
                     problem=f"desk.yaml declares no channel '{channel}'{hint}. Nobody is told there.",
                 )
 
 
-def located(path: Path, found: Doubt) -> str:
+def located(path: Path, found: UnknownScope) -> str:
     """The doubt with its place in the file."""
     return str(_invalid(path, found))
 
@@ -85,7 +85,7 @@ def refuse_misspelt(path: Path, settings: InferenceSettings, collections: Sequen
             raise _invalid(path, found)
 
 
-def _invalid(path: Path, found: Doubt) -> InferenceInvalid:
+def _invalid(path: Path, found: UnknownScope) -> InferenceInvalid:
     node, _ = read_yaml(path, InferenceInvalid)
     where = ".".join(str(part) for part in found.at)
     return InferenceInvalid(path, line_of(node, *found.at), f"{where}: {found.problem}")

@@ -10,7 +10,7 @@ from ai_assets.desk.context import Desk
 from ai_assets.signoff import requests
 from ai_assets.signoff.errors import SignedAssetElsewhere
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import Json, canonical_json
 from ai_assets.storage.state import storable
 
@@ -44,17 +44,19 @@ def collection_run_here(desk: Desk, person: Person, name: str) -> Collection:
     return found
 
 
-def request_seen(desk: Desk, person: Person, connection: sa.Connection, request_id: str) -> tuple[Request, Collection]:
+def request_seen(
+    desk: Desk, person: Person, connection: sa.Connection, request_id: str
+) -> tuple[SignoffRequest, Collection]:
     """The request without its summary, which may be of any size; `Request.changes` is empty."""
     query = sa.select(*_LIGHT).where(requests.TABLE.c.request_id == storable(request_id))
     row = connection.execute(query).mappings().one_or_none()
     collection = desk.seen_by(person).get(row["collection"]) if row is not None else None
     if row is None or collection is None:
         raise NotSeen(f"request '{request_id}'")
-    return Request(**row, summary="{}"), collection
+    return SignoffRequest(**row, summary="{}"), collection
 
 
-def whole_request_seen(desk: Desk, person: Person, request_id: str) -> tuple[Request, Collection]:
+def whole_request_seen(desk: Desk, person: Person, request_id: str) -> tuple[SignoffRequest, Collection]:
     """The same with its summary, for what is decided or corrected."""
     with desk.stores.state.read() as connection:
         _, collection = request_seen(desk, person, connection, request_id)
@@ -64,7 +66,7 @@ def whole_request_seen(desk: Desk, person: Person, request_id: str) -> tuple[Req
     return found, collection
 
 
-def told(request: Request, **changes: Json) -> Request:
+def told(request: SignoffRequest, **changes: Json) -> SignoffRequest:
     """The request with the few parts of its summary that rules look at."""
     return replace(request, summary=canonical_json(changes))
 

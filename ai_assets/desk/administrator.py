@@ -36,7 +36,7 @@ class OwnRights(UserError):
         super().__init__(f"You would {would}: ask another admin to do that. Nothing was changed.")
 
 
-class NobodyThere(UserError):
+class PersonNotFound(UserError):
     """Not `PersonUnknown`, which names whom an admin of one collection may not see."""
 
     def __init__(self, name: str) -> None:
@@ -127,7 +127,7 @@ class Administrator:
             name = people.known_as(name)
             standing = people.standing(store, name)
             if standing == "unknown":
-                raise NobodyThere(name)
+                raise PersonNotFound(name)
             if standing == "known":
                 raise NothingToChange(f"'{name}' is not disabled")
             people.add(store, name, email=None, password_hash=None, by=self.person.name)
@@ -136,7 +136,7 @@ class Administrator:
         with self._acting("person", EVERYWHERE, "end sessions") as store:
             name = people.known_as(name)
             if people.standing(store, name) == "unknown":
-                raise NobodyThere(name)
+                raise PersonNotFound(name)
             if not sessions.end_all(store, name, by=self.person.name):
                 raise NothingToChange(f"'{name}' has no open session")
 
@@ -183,7 +183,7 @@ def _enabled(connection: sa.Connection, text: str) -> str:
     name = people.known_as(text)
     standing = people.standing(connection, name)
     if standing == "unknown":
-        raise NobodyThere(name)
+        raise PersonNotFound(name)
     if standing == "disabled":
         raise NothingToChange(f"'{name}' is disabled")
     return name

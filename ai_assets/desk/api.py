@@ -47,7 +47,7 @@ from ai_assets.desk.api_records import (
 )
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import line_of
-from ai_assets.desk.launching import Wanted
+from ai_assets.desk.launching import LaunchRequest
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_query import require_current
 from ai_assets.desk.runs_views import Price, RunsRow, RunsView, RunView
@@ -58,7 +58,7 @@ from ai_assets.desk.views import (
     Inbox,
     ReleaseRow,
     RequestView,
-    Unanswered,
+    UnansweredPage,
 )
 from ai_assets.signoff import asking_again, corrections, decisions, notes, releases
 from ai_assets.signoff.audit import Action
@@ -190,7 +190,7 @@ def unanswered(
     ] = "people",
     page: Page = 1,
     per_page: PerPage = 50,
-) -> Unanswered:
+) -> UnansweredPage:
     """Documents without a result, with what was tried."""
     return reading.unanswered_page(desk, person, collection=collection or "", show=show, page=page, per_page=per_page)
 
@@ -238,7 +238,7 @@ def run(desk: TheDesk, person: Someone, collection: TheCollection, run_id: TheRu
 @router.post("/runs/{collection}/start", tags=["runs"], responses=UNSAFE)
 def start(desk: TheDesk, person: Someone, collection: TheCollection, starting: Starting) -> Started:
     """Start a run of what is due, a run of named partitions, or a backfill, through Dagster."""
-    wanted = Wanted(
+    wanted = LaunchRequest(
         kind=starting.kind, first=starting.first, last=starting.last, max_usd=starting.max_usd,
         launch_id=starting.launch_id or "",
     )  # fmt: skip

@@ -51,7 +51,7 @@ WholeNumber = Annotated[int, Field(strict=True, ge=1, le=GREATEST_NUMBER), Befor
 DocumentId = Annotated[str, StringConstraints(min_length=1, max_length=2_000, pattern=WITHOUT_NUL)]
 
 
-class Record(BaseModel):
+class ApiRecord(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
@@ -61,7 +61,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class Problem(Record):
+class Problem(ApiRecord):
     """Why something was not done."""
 
     error: str
@@ -140,7 +140,7 @@ class Starting(Body):
 # Answered
 
 
-class Started(Record):
+class Started(ApiRecord):
     """What was started; its author is who asked."""
 
     launch_id: str
@@ -150,12 +150,12 @@ class Started(Record):
     backfill: str | None
 
 
-class Stopped(Record):
+class Stopped(ApiRecord):
     backfill: str | None
     """Null where none was under way."""
 
 
-class State(Record):
+class State(ApiRecord):
     """How far a request is."""
 
     status: Status
@@ -164,7 +164,7 @@ class State(Record):
     """What it still takes, in words."""
 
 
-class Decided(Record):
+class Decided(ApiRecord):
     request_id: str
     collection: str
     partition: str
@@ -173,7 +173,7 @@ class Decided(Record):
     missing: Sequence[str]
 
 
-class Refused(Record):
+class Refused(ApiRecord):
     """A collection of whose choices nothing was recorded."""
 
     collection: str
@@ -182,32 +182,32 @@ class Refused(Record):
     error: str
 
 
-class Decisions(Record):
+class Decisions(ApiRecord):
     """In each collection all choices were decided, or none."""
 
     decided: Sequence[Decided]
     refused: Sequence[Refused]
 
 
-class Asked(Record):
+class Asked(ApiRecord):
     request_id: str
     """Of the new request."""
 
 
-class Noted(Record):
+class Noted(ApiRecord):
     note_id: str
     kind: Kind
     author: str
     made_at: str
 
 
-class AskedAgain(Record):
+class AskedAgain(ApiRecord):
     """What the next run asks about again."""
 
     assets: Sequence[str]
 
 
-class Corrected(Record):
+class Corrected(ApiRecord):
     """The correction that is in force now."""
 
     document_id: str
@@ -220,19 +220,19 @@ class Corrected(Record):
     """Counts the corrections of the document and stage."""
 
 
-class AuditPage(Record):
+class AuditPage(ApiRecord):
     entries: Sequence[HistoryEntry]
     """The newest first."""
     next_before: int | None
     """The `before` of the next page; null where this is the last."""
 
 
-class ReleaseAt(Record):
+class ReleaseAt(ApiRecord):
     release: ReleaseRow | None
     """Null before the first release."""
 
 
-class Me(Record):
+class Me(ApiRecord):
     name: str
     email: str | None
     groups: Sequence[str]

@@ -7,7 +7,7 @@ class BodyTooLarge(Exception):
     pass
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """Whoever asked has hung up."""
 
 
@@ -17,7 +17,7 @@ async def whole(receive: Receive, limit: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Gone
+            raise ClientDisconnected
         part: bytes = message.get("body", b"")
         size += len(part)
         more = message.get("more_body", False) and size <= 16 * limit

@@ -22,7 +22,7 @@ from ai_assets.embedding.spec import WITHOUT
 from ai_assets.run.datasets.review_request import HEADLINE_CHARACTERS, in_short
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.signoff.risk import Change, document_risk
 from ai_assets.storage.lake import parquet_columns, read_parquet
 
@@ -46,7 +46,7 @@ class StageColumns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class DiffLine:
     document_id: str
     title: str
     change: Change
@@ -73,7 +73,7 @@ class Candidate:
     request_id: str
     changes: Mapping[str, Any]
     """The request's summary."""
-    lines: Sequence[Line]
+    lines: Sequence[DiffLine]
     """The riskiest first."""
     places: Mapping[str, int]
     """Where in `lines` a document is."""
@@ -82,7 +82,7 @@ class Candidate:
     damaged: str | None
     """What of it cannot be shown, in a sentence."""
 
-    def path_of(self, line: Line) -> Path | None:
+    def path_of(self, line: DiffLine) -> Path | None:
         return self.live_path if line.removed else self.documents_path
 
     def place_of(self, document_id: str) -> int:
@@ -93,7 +93,7 @@ class Candidate:
 
 
 @dataclass
-class Recent:
+class CandidateCache:
     """The candidates looked at last, up to a number of documents."""
 
     most: int
@@ -115,10 +115,10 @@ class Recent:
                 total -= len(oldest.lines)
 
 
-RECENT = Recent(KEPT_DOCUMENTS)
+RECENT = CandidateCache(KEPT_DOCUMENTS)
 
 
-def candidate_of(desk: Desk, connection: sa.Connection, request: Request, collection: Collection) -> Candidate:
+def candidate_of(desk: Desk, connection: sa.Connection, request: SignoffRequest, collection: Collection) -> Candidate:
     """Read anew each time where its files are damaged: they may be brought back."""
     key = (str(desk.stores.lake.root), request.request_id, request.digest)
     if (kept := RECENT.get(key)) is not None:
@@ -131,13 +131,13 @@ def candidate_of(desk: Desk, connection: sa.Connection, request: Request, collec
     return found
 
 
-def _read(desk: Desk, request: Request, collection: Collection, changes: Mapping[str, Any]) -> Candidate:
+def _read(desk: Desk, request: SignoffRequest, collection: Collection, changes: Mapping[str, Any]) -> Candidate:
     folder = snapshot_folder(desk.stores.lake.root, request.collection, request.partition)
     files, live_files = _files(desk, request, changes), changes.get("live_files")
     path = folder / files["documents_file"] if files else None
     live_path = folder / live_files["documents_file"] if live_files else None
     problems: list[str] = []
-    lines: list[Line] = []
+    lines: list[DiffLine] = []
     try:
         if path is None:
             problems.append("an earlier version asked for it, and did not note its files")
@@ -167,7 +167,7 @@ def _read(desk: Desk, request: Request, collection: Collection, changes: Mapping
     )
 
 
-def _files(desk: Desk, request: Request, changes: Mapping[str, Any]) -> Mapping[str, str] | None:
+def _files(desk: Desk, request: SignoffRequest, changes: Mapping[str, Any]) -> Mapping[str, str] | None:
     found: Mapping[str, str] | None = changes.get("files")
     if found is not None:
         return found
@@ -191,7 +191,9 @@ def stages_in(columns: Names[str], collection: Collection) -> list[StageColumns]
     return [*found.values(), *(stage for name, stage in gone.items() if name not in found)]
 
 
-def _lines(path: Path, request: Request, collection: Collection, changes: Mapping[str, Any]) -> Iterator[Line]:
+def _lines(
+    path: Path, request: SignoffRequest, collection: Collection, changes: Mapping[str, Any]
+) -> Iterator[DiffLine]:
     added, changed, relabelled = set(changes["added"]), set(changes["changed"]), changes["relabelled"]
 
     def change_of(document_id: str) -> Change:
@@ -209,14 +211,14 @@ def _lines(path: Path, request: Request, collection: Collection, changes: Mappin
         yield _line({**row, "leaf": leaf}, change, {move["stage"]: move["from"] for move in moves})
 
 
-def _removed(path: Path, collection: Collection, names: Sequence[str]) -> list[Line]:
+def _removed(path: Path, collection: Collection, names: Sequence[str]) -> list[DiffLine]:
     wanted = set(names)
     found = [_line(row, "removed", {}) for row in _rows(path, collection) if row["document_id"] in wanted]
     there = {line.document_id for line in found}
     return [*found, *(_bare(name, "removed", {}) for name in names if name not in there)]
 
 
-def _lines_told(changes: Mapping[str, Any]) -> Iterator[Line]:
+def _lines_told(changes: Mapping[str, Any]) -> Iterator[DiffLine]:
     """What the summary alone says of documents, where the file cannot."""
     relabelled = changes["relabelled"]
     for name in changes["added"]:
@@ -224,11 +226,11 @@ def _lines_told(changes: Mapping[str, Any]) -> Iterator[Line]:
     for name in changes["changed"]:
         moves = relabelled.get(name, ())
         line = _bare(name, "relabelled" if moves else "changed", {move["stage"]: move["to"] for move in moves})
-        yield Line(**{**vars(line), "before": {move["stage"]: move["from"] for move in moves}})
+        yield DiffLine(**{**vars(line), "before": {move["stage"]: move["from"] for move in moves}})
 
 
-def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None]) -> Line:
-    return Line(
+def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None]) -> DiffLine:
+    return DiffLine(
         document_id=document_id,
         title=document_id,
         change=change,
@@ -243,10 +245,10 @@ def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None])
     )
 
 
-def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | None]) -> Line:
+def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | None]) -> DiffLine:
     worst = "quarantined" if "quarantined" in row["stage_statuses"] else row["status"]
     worst = "without vectors" if worst == "ok" and row[WITHOUT] else worst
-    return Line(
+    return DiffLine(
         document_id=row["document_id"],
         title=row["title"] or row["document_id"],
         change=change,

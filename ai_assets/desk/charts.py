@@ -47,7 +47,7 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Burning:
+class Burndown:
     """What is left of a budget, day by day, and what may be left at the end."""
 
     limit_usd: Decimal
@@ -103,7 +103,7 @@ def bars(name: str, title: str, finding: str, found: Sequence[Bar]) -> Markup:
     return picture(name, title, finding, hatched(name) + NOTHING.join(rows), max(1, len(found)) * ROW_PX - 8)
 
 
-def burn_down(name: str, title: str, finding: str, found: Burning) -> Markup:
+def burn_down(name: str, title: str, finding: str, found: Burndown) -> Markup:
     """A falling line from the limit, and from its end the band in which it will go on."""
     first = found.left[0][0]
     span = max(1, (found.last - first).days + 1)

@@ -34,7 +34,7 @@ _FULL = (
 _SENTENCE = b"Too many requests from your address are under way. Try again in a moment.\n"
 
 
-class Places:
+class ConnectionSlots:
     """How many connections there may be; shared by all connections of one desk."""
 
     def __init__(self, proxy: ProxySettings | None) -> None:
@@ -75,7 +75,7 @@ def _give_way(waiting: Sequence["Connection"]) -> bool:
 class Connection(H11Protocol):
     """Use a subclass that has `places`."""
 
-    places: Places
+    places: ConnectionSlots
     address: str
     trusted = False
     since = 0.0
@@ -177,10 +177,10 @@ class Connection(H11Protocol):
 def connections(proxy: ProxySettings | None) -> type[Connection]:
     """For `uvicorn.Config(http=...)`."""
 
-    class Counted(Connection):
-        places = Places(proxy)
+    class DeskConnection(Connection):
+        places = ConnectionSlots(proxy)
 
-    return Counted
+    return DeskConnection
 
 
 def _counted_as(client: tuple[str, int] | None) -> str:

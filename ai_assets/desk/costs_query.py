@@ -8,21 +8,21 @@ from urllib.parse import urlencode
 
 from ai_assets.base.errors import DatasetDamaged, DatasetTooNew
 from ai_assets.costs import cost_query
-from ai_assets.costs.figures import Built, Dimension
+from ai_assets.costs.figures import Dimension, WarehouseTimes
 from ai_assets.costs.window import Scope, Window, WindowInvalid, day
 from ai_assets.desk.access import NotSeen, known_view
 from ai_assets.desk.context import Desk
 from ai_assets.inference.in_flight import InFlight, in_flight
 from ai_assets.signoff import requests
 from ai_assets.signoff.people import EVERYWHERE, Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 
 DAYS = (7, 30, 90)
 GROUPS: tuple[Dimension, ...] = ("model", "asset", "collection")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CostParameters:
     """As the address has it; empty is not said."""
 
     days: str = ""
@@ -41,7 +41,7 @@ def groups(person: Person) -> tuple[Dimension, ...]:
     return (*GROUPS, "tenant") if everything(person) else GROUPS
 
 
-def grouped(person: Person, asked: Asked) -> Dimension:
+def grouped(person: Person, asked: CostParameters) -> Dimension:
     known = groups(person)
     by = known_view("group", asked.by or GROUPS[0], known)
     return next(found for found in known if found == by)
@@ -52,7 +52,7 @@ def collections(desk: Desk, person: Person) -> list[str]:
     return sorted(desk.seen_by(person))
 
 
-def scope(desk: Desk, person: Person, asked: Asked, today: datetime.date) -> Scope:
+def scope(desk: Desk, person: Person, asked: CostParameters, today: datetime.date) -> Scope:
     seen = collections(desk, person)
     if asked.collection and asked.collection not in seen:
         raise NotSeen(f"collection '{asked.collection}'")
@@ -60,7 +60,7 @@ def scope(desk: Desk, person: Person, asked: Asked, today: datetime.date) -> Sco
     return Scope(window=_window(asked, today), collections=[asked.collection] if asked.collection else theirs)
 
 
-def behind(desk: Desk, found: Scope, built: Built) -> int:
+def behind(desk: Desk, found: Scope, built: WarehouseTimes) -> int:
     """Calls that the warehouse does not show yet."""
     with desk.stores.state.read() as connection:
         return cost_query.behind(connection, built, found.collections)
@@ -72,7 +72,7 @@ def flying(desk: Desk, found: Scope) -> InFlight:
         return in_flight(connection, collections=found.collections)
 
 
-def _window(asked: Asked, today: datetime.date) -> Window:
+def _window(asked: CostParameters, today: datetime.date) -> Window:
     if not asked.first and not asked.last:
         if asked.days and asked.days not in map(str, DAYS):
             raise WindowInvalid(asked.days, "is no number of days that this page offers")
@@ -104,7 +104,7 @@ def addresses(desk: Desk, person: Person, documents: Sequence[Mapping[str, Any]]
     return found
 
 
-def _documents_of(desk: Desk, request: Request) -> set[str]:
+def _documents_of(desk: Desk, request: SignoffRequest) -> set[str]:
     """As long as its candidate is the newest; of none that cannot be read."""
     try:
         manifest = desk.stores.lake.manifest(request.collection, "release_candidate", request.partition)

@@ -17,8 +17,8 @@ from ai_assets.costs.figures import (
     DocumentCost,
     EndpointUse,
     ErrorCount,
-    Line,
     PromptCost,
+    SpendRow,
     Waste,
     table_of,
     table_of_lines,
@@ -27,7 +27,7 @@ from ai_assets.costs.figures import (
 from ai_assets.costs.tables import Table, dollars, share
 from ai_assets.costs.window import Scope
 from ai_assets.desk import charts
-from ai_assets.desk.charts import Bar, Burning
+from ai_assets.desk.charts import Bar, Burndown
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Warehouse
@@ -44,7 +44,7 @@ HATCH_OF_WASTE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class CostContext:
     """Where somebody looks: what the parts are made of."""
 
     warehouse: "Warehouse"
@@ -72,7 +72,7 @@ class Section:
     """The table is what matters, and is not folded away."""
 
 
-def days(look: Look) -> Section:
+def days(look: CostContext) -> Section:
     found = cost_query.series(look.warehouse, look.scope, look.by)
     sums = found.sums
     total = sum(sums, Decimal(0))
@@ -95,15 +95,15 @@ def days(look: Look) -> Section:
     return Section(name="days", title=title, finding=finding, plots=plots, legend=legend, table=table)
 
 
-def models(look: Look) -> Section:
+def models(look: CostContext) -> Section:
     return _dimension(look, "models", "By model", "model")
 
 
-def stages(look: Look) -> Section:
+def stages(look: CostContext) -> Section:
     return _dimension(look, "stages", "By stage", "asset")
 
 
-def waste(look: Look) -> Section:
+def waste(look: CostContext) -> Section:
     found = cost_query.waste(look.warehouse, look.scope)
     total = sum((item.cost_usd for item in found), Decimal(0))
     useful = sum((item.cost_usd for item in found if item.category == "published"), Decimal(0))
@@ -123,7 +123,7 @@ def waste(look: Look) -> Section:
     return Section(name="waste", title=_WASTE, finding=finding.strip(), plots=[plot], legend=legend, table=table)
 
 
-def budgets(look: Look) -> Section:
+def budgets(look: CostContext) -> Section:
     found = cost_query.budgets(look.warehouse, look.scope)
     plots: list[Plot] = []
     for use in found:
@@ -146,7 +146,7 @@ def budgets(look: Look) -> Section:
     return Section(name="budgets", title="Budgets", finding=finding, plots=plots, table=table, unfolded=True)
 
 
-def documents(look: Look, most: int = MOST_SHOWN) -> Section:
+def documents(look: CostContext, most: int = MOST_SHOWN) -> Section:
     found = cost_query.documents(look.warehouse, look.scope, most)
     finding = "Nothing was asked about a document."
     if found:
@@ -155,7 +155,7 @@ def documents(look: Look, most: int = MOST_SHOWN) -> Section:
     return Section(name="documents", title="Dearest documents", finding=finding, table=table, unfolded=True)
 
 
-def prompts(look: Look, most: int = MOST_SHOWN) -> Section:
+def prompts(look: CostContext, most: int = MOST_SHOWN) -> Section:
     found = cost_query.prompts(look.warehouse, look.scope, most)
     finding = "No call was made from a prompt."
     if found:
@@ -168,7 +168,7 @@ def prompts(look: Look, most: int = MOST_SHOWN) -> Section:
     return Section(name="prompts", title=_PROMPTS, finding=finding, table=table, unfolded=True)
 
 
-def endpoints(look: Look) -> Section:
+def endpoints(look: CostContext) -> Section:
     found = cost_query.endpoints(look.warehouse, look.scope)
     attempts, lost = sum(item.attempts for item in found), sum(item.failed + item.ambiguous for item in found)
     finding = (
@@ -178,7 +178,7 @@ def endpoints(look: Look) -> Section:
     return Section(name="endpoints", title=_ENDPOINTS, finding=finding, table=table, unfolded=True)
 
 
-def errors(look: Look) -> Section:
+def errors(look: CostContext) -> Section:
     found = cost_query.failures(look.warehouse, look.scope)
     finding = "No attempt ended with an error."
     if found:
@@ -187,7 +187,7 @@ def errors(look: Look) -> Section:
     return Section(name="errors", title="Errors", finding=finding, table=table_of(ErrorCount, found), unfolded=True)
 
 
-SECTIONS: Mapping[str, Callable[[Look], Section]] = {
+SECTIONS: Mapping[str, Callable[[CostContext], Section]] = {
     "days": days,
     "models": models,
     "stages": stages,
@@ -200,7 +200,7 @@ SECTIONS: Mapping[str, Callable[[Look], Section]] = {
 }
 
 
-def whole_table(name: str, look: Look) -> Table:
+def whole_table(name: str, look: CostContext) -> Table:
     """What a download holds."""
     if name == "documents":
         return documents(look, MOST_ROWS).table
@@ -218,7 +218,7 @@ _GROUPED: Mapping[Dimension, str] = {
 }  # fmt: skip
 
 
-def _dimension(look: Look, name: str, title: str, by: Dimension) -> Section:
+def _dimension(look: CostContext, name: str, title: str, by: Dimension) -> Section:
     found, _ = cost_query.lines(look.warehouse, look.scope, by)
     total = sum((line.cost_usd for line in found), Decimal(0))
     table = table_of_lines(by, found, total)
@@ -230,7 +230,7 @@ def _dimension(look: Look, name: str, title: str, by: Dimension) -> Section:
     return Section(name=name, title=title, finding=finding, plots=[Plot(drawn=drawn)], table=table)
 
 
-def _bars(found: Sequence[Line]) -> list[Bar]:
+def _bars(found: Sequence[SpendRow]) -> list[Bar]:
     apart = found if len(found) <= MOST_BARS else found[: MOST_BARS - 1]
     drawn = [Bar(label=line.label, value=line.cost_usd) for line in apart]
     if len(apart) < len(found):
@@ -240,8 +240,8 @@ def _bars(found: Sequence[Line]) -> list[Bar]:
     return drawn
 
 
-def _burning(use: BudgetUse, seen: Outlook) -> Burning:
-    return Burning(
+def _burning(use: BudgetUse, seen: Outlook) -> Burndown:
+    return Burndown(
         limit_usd=use.limit_usd,
         left=[(burn.day, use.limit_usd - burn.cumulative_usd) for burn in use.burn],
         last=seen.last,

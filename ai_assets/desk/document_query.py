@@ -9,19 +9,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.desk.access import known_view, request_seen
-from ai_assets.desk.candidate_query import Candidate, Line, candidate_of
+from ai_assets.desk.candidate_query import Candidate, DiffLine, candidate_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views import DocumentPage, DocumentRow
 from ai_assets.signoff import corrections, notes
 from ai_assets.signoff.notes import Note
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.signoff.risk import LOW_CONFIDENCE, Change
 
 LOOKED: tuple[notes.Kind, ...] = ("reviewed", "looked again")
 MARKS: tuple[notes.Kind, ...] = (*LOOKED, "second look")
 _ORDER: tuple[Change, ...] = ("relabelled", "changed", "added", "removed", "unchanged")
-SORTS: Mapping[str, Callable[[Line], tuple[Any, ...]]] = {
+SORTS: Mapping[str, Callable[[DiffLine], tuple[Any, ...]]] = {
     "risk": lambda line: (-line.risk, line.document_id),
     "name": lambda line: (line.document_id,),
     "confidence": lambda line: (1.0 if line.confidence is None else line.confidence, line.document_id),
@@ -38,7 +38,7 @@ class Marks:
     second_look: frozenset[str]
     corrected: frozenset[str]
 
-    def row(self, line: Line) -> DocumentRow:
+    def row(self, line: DiffLine) -> DocumentRow:
         name = line.document_id
         return DocumentRow(
             document_id=name,
@@ -112,7 +112,7 @@ def _counts(candidate: Candidate, marks: Marks) -> dict[str, int]:
     }
 
 
-def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tuple[Request, Line]:
+def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tuple[SignoffRequest, DiffLine]:
     """The request, without its summary, and its line of one document."""
     with desk.stores.state.read() as connection:
         request, collection = request_seen(desk, person, connection, request_id)
@@ -120,18 +120,18 @@ def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tu
     return request, candidate.lines[candidate.place_of(document_id)]
 
 
-def unsure(line: Line) -> bool:
+def unsure(line: DiffLine) -> bool:
     """As the inbox counts them: what is live already is not counted again."""
     return (
         line.confidence is not None and line.confidence < LOW_CONFIDENCE and line.change not in ("unchanged", "removed")
     )
 
 
-def _without_vectors(line: Line) -> bool:
+def _without_vectors(line: DiffLine) -> bool:
     return line.without_vectors is not None and line.change != "removed"
 
 
-def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
+def _filters(marks: Marks) -> dict[str, Callable[[DiffLine], bool]]:
     return {
         "all": lambda _line: True,
         "added": lambda line: line.change == "added",
@@ -147,7 +147,7 @@ def _filters(marks: Marks) -> dict[str, Callable[[Line], bool]]:
     }
 
 
-def marks_of(connection: sa.Connection, request: Request, candidate: Candidate) -> Marks:
+def marks_of(connection: sa.Connection, request: SignoffRequest, candidate: Candidate) -> Marks:
     left = notes.of_documents(connection, request.collection, list(candidate.places), MARKS)
     given = corrections.current(connection, request.collection, request.partition)
     reviewed: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import request_seen, told
 from ai_assets.desk.audit_query import entry_of
-from ai_assets.desk.candidate_query import Line, StageColumns, candidate_of, stages_in
+from ai_assets.desk.candidate_query import DiffLine, StageColumns, candidate_of, stages_in
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
@@ -20,7 +20,7 @@ from ai_assets.inference import history as ledger
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
@@ -96,7 +96,7 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
     )
 
 
-def _stored(line: Line, row: Row | None) -> Row:
+def _stored(line: DiffLine, row: Row | None) -> Row:
     """The row, or what is known without it."""
     bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest", "reason"))}
     return {**bare, **(row or {})}
@@ -133,7 +133,7 @@ def _stage(
     collection: Collection,
     stage: StageColumns,
     row: Row,
-    line: Line,
+    line: DiffLine,
     correction: Correction | None,
 ) -> StageView:
     declared = next((item for item in collection.stages if item.name == stage.name), None)
@@ -176,7 +176,7 @@ def _said(value: object) -> str | None:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _in_force(correction: Correction | None, row: Row, stage: StageColumns, line: Line) -> Mapping[str, str] | None:
+def _in_force(correction: Correction | None, row: Row, stage: StageColumns, line: DiffLine) -> Mapping[str, str] | None:
     if correction is None or correction.label is None or line.digest != correction.document_digest:
         return None
     used = (row.get(stage.headline), row.get(f"{stage.name}_corrected_by")) == (correction.label, correction.author)
@@ -213,7 +213,7 @@ def _paid(connection: sa.Connection, call: str) -> dict[str, str | None]:
 # What happened
 
 
-def _history(connection: sa.Connection, request: Request, document_id: str) -> list[HistoryEntry]:
+def _history(connection: sa.Connection, request: SignoffRequest, document_id: str) -> list[HistoryEntry]:
     """Decisions on this request, and corrections of the document in any request of its partition."""
     query = sa.select(requests.TABLE.c.request_id).where(
         requests.TABLE.c.collection == request.collection, requests.TABLE.c.partition == request.partition

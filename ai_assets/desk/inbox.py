@@ -16,10 +16,10 @@ from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.evaluation.verdict import verdicts_of
 from ai_assets.signoff import decisions, outbox, requests
-from ai_assets.signoff.decisions import Standing
+from ai_assets.signoff.decisions import DecisionState
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request, Status
+from ai_assets.signoff.requests import SignoffRequest, Status
 from ai_assets.signoff.sla import age_hours, deadline
 from ai_assets.storage.state import now, storable
 
@@ -81,7 +81,12 @@ def inbox(
 
 
 def row_of(
-    person: Person, request: Request, facts: Mapping[str, Any], standing: Standing, collection: Collection, at: str
+    person: Person,
+    request: SignoffRequest,
+    facts: Mapping[str, Any],
+    standing: DecisionState,
+    collection: Collection,
+    at: str,
 ) -> InboxRow:
     """`request.changes` needs to hold the authors and the launch only."""
     rules = collection.settings.signoff
@@ -119,7 +124,7 @@ _COUNTED = (
 )  # fmt: skip
 
 
-def facts_of(request: Request, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+def facts_of(request: SignoffRequest, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     """Those of the request or, where it was made by an earlier version, what its summary says."""
     found: dict[str, Any] = json.loads(request.facts)
     if found:
@@ -139,7 +144,7 @@ def aged_risk(risk: float, age: float, sla: SlaSettings) -> float:
     return round(risk + (1 - risk) * AGE_WEIGHT * gone, 4)
 
 
-def _sla_state(request: Request, age: float, sla: SlaSettings) -> SlaState:
+def _sla_state(request: SignoffRequest, age: float, sla: SlaSettings) -> SlaState:
     """What was done about it, for only that changes who may decide; and whether it will soon be too late."""
     if request.status != "open":
         return "none"
@@ -155,7 +160,7 @@ def _sla_state(request: Request, age: float, sla: SlaSettings) -> SlaState:
     return "fresh" if any(step is not None for step in some) else "none"
 
 
-def _why_not(person: Person, request: Request, standing: Standing, rules: SignoffSettings) -> str | None:
+def _why_not(person: Person, request: SignoffRequest, standing: DecisionState, rules: SignoffSettings) -> str | None:
     if not decisions.still_waits(request, standing, rules):
         return f"it is {request.status} already" if request.closed_by is None else (
             f"it was {request.status} by {request.closed_by}"
@@ -246,7 +251,7 @@ def _rows(
     connection: sa.Connection, person: Person, ids: Sequence[str], seen: Mapping[str, Collection], at: str
 ) -> list[InboxRow]:
     query = sa.select(*_LIGHT, _T.facts).where(_T.request_id.in_(ids))
-    found = {row["request_id"]: Request(**row, summary="{}") for row in connection.execute(query).mappings()}
+    found = {row["request_id"]: SignoffRequest(**row, summary="{}") for row in connection.execute(query).mappings()}
     bare = [request_id for request_id in ids if found[request_id].facts == "{}"]
     query = sa.select(_T.request_id, _T.summary).where(_T.request_id.in_(bare))
     summaries = {row.request_id: json.loads(row.summary) for row in connection.execute(query)} if bare else {}

@@ -44,7 +44,7 @@ ROLES: dict[LaunchKind, tuple[str, Role]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class LaunchRequest:
     """What somebody asks for."""
 
     kind: LaunchKind
@@ -56,7 +56,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
+class LaunchResult:
     launch_id: str
     partitions: Sequence[str]
     run_ids: Sequence[str] = ()
@@ -67,7 +67,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def start(desk: Desk, person: Person, name: str, wanted: Wanted) -> Started:
+def start(desk: Desk, person: Person, name: str, wanted: LaunchRequest) -> LaunchResult:
     """Start it through Dagster, with the person as its proved author."""
     collection = collection_run_here(desk, person, name)
     what, role = ROLES[wanted.kind]
@@ -83,8 +83,13 @@ def start(desk: Desk, person: Person, name: str, wanted: Wanted) -> Started:
 
 
 def _run(
-    desk: Desk, dagster: DagsterApi, person: Person, collection: Collection, wanted: Wanted, named: list[str] | None
-) -> Started:
+    desk: Desk,
+    dagster: DagsterApi,
+    person: Person,
+    collection: Collection,
+    wanted: LaunchRequest,
+    named: list[str] | None,
+) -> LaunchResult:
     partitions = _due(desk, collection) if named is None else named
     if not partitions:
         raise NothingToRun(collection.name)
@@ -94,7 +99,7 @@ def _run(
         launching.start_runs(
             collection, desk.stores, dagster, _launcher(person), partitions, patient=named is None, started=started
         )
-    return Started(launch_id=launch_id, partitions=partitions, run_ids=started)
+    return LaunchResult(launch_id=launch_id, partitions=partitions, run_ids=started)
 
 
 def _launcher(person: Person) -> Launcher:
@@ -125,8 +130,13 @@ def _due(desk: Desk, collection: Collection) -> list[str]:
 
 
 def _backfill(
-    desk: Desk, dagster: DagsterApi, person: Person, collection: Collection, wanted: Wanted, named: list[str] | None
-) -> Started:
+    desk: Desk,
+    dagster: DagsterApi,
+    person: Person,
+    collection: Collection,
+    wanted: LaunchRequest,
+    named: list[str] | None,
+) -> LaunchResult:
     stores, name = desk.stores, collection.name
     asked = None if wanted.max_usd is None else backfills.amount_of(wanted.max_usd)
     found = plan_of(desk, collection, named)
@@ -145,7 +155,7 @@ def _backfill(
         ids.append(made.backfill)
         ticket = _backfill_ticket(desk, person, made)
         launching.start_backfill(collection, stores, dagster, made, ticket, patient=named is None)
-    return Started(launch_id=launch_id, partitions=list(found.planned), backfill=made.backfill)
+    return LaunchResult(launch_id=launch_id, partitions=list(found.planned), backfill=made.backfill)
 
 
 def _backfill_ticket(desk: Desk, person: Person, made: Backfill) -> dict[str, str]:
@@ -161,7 +171,7 @@ def _backfill_ticket(desk: Desk, person: Person, made: Backfill) -> dict[str, st
         raise
 
 
-def _record(desk: Desk, person: Person, name: str, wanted: Wanted, partitions: Sequence[str]) -> str:
+def _record(desk: Desk, person: Person, name: str, wanted: LaunchRequest, partitions: Sequence[str]) -> str:
     """Before Dagster is asked. A second form with the same id finds the row of the first."""
     launch_id = wanted.launch_id or new_id()
     row = {

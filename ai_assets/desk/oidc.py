@@ -79,7 +79,7 @@ class Identity:
 
 
 @dataclass
-class Provider:
+class OidcProvider:
     settings: OidcSettings
     _description: Description | None = None
     _keys: Any = None

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from ai_assets.desk.context import Desk
 from ai_assets.desk.signed_values import Seal
 from ai_assets.signoff import authority, key_changes, personal_keys, statements
-from ai_assets.signoff.authority import Personal
+from ai_assets.signoff.authority import EnrolledKey
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.errors import DecisionRefused, OwnKeyRefused
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.personal_keys import PersonalKey, from_base64url, to_base64url
-from ai_assets.signoff.statements import Signed
+from ai_assets.signoff.statements import SignedDecision
 from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def site_of(desk: Desk) -> str | None:
     return None
 
 
-def of(desk: Desk, name: str) -> dict[str, Personal]:
+def of(desk: Desk, name: str) -> dict[str, EnrolledKey]:
     """The passkeys of a person that this desk can ask for."""
     with desk.stores.state.read() as connection:
         mine = authority.of(connection).own_keys(name)
@@ -53,7 +53,7 @@ def of(desk: Desk, name: str) -> dict[str, Personal]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToSign:
+class SigningRequest:
     """What a browser is asked to have signed, as its JSON."""
 
     said: str
@@ -61,7 +61,7 @@ class ToSign:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, said: Mapping[str, Json], mine: Mapping[str, Personal]) -> "ToSign":
+    def of(cls, said: Mapping[str, Json], mine: Mapping[str, EnrolledKey]) -> "SigningRequest":
         credentials = [json.loads(own.key.public)["credential"] for own in mine.values()]
         site = json.loads(next(iter(mine.values())).key.public)["site"]
         challenge = personal_keys.challenge(personal_keys.statement(said))
@@ -84,7 +84,7 @@ def decision_to_sign(
     verdict: str,
     reason: str,
     waivers: Mapping[str, str],
-) -> ToSign:
+) -> SigningRequest:
     mine = of(desk, person.name)
     if not mine:
         raise DecisionRefused(
@@ -92,10 +92,10 @@ def decision_to_sign(
         )
     with desk.stores.state.read() as connection:
         said = statements.values(connection, "", choices, verdict, by=person.name, reason=reason, waivers=waivers)
-    return ToSign.of({**said, "collections": sorted(set(collections))}, mine)
+    return SigningRequest.of({**said, "collections": sorted(set(collections))}, mine)
 
 
-def signed_decision(desk: Desk, person: Person, said: str, assertion: str) -> Signed | None:
+def signed_decision(desk: Desk, person: Person, said: str, assertion: str) -> SignedDecision | None:
     """What the browser had signed; None where it sent nothing of the kind."""
     if not said:
         return None
@@ -148,7 +148,7 @@ def add(desk: Desk, person: Person, kept: str, response: Mapping[str, Any]) -> d
             person.name,
             "a key they have must vouch for a passkey, and theirs are on the command line only",
         )
-    sign = ToSign.of(said, mine)
+    sign = SigningRequest.of(said, mine)
     sealed = Seal.of(desk.stores.home).sealed(VOUCHING, {"public": key.public, "said": sign.said})
     return {"sign": sign.options, "kept": sealed}
 

@@ -13,7 +13,7 @@ from ai_assets.desk.sessions import Session
 from ai_assets.desk.settings import SignInSettings
 from ai_assets.desk.views import GivenRole, GroupRow, PersonRow
 from ai_assets.signoff import people
-from ai_assets.signoff.people import EVERYWHERE, Account, Person, Role
+from ai_assets.signoff.people import EVERYWHERE, Person, PersonAccount, Role
 
 
 def is_admin(person: Person) -> bool:
@@ -31,7 +31,7 @@ def people_rows(desk: Desk, person: Person) -> list[PersonRow]:
     """Everybody for an admin of everything; for others, whoever has a role where they are admin."""
     with desk.stores.state.read() as connection:
         accounts = people.everyone(connection)
-        known = _Known.read(connection, desk, person)
+        known = _PeopleSnapshot.read(connection, desk, person)
     rows = [known.row(account) for account in accounts]
     return [row for row in rows if known.all_seen or row.roles]
 
@@ -47,7 +47,7 @@ def group_rows(desk: Desk, person: Person) -> list[GroupRow]:
     """Groups that have members or roles; for an admin of few collections, those with roles there."""
     with desk.stores.state.read() as connection:
         accounts = people.everyone(connection)
-        known = _Known.read(connection, desk, person)
+        known = _PeopleSnapshot.read(connection, desk, person)
     names = {holder.removeprefix(GROUP) for holder in known.grants if holder.startswith(GROUP)}
     names |= {group for account in accounts for group in account.groups}
     rows = [
@@ -62,7 +62,7 @@ def group_rows(desk: Desk, person: Person) -> list[GroupRow]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
+class _PeopleSnapshot:
     """What the rows are made of, at one moment, and for whom."""
 
     reader: Person
@@ -71,7 +71,7 @@ class _Known:
     ways: SignInSettings
 
     @classmethod
-    def read(cls, connection: sa.Connection, desk: Desk, reader: Person) -> "_Known":
+    def read(cls, connection: sa.Connection, desk: Desk, reader: Person) -> "_PeopleSnapshot":
         if not is_admin(reader):
             raise NotSeen("page")
         ways, found = desk.settings.sign_in, dict[str, list[Session]]()
@@ -92,7 +92,7 @@ class _Known:
             if self.all_seen or place == EVERYWHERE or self.reader.may("admin", place)
         ]
 
-    def row(self, account: Account) -> PersonRow:
+    def row(self, account: PersonAccount) -> PersonRow:
         signed_in = self.open_sessions.get(account.name, ())
         told = {group for session in signed_in for group in session.groups} - set(account.groups)
         groups = self._seen(account.groups)
@@ -115,7 +115,7 @@ class _Known:
     def _seen(self, groups: Iterable[str]) -> list[str]:
         return sorted(group for group in groups if self.all_seen or self.given(f"{GROUP}{group}", group))
 
-    def _ways(self, account: Account) -> list[str]:
+    def _ways(self, account: PersonAccount) -> list[str]:
         ways = self.ways
         found = ["password"] if ways.local and account.has_password else []
         found += [ways.oidc.name] if ways.oidc else []

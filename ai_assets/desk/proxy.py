@@ -14,12 +14,12 @@ class ProxyDoubtful(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ProxyIdentity:
     name: str
     groups: frozenset[str]
 
 
-def told(scope: Scope, settings: ProxySettings | None) -> Told | None:
+def told(scope: Scope, settings: ProxySettings | None) -> ProxyIdentity | None:
     """Whom the proxy names; None where it names nobody, or is not used."""
     if settings is None:
         return None
@@ -39,7 +39,7 @@ def told(scope: Scope, settings: ProxySettings | None) -> Told | None:
     if not name:
         return None
     listed = groups[0].split(",") if groups else []
-    return Told(name=name, groups=frozenset(group.strip() for group in listed if group.strip()))
+    return ProxyIdentity(name=name, groups=frozenset(group.strip() for group in listed if group.strip()))
 
 
 def is_proxy(scope: Scope, settings: ProxySettings) -> bool:

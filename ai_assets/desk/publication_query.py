@@ -12,7 +12,7 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.views import Publication
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, RunStatus
 from ai_assets.signoff import audit, releases
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 
 TIMEOUT_S = 0.4
 """For connecting, and again for the answer: a page waits no second for Dagster."""
@@ -24,7 +24,7 @@ LATEST = """query($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class PublicationRun:
     run_id: str
     status: RunStatus
     created_at: float
@@ -36,11 +36,11 @@ class PublicationRuns(DagsterApi):
 
     def __init__(self, url: str) -> None:
         super().__init__(url, timeout_s=TIMEOUT_S)
-        self._found: dict[str, tuple[float, Run | None]] = {}
+        self._found: dict[str, tuple[float, PublicationRun | None]] = {}
         self._away_until = 0.0
         self._turn = threading.Lock()
 
-    def latest(self, collection: str) -> Run | None:
+    def latest(self, collection: str) -> PublicationRun | None:
         """None where there is none, or where Dagster does not answer."""
         with self._turn:
             at = time.monotonic()
@@ -55,17 +55,17 @@ class PublicationRuns(DagsterApi):
             self._found[collection] = (time.monotonic(), run)
             return run
 
-    def _latest(self, job: str) -> Run | None:
+    def _latest(self, job: str) -> PublicationRun | None:
         answer = self._ask("show runs", LATEST, {"filter": {"pipelineName": job}}, "runsOrError")
         results = cast(list[dict[str, Any]], answer["results"])
         if not results:
             return None
         newest = results[0]
-        return Run(run_id=newest["runId"], status=newest["status"], created_at=float(newest["creationTime"]))
+        return PublicationRun(run_id=newest["runId"], status=newest["status"], created_at=float(newest["creationTime"]))
 
 
 @dataclass
-class Watched:
+class DagsterClients:
     """A client for each address of Dagster."""
 
     _clients: dict[str, PublicationRuns] = field(default_factory=dict)
@@ -74,10 +74,10 @@ class Watched:
         return self._clients.setdefault(url, PublicationRuns(url))
 
 
-RUNS = Watched()
+RUNS = DagsterClients()
 
 
-def published_in(connection: sa.Connection, request: Request) -> int | None:
+def published_in(connection: sa.Connection, request: SignoffRequest) -> int | None:
     """The release that the request's candidate went live with; by the chain, in which it comes after its approval."""
     approved = sa.select(sa.func.min(audit.TABLE.c.seq)).where(
         audit.TABLE.c.request_id == request.request_id, audit.TABLE.c.action == "approved"
@@ -98,7 +98,7 @@ def published_in(connection: sa.Connection, request: Request) -> int | None:
     return None
 
 
-def publication_of(desk: Desk, request: Request) -> Publication:
+def publication_of(desk: Desk, request: SignoffRequest) -> Publication:
     match request.status:
         case "published":
             with desk.stores.state.read() as connection:
@@ -119,7 +119,7 @@ def _said_published(release: int | None, live: int | None) -> str:
     return f"It is published in release {release}; release {live} is live now."
 
 
-def _under_way(desk: Desk, request: Request) -> Publication:
+def _under_way(desk: Desk, request: SignoffRequest) -> Publication:
     waiting = _publication("waiting", "It is approved, and is published within a minute while ai-assets up runs.")
     if desk.dagster_url is None:
         return waiting

@@ -12,7 +12,7 @@ from ai_assets.collection.errors import CollectionUnknown
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.errors import LaunchRefused, PriceBusy, StartedBefore
 from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
-from ai_assets.planning.backfills import UnderWay
+from ai_assets.planning.backfills import BackfillUnderWay
 from ai_assets.signoff.errors import (
     DecisionRefused,
     DecisionTooLate,
@@ -39,7 +39,7 @@ _STATUS: Mapping[type[UserError], int] = {
     StateUnavailable: 503,
     PriceBusy: 503,
     StartedBefore: 409,
-    UnderWay: 409,
+    BackfillUnderWay: 409,
     LeaseBusy: 503,
 }
 _PAGE = """<!doctype html>

@@ -21,10 +21,10 @@ from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
 from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
 from ai_assets.signoff import audit, decisions, requests
-from ai_assets.signoff.decisions import VERDICTS, Approval, Standing, Verdict
+from ai_assets.signoff.decisions import VERDICTS, Approval, DecisionState, Verdict
 from ai_assets.signoff.errors import DecisionTooLate
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request, Status
+from ai_assets.signoff.requests import SignoffRequest, Status
 from ai_assets.storage.state import now
 
 SAMPLE = 12
@@ -93,7 +93,7 @@ def request_state(desk: Desk, person: Person, request_id: str) -> RequestState:
     return RequestState(status=request.status, publication=publication_of(desk, request), missing=missing)
 
 
-def require_current(desk: Desk, person: Person, request_id: str) -> Request:
+def require_current(desk: Desk, person: Person, request_id: str) -> SignoffRequest:
     """The request, without its summary, if it is still the one about its partition."""
     with desk.stores.state.read() as connection:
         request, _ = request_seen(desk, person, connection, request_id)
@@ -102,7 +102,7 @@ def require_current(desk: Desk, person: Person, request_id: str) -> Request:
     return request
 
 
-def _newest(connection: sa.Connection, request: Request) -> str:
+def _newest(connection: sa.Connection, request: SignoffRequest) -> str:
     """The id of the partition's current request."""
     columns = requests.TABLE.c
     query = (
@@ -114,7 +114,7 @@ def _newest(connection: sa.Connection, request: Request) -> str:
     return str(connection.execute(query).scalar_one())
 
 
-def _gate(verdict: GateVerdict, standing: Standing) -> GateView:
+def _gate(verdict: GateVerdict, standing: DecisionState) -> GateView:
     baseline = verdict.baseline
     return GateView(
         name=verdict.name,
@@ -180,7 +180,7 @@ def _named(name: str) -> str:
 
 
 def _refusals(
-    person: Person, request: Request, standing: Standing, rules: SignoffSettings
+    person: Person, request: SignoffRequest, standing: DecisionState, rules: SignoffSettings
 ) -> dict[Verdict, str | None]:
     found = {verdict: decisions.why_not_by(person, request, rules, verdict) for verdict in VERDICTS}
     if person.name in standing.signers:
@@ -189,7 +189,7 @@ def _refusals(
 
 
 def _sentences(
-    person: Person, request: Request, changes: Mapping[str, Any], standing: Standing, rules: SignoffSettings
+    person: Person, request: SignoffRequest, changes: Mapping[str, Any], standing: DecisionState, rules: SignoffSettings
 ) -> dict[Verdict, str]:
     what, facts = f"{request.collection} {request.partition}", facts_of(request, changes)
     held = [verdict for verdict in verdicts_of(changes) if verdict.holds]

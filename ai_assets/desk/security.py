@@ -1,6 +1,7 @@
 """What stands around every page of the desk: headers, limits, who is asking, and whether one of our pages asked.
 
-Plain ASGI, from the outside in: `Hardened`, Starlette's own net for mistakes, `Limited`, `Identified`.
+Plain ASGI, from the outside in: `HeaderMiddleware`, Starlette's own net for mistakes, `LimitMiddleware`,
+`IdentityMiddleware`.
 """
 
 import hmac
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.desk import proxy, sessions
 from ai_assets.desk.address import Address
-from ai_assets.desk.body import BodyTooLarge, Gone, again, whole
+from ai_assets.desk.body import BodyTooLarge, ClientDisconnected, again, whole
 from ai_assets.desk.context import Desk
 from ai_assets.desk.cookies import Cookies
 from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, refusal
@@ -60,11 +61,11 @@ _TRICK = re.compile(r"(^|/)\.{1,2}(/|$)|^//|[\x00-\x1f\x7f]")
 def protection(desk: Desk) -> list[Middleware]:
     """For `Starlette(middleware=...)`; pages find `person`, `session` and `csrf` in `request.state`."""
     return [
-        Middleware(Hardened, desk),
+        Middleware(HeaderMiddleware, desk),
         # Starlette has this outermost, too, where its answer would go out without our headers.
         Middleware(ServerErrorMiddleware, handler=_mistake),
-        Middleware(Limited, desk),
-        Middleware(Identified, desk),
+        Middleware(LimitMiddleware, desk),
+        Middleware(IdentityMiddleware, desk),
     ]
 
 
@@ -89,7 +90,7 @@ def _is_free(scope: Scope) -> bool:
     return _is_sign_in(scope) or scope["path"] == "/api/openapi.json"
 
 
-class Hardened:
+class HeaderMiddleware:
     """Sets the strict headers on whatever goes out; a page cannot loosen them."""
 
     def __init__(self, app: ASGIApp, desk: Desk) -> None:
@@ -118,7 +119,7 @@ class Hardened:
         await self.app(scope, receive, hardened)
 
 
-class Limited:
+class LimitMiddleware:
     """Lets through what is addressed to the desk, well-formed, and small."""
 
     def __init__(self, app: ASGIApp, desk: Desk) -> None:
@@ -132,7 +133,7 @@ class Limited:
         try:
             with anyio.fail_after(LONGEST_UPLOAD_S):
                 body = await whole(receive, LARGEST_BODY)
-        except Gone:
+        except ClientDisconnected:
             return
         except TimeoutError:
             refused = refusal(scope, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive. Send it again.")
@@ -172,7 +173,7 @@ class Visitor:
     """A cookie to be set, so that the token of this page is known again."""
 
 
-class Identified:
+class IdentityMiddleware:
     """Knows who asks, turns away who must sign in first, and refuses what none of our pages can have sent."""
 
     def __init__(self, app: ASGIApp, desk: Desk) -> None:

@@ -13,7 +13,7 @@ from ai_assets.desk.address import Address, local_path
 from ai_assets.desk.context import Desk
 from ai_assets.desk.cookies import Cookies
 from ai_assets.desk.errors import ProviderRefused
-from ai_assets.desk.oidc import Flow, Provider
+from ai_assets.desk.oidc import Flow, OidcProvider
 from ai_assets.desk.sessions import Via
 from ai_assets.desk.signed_values import Seal
 from ai_assets.signoff.errors import PersonNameInvalid, SignInRefused, SignInThrottled
@@ -108,7 +108,7 @@ async def from_provider(request: Request) -> Response:
     return response
 
 
-def _flow(request: Request, provider: Provider) -> Flow:
+def _flow(request: Request, provider: OidcProvider) -> Flow:
     """The flow that this browser began, if what came back belongs to it."""
     desk = Desk.of(request)
     kept = request.cookies.get(Cookies(Address(desk.url).secure).flow, "")
@@ -118,7 +118,7 @@ def _flow(request: Request, provider: Provider) -> Flow:
     return Flow(**{name: values[name] for name in Flow.__dataclass_fields__})
 
 
-def _identified(request: Request, provider: Provider, flow: Flow, wanted: str) -> Response:
+def _identified(request: Request, provider: OidcProvider, flow: Flow, wanted: str) -> Response:
     desk, name = Desk.of(request), provider.settings.name
     if (said := request.query_params.get("error")) is not None:
         known = said if re.fullmatch("[a-z_]{1,60}", said) else "an error"
@@ -173,12 +173,12 @@ async def _page(
     return await run_in_threadpool(pages.render, request, "sign_in.html", context, status_code=status)
 
 
-def _provider(request: Request) -> Provider | None:
+def _provider(request: Request) -> OidcProvider | None:
     """One per process: it remembers what the provider says of itself."""
     settings = Desk.of(request).settings.sign_in.oidc
     if settings is None:
         return None
-    kept: Provider | None = getattr(request.app.state, "oidc_provider", None)
+    kept: OidcProvider | None = getattr(request.app.state, "oidc_provider", None)
     if kept is None:
-        kept = request.app.state.oidc_provider = Provider(settings)
+        kept = request.app.state.oidc_provider = OidcProvider(settings)
     return kept

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_seen, known_view
 from ai_assets.desk.context import Desk
-from ai_assets.desk.views import RetryView, Unanswered
+from ai_assets.desk.views import RetryView, UnansweredPage
 from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry
 from ai_assets.signoff.asking_again import may_ask_again
@@ -23,7 +23,7 @@ SHOWN: tuple[str, ...] = get_args(Shown)
 
 def unanswered_page(
     desk: Desk, person: Person, *, collection: str = "", show: str = "people", page: int = 1, per_page: int = 50
-) -> Unanswered:
+) -> UnansweredPage:
     """In order of collection, partition and document."""
     known_view("filter", show, SHOWN)
     seen = desk.seen_by(person)
@@ -37,7 +37,7 @@ def unanswered_page(
         ]
     pages = max(1, math.ceil(len(found) / per_page))
     page = min(max(1, page), pages)
-    return Unanswered(
+    return UnansweredPage(
         rows=found[(page - 1) * per_page : page * per_page],
         total=len(found),
         page=page,

@@ -83,7 +83,7 @@ class RetryView(View):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unanswered(View):
+class UnansweredPage(View):
     rows: Sequence[RetryView]
     total: int
     page: int

@@ -1,4 +1,5 @@
-"""Files to documents: every file and every row becomes at least one `Parsed`, with its text or the reason it has none.
+"""Files to documents: every file and every row becomes at least one `ParsedDocument`, with its text or the reason
+it has none.
 
 The shape only; `parse_text.py` knows text, `parse_converter.py` pdf, docx and html, `parse_table_reader.py` rows. What
 has a format that can be abused is read in another process.
@@ -14,7 +15,7 @@ from typing import Literal, Self
 
 from ai_assets.documents.parse_converter import Converter
 from ai_assets.documents.parse_table_reader import TableReader
-from ai_assets.documents.parse_tables import Row, TableFormat
+from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
     Unreadable,
     UnreadNow,
@@ -30,7 +31,7 @@ from ai_assets.documents.parse_text import (
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage.digest import sha256_hex
 
-__all__ = ["PARSER_VERSION", "Format", "Limits", "Parsed", "Parser", "TableFormat", "format_of"]
+__all__ = ["PARSER_VERSION", "Format", "ParseLimits", "ParsedDocument", "Parser", "TableFormat", "format_of"]
 
 PARSER_VERSION = "1"
 """Raise it when an unchanged file would give another text, title or language; an upgraded converter counts."""
@@ -49,7 +50,7 @@ def format_of(path: str) -> Format | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ParseLimits:
     """What one document may cost; beyond it is quarantined."""
 
     max_bytes: int = 50_000_000
@@ -64,7 +65,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parsed:
+class ParsedDocument:
     document_id: str
     """The path, or path#key for a row."""
     path: str
@@ -89,10 +90,10 @@ RowFilter = Callable[[str, str | None], bool]
 class Parser:
     """A context manager; owns the processes that convert and read tables, each started for the first file it is for."""
 
-    def __init__(self, limits: Limits | None = None, *, tells_language: bool = True) -> None:
+    def __init__(self, limits: ParseLimits | None = None, *, tells_language: bool = True) -> None:
         """Without `tells_language` no document says its language: it takes as long as all else."""
         self._tells_language = tells_language
-        self._limits = limits or Limits()
+        self._limits = limits or ParseLimits()
         self._converter = Converter(
             timeout_s=self._limits.timeout_s,
             memory_bytes=self._limits.memory_bytes,
@@ -122,7 +123,7 @@ class Parser:
         file: SourceFile,
         tables: Mapping[Format, TableFormat],
         rows: RowFilter | None = None,
-    ) -> Iterator[Parsed]:
+    ) -> Iterator[ParsedDocument]:
         """The documents of a file. Only a table all of whose rows `rows` (of key and partition value) refuses has none.
 
         A key that comes again is quarantined as key~2; which of the two is first depends on their order in the file.
@@ -148,7 +149,9 @@ class Parser:
             self.passing[file.path] = found = f"could not be read: {error.strerror or error}"
             yield _quarantined(file, found)
 
-    def _whole(self, source: Source, file: SourceFile, kind: Literal["txt", "md", "html", "pdf", "docx"]) -> Parsed:
+    def _whole(
+        self, source: Source, file: SourceFile, kind: Literal["txt", "md", "html", "pdf", "docx"]
+    ) -> ParsedDocument:
         data = self._read(source, file)
         content = sha256_hex(data)
         title = None
@@ -187,7 +190,7 @@ class Parser:
         kind: Literal["csv", "jsonl", "parquet"],
         table: TableFormat,
         wanted: RowFilter | None,
-    ) -> Iterator[Parsed]:
+    ) -> Iterator[ParsedDocument]:
         seen: set[str] = set()
         times: dict[str, int] = {}
         delimiter = "\t" if file.path.lower().endswith(".tsv") else None
@@ -203,7 +206,7 @@ class Parser:
         if not seen:
             raise Unreadable("no rows")
 
-    def _row(self, file: SourceFile, row: Row, key: str) -> Parsed:
+    def _row(self, file: SourceFile, row: TableRow, key: str) -> ParsedDocument:
         try:
             if row.reason is not None:
                 raise Unreadable(row.reason)
@@ -234,8 +237,8 @@ class Parser:
         *,
         key: str | None = None,
         partition: str | None = None,
-    ) -> Parsed:
-        return Parsed(
+    ) -> ParsedDocument:
+        return ParsedDocument(
             document_id=_id(file, key),
             path=file.path,
             row_key=key,
@@ -256,9 +259,9 @@ _EMPTY = "empty"
 
 def _quarantined(
     file: SourceFile, reason: str, *, content: str | None = None, key: str | None = None, partition: str | None = None
-) -> Parsed:
+) -> ParsedDocument:
     unread = hashlib.sha256(f"unread:{file.size}:{file.modified_ns}".encode()).hexdigest()
-    return Parsed(
+    return ParsedDocument(
         document_id=_id(file, key),
         path=file.path,
         row_key=key,

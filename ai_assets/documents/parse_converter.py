@@ -3,9 +3,9 @@
 import json
 
 from ai_assets.base.extras import need
-from ai_assets.documents.parse_process import Deadline, Died, Expired, Worker
+from ai_assets.documents.parse_process import Deadline, ParserProcess, ProcessDied, ProcessTimedOut
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
-from ai_assets.documents.parse_worker import Reply
+from ai_assets.documents.parse_worker import ConverterReply
 
 
 class Converter:
@@ -13,7 +13,7 @@ class Converter:
 
     def __init__(self, *, timeout_s: float, memory_bytes: int, max_characters: int) -> None:
         self._timeout_s, self._memory_bytes, self._max_characters = timeout_s, memory_bytes, max_characters
-        self._worker: Worker | None = None
+        self._worker: ParserProcess | None = None
 
     def convert(self, format_name: str, data: bytes) -> tuple[str, str | None]:
         """Markdown and title; Unreadable with the reason when there is no text to have."""
@@ -30,16 +30,16 @@ class Converter:
             raise Unreadable(reply["reason"])
         return reply["text"], reply["title"]
 
-    def _asked(self, worker: Worker, body: bytes) -> Reply:
+    def _asked(self, worker: ParserProcess, body: bytes) -> ConverterReply:
         deadline = Deadline(self._timeout_s)
         # JSON writes a character in up to 12 bytes, and a title may be as long as a text.
         largest = 24 * self._max_characters + (1 << 20)
         try:
             worker.send(body, deadline)
-            reply: Reply = json.loads(worker.receive(deadline, largest))
-        except Expired:
+            reply: ConverterReply = json.loads(worker.receive(deadline, largest))
+        except ProcessTimedOut:
             raise UnreadNow(f"took longer than {self._timeout_s:g} s") from None
-        except Died as died:
+        except ProcessDied as died:
             raise UnreadNow(f"could not be read: the converter died of it ({died})") from None
         return reply
 
@@ -48,11 +48,11 @@ class Converter:
         if worker is not None:
             worker.close()
 
-    def _running(self) -> Worker:
+    def _running(self) -> ParserProcess:
         if self._worker is not None and self._worker.alive:
             return self._worker
         self.close()
         need("formats", "Reading pdf, docx and html files")
         limits = (self._memory_bytes, self._max_characters)
-        self._worker = Worker.start("parse_worker.py", limits, "'markitdown[pdf,docx]'")
+        self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[pdf,docx]'")
         return self._worker

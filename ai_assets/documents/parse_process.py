@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from ai_assets.base.errors import ParserEnded, ParserUnavailable
-from ai_assets.documents.parse_worker import LENGTH, Reply
+from ai_assets.documents.parse_worker import LENGTH, ConverterReply
 
 _START_S = 120.0
 """It takes 1 to 2 s; a cold disk or a crowded machine many times that."""
@@ -24,11 +24,11 @@ _STARTS = 2
 """Where memory is short, the first process may be killed for others that have ended by the time of the second."""
 
 
-class Died(Exception):
+class ProcessDied(Exception):
     """The process has ended; the message says by what."""
 
 
-class Expired(Exception):
+class ProcessTimedOut(Exception):
     """It has not answered in time."""
 
 
@@ -51,25 +51,25 @@ class Deadline:
         return self._left_s - (0.0 if self._since is None else time.monotonic() - self._since)
 
 
-class Worker:
+class ParserProcess:
     """Close it after any trouble: after half a conversation the next answer would belong to the last question."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", ours: socket.socket) -> None:
         self._process, self._socket = process, ours
 
     @classmethod
-    def start(cls, program: str, limits: Sequence[int], package: str) -> "Worker":
+    def start(cls, program: str, limits: Sequence[int], package: str) -> "ParserProcess":
         """Ready for its first file. `package` is what to reinstall when its libraries do not load."""
         causes: list[str] = []
         for _ in range(_STARTS):
             try:
                 return cls._start(program, limits, package)
-            except Died as died:
+            except ProcessDied as died:
                 causes.append(str(died))
         raise ParserEnded(program, causes)
 
     @classmethod
-    def _start(cls, program: str, limits: Sequence[int], package: str) -> "Worker":
+    def _start(cls, program: str, limits: Sequence[int], package: str) -> "ParserProcess":
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as complaints:
             with theirs:  # closed here, so that we hear the end when the process has gone
@@ -84,14 +84,14 @@ class Worker:
                 )
             worker = cls(process, ours)
             try:
-                ready: Reply = json.loads(worker.receive(Deadline(_START_S), 1 << 20))
-            except Expired:
+                ready: ConverterReply = json.loads(worker.receive(Deadline(_START_S), 1 << 20))
+            except ProcessTimedOut:
                 worker.close()
-                raise Died(f"it was not ready after {_START_S:g} s") from None
-            except Died as died:
+                raise ProcessDied(f"it was not ready after {_START_S:g} s") from None
+            except ProcessDied as died:
                 complaints.seek(0)
                 last = complaints.read()[-500:].decode(errors="replace").strip().splitlines()
-                raise Died(f"{died}{f': {last[-1]}' if last else ''}") from None
+                raise ProcessDied(f"{died}{f': {last[-1]}' if last else ''}") from None
             except BaseException:
                 worker.close()
                 raise
@@ -115,7 +115,7 @@ class Worker:
                 self._socket.sendall(LENGTH.pack(len(body)))
                 self._socket.sendall(body)
         except TimeoutError as error:
-            raise Expired from error
+            raise ProcessTimedOut from error
         except OSError as error:
             raise self._died() from error
 
@@ -125,7 +125,7 @@ class Worker:
             size = LENGTH.unpack(self._bytes(LENGTH.size, deadline))[0]
             if size > largest:
                 self.close()
-                raise Died(f"it sent {size:,} bytes at once")
+                raise ProcessDied(f"it sent {size:,} bytes at once")
             return self._bytes(size, deadline)
 
     def _bytes(self, count: int, deadline: Deadline) -> bytearray:
@@ -139,18 +139,18 @@ class Worker:
                     raise self._died()
                 filled += received
         except TimeoutError as error:
-            raise Expired from error
+            raise ProcessTimedOut from error
         except OSError as error:
             raise self._died() from error
         return found
 
-    def _died(self) -> Died:
+    def _died(self) -> ProcessDied:
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             code = 0  # it has only hung up
         self.close()
-        return Died(signal.Signals(-code).name if code < 0 else f"exit code {code}")
+        return ProcessDied(signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
     def close(self) -> None:
         self._process.kill()

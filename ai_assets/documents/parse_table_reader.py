@@ -9,11 +9,11 @@ import json
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 
-from ai_assets.documents.parse_process import Deadline, Died, Expired, Worker
+from ai_assets.documents.parse_process import Deadline, ParserProcess, ProcessDied, ProcessTimedOut
 from ai_assets.documents.parse_table_worker import PLACE, READ, READ_BYTES, ROWS, TableRequest
-from ai_assets.documents.parse_tables import Row, TableFormat, TableKind
+from ai_assets.documents.parse_tables import TableFormat, TableKind, TableRow
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
-from ai_assets.documents.parse_worker import Reply
+from ai_assets.documents.parse_worker import ConverterReply
 
 
 class TableReader:
@@ -22,21 +22,21 @@ class TableReader:
     def __init__(self, *, timeout_s: float, memory_bytes: int, max_characters: int, max_row_bytes: int) -> None:
         self._timeout_s, self._memory_bytes = timeout_s, memory_bytes
         self._max_characters, self._max_row_bytes = max_characters, max_row_bytes
-        self._idle: list[Worker] = []
+        self._idle: list[ParserProcess] = []
 
     def rows(
         self, kind: TableKind, stream: io.BufferedReader, table: TableFormat, delimiter: str | None = None
-    ) -> Iterator[Row]:
+    ) -> Iterator[TableRow]:
         """Every row in file order. Raises Unreadable, also after some rows, when the file cannot be read (on)."""
         size = stream.seek(0, io.SEEK_END)
         request: TableRequest = {"kind": kind, "table": asdict(table), "delimiter": delimiter, "size": size}
         worker = self._taken()
         try:
             reply = yield from self._read(worker, request, stream)
-        except Expired:
+        except ProcessTimedOut:
             worker.close()
             raise UnreadNow(f"took longer than {self._timeout_s:g} s over the rows that come here") from None
-        except Died as died:
+        except ProcessDied as died:
             raise UnreadNow(f"could not be read on: the process that reads tables died of it ({died})") from None
         except BaseException:
             worker.close()
@@ -48,7 +48,9 @@ class TableReader:
         if "reason" in reply:
             raise Unreadable(reply["reason"])
 
-    def _read(self, worker: Worker, request: TableRequest, stream: io.BufferedReader) -> Generator[Row, None, Reply]:
+    def _read(
+        self, worker: ParserProcess, request: TableRequest, stream: io.BufferedReader
+    ) -> Generator[TableRow, None, ConverterReply]:
         # JSON writes a character in up to 12 bytes; beside its text a row has a title and a partition.
         largest = 24 * max(self._max_row_bytes, self._max_characters) + (8 << 20)
         deadline = Deadline(self._timeout_s)
@@ -62,22 +64,22 @@ class TableReader:
                 worker.send(stream.read(min(count, READ_BYTES)), deadline)
             elif kind == ROWS:
                 for cells in json.loads(bytes(body)):
-                    yield Row(*cells)
+                    yield TableRow(*cells)
                 deadline = Deadline(self._timeout_s)
             else:
-                reply: Reply = json.loads(bytes(body))
+                reply: ConverterReply = json.loads(bytes(body))
                 return reply
 
-    def _taken(self) -> Worker:
+    def _taken(self) -> ParserProcess:
         while self._idle:
             worker = self._idle.pop()
             if worker.alive:
                 return worker
             worker.close()
         limits = (self._memory_bytes, self._max_characters, self._max_row_bytes)
-        return Worker.start("parse_table_worker.py", limits, "pyarrow")
+        return ParserProcess.start("parse_table_worker.py", limits, "pyarrow")
 
-    def _give_back(self, worker: Worker) -> None:
+    def _give_back(self, worker: ParserProcess) -> None:
         if self._idle:
             worker.close()
         else:

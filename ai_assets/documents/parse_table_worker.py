@@ -5,7 +5,7 @@ key. Run by its path.
 
 Protocol: each message is its length (8 bytes) and a body. In: a `TableRequest`. Then out: a letter and what it says:
 R, offset and count: send me these bytes (a message; fewer at the end of the file). B: rows, as JSON lists of the
-fields of `Row`. E: the end, a `Reply`.
+fields of `TableRow`. E: the end, a `ConverterReply`.
 """
 
 import io
@@ -17,9 +17,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, TypedDict
 
-from ai_assets.documents.parse_tables import Row, TableFormat, TableKind, read_rows
+from ai_assets.documents.parse_tables import TableFormat, TableKind, TableRow, read_rows
 from ai_assets.documents.parse_text import LONGEST_TITLE, Unreadable
-from ai_assets.documents.parse_worker import LENGTH, Refused, Reply, channel, confine, die_with, reason_of, receive
+from ai_assets.documents.parse_worker import (
+    LENGTH,
+    ConverterReply,
+    FileRefused,
+    channel,
+    confine,
+    die_with,
+    reason_of,
+    receive,
+)
 
 READ, ROWS, END = b"R", b"B", b"E"
 PLACE = struct.Struct("<QQ")
@@ -60,13 +69,13 @@ def main() -> None:
 
 def _read(
     request: TableRequest, stream: io.BufferedReader, replies: BinaryIO, max_characters: int, max_row_bytes: int
-) -> Reply:
+) -> ConverterReply:
     table = TableFormat(**{**request["table"], "text": tuple(request["table"]["text"])})
     try:
         rows = read_rows(request["kind"], stream, table, max_row_bytes, request["delimiter"])
         for batch in _batches(_bounded(row, max_characters) for row in rows):
             _send(replies, ROWS + json.dumps(batch).encode())  # ASCII, so that a lone surrogate passes
-    except (Refused, Unreadable) as refused:
+    except (FileRefused, Unreadable) as refused:
         return {"reason": str(refused)}
     except MemoryError:
         return {"exhausted": True}
@@ -76,7 +85,7 @@ def _read(
     return {}
 
 
-def _bounded(row: Row, max_characters: int) -> Row:
+def _bounded(row: TableRow, max_characters: int) -> TableRow:
     """No more of a row than a document can have."""
     if row.title is not None and len(row.title) > LONGEST_TITLE:
         row = replace(row, title=row.title[:LONGEST_TITLE])
@@ -86,7 +95,7 @@ def _bounded(row: Row, max_characters: int) -> Row:
     return row
 
 
-def _batches(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:
+def _batches(rows: Iterator[TableRow]) -> Iterator[list[tuple[Any, ...]]]:
     """What was read before trouble is handed out before the trouble is."""
     batch: list[tuple[Any, ...]] = []
     size, began = 0, time.monotonic()

@@ -53,7 +53,7 @@ class TableFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     digest: str
     key: str
     partition: str | None = None
@@ -83,7 +83,7 @@ class _Oversized:
 
 def read_rows(
     kind: TableKind, stream: io.BufferedReader, table: TableFormat, max_row_bytes: int, delimiter: str | None = None
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     """Every row in file order. Raises Unreadable, also after some rows, when the file itself cannot be read (on)."""
     match kind:
         case "csv":
@@ -94,19 +94,19 @@ def read_rows(
             records = _parquet_records(stream, table, max_row_bytes)
     for record in records:
         if isinstance(record, _Bad):
-            yield Row(digest=record.digest, key=record.digest[:16], reason=record.reason)
+            yield TableRow(digest=record.digest, key=record.digest[:16], reason=record.reason)
         else:
             yield _row(record, table)
 
 
-def _row(record: Record, table: TableFormat) -> Row:
+def _row(record: Record, table: TableFormat) -> TableRow:
     row_digest = digest(record)
     key = " ".join(normalise(_shown(record.get(table.key)) or "").split()) if table.key else ""
     reason = None
     if len(key) > _KEY_CHARACTERS:
         reason = f"its key has {len(key)} characters; the limit is {_KEY_CHARACTERS}. Is '{table.key}' the key column?"
         key = ""
-    return Row(
+    return TableRow(
         digest=row_digest,
         key=key or row_digest[:16],
         partition=_shown(record.get(table.partition)) if table.partition else None,

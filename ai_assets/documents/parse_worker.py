@@ -3,7 +3,8 @@
 It alone loads the converters, under a memory limit, without the network, and dies with its parent. It is run by its
 path and imports nothing of ours, so that no file of a hostile author ever meets the rest of the program.
 
-Protocol: each message is its length (8 bytes) and a body. In: a format, a newline, the file. Out: JSON, a `Reply`.
+Protocol: each message is its length (8 bytes) and a body. In: a format, a newline, the file. Out: a `ConverterReply`
+as JSON.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ _ZIP_SMALL_BYTES = 20_000_000
 _DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 
 
-class Reply(TypedDict, total=False):
+class ConverterReply(TypedDict, total=False):
     text: str
     title: str | None
     reason: str
@@ -44,7 +45,7 @@ class Reply(TypedDict, total=False):
     """The memory limit was hit; this process ends."""
 
 
-class Refused(Exception):
+class FileRefused(Exception):
     """Why a file is not looked into any further."""
 
 
@@ -122,13 +123,13 @@ def confine(memory_bytes: int) -> None:
 
 def _refuse_outside(event: str, _: tuple[object, ...]) -> None:
     if event.startswith(("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")):
-        raise Refused(f"it tried to reach outside ({event})")
+        raise FileRefused(f"it tried to reach outside ({event})")
 
 
-def _convert(convert: Callable[[bytes], tuple[str, str | None]], data: bytes, max_characters: int) -> Reply:
+def _convert(convert: Callable[[bytes], tuple[str, str | None]], data: bytes, max_characters: int) -> ConverterReply:
     try:
         text, title = convert(data)
-    except Refused as refused:
+    except FileRefused as refused:
         return {"reason": str(refused)}
     except MemoryError:
         return {"exhausted": True}
@@ -151,16 +152,18 @@ def reason_of(error: Exception) -> str:
 def _checked_docx(data: bytes) -> bytes:
     """Refuse a zip bomb by its directory; one whose directory lies meets the memory limit."""
     if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise Refused("it is encrypted, or an old .doc; save it as .docx without a password")
+        raise FileRefused("it is encrypted, or an old .doc; save it as .docx without a password")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names, unpacked = archive.namelist(), sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise Refused(f"could not be read: not a Word document ({error})") from error
+        raise FileRefused(f"could not be read: not a Word document ({error})") from error
     if unpacked > _ZIP_BYTES or (unpacked > _ZIP_SMALL_BYTES and unpacked > _ZIP_RATIO * len(data)):
-        raise Refused(f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much")
+        raise FileRefused(
+            f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much"
+        )
     if "[Content_Types].xml" not in names:
-        raise Refused("could not be read: a zip archive, but no Word document in it")
+        raise FileRefused("could not be read: a zip archive, but no Word document in it")
     return data
 
 
@@ -178,10 +181,10 @@ def _html_as_utf8(data: bytes) -> bytes:
             return data.decode(declared or "utf-8").encode()
         except (UnicodeDecodeError, LookupError):
             saying = f"nor the declared {declared}" if declared else "and no charset is declared"
-            raise Refused(f"not valid UTF-8 at byte {error.start}, {saying}") from error
+            raise FileRefused(f"not valid UTF-8 at byte {error.start}, {saying}") from error
 
 
-def _send(replies: BinaryIO, reply: Reply) -> None:
+def _send(replies: BinaryIO, reply: ConverterReply) -> None:
     body = json.dumps(reply).encode()  # ASCII, so that a lone surrogate passes
     replies.write(LENGTH.pack(len(body)) + body)
     replies.flush()

@@ -155,7 +155,7 @@ def need_a_person(connection: sa.Connection, collection: "Collection") -> list[R
 
 
 @dataclass(kw_only=True)
-class Waiting:
+class RetrySummary:
     """The documents of one partition that have no result, counted."""
 
     whole: Retry | None = None
@@ -249,10 +249,10 @@ def shown(at: str) -> str:
     return f"{at[:16].replace('T', ' ')} UTC"
 
 
-def waiting(connection: sa.Connection, collection: "Collection", at: str | None = None) -> dict[str, Waiting]:
+def waiting(connection: sa.Connection, collection: "Collection", at: str | None = None) -> dict[str, RetrySummary]:
     """By partition, for those that have something to tell; assets that are not declared any more say nothing."""
     at, known = at or now(), {*collection.asset_names}
-    found: dict[str, Waiting] = defaultdict(Waiting)
+    found: dict[str, RetrySummary] = defaultdict(RetrySummary)
     counted: Counter[tuple[str, str]] = Counter()
     for retry in find(connection, collection.name):
         if retry.asset in known:

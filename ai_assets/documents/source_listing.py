@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import Unassigned
-from ai_assets.documents.parse import Format, Limits, Parser, TableFormat, format_of
+from ai_assets.documents.parse import Format, ParseLimits, Parser, TableFormat, format_of
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Lake
@@ -33,7 +33,7 @@ TABLE_FORMATS: tuple[Literal["csv", "jsonl", "parquet"], ...] = ("csv", "jsonl",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ListingEntry:
     """A file, or the part of a table file whose rows belong to one partition."""
 
     path: str
@@ -53,18 +53,18 @@ class Entry:
 class Listing:
     """All entries of a source at one moment, by path."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ListingEntry, ...]
 
     @cached_property
-    def by_partition(self) -> Mapping[str, Sequence[Entry]]:
-        found: dict[str, list[Entry]] = defaultdict(list)
+    def by_partition(self) -> Mapping[str, Sequence[ListingEntry]]:
+        found: dict[str, list[ListingEntry]] = defaultdict(list)
         for entry in self.entries:
             if entry.partition is not None:
                 found[entry.partition].append(entry)
         return found
 
     @property
-    def unassigned(self) -> list[Entry]:
+    def unassigned(self) -> list[ListingEntry]:
         return [entry for entry in self.entries if entry.partition is None]
 
     @cached_property
@@ -89,9 +89,9 @@ class Listing:
         return {}
 
 
-def limits_of(collection: Collection) -> Limits:
+def limits_of(collection: Collection) -> ParseLimits:
     source = collection.settings.source
-    return Limits(max_bytes=source.max_bytes, timeout_s=source.parse_timeout_s)
+    return ParseLimits(max_bytes=source.max_bytes, timeout_s=source.parse_timeout_s)
 
 
 def tables_of(collection: Collection) -> dict[Format, TableFormat]:
@@ -114,7 +114,7 @@ def stored_listing(collection: str, lake: Lake) -> Listing | None:
     manifest = lake.manifest(collection, "source_files", ALL)
     if manifest is None:
         return None
-    return Listing(tuple(Entry(**row) for row in lake.read(manifest).to_pylist()))
+    return Listing(tuple(ListingEntry(**row) for row in lake.read(manifest).to_pylist()))
 
 
 def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:
@@ -130,10 +130,10 @@ def look(collection: Collection, previous: Listing | None) -> Listing:
     """The source as it is now; only files that changed since `previous` are read, and nothing is remembered."""
     source = Source.at(collection.source_path)
     settings = collection.settings.source
-    known: dict[str, list[Entry]] = defaultdict(list)
+    known: dict[str, list[ListingEntry]] = defaultdict(list)
     for entry in previous.entries if previous else ():
         known[entry.path].append(entry)
-    entries: list[Entry] = []
+    entries: list[ListingEntry] = []
     with Parser(limits_of(collection)) as parser:
         for file in source.list(settings.include, settings.exclude):
             before = known.get(file.path, [])
@@ -155,7 +155,7 @@ def _recorded(state: StateStore, collection: str) -> dict[str, str]:
         return {row.partition: row.digest for row in connection.execute(query, {"c": collection})}
 
 
-def _unchanged(entry: Entry, file: SourceFile) -> bool:
+def _unchanged(entry: ListingEntry, file: SourceFile) -> bool:
     return (
         (entry.size, entry.modified_ns) == (file.size, file.modified_ns)
         and (entry.problem is None or entry.problem == file.problem or file.problem is None)
@@ -164,7 +164,7 @@ def _unchanged(entry: Entry, file: SourceFile) -> bool:
     )
 
 
-def _same_place(collection: Collection, entry: Entry) -> bool:
+def _same_place(collection: Collection, entry: ListingEntry) -> bool:
     """Whether the partition settings still put the entry where it was."""
     if entry.per_row != (_is_table(entry.path) and collection.scheme.per_row):
         return False
@@ -184,9 +184,9 @@ def _place(collection: Collection, path: str) -> tuple[str | None, str | None]:
         return None, str(reason)
 
 
-def _look_at(collection: Collection, source: Source, parser: Parser, file: SourceFile) -> Iterator[Entry]:
+def _look_at(collection: Collection, source: Source, parser: Parser, file: SourceFile) -> Iterator[ListingEntry]:
     hashed_ns = time.time_ns()
-    base = Entry(
+    base = ListingEntry(
         path=file.path, partition=None, size=file.size, modified_ns=file.modified_ns, hashed_ns=hashed_ns, digest=""
     )
     if file.problem is None and _is_table(file.path) and collection.scheme.per_row:
@@ -205,7 +205,9 @@ def _look_at(collection: Collection, source: Source, parser: Parser, file: Sourc
     yield replace(base, partition=partition, digest=content, problem=file.problem or problem)
 
 
-def _unread(file: SourceFile, base: Entry, partition: str | None, problem: str | None, error: OSError) -> Entry:
+def _unread(
+    file: SourceFile, base: ListingEntry, partition: str | None, problem: str | None, error: OSError
+) -> ListingEntry:
     """Looked at again by each observation, so that its partition is due as soon as it can be read."""
     found = f"could not be read: {error.strerror or error}"
     content = f"{UNREAD}{file.size}:{file.modified_ns}:{found}"
@@ -213,8 +215,8 @@ def _unread(file: SourceFile, base: Entry, partition: str | None, problem: str |
 
 
 def _look_at_rows(
-    collection: Collection, source: Source, parser: Parser, file: SourceFile, base: Entry
-) -> Iterator[Entry]:
+    collection: Collection, source: Source, parser: Parser, file: SourceFile, base: ListingEntry
+) -> Iterator[ListingEntry]:
     rows: dict[str | None, list[str]] = defaultdict(list)
     reasons: dict[str | None, str] = {}
     for row in parser.parse(source, file, tables_of(collection)):
@@ -238,7 +240,7 @@ def _sha256(stream: BinaryIO) -> str:
     return found.hexdigest()
 
 
-def _link_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
+def _link_duplicates(entries: Iterable[ListingEntry]) -> Iterator[ListingEntry]:
     originals: dict[str, str] = {}
     for entry in sorted(entries, key=lambda entry: (entry.path, entry.partition or "")):
         whole_file = (

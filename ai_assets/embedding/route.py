@@ -35,7 +35,7 @@ REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class EmbeddingRefusal:
     """Why a text has no vector: an error class, and what was said."""
 
     error: ErrorClass
@@ -79,10 +79,10 @@ class RouteEmbedder:
         import numpy as np
 
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        refused: list[tuple[int, Refused]] = []
+        refused: list[tuple[int, EmbeddingRefusal]] = []
 
-        def take(place: int, vector: np.ndarray | Refused, _paid_usd: float) -> None:
-            if isinstance(vector, Refused):
+        def take(place: int, vector: np.ndarray | EmbeddingRefusal, _paid_usd: float) -> None:
+            if isinstance(vector, EmbeddingRefusal):
                 refused.append((place, vector))
             else:
                 rows[place] = vector
@@ -92,7 +92,9 @@ class RouteEmbedder:
             raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(why))
         return rows
 
-    def embed_each(self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | Refused, float], None]) -> None:
+    def embed_each(
+        self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | EmbeddingRefusal, float], None]
+    ) -> None:
         """Give each passage's place to `take`, in no order, with its vector and what that cost when it was paid for, or
         with the reason why the model does not embed this text.
 
@@ -102,7 +104,7 @@ class RouteEmbedder:
 
         asked: deque[tuple[int, Passage]] = deque()
         failed: list[tuple[Passage, str]] = []
-        misfits: list[tuple[int, Passage, Refused, tuple[str, int] | None]] = []
+        misfits: list[tuple[int, Passage, EmbeddingRefusal, tuple[str, int] | None]] = []
         embedded = 0
 
         def requests() -> Iterator[Request]:
@@ -118,7 +120,7 @@ class RouteEmbedder:
                 place, passage = asked.popleft()
                 self.advance(answered)
                 if isinstance(result, Unanswered):
-                    refused = Refused(result.error, result.message)
+                    refused = EmbeddingRefusal(result.error, result.message)
                     if result.error in OF_THE_TEXT:
                         take(place, refused, 0.0)
                     elif result.error in OF_THE_TEXT_PERHAPS:
@@ -127,7 +129,7 @@ class RouteEmbedder:
                         failed.append((passage, str(refused)))
                     continue
                 vector = self._unit(result)
-                if isinstance(vector, Refused):
+                if isinstance(vector, EmbeddingRefusal):
                     misfits.append((place, passage, vector, (result.endpoint, len(result.vector))))
                     continue
                 embedded += 1
@@ -153,18 +155,18 @@ class RouteEmbedder:
             document=passage.document,
         )
 
-    def _unit(self, answer: Answer) -> np.ndarray | Refused:
+    def _unit(self, answer: Answer) -> np.ndarray | EmbeddingRefusal:
         import numpy as np
 
         vector = np.array(answer.vector, dtype=np.float64)
         if len(vector) != self.dimensions:
             found = f"its vector has {len(vector)} numbers, and {self.dimensions} are declared"
-            return Refused("invalid_output", found)
+            return EmbeddingRefusal("invalid_output", found)
         length = float(np.sqrt(np.add.reduce(np.square(vector))))
         unit = (vector / length if 0 < length < np.inf else vector).astype(np.float32)
         if np.isfinite(unit).all():
             return unit
-        return Refused("invalid_output", "its vector has numbers that are not finite")
+        return EmbeddingRefusal("invalid_output", "its vector has numbers that are not finite")
 
     def _failure(self, passage: Passage, said: str, *, others: int) -> EmbeddingFailed | QueryNotEmbedded:
         if not passage.document:

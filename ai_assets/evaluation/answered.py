@@ -14,7 +14,7 @@ to fall below it. See docs/adr/0026-asking-again.md.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class AnswerCounts:
     """One stage of one partition, without the documents that it did not ask about."""
 
     stage: str
@@ -34,7 +34,7 @@ def answered_gate(declared: Sequence[Gate], stage: str) -> Gate:
     return Gate(metric=ANSWERED_SHARE, stage=stage, min=found[0].min, waivable=found[0].waivable)
 
 
-def judge_answered(gate: Gate, found: Answered) -> GateVerdict:
+def judge_answered(gate: Gate, found: AnswerCounts) -> GateVerdict:
     """A stage that asked nothing passes. One without a single answer fails, and nobody can waive that; a declared
     minimum of 0 lets everything through.
     """

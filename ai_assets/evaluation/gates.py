@@ -152,7 +152,7 @@ def gate(function: Callable[..., GateVerdict]) -> Callable[..., GateVerdict]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class GateInputs:
     """All that the gates of one partition are judged by."""
 
     scores: Sequence[Score]
@@ -164,7 +164,7 @@ class Bench:
     """Metrics that score rows and not golden data: of those nothing is pending."""
 
 
-def judge(gates: Sequence[Gate], bench: Bench, own: Mapping[str, GateFunction] | None = None) -> list[GateVerdict]:
+def judge(gates: Sequence[Gate], bench: GateInputs, own: Mapping[str, GateFunction] | None = None) -> list[GateVerdict]:
     """One verdict per gate, in order; `own` are the functions of those with `use`, by name of the gate.
 
     Where nothing could be scored, a minimum is undecided as long as golden documents are pending, and fails when none
@@ -173,7 +173,7 @@ def judge(gates: Sequence[Gate], bench: Bench, own: Mapping[str, GateFunction] |
     return [_judged(each, bench, (own or {}).get(each.name)) for each in gates]
 
 
-def _judged(each: Gate, bench: Bench, function: GateFunction | None) -> GateVerdict:
+def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> GateVerdict:
     found = _scores(each, bench.scores)
     of_rows = each.metric in bench.of_rows
     case = GateCase(

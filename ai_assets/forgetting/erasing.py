@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 ERASED = "(forgotten)"
 
 
-class HeldByLaw(UserError):
+class UnderLegalHold(UserError):
     def __init__(self, collection: str, document: str, hold: str) -> None:
         super().__init__(
             f"{document} of {collection} cannot be forgotten: {hold}. Nothing was erased. Lift it first: ai-assets "
@@ -52,7 +52,7 @@ class ShownByPrompt(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Erased:
+class Erasure:
     """What was erased where, in words."""
 
     where: str
@@ -61,7 +61,7 @@ class Erased:
 
 def forget(
     stores: Stores, collection: Collection, document: str, *, by: Person, reason: str, say: Say = lambda _line: None
-) -> list[Erased]:
+) -> list[Erasure]:
     """Erase the text of the document, and of those that have the same text."""
     found = find(stores, collection, document)
     if found.examples:
@@ -69,8 +69,8 @@ def forget(
     if found.holds:
         first = found.holds[0]
         where = "all of it" if first.release is None else f"release {first.release}"
-        raise HeldByLaw(collection.name, document, f"{first.by} placed a hold on {where} ({first.reason})")
-    done: list[Erased] = []
+        raise UnderLegalHold(collection.name, document, f"{first.by} placed a hold on {where} ({first.reason})")
+    done: list[Erasure] = []
     with ExitStack() as held:
         for partition in found.partitions:
             held.enter_context(hold(stores.state, f"refresh:{collection.name}:{partition}", say=say))
@@ -136,14 +136,14 @@ def _cut(summary: str, documents: Container[str]) -> str:
 
 def _release(
     stores: Stores, collection: Collection, found: Places, gone: Register, *, by: Person, say: Say
-) -> Iterator[Erased]:
+) -> Iterator[Erasure]:
     """The live one again with tombstones and an index of its own; older ones that hold the text are given up."""
     if found.live is not None:
         rewritten = {each: _without(stores, found.live, each, found, gone) for each in found.live.parts}
         instead = {partition: part for partition, part in rewritten.items() if part is not None}
         if instead or _indexed_once(stores, found.live):
             made = publish(collection, stores, by=by.name, say=say, instead=instead)
-            yield Erased(where="releases", what=f"release {made.release.number} is live, with tombstones")
+            yield Erasure(where="releases", what=f"release {made.release.number} is live, with tombstones")
     with stores.state.read() as connection:
         live = releases.live(connection, collection.name)
     for release in [*found.older, *([found.live] if found.live and found.live_holds else [])]:
@@ -157,7 +157,7 @@ def _release(
                     "digest": release.digest,
                 }
                 audit.append(connection, audit.SYSTEM, "release pruned", subject)
-            yield Erased(where="releases", what=f"release {release.number} cannot be gone back to any more")
+            yield Erasure(where="releases", what=f"release {release.number} cannot be gone back to any more")
 
 
 def _indexed_once(stores: Stores, live: Release) -> bool:
@@ -207,7 +207,7 @@ def _names(found: Places) -> Any:
 # Files
 
 
-def _lake(stores: Stores, collection: str, found: Places) -> Iterator[Erased]:
+def _lake(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
     """All datasets of the partitions: the next run makes them again, from the source and the ledger."""
     root = stores.lake.root / collection
     for partition in found.partitions:
@@ -217,10 +217,10 @@ def _lake(stores: Stores, collection: str, found: Places) -> Iterator[Erased]:
             if asset.name != SNAPSHOTS and folder.is_dir():
                 shutil.rmtree(folder)
                 number += 1
-        yield Erased(where="lake", what=f"{number} datasets of {partition}, to be made again without it")
+        yield Erasure(where="lake", what=f"{number} datasets of {partition}, to be made again without it")
 
 
-def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erased]:
+def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
     """Whatever of the partitions no release names that is still kept."""
     with stores.state.read() as connection:
         pruned = releases.pruned(connection, collection)
@@ -231,10 +231,10 @@ def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erase
         gone = [path for path, _ in frozen(stores, collection, partition) if path.name not in needed]
         for path in gone:
             path.unlink(missing_ok=True)
-        yield Erased(where="released files", what=f"{len(gone)} files of {partition}")
+        yield Erasure(where="released files", what=f"{len(gone)} files of {partition}")
 
 
-def _indexes(stores: Stores, collection: str) -> Iterator[Erased]:
+def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
     """Tables that the live release does not name: also of releases that stay, whose index is made again on demand."""
     folder = stores.home.index / collection
     with stores.state.read() as connection:
@@ -248,13 +248,13 @@ def _indexes(stores: Stores, collection: str) -> Iterator[Erased]:
     with stores.state.write() as connection:
         for table in ("index_parts", "index_versions"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE collection = :c"), {"c": collection})  # noqa: S608
-    yield Erased(where="search indexes", what=f"{number} tables")
+    yield Erasure(where="search indexes", what=f"{number} tables")
 
 
 # Databases
 
 
-def _state(state: StateStore, collection: str, found: Places) -> Iterator[Erased]:
+def _state(state: StateStore, collection: str, found: Places) -> Iterator[Erasure]:
     documents, partitions = sorted(found.documents), found.partitions
     with state.write() as connection:
         for what, statement in _STATEMENTS.items():
@@ -267,7 +267,7 @@ def _state(state: StateStore, collection: str, found: Places) -> Iterator[Erased
             used = {name: value for name, value in given.items() if f":{name}" in statement}
             changed = connection.execute(query, used).rowcount
             if changed:
-                yield Erased(where="state store", what=f"{changed} {what}")
+                yield Erasure(where="state store", what=f"{changed} {what}")
 
 
 _STATEMENTS: Mapping[str, str] = {
@@ -290,7 +290,7 @@ _STATEMENTS: Mapping[str, str] = {
 """What holds text, or derived text, of a document. The attempts themselves stay, with their dollars."""
 
 
-def _dagster(folder: Path, documents: Iterable[str]) -> Iterator[Erased]:
+def _dagster(folder: Path, documents: Iterable[str]) -> Iterator[Erasure]:
     """Their rows in the samples that events show. A storage in PostgreSQL is not reached from here."""
     number = 0
     for path in sorted(folder.rglob("*.db")) if folder.is_dir() else []:
@@ -300,7 +300,7 @@ def _dagster(folder: Path, documents: Iterable[str]) -> Iterator[Erased]:
                 for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
                     number += sum(_blank_rows(connection, table, column, document) for document in documents)
             connection.commit()
-    yield Erased(where="Dagster", what=f"rows of samples in {number} events")
+    yield Erasure(where="Dagster", what=f"rows of samples in {number} events")
 
 
 def _blank_rows(connection: sqlite3.Connection, table: str, column: str, document: str) -> int:
@@ -335,7 +335,7 @@ def _blank(event: Any, document: str) -> bool:
     return sum(_blank(each, document) for each in event.values()) > 0
 
 
-def _free_pages(stores: Stores) -> Iterator[Erased]:
+def _free_pages(stores: Stores) -> Iterator[Erasure]:
     """What was deleted lies in free pages and in the write-ahead log until they are written anew."""
     if stores.state.dialect == "sqlite":
         databases = [stores.home.root / "state.db", *sorted(stores.home.dagster.rglob("*.db"))]
@@ -343,7 +343,7 @@ def _free_pages(stores: Stores) -> Iterator[Erased]:
             with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        yield Erased(where="free pages", what=f"of {len(databases)} databases")
+        yield Erasure(where="free pages", what=f"of {len(databases)} databases")
         return
     stores.state.vacuum()
-    yield Erased(where="free pages", what="of PostgreSQL's tables; its WAL archives and replicas are for its owner")
+    yield Erasure(where="free pages", what="of PostgreSQL's tables; its WAL archives and replicas are for its owner")

@@ -23,7 +23,7 @@ SNAPSHOTS = "release_snapshots"
 
 
 @dataclass(kw_only=True)
-class Document:
+class DocumentTraces:
     document: str
     partitions: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
@@ -34,7 +34,7 @@ class Document:
 class Places:
     """All that holds the text, or may."""
 
-    documents: Mapping[str, Document]
+    documents: Mapping[str, DocumentTraces]
     """The one that was asked for, and those with the same text."""
     once_alike: frozenset[str]
     """Others that had the same text once, and have another one now: what was said of them then shows it, too."""
@@ -43,7 +43,7 @@ class Places:
     """Whether the live release holds the text, beside what its index may have deleted."""
     older: Sequence[Release]
     """Other releases that hold it. They cannot be gone back to afterwards."""
-    requests: Sequence[requests.Request]
+    requests: Sequence[requests.SignoffRequest]
     """Whose differences show it."""
     calls: Sequence[str]
     """Keys of paid calls about it alone."""
@@ -65,7 +65,7 @@ def find(stores: Stores, collection: Collection, document: str) -> Places:
         kept = [r for r in releases.find(connection, name) if r.number not in releases.pruned(connection, name)]
         live = releases.live(connection, name)
         every = requests.find(connection, name)
-        found = {each: Document(document=each) for each in known}
+        found = {each: DocumentTraces(document=each) for each in known}
         for row in _history(connection, name, list(known)):
             found[row.document_id].partitions.add(row.partition)
             if row.digest:
@@ -178,7 +178,7 @@ def column_names(path: Path) -> list[str]:
     return list(pq.read_schema(path).names)
 
 
-def _holds(stores: Stores, release: Release, documents: Mapping[str, Document], gone: Register) -> bool:
+def _holds(stores: Stores, release: Release, documents: Mapping[str, DocumentTraces], gone: Register) -> bool:
     for partition, part in release.parts.items():
         if any(partition in found.partitions for found in documents.values()):
             path = stores.lake.folder(release.collection, SNAPSHOTS, partition) / part.documents_file
@@ -187,7 +187,7 @@ def _holds(stores: Stores, release: Release, documents: Mapping[str, Document], 
     return False
 
 
-def _texts(rows: Iterable[Row], documents: Mapping[str, Document], gone: Register) -> Iterator[Row]:
+def _texts(rows: Iterable[Row], documents: Mapping[str, DocumentTraces], gone: Register) -> Iterator[Row]:
     """Rows that are of these documents, or hold a text of theirs under another name, and no tombstones."""
     digests = {digest for found in documents.values() for digest in found.digests}
     return (
@@ -196,7 +196,7 @@ def _texts(rows: Iterable[Row], documents: Mapping[str, Document], gone: Registe
     )  # fmt: skip
 
 
-def _add_leaves(stores: Stores, collection: str, documents: Mapping[str, Document], gone: Register) -> None:
+def _add_leaves(stores: Stores, collection: str, documents: Mapping[str, DocumentTraces], gone: Register) -> None:
     """Of everything that was frozen and is still there."""
     for partition in {each for found in documents.values() for each in found.partitions}:
         for path, holds_documents in frozen(stores, collection, partition):
@@ -206,7 +206,7 @@ def _add_leaves(stores: Stores, collection: str, documents: Mapping[str, Documen
                         documents[row["document_id"]].leaves.add(row["leaf"])
 
 
-def _examples(collection: Collection, documents: Mapping[str, Document]) -> list[str]:
+def _examples(collection: Collection, documents: Mapping[str, DocumentTraces]) -> list[str]:
     shown = [f"{stage} shows {name} as an example" for stage, question in collection.questions.items()
              for name in (item.document for item in question.examples) if name in documents]  # fmt: skip
     return shown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ai_assets.inference.records import ErrorClass
-from ai_assets.inference.settings import Limits
+from ai_assets.inference.settings import EndpointLimits
 
 BREAKING: frozenset[ErrorClass] = frozenset({
     "overloaded", "server_error", "gateway_error", "unreachable", "timeout", "connection_lost", "garbled",
@@ -53,7 +53,7 @@ class EndpointState:
     blocked_until: float = 0.0
     probing_until: float = 0.0
 
-    def admit(self, limits: Limits, now: float, *, tokens: int, probe_s: float) -> Wait | None:
+    def admit(self, limits: EndpointLimits, now: float, *, tokens: int, probe_s: float) -> Wait | None:
         """One more call in flight; or, with nothing changed, how long to wait before asking again."""
         if now < self.blocked_until:
             return Wait(reason="broken", seconds=self.blocked_until - now)
@@ -77,7 +77,7 @@ class EndpointState:
         self.probing_until = now + probe_s + PROBE_GRACE_S if self.openings else 0.0
         return None
 
-    def charge(self, limits: Limits, tokens: int) -> None:
+    def charge(self, limits: EndpointLimits, tokens: int) -> None:
         """Tokens that leave now."""
         self.tokens -= tokens if limits.tokens_per_minute else 0
 
@@ -104,7 +104,7 @@ class EndpointState:
             self.openings += 1
             self.blocked_until, self.probing_until = now + pause_s, 0.0
 
-    def _refill(self, limits: Limits, now: float) -> None:
+    def _refill(self, limits: EndpointLimits, now: float) -> None:
         if self.measured_at == 0.0:
             self.requests, self.tokens = _capacity(limits.requests_per_minute), _capacity(limits.tokens_per_minute)
         else:

@@ -27,7 +27,7 @@ EVERY = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class InForce:
+class LimitInForce:
     """The limit that a budget is held to now: the one that a person set, else the declared one."""
 
     name: str
@@ -43,7 +43,7 @@ class InForce:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class AccountStatus:
     """Where one account of a budget stands: of one period, and one holder where there is one for each."""
 
     budget: str
@@ -92,17 +92,17 @@ class BudgetUnknown(UserError):
         super().__init__(f"inference.yaml declares no budget '{name}'{hint}")
 
 
-def in_force(connection: sa.Connection, budgets: Sequence[Budget]) -> dict[str, InForce]:
+def in_force(connection: sa.Connection, budgets: Sequence[Budget]) -> dict[str, LimitInForce]:
     """By name, of the budgets that are declared."""
     found = {row.name: row for row in connection.execute(sa.text("SELECT * FROM budget_limits"))}
     return {budget.name: _in_force(budget, found.get(budget.name)) for budget in budgets}
 
 
-def _in_force(budget: Budget, row: Any) -> InForce:
+def _in_force(budget: Budget, row: Any) -> LimitInForce:
     declared = math.floor(budget.limit_usd * NUSD)
     if row is None:
-        return InForce(name=budget.name, declared_nusd=declared)
-    return InForce(
+        return LimitInForce(name=budget.name, declared_nusd=declared)
+    return LimitInForce(
         name=budget.name,
         declared_nusd=declared,
         set_nusd=row.limit_nusd,
@@ -125,7 +125,7 @@ def unset_limit(connection: sa.Connection, name: str) -> None:
 
 def standing(
     connection: sa.Connection, settings: InferenceSettings, caller: Caller, document: str, on: datetime.date
-) -> list[Standing]:
+) -> list[AccountStatus]:
     """Of each account that a call for this caller and document draws on, in the order in which they are declared.
 
     Of a backfill's call, what is set aside for that backfill is no hindrance; its own cap is not among them.
@@ -148,7 +148,7 @@ def standing(
 
 def all_standing(
     connection: sa.Connection, settings: InferenceSettings, on: datetime.date, *, most: int | None = None
-) -> list[Standing]:
+) -> list[AccountStatus]:
     """Every account of the current periods that a call has touched, and those that are one for all in any case.
 
     Of each budget at most so many, the most used: one for each run or document has thousands.
@@ -164,12 +164,12 @@ def all_standing(
 def standing_of(
     connection: sa.Connection,
     budget: Budget,
-    limit: InForce,
+    limit: LimitInForce,
     on: datetime.date,
     *,
     used_nusd: int = 0,
     most: int | None = None,
-) -> Iterator[Standing]:
+) -> Iterator[AccountStatus]:
     """The accounts of one budget in its current period of which at least so much is used, the most used first."""
     row_of_all = f"{budget.name}/{period_of(budget, on)}"
     query = sa.text(
@@ -186,10 +186,10 @@ def standing_of(
         yield _standing(budget, limit, row_of_all, None, on)
 
 
-def _standing(budget: Budget, limit: InForce, row_id: str, row: Any, on: datetime.date) -> Standing:
+def _standing(budget: Budget, limit: LimitInForce, row_id: str, row: Any, on: datetime.date) -> AccountStatus:
     _, period, *holder = row_id.split("/", 2)
     amounts: Mapping[str, int] = {} if row is None else {name: getattr(row, name) for name in _AMOUNTS}
-    return Standing(
+    return AccountStatus(
         budget=row_id,
         name=budget.name,
         period=period,
@@ -215,7 +215,7 @@ def starts_over(budget: Budget, on: datetime.date) -> datetime.date | None:
             return None
 
 
-def as_json(found: Standing) -> dict[str, Any]:
+def as_json(found: AccountStatus) -> dict[str, Any]:
     """With exact dollars, for programs."""
     amounts = {
         f"{name}_usd": usd_of(getattr(found, f"{name}_nusd")) for name in ("limit", "spent", "earmarked", "left")

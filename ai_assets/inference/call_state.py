@@ -8,7 +8,7 @@ from typing import Any
 from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.errors import KindUnserved, PriceUnknown, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
-from ai_assets.inference.ledger_messages import Claim, Ended, Hop, Opened, Reused
+from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
 from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, nusd_of, price_at, usd_of, worst_case_nusd
 from ai_assets.inference.records import (
     NO_USAGE,
@@ -28,7 +28,7 @@ from ai_assets.protocols.registry import protocol_of
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class CallState:
     asked: Request
     request: Request
     """As asked, or its repair."""
@@ -54,7 +54,7 @@ def ticket_for(
     caller: Caller,
     p95_s: Callable[[str], float | None],
     moment: datetime.datetime | None = None,
-) -> Ticket:
+) -> CallState:
     """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
 
     `moment` is by the ledger's clock, and now unless it is said.
@@ -75,7 +75,7 @@ def ticket_for(
         on_ambiguous=request.on_ambiguous,
         prompt=request.prompt,
     )
-    return Ticket(request, request, claim, today)
+    return CallState(request, request, claim, today)
 
 
 def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) -> Hop:
@@ -105,13 +105,13 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
     )
 
 
-def ended(opened: Opened, outcome: Reply | Fault, latency_s: float) -> Ended:
+def ended(opened: Intent, outcome: Reply | Fault, latency_s: float) -> AttemptEnd:
     """What the ledger records of an attempt."""
     hop = opened.hop
     if isinstance(outcome, Reply):
         # An answer that does not say what it used is counted as the most it can have used.
         unsaid = "no usage was reported; the reservation was counted" if outcome.usage is None else None
-        return Ended(
+        return AttemptEnd(
             opened=opened,
             state="settled",
             message="tokens do not say what it cost; the most that was declared was counted" if hop.flat else unsaid,
@@ -123,7 +123,7 @@ def ended(opened: Opened, outcome: Reply | Fault, latency_s: float) -> Ended:
             answered_model=outcome.model,
         )
     cost = _cost_nusd(hop, outcome)
-    return Ended(
+    return AttemptEnd(
         opened=opened,
         state="ambiguous" if cost is None else "failed",
         error=outcome.error,
@@ -145,7 +145,7 @@ def _cost_nusd(hop: Hop, fault: Fault) -> int | None:
     return None if may_be_billed(fault.error, errors_are_free=free) else 0
 
 
-def reply_of(ticket: Ticket, reused: Reused) -> Reply:
+def reply_of(ticket: CallState, reused: ReusedAnswer) -> Reply:
     """The answer of the ledger, read by what wrote it: the protocol is a part of the call's key."""
     return read(reused.hop.endpoint, reused.body, ticket.request)
 
@@ -162,7 +162,7 @@ def read(endpoint: Endpoint, body: str, request: Request) -> Reply:
     return replace(reply, body=body)
 
 
-def judged(ticket: Ticket, hop: Hop, reply: Reply) -> Result | None:
+def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     """The answer, or why it cannot be used; None: the ticket now asks for its repair, of the same endpoint."""
     verdict = parse(ticket.request, reply)
     problem = verdict.problem
@@ -180,7 +180,7 @@ def judged(ticket: Ticket, hop: Hop, reply: Reply) -> Result | None:
     return None
 
 
-def _answer(ticket: Ticket, hop: Hop, reply: Reply, data: Any) -> Answer:
+def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
     return Answer(
         request=ticket.asked,
         call=hop.key,
@@ -203,7 +203,7 @@ def _answer(ticket: Ticket, hop: Hop, reply: Reply, data: Any) -> Answer:
     )
 
 
-def unanswered(ticket: Ticket, hop: Hop, error: ErrorClass, message: str, raw: str | None = None) -> Unanswered:
+def unanswered(ticket: CallState, hop: Hop, error: ErrorClass, message: str, raw: str | None = None) -> Unanswered:
     return Unanswered(
         request=ticket.asked,
         error=error,
@@ -218,7 +218,7 @@ def unanswered(ticket: Ticket, hop: Hop, error: ErrorClass, message: str, raw: s
     )
 
 
-def held(ticket: Ticket, hop: Hop, reserved_nusd: int, found: str) -> Unanswered:
+def held(ticket: CallState, hop: Hop, reserved_nusd: int, found: str) -> Unanswered:
     message = (
         f"{found}: it may have been billed (${usd_of(reserved_nusd):.6f} at most), and such calls are held here. Look: "
         f"ai-assets ledger show {hop.key}; then: ai-assets ledger resolve {hop.key} --billed or --not-billed"

@@ -12,8 +12,8 @@ from ai_assets.base.home import variable
 from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
-from ai_assets.inference.call_state import Ticket, ended, held, judged, reply_of, unanswered
-from ai_assets.inference.endpoint_pool import Line
+from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
+from ai_assets.inference.endpoint_pool import EndpointPool
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
@@ -27,14 +27,14 @@ from ai_assets.inference.errors import (
 from ai_assets.inference.group_commit import Turns
 from ai_assets.inference.ledger_messages import (
     BUDGET_S,
+    BudgetShortage,
     Decision,
-    Elsewhere,
-    Held,
+    HeldAttempt,
     Hop,
-    Opened,
+    Intent,
+    OpenElsewhere,
     Parcel,
-    Reused,
-    Short,
+    ReusedAnswer,
     TakenOver,
 )
 from ai_assets.inference.prices import usd_of
@@ -65,7 +65,7 @@ class Job:
     ended: int = 0
     """Only the engine's thread counts here, so none is lost between two of them."""
     stopped: BaseException | None = None
-    tasks: dict["asyncio.Task[list[Result]]", Sequence[Ticket]] = field(default_factory=dict)
+    tasks: dict["asyncio.Task[list[Result]]", Sequence[CallState]] = field(default_factory=dict)
 
     @property
     def under_way(self) -> int:
@@ -95,7 +95,7 @@ class Asker:
         self._settings = settings
         self._turns = turns
         self._rehearsal_url = rehearsal_url
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, EndpointPool] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
         """Calls being made, by key: who asks the same waits, and then finds the answer in the ledger."""
         self._allowance = RetryAllowance(settings.retry_share, time.monotonic())
@@ -108,9 +108,9 @@ class Asker:
         line = self._lines.get(name)
         return line.p95_s() if line else None
 
-    async def answer(self, job: Job, tickets: Sequence[Ticket]) -> list[Result]:
+    async def answer(self, job: Job, tickets: Sequence[CallState]) -> list[Result]:
         """Of tickets that may share one request to the provider: one chat, or texts to embed."""
-        results: dict[Ticket, Result] = {}
+        results: dict[CallState, Result] = {}
         left = list(tickets)
         try:
             while left:
@@ -125,7 +125,7 @@ class Asker:
             raise
         return [results[ticket] for ticket in tickets]
 
-    async def _once_at_a_time(self, job: Job, tickets: Sequence[Ticket]) -> list[_Outcome]:
+    async def _once_at_a_time(self, job: Job, tickets: Sequence[CallState]) -> list[_Outcome]:
         keys = {ticket.claim.hops[0].key for ticket in tickets}
         while others := [self._asking[key] for key in keys if key in self._asking]:
             await asyncio.shield(others[0])
@@ -138,8 +138,8 @@ class Asker:
                 del self._asking[key]
             mine.set_result(None)
 
-    async def _along_the_route(self, job: Job, tickets: Sequence[Ticket]) -> list[_Outcome]:
-        found: dict[Ticket, _Outcome] = {}
+    async def _along_the_route(self, job: Job, tickets: Sequence[CallState]) -> list[_Outcome]:
+        found: dict[CallState, _Outcome] = {}
         hops = tickets[0].claim.hops
         for hop in hops:
             _key_of(hop)  # one that is missing is named before anything is sent
@@ -161,7 +161,7 @@ class Asker:
         return [found[ticket] for ticket in tickets]
 
     async def _at_one_endpoint(
-        self, job: Job, left: list[Ticket], at: int, found: dict[Ticket, _Outcome], *, may_skip: bool
+        self, job: Job, left: list[CallState], at: int, found: dict[CallState, _Outcome], *, may_skip: bool
     ) -> Fault | None:
         """Fill `found` as far as this endpoint answers; the fault after which it is not asked any more."""
         failures: dict[ErrorClass, int] = {}
@@ -170,18 +170,18 @@ class Asker:
             if all(isinstance(decision, Wait) for decision in decisions):
                 said = f"endpoint '{left[0].claim.hops[at].name}' has been failing and is left alone"
                 return Fault(error="overloaded", message=said)
-            sent: list[tuple[Ticket, Opened]] = []
+            sent: list[tuple[CallState, Intent]] = []
             for ticket, decision in zip(left, decisions, strict=True):
                 hop = ticket.claim.hops[at]
                 match decision:
-                    case Reused():
+                    case ReusedAnswer():
                         ticket.saved_nusd += decision.cost_nusd
                         found[ticket] = decision.hop, reply_of(ticket, decision)
-                    case Held():
+                    case HeldAttempt():
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
-                    case Opened():
+                    case Intent():
                         sent.append((ticket, decision))
-                    case Short(final=True, account=Account(of_document=True)):
+                    case BudgetShortage(final=True, account=Account(of_document=True)):
                         found[ticket] = unanswered(ticket, hop, "budget", _short_of(decision))
             fault = await self._send_all(sent, found) if sent else None
             if fault is not None and len(sent) > 1 and fault.error in ONE_OF_THEM:
@@ -202,14 +202,14 @@ class Asker:
                     await job.pause(missing_s)
         return None
 
-    def _wait_s(self, ticket: Ticket, fault: Fault, failures: int) -> float | None:
+    def _wait_s(self, ticket: CallState, fault: Fault, failures: int) -> float | None:
         """How long to wait before the next attempt at the same endpoint; None: there is none."""
         rule = rule_for(self._settings, ticket.request.kind, fault.error)
         if rule is None or failures >= rule.attempts or (fault.retry_after_s or 0) > PATIENCE_S:
             return None
         return delay_s(rule, failures, fault.retry_after_s, random.random)
 
-    async def _claim(self, job: Job, tickets: Sequence[Ticket], at: int, *, may_skip: bool) -> Sequence[Decision]:
+    async def _claim(self, job: Job, tickets: Sequence[CallState], at: int, *, may_skip: bool) -> Sequence[Decision]:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
         parcel = Parcel(claims=[replace(ticket.claim, at=at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
@@ -222,7 +222,7 @@ class Asker:
                 for ticket in tickets:
                     ticket.busy = True
                 decisions: Sequence[Decision] = await self._turns.take(parcel)
-                opened = any(isinstance(decision, Opened) for decision in decisions)
+                opened = any(isinstance(decision, Intent) for decision in decisions)
             finally:
                 if not opened:
                     for ticket in tickets:
@@ -234,11 +234,11 @@ class Asker:
             match decisions[0]:
                 case TakenOver():
                     raise LeaseLost
-                case Elsewhere(seconds=seconds):
+                case OpenElsewhere(seconds=seconds):
                     await job.pause(seconds * (0.5 + random.random()))
-                case Short(final=True) as short:
+                case BudgetShortage(final=True) as short:
                     raise _exhausted(short)
-                case Short():
+                case BudgetShortage():
                     line.pause(BUDGET_S)
                 case Wait(reason="broken") if may_skip:
                     return decisions
@@ -247,7 +247,9 @@ class Asker:
                 case Wait(seconds=seconds):
                     line.pause(min(seconds, LONGEST_WAIT_S))
 
-    async def _send_all(self, sent: Sequence[tuple[Ticket, Opened]], found: dict[Ticket, _Outcome]) -> Fault | None:
+    async def _send_all(
+        self, sent: Sequence[tuple[CallState, Intent]], found: dict[CallState, _Outcome]
+    ) -> Fault | None:
         """One request to the provider; when this returns, its outcome is durable."""
         first, opened = sent[0]
         line, timeout_s = self._lines[opened.hop.name], first.request.timeout_s or opened.hop.endpoint.timeout_s
@@ -290,8 +292,8 @@ class Asker:
         return fault
 
     async def _settle(
-        self, sent: Sequence[tuple[Ticket, Opened]], outcomes: Sequence[Reply | Fault], taken_s: float
-    ) -> Sequence[Reused | None]:
+        self, sent: Sequence[tuple[CallState, Intent]], outcomes: Sequence[Reply | Fault], taken_s: float
+    ) -> Sequence[ReusedAnswer | None]:
         """Where another attempt has answered the same call before, its answer."""
         written = []
         for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
@@ -300,12 +302,12 @@ class Asker:
             ticket.spent_nusd += ending.cost_nusd or 0
             ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0
             written.append(self._turns.take(ending))
-        answered_before: list[Reused | None] = [await turn for turn in written]
+        answered_before: list[ReusedAnswer | None] = [await turn for turn in written]
         for ticket, _ in sent:
             ticket.busy = False
         return answered_before
 
-    async def _line(self, hop: Hop) -> Line:
+    async def _line(self, hop: Hop) -> EndpointPool:
         line = self._lines.get(hop.name)
         if line is not None:
             return line
@@ -313,11 +315,11 @@ class Asker:
         if base_url == REHEARSAL:
             base_url = await asyncio.get_running_loop().run_in_executor(None, self._rehearsal_url)
         if hop.name not in self._lines:
-            self._lines[hop.name] = Line(hop.name, hop.endpoint, base_url, _key_of(hop))
+            self._lines[hop.name] = EndpointPool(hop.name, hop.endpoint, base_url, _key_of(hop))
         return self._lines[hop.name]
 
 
-def _hear(ticket: Ticket, piece: str) -> None:
+def _hear(ticket: CallState, piece: str) -> None:
     ticket.heard = True
     assert ticket.request.hear is not None
     ticket.request.hear(piece)
@@ -339,13 +341,13 @@ def _key_of(hop: Hop) -> str | None:
 def _is_answer(decision: Decision) -> bool:
     """Whether it settles what becomes of a ticket, with nothing sent."""
     match decision:
-        case Reused() | Held() | Short(final=True, account=Account(of_document=True)):
+        case ReusedAnswer() | HeldAttempt() | BudgetShortage(final=True, account=Account(of_document=True)):
             return True
         case _:
             return False
 
 
-def _short_of(short: Short) -> str:
+def _short_of(short: BudgetShortage) -> str:
     left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
     held = f" (${usd_of(short.balance.held_nusd):.6f} held: it may have been billed)" if short.balance.held_nusd else ""
     return (
@@ -353,7 +355,7 @@ def _short_of(short: Short) -> str:
     )
 
 
-def _exhausted(short: Short) -> WorkStops:
+def _exhausted(short: BudgetShortage) -> WorkStops:
     account, balance = short.account, short.balance
     limit, spent, held, needed = map(
         usd_of, (balance.limit_nusd, balance.spent_nusd, balance.held_nusd, short.amount_nusd)

@@ -14,7 +14,7 @@ REFUSALS_TO_PAUSE = 20
 LONGEST_PAUSE_S = 60.0
 
 
-class Line:
+class EndpointPool:
     def __init__(self, name: str, endpoint: Endpoint, base_url: str, key: str | None) -> None:
         self.name = name
         self.channel = Channel(endpoint, base_url, key)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ai_assets.base.errors import LeaseLost
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.call_state import Ticket, judged, reply_of, ticket_for
+from ai_assets.inference.call_state import CallState, judged, reply_of, ticket_for
 from ai_assets.inference.dispatch import Asker, Job
 from ai_assets.inference.errors import EngineClosed, WorkStops
 from ai_assets.inference.group_commit import Turns
@@ -232,7 +232,7 @@ class Engine:
 
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}
-        tickets: dict[int, Ticket] = {}
+        tickets: dict[int, CallState] = {}
         moment, p95_s = self._turns.clock.now(), self._asker.p95_s
         for place, request in enumerate(requests):
             try:
@@ -258,7 +258,7 @@ class Engine:
             results.update(zip(places, task.result(), strict=True))
         return [results[place] for place in range(len(requests))]
 
-    def _start(self, job: Job, tickets: Sequence[Ticket]) -> "asyncio.Task[list[Result]]":
+    def _start(self, job: Job, tickets: Sequence[CallState]) -> "asyncio.Task[list[Result]]":
         task = asyncio.get_running_loop().create_task(self._asker.answer(job, tickets))
         job.tasks[task] = tickets
         task.add_done_callback(lambda done: self._done(job, done))
@@ -294,9 +294,9 @@ def _characters(request: Request) -> int:
     return sum(len(content) for message in request.messages if isinstance(content := message.get("content"), str))
 
 
-def _groups(tickets: dict[int, Ticket]) -> Iterator[dict[int, Ticket]]:
+def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
     """What may share a request to the provider: texts to embed that are asked in the same way; a chat never."""
-    alike: dict[Any, dict[int, Ticket]] = {}
+    alike: dict[Any, dict[int, CallState]] = {}
     for place, ticket in tickets.items():
         request = ticket.request
         if request.text is None:

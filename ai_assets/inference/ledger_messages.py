@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeVar
 from ai_assets.inference.accounts import Account, Balance
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.records import LOST, NO_USAGE, Caller, ErrorClass, Usage
-from ai_assets.inference.settings import Endpoint, Price
+from ai_assets.inference.settings import Endpoint, TokenPrice
 
 ELSEWHERE_S = 0.1
 BUDGET_S = 0.05
@@ -21,7 +21,7 @@ class Hop:
 
     name: str
     endpoint: Endpoint
-    price: Price
+    price: TokenPrice
     key: str
     body: bytes
     reserve_nusd: int
@@ -52,7 +52,7 @@ class Claim:
     prompt: str = ""
 
 
-class Remembered(Protocol):
+class AttemptState(Protocol):
     """What the ledger knows of a call."""
 
     @property
@@ -63,7 +63,7 @@ class Remembered(Protocol):
     def error(self) -> str | None: ...
 
 
-Row = TypeVar("Row", bound=Remembered)
+Row = TypeVar("Row", bound=AttemptState)
 
 
 def answer_to(claim: Claim, known: Mapping[str, Row]) -> tuple[Hop, Row] | None:
@@ -103,7 +103,7 @@ class Recall:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opened:
+class Intent:
     """An intent: it may leave now."""
 
     attempt_id: int
@@ -118,7 +118,7 @@ class Opened:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reused:
+class ReusedAnswer:
     """An answer from the ledger."""
 
     attempt_id: int
@@ -128,14 +128,14 @@ class Reused:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Elsewhere:
+class OpenElsewhere:
     """Another process is asking this very question; look again soon."""
 
     seconds: float = ELSEWHERE_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
+class HeldAttempt:
     """An attempt may have been billed, and the policy is to wait for a person."""
 
     attempt_id: int
@@ -148,7 +148,7 @@ class TakenOver:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Short:
+class BudgetShortage:
     """A budget has not this much left. `final`: nor will it when all calls in flight have ended."""
 
     account: Account
@@ -158,10 +158,10 @@ class Short:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class AttemptEnd:
     """How an attempt ended."""
 
-    opened: Opened
+    opened: Intent
     state: State
     error: ErrorClass | None = None
     message: str | None = None
@@ -174,5 +174,5 @@ class Ended:
     answered_model: str | None = None
 
 
-Decision = Opened | Reused | Elsewhere | Held | TakenOver | Short | Wait
-Operation = Parcel | Recall | Ended
+Decision = Intent | ReusedAnswer | OpenElsewhere | HeldAttempt | TakenOver | BudgetShortage | Wait
+Operation = Parcel | Recall | AttemptEnd

@@ -37,7 +37,7 @@ _BUDGET = {
 _EARMARK = {"backfill": _T, "budget": _T, "left_nusd": _N}
 
 
-class Known(NamedTuple):
+class KnownAttempt(NamedTuple):
     """The attempt that a call points to: its answered one, and where there is none its last."""
 
     call_key: str
@@ -54,10 +54,10 @@ class LedgerSql:
     def __init__(self, dialect: str) -> None:
         self._texts = _texts(dialect)
 
-    def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, Known]:
+    def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, KnownAttempt]:
         """By key. All of it is one row: SQLite gives the interpreter away and takes it back for every single one."""
         found: str | None = connection.exec_driver_sql(self._texts["look_up"], (json.dumps(keys),)).scalar_one()
-        return {row[0]: Known(*row) for row in json.loads(found or "[]")}
+        return {row[0]: KnownAttempt(*row) for row in json.loads(found or "[]")}
 
     def read(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sequence[Any]:
         return connection.exec_driver_sql(self._texts[name], (json.dumps(keys),)).all()
@@ -81,7 +81,7 @@ def _texts(dialect: str) -> Mapping[str, str]:
         key, *others = columns
         return f"ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in others)
 
-    of_attempt = (f"attempts.{name}" for name in Known._fields if name not in ("call_key", "body"))
+    of_attempt = (f"attempts.{name}" for name in KnownAttempt._fields if name not in ("call_key", "body"))
     known = f"({', '.join(('calls.call_key', *of_attempt, 'answers.body'))})"
     if dialect == "sqlite":
         known = f"json_group_array(json_array{known})"

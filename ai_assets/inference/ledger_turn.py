@@ -11,23 +11,23 @@ from ai_assets.inference.accounts import Balance, first_short, of_backfill
 from ai_assets.inference.admission import EndpointState
 from ai_assets.inference.earmarks import Earmarks
 from ai_assets.inference.ledger_messages import (
+    AttemptEnd,
+    BudgetShortage,
     Claim,
     Decision,
-    Elsewhere,
-    Ended,
-    Held,
+    HeldAttempt,
     Hop,
-    Opened,
+    Intent,
+    OpenElsewhere,
     Operation,
     Parcel,
     Recall,
-    Reused,
-    Short,
+    ReusedAnswer,
     TakenOver,
     answer_to,
     held_by,
 )
-from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, Known
+from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, KnownAttempt
 from ai_assets.protocols.registry import protocol_of
 from ai_assets.storage.state import storable
 
@@ -53,20 +53,20 @@ class LedgerTurn:
         """Another process has taken over from this one: it may end calls, and open none."""
         self._taken_for_dead = taken_for_dead
         """Others have made this process's calls ambiguous while it did not respond; it was alive after all."""
-        self._endings = [operation for operation in operations if isinstance(operation, Ended)]
-        self._claims = [claim for each in operations if not isinstance(each, Ended) for claim in each.claims]
+        self._endings = [operation for operation in operations if isinstance(operation, AttemptEnd)]
+        self._claims = [claim for each in operations if not isinstance(each, AttemptEnd) for claim in each.claims]
         self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
         self._earmarks = self._load_earmarks()
         self._balances = self._load_balances()
         self._endpoints = self._load_endpoints()
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownAttempt] = {}
         self._moment = moment_s
         self._at = ledger.clock.text()
         self._attempts: list[list[Any]] = []
         self._pointers: list[list[Any]] = []
         self._reuses: list[list[Any]] = []
         self._opened: set[str] = set()
-        self._used: dict[int, Reused] = {}
+        self._used: dict[int, ReusedAnswer] = {}
         """By attempt that was answered: the answer that is used instead, because it came first."""
 
     def run(self) -> list[Any]:
@@ -78,7 +78,7 @@ class LedgerTurn:
             self._known = self._ledger.sql.look_up(self._connection, list(keys))
         results: list[Any] = []
         for operation in self._operations:
-            if isinstance(operation, Ended):
+            if isinstance(operation, AttemptEnd):
                 results.append(self._used.get(operation.opened.attempt_id))
             elif isinstance(operation, Recall):
                 results.append([self._recall(claim) for claim in operation.claims])
@@ -155,7 +155,7 @@ class LedgerTurn:
                 continue  # somebody has resolved it meanwhile; only an answer that came after all proves them wrong
             if attempt_id in first:
                 twice.append([attempt_id, first[attempt_id].first_id])
-                self._used[attempt_id] = Reused(
+                self._used[attempt_id] = ReusedAnswer(
                     attempt_id=first[attempt_id].first_id, hop=item.opened.hop, body=first[attempt_id].body,
                     cost_nusd=first[attempt_id].cost_nusd or 0,
                 )  # fmt: skip
@@ -178,7 +178,7 @@ class LedgerTurn:
         if self._taken_for_dead:  # only then can somebody have made a newer attempt
             self._write("point", settled)
 
-    def _account_for(self, item: Ended, before: Any) -> None:
+    def _account_for(self, item: AttemptEnd, before: Any) -> None:
         """`before`: the attempt as it is, where others may have changed it."""
         reserved, was = item.opened.hop.reserve_nusd, "intent" if before is None else before.state
         for budget in item.opened.budgets:
@@ -203,7 +203,7 @@ class LedgerTurn:
             if not item.opened.carried:
                 state.end(self._moment, error=item.error, chance=random.random())
 
-    def _put_back(self, opened: Opened, unused_nusd: int) -> None:
+    def _put_back(self, opened: Intent, unused_nusd: int) -> None:
         """What the call did not need stays set aside for its backfill."""
         _, own = self._balances[of_backfill(opened.backfill).budget]
         for budget in opened.budgets:
@@ -212,7 +212,7 @@ class LedgerTurn:
 
     # What is claimed
 
-    def _recall(self, claim: Claim) -> Reused | None:
+    def _recall(self, claim: Claim) -> ReusedAnswer | None:
         found = answer_to(claim, self._known)
         if found is None:
             return None
@@ -220,14 +220,14 @@ class LedgerTurn:
         assert row.body is not None  # what is settled has an answer
         caller, cost = self._ledger.caller_id(self._connection, claim.caller), row.cost_nusd or 0
         self._reuses.append([row.attempt_id, caller, storable(claim.document), cost, self._at])
-        return Reused(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
+        return ReusedAnswer(attempt_id=row.attempt_id, hop=hop, body=row.body, cost_nusd=cost)
 
     def _decide_all(self, parcel: Parcel) -> list[Decision]:
         decisions: list[Decision] = []
         carried = False
         for claim in parcel.claims:
             decisions.append(self._decide(claim, carried=carried))
-            carried = carried or isinstance(decisions[-1], Opened)
+            carried = carried or isinstance(decisions[-1], Intent)
         return decisions
 
     def _decide(self, claim: Claim, *, carried: bool) -> Decision:
@@ -239,7 +239,7 @@ class LedgerTurn:
         row = self._known.get(hop.key)
         if hop.key in self._opened or (row is not None and row.state == "intent"):
             self._ledger.suspect()
-            return Elsewhere()
+            return OpenElsewhere()
         if (held := self._held(claim)) is not None:
             return held
         if (short := self._short(claim, hop.reserve_nusd)) is not None:
@@ -255,11 +255,11 @@ class LedgerTurn:
                 return wait
         return self._open(claim, hop, row, carried=carried)
 
-    def _held(self, claim: Claim) -> Held | None:
+    def _held(self, claim: Claim) -> HeldAttempt | None:
         row = held_by(claim, self._known)
-        return None if row is None else Held(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
+        return None if row is None else HeldAttempt(attempt_id=row.attempt_id, reserved_nusd=row.reserved_nusd)
 
-    def _short(self, claim: Claim, amount_nusd: int) -> Short | None:
+    def _short(self, claim: Claim, amount_nusd: int) -> BudgetShortage | None:
         balances = {account.budget: self._balances[account.budget][1] for account in claim.accounts}
         own = self._earmarks.of(claim.caller.backfill)
         account = first_short(claim.accounts, balances, own, amount_nusd)
@@ -267,9 +267,9 @@ class LedgerTurn:
             return None
         balance = balances[account.budget]
         final = not balance.could_ever_hold(amount_nusd - own.get(account.budget, 0))
-        return Short(account=account, balance=balance, amount_nusd=amount_nusd, final=final)
+        return BudgetShortage(account=account, balance=balance, amount_nusd=amount_nusd, final=final)
 
-    def _open(self, claim: Claim, hop: Hop, row: Any, *, carried: bool) -> Opened:
+    def _open(self, claim: Claim, hop: Hop, row: Any, *, carried: bool) -> Intent:
         attempt_id = self._ledger.next_attempt()
         budgets = tuple(account.budget for account in claim.accounts)
         backfill = claim.caller.backfill
@@ -287,7 +287,7 @@ class LedgerTurn:
         self._pointers.append([hop.key, attempt_id])
         self._opened.add(hop.key)
         expired_id = row.attempt_id if row is not None and row.state == "settled" else None
-        return Opened(
+        return Intent(
             attempt_id=attempt_id, hop=hop, budgets=budgets, carried=carried, backfill=backfill, expired_id=expired_id
         )
 

@@ -13,12 +13,12 @@ from functools import lru_cache
 
 from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Request, Usage
-from ai_assets.inference.settings import Endpoint, Price
+from ai_assets.inference.settings import Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
 NUSD = 10**9
 """Nano-dollars in a dollar."""
-FREE = Price.model_validate({"from": datetime.date.min, "input": 0.0})
+FREE = TokenPrice.model_validate({"from": datetime.date.min, "input": 0.0})
 MESSAGE_TOKENS = 16
 REQUEST_TOKENS = 256
 """What stands around the text: marks for each message; once, a system text of the template and how to call tools.
@@ -36,7 +36,7 @@ def usd_of(nusd: int) -> float:
     return nusd / NUSD
 
 
-def price_at(endpoint: Endpoint, on: datetime.date) -> Price | None:
+def price_at(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
     """The newest price whose date has come. None: nobody said what a call costs on that day."""
     if endpoint.free:
         return FREE
@@ -54,7 +54,7 @@ class Rates:
 
 
 @lru_cache(maxsize=256)
-def rates_of(price: Price) -> Rates:
+def rates_of(price: TokenPrice) -> Rates:
     """A price is what its decimal digits say, not the nearest binary fraction."""
     cached = price.input if price.cached_input is None else price.cached_input
     per_token = [Fraction(str(usd)) * 1000 for usd in (price.input, cached, price.output)]
@@ -63,7 +63,7 @@ def rates_of(price: Price) -> Rates:
     return Rates(fresh, reused, output, denominator)
 
 
-def cost_nusd(price: Price, usage: Usage) -> int:
+def cost_nusd(price: TokenPrice, usage: Usage) -> int:
     """Rounded up, once. Of a provider that counts more cached tokens than input, both are believed."""
     rates = rates_of(price)
     fresh = max(0, usage.input_tokens - usage.cached_tokens)
@@ -71,7 +71,7 @@ def cost_nusd(price: Price, usage: Usage) -> int:
     return -(-total // rates.denominator)
 
 
-def worst_case_nusd(price: Price, input_tokens_at_most: int, output_tokens_at_most: int) -> int:
+def worst_case_nusd(price: TokenPrice, input_tokens_at_most: int, output_tokens_at_most: int) -> int:
     """The most that a call within these bounds can cost: what is reserved before it leaves."""
     rates = rates_of(price)
     total = input_tokens_at_most * max(rates.input, rates.cached) + output_tokens_at_most * rates.output

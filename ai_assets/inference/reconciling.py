@@ -25,7 +25,7 @@ Verdict = Literal["agrees", "differs", "none billed", "all billed", "some billed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class ReconciliationGroup:
     """Ours and theirs of what the provider can have counted together."""
 
     days: tuple[str, ...]
@@ -61,7 +61,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ReconciliationInput:
     """What is held against what."""
 
     ours: Sequence[LedgerTotal]
@@ -75,7 +75,7 @@ class Question:
     """Names of the provider, and what we call these models, where a person said so."""
 
 
-def reconcile(question: Question) -> list[Group]:
+def reconcile(question: ReconciliationInput) -> list[ReconciliationGroup]:
     """Each group with its verdict, by day, key and model."""
     names = _Names(question)
     parts: dict[tuple[str | None, str, str], list[LedgerTotal]] = defaultdict(list)
@@ -112,7 +112,7 @@ def shares(total_nusd: int, reserved_nusd: Sequence[int]) -> list[int]:
 class _Names:
     """Which names of models, ours and theirs, can mean the same: connected by an answer or by a person's word."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: ReconciliationInput) -> None:
         self._parent: dict[tuple[str | None, str], tuple[str | None, str]] = {}
         self.asked: set[tuple[str | None, str]] = set()
         for our in question.ours:
@@ -145,7 +145,7 @@ class _Names:
 
 
 def _spans(
-    days: Sequence[str], question: Question, names: _Names, key_id: str | None, name: str
+    days: Sequence[str], question: ReconciliationInput, names: _Names, key_id: str | None, name: str
 ) -> list[tuple[str, ...]]:
     """Days one by one, and together where an attempt near midnight may have been counted on either."""
     slipped = {
@@ -170,14 +170,14 @@ def _counts(mine: Iterable[LedgerTotal]) -> bool:
 
 
 def _group(
-    question: Question,
+    question: ReconciliationInput,
     names: _Names,
     key_id: str | None,
     name: str,
     span: tuple[str, ...],
     mine: Sequence[LedgerTotal],
     them: Sequence[DayTotal],
-) -> Group:
+) -> ReconciliationGroup:
     asked = sorted(
         {our.model for our in question.ours if (our.key_id, names.of(our.key_id, our.model)) == (key_id, name)}
     )
@@ -185,7 +185,7 @@ def _group(
     dollars = _their_dollars(question, models, key_id, them)
     known = key_id in names.keys and names.is_mentioned(key_id, name)
     requests = [their.requests for their in them]
-    return Group(
+    return ReconciliationGroup(
         days=span,
         models=models,
         key_id=key_id,
@@ -203,7 +203,7 @@ def _group(
 
 
 def _their_dollars(
-    question: Question, models: Sequence[str], key_id: str | None, them: Sequence[DayTotal]
+    question: ReconciliationInput, models: Sequence[str], key_id: str | None, them: Sequence[DayTotal]
 ) -> tuple[int, int] | None:
     """The sum in nano-dollars and how far it may be rounded; from tokens where the file has no dollars."""
     total, grain = Decimal(0), Decimal(0)
@@ -244,7 +244,9 @@ def _from_tokens(settings: InferenceSettings, models: Sequence[str], key_id: str
 # What a group proves
 
 
-def _judged(question: Question, names: _Names, group: Group, mine: Sequence[LedgerTotal]) -> Group:
+def _judged(
+    question: ReconciliationInput, names: _Names, group: ReconciliationGroup, mine: Sequence[LedgerTotal]
+) -> ReconciliationGroup:
     if not group.maybe_attempts and not group.in_flight:
         return _compared(group)
     reason = _hindrance(question, names, group) or _misfit(group)
@@ -259,7 +261,7 @@ def _judged(question: Question, names: _Names, group: Group, mine: Sequence[Ledg
     return _with(group, "all billed" if more == group.maybe_requests else "some billed", "", total)
 
 
-def _compared(group: Group) -> Group:
+def _compared(group: ReconciliationGroup) -> ReconciliationGroup:
     """Nothing is open: whether the settled figures are the provider's. They are shown, and never changed."""
     difference = group.difference_nusd
     if group.their_requests is None and difference is None:
@@ -269,7 +271,7 @@ def _compared(group: Group) -> Group:
     return _with(group, "agrees" if abs(difference) <= _tolerance(group) else "differs", "")
 
 
-def _hindrance(question: Question, names: _Names, group: Group) -> str:
+def _hindrance(question: ReconciliationInput, names: _Names, group: ReconciliationGroup) -> str:
     """Why totals cannot prove anything here, whatever they are."""
     if group.key_id is None:
         return "no key id was declared when they were sent: --assume ENDPOINT=KEY_ID says which key it was"
@@ -305,11 +307,11 @@ def _hindrance(question: Question, names: _Names, group: Group) -> str:
     return ""
 
 
-def _slipped(group: Group) -> str:
+def _slipped(group: ReconciliationGroup) -> str:
     return f", and attempts near midnight tie {group.days[0]} to {group.days[-1]}" if len(group.days) > 1 else ""
 
 
-def _misfit(group: Group) -> str:
+def _misfit(group: ReconciliationGroup) -> str:
     """Why these totals prove nothing."""
     more, difference, tolerance = group.more_requests, group.difference_nusd, _tolerance(group)
     if more is None:
@@ -337,12 +339,14 @@ def _misfit(group: Group) -> str:
     return ""
 
 
-def _tolerance(group: Group) -> int:
+def _tolerance(group: ReconciliationGroup) -> int:
     """Our costs are rounded up once for each call, theirs to the digits of the file."""
     return group.billed_requests + group.maybe_attempts + group.grain_nusd + 1
 
 
-def _with(group: Group, verdict: Verdict, reason: str, proven_nusd: int | None = None) -> Group:
+def _with(
+    group: ReconciliationGroup, verdict: Verdict, reason: str, proven_nusd: int | None = None
+) -> ReconciliationGroup:
     from dataclasses import replace
 
     return replace(group, verdict=verdict, reason=reason, proven_nusd=proven_nusd)

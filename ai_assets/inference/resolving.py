@@ -17,7 +17,7 @@ from ai_assets.storage.state import now
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Resolution:
     """What somebody found out."""
 
     billed: bool
@@ -28,7 +28,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved:
+class ResolvedAttempt:
     attempt: str
     call: str
     collection: str
@@ -96,13 +96,13 @@ def attempt(connection: sa.Connection, name: str) -> Attempt:
     return found
 
 
-def resolve(connection: sa.Connection, chosen: Sequence[Attempt], verdict: Verdict) -> list[Resolved]:
+def resolve(connection: sa.Connection, chosen: Sequence[Attempt], verdict: Resolution) -> list[ResolvedAttempt]:
     """All of them or none, inside the caller's write transaction. Budgets get back what was not billed."""
     at = now()
     return [_resolve(connection, item, verdict, at) for item in chosen]
 
 
-def subject_of(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
+def subject_of(resolved: ResolvedAttempt, verdict: Resolution) -> dict[str, Json]:
     """What the audit trail says of it."""
     return {
         "collection": resolved.collection,
@@ -116,7 +116,7 @@ def subject_of(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
     }
 
 
-def _resolve(connection: sa.Connection, item: Attempt, verdict: Verdict, at: str) -> Resolved:
+def _resolve(connection: sa.Connection, item: Attempt, verdict: Resolution, at: str) -> ResolvedAttempt:
     number = attempt_id(item.attempt)
     row = connection.execute(
         sa.text("SELECT state, message, reserved_nusd, budgets FROM attempts WHERE attempt_id = :number"),
@@ -143,7 +143,7 @@ def _resolve(connection: sa.Connection, item: Attempt, verdict: Verdict, at: str
             ),
             {"reserved": row.reserved_nusd, "cost": cost, "budget": budget},
         )
-    return Resolved(
+    return ResolvedAttempt(
         attempt=item.attempt,
         call=item.call,
         collection=item.collection,
@@ -154,7 +154,7 @@ def _resolve(connection: sa.Connection, item: Attempt, verdict: Verdict, at: str
     )
 
 
-def _cost_nusd(item: Attempt, verdict: Verdict, reserved: int) -> int:
+def _cost_nusd(item: Attempt, verdict: Resolution, reserved: int) -> int:
     if not verdict.billed:
         return 0
     if verdict.usd is None:
@@ -164,7 +164,7 @@ def _cost_nusd(item: Attempt, verdict: Verdict, reserved: int) -> int:
     return nusd_of(verdict.usd)
 
 
-def _message(before: str | None, verdict: Verdict, cost: int, at: str) -> str:
+def _message(before: str | None, verdict: Resolution, cost: int, at: str) -> str:
     what = f"billed (${usd_of(cost):.9f})" if verdict.billed else "not billed"
     note = f": {verdict.note}" if verdict.note else ""
     said = f"resolved as {what} by {verdict.by} at {at}{note}"

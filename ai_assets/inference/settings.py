@@ -33,7 +33,7 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
 """Why the next endpoint is not tried after an error of this class."""
 
 
-class Price(Strict):
+class TokenPrice(Strict):
     """US dollars per million tokens, from a date on."""
 
     from_: datetime.date = Field(alias="from")
@@ -52,7 +52,7 @@ def _plain(usd: float | None) -> str:
     return "-" if usd is None else format(Decimal(str(usd)).normalize(), "f")
 
 
-class Limits(Strict):
+class EndpointLimits(Strict):
     """Held over all processes that share the state store."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -73,7 +73,7 @@ class Endpoint(Strict):
     key: str | None = None
     """The environment variable that holds the key; never the key itself."""
     llm: str = Field(alias="model", min_length=1)
-    prices: tuple[Price, ...] = ()
+    prices: tuple[TokenPrice, ...] = ()
     free: bool = False
     """Own hardware: calls cost nothing."""
     errors_are_free: bool = False
@@ -82,7 +82,7 @@ class Endpoint(Strict):
     """The provider's public name of the key, as in its usage exports."""
     key_exclusive: bool = False
     """Nothing but this ledger calls with that key, so that the provider's totals prove what it billed."""
-    limits: Limits = Limits()
+    limits: EndpointLimits = EndpointLimits()
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     image_tokens: int = Field(default=2000, ge=0)
     """The most tokens that one image can cost; for the reservation."""

@@ -17,29 +17,29 @@ PROBLEM_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class ValidationResult:
     data: Json = None
     problem: str | None = None
     """What is wrong, in words the model can use."""
     repairable: bool = True
 
 
-def parse(request: Request, reply: Reply) -> Verdict:
+def parse(request: Request, reply: Reply) -> ValidationResult:
     """The answer read as the request's schema wants it. Tool calls are answers too, and have no text to read."""
     if request.schema is None or reply.tool_calls:
-        return Verdict()
+        return ValidationResult()
     if reply.finish_reason == "length":
         told = f"the answer was cut off at max_output_tokens ({request.max_output_tokens})"
-        return Verdict(problem=told, repairable=False)
+        return ValidationResult(problem=told, repairable=False)
     try:
         data = json.loads(_unfenced(reply.text), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        return Verdict(problem=f"it is not JSON: {error}")
+        return ValidationResult(problem=f"it is not JSON: {error}")
     try:
         problems = [_described(error) for error in _first(validator_of(request.schema).iter_errors(data))]
     except RecursionError:
-        return Verdict(problem="it is nested too deeply")
-    return Verdict(data=data, problem="; ".join(problems) or None)
+        return ValidationResult(problem="it is nested too deeply")
+    return ValidationResult(data=data, problem="; ".join(problems) or None)
 
 
 def repair_of(request: Request, reply: Reply, problem: str) -> Request:

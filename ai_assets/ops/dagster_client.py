@@ -59,7 +59,7 @@ class DagsterRefused(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backfill:
+class DagsterBackfill:
     """How far a backfill is. Counts are of asset partitions, summed over its assets."""
 
     id: str
@@ -176,10 +176,10 @@ class DagsterApi:
                 return node["repository"]["location"]["name"], node["repository"]["name"]
         raise DagsterRefused("launch the run", f"no code location that is loaded has the collection '{collection}'")
 
-    def backfill_status(self, backfill_id: str) -> Backfill:
+    def backfill_status(self, backfill_id: str) -> DagsterBackfill:
         answer = self._ask("show the backfill", _BACKFILL, {"id": backfill_id}, "partitionBackfillOrError")
         counts = (answer["assetBackfillData"] or {}).get("assetBackfillStatuses") or []
-        return Backfill(
+        return DagsterBackfill(
             id=answer["id"],
             status=answer["status"],
             partitions=answer["numPartitions"],

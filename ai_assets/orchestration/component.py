@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ai_assets.base.home import Home
 from ai_assets.base.yaml_settings import located, node_of
-from ai_assets.collection.catalog import Catalog, Entry
+from ai_assets.collection.catalog import Catalog, CatalogEntry
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import (
     DEFS_FILE,
@@ -92,7 +92,9 @@ class DocumentCollection(dg.Component):
             context.path.name, context.path, settings, file, node, lambda: load_inference(home.inference)
         )
         imports = tuple(folders_to_import(context.project_root))
-        Catalog(home).record(collection.name, Entry(folder=context.path, project=context.project_root, imports=imports))
+        Catalog(home).record(
+            collection.name, CatalogEntry(folder=context.path, project=context.project_root, imports=imports)
+        )
         return cls(collection, context.path)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -164,5 +166,5 @@ def load_collections(root: Path) -> list[Collection]:
     home = Home.from_environment()
     for collection in found:
         if root.absolute() != home.project / "collections":  # those there are found without
-            Catalog(home).record(collection.name, Entry(folder=collection.folder, project=home.project))
+            Catalog(home).record(collection.name, CatalogEntry(folder=collection.folder, project=home.project))
     return found

@@ -24,7 +24,7 @@ SAY_S = 60.0
 def in_flight_told(context: "dg.AssetExecutionContext", state: "StateStore") -> Iterator[None]:
     """One query on an index every few seconds; nothing is written while nothing changes."""
     stopped = threading.Event()
-    told = _Told(context)
+    told = _StatusLine(context)
     looking = threading.Thread(
         target=_look, args=(told, state, context.run.run_id, stopped), name="in flight", daemon=True
     )
@@ -37,7 +37,7 @@ def in_flight_told(context: "dg.AssetExecutionContext", state: "StateStore") -> 
         told.end()
 
 
-def _look(told: "_Told", state: "StateStore", run_id: str, stopped: threading.Event) -> None:
+def _look(told: "_StatusLine", state: "StateStore", run_id: str, stopped: threading.Event) -> None:
     from ai_assets.inference.in_flight import in_flight
 
     while not stopped.wait(LOOK_S):
@@ -49,7 +49,7 @@ def _look(told: "_Told", state: "StateStore", run_id: str, stopped: threading.Ev
         told.tell(found)
 
 
-class _Told:
+class _StatusLine:
     """What the page says, and since when."""
 
     def __init__(self, context: "dg.AssetExecutionContext") -> None:

@@ -18,7 +18,7 @@ from ai_assets.orchestration.specs import without_preview_warnings
 
 if TYPE_CHECKING:
     from ai_assets.costs.building import Building
-    from ai_assets.costs.ledger_days import Exported
+    from ai_assets.costs.ledger_days import ExportedDay
     from ai_assets.storage.leases import Lease
     from ai_assets.storage.stores import Stores
 
@@ -145,7 +145,7 @@ def _built(context: dg.AssetExecutionContext, done: "Building") -> Iterator[Even
             yield _tested(step.model, step.name, passed=True, said="")
 
 
-def _materialization(day: "Exported") -> dg.AssetMaterialization:
+def _materialization(day: "ExportedDay") -> dg.AssetMaterialization:
     figures = day.standing
     return dg.AssetMaterialization(
         LEDGER,
@@ -162,7 +162,7 @@ def _materialization(day: "Exported") -> dg.AssetMaterialization:
     )
 
 
-def dollars(day: "Exported") -> dict[str, float]:
+def dollars(day: "ExportedDay") -> dict[str, float]:
     """For plots."""
     from ai_assets.inference.prices import usd_of
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ai_assets.storage.state import StateStore
 
 
-class Who(TypedDict, total=False):
+class CallerFields(TypedDict, total=False):
     """What the context of Dagster cannot tell, or what is to be said instead of it."""
 
     tenant: str
@@ -42,7 +42,7 @@ class Who(TypedDict, total=False):
     run_id: str
 
 
-class How(Who, total=False):
+class AskOptions(CallerFields, total=False):
     """How to ask, beside who asks."""
 
     system: str
@@ -77,27 +77,27 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     _held: "_Shared | None" = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
-    def map(self, requests: Iterable[str | Request], **who: Unpack[Who]) -> Iterator[Result]:
+    def map(self, requests: Iterable[str | Request], **who: Unpack[CallerFields]) -> Iterator[Result]:
         """Results in the order of the requests; what cannot be answered is an `Unanswered` among them."""
         caller = self.caller(**who)
         return _told(self._engine().map(_requests(requests), caller), _log())
 
-    def amap(self, requests: Iterable[str | Request], **who: Unpack[Who]) -> AsyncIterator[Result]:
+    def amap(self, requests: Iterable[str | Request], **who: Unpack[CallerFields]) -> AsyncIterator[Result]:
         """`map` for asynchronous code."""
         caller = self.caller(**who)
         return _atold(self._engine().amap(_requests(requests), caller), _log())
 
-    def call(self, request: str | Request, **who: Unpack[Who]) -> Result:
+    def call(self, request: str | Request, **who: Unpack[CallerFields]) -> Result:
         return self._engine().call(_request(request), self.caller(**who))
 
-    async def acall(self, request: str | Request, **who: Unpack[Who]) -> Result:
+    async def acall(self, request: str | Request, **who: Unpack[CallerFields]) -> Result:
         return await self._engine().acall(_request(request), self.caller(**who))
 
     @overload
-    def ask(self, prompt: str, *, output: type[Output], **given: Unpack[How]) -> Output: ...
+    def ask(self, prompt: str, *, output: type[Output], **given: Unpack[AskOptions]) -> Output: ...
     @overload
-    def ask(self, prompt: str, *, output: None = None, **given: Unpack[How]) -> str: ...
-    def ask(self, prompt: str, *, output: type[Output] | None = None, **given: Unpack[How]) -> Output | str:
+    def ask(self, prompt: str, *, output: None = None, **given: Unpack[AskOptions]) -> str: ...
+    def ask(self, prompt: str, *, output: type[Output] | None = None, **given: Unpack[AskOptions]) -> Output | str:
         """The answer as text, or as an instance of a pydantic model; raises `NoAnswer`.
 
         What does not fit the model is repaired once, in a further paid call.
@@ -107,16 +107,18 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         return answered(result).text if output is None else output_of(result, output)
 
     @overload
-    async def aask(self, prompt: str, *, output: type[Output], **given: Unpack[How]) -> Output: ...
+    async def aask(self, prompt: str, *, output: type[Output], **given: Unpack[AskOptions]) -> Output: ...
     @overload
-    async def aask(self, prompt: str, *, output: None = None, **given: Unpack[How]) -> str: ...
-    async def aask(self, prompt: str, *, output: type[Output] | None = None, **given: Unpack[How]) -> Output | str:
+    async def aask(self, prompt: str, *, output: None = None, **given: Unpack[AskOptions]) -> str: ...
+    async def aask(
+        self, prompt: str, *, output: type[Output] | None = None, **given: Unpack[AskOptions]
+    ) -> Output | str:
         """`ask` for asynchronous code."""
         request, who = _asked(prompt, output, given)
         result = await self.acall(request, **who)
         return answered(result).text if output is None else output_of(result, output)
 
-    def stream(self, prompt: str, **given: Unpack[How]) -> TextStream:
+    def stream(self, prompt: str, **given: Unpack[AskOptions]) -> TextStream:
         """The answer as it comes, for a person who watches: iterate over it, and then take its `answer`.
 
         What is heard is provisional until the answer is in the ledger. An answer that breaks off may have been billed,
@@ -127,7 +129,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         return TextStream(lambda hear: engine.call(replace(request, hear=hear), caller))
 
     def client(
-        self, *, route: str = "default", max_usd: float | None = None, sample: int = 0, **who: Unpack[Who]
+        self, *, route: str = "default", max_usd: float | None = None, sample: int = 0, **who: Unpack[CallerFields]
     ) -> "OpenAI":
         """OpenAI's own client, whose calls go through the ledger: reserved, budgeted, retried, and paid once.
 
@@ -143,7 +145,12 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         )  # fmt: skip
 
     def embed(
-        self, texts: Iterable[str], *, route: str = "default", dimensions: int | None = None, **who: Unpack[Who]
+        self,
+        texts: Iterable[str],
+        *,
+        route: str = "default",
+        dimensions: int | None = None,
+        **who: Unpack[CallerFields],
     ) -> list[tuple[float, ...]]:
         """Vectors in the order of the texts; a text is paid for once, whoever asks. Raises `NoAnswer`."""
         if isinstance(texts, str):
@@ -151,11 +158,11 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         requests = [Request(text=text, dimensions=dimensions, route=route, kind="embed") for text in texts]
         return [answered(result).vector for result in self.map(requests, **who)]
 
-    def caller(self, **who: Unpack[Who]) -> Caller:
+    def caller(self, **who: Unpack[CallerFields]) -> Caller:
         """Who asks, as it will stand in the ledger."""
         return replace(_caller(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
 
-    def spend(self, **who: Unpack[Who]) -> "Spend":
+    def spend(self, **who: Unpack[CallerFields]) -> "Spend":
         """What the calls of this asset came to in this run, and in this partition where the run is of one.
 
         Retries of the step are included, and what failed too: it is read from the ledger.
@@ -169,7 +176,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         with self._opened().state.read() as connection:
             return spend(connection, tenant=caller.tenant, run_id=caller.run_id, **scope)
 
-    def metadata(self, **who: Unpack[Who]) -> dict[str, int | float]:
+    def metadata(self, **who: Unpack[CallerFields]) -> dict[str, int | float]:
         """`spend` as numbers that Dagster plots: `MaterializeResult(metadata=llm.metadata())`. Unknown is left out."""
         from ai_assets.inference.spend import numbers
 
@@ -241,14 +248,14 @@ def _requests(asked: Iterable[str | Request]) -> Iterator[Request]:
     return map(_request, asked)
 
 
-_WHO = frozenset(Who.__annotations__)
+_WHO = frozenset(CallerFields.__annotations__)
 
 
-def _asked(prompt: str, output: type[BaseModel] | None, given: How) -> tuple[Request, Who]:
+def _asked(prompt: str, output: type[BaseModel] | None, given: AskOptions) -> tuple[Request, CallerFields]:
     who = {name: value for name, value in given.items() if name in _WHO}
     how = {name: value for name, value in given.items() if name not in _WHO and name not in ("system", "images")}
     request = request_of(prompt, output, given.get("system"), given.get("images", ()), how)
-    return request, cast(Who, who)
+    return request, cast(CallerFields, who)
 
 
 def _request(asked: str | Request) -> Request:

@@ -37,7 +37,7 @@ def openai_client(
     )
 
 
-class _Refused(Exception):
+class _RequestRefused(Exception):
     """The caller is told why, before anything is sent."""
 
 
@@ -56,7 +56,7 @@ class _Ledger(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         try:
             result = self._ask(self._asked(request))
-        except _Refused as refused:
+        except _RequestRefused as refused:
             return _response(400, "refused", str(refused))
         except WorkStops as stopped:
             return _response(402, type(stopped).__name__, str(stopped))
@@ -69,19 +69,19 @@ class _Ledger(httpx2.BaseTransport):
         path, content = request.url.raw_path.decode("ascii").removeprefix("/v1/"), request.read()
         kind = request.headers.get("content-type", "")
         if request.method != "POST" or not kind.startswith("application/json"):
-            raise _Refused(
+            raise _RequestRefused(
                 f"{request.method} {path} ({kind or 'without a body'}) is no call that the ledger can hold: it takes "
                 "POST with JSON. Use a client of your own for what costs nothing."
             )
         body: Mapping[str, Any] = json.loads(content)
         if body.get("stream"):
-            raise _Refused(
+            raise _RequestRefused(
                 "streams are not for this client, for its answers are in the ledger before anyone sees them. "
                 "llm.stream(prompt) tells one as it comes."
             )
         unknown = _unpriced(path, body)
         if unknown is not None and self._max_usd is None:
-            raise _Refused(f"{unknown}. Say the most that one call may cost: llm.client(max_usd=0.05)")
+            raise _RequestRefused(f"{unknown}. Say the most that one call may cost: llm.client(max_usd=0.05)")
         raw = RawCall(
             path=path,
             body=content,
@@ -96,7 +96,7 @@ class _Ledger(httpx2.BaseTransport):
         names = names_of(self._settings, self._route)
         served = {self._settings.endpoints[name].llm: name for name in reversed(names)}
         if names and model not in served:
-            raise _Refused(
+            raise _RequestRefused(
                 f"the route '{self._route}' leads to {', '.join(sorted(served))}, and this call asks for '{model}': a "
                 "model has its price in inference.yaml. Name one of these, or another route."
             )

@@ -9,7 +9,7 @@ import dagster as dg
 from ai_assets.orchestration.interrupted import is_under_way
 
 if TYPE_CHECKING:
-    from ai_assets.signoff.requests import Request
+    from ai_assets.signoff.requests import SignoffRequest
 
 MOST_TRIES = 3
 
@@ -18,8 +18,8 @@ def ask(
     context: dg.SensorEvaluationContext,
     *,
     batch: str,
-    approved: "Sequence[Request]",
-    event_of: "Callable[[Request], dg.AssetMaterialization]",
+    approved: "Sequence[SignoffRequest]",
+    event_of: "Callable[[SignoffRequest], dg.AssetMaterialization]",
     tag: str,
     remedy: str,
 ) -> dg.SensorResult | dg.SkipReason:

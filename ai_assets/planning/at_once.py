@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, price_at, worst_case_nusd
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.planning.findings import Found
+from ai_assets.planning.findings import StageFindings
 from ai_assets.planning.totals import Tally
 
 MESSAGES = 4
 """Of a question about a document that was not read yet, at most so many."""
 
 
-class AtOnce:
+class ConcurrentReservations:
     """Keeps of each endpoint the dearest reservations that can be in flight together."""
 
     def __init__(self, inference: InferenceSettings) -> None:
@@ -25,7 +25,7 @@ class AtOnce:
         self._anywhere: list[int] = []
         self._today = datetime.datetime.now(datetime.UTC).date()
 
-    def add(self, found: Found, tally: Tally, seen: set[str]) -> None:
+    def add(self, found: StageFindings, tally: Tally, seen: set[str]) -> None:
         """The new calls of a stage of a partition; `seen` holds the keys of those that were there before."""
         for call in found.calls:
             if not call.key or call.key not in seen:

@@ -48,7 +48,7 @@ class CapTooLow(UserError):
         )
 
 
-class UnderWay(UserError):
+class BackfillUnderWay(UserError):
     def __init__(self, backfill: str, collection: str) -> None:
         super().__init__(
             f"{backfill} is under way already. Follow it: ai-assets backfill {collection}    end it: "
@@ -140,7 +140,7 @@ def begin(
     expected["dearest_call_nusd"] = plan.dearest_call_nusd
     with stores.state.write() as connection:
         if (other := open_of(connection, collection.name)) is not None:
-            raise UnderWay(other.backfill, collection.name)
+            raise BackfillUnderWay(other.backfill, collection.name)
         statement = sa.text("SELECT count(*) FROM backfills WHERE collection = :collection")
         number = int(connection.execute(statement, {"collection": collection.name}).scalar_one()) + 1
         name = f"{collection.name}-{number}"

@@ -13,7 +13,7 @@ from ai_assets.planning.records import NOTHING, BudgetOutlook, Money
 
 
 @dataclass(kw_only=True)
-class Span:
+class PlannedCalls:
     """The new calls of one stage of one partition, in the order of a run."""
 
     partition: str
@@ -27,22 +27,22 @@ class Span:
     money: Money = NOTHING
 
 
-_NOWHERE = Span(partition="", stage="", calls=0.0, size=0.0, reserve_nusd=0, documents={})
+_NOWHERE = PlannedCalls(partition="", stage="", calls=0.0, size=0.0, reserve_nusd=0, documents={})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balance:
+class AccountFunds:
     limit_nusd: int
     held_nusd: int
     left_nusd: int
 
 
 def outlooks(
-    connection: sa.Connection, inference: InferenceSettings, spans: Sequence[Span], caller: Caller
+    connection: sa.Connection, inference: InferenceSettings, spans: Sequence[PlannedCalls], caller: Caller
 ) -> list[BudgetOutlook]:
     """One per budget that is drawn on; of those that are counted apart only the tightest of a name, or what stops."""
     today = datetime.datetime.now(datetime.UTC).date()
-    drawn: dict[str, list[Span]] = {}
+    drawn: dict[str, list[PlannedCalls]] = {}
     accounts: dict[str, Account] = {}
     for span in spans:
         theirs = replace(caller, asset=span.stage, partition=span.partition)
@@ -60,13 +60,13 @@ def has_document_budgets(inference: InferenceSettings) -> bool:
     return any(budget.each == "document" for budget in inference.budgets)
 
 
-def _balances(connection: sa.Connection, accounts: Iterable[Account]) -> dict[str, Balance]:
+def _balances(connection: sa.Connection, accounts: Iterable[Account]) -> dict[str, AccountFunds]:
     """As the ledger counts them: a limit that a person set stands above the declared one."""
     limits = {
         row.name: row.limit_nusd for row in connection.execute(sa.text("SELECT name, limit_nusd FROM budget_limits"))
     }
     wanted = {account.budget: limits.get(account.name, account.limit_nusd) for account in accounts}
-    found = {name: Balance(limit_nusd=limit, held_nusd=0, left_nusd=limit) for name, limit in wanted.items()}
+    found = {name: AccountFunds(limit_nusd=limit, held_nusd=0, left_nusd=limit) for name, limit in wanted.items()}
     statement = sa.text("SELECT * FROM budgets WHERE budget IN :names").bindparams(
         sa.bindparam("names", expanding=True)
     )
@@ -75,11 +75,11 @@ def _balances(connection: sa.Connection, accounts: Iterable[Account]) -> dict[st
         for row in connection.execute(statement, {"names": names[start : start + 500]}):
             used = row.spent_nusd + row.reserved_nusd + row.held_nusd + row.earmarked_nusd
             limit = wanted[row.budget]
-            found[row.budget] = Balance(limit_nusd=limit, held_nusd=row.held_nusd, left_nusd=limit - used)
+            found[row.budget] = AccountFunds(limit_nusd=limit, held_nusd=row.held_nusd, left_nusd=limit - used)
     return found
 
 
-def _outlook(account: Account, balance: Balance, spans: Sequence[Span]) -> BudgetOutlook:
+def _outlook(account: Account, balance: AccountFunds, spans: Sequence[PlannedCalls]) -> BudgetOutlook:
     needed = NOTHING
     for span in spans:
         needed += span.money
@@ -100,7 +100,7 @@ def _outlook(account: Account, balance: Balance, spans: Sequence[Span]) -> Budge
     )
 
 
-def _end(spans: Sequence[Span], left: int, which: str) -> tuple[Span, int] | None:
+def _end(spans: Sequence[PlannedCalls], left: int, which: str) -> tuple[PlannedCalls, int] | None:
     """The first call for which there is not left what it may cost at most."""
     spent = 0
     for span in spans:
@@ -119,7 +119,7 @@ def _end(spans: Sequence[Span], left: int, which: str) -> tuple[Span, int] | Non
 def _of_documents(
     connection: sa.Connection,
     inference: InferenceSettings,
-    spans: Sequence[Span],
+    spans: Sequence[PlannedCalls],
     caller: Caller,
     today: datetime.date,
 ) -> Iterable[BudgetOutlook]:

@@ -8,11 +8,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ai_assets.inference.settings import Endpoint, Price
-from ai_assets.planning.past import Past
+from ai_assets.inference.settings import Endpoint, TokenPrice
+from ai_assets.planning.past import PastQuestions
 from ai_assets.planning.records import CERTAIN, Chance, Money, Range
 from ai_assets.planning.tokens import TEMPLATE_ERROR
-from ai_assets.planning.totals import SAMPLE, Group, Tally
+from ai_assets.planning.totals import SAMPLE, CallGroup, Tally
 
 NUSD_PER_PRICE = 1000
 """A price is in dollars per million tokens."""
@@ -56,7 +56,9 @@ class Estimate:
         )
 
 
-def estimate(tally: Tally, endpoints: Mapping[str, Endpoint], past: Past, alike: Past, words: str) -> Estimate:
+def estimate(
+    tally: Tally, endpoints: Mapping[str, Endpoint], past: PastQuestions, alike: PastQuestions, words: str
+) -> Estimate:
     """`alike`: those of the past questions that tell most of the coming ones; `words` says which."""
     ratios = {name: _ratio(tally, name, endpoints[name]) for name in {item[0] for item in tally.with_unread()}}
     volumes: dict[str, Volume] = {}
@@ -77,7 +79,7 @@ def estimate(tally: Tally, endpoints: Mapping[str, Endpoint], past: Past, alike:
     )
 
 
-def money_of(found: Estimate, prices: Mapping[str, Price]) -> Money:
+def money_of(found: Estimate, prices: Mapping[str, TokenPrice]) -> Money:
     """What these calls cost at the prices of their endpoints, or of others."""
     low = likely = high = 0.0
     for name, volume in found.volumes.items():
@@ -137,7 +139,7 @@ def _calls(groups: Sequence[tuple[Chance, float]]) -> Range:
     return Range(low=sure + max(low, 0.0), likely=sure + likely, high=sure + min(high, most))
 
 
-def _input(groups: Sequence[tuple[Chance, Group]], calls: Range, ratio: Range) -> Range:
+def _input(groups: Sequence[tuple[Chance, CallGroup]], calls: Range, ratio: Range) -> Range:
     """Those that are sure have their own size; of the others the size of those that are likely."""
     sure = sum(group.size for chance, group in groups if chance == CERTAIN)
     sure_calls = sum(group.calls for chance, group in groups if chance == CERTAIN)
@@ -157,7 +159,7 @@ def _quantile(number: int) -> float:
     return 1.96 + 3.3 / max(number - 1, 1)
 
 
-def _output(tally: Tally, alike: Past, words: str, calls: Range) -> Range:
+def _output(tally: Tally, alike: PastQuestions, words: str, calls: Range) -> Range:
     if tally.kind == "embed":
         return Range(low=0.0, likely=0.0, high=0.0)
     most = tally.max_output_tokens
@@ -178,7 +180,7 @@ def _output(tally: Tally, alike: Past, words: str, calls: Range) -> Range:
     )
 
 
-def _output_from(tally: Tally, alike: Past, words: str) -> str:
+def _output_from(tally: Tally, alike: PastQuestions, words: str) -> str:
     if tally.kind == "embed":
         return ""
     if alike.asked:
@@ -195,7 +197,7 @@ def _unsure_of_unread(tally: Tally, factor: Range) -> Range:
     return Range(low=factor.low * (1 - UNREAD * share), likely=factor.likely, high=factor.high * (1 + UNREAD * share))
 
 
-def _factor(tally: Tally, alike: Past, calls: float) -> Range:
+def _factor(tally: Tally, alike: PastQuestions, calls: float) -> Range:
     """What repairs and paid failures add."""
     number = len(alike.asked)
     if not number:

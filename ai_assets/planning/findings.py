@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.call_state import Ticket
+from ai_assets.inference.call_state import CallState
 from ai_assets.inference.ledger_messages import Hop
 from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, worst_case_nusd
 from ai_assets.inference.records import Request
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.planning.past import Past
-from ai_assets.planning.preview import Looking, ReadAhead, Unread
+from ai_assets.planning.past import PastQuestions
+from ai_assets.planning.preview import PreviewWork, ReadAhead, UnreadFiles
 from ai_assets.planning.records import Chance
 from ai_assets.planning.tokens import TOKEN_BYTES, Counter
 
@@ -40,7 +40,7 @@ class NewCall:
 
 
 @dataclass(kw_only=True)
-class Found:
+class StageFindings:
     """What a run would do in one stage of one partition."""
 
     stage: str
@@ -52,7 +52,7 @@ class Found:
     held: int = 0
     unknown: int = 0
     calls: list[NewCall] = field(default_factory=list)
-    unread: list[tuple[Chance, Unread]] = field(default_factory=list)
+    unread: list[tuple[Chance, UnreadFiles]] = field(default_factory=list)
     asked: int = 0
     """Questions that were put together, with their sizes and that of the documents in them."""
     asked_bytes: int = 0
@@ -62,15 +62,15 @@ class Found:
 
 
 @dataclass(kw_only=True)
-class Surroundings:
+class PlanContext:
     """What is the same for all partitions."""
 
-    work: Looking
+    work: PreviewWork
     inference: InferenceSettings
     read_ahead: ReadAhead
     counters: Mapping[str, Counter | None]
     """By endpoint."""
-    past: Mapping[str, Past]
+    past: Mapping[str, PastQuestions]
     labels: Mapping[str, Mapping[str, int]]
     """By stage, how often each label was given so far."""
     answer_bytes: Mapping[str, int]
@@ -90,7 +90,7 @@ class Surroundings:
         )
 
 
-def new_call(around: Surroundings, stage: str, ticket: Ticket, hop: Hop, chance: Chance, told: int | None) -> NewCall:
+def new_call(around: PlanContext, stage: str, ticket: CallState, hop: Hop, chance: Chance, told: int | None) -> NewCall:
     """`told`: bytes that the question still lacks; None where it lacks none."""
     counter = around.counters.get(hop.name)
     sampled = int(hop.key[:8], 16) % around.every == 0

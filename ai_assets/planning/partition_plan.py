@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ai_assets.planning.findings import Found, Surroundings
-from ai_assets.planning.preview import Texts, Unread, current_documents, documents_of
+from ai_assets.planning.findings import PlanContext, StageFindings
+from ai_assets.planning.preview import Texts, UnreadFiles, current_documents, documents_of
 from ai_assets.planning.records import CERTAIN, NEVER, Chance
-from ai_assets.planning.stage_plan import Asking
+from ai_assets.planning.stage_plan import StagePlanner
 from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.llm_stage import inputs_of
@@ -25,7 +25,7 @@ CHANGES = Chance(0.0, 0.08, 0.35)
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenRow:
     """A row of which it is not known whether there will be one, or what it will say."""
 
     chance: Chance
@@ -35,10 +35,10 @@ class Open:
     """What it will be if there is one."""
 
 
-class Walk:
+class PartitionPlanner:
     """One partition. Rows of earlier stages are known, or open, by document."""
 
-    def __init__(self, around: Surroundings, partition: str) -> None:
+    def __init__(self, around: PlanContext, partition: str) -> None:
         self.around = around
         self._work = around.work
         self.partition = partition
@@ -46,7 +46,7 @@ class Walk:
         self._texts: Texts | None = None
         self._settled: dict[str, Manifest] = {}
         self._rows: dict[str, dict[str, Row]] = {}
-        self._open: dict[str, dict[str, Open]] = {}
+        self._open: dict[str, dict[str, OpenRow]] = {}
         self._unread: dict[str, Chance] = {}
         """By stage, the chance that a document not read yet comes to it."""
 
@@ -57,14 +57,14 @@ class Walk:
                 self._texts = self.around.read_ahead.texts(self.partition)
             else:
                 found = documents_of(self._work, self.documents)
-                self._texts = Texts(documents=found, statuses=self.documents.stats["statuses"], unread=Unread())
+                self._texts = Texts(documents=found, statuses=self.documents.stats["statuses"], unread=UnreadFiles())
         return self._texts
 
     @property
     def statuses(self) -> Mapping[str, int]:
         return self.documents.stats["statuses"] if self.documents is not None else self.texts.statuses
 
-    def stages(self) -> Iterator[Found]:
+    def stages(self) -> Iterator[StageFindings]:
         for stage in self._work.collection.stages:
             if isinstance(stage, FunctionStage):
                 self._function(stage)
@@ -73,14 +73,14 @@ class Walk:
             else:
                 yield self._stage(stage)
 
-    def _stage(self, stage: StageSettings) -> Found:
-        found = Found(stage=stage.name, partition=self.partition)
+    def _stage(self, stage: StageSettings) -> StageFindings:
+        found = StageFindings(stage=stage.name, partition=self.partition)
         question = self._work.collection.questions[stage.name]
         if (manifest := self._unchanged(question)) is not None:
             self._settled[stage.name] = manifest
             found.documents = found.kept = manifest.stats["documents_in"]
             return found
-        Asking(self, question, found).run()
+        StagePlanner(self, question, found).run()
         return found
 
     def _unchanged(self, question: Question) -> Manifest | None:
@@ -148,7 +148,7 @@ class Walk:
         """Their datasets, where a run would leave all of them as they are."""
         return {name: self._settled[name] for name in stages} if self._settled.keys() >= set(stages) else None
 
-    def open(self, stage: str) -> Mapping[str, Open]:
+    def open(self, stage: str) -> Mapping[str, OpenRow]:
         return self._open.get(stage, {})
 
     def leave_open(
@@ -162,7 +162,9 @@ class Walk:
             columns = ["document_id", *sorted(set().union(*looked_at))]
             before = {row["document_id"]: row for row in self._work.read(old, columns).to_pylist()}
         self._rows[stage.name] = dict(rows)
-        self._open[stage.name] = {name: Open(chance, before.get(name), row) for name, (chance, row) in chances.items()}
+        self._open[stage.name] = {
+            name: OpenRow(chance, before.get(name), row) for name, (chance, row) in chances.items()
+        }
 
     def chance(self, stage: StageSettings, document: str) -> Chance | None:
         """That the document comes to the stage; None where it certainly does not."""

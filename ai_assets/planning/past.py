@@ -20,7 +20,7 @@ ENOUGH = 5
 KEYS_PER_QUERY = 5_000
 
 
-class Known(NamedTuple):
+class PastAttempt(NamedTuple):
     """The attempt that a call points to."""
 
     state: str
@@ -31,9 +31,9 @@ class Known(NamedTuple):
     body: str | None
 
 
-def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> dict[str, Known]:
+def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> dict[str, PastAttempt]:
     """By key; the answer itself only where somebody reads it."""
-    found: dict[str, Known] = {}
+    found: dict[str, PastAttempt] = {}
     body, joined = "NULL", ""
     if bodies:
         body = "answers.body"
@@ -46,12 +46,14 @@ def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> 
     for start in range(0, len(keys), KEYS_PER_QUERY):
         given = {"keys": json.dumps(keys[start : start + KEYS_PER_QUERY])}
         for row in connection.execute(statement, given):
-            found[row.call_key] = Known(row.state, row.ended_at, row.cost_nusd, row.input_tokens, row.error, row.body)
+            found[row.call_key] = PastAttempt(
+                row.state, row.ended_at, row.cost_nusd, row.input_tokens, row.error, row.body
+            )
     return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PastQuestion:
     """One past question: its first answer, and what else was paid for it."""
 
     key: str
@@ -70,10 +72,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Past:
+class PastQuestions:
     """Past questions of one stage, the latest first."""
 
-    asked: Sequence[Asked] = field(default=())
+    asked: Sequence[PastQuestion] = field(default=())
 
     @cached_property
     def by_key(self) -> Mapping[str, int]:
@@ -88,15 +90,15 @@ class Past:
         found = [item.latency_s for item in self.asked if item.latency_s is not None]
         return statistics.median(found) if found else None
 
-    def alike(self, model: str, prompt: str) -> tuple["Past", str]:
+    def alike(self, model: str, prompt: str) -> tuple["PastQuestions", str]:
         """Those most like what comes, where there are enough of them; and which those are, in words."""
         same = [item for item in self.asked if item.model == model and item.prompt == prompt]
         if len(same) >= ENOUGH:
-            return Past(same), "of this prompt"
+            return PastQuestions(same), "of this prompt"
         near = [item for item in self.asked if item.model == model]
         if len(near) >= ENOUGH:
-            return Past(near), "of earlier prompts of this stage"
-        return (self, "of this stage by other models") if len(self.asked) >= ENOUGH else (Past(), "")
+            return PastQuestions(near), "of earlier prompts of this stage"
+        return (self, "of this stage by other models") if len(self.asked) >= ENOUGH else (PastQuestions(), "")
 
 
 _COLUMNS = """
@@ -104,7 +106,7 @@ SELECT call_key, caller_id, document, model, prompt, state, input_tokens, cached
     latency_s FROM attempts"""
 
 
-def past_of(connection: sa.Connection, collection: str, asset: str, *, per_call: bool) -> Past:
+def past_of(connection: sa.Connection, collection: str, asset: str, *, per_call: bool) -> PastQuestions:
     """The latest questions of a stage; `per_call`: each call is one, and not each document."""
     callers = "SELECT caller_id FROM callers WHERE collection = :c AND asset = :a ORDER BY caller_id DESC LIMIT :most"
     rows = connection.execute(
@@ -117,7 +119,7 @@ def past_of(connection: sa.Connection, collection: str, asset: str, *, per_call:
     return _questions(rows, per_call=per_call)
 
 
-def past_of_kind(connection: sa.Connection, kind: str, model: str) -> Past:
+def past_of_kind(connection: sa.Connection, kind: str, model: str) -> PastQuestions:
     """The latest questions of such stages anywhere, to the same model."""
     rows = connection.execute(
         sa.text(f"SELECT * FROM ({_COLUMNS_WITH_KIND} ORDER BY sent_at DESC LIMIT :limit) AS latest "
@@ -130,7 +132,7 @@ def past_of_kind(connection: sa.Connection, kind: str, model: str) -> Past:
 _COLUMNS_WITH_KIND = _COLUMNS.replace("latency_s FROM", "latency_s, kind FROM")
 
 
-def _questions(rows: Sequence[sa.Row[tuple[object, ...]]], *, per_call: bool) -> Past:
+def _questions(rows: Sequence[sa.Row[tuple[object, ...]]], *, per_call: bool) -> PastQuestions:
     """Attempts of one caller about one document are one question, its repair included."""
     grouped: dict[tuple[object, ...], list[sa.Row[tuple[object, ...]]]] = defaultdict(list)
     for row in reversed(rows):
@@ -141,7 +143,7 @@ def _questions(rows: Sequence[sa.Row[tuple[object, ...]]], *, per_call: bool) ->
         if first is None or first.input_tokens is None:
             continue
         found.append(
-            Asked(
+            PastQuestion(
                 key=first.call_key,
                 document=first.document,
                 model=first.model,
@@ -155,7 +157,7 @@ def _questions(rows: Sequence[sa.Row[tuple[object, ...]]], *, per_call: bool) ->
                 latency_s=first.latency_s,
             )
         )
-    return Past(list(reversed(found)))
+    return PastQuestions(list(reversed(found)))
 
 
 def labels_so_far(connection: sa.Connection, collection: str, asset: str) -> dict[str, int]:
@@ -168,7 +170,7 @@ def labels_so_far(connection: sa.Connection, collection: str, asset: str) -> dic
     return dict(found)
 
 
-class Spent(NamedTuple):
+class StageSpend(NamedTuple):
     """What the documents of a stage came to so far, of whatever version of it."""
 
     documents: int
@@ -176,11 +178,11 @@ class Spent(NamedTuple):
     nusd: int
 
 
-def spent_by(connection: sa.Connection, collection: str, stage: str) -> Spent:
+def spent_by(connection: sa.Connection, collection: str, stage: str) -> StageSpend:
     query = sa.text(
         "SELECT count(DISTINCT attempts.document), count(DISTINCT attempts.call_key), "
         "coalesce(sum(attempts.cost_nusd), 0) FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id "
         "WHERE callers.collection = :collection AND callers.asset = :stage AND attempts.state = 'settled'"
     )
     row: Any = connection.execute(query, {"collection": collection, "stage": stage}).one()
-    return Spent(row[0], row[1], int(row[2]))
+    return StageSpend(row[0], row[1], int(row[2]))

@@ -14,13 +14,13 @@ from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import in_dollars
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.planning.at_once import AtOnce
-from ai_assets.planning.budget_check import Span, has_document_budgets, outlooks
+from ai_assets.planning.at_once import ConcurrentReservations
+from ai_assets.planning.budget_check import PlannedCalls, has_document_budgets, outlooks
 from ai_assets.planning.estimate import Estimate, estimate
-from ai_assets.planning.findings import Found, Surroundings
-from ai_assets.planning.partition_plan import Walk
-from ai_assets.planning.past import ENOUGH, Past, labels_so_far, past_of, past_of_kind, spent_by
-from ai_assets.planning.preview import Looking, ReadAhead, changed_files, current_documents
+from ai_assets.planning.findings import PlanContext, StageFindings
+from ai_assets.planning.partition_plan import PartitionPlanner
+from ai_assets.planning.past import ENOUGH, PastQuestions, labels_so_far, past_of, past_of_kind, spent_by
+from ai_assets.planning.preview import PreviewWork, ReadAhead, changed_files, current_documents
 from ai_assets.planning.records import Alternative, BudgetOutlook, Money, Plan, Range, StagePlan, decimal, described
 from ai_assets.planning.summary import Summary
 from ai_assets.planning.tokens import TOKEN_BYTES, counter_for
@@ -70,7 +70,7 @@ def plan(
         if name not in paid:
             raise StageUnknown(collection.name, name, paid)
     chosen = [name for name in paid if stages is None or name in stages]
-    with Looking(collection, stores, "plan") as work, _undisturbed():
+    with PreviewWork(collection, stores, "plan") as work, _undisturbed():
         say(f"Looking at {collection.source_path} …")
         states = partition_states(collection, stores, work.listing)
         for key in partitions or ():
@@ -108,7 +108,7 @@ def _embedding_asks(collection: Collection) -> list[DeclaredEmbedding]:
     return [each for each in collection.embeddings if each.models]
 
 
-def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[str]) -> Surroundings:
+def _surroundings(work: PreviewWork, inference: InferenceSettings, keys: Sequence[str]) -> PlanContext:
     collection, folder = work.collection, work.stores.home.inference.parent
     changed = {key: changed_files(work, key) for key in keys if current_documents(work, key) is None}
     routed = [question.stage for question in collection.questions.values()]
@@ -133,7 +133,7 @@ def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[st
         for name in names_of(inference, route)
     }
     files = sum(len(work.listing.by_partition.get(key, ())) for key in keys)
-    return Surroundings(
+    return PlanContext(
         work=work,
         inference=inference,
         read_ahead=ReadAhead(work, changed),
@@ -145,14 +145,14 @@ def _surroundings(work: Looking, inference: InferenceSettings, keys: Sequence[st
     )
 
 
-def _answer_bytes(stage: PromptStage, past: Past) -> int:
+def _answer_bytes(stage: PromptStage, past: PastQuestions) -> int:
     given = [item.output_tokens for item in past.asked]
     tokens = sum(given) / len(given) if given else stage.OUTPUT_TOKENS[1]
     return round(tokens * TOKEN_BYTES)
 
 
 def _planned(
-    around: Surroundings,
+    around: PlanContext,
     states: Mapping[str, str],
     keys: Sequence[str],
     chosen: Sequence[str],
@@ -161,11 +161,11 @@ def _planned(
     work, inference = around.work, around.inference
     tallies = {name: _tally(work.collection, inference, name) for name in _paid(work.collection)}
     seen: set[str] = set()
-    spans: list[Span] = []
-    at_once = AtOnce(inference)
+    spans: list[PlannedCalls] = []
+    at_once = ConcurrentReservations(inference)
     documents: Counts[str] = Counts()
     for number, key in enumerate(keys, start=1):
-        walk = Walk(around, key)
+        walk = PartitionPlanner(around, key)
         for found in _found(around, walk):
             if found.stage in chosen:
                 at_once.add(found, tallies[found.stage], seen)
@@ -205,7 +205,7 @@ def _planned(
     )
 
 
-def _of_functions(work: Looking, documents: int) -> Iterator[str]:
+def _of_functions(work: PreviewWork, documents: int) -> Iterator[str]:
     """What a function asks is known when it has asked: what it cost so far is told beside the plan."""
     for stage in work.collection.stages:
         if not isinstance(stage, FunctionStage) or stage.models is None or not documents:
@@ -226,7 +226,7 @@ def _of_functions(work: Looking, documents: int) -> Iterator[str]:
         )
 
 
-def _found(around: Surroundings, walk: Walk) -> Sequence[Found]:
+def _found(around: PlanContext, walk: PartitionPlanner) -> Sequence[StageFindings]:
     stages = list(walk.stages())  # first: passages may be cut from what they make
     embeds = [passages_of(around, walk, each) for each in _embedding_asks(around.work.collection)]
     return [*embeds, *stages]
@@ -258,12 +258,12 @@ def _tally(collection: Collection, inference: InferenceSettings, name: str) -> T
     )
 
 
-def _span(found: Found, of_documents: bool) -> Span:
+def _span(found: StageFindings, of_documents: bool) -> PlannedCalls:
     reserves: dict[str, int] = {}
     for call in found.calls if of_documents else ():
         reserves[call.document] = max(reserves.get(call.document, 0), call.reserve_nusd)
     unread = [(chance, each) for chance, each in found.unread]
-    return Span(
+    return PlannedCalls(
         partition=found.partition,
         stage=found.stage,
         calls=sum(call.chance.likely for call in found.calls)
@@ -275,13 +275,13 @@ def _span(found: Found, of_documents: bool) -> Span:
     )
 
 
-def _in_order(spans: Sequence[Span], keys: Sequence[str], stages: Sequence[str]) -> list[Span]:
+def _in_order(spans: Sequence[PlannedCalls], keys: Sequence[str], stages: Sequence[str]) -> list[PlannedCalls]:
     """As a run asks: some partitions are under way at once, each stage by stage."""
     lane = {key: number // LANES for number, key in enumerate(keys)}
     return sorted(spans, key=lambda span: (lane[span.partition], stages.index(span.stage)))
 
 
-def _divide(spans: Sequence[Span], money: Mapping[str, Money]) -> None:
+def _divide(spans: Sequence[PlannedCalls], money: Mapping[str, Money]) -> None:
     """What a stage costs is shared out by the size of the questions."""
     totals: dict[str, float] = {}
     for span in spans:
@@ -296,12 +296,12 @@ def _divide(spans: Sequence[Span], money: Mapping[str, Money]) -> None:
         )
 
 
-def _estimated(around: Surroundings, tally: Tally) -> Estimate:
+def _estimated(around: PlanContext, tally: Tally) -> Estimate:
     model = around.inference.endpoints[tally.endpoint].llm
     past = around.past[tally.stage]
     alike, words = past.alike(model, tally.prompt)
     if not alike.asked and tally.kind != "embed":
         with around.work.stores.state.read() as connection:
             alike = past_of_kind(connection, tally.kind, model)
-        alike, words = (alike, f"of other {tally.kind} stages") if len(alike.asked) >= ENOUGH else (Past(), "")
+        alike, words = (alike, f"of other {tally.kind} stages") if len(alike.asked) >= ENOUGH else (PastQuestions(), "")
     return estimate(tally, around.inference.endpoints, past, alike, words)

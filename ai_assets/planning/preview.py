@@ -10,11 +10,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ai_assets.documents.parse_text import language_of
-from ai_assets.documents.source_listing import Entry, Listing, look, stored_listing
+from ai_assets.documents.source_listing import Listing, ListingEntry, look, stored_listing
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import kept_rows, link_same_text, ok_rows, parsed_rows
 from ai_assets.run.datasets.llm_stage import COLUMNS
-from ai_assets.stages.llm import Document
+from ai_assets.stages.llm import PromptDocument
 from ai_assets.storage.lake import Manifest
 
 READ_AHEAD = 100
@@ -22,7 +22,7 @@ READ_AHEAD = 100
 Row = dict[str, Any]
 
 
-class Looking(Work):
+class PreviewWork(Work):
     """The same view of the collection as a run has, of the source as it is now."""
 
     @cached_property
@@ -31,7 +31,7 @@ class Looking(Work):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unread:
+class UnreadFiles:
     """Files whose documents are not known yet."""
 
     files: int = 0
@@ -43,9 +43,9 @@ class Unread:
 class Texts:
     """The documents of a partition as a run would find them."""
 
-    documents: Sequence[Document]
+    documents: Sequence[PromptDocument]
     statuses: Mapping[str, int]
-    unread: Unread
+    unread: UnreadFiles
 
 
 def current_documents(work: Work, partition: str) -> Manifest | None:
@@ -54,11 +54,11 @@ def current_documents(work: Work, partition: str) -> Manifest | None:
     return same.manifest if same else None
 
 
-def documents_of(work: Work, manifest: Manifest) -> list[Document]:
-    return [Document(**row) for row in ok_rows(work, manifest, COLUMNS)]
+def documents_of(work: Work, manifest: Manifest) -> list[PromptDocument]:
+    return [PromptDocument(**row) for row in ok_rows(work, manifest, COLUMNS)]
 
 
-def changed_files(work: Work, partition: str) -> list[Entry]:
+def changed_files(work: Work, partition: str) -> list[ListingEntry]:
     """Files that a run would parse."""
     known = {row["path"]: row["entry_digest"] for row in _previous(work, partition, ["path", "entry_digest", "status"])}
     entries = work.listing.by_partition.get(partition, ())
@@ -69,7 +69,7 @@ def changed_files(work: Work, partition: str) -> list[Entry]:
     ]
 
 
-def chosen_to_read(changed: Mapping[str, Sequence[Entry]]) -> frozenset[tuple[str, str]]:
+def chosen_to_read(changed: Mapping[str, Sequence[ListingEntry]]) -> frozenset[tuple[str, str]]:
     """Partition and path of the files to parse: all of a few, else a sample that is the same each time."""
     every = sorted((partition, entry.path) for partition, entries in changed.items() for entry in entries)
     if len(every) <= READ_AHEAD:
@@ -91,7 +91,7 @@ class Yield:
 class ReadAhead:
     """Parses the chosen files once and says what the others are likely to hold."""
 
-    def __init__(self, work: Work, changed: Mapping[str, Sequence[Entry]]) -> None:
+    def __init__(self, work: Work, changed: Mapping[str, Sequence[ListingEntry]]) -> None:
         self._work = work
         self._chosen = chosen_to_read(changed)
         self.unread = sum(map(len, changed.values())) - len(self._chosen)
@@ -107,7 +107,7 @@ class ReadAhead:
         """How many were read."""
         return len(self._rows)
 
-    def _read(self, partition: str, entry: Entry) -> None:
+    def _read(self, partition: str, entry: ListingEntry) -> None:
         parsed = parsed_rows(self._work, partition, entry)
         rows = [{**row, "language": language_of(row["text"])} for row in parsed]
         self._rows[partition, entry.path] = rows
@@ -125,7 +125,7 @@ class ReadAhead:
             previous[row["path"]].append(row)
         rows: list[Row] = []
         counts: dict[str, int] = defaultdict(int)
-        unread = Unread()
+        unread = UnreadFiles()
         for entry in self._work.listing.by_partition.get(partition, ()):
             if found := kept_rows(entry, previous[entry.path]):
                 rows += found
@@ -140,24 +140,24 @@ class ReadAhead:
         link_same_text(rows)
         for row in rows:
             counts[row["status"]] += 1
-        documents = [Document(**{name: row[name] for name in COLUMNS}) for row in rows if row["status"] == "ok"]
+        documents = [PromptDocument(**{name: row[name] for name in COLUMNS}) for row in rows if row["status"] == "ok"]
         documents.sort(key=lambda document: document.document_id)
         return Texts(documents=documents, statuses=counts, unread=unread)
 
-    def _guess(self, entry: Entry, so_far: Unread) -> Unread:
+    def _guess(self, entry: ListingEntry, so_far: UnreadFiles) -> UnreadFiles:
         found = self._yields.get(_ending(entry)) or self._yields.get("") or Yield()
         per_byte = found.text_bytes / found.bytes if found.bytes else 1.0
         # Rows of a table are documents, and there are the more of them the larger it is.
         documents = found.documents * entry.size / found.bytes if found.documents > found.files else None
         each = found.documents / found.files if found.files else 1.0
-        return Unread(
+        return UnreadFiles(
             files=so_far.files + 1,
             documents=so_far.documents + (each if documents is None else documents),
             text_bytes=so_far.text_bytes + entry.size * per_byte,
         )
 
 
-def _ending(entry: Entry) -> str:
+def _ending(entry: ListingEntry) -> str:
     return PurePosixPath(entry.path).suffix.lower() or "."
 
 

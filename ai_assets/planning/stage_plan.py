@@ -6,47 +6,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.inference.call_state import Ticket, judged, read, ticket_for
+from ai_assets.inference.call_state import CallState, judged, read, ticket_for
 from ai_assets.inference.ledger_messages import Hop, answer_to, held_by
 from ai_assets.inference.records import Request
-from ai_assets.planning.findings import BLOCK, COUNTED_FIRST, Found, new_call, size_of
-from ai_assets.planning.past import Known, Past, look_up
-from ai_assets.planning.preview import Unread
+from ai_assets.planning.findings import BLOCK, COUNTED_FIRST, StageFindings, new_call, size_of
+from ai_assets.planning.past import PastAttempt, PastQuestions, look_up
+from ai_assets.planning.preview import UnreadFiles
 from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.datasets.llm_stage import AnsweredRows, examples_of, lasts, of_this_text
 from ai_assets.run.datasets.tries import Tries
 from ai_assets.signoff.corrections import Correction, applied
 from ai_assets.stages.base import Row
 from ai_assets.stages.classify.kind import ClassifyStage
-from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
+from ai_assets.stages.llm import DocumentQuestion, PromptDocument, Question, ask, row_of
 from ai_assets.storage.spool import Spool
 
 if TYPE_CHECKING:
-    from ai_assets.planning.partition_plan import Walk
+    from ai_assets.planning.partition_plan import PartitionPlanner
 
 
 @dataclass(frozen=True, slots=True)
-class _Put:
+class _PlannedQuestion:
     """A question put together, with the chance that it is asked at all."""
 
-    asked: Asked
-    ticket: Ticket
+    asked: DocumentQuestion
+    ticket: CallState
     chance: Chance
     told: int | None
     """How many bytes of earlier answers it lacks; None where nothing is missing, and the question is the very one."""
 
 
-class Asking:
+class StagePlanner:
     """One stage of one partition whose dataset a run would make again."""
 
-    def __init__(self, walk: "Walk", question: Question, found: Found) -> None:
+    def __init__(self, walk: "PartitionPlanner", question: Question, found: StageFindings) -> None:
         self._walk, self._stage, self._question, self._found = walk, question.stage, question, found
         stage = question.stage
         self._around = walk.around
         self._work = walk.around.work
         self._caller = self._work.caller(stage.name, walk.partition)
-        self._past = self._around.past.get(stage.name, Past())
-        self._put: list[_Put] = []
+        self._past = self._around.past.get(stage.name, PastQuestions())
+        self._put: list[_PlannedQuestion] = []
         self._rows: dict[str, Row] = {}
         self._chances: dict[str, tuple[Chance, Row | None]] = {}
         self._reads = _reader(question)
@@ -79,7 +79,7 @@ class Asking:
                 rows = applied(rows, self._given, {d.document_id: d.digest for d in texts.documents})
             self._walk.leave_open(self._stage, {row["document_id"]: row for row in rows}, self._chances)
 
-    def _question_about(self, document: Document, kept: AnsweredRows, examples: Sequence[Any]) -> None:
+    def _question_about(self, document: PromptDocument, kept: AnsweredRows, examples: Sequence[Any]) -> None:
         name, found = document.document_id, self._found
         chance = self._walk.chance(self._stage, name)
         if chance is None:
@@ -97,10 +97,10 @@ class Asking:
             found.unknown += 1
             told = sum(self._around.answer_bytes.get(each, 0) for each in missing)
             if asked.request is not None:
-                self._put.append(_Put(asked, self._ticket(asked.request), chance, told))
+                self._put.append(_PlannedQuestion(asked, self._ticket(asked.request), chance, told))
             elif document.text.strip():
                 size = len(asked.text.encode()) + told
-                found.unread.append((chance, Unread(files=1, documents=1, text_bytes=size)))
+                found.unread.append((chance, UnreadFiles(files=1, documents=1, text_bytes=size)))
             return
         if chance != CERTAIN:
             found.unknown += 1
@@ -112,7 +112,7 @@ class Asking:
         elif asked.request is None:
             self._know(name, row_of(asked, None), chance)
         else:
-            self._put.append(_Put(asked, self._ticket(asked.request), chance, None))
+            self._put.append(_PlannedQuestion(asked, self._ticket(asked.request), chance, None))
 
     def _know(self, document: str, row: Row, chance: Chance) -> None:
         if chance == CERTAIN:
@@ -120,10 +120,10 @@ class Asking:
         else:
             self._chances[document] = (chance, row)
 
-    def _ticket(self, request: Request) -> Ticket:
+    def _ticket(self, request: Request) -> CallState:
         return ticket_for(self._around.inference, self._around.accounts, request, self._caller, lambda _name: None)
 
-    def _pair(self, asked: Asked, call: str | None) -> None:
+    def _pair(self, asked: DocumentQuestion, call: str | None) -> None:
         tokens = self._past.by_key.get(call or "")
         if tokens is not None and asked.request is not None and len(self._found.pairs) < COUNTED_FIRST:
             size = size_of(self._ticket(asked.request).claim.hops[0], asked.request)
@@ -139,7 +139,7 @@ class Asking:
         for item in put:
             self._decide(item, known)
 
-    def _decide(self, put: _Put, known: Mapping[str, Known]) -> None:
+    def _decide(self, put: _PlannedQuestion, known: Mapping[str, PastAttempt]) -> None:
         found, asked, ticket, chance = self._found, put.asked, put.ticket, put.chance
         first, request = ticket.claim.hops[0], ticket.request
         size = size_of(first, request)
@@ -171,10 +171,10 @@ class Asking:
             return
         self._add(put, first)
 
-    def _add(self, put: _Put, hop: Hop) -> None:
+    def _add(self, put: _PlannedQuestion, hop: Hop) -> None:
         self._found.calls.append(new_call(self._around, self._stage.name, put.ticket, hop, put.chance, put.told))
 
-    def _row(self, asked: Asked, ticket: Ticket, hop: Hop, body: str) -> tuple[Row | None, Hop | None]:
+    def _row(self, asked: DocumentQuestion, ticket: CallState, hop: Hop, body: str) -> tuple[Row | None, Hop | None]:
         """The row that the answer gives; or the repair that is still to be asked for."""
         while True:
             result = judged(ticket, hop, read(hop.endpoint, body, ticket.request))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ai_assets.inference.errors import PriceUnknown
 from ai_assets.inference.prices import price_at
-from ai_assets.inference.settings import InferenceSettings, Price
+from ai_assets.inference.settings import InferenceSettings, TokenPrice
 from ai_assets.planning.estimate import Estimate, Volume, money_of
-from ai_assets.planning.findings import Surroundings
+from ai_assets.planning.findings import PlanContext
 from ai_assets.planning.preview import READ_AHEAD
 from ai_assets.planning.records import NOTHING, Alternative, Money, Range, StagePlan
 from ai_assets.planning.totals import Tally
@@ -22,7 +22,7 @@ SLOWER = 2.0
 class Summary:
     """Of all stages that were asked for."""
 
-    def __init__(self, around: Surroundings, tallies: Mapping[str, Tally], estimates: Mapping[str, Estimate]) -> None:
+    def __init__(self, around: PlanContext, tallies: Mapping[str, Tally], estimates: Mapping[str, Estimate]) -> None:
         self._around = around
         self._tallies = {name: tallies[name] for name in estimates}
         self._estimates = estimates
@@ -52,7 +52,7 @@ class Summary:
             seconds=self._seconds(found.volumes),
         )
 
-    def _priced(self, found: Estimate) -> dict[str, Price]:
+    def _priced(self, found: Estimate) -> dict[str, TokenPrice]:
         for name in found.volumes:
             if name not in self._prices:
                 raise PriceUnknown(name, self._around.inference.endpoints[name].llm, _today())
@@ -164,7 +164,7 @@ class Summary:
         return next((list(stage.when) for stage in self._around.work.collection.stages if stage.name == name), [])
 
 
-def _prices(inference: InferenceSettings) -> dict[str, Price]:
+def _prices(inference: InferenceSettings) -> dict[str, TokenPrice]:
     """Of every endpoint that has one today."""
     found = {name: price_at(endpoint, _today()) for name, endpoint in inference.endpoints.items()}
     return {name: price for name, price in found.items() if price is not None}

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from ai_assets.planning.findings import Found
+from ai_assets.planning.findings import StageFindings
 from ai_assets.planning.records import CERTAIN, Chance, Range
 
 SAMPLE = 200
@@ -11,7 +11,7 @@ SAMPLE = 200
 
 
 @dataclass(kw_only=True)
-class Group:
+class CallGroup:
     """Calls of one endpoint that are equally probable."""
 
     calls: float = 0.0
@@ -19,7 +19,7 @@ class Group:
 
 
 @dataclass(kw_only=True)
-class Counted:
+class TokenStatistics:
     """Calls whose tokens were counted, for the ratio of tokens to bytes and how far it may be off."""
 
     calls: int = 0
@@ -67,23 +67,23 @@ class Tally:
     asked: int = 0
     asked_bytes: int = 0
     text_bytes: int = 0
-    unread: dict[Chance, Group] = field(default_factory=dict)
-    groups: dict[tuple[str, Chance], Group] = field(default_factory=dict)
-    counted: dict[str, Counted] = field(default_factory=dict)
+    unread: dict[Chance, CallGroup] = field(default_factory=dict)
+    groups: dict[tuple[str, Chance], CallGroup] = field(default_factory=dict)
+    counted: dict[str, TokenStatistics] = field(default_factory=dict)
     """All that were counted, by endpoint."""
-    sampled: dict[str, Counted] = field(default_factory=dict)
+    sampled: dict[str, TokenStatistics] = field(default_factory=dict)
     """Only those of the sample."""
     calls: dict[str, int] = field(default_factory=dict)
     pairs: list[tuple[int, int, bool]] = field(default_factory=list)
 
-    def add(self, found: Found, seen: set[str]) -> None:
+    def add(self, found: StageFindings, seen: set[str]) -> None:
         """`seen` holds the keys of all calls so far: a question that recurs is paid for once."""
         for name in ("documents", "kept", "reused", "reused_nusd", "held", "unknown", "asked", "asked_bytes"):
             setattr(self, name, getattr(self, name) + getattr(found, name))
         self.text_bytes += found.text_bytes
         self.pairs += found.pairs[: max(0, SAMPLE * 5 - len(self.pairs))]
         for chance, unread in found.unread:
-            group = self.unread.setdefault(chance, Group())
+            group = self.unread.setdefault(chance, CallGroup())
             group.calls += unread.documents
             group.size += unread.text_bytes
         for call in found.calls:
@@ -92,22 +92,22 @@ class Tally:
                     self.reused += 1
                     continue
                 seen.add(call.key)
-            group = self.groups.setdefault((call.endpoint, call.chance), Group())
+            group = self.groups.setdefault((call.endpoint, call.chance), CallGroup())
             group.calls += 1
             group.size += call.size
             self.calls[call.endpoint] = self.calls.get(call.endpoint, 0) + 1
             if call.tokens is not None:
-                self.counted.setdefault(call.endpoint, Counted()).add(call.tokens, call.size)
+                self.counted.setdefault(call.endpoint, TokenStatistics()).add(call.tokens, call.size)
                 if call.sampled:
-                    self.sampled.setdefault(call.endpoint, Counted()).add(call.tokens, call.size)
+                    self.sampled.setdefault(call.endpoint, TokenStatistics()).add(call.tokens, call.size)
 
-    def with_unread(self) -> list[tuple[str, Chance, Group]]:
+    def with_unread(self) -> list[tuple[str, Chance, CallGroup]]:
         """All groups; documents that are not read yet get the surroundings that the others' questions have."""
         around = max(self.asked_bytes - self.text_bytes, 0) / self.asked if self.asked else self.usual_around
         if self.kind == "embed":
             around = 0.0
         unread = [
-            (self.endpoint, chance, Group(calls=group.calls, size=group.size + group.calls * around))
+            (self.endpoint, chance, CallGroup(calls=group.calls, size=group.size + group.calls * around))
             for chance, group in self.unread.items()
         ]
         return [*((name, chance, group) for (name, chance), group in self.groups.items()), *unread]

@@ -11,10 +11,10 @@ from ai_assets.embedding.spec import FIRST, WITHOUT
 from ai_assets.inference.call_state import ticket_for
 from ai_assets.inference.ledger_messages import answer_to
 from ai_assets.inference.records import Request
-from ai_assets.planning.findings import BLOCK, Found, Surroundings, new_call
-from ai_assets.planning.partition_plan import Walk
+from ai_assets.planning.findings import BLOCK, PlanContext, StageFindings, new_call
+from ai_assets.planning.partition_plan import PartitionPlanner
 from ai_assets.planning.past import look_up
-from ai_assets.planning.preview import Unread
+from ai_assets.planning.preview import UnreadFiles
 from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.context import Outcome
 from ai_assets.run.datasets.chunks import known_chunks, taken_over
@@ -29,10 +29,10 @@ FILLED = 0.7
 """Of the characters that a passage may have, about so many are used."""
 
 
-def passages_of(around: Surroundings, walk: Walk, each: DeclaredEmbedding) -> Found:
+def passages_of(around: PlanContext, walk: PartitionPlanner, each: DeclaredEmbedding) -> StageFindings:
     """The passages of one partition that this embedding is of."""
     work, partition = around.work, walk.partition
-    found = Found(stage=each.asset, partition=partition)
+    found = StageFindings(stage=each.asset, partition=partition)
     if (chunks := _unchanged(walk)) is not None:
         same = settled(work, partition, each.asset, {"chunks": chunks.manifest.version})
         if same is not None:
@@ -57,7 +57,7 @@ def passages_of(around: Surroundings, walk: Walk, each: DeclaredEmbedding) -> Fo
         bytes_read = walk.texts.unread.text_bytes
         passages = max(walk.texts.unread.documents, bytes_read / room)
         more = 1 + settings.overlap / settings.max_characters
-        found.unread.append((CERTAIN, Unread(files=unread, documents=passages, text_bytes=bytes_read * more)))
+        found.unread.append((CERTAIN, UnreadFiles(files=unread, documents=passages, text_bytes=bytes_read * more)))
         found.unknown += round(walk.texts.unread.documents)
     return found
 
@@ -67,16 +67,16 @@ def questions_name(each: DeclaredEmbedding) -> str:
     return QUESTIONS if each.name == FIRST else f"{QUESTIONS} ({each.name})"
 
 
-def questions_of(around: Surroundings, each: DeclaredEmbedding) -> Found:
+def questions_of(around: PlanContext, each: DeclaredEmbedding) -> StageFindings:
     """Golden questions are embedded as passages are, by the first partition that needs them."""
-    found = Found(stage=questions_name(each), partition="")
+    found = StageFindings(stage=questions_name(each), partition="")
     queries = [("", query.query) for query in around.work.collection.golden_queries]
     found.documents = len(queries)
     _look_up(around, found, each, queries)
     return found
 
 
-def _unchanged(walk: Walk) -> Outcome | None:
+def _unchanged(walk: PartitionPlanner) -> Outcome | None:
     """The chunks that a run would leave as they are."""
     work = walk.around.work
     earlier = walk.earlier(work.collection.embedded_stages)
@@ -85,7 +85,7 @@ def _unchanged(walk: Walk) -> Outcome | None:
     return work.unchanged("chunks", walk.partition, versions_of(walk.documents, earlier))
 
 
-def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:
+def _passages(around: PlanContext, walk: PartitionPlanner) -> Iterator[dict[str, Any]]:
     """As a run would cut them, as far as their texts are known."""
     collection, settings = around.work.collection, around.work.collection.settings.chunking
     known = ByDocument(known_chunks(around.work, walk.partition))
@@ -99,7 +99,7 @@ def _passages(around: Surroundings, walk: Walk) -> Iterator[dict[str, Any]]:
             yield from cut(name, texts, max_characters=settings.max_characters, overlap=settings.overlap)
 
 
-def _unmade(around: Surroundings, walk: Walk, each: DeclaredEmbedding) -> list[tuple[Chance, Unread]]:
+def _unmade(around: PlanContext, walk: PartitionPlanner, each: DeclaredEmbedding) -> list[tuple[Chance, UnreadFiles]]:
     """Texts that stages are still to make, about as long as those that they made before."""
     room = _room(around)
     found = []
@@ -111,16 +111,16 @@ def _unmade(around: Surroundings, walk: Walk, each: DeclaredEmbedding) -> list[t
         for document in walk.texts.documents:
             waiting = walk.open(stage).get(document.document_id)
             if waiting is not None and waiting.row is None:
-                found.append((waiting.chance, Unread(documents=max(size / room, 1.0), text_bytes=size)))
+                found.append((waiting.chance, UnreadFiles(documents=max(size / room, 1.0), text_bytes=size)))
     return found
 
 
-def _room(around: Surroundings) -> float:
+def _room(around: PlanContext) -> float:
     settings = around.work.collection.settings.chunking
     return max(settings.max_characters - settings.overlap, 1) * FILLED
 
 
-def _known_digests(around: Surroundings, partition: str, each: DeclaredEmbedding) -> frozenset[str]:
+def _known_digests(around: PlanContext, partition: str, each: DeclaredEmbedding) -> frozenset[str]:
     previous = vectors_before(around.work, partition, each)
     if previous is None:
         return frozenset()
@@ -128,7 +128,9 @@ def _known_digests(around: Surroundings, partition: str, each: DeclaredEmbedding
     return frozenset(row["text_digest"] for row in around.work.rows(previous, columns) if row.get(WITHOUT) is None)
 
 
-def _look_up(around: Surroundings, found: Found, each: DeclaredEmbedding, texts: Iterable[tuple[str, str]]) -> None:
+def _look_up(
+    around: PlanContext, found: StageFindings, each: DeclaredEmbedding, texts: Iterable[tuple[str, str]]
+) -> None:
     block: list[tuple[str, str]] = []
     for item in texts:
         block.append(item)
@@ -138,7 +140,9 @@ def _look_up(around: Surroundings, found: Found, each: DeclaredEmbedding, texts:
     _look_up_block(around, found, each, block)
 
 
-def _look_up_block(around: Surroundings, found: Found, each: DeclaredEmbedding, texts: list[tuple[str, str]]) -> None:
+def _look_up_block(
+    around: PlanContext, found: StageFindings, each: DeclaredEmbedding, texts: list[tuple[str, str]]
+) -> None:
     embedding, work = each.embedding, around.work
     caller = work.caller(found.stage if found.partition else QUESTIONS, found.partition)
     requests = [

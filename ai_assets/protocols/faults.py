@@ -14,7 +14,7 @@ BUSY_STATUSES = frozenset({503, 529})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
+class ErrorBody:
     """What the body of an error says."""
 
     said: str
@@ -24,7 +24,7 @@ class Told:
     """It is the protocol's error object, so whoever speaks the protocol wrote it, and no proxy's page."""
 
 
-def class_of(status: int, told: Told) -> ErrorClass:
+def class_of(status: int, told: ErrorBody) -> ErrorClass:
     """What an HTTP error means for who pays and who tries again."""
     known = f"{told.code} {told.said}".lower()
     if status in GATEWAY_STATUSES:
@@ -67,18 +67,20 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def error_of(raw: bytes) -> Told:
+def error_of(raw: bytes) -> ErrorBody:
     """The provider's words and its code; platforms differ in where they put them."""
     text = raw[:10_000].decode("utf-8", "replace")
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return Told(said=text.strip() or "no explanation")
+        return ErrorBody(said=text.strip() or "no explanation")
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
-        return Told(said=str(error))
+        return ErrorBody(said=str(error))
     said = error.get("message") or error.get("detail") or text
     # `{"error": {"message": ...}}`; some servers of the protocol write `{"object": "error", "message": ...}`.
     named = error is not body or body.get("object") == "error"
     is_protocol = named and isinstance(error.get("message"), str) and bool(error["message"])
-    return Told(said=str(said), code=f"{error.get('code') or ''} {error.get('type') or ''}", is_protocol=is_protocol)
+    return ErrorBody(
+        said=str(said), code=f"{error.get('code') or ''} {error.get('type') or ''}", is_protocol=is_protocol
+    )

@@ -9,9 +9,9 @@ from ai_assets.rehearsal.chat import ChatRequest, Schema, compact_json
 from ai_assets.rehearsal.logprobs import token_logprobs
 from ai_assets.rehearsal.reading import Reading, read, schema_in_prompt
 from ai_assets.rehearsal.replies import reply, summary
-from ai_assets.rehearsal.schemas import Filled, fill, violate
+from ai_assets.rehearsal.schemas import SchemaValue, fill, violate
 from ai_assets.rehearsal.settings import FaultKind
-from ai_assets.rehearsal.tokens import Usage, count, cut, split
+from ai_assets.rehearsal.tokens import TokenUsage, count, cut, split
 
 REFUSAL = "I'm sorry, but I can't assist with that request."
 FINGERPRINT = "fp_rehearsal"
@@ -19,7 +19,7 @@ _PIECE_TOKENS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class ChatChoice:
     """One alternative of an answer, before it is put into a message or into chunks."""
 
     content: str | None = None
@@ -28,7 +28,7 @@ class Choice:
     refusal: str | None = None
     finish_reason: str = "stop"
     tokens: int = 0
-    filled: Filled | None = None
+    filled: SchemaValue | None = None
 
     @property
     def said(self) -> str:
@@ -39,8 +39,8 @@ class Choice:
 class ChatAnswer:
     request: ChatRequest
     id: str
-    choices: tuple[Choice, ...]
-    usage: Usage
+    choices: tuple[ChatChoice, ...]
+    usage: TokenUsage
 
     def body(self) -> bytes:
         """The answer in one piece."""
@@ -72,7 +72,7 @@ class ChatAnswer:
             "system_fingerprint": FINGERPRINT,
         }
 
-    def _choice(self, number: int, choice: Choice) -> dict[str, Any]:
+    def _choice(self, number: int, choice: ChatChoice) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": choice.content, "refusal": choice.refusal}
         message["annotations"] = []
         if choice.arguments is not None:
@@ -84,13 +84,13 @@ class ChatAnswer:
             "finish_reason": choice.finish_reason,
         }
 
-    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
+    def _logprobs(self, choice: ChatChoice) -> dict[str, Any] | None:
         if not self.request.logprobs or choice.content is None:
             return None
         content = token_logprobs(choice.content, choice.filled, self.request.top_logprobs)
         return {"content": content, "refusal": None}
 
-    def _call(self, choice: Choice, arguments: str) -> dict[str, Any]:
+    def _call(self, choice: ChatChoice, arguments: str) -> dict[str, Any]:
         name = self.request.tool.name if self.request.tool else ""
         return {
             "id": f"call_{self.id[-24:]}",
@@ -98,7 +98,7 @@ class ChatAnswer:
             "function": {"name": name, "arguments": arguments},
         }
 
-    def _deltas(self, choice: Choice) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    def _deltas(self, choice: ChatChoice) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """What each chunk adds, and what stands beside it."""
         if choice.arguments is not None:
             call = {"index": 0, **self._call(choice, "")}
@@ -123,10 +123,10 @@ def answer(request: ChatRequest, id_: str, *, quick: bool, cached_tokens: int, f
     """What the request is answered with, some faults included."""
     reading = read(request.messages, quick=quick)
     if fault == "refused":
-        choices = (Choice(refusal=REFUSAL, tokens=count(REFUSAL)),) * request.choices
+        choices = (ChatChoice(refusal=REFUSAL, tokens=count(REFUSAL)),) * request.choices
     else:
         choices = tuple([_choice(request, reading, number, fault) for number in range(request.choices)])
-    usage = Usage(
+    usage = TokenUsage(
         input_tokens=request.input_tokens,
         output_tokens=sum([choice.tokens for choice in choices]),
         cached_tokens=min(cached_tokens, request.input_tokens),
@@ -134,15 +134,15 @@ def answer(request: ChatRequest, id_: str, *, quick: bool, cached_tokens: int, f
     return ChatAnswer(request=request, id=f"chatcmpl-{id_}", choices=choices, usage=usage)
 
 
-def _choice(request: ChatRequest, reading: Reading, number: int, fault: FaultKind | None) -> Choice:
+def _choice(request: ChatRequest, reading: Reading, number: int, fault: FaultKind | None) -> ChatChoice:
     if request.tool is not None:
         filled = _filled(request.tool.parameters, reading, fault)
         text, tokens, was_cut = cut(filled.text, request.max_tokens)
-        return Choice(arguments=text, tokens=tokens, finish_reason="length" if was_cut else "tool_calls")
+        return ChatChoice(arguments=text, tokens=tokens, finish_reason="length" if was_cut else "tool_calls")
     found = _structured(request, reading, number, fault)
     said = found.text if found is not None else _prose(reading, number)
     text, tokens, was_cut = cut(said, request.max_tokens)
-    return Choice(content=text, tokens=tokens, finish_reason="length" if was_cut else "stop", filled=found)
+    return ChatChoice(content=text, tokens=tokens, finish_reason="length" if was_cut else "stop", filled=found)
 
 
 def has_schema(request: ChatRequest) -> bool:
@@ -154,24 +154,24 @@ def _schema(request: ChatRequest, reading: Reading) -> Schema | None:
     return schema_in_prompt(reading.prompt) if request.schema is None else request.schema
 
 
-def _structured(request: ChatRequest, reading: Reading, number: int, fault: FaultKind | None) -> Filled | None:
+def _structured(request: ChatRequest, reading: Reading, number: int, fault: FaultKind | None) -> SchemaValue | None:
     """JSON for the declared schema, or for one that is written in the instructions; None where prose is wanted."""
     schema = _schema(request, reading)
     if schema is not None:
         return _filled(schema, reading, fault)
-    return Filled({"answer": _prose(reading, number)}) if request.json_object else None
+    return SchemaValue({"answer": _prose(reading, number)}) if request.json_object else None
 
 
 def _prose(reading: Reading, number: int) -> str:
     return summary(reading) if reading.wants_summary else reply(reading, number)
 
 
-def _filled(schema: Schema, reading: Reading, fault: FaultKind | None) -> Filled:
+def _filled(schema: Schema, reading: Reading, fault: FaultKind | None) -> SchemaValue:
     filled = fill(schema, reading)
     return violate(filled, schema) if fault == "schema_violation" else filled
 
 
-def usage_json(usage: Usage) -> dict[str, Any]:
+def usage_json(usage: TokenUsage) -> dict[str, Any]:
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

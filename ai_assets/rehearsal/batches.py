@@ -11,11 +11,11 @@ from typing import Any
 from aiohttp import web
 
 from ai_assets.rehearsal import faults
-from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, Call, read_request
+from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, ReceivedCall, read_request
 from ai_assets.rehearsal.chat import ChatRequest
 from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import Refusal
-from ai_assets.rehearsal.session import Session
+from ai_assets.rehearsal.session import RehearsalSession
 from ai_assets.rehearsal.settings import UNBILLED, FaultKind
 from ai_assets.rehearsal.wire import GARBAGE, json_body, json_response, unknown_url
 
@@ -51,7 +51,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class BatchLine:
     """One request of a batch."""
 
     custom_id: str
@@ -105,7 +105,7 @@ class Batch:
 class BatchDesk:
     """Takes files and batches in, works on them, and hands them out. Everything is lost when the provider stops."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RehearsalSession) -> None:
         self._session = session
         self._files: dict[str, StoredFile] = {}
         self._batches: dict[str, Batch] = {}
@@ -231,7 +231,7 @@ Store = Callable[[str, bytes, str], StoredFile]
 class _Work:
     """One batch, from validation to its files."""
 
-    def __init__(self, session: Session, batch: Batch, content: bytes, store: Store) -> None:
+    def __init__(self, session: RehearsalSession, batch: Batch, content: bytes, store: Store) -> None:
         self._session = session
         self._batch = batch
         self._content = content
@@ -281,7 +281,7 @@ class _Work:
             stored = self._store(f"{self._batch.id}_error.jsonl", b"".join(self._errors), "batch_output")
             self._batch.error_file_id = stored.id
 
-    def _answer(self, line: Line) -> None:
+    def _answer(self, line: BatchLine) -> None:
         session, path = self._session, self._batch.endpoint
         body = json.dumps(line.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         try:
@@ -291,7 +291,7 @@ class _Work:
             return
         if isinstance(request, ChatRequest):
             request = replace(request, stream=False)
-        call = Call(digest=hashlib.sha256(path.encode() + b"\n" + body).hexdigest(), body=body, request=request)
+        call = ReceivedCall(digest=hashlib.sha256(path.encode() + b"\n" + body).hexdigest(), body=body, request=request)
         fault = session.fault_for(call)
         if fault == "hang":
             self._expire(line)
@@ -303,13 +303,13 @@ class _Work:
             said = self._bill(call, fault)
             self._take(line, call, said, fault)
 
-    def _bill(self, call: Call, fault: FaultKind | None) -> bytes:
+    def _bill(self, call: ReceivedCall, fault: FaultKind | None) -> bytes:
         said = self._session.answer(call, fault)
         behaviour = self._session.behaviour
         self._session.books.bill(call, said.usage, behaviour, key_id=self._batch.key_id, batch=True)
         return said.pieces[0]
 
-    def _take(self, line: Line, call: Call, said: bytes, fault: FaultKind | None) -> None:
+    def _take(self, line: BatchLine, call: ReceivedCall, said: bytes, fault: FaultKind | None) -> None:
         self._batch.completed += 1
         if fault == "truncated":
             return  # the answer is lost: its line is missing
@@ -321,19 +321,19 @@ class _Work:
             _line(line, {"status_code": 200, "request_id": _request_id(line), "body": json.loads(said)})
         )
 
-    def _fail(self, line: Line, refused: Refusal) -> None:
+    def _fail(self, line: BatchLine, refused: Refusal) -> None:
         self._batch.failed += 1
         response = {"status_code": refused.status, "request_id": _request_id(line), "body": refused.body}
         self._errors.append(_line(line, response))
 
-    def _expire(self, line: Line) -> None:
+    def _expire(self, line: BatchLine) -> None:
         self._expired = True
         self._batch.failed += 1
         message = "This request could not be executed before the completion window expired."
         self._errors.append(_line(line, None, {"code": "batch_expired", "message": message}))
 
 
-def _refusal(fault: FaultKind, session: Session) -> Refusal | None:
+def _refusal(fault: FaultKind, session: RehearsalSession) -> Refusal | None:
     """A batch has no connection that could break, nor a gateway: what would be one is a server error."""
     refused = faults.refusal(fault, session.behaviour)
     if fault in ("reset_before", "reset_after") or (refused is not None and refused.page is not None):
@@ -341,9 +341,9 @@ def _refusal(fault: FaultKind, session: Session) -> Refusal | None:
     return refused
 
 
-def read_lines(content: bytes, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
+def read_lines(content: bytes, endpoint: str) -> tuple[list[BatchLine], list[dict[str, Any]]]:
     """The requests of a file, or all that is wrong with it."""
-    lines: list[Line] = []
+    lines: list[BatchLine] = []
     errors: list[dict[str, Any]] = []
     seen: set[str] = set()
 
@@ -375,18 +375,18 @@ def read_lines(content: bytes, endpoint: str) -> tuple[list[Line], list[dict[str
         elif found.get("url") != endpoint:
             wrong(number, "mismatched_url", f"The URL of this request is not the batch's endpoint {endpoint}.", "url")
         else:
-            lines.append(Line(custom_id=custom_id, body=body))
+            lines.append(BatchLine(custom_id=custom_id, body=body))
             seen.add(custom_id)
     if not lines and not errors:
         errors.append({"code": "empty_file", "message": "The file holds no request.", "param": None, "line": None})
     return lines, errors
 
 
-def _request_id(line: Line) -> str:
+def _request_id(line: BatchLine) -> str:
     return f"req_{hashlib.sha256(line.custom_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
-def _line(line: Line, response: Mapping[str, Any] | None, error: Mapping[str, Any] | None = None) -> bytes:
+def _line(line: BatchLine, response: Mapping[str, Any] | None, error: Mapping[str, Any] | None = None) -> bytes:
     value = {
         "id": f"batch_{_request_id(line)}",
         "custom_id": line.custom_id,

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ai_assets.rehearsal.calls import Call
+from ai_assets.rehearsal.calls import ReceivedCall
 from ai_assets.rehearsal.daily_usage import DailyUsage
-from ai_assets.rehearsal.limits import Windows
+from ai_assets.rehearsal.limits import RateWindows
 from ai_assets.rehearsal.settings import Behaviour
-from ai_assets.rehearsal.tokens import Usage
+from ai_assets.rehearsal.tokens import TokenUsage
 
 BATCH_DISCOUNT = Decimal("0.5")
 SHOWN_CHARACTERS = 80
@@ -55,7 +55,7 @@ class Books:
     faults: Counter[str] = field(default_factory=Counter)
     first_call_at: float | None = None
     last_call_at: float | None = None
-    windows: Windows = field(default_factory=Windows)
+    windows: RateWindows = field(default_factory=RateWindows)
     bills: dict[str, Bill] = field(default_factory=dict)
     days: DailyUsage = field(default_factory=DailyUsage)
     _waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
@@ -67,7 +67,9 @@ class Books:
             self.first_call_at = self.last_call_at
         self.peak_in_flight = max(self.peak_in_flight, in_flight)
 
-    def bill(self, call: Call, usage: Usage, behaviour: Behaviour, *, key_id: str, batch: bool = False) -> None:
+    def bill(
+        self, call: ReceivedCall, usage: TokenUsage, behaviour: Behaviour, *, key_id: str, batch: bool = False
+    ) -> None:
         """The moment an answer is computed, whoever is still there to read it."""
         found = self.bills.get(call.digest)
         if found is None:
@@ -137,7 +139,7 @@ class Books:
         return [asdict(bill) for bill in sorted(found, key=lambda bill: (-bill.billed, bill.digest))]
 
 
-def price_usd(usage: Usage, behaviour: Behaviour) -> Decimal:
+def price_usd(usage: TokenUsage, behaviour: Behaviour) -> Decimal:
     """To the last digit of the prices."""
     fresh = usage.input_tokens - usage.cached_tokens
     per_cached = behaviour.price_input if behaviour.price_cached_input is None else behaviour.price_cached_input

@@ -12,7 +12,7 @@ from ai_assets.rehearsal.embeddings import EmbeddingRequest, embed, read_embeddi
 from ai_assets.rehearsal.errors import Refusal
 from ai_assets.rehearsal.faults import context_too_long
 from ai_assets.rehearsal.settings import Behaviour, FaultKind
-from ai_assets.rehearsal.tokens import CACHE_FROM_TOKENS, CACHE_STEP_TOKENS, Usage
+from ai_assets.rehearsal.tokens import CACHE_FROM_TOKENS, CACHE_STEP_TOKENS, TokenUsage
 
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
@@ -20,7 +20,7 @@ _CHAT_ONLY: frozenset[FaultKind | None] = frozenset({"refused", "schema_violatio
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class ReceivedCall:
     digest: str
     """Of the path and the bytes of the body: equal for identical requests."""
     body: bytes
@@ -41,12 +41,12 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
+class EncodedAnswer:
     """The bytes of an answer: one piece, or the events of a stream."""
 
     pieces: list[bytes]
     streams: bool
-    usage: Usage
+    usage: TokenUsage
 
 
 class PrefixCache:
@@ -65,7 +65,7 @@ class PrefixCache:
         return 0
 
 
-def read_call(path: str, body: bytes, behaviour: Behaviour) -> Call:
+def read_call(path: str, body: bytes, behaviour: Behaviour) -> ReceivedCall:
     """What is asked, or the refusal of a request that is wrong."""
     digest = hashlib.sha256(path.encode() + b"\n" + body)
     try:
@@ -75,7 +75,9 @@ def read_call(path: str, body: bytes, behaviour: Behaviour) -> Call:
         raise Refusal(400, message) from e
     if not isinstance(declared, dict):
         raise Refusal(400, "Invalid request: the body is no JSON object.")
-    return Call(digest=digest.hexdigest(), body=body, request=read_request(path, declared, len(body), behaviour))
+    return ReceivedCall(
+        digest=digest.hexdigest(), body=body, request=read_request(path, declared, len(body), behaviour)
+    )
 
 
 def read_request(
@@ -90,13 +92,13 @@ def read_request(
     return request
 
 
-def answered(call: Call, behaviour: Behaviour, prefixes: PrefixCache, fault: FaultKind | None) -> Answered:
+def answered(call: ReceivedCall, behaviour: Behaviour, prefixes: PrefixCache, fault: FaultKind | None) -> EncodedAnswer:
     """Computes the answer. Whoever calls this bills it."""
     request = call.request
     if isinstance(request, EmbeddingRequest):
         body, usage = embed(request)
-        return Answered(pieces=[json.dumps(body, separators=(",", ":")).encode()], streams=False, usage=usage)
+        return EncodedAnswer(pieces=[json.dumps(body, separators=(",", ":")).encode()], streams=False, usage=usage)
     cached = prefixes.cached_tokens(request)
     said = answer(request, call.digest[:24], quick=behaviour.answers == "quick", cached_tokens=cached, fault=fault)
     pieces = said.events() if request.stream else [said.body()]
-    return Answered(pieces=pieces, streams=request.stream, usage=said.usage)
+    return EncodedAnswer(pieces=pieces, streams=request.stream, usage=said.usage)

@@ -21,7 +21,7 @@ _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ChatMessage:
     role: str
     text: str
     tokens: int
@@ -37,7 +37,7 @@ class Tool:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatRequest:
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     schema: Schema | None = None
     json_object: bool = False
     tool: Tool | None = None
@@ -126,7 +126,7 @@ def read_model(body: Mapping[str, Any]) -> str:
     return model
 
 
-def _message(declared: object, where: str) -> Message:
+def _message(declared: object, where: str) -> ChatMessage:
     if not isinstance(declared, dict):
         raise _type_error(where, "an object", declared)
     role = declared.get("role")
@@ -139,13 +139,13 @@ def _message(declared: object, where: str) -> Message:
     content, calls = declared.get("content"), declared.get("tool_calls")
     if isinstance(content, str):
         counted = count_repeated if role in ("system", "developer") else count
-        return Message(role, content, counted(content) + _calls_tokens(calls))
+        return ChatMessage(role, content, counted(content) + _calls_tokens(calls))
     if isinstance(content, list) and content:
         parts = [_part(each, f"{where}.content[{number}]") for number, each in enumerate(content)]
         text = "\n".join(part for part, _ in parts if part)
-        return Message(role, text, sum(tokens for _, tokens in parts) + _calls_tokens(calls))
+        return ChatMessage(role, text, sum(tokens for _, tokens in parts) + _calls_tokens(calls))
     if content is None and role == "assistant":
-        return Message(role, "", _calls_tokens(calls))
+        return ChatMessage(role, "", _calls_tokens(calls))
     if content is None:
         raise Refusal(
             400,
@@ -185,7 +185,7 @@ def _calls_tokens(calls: object) -> int:
     return count(compact_json(calls)) if isinstance(calls, list) else 0
 
 
-def _response_format(declared: object, messages: Sequence[Message]) -> tuple[Schema | None, bool, int]:
+def _response_format(declared: object, messages: Sequence[ChatMessage]) -> tuple[Schema | None, bool, int]:
     """The schema, whether any JSON object will do, and the tokens of the schema."""
     if declared is None:
         return None, False, 0
@@ -220,7 +220,7 @@ def _response_format(declared: object, messages: Sequence[Message]) -> tuple[Sch
     return schema, False, count_repeated(text)
 
 
-def _tool(body: Mapping[str, Any], messages: Sequence[Message]) -> tuple[Tool | None, int]:
+def _tool(body: Mapping[str, Any], messages: Sequence[ChatMessage]) -> tuple[Tool | None, int]:
     """The tool to call, and the tokens of all. After a tool's result the model may speak for itself again."""
     declared = _optional(body, "tools", list)
     if not declared:

@@ -9,14 +9,14 @@ from decimal import Decimal
 
 from aiohttp import web
 
-from ai_assets.rehearsal.tokens import Usage
+from ai_assets.rehearsal.tokens import TokenUsage
 
 NO_KEY = "key_none"
 """The id of calls that came without a key."""
 
 
 @dataclass(kw_only=True)
-class DayTotal:
+class BilledDay:
     """What one key was billed for one model on one day."""
 
     day: str
@@ -30,17 +30,17 @@ class DayTotal:
     cost_usd: Decimal = Decimal(0)
 
 
-COLUMNS = tuple(each.name for each in fields(DayTotal))
+COLUMNS = tuple(each.name for each in fields(BilledDay))
 
 
 @dataclass
 class DailyUsage:
-    _totals: dict[tuple[str, str, str], DayTotal] = field(default_factory=dict)
+    _totals: dict[tuple[str, str, str], BilledDay] = field(default_factory=dict)
 
-    def add(self, key_id: str, model: str, usage: Usage, cost_usd: Decimal) -> None:
+    def add(self, key_id: str, model: str, usage: TokenUsage, cost_usd: Decimal) -> None:
         """A bill of this moment."""
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
-        total = self._totals.setdefault((day, key_id, model), DayTotal(day=day, key_id=key_id, model=model))
+        total = self._totals.setdefault((day, key_id, model), BilledDay(day=day, key_id=key_id, model=model))
         total.requests += 1
         total.input_tokens += usage.input_tokens
         total.cached_tokens += usage.cached_tokens
@@ -59,7 +59,7 @@ class DailyUsage:
         out.writerows({**asdict(total), "cost_usd": f"{total.cost_usd:f}"} for total in self._in_order())
         return written.getvalue()
 
-    def _in_order(self) -> list[DayTotal]:
+    def _in_order(self) -> list[BilledDay]:
         return [self._totals[place] for place in sorted(self._totals)]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ai_assets.rehearsal.chat import read_model
 from ai_assets.rehearsal.errors import Refusal
 from ai_assets.rehearsal.labels import embedder
-from ai_assets.rehearsal.tokens import Usage, count
+from ai_assets.rehearsal.tokens import TokenUsage, count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def read_embedding(body: Mapping[str, Any], size: int) -> EmbeddingRequest:
     )
 
 
-def embed(request: EmbeddingRequest) -> tuple[dict[str, Any], Usage]:
+def embed(request: EmbeddingRequest) -> tuple[dict[str, Any], TokenUsage]:
     rows = _resized(embedder().embed(request.texts), request.dimensions)
     data = [
         {
@@ -76,7 +76,7 @@ def embed(request: EmbeddingRequest) -> tuple[dict[str, Any], Usage]:
     ]
     used = {"prompt_tokens": request.input_tokens, "total_tokens": request.input_tokens}
     body = {"object": "list", "data": data, "model": request.model, "usage": used}
-    return body, Usage(input_tokens=request.input_tokens)
+    return body, TokenUsage(input_tokens=request.input_tokens)
 
 
 def _resized(rows: "np.ndarray", dimensions: int) -> "np.ndarray":

@@ -10,7 +10,7 @@ from ai_assets.rehearsal.settings import Behaviour
 MINUTE_S = 60.0
 
 
-class Window:
+class RateWindow:
     """Requests and tokens of the last `span_s` seconds, and the most there ever were."""
 
     def __init__(self, span_s: float) -> None:
@@ -47,12 +47,12 @@ class Window:
         return wait_s
 
 
-class Windows:
+class RateWindows:
     """The last minute, held to the limits per minute; the last second, for the record."""
 
     def __init__(self) -> None:
-        self.minute = Window(MINUTE_S)
-        self.second = Window(1.0)
+        self.minute = RateWindow(MINUTE_S)
+        self.second = RateWindow(1.0)
 
     def refusal(self, behaviour: Behaviour, now: float, tokens: int) -> Refusal | None:
         """Why a request with so many tokens may not come in now."""
@@ -98,7 +98,7 @@ def rate_refusal(what: str, limit: int, wait_s: float, headers: dict[str, str]) 
     )
 
 
-class Gate:
+class ConcurrencyGate:
     """Counts calls in flight; above the limit they are turned away, or wait in the order in which they came."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from ai_assets.rehearsal.faults import share
-from ai_assets.rehearsal.schemas import Filled
+from ai_assets.rehearsal.schemas import SchemaValue
 from ai_assets.rehearsal.tokens import split
 
 _OTHERS = (" the", ",", " a", "\n", " of", ".", " and", " in", '"', " to", " is", ":", " it", " for", " on", " as")
@@ -12,7 +12,7 @@ _LEAST = -9999.0
 """What OpenAI gives for a probability of nought."""
 
 
-def token_logprobs(content: str, filled: Filled | None, top: int) -> list[dict[str, Any]]:
+def token_logprobs(content: str, filled: SchemaValue | None, top: int) -> list[dict[str, Any]]:
     """One entry per token, with `top` alternatives each."""
     spots = filled.label_spots() if filled is not None else []
     found, at = [], 0

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ai_assets.rehearsal.chat import Message, Schema
+from ai_assets.rehearsal.chat import ChatMessage, Schema
 from ai_assets.stages.classify.builtin import READ_CHARACTERS, sentence_spans
 
 QUICK_CHARACTERS = 400
@@ -43,7 +43,7 @@ PATTERNS = {
 
 
 @dataclass(frozen=True)
-class Found:
+class ExtractedValue:
     """A value, and the words of the document it was read from."""
 
     value: str | float
@@ -78,16 +78,16 @@ class Reading:
         return next((line.strip(" #*\t\r") for line in self.text.splitlines() if line.strip(" #*\t\r")), "")
 
     @functools.cached_property
-    def amounts(self) -> list[Found]:
-        return [Found(parse_number(each), each) for each in _AMOUNT.findall(self.text)]
+    def amounts(self) -> list[ExtractedValue]:
+        return [ExtractedValue(parse_number(each), each) for each in _AMOUNT.findall(self.text)]
 
     @functools.cached_property
-    def dates(self) -> list[Found]:
+    def dates(self) -> list[ExtractedValue]:
         return dates_in(self.text)
 
     @functools.cached_property
-    def integers(self) -> list[Found]:
-        return [Found(float(each), each) for each in _INTEGER.findall(self.text)]
+    def integers(self) -> list[ExtractedValue]:
+        return [ExtractedValue(float(each), each) for each in _INTEGER.findall(self.text)]
 
     @functools.cached_property
     def phrases(self) -> list[str]:
@@ -95,9 +95,9 @@ class Reading:
         found = dict.fromkeys(_PHRASE.findall(self.text))
         return [phrase for phrase in found if phrase.partition(" ")[0].lower() not in _OPENERS]
 
-    def first(self, kind: str) -> Found | None:
+    def first(self, kind: str) -> ExtractedValue | None:
         match = PATTERNS[kind].search(self.text)
-        return Found(match.group(), match.group()) if match else None
+        return ExtractedValue(match.group(), match.group()) if match else None
 
     def labelled(self, words: Sequence[str]) -> str | None:
         """What follows the words and a colon: 'Invoice number: 17' has '17' for ('invoice', 'number')."""
@@ -115,7 +115,7 @@ class Reading:
         return self.sentences[0] if self.sentences else ""
 
 
-def read(messages: Sequence[Message], *, quick: bool) -> Reading:
+def read(messages: Sequence[ChatMessage], *, quick: bool) -> Reading:
     """The last delimited document of the user messages, else the longest of them."""
     users = [message.text for message in messages if message.role == "user"]
     system = "\n".join([message.text for message in messages if message.role in ("system", "developer")])
@@ -181,7 +181,7 @@ def schema_in_prompt(prompt: str) -> Schema | None:
     return None
 
 
-def dates_in(text: str) -> list[Found]:
+def dates_in(text: str) -> list[ExtractedValue]:
     """Dates in ISO form, in order; day before month where a date may be read both ways."""
     found = []
     for match in _DATE.finditer(text):
@@ -199,15 +199,15 @@ def dates_in(text: str) -> list[Found]:
             day, year = int(parts["day2"] or parts["day3"]), int(parts["year2"] or parts["year3"])
             month = _MONTHS.index(name) + 1
         try:
-            found.append(Found(datetime.date(year, month, day).isoformat(), match.group()))
+            found.append(ExtractedValue(datetime.date(year, month, day).isoformat(), match.group()))
         except ValueError:
             continue
     return found
 
 
-def number_in(text: str) -> Found | None:
+def number_in(text: str) -> ExtractedValue | None:
     match = _NUMBER.search(text)
-    return Found(parse_number(match.group()), match.group()) if match else None
+    return ExtractedValue(parse_number(match.group()), match.group()) if match else None
 
 
 def parse_number(text: str) -> float:

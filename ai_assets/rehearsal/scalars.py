@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from ai_assets.rehearsal.chat import Schema
-from ai_assets.rehearsal.reading import Found, Reading, dates_in, number_in
+from ai_assets.rehearsal.reading import ExtractedValue, Reading, dates_in, number_in
 from ai_assets.rehearsal.replies import summary
 
 _FILLING = "x"
@@ -31,11 +31,11 @@ _SYMBOLS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY"}
 
 _EXACT = frozenset({"multipleOf", "exclusiveMinimum", "exclusiveMaximum"})
 
-Result = tuple[Any, Found | None]
+Result = tuple[Any, ExtractedValue | None]
 """A value that fits, and what it was read from; None where the document does not have it."""
 
 
-def string(schema: Schema, words: Sequence[str], reading: Reading, given: Found | None = None) -> Result:
+def string(schema: Schema, words: Sequence[str], reading: Reading, given: ExtractedValue | None = None) -> Result:
     form = schema.get("format")
     found = given or _formatted(form, reading) if form in _FORMS else given or _named(words, reading)
     if form in _FORMS and found is None:
@@ -47,7 +47,7 @@ def string(schema: Schema, words: Sequence[str], reading: Reading, given: Found 
     return fitted, found
 
 
-def _named(words: Sequence[str], reading: Reading) -> Found | None:
+def _named(words: Sequence[str], reading: Reading) -> ExtractedValue | None:
     """By the words of the property's name."""
     known = set(words)
     if any("summar" in word or word == "abstract" for word in words):
@@ -59,12 +59,12 @@ def _named(words: Sequence[str], reading: Reading) -> Found | None:
     kind = next((_PLAIN[word] for word in words if word in _PLAIN), None)
     if kind is not None:
         found = reading.first(kind)
-        return Found(_SYMBOLS.get(found.raw, found.raw), found.raw) if found else None
+        return ExtractedValue(_SYMBOLS.get(found.raw, found.raw), found.raw) if found else None
     if said:
         return _plain(said)
     if known & _AMOUNT_WORDS and reading.amounts:
         best = max(reading.amounts, key=lambda amount: amount.value)
-        return Found(best.raw, best.raw)
+        return ExtractedValue(best.raw, best.raw)
     if known & _TITLE_WORDS:
         return _plain(reading.first_line)
     if known & _REFERENCE_WORDS:
@@ -76,17 +76,17 @@ def _named(words: Sequence[str], reading: Reading) -> Found | None:
     return None
 
 
-def _plain(text: str) -> Found | None:
-    return Found(text, text) if text else None
+def _plain(text: str) -> ExtractedValue | None:
+    return ExtractedValue(text, text) if text else None
 
 
-def _formatted(form: object, reading: Reading) -> Found | None:
+def _formatted(form: object, reading: Reading) -> ExtractedValue | None:
     first = next(iter(reading.dates), None)
     match form:
         case "date":
             return first
         case "date-time":
-            return Found(f"{first.value}T00:00:00Z", first.raw) if first else None
+            return ExtractedValue(f"{first.value}T00:00:00Z", first.raw) if first else None
         case "email":
             return reading.first("email")
         case "uri":
@@ -145,20 +145,20 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile("")  # in another dialect of regular expressions: nothing is asked
 
 
-def number(schema: Schema, words: Sequence[str], reading: Reading, given: Found | None = None) -> Result:
+def number(schema: Schema, words: Sequence[str], reading: Reading, given: ExtractedValue | None = None) -> Result:
     found = given or _number(words, reading)
     value = float(found.value) if found is not None else 0.0
     fitted = bounded(schema, value, whole=False)
     return fitted, found
 
 
-def integer(schema: Schema, words: Sequence[str], reading: Reading, given: Found | None = None) -> Result:
+def integer(schema: Schema, words: Sequence[str], reading: Reading, given: ExtractedValue | None = None) -> Result:
     found = given or _number(words, reading)
     value = float(found.value) if found is not None else 0.0
     return bounded(schema, value, whole=True), found
 
 
-def _number(words: Sequence[str], reading: Reading) -> Found | None:
+def _number(words: Sequence[str], reading: Reading) -> ExtractedValue | None:
     said = reading.labelled(words)
     inside = number_in(said) if said else None
     if inside is not None:
@@ -167,7 +167,7 @@ def _number(words: Sequence[str], reading: Reading) -> Found | None:
         return max(reading.amounts, key=lambda amount: amount.value, default=None)
     if "year" in words and reading.dates:
         first = reading.dates[0]
-        return Found(float(str(first.value)[:4]), first.raw)
+        return ExtractedValue(float(str(first.value)[:4]), first.raw)
     if set(words) & {"count", "quantity", "page", "pages", "number", "age"}:
         return next(iter(reading.integers), None)
     return None

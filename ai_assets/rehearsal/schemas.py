@@ -12,7 +12,7 @@ from typing import Any
 
 from ai_assets.rehearsal.chat import Schema, compact_json
 from ai_assets.rehearsal.labels import classify
-from ai_assets.rehearsal.reading import Found, Reading
+from ai_assets.rehearsal.reading import ExtractedValue, Reading
 from ai_assets.rehearsal.scalars import integer, number, string
 from ai_assets.stages.classify.builtin import Classification
 
@@ -26,7 +26,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedValue:
     """A value, whether the document had it, and in which words."""
 
     value: Any
@@ -46,7 +46,7 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Filled:
+class SchemaValue:
     """A value for a schema, as text too."""
 
     value: Any
@@ -74,13 +74,13 @@ class Filled:
         return found
 
 
-def fill(schema: Schema, reading: Reading) -> Filled:
+def fill(schema: Schema, reading: Reading) -> SchemaValue:
     filler = _Filler(schema, reading)
     value = filler.make(schema, "", 0).value
-    return Filled(value, tuple(filler.labels))
+    return SchemaValue(value, tuple(filler.labels))
 
 
-def violate(filled: Filled, schema: Schema) -> Filled:
+def violate(filled: SchemaValue, schema: Schema) -> SchemaValue:
     """The same with a mistake that the schema forbids: no such label, a property missing, a wrong type."""
     from jsonschema import Draft202012Validator
 
@@ -93,8 +93,8 @@ def violate(filled: Filled, schema: Schema) -> Filled:
     wrong += ["violation", ["violation"], None]
     found = next((each for each in wrong if not validator.is_valid(each)), None)
     if found is None and validator.is_valid(None):
-        return Filled(None, words="This is no JSON.")
-    return Filled(found)
+        return SchemaValue(None, words="This is no JSON.")
+    return SchemaValue(found)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -111,12 +111,12 @@ class _Filler:
     _open: list[str] = field(default_factory=list)
     """References being followed, the innermost last."""
 
-    def make(self, schema: Any, name: str, depth: int) -> Made:
+    def make(self, schema: Any, name: str, depth: int) -> GeneratedValue:
         """A value for a part of the schema. A part within itself is made as small as it may be."""
         if not isinstance(schema, Mapping):
-            return Made(self.reading.sentence_with(""), found=False)
+            return GeneratedValue(self.reading.sentence_with(""), found=False)
         if depth > DEEPEST:
-            return Made(None, found=False)
+            return GeneratedValue(None, found=False)
         reference = schema.get("$ref")
         if reference is None:
             return self._make(self._resolved(schema), name, depth)
@@ -127,9 +127,9 @@ class _Filler:
         self._open.pop()
         return made
 
-    def _make(self, schema: Schema, name: str, depth: int) -> Made:
+    def _make(self, schema: Schema, name: str, depth: int) -> GeneratedValue:
         if "const" in schema:
-            return Made(schema["const"])
+            return GeneratedValue(schema["const"])
         if "enum" in schema:
             return self._enum(schema, name)
         for keyword in ("anyOf", "oneOf"):
@@ -138,11 +138,11 @@ class _Filler:
         kinds = _types(schema)
         real = [kind for kind in kinds if kind != "null"]
         if not real:
-            return Made(None, found=False)
+            return GeneratedValue(None, found=False)
         made = self._typed(real[0], schema, name, depth)
-        return Made(None, found=False) if "null" in kinds and not made.found else made
+        return GeneratedValue(None, found=False) if "null" in kinds and not made.found else made
 
-    def _typed(self, kind: str, schema: Schema, name: str, depth: int) -> Made:
+    def _typed(self, kind: str, schema: Schema, name: str, depth: int) -> GeneratedValue:
         match kind:
             case "object":
                 return self._object(schema, depth)
@@ -157,7 +157,7 @@ class _Filler:
             case _:
                 said = self.reading.labelled(words_of(name))
                 yes = said is not None and said[:4].lower().startswith(("yes", "true", "ja", "1"))
-                return Made(yes, found=said is not None)
+                return GeneratedValue(yes, found=said is not None)
 
     def _resolved(self, schema: Schema, hops: int = 0) -> Schema:
         """With `$ref` followed and `allOf` joined."""
@@ -178,7 +178,7 @@ class _Filler:
             return self._resolved(joined, hops + 1)
         return schema
 
-    def _enum(self, schema: Schema, name: str) -> Made:
+    def _enum(self, schema: Schema, name: str) -> GeneratedValue:
         values = list(schema["enum"])
         kinds = _types(schema) if "type" in schema else None
         if kinds is not None:
@@ -187,15 +187,17 @@ class _Filler:
         if not names:
             spoken = [value for value in values if value is not None and _shown(value) in self.reading.text]
             if spoken:
-                return Made(spoken[0], raw=_shown(spoken[0]))
-            return Made(None if None in values else values[0], found=False)
+                return GeneratedValue(spoken[0], raw=_shown(spoken[0]))
+            return GeneratedValue(None if None in values else values[0], found=False)
         said = classify(self.reading, names, str(schema.get("description", "")))
         if _RUNNER_UP.search(name):
-            return Made(said.runner_up if said.runner_up is not None else None if None in values else said.label)
+            return GeneratedValue(
+                said.runner_up if said.runner_up is not None else None if None in values else said.label
+            )
         self.labels.append((name, said))
-        return Made(said.label, raw=said.evidence)
+        return GeneratedValue(said.label, raw=said.evidence)
 
-    def _confidence(self, schema: Schema, name: str) -> Made | None:
+    def _confidence(self, schema: Schema, name: str) -> GeneratedValue | None:
         """A number named confidence is the classifier's, of the label before it."""
         if "confidence" not in name.lower():
             return None
@@ -204,10 +206,10 @@ class _Filler:
         if said is not None and _RUNNER_UP.search(name):
             value = said.runner_up_confidence or 0.0
         percent = _types(schema)[0] == "integer" or schema.get("maximum", 1) >= 100
-        made = Found(value * 100 if percent else round(value, 6), "")
+        made = ExtractedValue(value * 100 if percent else round(value, 6), "")
         return _made((integer if _types(schema)[0] == "integer" else number)(schema, [], self.reading, made))
 
-    def _one_of(self, schema: Schema, keyword: str, name: str, depth: int) -> Made:
+    def _one_of(self, schema: Schema, keyword: str, name: str, depth: int) -> GeneratedValue:
         beside = {key: value for key, value in schema.items() if key != keyword}
         options = [_join(beside, option) for option in schema[keyword] if isinstance(option, Mapping)]
         kinds = {id(option): _types(self._resolved(option)) for option in options}
@@ -215,10 +217,10 @@ class _Filler:
         real = [option for option in options if kinds[id(option)] != ["null"]] or options
         if depth > MAX_DEPTH:
             if nullable:
-                return Made(None, found=False)
+                return GeneratedValue(None, found=False)
             real.sort(key=lambda option: kinds[id(option)][0] in ("object", "array"))
         before = len(self.labels)
-        fallback: Made | None = None
+        fallback: GeneratedValue | None = None
         for option in real:
             made = self.make(option, name, depth + 1)
             if keyword == "oneOf" and not self._valid(schema, made.value):
@@ -229,7 +231,7 @@ class _Filler:
             fallback = fallback or made
             del self.labels[before:]
         if nullable or fallback is None:
-            return Made(None, found=False)
+            return GeneratedValue(None, found=False)
         return fallback
 
     def _valid(self, schema: Schema, value: Any) -> bool:
@@ -237,11 +239,11 @@ class _Filler:
 
         return bool(Draft202012Validator(self.root).evolve(schema=schema).is_valid(value))
 
-    def _object(self, schema: Schema, depth: int) -> Made:
+    def _object(self, schema: Schema, depth: int) -> GeneratedValue:
         properties: Mapping[str, Any] = schema.get("properties", {})
         required: Sequence[str] = schema.get("required", ())
         others = schema.get("additionalProperties", True)
-        made: dict[str, Made] = {}
+        made: dict[str, GeneratedValue] = {}
         # Labels before their confidence, and everything before the evidence for it.
         for key in sorted([*properties, *(key for key in required if key not in properties)], key=_filled_last):
             if key not in required and depth >= MAX_DEPTH:
@@ -257,9 +259,9 @@ class _Filler:
         for key in optional[: max(len(kept) - schema.get("maxProperties", len(kept)), 0)]:
             del kept[key]
         found = any(made[key].found for key in kept if key in made)
-        return Made(kept, found=found, raw=next((each.raw for each in made.values() if each.raw), ""))
+        return GeneratedValue(kept, found=found, raw=next((each.raw for each in made.values() if each.raw), ""))
 
-    def _evidence(self, declared: Any, key: str, made: Mapping[str, Made]) -> Made | None:
+    def _evidence(self, declared: Any, key: str, made: Mapping[str, GeneratedValue]) -> GeneratedValue | None:
         """A sentence that shows what was found for the property beside it; None for properties that are no evidence."""
         if not _is_evidence(key) or not isinstance(declared, Mapping):
             return None
@@ -272,7 +274,7 @@ class _Filler:
         found = said is not None and said.found
         return self._told(declared, sentence, found=found)
 
-    def _told(self, schema: Schema, sentence: str, *, found: bool) -> Made | None:
+    def _told(self, schema: Schema, sentence: str, *, found: bool) -> GeneratedValue | None:
         """The sentence in the form that the schema wants: text, a list of texts, or null."""
         options = schema.get("anyOf") or schema.get("oneOf")
         if options:
@@ -282,33 +284,35 @@ class _Filler:
             return None
         kinds = _types(schema)
         if "null" in kinds and not found:
-            return Made(None, found=False)
+            return GeneratedValue(None, found=False)
         if "string" in kinds:
-            made = _made(string(schema, [], self.reading, Found(sentence, sentence)))
-            return Made(made.value, found=found)
+            made = _made(string(schema, [], self.reading, ExtractedValue(sentence, sentence)))
+            return GeneratedValue(made.value, found=found)
         items = self._resolved(schema.get("items") or {})
         if "array" in kinds and items.get("type") == "string" and "enum" not in items and "const" not in items:
             sentences = [sentence, *(each for each in self.reading.sentences if each != sentence)]
             least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", MOST_ITEMS))
             if len(sentences) >= least:
                 chosen = sentences[: min(max(least, 1), most)] if sentence or least else []
-                return Made([string(items, [], self.reading, Found(each, each))[0] for each in chosen], found=found)
+                return GeneratedValue(
+                    [string(items, [], self.reading, ExtractedValue(each, each))[0] for each in chosen], found=found
+                )
         return None
 
-    def _array(self, schema: Schema, name: str, depth: int) -> Made:
+    def _array(self, schema: Schema, name: str, depth: int) -> GeneratedValue:
         least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", MOST_ITEMS))
         first: Sequence[Any] = schema.get("prefixItems", ())
         items = schema.get("items", {})
         values = [self.make(each, name, depth + 1).value for each in first][: max(most, 0)]
         if items is False or len(values) >= most:
-            return Made(values, found=bool(values))
+            return GeneratedValue(values, found=bool(values))
         resolved = self._resolved(items) if isinstance(items, Mapping) else {}
         if _is_evidence(name) and not values:
             told = self._told(schema, self.reading.sentence_with(""), found=True)
             if told is not None:
                 return told
         if depth >= MAX_DEPTH and least <= len(values):
-            return Made(values, found=False)
+            return GeneratedValue(values, found=False)
         before = len(self.labels)
         made = self.make(items, name, depth + 1)
         if made.found and len(values) < max(least, 1):
@@ -317,9 +321,9 @@ class _Filler:
             del self.labels[before:]
         if len(values) < least:
             values += self._more(resolved, values, least - len(values), made, unique=bool(schema.get("uniqueItems")))
-        return Made(values, found=made.found, raw=made.raw)
+        return GeneratedValue(values, found=made.found, raw=made.raw)
 
-    def _more(self, items: Schema, have: Sequence[Any], count: int, made: Made, *, unique: bool) -> list[Any]:
+    def _more(self, items: Schema, have: Sequence[Any], count: int, made: GeneratedValue, *, unique: bool) -> list[Any]:
         """As many items again as the schema asks for; different ones if they must be."""
         if not unique:
             return [made.value] * count
@@ -335,7 +339,7 @@ class _Filler:
             candidates += [(int(low) // step + number_) * step for number_ in range(count + len(have) + 3)]
         if "string" in kinds:
             texts = [*self.reading.sentences, *(f"{number_} {made.value}" for number_ in range(count + len(have) + 1))]
-            candidates += [_made(string(items, [], self.reading, Found(text, text))).value for text in texts]
+            candidates += [_made(string(items, [], self.reading, ExtractedValue(text, text))).value for text in texts]
         found: list[Any] = []
         for candidate in candidates:
             if len(found) == count:
@@ -346,9 +350,9 @@ class _Filler:
         return found
 
 
-def _made(result: tuple[Any, Found | None]) -> Made:
+def _made(result: tuple[Any, ExtractedValue | None]) -> GeneratedValue:
     value, found = result
-    return Made(value, found=found is not None, raw=found.raw if found else "")
+    return GeneratedValue(value, found=found is not None, raw=found.raw if found else "")
 
 
 def _types(schema: Schema) -> list[str]:

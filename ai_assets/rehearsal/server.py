@@ -14,16 +14,16 @@ from ai_assets.base.errors import UserError
 from ai_assets.rehearsal import faults
 from ai_assets.rehearsal.batches import BatchDesk
 from ai_assets.rehearsal.books import Books
-from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, Call, read_call
+from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, ReceivedCall, read_call
 from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import PortTaken, Refusal, SettingWrong
-from ai_assets.rehearsal.limits import Gate
+from ai_assets.rehearsal.limits import ConcurrencyGate
 from ai_assets.rehearsal.page import page
-from ai_assets.rehearsal.session import Session
+from ai_assets.rehearsal.session import RehearsalSession
 from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, rules
 from ai_assets.rehearsal.wire import (
+    ClosedConnection,
     Delivery,
-    Ended,
     close,
     json_body,
     json_response,
@@ -44,9 +44,9 @@ _SHUTDOWN_S = 0.5
 class Provider:
     """What is done with each request."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RehearsalSession) -> None:
         self.session = session
-        self._gate = Gate()
+        self._gate = ConcurrencyGate()
         self._desk = BatchDesk(session)
         self._routes: dict[tuple[str, str], Handler] = {
             ("GET", "/"): self._page,
@@ -99,7 +99,7 @@ class Provider:
             entered = True
             call = read_call(path, body, session.behaviour)
             response = await self._answer(request, call, books, f"req_{number:012x}")
-            sent = response.answered if isinstance(response, Ended) else response.status
+            sent = response.answered if isinstance(response, ClosedConnection) else response.status
             status = str(sent) if sent else UNANSWERED
             return response
         except Refusal as e:
@@ -111,7 +111,9 @@ class Provider:
             if entered:
                 self._gate.leave()
 
-    async def _answer(self, request: web.BaseRequest, call: Call, books: Books, request_id: str) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, call: ReceivedCall, books: Books, request_id: str
+    ) -> web.StreamResponse:
         """From an understood request to its answer or its fault. It is billed once the answer is computed."""
         session, behaviour = self.session, self.session.behaviour
         now = asyncio.get_running_loop().time()
@@ -226,7 +228,7 @@ async def serve(behaviour: Behaviour, script: list[Rule], host: str, port: int, 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = _CountingServer(Provider(Session(behaviour, script)))
+    server = _CountingServer(Provider(RehearsalSession(behaviour, script)))
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ai_assets.rehearsal.books import Books
-from ai_assets.rehearsal.calls import Answered, Call, PrefixCache, answered
+from ai_assets.rehearsal.calls import EncodedAnswer, PrefixCache, ReceivedCall, answered
 from ai_assets.rehearsal.faults import Faults
 from ai_assets.rehearsal.settings import Behaviour, FaultKind, Rule
 
 
-class Session:
+class RehearsalSession:
     """Shared by the calls that come one by one and those that come in batches."""
 
     def __init__(self, behaviour: Behaviour, script: Sequence[Rule]) -> None:
@@ -35,7 +35,7 @@ class Session:
     def rules(self, rules: list[Rule]) -> None:
         self._faults.rules = rules
 
-    def fault_for(self, call: Call) -> FaultKind | None:
+    def fault_for(self, call: ReceivedCall) -> FaultKind | None:
         """Asked once per call, and counted."""
         text = call.request.text if self._faults.rules else ""
         found = self._faults.choose(self.behaviour, call.digest, call.body, text, repair=call.is_repair)
@@ -44,7 +44,7 @@ class Session:
             self.books.faults[fault] += 1
         return fault
 
-    def answer(self, call: Call, fault: FaultKind | None) -> Answered:
+    def answer(self, call: ReceivedCall, fault: FaultKind | None) -> EncodedAnswer:
         return answered(call, self.behaviour, self._prefixes, fault)
 
     def stats(self) -> dict[str, Any]:

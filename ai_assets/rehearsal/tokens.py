@@ -14,7 +14,7 @@ CACHE_STEP_TOKENS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
+class TokenUsage:
     """Cached tokens are a part of the input, reasoning of the output."""
 
     input_tokens: int

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ai_assets.rehearsal import faults
-from ai_assets.rehearsal.calls import Answered
+from ai_assets.rehearsal.calls import EncodedAnswer
 from ai_assets.rehearsal.errors import Refusal
 from ai_assets.rehearsal.settings import Behaviour, FaultKind
 
@@ -23,7 +23,7 @@ class Delivery:
     """Puts an answer on the wire, or what a fault makes of it."""
 
     def __init__(
-        self, request: web.BaseRequest, said: Answered, headers: Mapping[str, str], behaviour: Behaviour
+        self, request: web.BaseRequest, said: EncodedAnswer, headers: Mapping[str, str], behaviour: Behaviour
     ) -> None:
         self._request = request
         self._said = said
@@ -94,7 +94,7 @@ class Delivery:
         return close(self._request, response.status)
 
 
-class Ended(web.Response):
+class ClosedConnection(web.Response):
     """Stands for a connection that is no more: nothing is written to it."""
 
     def __init__(self, answered: int = 0) -> None:
@@ -113,7 +113,7 @@ def close(request: web.BaseRequest, status: int = 0) -> web.StreamResponse:
     """No more bytes, whatever was promised; what was written still arrives."""
     if request.transport is not None:
         request.transport.close()
-    return Ended(status)
+    return ClosedConnection(status)
 
 
 def reset(request: web.BaseRequest) -> web.StreamResponse:
@@ -124,7 +124,7 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-    return Ended()
+    return ClosedConnection()
 
 
 async def _silence(request: web.BaseRequest, seconds: float) -> None:

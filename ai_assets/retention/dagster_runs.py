@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
+from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -33,7 +33,7 @@ _RUNLESS = """SELECT id FROM (
     FROM event_logs WHERE run_id = '' AND asset_key IS NOT NULL) AS ordered WHERE place > :kept"""
 
 
-def find(bench: Bench) -> Iterator[Leftover]:
+def find(bench: RetentionContext) -> Iterator[Leftover]:
     instance = bench.instance
     storage = None if instance is None else _storage(instance)
     if instance is None or storage is None:

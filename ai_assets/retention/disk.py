@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_assets.base.home import Home
-from ai_assets.retention.leftovers import KINDS, Bench, Kind, size_of
+from ai_assets.retention.leftovers import KINDS, Kind, RetentionContext, size_of
 from ai_assets.retention.sweep import find
 
 
@@ -18,7 +18,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MayGo:
+class RemovableItems:
     kind: Kind
     what: str
     number: int
@@ -31,7 +31,7 @@ class Disk:
     home: str
     free: int
     places: list[Place]
-    may_go: list[MayGo]
+    may_go: list[RemovableItems]
 
 
 def usage(home: Home) -> list[Place]:
@@ -53,7 +53,7 @@ def _files(path: Path) -> int:
     return sum(1 for each in path.rglob("*") if each.is_file()) if path.is_dir() else 1
 
 
-def disk(bench: Bench) -> Disk:
+def disk(bench: RetentionContext) -> Disk:
     home = bench.stores.home
     number: defaultdict[Kind, int] = defaultdict(int)
     sizes: defaultdict[Kind, list[int]] = defaultdict(list)
@@ -62,7 +62,7 @@ def disk(bench: Bench) -> Disk:
         if leftover.size is not None:
             sizes[leftover.kind].append(leftover.size)
     may_go = [
-        MayGo(kind=kind, what=KINDS[kind], number=number[kind], size=sum(sizes[kind]) if sizes[kind] else None)
+        RemovableItems(kind=kind, what=KINDS[kind], number=number[kind], size=sum(sizes[kind]) if sizes[kind] else None)
         for kind in KINDS
         if number[kind]
     ]

@@ -38,7 +38,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class RetentionContext:
     """What is looked at, and by which rules."""
 
     stores: Stores

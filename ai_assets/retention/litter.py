@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
+from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 from ai_assets.retention.release_files import SNAPSHOTS
 from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 from ai_assets.storage.leases import hold
@@ -15,7 +15,7 @@ from ai_assets.storage.warehouse import BUILDING, LEASE
 _HOME_LITTER = (".probe-*", ".keys-*", "dagster/.dagster.yaml.*")
 
 
-def find(bench: Bench) -> Iterator[Leftover]:
+def find(bench: RetentionContext) -> Iterator[Leftover]:
     yield from _lake(bench)
     yield from _warehouse(bench)
     age_s = bench.settings.litter_hours * 3600
@@ -26,7 +26,7 @@ def find(bench: Bench) -> Iterator[Leftover]:
     yield from _logs(bench)
 
 
-def _lake(bench: Bench) -> Iterator[Leftover]:
+def _lake(bench: RetentionContext) -> Iterator[Leftover]:
     root, age_s = bench.stores.lake.root, bench.settings.litter_hours * 3600
     for at, _, names in os.walk(root):
         folder = Path(at)
@@ -45,14 +45,14 @@ def _is_dataset(folder: Path) -> bool:
     return len(folder.parts) == 3 and folder.parts[1] != SNAPSHOTS
 
 
-def _remove_unnamed(bench: Bench, path: Path) -> None:
+def _remove_unnamed(bench: RetentionContext, path: Path) -> None:
     """Looked at again: a writer that made the same content once more has a new file of that name."""
     old = bench.is_older(path, bench.settings.litter_hours * 3600)
     if old and Lake.manifest_or_none(path.parent) != path.name:
         unlink(path)
 
 
-def _warehouse(bench: Bench) -> Iterator[Leftover]:
+def _warehouse(bench: RetentionContext) -> Iterator[Leftover]:
     folder = bench.stores.home.warehouse.parent
     left = sorted(folder.glob(f"{BUILDING}*"))
     if left:
@@ -62,13 +62,13 @@ def _warehouse(bench: Bench) -> Iterator[Leftover]:
         )  # fmt: skip
 
 
-def _remove_half_built(bench: Bench, folder: Path) -> None:
+def _remove_half_built(bench: RetentionContext, folder: Path) -> None:
     with hold(bench.stores.state, LEASE, wait_s=0):  # nobody builds now, so their builders are dead
         for path in folder.glob(f"{BUILDING}*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _logs(bench: Bench) -> Iterator[Leftover]:
+def _logs(bench: RetentionContext) -> Iterator[Leftover]:
     most = int(bench.settings.log_mb * 1_000_000)
     for path in sorted(bench.stores.home.logs.glob("*.log")):
         if (size := path.stat().st_size) > most:

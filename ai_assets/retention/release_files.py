@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
-from ai_assets.retention.leftovers import Bench, Leftover, size_of, unlink
+from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 from ai_assets.retention.needed import releases_kept
 from ai_assets.run.datasets.evaluation_scores import INDEX, index_name
 from ai_assets.signoff import audit, releases
@@ -33,7 +33,7 @@ CANDIDATE = "release_candidate"
 SNAPSHOTS = "release_snapshots"
 
 
-def find(bench: Bench) -> Iterator[Leftover]:
+def find(bench: RetentionContext) -> Iterator[Leftover]:
     """Of every collection that ever published, declared or not."""
     with bench.stores.state.read() as connection:
         query = sa.text("SELECT DISTINCT collection FROM releases ORDER BY collection")
@@ -46,7 +46,7 @@ def find(bench: Bench) -> Iterator[Leftover]:
     yield from _evaluation_indexes(bench)
 
 
-def _releases(bench: Bench, collection: str) -> Iterator[Leftover]:
+def _releases(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
     with bench.stores.state.read() as connection:
         found = _prunable(connection, bench, collection)
     for release in found:
@@ -58,12 +58,12 @@ def _releases(bench: Bench, collection: str) -> Iterator[Leftover]:
         )
 
 
-def _prunable(connection: sa.Connection, bench: Bench, collection: str) -> list[releases.Release]:
+def _prunable(connection: sa.Connection, bench: RetentionContext, collection: str) -> list[releases.Release]:
     kept = {release.number for release in releases_kept(connection, collection, bench.settings)}
     return [release for release in releases_kept(connection, collection) if release.number not in kept]
 
 
-def _record_pruned(bench: Bench, collection: str, number: int) -> None:
+def _record_pruned(bench: RetentionContext, collection: str, number: int) -> None:
     with bench.stores.state.write() as connection:
         for release in _prunable(connection, bench, collection):
             if release.number == number:
@@ -82,7 +82,7 @@ class _Index:
     keep: frozenset[int]
 
 
-def _indexes(bench: Bench, collection: str) -> Iterator[Leftover]:
+def _indexes(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
     folder = bench.stores.home.index / collection
     needed = needed_versions(bench.stores, collection)
     for path in sorted(folder.glob("*.lance")):
@@ -113,7 +113,7 @@ def _index(stores: Stores, collection: str, name: str) -> "SearchIndex":
     return stores.index(collection, name)
 
 
-def _prune_index(bench: Bench, collection: str, name: str) -> None:
+def _prune_index(bench: RetentionContext, collection: str, name: str) -> None:
     """While no publication writes: the version that it has just made is named by no release yet."""
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
         index = _index(bench.stores, collection, name)
@@ -122,7 +122,7 @@ def _prune_index(bench: Bench, collection: str, name: str) -> None:
             index.prune(keep)
 
 
-def _remove_index(bench: Bench, collection: str, name: str) -> None:
+def _remove_index(bench: RetentionContext, collection: str, name: str) -> None:
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
         if name not in needed_versions(bench.stores, collection):
             remove_table(bench.stores.home.index / collection, name)
@@ -134,7 +134,7 @@ def remove_table(folder: Path, name: str) -> None:
         shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
 
 
-def _evaluation_indexes(bench: Bench) -> Iterator[Leftover]:
+def _evaluation_indexes(bench: RetentionContext) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
         current = index_name(collection.spaces)
@@ -149,7 +149,7 @@ def _evaluation_indexes(bench: Bench) -> Iterator[Leftover]:
                 )  # fmt: skip
 
 
-def _remove_evaluation(bench: Bench, collection: str, name: str) -> None:
+def _remove_evaluation(bench: RetentionContext, collection: str, name: str) -> None:
     with hold(bench.stores.state, f"index:{collection}", wait_s=0):
         remove_table(bench.stores.home.index / collection, name)
 
@@ -157,7 +157,7 @@ def _remove_evaluation(bench: Bench, collection: str, name: str) -> None:
 # Snapshots
 
 
-def _snapshots(bench: Bench, collection: str) -> Iterator[Leftover]:
+def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
     """Named by no release that is kept, and not by the candidate of its partition."""
     root = snapshot_folder(bench.stores.lake.root, collection, "x").parent
     needed = _needed_snapshots(bench.stores, collection)
@@ -177,7 +177,7 @@ def _snapshots(bench: Bench, collection: str) -> Iterator[Leftover]:
                 )  # fmt: skip
 
 
-def _remove_snapshot(bench: Bench, collection: str, path: Path) -> None:
+def _remove_snapshot(bench: RetentionContext, collection: str, path: Path) -> None:
     """While nobody freezes a candidate of that partition or publishes, either of which may take the file up again."""
     candidate = _candidate(path.parent)
     partition = candidate.partition if candidate else path.parent.name

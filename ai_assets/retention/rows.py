@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.base.processes import boot_id
 from ai_assets.collection.loading import Collection
-from ai_assets.retention.leftovers import Bench, Leftover
+from ai_assets.retention.leftovers import Leftover, RetentionContext
 from ai_assets.retention.needed import ago
 from ai_assets.signoff.throttle import FORGOTTEN_AFTER_S
 from ai_assets.storage import workers
@@ -20,7 +20,7 @@ DEAD_FOR_S = 3600.0
 """A worker whose row expired so long ago does not come back."""
 
 
-def find(bench: Bench) -> Iterator[Leftover]:
+def find(bench: RetentionContext) -> Iterator[Leftover]:
     for what, table, condition, given in _old(bench):
         query = sa.text(f"SELECT count(*) FROM {table} WHERE {condition}")  # noqa: S608
         with bench.stores.state.read() as connection:
@@ -40,7 +40,7 @@ def find(bench: Bench) -> Iterator[Leftover]:
         yield from _retries(bench, collection)
 
 
-def _old(bench: Bench) -> Iterator[tuple[str, str, str, dict[str, object]]]:
+def _old(bench: RetentionContext) -> Iterator[tuple[str, str, str, dict[str, object]]]:
     """What it is, its table, and which rows."""
     yield "expired sessions", "sessions", "expires_at < :now", {"now": now()}
     long_ago: dict[str, object] = {"before": time.time() - FORGOTTEN_AFTER_S}
@@ -51,7 +51,7 @@ def _old(bench: Bench) -> Iterator[tuple[str, str, str, dict[str, object]]]:
     yield "spans of assets in old runs", "run_spans", "ended_at < :before", old
 
 
-def _delete(bench: Bench, table: str, condition: str, given: Mapping[str, object]) -> None:
+def _delete(bench: RetentionContext, table: str, condition: str, given: Mapping[str, object]) -> None:
     with bench.stores.state.write() as connection:
         connection.execute(sa.text(f"DELETE FROM {table} WHERE {condition}"), dict(given))  # noqa: S608
 
@@ -69,13 +69,13 @@ def _dead(connection: sa.Connection) -> list[int]:
     ]
 
 
-def _end_dead(bench: Bench) -> None:
+def _end_dead(bench: RetentionContext) -> None:
     with bench.stores.state.write() as connection:
         for worker_id in _dead(connection):
             workers.end(connection, worker_id)
 
 
-def _retries(bench: Bench, collection: Collection) -> Iterator[Leftover]:
+def _retries(bench: RetentionContext, collection: Collection) -> Iterator[Leftover]:
     """Tries of documents that are gone from their partition."""
     query = sa.text(
         "SELECT DISTINCT partition, document_id FROM document_retries WHERE collection = :c AND document_id <> ''"
@@ -95,7 +95,7 @@ def _retries(bench: Bench, collection: Collection) -> Iterator[Leftover]:
         )  # fmt: skip
 
 
-def _documents(bench: Bench, collection: str, partition: str) -> set[str] | None:
+def _documents(bench: RetentionContext, collection: str, partition: str) -> set[str] | None:
     lake = bench.stores.lake
     try:
         manifest = lake.manifest(collection, "documents", partition)
@@ -107,7 +107,7 @@ def _documents(bench: Bench, collection: str, partition: str) -> set[str] | None
         return None
 
 
-def _forget_tries(bench: Bench, collection: str, gone: list[tuple[str, str]]) -> None:
+def _forget_tries(bench: RetentionContext, collection: str, gone: list[tuple[str, str]]) -> None:
     delete = sa.text("DELETE FROM document_retries WHERE collection = :c AND partition = :p AND document_id = :d")
     with bench.stores.state.write() as connection:
         for partition, document in gone:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.retention import dagster_runs, litter, release_files, rows
-from ai_assets.retention.leftovers import Bench, Kind, Leftover
+from ai_assets.retention.leftovers import Kind, Leftover, RetentionContext
 from ai_assets.storage.leases import hold
 
 LEASE = "retention"
@@ -17,7 +17,7 @@ _ROUNDS = 2
 
 
 @dataclass(kw_only=True)
-class Swept:
+class SweepResult:
     number: Counter[Kind] = field(default_factory=Counter)
     size: Counter[Kind] = field(default_factory=Counter)
     """Bytes that were known before."""
@@ -27,7 +27,7 @@ class Swept:
     """False where the time was up."""
 
 
-def find(bench: Bench) -> Iterator[Leftover]:
+def find(bench: RetentionContext) -> Iterator[Leftover]:
     """What may go now. Reads only."""
     yield from release_files.find(bench)
     yield from litter.find(bench)
@@ -36,10 +36,14 @@ def find(bench: Bench) -> Iterator[Leftover]:
 
 
 def sweep(
-    bench: Bench, *, budget_s: float | None = None, say: Callable[[str], None] = lambda _line: None, wait_s: float = 0
-) -> Swept:
+    bench: RetentionContext,
+    *,
+    budget_s: float | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    wait_s: float = 0,
+) -> SweepResult:
     """Remove it, one thing at a time; killed anywhere, the next one goes on. Raises LeaseBusy while another does."""
-    swept = Swept()
+    swept = SweepResult()
     ends = None if budget_s is None else time.monotonic() + budget_s
     with hold(bench.stores.state, LEASE, wait_s=wait_s, say=say) as lease:
         for _ in range(_ROUNDS):

@@ -23,12 +23,14 @@ _Event = TypeVar("_Event")
 
 
 @dataclass(frozen=True)
-class _Ended(Generic[_Event]):
+class _LaneEnd(Generic[_Event]):
     name: str
     error: BaseException | None
 
 
-def _tell(happened: "SimpleQueue[_Event | _Ended[_Event]]", name: str, make: Callable[[str], Iterator[_Event]]) -> None:
+def _tell(
+    happened: "SimpleQueue[_Event | _LaneEnd[_Event]]", name: str, make: Callable[[str], Iterator[_Event]]
+) -> None:
     """All events of one thread as they come, and then how it ended."""
     error: BaseException | None = None
     try:
@@ -36,7 +38,7 @@ def _tell(happened: "SimpleQueue[_Event | _Ended[_Event]]", name: str, make: Cal
             happened.put(event)
     except BaseException as found:  # noqa: BLE001 - raised again where the caller is
         error = found
-    happened.put(_Ended(name, error))
+    happened.put(_LaneEnd(name, error))
 
 
 def in_lanes(
@@ -49,7 +51,7 @@ def in_lanes(
 
     `compute` takes the baton itself, once it has what it must wait for.
     """
-    happened: SimpleQueue[_Event | _Ended[_Event]] = SimpleQueue()
+    happened: SimpleQueue[_Event | _LaneEnd[_Event]] = SimpleQueue()
     stopping = threading.Event()
 
     def lane(partition: str) -> None:
@@ -63,7 +65,7 @@ def in_lanes(
             pool.submit(lane, partition)
         while left:
             event = happened.get()
-            if not isinstance(event, _Ended):
+            if not isinstance(event, _LaneEnd):
                 yield event
                 continue
             left -= 1
@@ -88,7 +90,7 @@ def as_ready(
     After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised:
     of several one that ends the run rather than its partition, else that of the first asset in order.
     """
-    happened: SimpleQueue[_Event | _Ended[_Event]] = SimpleQueue()
+    happened: SimpleQueue[_Event | _LaneEnd[_Event]] = SimpleQueue()
 
     left, running, errors = list(assets), set[str](), dict[str, BaseException]()
     with ThreadPoolExecutor(max(len(assets), 1), thread_name_prefix=THREADS) as pool:
@@ -101,7 +103,7 @@ def as_ready(
             if not running:
                 break
             event = happened.get()
-            if not isinstance(event, _Ended):
+            if not isinstance(event, _LaneEnd):
                 yield event
                 continue
             running.remove(event.name)

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from ai_assets.embedding.builtin import BuiltinEmbedder
     from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
-    from ai_assets.inference.budget_status import Standing
+    from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.records import Caller
     from ai_assets.inference.settings import InferenceSettings
-    from ai_assets.run.datasets.few_shot import Lesson
-    from ai_assets.run.text_process import Texts
+    from ai_assets.run.datasets.few_shot import FewShotExample
+    from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.stages.classify.builtin import BuiltinClassifier
 
@@ -66,7 +66,7 @@ class Outcome:
     """Nothing it depends on had changed, so nothing was read or computed."""
     request_id: str | None = None
     """Of a candidate: the newest request for its sign-off."""
-    budget: "Standing | None" = None
+    budget: "AccountStatus | None" = None
     """Of an asset that asks models: where the budget stands that has least left for its next call."""
 
 
@@ -87,7 +87,7 @@ class Work:
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
     """One per stage, made when the first document needs it."""
-    lessons: "dict[str, Sequence[Lesson]]" = field(default_factory=dict)
+    lessons: "dict[str, Sequence[FewShotExample]]" = field(default_factory=dict)
     """By stage, the documents it learns from, read when the first is needed."""
     lease: threading.local = field(default_factory=threading.local)
     """What the current thread holds while it writes."""
@@ -160,10 +160,10 @@ class Work:
         return self._closing.enter_context(Parser(limits_of(self.collection), tells_language=False))
 
     @cached_property
-    def texts(self) -> "Texts":
-        from ai_assets.run.text_process import Texts
+    def texts(self) -> "TextWork":
+        from ai_assets.run.text_process import TextWork
 
-        found = Texts()
+        found = TextWork()
         self._closing.callback(found.close)
         return found
 

@@ -6,7 +6,7 @@ ExampleUnreadable      a document that a prompt shows as an example is not there
 TooManyWithoutVectors  more documents are refused by the model than may be released without vectors
 EmbedderLost           what a release was embedded by is not there any more
 EmbeddingUnknown       a search by an embedding that the live release does not have
-StageAsksNobody        a stage in a process pool asks a model
+StageWithoutRoute      a stage in a process pool asks a model
 StageProcessDied       the process of a `cpu` stage ended
 PartitionsFailed       at the end of a run: which partitions failed, and why
 """
@@ -82,7 +82,7 @@ class EmbeddingUnknown(UserError):
         )
 
 
-class StageAsksNobody(UserError):
+class StageWithoutRoute(UserError):
     def __init__(self, stage: str) -> None:
         super().__init__(
             f"Stage '{stage}' asks a model, and no route is declared for it. In defs.yaml write: route: NAME, with a "

@@ -17,7 +17,7 @@ LONGEST_ERROR = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class StageSpan:
     """An asset of a partition in a run, from its beginning to its end."""
 
     partition: str
@@ -114,7 +114,7 @@ def by_asset(connection: sa.Connection, collection: str, run_id: str) -> Sequenc
     return [AssetSpans(**row) for row in connection.execute(query, _named(collection, run_id)).mappings()]
 
 
-def longest(connection: sa.Connection, collection: str, run_id: str, most: int) -> Sequence[Span]:
+def longest(connection: sa.Connection, collection: str, run_id: str, most: int) -> Sequence[StageSpan]:
     """Failed ones, then what took longest, then what was unchanged; shown in the order in which they began."""
     query = sa.text(
         "SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error "
@@ -122,7 +122,7 @@ def longest(connection: sa.Connection, collection: str, run_id: str, most: int) 
         "ORDER BY CASE WHEN error IS NULL THEN 1 ELSE 0 END, unchanged, seconds DESC, partition, asset LIMIT :most"
     )
     found = connection.execute(query, {**_named(collection, run_id), "most": most}).mappings()
-    spans = [Span(**{**row, "unchanged": bool(row["unchanged"])}) for row in found]
+    spans = [StageSpan(**{**row, "unchanged": bool(row["unchanged"])}) for row in found]
     return sorted(spans, key=lambda span: (span.began_at, span.ended_at, span.partition, span.asset))
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
-from ai_assets.documents.retries import Retry, Waiting
+from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff import corrections, releases, requests
@@ -44,7 +44,7 @@ class CollectionStatus:
     live_release: int | None
     unassigned: int
     """Files that belong to no partition."""
-    waiting: Mapping[str, Waiting]
+    waiting: Mapping[str, RetrySummary]
     """By partition, documents without a result: when they are asked about again, and how many need a person."""
     need_a_person: Sequence[Retry]
     targets: Sequence[TargetState] = ()
@@ -97,7 +97,7 @@ def partition_states(
 
 def observed_states(
     collection: Collection, stores: Stores, listing: Listing | None = None
-) -> tuple[dict[str, PartitionState], Mapping[str, Waiting]]:
+) -> tuple[dict[str, PartitionState], Mapping[str, RetrySummary]]:
     """The same, and what is known of documents without a result, as of one moment."""
     with stores.state.read() as connection:
         listed = {
@@ -141,7 +141,7 @@ def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:
     return refreshed.listing_digest, refreshed.settings_digest, refreshed.corrections_digest
 
 
-def watched_partitions(states: Mapping[str, PartitionState], waiting: Mapping[str, Waiting]) -> list[str]:
+def watched_partitions(states: Mapping[str, PartitionState], waiting: Mapping[str, RetrySummary]) -> list[str]:
     """Those that a run is started for without anybody asking: what failed is tried again after its back-off."""
     at = now()
     return [
@@ -184,7 +184,7 @@ def _frozen(stores: Stores, candidate: Manifest) -> bool:
 
 
 def _signed_state(
-    request: requests.Request | None, live: releases.Release | None, partition: str, *, empty: bool
+    request: requests.SignoffRequest | None, live: releases.Release | None, partition: str, *, empty: bool
 ) -> PartitionState:
     part = live.parts.get(partition) if live else None
     match request.status if request else None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Question: TypeAlias = Literal["languages", "vectors"]
 ENOUGH = 100
-"""Texts of a run at which it is started. That takes half a second; so does loading the models here."""
+"""TextWork of a run at which it is started. That takes half a second; so does loading the models here."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -77,7 +77,7 @@ class TextProcess:
         self._answers.join()
 
 
-class Texts:
+class TextWork:
     """What a run asks of texts. The first are computed where they are asked for, the others in a second process."""
 
     def __init__(self) -> None:
@@ -86,18 +86,18 @@ class Texts:
         self._starting = threading.Lock()
         self._alone = usable_cores() < 2
 
-    def languages(self, texts: Sequence[str]) -> "Asked[list[str | None]]":
+    def languages(self, texts: Sequence[str]) -> "TextAnswer[list[str | None]]":
         return self._ask("languages", texts)
 
-    def vectors(self, texts: Sequence[str]) -> "Asked[np.ndarray]":
+    def vectors(self, texts: Sequence[str]) -> "TextAnswer[np.ndarray]":
         """Of the built-in embedder."""
         return self._ask("vectors", texts)
 
-    def _ask(self, question: Question, texts: Sequence[str]) -> "Asked[Any]":
+    def _ask(self, question: Question, texts: Sequence[str]) -> "TextAnswer[Any]":
         process = self._started(len(texts))
         if process is None:
-            return Asked(question, (), _done(computed(question, texts)))
-        return Asked(question, texts, process.ask(question, texts))
+            return TextAnswer(question, (), _done(computed(question, texts)))
+        return TextAnswer(question, texts, process.ask(question, texts))
 
     def _started(self, texts: int) -> TextProcess | None:
         with self._starting:
@@ -115,7 +115,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Asked(Generic[Answer]):
+class TextAnswer(Generic[Answer]):
     question: Question
     texts: Sequence[str]
     future: "Future[Answer]"

@@ -15,7 +15,7 @@ from ai_assets.run.events import DatasetMade
 from ai_assets.run.refresh import run_told, spanned
 from ai_assets.run.spans import record_span
 from ai_assets.signed_asset.errors import SignedAssetWrong
-from ai_assets.signed_asset.rows import Frozen, Kind, documents_of, file_of, table_of
+from ai_assets.signed_asset.rows import FrozenRows, Kind, documents_of, file_of, table_of
 from ai_assets.signoff.authors import authors
 from ai_assets.signoff.candidate import Leaves, candidate_digest, leaves_of_files, snapshot_folder
 from ai_assets.storage.content import has_own_bytes
@@ -70,7 +70,13 @@ def _freeze(work: Work, partition: str, value: object, key: Sequence[str], sourc
 
 
 def _commit(
-    work: Work, partition: str, table: "pa.Table", frozen: Frozen, kind: Kind, inputs: dict[str, str], started: float
+    work: Work,
+    partition: str,
+    table: "pa.Table",
+    frozen: FrozenRows,
+    kind: Kind,
+    inputs: dict[str, str],
+    started: float,
 ) -> Outcome:
     import pyarrow as pa
 
@@ -114,7 +120,7 @@ def _commit(
 _LEAF = ("document_id", "status", "leaf")
 
 
-def _preview(frozen: Frozen) -> list[dict[str, Any]]:
+def _preview(frozen: FrozenRows) -> list[dict[str, Any]]:
     return [{"row": row["document_id"], "values": row["text"]} for row in frozen.documents[:PREVIEW_ROWS]]
 
 

@@ -77,7 +77,7 @@ def _of_frame(value: Any) -> "pa.Table":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frozen:
+class FrozenRows:
     """Rows as documents, in order of their names."""
 
     documents: Sequence[dict[str, Any]]
@@ -89,7 +89,7 @@ class Frozen:
         return digest([[row["document_id"], row["digest"]] for row in self.documents])
 
 
-def documents_of(asset: str, table: "pa.Table", key: Sequence[str]) -> Frozen:
+def documents_of(asset: str, table: "pa.Table", key: Sequence[str]) -> FrozenRows:
     """A document per row. Equal rows without a key are told apart by a number."""
     if unknown := [name for name in key if name not in table.column_names]:
         raise SignedAssetWrong(asset, f"it has no column '{unknown[0]}', which is its key")
@@ -113,7 +113,7 @@ def documents_of(asset: str, table: "pa.Table", key: Sequence[str]) -> Frozen:
             }
         )  # fmt: skip
     order = sorted(range(len(found)), key=lambda place: str(found[place]["document_id"]))
-    return Frozen(documents=[found[place] for place in order], places=order)
+    return FrozenRows(documents=[found[place] for place in order], places=order)
 
 
 def _named(asset: str, row: Mapping[str, Any], key: Sequence[str]) -> str:
@@ -147,7 +147,7 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def file_of(table: "pa.Table", frozen: Frozen, leaves: Sequence[str]) -> "pa.Table":
+def file_of(table: "pa.Table", frozen: FrozenRows, leaves: Sequence[str]) -> "pa.Table":
     """What the file of documents holds: what people see of each, and its row as it was."""
     import pyarrow as pa
 

@@ -13,8 +13,8 @@ from ai_assets.documents.source import Source, without_credentials
 from ai_assets.signoff import audit, authority, checkpoints, keys
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import NoCheckpointThere, WitnessFailed
-from ai_assets.signoff.checkpoints import Held
-from ai_assets.signoff.signed_note import Note
+from ai_assets.signoff.checkpoints import LocatedNote
+from ai_assets.signoff.signed_note import SignedNote
 from ai_assets.signoff.witness_kinds import GIT_TIMEOUT_S, NOTE_SUFFIX
 from ai_assets.storage.stores import Stores
 
@@ -23,7 +23,7 @@ LONGEST_NOTE = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class WitnessComparison:
     """The chain is an extension of each checkpoint, but for what was lost in restores that it tells of."""
 
     place: str
@@ -39,7 +39,7 @@ class Compared:
     """Checkpoints of records that were lost in a restore: how many records, and what the chain says of that restore."""
 
 
-def compare(stores: Stores, place: str) -> Compared:
+def compare(stores: Stores, place: str) -> WitnessComparison:
     """Raises ChainRolledBack or ChainRewritten where the chain is not an extension of what the witness holds."""
     found = list(notes_at(place))
     with stores.state.read() as connection:
@@ -56,7 +56,7 @@ def compare(stores: Stores, place: str) -> Compared:
             for record in restores if _tells_of(record, held.note)
         }  # fmt: skip
         records = checkpoints.require_extends(connection, [held for held in ours if held not in lost])
-    return Compared(
+    return WitnessComparison(
         place=without_credentials(place),
         records=records,
         notes=len(ours),
@@ -66,7 +66,7 @@ def compare(stores: Stores, place: str) -> Compared:
     )
 
 
-def ours_at(stores: Stores, place: str) -> list[Note]:
+def ours_at(stores: Stores, place: str) -> list[SignedNote]:
     """The checkpoints there that are of this chain, by who may sign them."""
     found = list(notes_at(place))
     with stores.state.read() as connection:
@@ -81,13 +81,13 @@ def _restores(connection: sa.Connection) -> Iterator[Record]:
         yield record
 
 
-def _tells_of(record: Record, note: Note) -> bool:
+def _tells_of(record: Record, note: SignedNote) -> bool:
     """Whether the restore went back from where the note is of: after what was kept, up to what was known to be lost."""
     kept, lost = record.subject.get("records"), record.subject.get("lost")
     return isinstance(kept, int) and isinstance(lost, int) and kept < note.size <= lost
 
 
-def notes_at(place: str) -> Iterator[Held]:
+def notes_at(place: str) -> Iterator[LocatedNote]:
     """Every checkpoint there, of whatever chain."""
     path = Path(place).expanduser()
     if path.is_file():
@@ -101,9 +101,9 @@ def notes_at(place: str) -> Iterator[Held]:
     raise WitnessFailed(place, "there is no such file or folder, and it is no s3:// address or Git repository")
 
 
-def _of_texts(texts: Iterable[tuple[object, bytes]]) -> Iterator[Held]:
+def _of_texts(texts: Iterable[tuple[object, bytes]]) -> Iterator[LocatedNote]:
     for where, data in texts:
-        yield from (Held(note, where) for note in Note.all_in(data.decode("utf-8", "replace")))
+        yield from (LocatedNote(note, where) for note in SignedNote.all_in(data.decode("utf-8", "replace")))
 
 
 def _in_source(place: str) -> Iterator[tuple[object, bytes]]:

@@ -9,7 +9,8 @@ NotProvable                           a release or document of which not all tha
 NoCheckpointThere                     a place to verify against that holds none of this chain
 WitnessFailed                         somebody who holds checkpoints did not take one, or gives none back
 SignatureInvalid                      a signature is not of this content, or by a key that does not count
-KeyNotHeld, KeysMissing, KeyUnusable  what is to be signed cannot be, here
+KeyNotHeld, KeysMissing,
+    AuditKeyUnusable                  what is to be signed cannot be, here
 KeyUnknown, KeyChangeRefused          a key is not replaced or revoked
 """
 
@@ -63,7 +64,7 @@ class KeyChangeRefused(UserError):
         super().__init__(f"The {kind} key was not changed: {found}.")
 
 
-class KeyUnusable(UserError):
+class AuditKeyUnusable(UserError):
     def __init__(self, where: object, found: str) -> None:
         super().__init__(f"The key {where} cannot be used: {found}.")
 

@@ -33,7 +33,7 @@ OF_APPROVERS: frozenset[Action] = frozenset(("approved", "rejected", "sent back"
 
 
 @dataclass(kw_only=True)
-class Known:
+class RecordedPerson:
     """A person, as the chain tells of them."""
 
     enabled: bool = True
@@ -53,7 +53,7 @@ class Key:
 
 
 @dataclass(kw_only=True)
-class Personal:
+class EnrolledKey:
     """A person's own key."""
 
     person: str
@@ -67,11 +67,11 @@ class Authority:
     """Up to some record. Records are given in order; each is checked before it changes anything."""
 
     trust: keys.Trust | None
-    people: dict[str, Known] = field(default_factory=dict)
+    people: dict[str, RecordedPerson] = field(default_factory=dict)
     grants: dict[tuple[str, str], Role] = field(default_factory=dict)
     """By holder and collection."""
     keys: dict[str, Key] = field(default_factory=dict)
-    personal: dict[str, Personal] = field(default_factory=dict)
+    personal: dict[str, EnrolledKey] = field(default_factory=dict)
     """Keys of persons, by id."""
     statements: dict[int, Record] = field(default_factory=dict)
     """What persons signed with them, by the record's number; only in a walk of the whole chain."""
@@ -182,7 +182,7 @@ class Authority:
                     self.require_statement(record)
                 self.statements[record.seq] = record
             case "person added":
-                known = self.people.setdefault(subject["person"], Known())
+                known = self.people.setdefault(subject["person"], RecordedPerson())
                 known.enabled = True
                 known.password = subject.get("password_digest") or known.password
             case "person disabled":
@@ -238,7 +238,7 @@ class Authority:
         for name, group in sorted(members ^ told):
             raise one_sided(f"{name} in group {group}", in_table=(name, group) in members)
 
-    def own_keys(self, name: str) -> dict[str, Personal]:
+    def own_keys(self, name: str) -> dict[str, EnrolledKey]:
         """Those of a person that count."""
         return {
             key_id: own for key_id, own in self.personal.items() if own.person == name and own.until is None
@@ -258,7 +258,7 @@ class Authority:
                 personal_keys.verify(mine[subject["vouched_by"]].key, said, subject["vouched"])
         except SignatureInvalid as error:
             raise AuditBroken(record.name, error.problem) from error
-        self.personal[key.key_id] = Personal(person=person, key=key, since=record.seq + 1)
+        self.personal[key.key_id] = EnrolledKey(person=person, key=key, since=record.seq + 1)
 
     def enrolment(self, person: str, key: PersonalKey, at: str) -> dict[str, Json]:
         """What is signed about a further key."""
@@ -278,7 +278,7 @@ class Authority:
         except SignatureInvalid as error:
             raise AuditBroken(record.name, error.problem) from error
 
-    def _person(self, name: str) -> Known:
+    def _person(self, name: str) -> RecordedPerson:
         return self.people[name]  # a KeyError says of a record that what it tells of is not in those before it
 
 

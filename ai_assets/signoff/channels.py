@@ -26,7 +26,7 @@ class Message:
     """The ids of the notices it tells."""
 
 
-class Sending:
+class MessageDelivery:
     """Messages on their way over one channel, in a thread that nobody has to wait for."""
 
     def __init__(self, url: str, messages: Sequence[Message], stop_at: float) -> None:
@@ -103,7 +103,7 @@ def without_secrets(text: str, url: str) -> str:
     return text
 
 
-class _Ear(logging.Handler):
+class _WarningCollector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         heard = _HEARD.get()
         if heard is not None and record.levelno >= logging.WARNING:
@@ -113,6 +113,6 @@ class _Ear(logging.Handler):
 def _listen() -> None:
     """Once: hear what Apprise logs, and keep it out of everybody's log, for it may name the URL."""
     logger = logging.getLogger("apprise")
-    if not any(isinstance(handler, _Ear) for handler in logger.handlers):
-        logger.addHandler(_Ear())
+    if not any(isinstance(handler, _WarningCollector) for handler in logger.handlers):
+        logger.addHandler(_WarningCollector())
         logger.propagate = False

@@ -29,7 +29,7 @@ from ai_assets.signoff.audit_errors import (
     SignatureInvalid,
 )
 from ai_assets.signoff.merkle import EMPTY, Frontier, Tree, leaf_hash
-from ai_assets.signoff.signed_note import Note
+from ai_assets.signoff.signed_note import SignedNote
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import Stores
@@ -42,15 +42,15 @@ KEPT_ROWS = 1_000
 """In the state store, with what witnesses answered to them."""
 
 
-class Held(NamedTuple):
+class LocatedNote(NamedTuple):
     """A note, and where it was found."""
 
-    note: Note
+    note: SignedNote
     where: object
 
 
 @dataclass(frozen=True)
-class Reached:
+class TreeState:
     """The tree as it was after a record."""
 
     before: Frontier
@@ -64,7 +64,7 @@ class Reached:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    note: Note
+    note: SignedNote
     made_at: str
     new: bool
     """Whether there were records that no checkpoint stood for."""
@@ -96,8 +96,8 @@ def make(stores: Stores) -> Checkpoint:
         save(stores.home.checkpoints, note := _stored(row.note))
         return Checkpoint(note=note, made_at=row.made_at, new=False)
     root, size, made_at = reached.whole.root(), reached.record.seq, now()
-    note = Note.make(origin(ring.trust.chain), size, root, ring.public("recorder"),
-                     lambda body: b64decode(ring.sign("recorder", body).signature))  # fmt: skip
+    note = SignedNote.make(origin(ring.trust.chain), size, root, ring.public("recorder"),
+                           lambda body: b64decode(ring.sign("recorder", body).signature))  # fmt: skip
     values = {"root": root.hex(), "note": note.text, "frontier": _as_text(reached.before), "made_at": made_at}
     with stores.state.write() as connection:
         upsert(connection, "checkpoints", {"size": size}, values)
@@ -137,7 +137,7 @@ def newest(connection: sa.Connection) -> sa.Row[tuple[int, str, str]] | None:
     return connection.execute(query).one_or_none()
 
 
-def require_kept(connection: sa.Connection, kept: Sequence[Held]) -> Reached | None:
+def require_kept(connection: sa.Connection, kept: Sequence[LocatedNote]) -> TreeState | None:
     """The chain as the newest checkpoint knew it, which it must still be; None where there is no checkpoint.
 
     `kept` are the files as they were before this transaction began: one that is made meanwhile may be ahead of it.
@@ -145,7 +145,7 @@ def require_kept(connection: sa.Connection, kept: Sequence[Held]) -> Reached | N
     """
     if not kept:
         row = newest(connection)
-        kept = [Held(_stored(row.note), IN_STORE)] if row is not None else []
+        kept = [LocatedNote(_stored(row.note), IN_STORE)] if row is not None else []
     if not kept:
         return None
     last = max(kept, key=lambda held: held.note.size)
@@ -158,7 +158,7 @@ def require_kept(connection: sa.Connection, kept: Sequence[Held]) -> Reached | N
     return found
 
 
-def require_extends(connection: sa.Connection, held: Sequence[Held]) -> int:
+def require_extends(connection: sa.Connection, held: Sequence[LocatedNote]) -> int:
     """Raises unless the chain begins with what each of these notes stands for; how many records it has.
 
     All records are read. The narrowest range that must hold the difference is named.
@@ -203,7 +203,7 @@ def tree(connection: sa.Connection, size: int) -> Tree:
     return Tree(leaf_hash(audit.leaf_bytes(record)) for record in _records(connection, after=0, until=size))
 
 
-def accept_restored(stores: Stores, *, by: str, reason: str, lost: Iterable[Note] = ()) -> Checkpoint:
+def accept_restored(stores: Stores, *, by: str, reason: str, lost: Iterable[SignedNote] = ()) -> Checkpoint:
     """Go on with an older store on purpose. The chain says so from then on, with how far it had come before.
 
     The only way in which a kept note is put away: into a folder beside the others, as evidence. `lost` are notes of
@@ -211,7 +211,7 @@ def accept_restored(stores: Stores, *, by: str, reason: str, lost: Iterable[Note
     """
     folder = stores.home.checkpoints
     with stores.state.write() as connection:
-        held = [*kept_notes(folder), *_stored_notes(connection), *(Held(note, "a witness") for note in lost)]
+        held = [*kept_notes(folder), *_stored_notes(connection), *(LocatedNote(note, "a witness") for note in lost)]
         notes = {one.note.text: one.note for one in held}.values()
         here, _ = roots(connection, [note.size for note in notes])
         gone = [note for note in notes if here.get(note.size) != note.root]
@@ -236,12 +236,12 @@ def accept_restored(stores: Stores, *, by: str, reason: str, lost: Iterable[Note
     return make(stores)
 
 
-def kept_notes(folder: Path) -> list[Held]:
+def kept_notes(folder: Path) -> list[LocatedNote]:
     """What the home holds of checkpoints outside of the state store."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            found.append(Held(Note.read(path.read_text(encoding="utf-8")), path))
+            found.append(LocatedNote(SignedNote.read(path.read_text(encoding="utf-8")), path))
         except FileNotFoundError:
             continue  # the oldest was removed since, by a process that keeps a newer one
         except NoteUnreadable as error:
@@ -251,7 +251,7 @@ def kept_notes(folder: Path) -> list[Held]:
     return found
 
 
-def save(folder: Path, note: Note) -> None:
+def save(folder: Path, note: SignedNote) -> None:
     """On the disk when this returns; the oldest files go."""
     path = folder / file_name(note)
     if not path.exists():
@@ -262,11 +262,11 @@ def save(folder: Path, note: Note) -> None:
             beside.unlink(missing_ok=True)
 
 
-def file_name(note: Note) -> str:
+def file_name(note: SignedNote) -> str:
     return f"{note.size:012d}-{note.root.hex()[:12]}{SUFFIX}"
 
 
-def _require_trusted(connection: sa.Connection, held: Iterable[Held]) -> None:
+def _require_trusted(connection: sa.Connection, held: Iterable[LocatedNote]) -> None:
     trust = keys.trust_of(connection)
     for one in held:
         if trust is None:
@@ -280,7 +280,7 @@ def _require_trusted(connection: sa.Connection, held: Iterable[Held]) -> None:
             raise CheckpointUntrusted(one.where, error.problem) from error
 
 
-def is_trusted(connection: sa.Connection, held: Held) -> bool:
+def is_trusted(connection: sa.Connection, held: LocatedNote) -> bool:
     try:
         _require_trusted(connection, [held])
     except CheckpointUntrusted:
@@ -288,7 +288,7 @@ def is_trusted(connection: sa.Connection, held: Held) -> bool:
     return True
 
 
-def _from_row(connection: sa.Connection, note: Note) -> Reached | None:
+def _from_row(connection: sa.Connection, note: SignedNote) -> TreeState | None:
     """The tree at that checkpoint, as the store remembers it, if that fits the note and the record that is there.
 
     Each record holds the hash of the one before, so the last one stands for all. None where it has to be computed.
@@ -299,14 +299,14 @@ def _from_row(connection: sa.Connection, note: Note) -> Reached | None:
         return None
     try:
         parts = tuple(bytes.fromhex(part) for part in json.loads(row.frontier))
-        reached = Reached(Frontier(note.size - 1, parts), record)
+        reached = TreeState(Frontier(note.size - 1, parts), record)
     except (ValueError, TypeError):
         return None
     fits = record.computed_hash() == record.hash and reached.whole.root() == note.root
     return reached if fits else None
 
 
-def _grown(connection: sa.Connection, start: Reached | None, until: int | None = None) -> Iterator[Reached]:
+def _grown(connection: sa.Connection, start: TreeState | None, until: int | None = None) -> Iterator[TreeState]:
     """The tree after each record that follows, each of which must follow from the one before."""
     whole, previous = (start.whole, start.record.hash) if start else (Frontier(), GENESIS)
     for record in _records(connection, after=whole.size, until=until):
@@ -314,7 +314,7 @@ def _grown(connection: sa.Connection, start: Reached | None, until: int | None =
             raise AuditBroken(record.name, f"number {whole.size + 1} is missing before it")
         if record.previous_hash != previous or record.computed_hash() != record.hash:
             raise AuditBroken(record.name, "it does not follow from the record before it, or is not what was recorded")
-        reached = Reached(whole, record)
+        reached = TreeState(whole, record)
         yield reached
         whole, previous = reached.whole, record.hash
 
@@ -337,14 +337,14 @@ def roots(connection: sa.Connection, sizes: Iterable[int]) -> tuple[dict[int, by
     return found, count
 
 
-def _stored_notes(connection: sa.Connection) -> list[Held]:
+def _stored_notes(connection: sa.Connection) -> list[LocatedNote]:
     rows: Iterable[str] = connection.execute(sa.text("SELECT note FROM checkpoints ORDER BY size")).scalars()
-    return [Held(_stored(note), IN_STORE) for note in rows]
+    return [LocatedNote(_stored(note), IN_STORE) for note in rows]
 
 
-def _stored(text: str) -> Note:
+def _stored(text: str) -> SignedNote:
     try:
-        return Note.read(text)
+        return SignedNote.read(text)
     except NoteUnreadable as error:
         raise NoteUnreadable(error.found, "A row of the table checkpoints") from error
 

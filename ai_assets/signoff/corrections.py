@@ -18,7 +18,7 @@ from ai_assets.signoff import audit
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.errors import CorrectionRefused, DecisionRefused
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import parquet_columns, read_parquet
@@ -177,7 +177,7 @@ def correct(
     stores: "Stores",
     *,
     collection: Collection,
-    request: Request,
+    request: SignoffRequest,
     document_id: str,
     stage: str,
     label: str | None,
@@ -246,7 +246,7 @@ def _require_label(collection: Collection, document_id: str, stage: str, label: 
         raise CorrectionRefused(document_id, f"'{label}' is no label of '{stage}'{nearest(label, names)}")
 
 
-def _row_of(stores: "Stores", collection: Collection, request: Request, document_id: str, stage: str) -> Row:
+def _row_of(stores: "Stores", collection: Collection, request: SignoffRequest, document_id: str, stage: str) -> Row:
     """The document in the candidate that was looked at."""
     import pyarrow.compute as pc
 

@@ -15,8 +15,8 @@ from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, DecisionTooLate, RequestUnknown
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
-from ai_assets.signoff.statements import Signed
+from ai_assets.signoff.requests import SignoffRequest
+from ai_assets.signoff.statements import SignedDecision
 from ai_assets.storage.digest import digest
 from ai_assets.storage.state import StateStore
 
@@ -44,7 +44,7 @@ class Approval:
 
 
 @dataclass
-class Standing:
+class DecisionState:
     """What the chain holds of one request and digest."""
 
     approvals: list[Approval] = field(default_factory=list)
@@ -87,10 +87,10 @@ class Standing:
         return max(rules.approvals, 2) if self.unknown_author and rules.unknown_author == "two" else rules.approvals
 
 
-def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, Standing]:
+def standings(connection: sa.Connection, found: Sequence[SignoffRequest]) -> dict[str, DecisionState]:
     """By request, of its present digest. Records that were altered, or are not signed as they must be, do not count."""
     digests = {request.request_id: request.digest for request in found}
-    told: dict[str, Standing] = defaultdict(Standing)
+    told: dict[str, DecisionState] = defaultdict(DecisionState)
     recorded = authority.of(connection)
     for record in audit.records(connection, request_ids=list(digests)):
         request_id = str(record.subject["request_id"])
@@ -115,7 +115,7 @@ def standings(connection: sa.Connection, found: Sequence[Request]) -> dict[str, 
     return {request_id: told[request_id] for request_id in digests}
 
 
-def why_not_publishable(request: Request, standing: Standing, settings: CollectionSettings) -> str | None:
+def why_not_publishable(request: SignoffRequest, standing: DecisionState, settings: CollectionSettings) -> str | None:
     """Why what the chain holds is no approval of this request under the present rules; None when it is one."""
     strict = {gate.name for gate in (*settings.score_gates, *settings.answered_gates) if not gate.waivable}
     if standing.summary != digest(request.summary):
@@ -132,7 +132,7 @@ def why_not_publishable(request: Request, standing: Standing, settings: Collecti
     return None
 
 
-def _author_among(signers: Sequence[str], request: Request, rules: SignoffSettings) -> Mapping[str, str] | None:
+def _author_among(signers: Sequence[str], request: SignoffRequest, rules: SignoffSettings) -> Mapping[str, str] | None:
     """Held against the present rules, as all else. By e-mail address authors were compared when they decided."""
     if rules.author_may_approve:
         return None
@@ -140,17 +140,17 @@ def _author_among(signers: Sequence[str], request: Request, rules: SignoffSettin
     return next((author for author in authors if str(author["who"]).casefold() in signers), None)
 
 
-def holding(request: Request) -> list[GateVerdict]:
+def holding(request: SignoffRequest) -> list[GateVerdict]:
     """Verdicts that hold its candidate back unless they are waived."""
     return [verdict for verdict in request.verdicts if verdict.holds]
 
 
-def still_waits(request: Request, standing: Standing, rules: SignoffSettings) -> bool:
+def still_waits(request: SignoffRequest, standing: DecisionState, rules: SignoffSettings) -> bool:
     """Open, or approved by fewer than the rules have come to ask for."""
     return request.status == "open" or (request.status == "approved" and bool(standing.missing(rules)))
 
 
-def closed_in_words(request: Request) -> str:
+def closed_in_words(request: SignoffRequest) -> str:
     return f"it was {request.status} by {request.closed_by} at {request.closed_at} (UTC)"
 
 
@@ -160,7 +160,9 @@ def waiting(
     """What waits in these partitions, or in all."""
     found = requests.find(connection, collection, statuses=("open", "approved"), partitions=partitions)
     given = standings(connection, [request for request in found if request.status == "approved"])
-    found = [request for request in found if still_waits(request, given.get(request.request_id, Standing()), rules)]
+    found = [
+        request for request in found if still_waits(request, given.get(request.request_id, DecisionState()), rules)
+    ]
     for partition in partitions if partitions is not None else ():
         if partition not in {request.partition for request in found}:
             last = requests.latest_of(connection, collection, partition)
@@ -180,8 +182,8 @@ def decide(
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str] | None = None,
-    signed: Signed | None = None,
-) -> list[Request]:
+    signed: SignedDecision | None = None,
+) -> list[SignoffRequest]:
     """Record one person's decision on what they saw. All of it, or nothing.
 
     `waivers` says per failed gate why it may be passed over; it counts for every choice that has that gate failed.
@@ -226,7 +228,7 @@ def require_reason(name: str, verdict: Verdict, reason: str | None) -> None:
 
 def _require(
     connection: sa.Connection, collection: str, choice: Choice, rules: SignoffSettings
-) -> tuple[Request, Standing]:
+) -> tuple[SignoffRequest, DecisionState]:
     """The request, if it is still what was seen and still waits."""
     request = requests.get(connection, choice.request_id)
     if request is None or request.collection != collection:
@@ -252,7 +254,7 @@ def may_sign(name: str, groups: Iterable[str], rules: SignoffSettings, *, escala
     return not admitted or not admitted.isdisjoint({name, *(f"{GROUP}{group}" for group in groups)})
 
 
-def why_not_by(person: Person, request: Request, rules: SignoffSettings, verdict: Verdict) -> str | None:
+def why_not_by(person: Person, request: SignoffRequest, rules: SignoffSettings, verdict: Verdict) -> str | None:
     """Why this person may not decide so on the request; None when they may."""
     collection = request.collection
     if not person.may("approver", collection):
@@ -283,7 +285,7 @@ def launched(launch: Launch, rules: SignoffSettings) -> list[Mapping[str, str]]:
     return [{"who": launch.who, "did": f"launched the run{changed}"}]
 
 
-def refused_unknown(request: Request) -> str:
+def refused_unknown(request: SignoffRequest) -> str:
     """Why a candidate of an unknown author cannot be approved, and how it gets a known one."""
     return (
         f"it is not known who started the run that made it, and {request.collection} refuses such candidates "
@@ -294,13 +296,13 @@ def refused_unknown(request: Request) -> str:
 
 def _approve(
     connection: sa.Connection,
-    request: Request,
-    standing: Standing,
+    request: SignoffRequest,
+    standing: DecisionState,
     by: Person,
     reason: str | None,
     rules: SignoffSettings,
     waivers: Mapping[str, str],
-    signed: Signed | None,
+    signed: SignedDecision | None,
     stated: Mapping[str, int],
 ) -> None:
     if by.name in standing.signers:
@@ -328,7 +330,7 @@ def _approve(
         audit.append(connection, by.name, "approved", {**requests.subject(request), **told})
 
 
-def ask_again(state: StateStore, collection: str, partition: str, *, by: Person, reason: str) -> Request:
+def ask_again(state: StateStore, collection: str, partition: str, *, by: Person, reason: str) -> SignoffRequest:
     """A new request for the candidate whose last one was rejected, sent back or expired."""
     if not by.may("reviewer", collection):
         raise DecisionRefused(by.name, f"asking again takes the role reviewer in {collection}")
@@ -342,7 +344,7 @@ def ask_again(state: StateStore, collection: str, partition: str, *, by: Person,
         return requests.open_again(connection, last)
 
 
-def record_view(state: StateStore, request: Request, *, by: Person) -> None:
+def record_view(state: StateStore, request: SignoffRequest, *, by: Person) -> None:
     """That somebody looked at the page they may decide on: one record per person, request and hour."""
     with state.read() as connection:
         if _viewed_lately(connection, request, by):
@@ -352,7 +354,7 @@ def record_view(state: StateStore, request: Request, *, by: Person) -> None:
             audit.append(connection, by.name, "viewed", requests.subject(request))
 
 
-def _viewed_lately(connection: sa.Connection, request: Request, by: Person) -> bool:
+def _viewed_lately(connection: sa.Connection, request: SignoffRequest, by: Person) -> bool:
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     columns = audit.TABLE.c
     query = sa.select(columns.seq).where(

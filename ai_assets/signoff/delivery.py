@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.base.home import variable
 from ai_assets.signoff import outbox
-from ai_assets.signoff.channels import Message, Sending
+from ai_assets.signoff.channels import Message, MessageDelivery
 from ai_assets.storage.leases import Lease, hold
 from ai_assets.storage.state import StateStore
 
@@ -21,12 +21,12 @@ MOST_MESSAGES = 10
 """To one channel in one go."""
 STUCK_S = 600.0
 """A thread that had no answer for so long is forgotten."""
-_UNDER_WAY: dict[tuple[str, str], Sending] = {}
+_UNDER_WAY: dict[tuple[str, str], MessageDelivery] = {}
 """By store and channel, in this process; changed only by who holds the lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivered:
+class DeliveryCounts:
     messages: int = 0
     """Sent."""
     failed: int = 0
@@ -40,11 +40,11 @@ def deliver(
     *,
     desk_url: str | None = None,
     budget_s: float = 10.0,
-) -> Delivered:
+) -> DeliveryCounts:
     """Send what is due, and return within the budget. `channels`: by name, the environment variable of its URL."""
     with state.read() as connection:
         if not outbox.any_due(connection, moment) and not _mine(state):
-            return Delivered()
+            return DeliveryCounts()
     try:
         with hold(state, LEASE, wait_s=0) as lease:
             until = time.monotonic() + budget_s
@@ -52,11 +52,11 @@ def deliver(
             refused = _begin(state, channels, moment, desk_url, until, lease)
             then = _note_outcomes(state, moment, until)
     except LeaseBusy:
-        return Delivered()
-    return Delivered(messages=first.messages + then.messages, failed=first.failed + then.failed + refused)
+        return DeliveryCounts()
+    return DeliveryCounts(messages=first.messages + then.messages, failed=first.failed + then.failed + refused)
 
 
-def _mine(state: StateStore) -> dict[str, Sending]:
+def _mine(state: StateStore) -> dict[str, MessageDelivery]:
     return {channel: sending for (url, channel), sending in _UNDER_WAY.items() if url == state.url}
 
 
@@ -79,7 +79,7 @@ def _begin(
                 outgoing.setdefault(group.channel, []).append(message)
     lease.check()
     for channel, messages in outgoing.items():
-        _UNDER_WAY[state.url, channel] = Sending(variable(channels[channel]) or "", messages, until)
+        _UNDER_WAY[state.url, channel] = MessageDelivery(variable(channels[channel]) or "", messages, until)
     return refused
 
 
@@ -91,7 +91,7 @@ def _why_unusable(channel: str, channels: Mapping[str, str]) -> str | None:
     return None
 
 
-def _note_outcomes(state: StateStore, moment: str, until: float) -> Delivered:
+def _note_outcomes(state: StateStore, moment: str, until: float) -> DeliveryCounts:
     """Wait for what is under way, and write down how it went."""
     messages = failed = 0
     for channel, sending in _mine(state).items():
@@ -111,4 +111,4 @@ def _note_outcomes(state: StateStore, moment: str, until: float) -> Delivered:
                 failed += 1
         if ended or time.monotonic() - sending.started_at > STUCK_S:
             del _UNDER_WAY[state.url, channel]
-    return Delivered(messages=messages, failed=failed)
+    return DeliveryCounts(messages=messages, failed=failed)

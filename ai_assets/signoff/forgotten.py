@@ -20,7 +20,7 @@ STATUS = "forgotten"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forgotten:
+class ForgottenDocument:
     """One document."""
 
     document: str
@@ -43,14 +43,14 @@ class Forgotten:
 class Register:
     """Those of one collection, by their id."""
 
-    documents: Mapping[str, Forgotten] = field(default_factory=dict)
+    documents: Mapping[str, ForgottenDocument] = field(default_factory=dict)
 
     @property
     def version(self) -> str | None:
         """Another one whenever there is another one; None while there are none."""
         return ",".join(sorted(self.documents)) or None
 
-    def of(self, row: Row) -> Forgotten | None:
+    def of(self, row: Row) -> ForgottenDocument | None:
         """Also a document with another name and the text of a forgotten one."""
         found = self.documents.get(str(row["document_id"]))
         return found if found is not None and found.asked else self._by_digest.get(str(row.get("digest")))
@@ -63,7 +63,7 @@ class Register:
         return leaf if leaf in found.leaves else None
 
     @cached_property
-    def _by_digest(self) -> Mapping[str, Forgotten]:
+    def _by_digest(self) -> Mapping[str, ForgottenDocument]:
         return {digest: found for found in self.documents.values() for digest in found.digests}
 
     def withheld(self, row: Row) -> Row:
@@ -79,13 +79,13 @@ NONE = Register()
 
 def of(connection: sa.Connection, collection: str) -> Register:
     """Raises `AuditBroken` for a record that was forged: it would let rows pass that nobody signed."""
-    found: dict[str, Forgotten] = {}
+    found: dict[str, ForgottenDocument] = {}
     for record in reversed(audit.select(connection, collections=[collection], actions=["forgotten"])):
         authority.require_signed(connection, record)
         subject: Mapping[str, Any] = record.subject
         for document, kept in subject["documents"].items():
             earlier = found.get(document)
-            found[document] = Forgotten(
+            found[document] = ForgottenDocument(
                 document=document,
                 by=record.actor,
                 at=record.recorded_at,

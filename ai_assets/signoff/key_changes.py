@@ -19,7 +19,7 @@ from ai_assets.storage.state import StateStore, now
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListedKey:
     key_id: str
     kind: str
     public: str
@@ -32,14 +32,14 @@ class Listed:
     """Whether this process could sign with it."""
 
 
-def listed(connection: sa.Connection) -> list[Listed]:
+def listed(connection: sa.Connection) -> list[ListedKey]:
     """In the order in which they came; nothing before the first record."""
     if keys.trust_of(connection) is None:
         return []
     ring, known = keys.of(connection), authority.of(connection)
     mine = {ring.key_id(kind) for kind in KINDS if ring.holds(kind)}
     found = [
-        Listed(
+        ListedKey(
             key_id=key_id,
             kind=key.kind,
             public=keys.encoded(key.public),

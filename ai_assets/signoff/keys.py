@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from ai_assets.base import durable
 from ai_assets.base.home import DECISION_KEY_VARIABLE, NO_KEY, RECORDER_KEY_VARIABLE, TRUST_VARIABLE, variable
-from ai_assets.signoff.audit_errors import KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
+from ai_assets.signoff.audit_errors import AuditKeyUnusable, KeyNotHeld, KeysMissing, SignatureInvalid
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import KEYS_OPTION
 
@@ -62,12 +62,12 @@ class Trust:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data["format"] != TRUST_FORMAT:
-                raise KeyUnusable(path, f"it is of format {data['format']}, and this version reads {TRUST_FORMAT}")
+                raise AuditKeyUnusable(path, f"it is of format {data['format']}, and this version reads {TRUST_FORMAT}")
             return cls.of(data)
         except OSError as error:
-            raise KeyUnusable(path, f"it cannot be read ({error.strerror})") from error
+            raise AuditKeyUnusable(path, f"it cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise KeyUnusable(path, f"it is no list of public keys ({error})") from error
+            raise AuditKeyUnusable(path, f"it is no list of public keys ({error})") from error
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
@@ -202,10 +202,10 @@ def _read_private(path: Path) -> bytes:
     """Of a file that only its owner, or a group that may only read, has access to."""
     try:
         if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o027:
-            raise KeyUnusable(path, f"its mode is {mode:04o}, so others can get at it; chmod 600 {path}")
+            raise AuditKeyUnusable(path, f"its mode is {mode:04o}, so others can get at it; chmod 600 {path}")
         return path.read_bytes()
     except OSError as error:
-        raise KeyUnusable(path, f"it cannot be read ({error.strerror})") from error
+        raise AuditKeyUnusable(path, f"it cannot be read ({error.strerror})") from error
 
 
 def _private(pem: bytes, where: object) -> "Ed25519PrivateKey":
@@ -216,9 +216,9 @@ def _private(pem: bytes, where: object) -> "Ed25519PrivateKey":
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyUnusable(where, "it is no private key in PEM (openssl genpkey -algorithm ed25519)") from error
+        raise AuditKeyUnusable(where, "it is no private key in PEM (openssl genpkey -algorithm ed25519)") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyUnusable(where, "it is a key of another kind than Ed25519 (openssl genpkey -algorithm ed25519)")
+        raise AuditKeyUnusable(where, "it is a key of another kind than Ed25519 (openssl genpkey -algorithm ed25519)")
     return key
 
 
@@ -255,7 +255,7 @@ def write_new(folder: Path, *, unsigned: int = 0, head: str = "") -> None:
         draft.rename(folder)  # onto an empty folder, too; never onto one that holds something
     except OSError as error:
         if not (folder / TRUST).exists():
-            raise KeyUnusable(folder, f"no keys can be made there ({error.strerror})") from error
+            raise AuditKeyUnusable(folder, f"no keys can be made there ({error.strerror})") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

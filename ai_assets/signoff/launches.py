@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import sqlalchemy as sa
 
 from ai_assets.signoff import authority, keys
-from ai_assets.signoff.audit_errors import AuditBroken, KeyNotHeld, KeysMissing, KeyUnusable, SignatureInvalid
+from ai_assets.signoff.audit_errors import AuditBroken, AuditKeyUnusable, KeyNotHeld, KeysMissing, SignatureInvalid
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.state import now
 
@@ -38,7 +38,7 @@ PROVED: Mapping[Proof, str] = {
 RUN_VALID, BACKFILL_VALID = datetime.timedelta(days=1), datetime.timedelta(days=30)
 """How long after its launch a run may begin; the runs of a backfill may wait for each other."""
 FORMAT = 1
-NO_KEY = (KeyNotHeld, KeysMissing, KeyUnusable)
+NO_KEY = (KeyNotHeld, KeysMissing, AuditKeyUnusable)
 """Why a process cannot sign a ticket."""
 _PURPOSE = "ai-assets launch ticket"
 NO_TICKET = (
@@ -111,7 +111,7 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
+class LaunchTicket:
     kind: Kind
     who: str
     proof: Proof
@@ -152,7 +152,7 @@ def issue(
     Raises where this process does not hold the key that it takes.
     """
     at = datetime.datetime.now(datetime.UTC)
-    ticket = Ticket(
+    ticket = LaunchTicket(
         kind=launcher.kind,
         who=launcher.who,
         proof=launcher.proof,
@@ -187,7 +187,7 @@ def issued_or_said(
         return {}
 
 
-def read(connection: sa.Connection, tags: Mapping[str, str]) -> Ticket | str:
+def read(connection: sa.Connection, tags: Mapping[str, str]) -> LaunchTicket | str:
     """The ticket in the tags, if this installation signed it; else why not, in words."""
     text = tags.get(TICKET_TAG)
     if text is None:
@@ -195,7 +195,7 @@ def read(connection: sa.Connection, tags: Mapping[str, str]) -> Ticket | str:
     try:
         data = json.loads(text)
         key_id, signature, version = (data.pop(name) for name in ("key_id", "signature", "format"))
-        ticket = Ticket(**{**data, "changes": tuple(data["changes"])})
+        ticket = LaunchTicket(**{**data, "changes": tuple(data["changes"])})
         fits = version == FORMAT and ticket.kind in KINDS_OF[ticket.proof]
         kinds = (KEY_OF[ticket.proof],)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -235,7 +235,7 @@ def of_run(
 
 def _why_not(
     connection: sa.Connection,
-    ticket: Ticket,
+    ticket: LaunchTicket,
     collection: str,
     partitions: Sequence[str],
     run_id: str,
@@ -263,7 +263,7 @@ def _why_not(
     return None
 
 
-def _used_before(connection: sa.Connection, ticket: Ticket, partitions: Sequence[str], run_id: str) -> str | None:
+def _used_before(connection: sa.Connection, ticket: LaunchTicket, partitions: Sequence[str], run_id: str) -> str | None:
     """A step that is tried again in the same run is no repetition; the same work in another run is one."""
     gone = datetime.datetime.now(datetime.UTC) - BACKFILL_VALID
     connection.execute(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ai_assets.signoff import audit, requests
 from ai_assets.signoff.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import canonical_json, sha256_hex
 from ai_assets.storage.state import StateStore, now, rows_of
 
@@ -41,7 +41,9 @@ class Note:
 TABLE = sa.table("document_notes", *(sa.column(field.name) for field in fields(Note)))
 
 
-def add(state: StateStore, request: Request, document_id: str, leaf: str, kind: Kind, text: str, *, by: Person) -> Note:
+def add(
+    state: StateStore, request: SignoffRequest, document_id: str, leaf: str, kind: Kind, text: str, *, by: Person
+) -> Note:
     """Leave a note. The same review of the same request, made again, is the one that is there."""
     text = text.strip()
     if not by.may("reviewer", request.collection):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from ai_assets.signoff.channels import Message
-from ai_assets.signoff.requests import Request
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import digest
 
 Kind = Literal["opened", "reminded", "escalated", "expired", "budget"]
@@ -39,7 +39,7 @@ class News:
     """What there is to tell of a request."""
 
     kind: Kind
-    request: Request
+    request: SignoffRequest
     waited: str
     next: str
     """What happens next and when, in one sentence."""
@@ -100,7 +100,7 @@ def notice_id(about: str, kind: Kind, channel: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class NoticeGroup:
     """What goes out together."""
 
     channel: str
@@ -113,7 +113,7 @@ def any_due(connection: sa.Connection, moment: str) -> bool:
     return connection.execute(query, _due_at(moment)).first() is not None
 
 
-def due(connection: sa.Connection, moment: str, busy: Collection[str]) -> list[Group]:
+def due(connection: sa.Connection, moment: str, busy: Collection[str]) -> list[NoticeGroup]:
     """The longest waiting first; without channels that are busy, and what its channel heard of just now."""
     query = sa.text(
         "SELECT channel, collection, kind FROM notices "  # noqa: S608
@@ -124,7 +124,9 @@ def due(connection: sa.Connection, moment: str, busy: Collection[str]) -> list[G
         "AND state = 'sent' AND sent_at > :since AND sent_at <= :moment LIMIT 1"
     )
     span = {"since": _later(moment, -QUIET_S), "moment": moment}
-    groups = [Group(**row) for row in connection.execute(query, _due_at(moment)).mappings() if row.channel not in busy]
+    groups = [
+        NoticeGroup(**row) for row in connection.execute(query, _due_at(moment)).mappings() if row.channel not in busy
+    ]
     return [group for group in groups if connection.execute(recent, {**vars(group), **span}).first() is None]
 
 
@@ -139,7 +141,7 @@ def drop_decided(connection: sa.Connection) -> None:
     )
 
 
-def message(connection: sa.Connection, group: Group, desk_url: str | None) -> Message | None:
+def message(connection: sa.Connection, group: NoticeGroup, desk_url: str | None) -> Message | None:
     """All that waits in the group, those too that were tried and would wait longer. None where nothing does."""
     query = sa.text(
         "SELECT notice_id, request_id, title, body FROM notices WHERE channel = :channel "
@@ -250,14 +252,14 @@ _PLURAL: Mapping[Kind, str] = {
 }
 
 
-def _page(group: Group, request_id: str = "") -> str:
+def _page(group: NoticeGroup, request_id: str = "") -> str:
     """Of the desk: where people see more."""
     if group.kind == "budget":
         return "costs"
     return f"requests/{request_id}" if request_id else ""
 
 
-def _link(desk_url: str | None, page: str, group: Group) -> str:
+def _link(desk_url: str | None, page: str, group: NoticeGroup) -> str:
     if desk_url:
         return f"{desk_url}/{page}"
     return "Look: ai-assets budget show" if group.kind == "budget" else "Look: ai-assets signoff list"

@@ -46,7 +46,7 @@ class Person:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class PersonAccount:
     """A known person, as an administrator sees them."""
 
     name: str
@@ -140,14 +140,14 @@ def grants(connection: sa.Connection) -> dict[str, dict[str, Role]]:
     return found
 
 
-def everyone(connection: sa.Connection) -> list[Account]:
+def everyone(connection: sa.Connection) -> list[PersonAccount]:
     rows = connection.execute(sa.text("SELECT * FROM people ORDER BY name")).all()
     given = grants(connection)
     members: dict[str, list[str]] = {}
     for row in connection.execute(sa.text("SELECT * FROM group_members ORDER BY group_name")):
         members.setdefault(row.person, []).append(row.group_name)
     return [
-        Account(
+        PersonAccount(
             name=row.name,
             email=row.email,
             has_password=row.password_hash is not None,

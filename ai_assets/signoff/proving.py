@@ -20,7 +20,7 @@ from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.merkle import Side, Tree
 from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Part, Release
-from ai_assets.signoff.signed_note import Note, verifier_key
+from ai_assets.signoff.signed_note import SignedNote, verifier_key
 from ai_assets.storage.digest import Json, canonical_json, content_leaf, content_pair, digest
 from ai_assets.storage.lake import read_rows
 from ai_assets.storage.stores import Stores
@@ -98,7 +98,7 @@ def _approvals(connection: sa.Connection, known: Authority, release: Release) ->
     return found
 
 
-def _keys(connection: sa.Connection, known: Authority, note: Note, told: Sequence[Record]) -> list[str]:
+def _keys(connection: sa.Connection, known: Authority, note: SignedNote, told: Sequence[Record]) -> list[str]:
     """The public keys that the proof takes, as tools for signed notes write them."""
     signed_by = note.require_signed(checkpoints.trusted_keys(connection, note.size))
     deciding = dict.fromkeys(record.key_id for record in told if record.action == "approved" and record.key_id)

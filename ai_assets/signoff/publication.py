@@ -41,7 +41,7 @@ INDEXED = ["chunk_id", "document_id", "title", "text", "vector"]
 
 
 @dataclass(frozen=True)
-class Publication:
+class PublicationResult:
     release: Release
     partitions: Sequence[str]
     """What changed against the release before."""
@@ -54,7 +54,7 @@ def publish(
     by: str,
     say: Callable[[str], None] = lambda _line: None,
     instead: Mapping[str, Part] | None = None,
-) -> Publication:
+) -> PublicationResult:
     """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with.
 
     A live release whose index is gone or was altered is published again as it is, with a new one. So is what is
@@ -84,7 +84,7 @@ def publish(
         if not approved and not lost and instead is None:
             raise NothingApproved(collection.name, len(waiting))
         parts: dict[str, Part] = dict(instead or {})
-        files: dict[str, _Verified] = {}
+        files: dict[str, _VerifiedFiles] = {}
         for request in approved:
             standing = standings[request.request_id]
             if problem := decisions.why_not_publishable(request, standing, collection.settings):
@@ -146,7 +146,7 @@ def publish(
             _discard_altered(stores, [item for item in read if isinstance(item, Release)])
         say(f"release {release.number} is live: {release.documents} documents")
         _checkpoint(stores, say)
-    return Publication(release, sorted(parts))
+    return PublicationResult(release, sorted(parts))
 
 
 def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:
@@ -204,7 +204,7 @@ def _embedded_otherwise(before: Release, embeddings: Mapping[str, Embedding]) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Verified:
+class _VerifiedFiles:
     """Files that hold what was approved. They are read a second time for the index, and must be the same then."""
 
     chunks: Path
@@ -224,10 +224,10 @@ class _Verified:
 
 def _read(
     collection: Collection, stores: Stores, gone: forgotten.Register, partition: str, said: Mapping[str, Any]
-) -> tuple[Leaves, _Verified]:
+) -> tuple[Leaves, _VerifiedFiles]:
     documents, chunks = snapshot_files(collection.name, stores, partition, said)
     rows = parquet_rows(chunks)
-    found = _Verified(chunks=chunks, rows=rows, sha256=file_sha256(chunks))
+    found = _VerifiedFiles(chunks=chunks, rows=rows, sha256=file_sha256(chunks))
     return content_of_files(documents, chunks, gone), found
 
 
@@ -243,7 +243,7 @@ def _reading(collection: Collection, partition: str, approved: str) -> Iterator[
 
 def _still_published(
     collection: Collection, stores: Stores, gone: forgotten.Register, partition: str, part: Part
-) -> _Verified:
+) -> _VerifiedFiles:
     """What is live already, if its files still are what was approved."""
     with _reading(collection, partition, part.digest):
         leaves, found = _read(collection, stores, gone, partition, vars(part))
@@ -255,8 +255,12 @@ def _still_published(
 
 
 def _verified(
-    collection: Collection, stores: Stores, gone: forgotten.Register, request: requests.Request, signers: Sequence[str]
-) -> tuple[Part, _Verified]:
+    collection: Collection,
+    stores: Stores,
+    gone: forgotten.Register,
+    request: requests.SignoffRequest,
+    signers: Sequence[str],
+) -> tuple[Part, _VerifiedFiles]:
     """The approved candidate's files, if they still are what was approved."""
     manifest = stores.lake.manifest(collection.name, "release_candidate", request.partition)
     found = manifest.stats["digest"] if manifest else None
@@ -281,7 +285,12 @@ def _verified(
 
 
 def _part(
-    manifest: Manifest, content: str, documents: int, chunks: int, request: requests.Request, signers: Sequence[str]
+    manifest: Manifest,
+    content: str,
+    documents: int,
+    chunks: int,
+    request: requests.SignoffRequest,
+    signers: Sequence[str],
 ) -> Part:
     return Part(
         digest=request.digest,

@@ -21,7 +21,7 @@ ANSWERED: tuple[Status, ...] = ("open", "approved", "rejected", "sent back")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class SignoffRequest:
     request_id: str
     collection: str
     partition: str
@@ -54,7 +54,7 @@ class Request:
         return verdicts_of(self.changes)
 
 
-TABLE = sa.table("review_requests", *(sa.column(field.name) for field in fields(Request)))
+TABLE = sa.table("review_requests", *(sa.column(field.name) for field in fields(SignoffRequest)))
 
 
 def find(
@@ -63,7 +63,7 @@ def find(
     *,
     statuses: Sequence[Status] | None = None,
     partitions: Sequence[str] | None = None,
-) -> list[Request]:
+) -> list[SignoffRequest]:
     query = sa.select(TABLE).where(TABLE.c.collection == collection).order_by(TABLE.c.partition, TABLE.c.number)
     if statuses is not None:
         query = query.where(TABLE.c.status.in_(statuses))
@@ -72,12 +72,12 @@ def find(
     return [_request(row) for row in connection.execute(query).mappings()]
 
 
-def get(connection: sa.Connection, request_id: str) -> Request | None:
+def get(connection: sa.Connection, request_id: str) -> SignoffRequest | None:
     row = connection.execute(sa.select(TABLE).where(TABLE.c.request_id == request_id)).mappings().one_or_none()
     return None if row is None else _request(row)
 
 
-def latest(connection: sa.Connection, collection: str) -> dict[str, Request]:
+def latest(connection: sa.Connection, collection: str) -> dict[str, SignoffRequest]:
     """The newest request of each partition."""
     newest = (
         sa.select(TABLE.c.partition, sa.func.max(TABLE.c.number).label("number"))
@@ -93,7 +93,7 @@ def latest(connection: sa.Connection, collection: str) -> dict[str, Request]:
     return {row["partition"]: _request(row) for row in connection.execute(query).mappings()}
 
 
-def latest_of(connection: sa.Connection, collection: str, partition: str) -> Request | None:
+def latest_of(connection: sa.Connection, collection: str, partition: str) -> SignoffRequest | None:
     """The newest request of one partition."""
     query = sa.select(TABLE).where(TABLE.c.collection == collection, TABLE.c.partition == partition)
     row = connection.execute(query.order_by(TABLE.c.number.desc()).limit(1)).mappings().one_or_none()
@@ -106,8 +106,8 @@ def count_open(connection: sa.Connection, collection: str) -> int:
     return int(found.scalar_one())
 
 
-def _request(row: sa.RowMapping) -> Request:
-    return Request(**row)
+def _request(row: sa.RowMapping) -> SignoffRequest:
+    return SignoffRequest(**row)
 
 
 def open_request(
@@ -121,7 +121,7 @@ def open_request(
     risk: float,
     nothing_new: bool,
     author_known: bool = False,
-) -> Request | None:
+) -> SignoffRequest | None:
     """Ask for sign-off of a candidate, once. An open request or unpublished approval of an earlier one is voided.
 
     `author_known`: so is an open request for the same candidate, which was asked when its author was not known.
@@ -146,7 +146,7 @@ def open_request(
                  canonical_json(facts), risk)  # fmt: skip
 
 
-def open_again(connection: sa.Connection, request: Request) -> Request:
+def open_again(connection: sa.Connection, request: SignoffRequest) -> SignoffRequest:
     """The same question in a new request, because the one before was answered or ran out of time."""
     return _open(connection, request.collection, request.partition, request.digest, request.number, request.summary,
                  request.facts, request.risk)  # fmt: skip
@@ -155,8 +155,8 @@ def open_again(connection: sa.Connection, request: Request) -> Request:
 def _open(
     connection: sa.Connection, collection: str, partition: str, candidate: str, before: int, summary: str, facts: str,
     risk: float,
-) -> Request:  # fmt: skip
-    request = Request(
+) -> SignoffRequest:  # fmt: skip
+    request = SignoffRequest(
         request_id=digest([collection, partition, candidate, before])[:16],
         collection=collection,
         partition=partition,
@@ -178,14 +178,14 @@ def _open(
     return request
 
 
-def launch_of(request: Request) -> Launch:
+def launch_of(request: SignoffRequest) -> Launch:
     """Who started the run that made its candidate."""
     return Launch.told(request.changes.get("launch"))
 
 
 def close(
     connection: sa.Connection,
-    request: Request,
+    request: SignoffRequest,
     action: Literal["approved", "rejected", "sent back", "voided", "expired"],
     by: str,
     reason: str | None,
@@ -203,13 +203,13 @@ def close(
     )
 
 
-def mark_published(connection: sa.Connection, request: Request) -> None:
+def mark_published(connection: sa.Connection, request: SignoffRequest) -> None:
     connection.execute(
         sa.text("UPDATE review_requests SET status = 'published' WHERE request_id = :id"), {"id": request.request_id}
     )
 
 
-def subject(request: Request) -> dict[str, Any]:
+def subject(request: SignoffRequest) -> dict[str, Any]:
     """What every record about a request says."""
     return {
         "collection": request.collection,

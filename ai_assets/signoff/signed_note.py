@@ -24,7 +24,7 @@ _NOTE = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
+class SignedNote:
     origin: str
     """Names the chain."""
     size: int

@@ -18,7 +18,7 @@ from ai_assets.collection.settings import SignoffSettings, SlaSettings
 from ai_assets.signoff import audit, outbox, requests
 from ai_assets.signoff.outbox import Kind, News
 from ai_assets.signoff.people import SYSTEM
-from ai_assets.signoff.requests import TABLE, Request
+from ai_assets.signoff.requests import TABLE, SignoffRequest
 from ai_assets.storage.state import StateStore
 
 BATCH = 100
@@ -129,7 +129,7 @@ def _take(state: StateStore, collection: str, rules: SignoffSettings, step: _Ste
     channels = (rules.escalate_notify or rules.notify) if step.kind == "escalated" else rules.notify
     with state.write() as connection:
         query = _due(collection, step, cutoff, *_LIGHT).order_by(TABLE.c.opened_at).limit(BATCH)
-        found = [Request(**row) for row in connection.execute(query).mappings()]
+        found = [SignoffRequest(**row) for row in connection.execute(query).mappings()]
         news = []
         for request in found:
             news.append(_news(request, step.kind, rules, moment))
@@ -168,18 +168,18 @@ def announce(state: StateStore, collections: Sequence[Collection], moment: str, 
         with state.write() as connection:
             waiting = sa.and_(TABLE.c.request_id.in_(batch), TABLE.c.status == "open", TABLE.c.sla_step == 0)
             for row in connection.execute(sa.select(*_LIGHT).where(waiting).order_by(TABLE.c.opened_at)).mappings():
-                request = Request(**row)
+                request = SignoffRequest(**row)
                 rules = by_name[request.collection]
                 outbox.make(connection, [_news(request, "opened", rules, moment)], rules.notify, moment)
     return int(head)
 
 
-def _news(request: Request, kind: Kind, rules: SignoffSettings, moment: str) -> News:
+def _news(request: SignoffRequest, kind: Kind, rules: SignoffSettings, moment: str) -> News:
     age = age_hours(request.opened_at, moment, rules.sla)
     return News(kind=kind, request=request, waited=in_words(age, rules.sla), next=_ahead(request, kind, rules))
 
 
-def _ahead(request: Request, kind: Kind, rules: SignoffSettings) -> str:
+def _ahead(request: SignoffRequest, kind: Kind, rules: SignoffSettings) -> str:
     """What happens next and when, in one sentence."""
     if kind == "expired":
         return "It is closed and nothing went live; whoever still wants it can ask again on its page."

@@ -25,7 +25,7 @@ LONGEST = datetime.timedelta(minutes=15)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signed:
+class SignedDecision:
     """A decision as its person signed it."""
 
     values: Mapping[str, Json]
@@ -57,18 +57,18 @@ def values(
     }
 
 
-def signed_by(connection: sa.Connection, name: str, said: Mapping[str, Json], signature: str) -> Signed:
+def signed_by(connection: sa.Connection, name: str, said: Mapping[str, Json], signature: str) -> SignedDecision:
     """With whichever of the person's keys it was."""
     mine = authority.of(connection).own_keys(name)
     for key_id, own in mine.items():
         with contextlib.suppress(SignatureInvalid):
             personal_keys.verify(own.key, personal_keys.statement(said), signature)
-            return Signed(values=said, key_id=key_id, signature=signature)
+            return SignedDecision(values=said, key_id=key_id, signature=signature)
     has = f"theirs are {', '.join(sorted(mine))}" if mine else "they have none"
     raise DecisionRefused(name, f"it is not signed with a key of theirs ({has}: ai-assets reviewers key list {name})")
 
 
-def record(connection: sa.Connection, signed: Signed, expected: Mapping[str, Json], name: str) -> int:
+def record(connection: sa.Connection, signed: SignedDecision, expected: Mapping[str, Json], name: str) -> int:
     """The statement in the chain; its number. It must say what is to be recorded, and have been made just now.
 
     It may be about further collections and requests, which are recorded one by one: it is in the chain once.

@@ -26,7 +26,7 @@ PLACE_KEPT_S = 90 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class ThrottleKeys:
     """What one try is counted for. Names are kept as digests: people type their password into the wrong field."""
 
     account: str
@@ -38,10 +38,10 @@ class Counted:
     """Account and address together: where it is known, the account does not wait for others at that address."""
 
 
-def counted_for(name: str, address: str) -> Counted:
+def counted_for(name: str, address: str) -> ThrottleKeys:
     """`name` as it was typed, known or not; many people may be behind `address`."""
     typed, where = name.strip().casefold(), address[:200]
-    return Counted(
+    return ThrottleKeys(
         account=f"name {_digest(typed)}",
         repeated=f"address {where}",
         first=f"first at {where}",
@@ -53,7 +53,7 @@ def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def count(connection: sa.Connection, counted: Counted, at: float) -> float:
+def count(connection: sa.Connection, counted: ThrottleKeys, at: float) -> float:
     """Count a try as failed, unless it has to wait; how long then. Needs a write transaction.
 
     A try that had to wait is not counted: who waits for as long as the message says is let in.
@@ -76,7 +76,7 @@ def count(connection: sa.Connection, counted: Counted, at: float) -> float:
     return 0.0
 
 
-def succeeded(connection: sa.Connection, counted: Counted, at: float) -> None:
+def succeeded(connection: sa.Connection, counted: ThrottleKeys, at: float) -> None:
     """The try that was counted at that moment was good: the account starts anew, the address forgets that one."""
     connection.execute(sa.text("DELETE FROM sign_in_failures WHERE counted_for = :key"), {"key": counted.account})
     for key in (counted.repeated, counted.first):
@@ -123,7 +123,7 @@ def _crowded(connection: sa.Connection, key: str, at: float) -> float:
     return 0.0 if oldest is None else float(oldest) - since
 
 
-def _known_place(connection: sa.Connection, counted: Counted, at: float) -> bool:
+def _known_place(connection: sa.Connection, counted: ThrottleKeys, at: float) -> bool:
     query = sa.text("SELECT 1 FROM sign_in_places WHERE place = :place AND seen_at > :since")
     given = {"place": counted.place, "since": at - PLACE_KEPT_S}
     return connection.execute(query, given).one_or_none() is not None

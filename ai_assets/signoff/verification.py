@@ -53,7 +53,7 @@ class _Request:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerificationResult:
     records: int
     head: str
     """Hash of the last record; note it elsewhere to prove later that nothing was cut off the end."""
@@ -62,7 +62,7 @@ class Verified:
 
 
 @dataclass
-class _Told:
+class _ChainState:
     """Everything the chain says there should be."""
 
     requests: dict[str, _Request] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class _Told:
     """Of budgets, where a person has set another than the declared one."""
 
 
-def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done, _of: None) -> Verified:
+def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done, _of: None) -> VerificationResult:
     """Walk the chain, then hold the tables against it. Raises on the first mismatch."""
     with state.read() as connection:
         total: int = connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one()
@@ -119,7 +119,7 @@ def export(connection: sa.Connection, records: Iterable[Record] | None = None) -
         yield canonical_json({name: getattr(record, name) for name in RECORD_COLUMNS})
 
 
-def verify_file(path: Path, believed: keys.Trust | None = None) -> Verified:
+def verify_file(path: Path, believed: keys.Trust | None = None) -> VerificationResult:
     """An export of the whole chain, from the file alone. Without keys to believe, those that it names itself."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -150,8 +150,8 @@ def _record(number: int, line: str) -> Record:
 
 def _walk(
     records: Iterable[Record], known: Authority, walked: Callable[[int], None] = lambda _done: None
-) -> tuple[Verified, _Told]:
-    told, (count, previous) = _Told(), known.last
+) -> tuple[VerificationResult, _ChainState]:
+    told, (count, previous) = _ChainState(), known.last
     for record in records:
         if record.seq != count + 1:
             raise AuditBroken(record.name, f"number {count + 1} is missing before it")
@@ -167,10 +167,10 @@ def _walk(
             raise AuditBroken(record.name, f"what it tells of is not in the records before it ({error})") from error
         walked(count)
     known.require_older()
-    return Verified(count, previous, known.signed), told
+    return VerificationResult(count, previous, known.signed), told
 
 
-def _replay(record: Record, told: _Told) -> None:
+def _replay(record: Record, told: _ChainState) -> None:
     subject: Mapping[str, Any] = record.subject
     requests = told.requests
     match record.action:
@@ -216,7 +216,7 @@ def _replay(record: Record, told: _Told) -> None:
             }
 
 
-def _hold_requests(connection: sa.Connection, told: _Told) -> None:
+def _hold_requests(connection: sa.Connection, told: _ChainState) -> None:
     found = connection.execute(
         sa.text("SELECT * FROM review_requests ORDER BY collection, partition, number")
     ).mappings()
@@ -235,7 +235,7 @@ def _hold_requests(connection: sa.Connection, told: _Told) -> None:
         raise one_sided(f"request {min(missing)}", in_table=False)
 
 
-def _hold_releases(connection: sa.Connection, told: _Told) -> None:
+def _hold_releases(connection: sa.Connection, told: _ChainState) -> None:
     releases = connection.execute(sa.text("SELECT * FROM releases ORDER BY collection, number")).all()
     for release in releases:
         index = (release.index_name, release.index_version)
@@ -269,7 +269,7 @@ def _hold_people(connection: sa.Connection, known: Authority) -> None:
     known.require_groups(members, known.people)
 
 
-def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
+def _hold_corrections(connection: sa.Connection, told: _ChainState) -> None:
     rows = connection.execute(sa.text("SELECT * FROM corrections")).mappings()
     held = {
         (row["collection"], row["stage"], row["document_id"], row["number"]): {
@@ -290,7 +290,7 @@ def _hold_corrections(connection: sa.Connection, told: _Told) -> None:
                 raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
 
 
-def _hold_limits(connection: sa.Connection, told: _Told) -> None:
+def _hold_limits(connection: sa.Connection, told: _ChainState) -> None:
     rows = connection.execute(sa.text("SELECT * FROM budget_limits")).mappings()
     held = {row["name"]: {column: row[column] for column in row if column != "name"} for row in rows}
     for budget in sorted({*held, *told.limits}):

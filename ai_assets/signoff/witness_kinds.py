@@ -23,7 +23,7 @@ from ai_assets.base.home import variable
 from ai_assets.documents.source import without_credentials
 from ai_assets.signoff.audit_errors import WitnessFailed
 from ai_assets.signoff.channels import Message, send
-from ai_assets.signoff.signed_note import Note
+from ai_assets.signoff.signed_note import SignedNote
 from ai_assets.signoff.witness_settings import WitnessSettings
 
 GIT_TIMEOUT_S = 60.0
@@ -34,7 +34,7 @@ NOTE_SUFFIX = ".note"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Around:
+class WitnessContext:
     """What the kinds need beside their settings."""
 
     project: Path
@@ -43,7 +43,7 @@ class Around:
     """By name, the environment variable of its URL."""
 
 
-def give(witness: WitnessSettings, note: Note, around: Around) -> str:
+def give(witness: WitnessSettings, note: SignedNote, around: WitnessContext) -> str:
     """The receipt; WitnessFailed where the witness did not take the note."""
     match witness.kind:
         case "file":
@@ -58,13 +58,13 @@ def give(witness: WitnessSettings, note: Note, around: Around) -> str:
             return _to_authority(witness, note, around)
 
 
-def file_name(note: Note) -> str:
+def file_name(note: SignedNote) -> str:
     """Several chains may have one witness."""
     chain = re.sub(r"[^A-Za-z0-9._-]", "-", note.origin)
     return f"{chain}-{note.size:012d}{NOTE_SUFFIX}"
 
 
-def _to_file(witness: WitnessSettings, note: Note, around: Around) -> str:
+def _to_file(witness: WitnessSettings, note: SignedNote, around: WitnessContext) -> str:
     path = around.project / Path(str(witness.file)).expanduser()
     try:
         if path.is_dir() or str(witness.file).endswith("/"):
@@ -83,7 +83,7 @@ def _to_file(witness: WitnessSettings, note: Note, around: Around) -> str:
         raise WitnessFailed(witness.name, f"{error.filename or path}: {error.strerror or error}") from error
 
 
-def _beside_others(witness: WitnessSettings, path: Path, note: Note) -> str:
+def _beside_others(witness: WitnessSettings, path: Path, note: SignedNote) -> str:
     """A file of its own, whole or not there."""
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
@@ -100,7 +100,7 @@ def _beside_others(witness: WitnessSettings, path: Path, note: Note) -> str:
     return str(path)
 
 
-def _to_s3(witness: WitnessSettings, note: Note) -> str:
+def _to_s3(witness: WitnessSettings, note: SignedNote) -> str:
     try:
         import boto3
         from botocore.config import Config
@@ -135,7 +135,7 @@ def _to_s3(witness: WitnessSettings, note: Note) -> str:
     return f"s3://{url.netloc}/{key}{version}, ETag {done['ETag']}"
 
 
-def _to_git(witness: WitnessSettings, note: Note, around: Around) -> str:
+def _to_git(witness: WitnessSettings, note: SignedNote, around: WitnessContext) -> str:
     location = str(witness.git)
     here = around.project / Path(location).expanduser()
     if (here / ".git").exists():
@@ -151,7 +151,7 @@ def _to_git(witness: WitnessSettings, note: Note, around: Around) -> str:
     return f"commit {commit}"
 
 
-def _committed(witness: WitnessSettings, repository: Path, note: Note) -> str:
+def _committed(witness: WitnessSettings, repository: Path, note: SignedNote) -> str:
     """The commit that holds the note; one is made where there is none. What else is staged there stays so."""
     path = repository / "checkpoints" / file_name(note)
     name = str(path.relative_to(repository))
@@ -185,7 +185,7 @@ def _git(witness: WitnessSettings, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _to_channel(witness: WitnessSettings, note: Note, around: Around) -> str:
+def _to_channel(witness: WitnessSettings, note: SignedNote, around: WitnessContext) -> str:
     name = around.channels[str(witness.channel)]
     url = variable(name)
     if url is None:
@@ -197,7 +197,7 @@ def _to_channel(witness: WitnessSettings, note: Note, around: Around) -> str:
     return "sent"
 
 
-def _to_authority(witness: WitnessSettings, note: Note, around: Around) -> str:
+def _to_authority(witness: WitnessSettings, note: SignedNote, around: WitnessContext) -> str:
     """JSON with the time and the whole answer (base64), which `openssl ts -verify` takes."""
     try:
         from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
@@ -223,7 +223,7 @@ def _posted(witness: WitnessSettings, query: bytes) -> bytes:
         raise WitnessFailed(witness.name, f"it cannot be reached ({type(error).__name__})") from error
 
 
-def _stamped(witness: WitnessSettings, request: Any, raw: bytes, data: bytes, around: Around) -> datetime:
+def _stamped(witness: WitnessSettings, request: Any, raw: bytes, data: bytes, around: WitnessContext) -> datetime:
     """The time that the authority vouches for, if its answer is to this question and of this note."""
     from cryptography.x509 import load_pem_x509_certificates
     from rfc3161_client import PKIStatus, VerificationError, VerifierBuilder, decode_timestamp_response

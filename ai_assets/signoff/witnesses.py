@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, LeaseBusy
 from ai_assets.signoff import checkpoints
-from ai_assets.signoff.signed_note import Note
-from ai_assets.signoff.witness_kinds import Around, give
+from ai_assets.signoff.signed_note import SignedNote
+from ai_assets.signoff.witness_kinds import WitnessContext, give
 from ai_assets.signoff.witness_settings import WitnessSettings
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import StateStore, upsert
@@ -32,7 +32,7 @@ STAMP_SUFFIX = ".tsr"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class WitnessStatus:
     """How far a witness is."""
 
     witness: str
@@ -47,16 +47,16 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivered:
+class WitnessCounts:
     sent: int = 0
     failed: int = 0
     under_way: int = 0
 
 
-class _Giving:
+class _CheckpointDelivery:
     """A note on its way to one witness, in a thread that nobody has to wait for."""
 
-    def __init__(self, witness: WitnessSettings, note: Note, around: Around) -> None:
+    def __init__(self, witness: WitnessSettings, note: SignedNote, around: WitnessContext) -> None:
         self.witness, self.note, self.started_at = witness, note, time.monotonic()
         self.receipt: str | None = None
         self.error: str | None = "giving it broke off; see the log of the code server"
@@ -77,7 +77,7 @@ class _Giving:
             self.error = getattr(error, "found", str(error))
 
 
-_UNDER_WAY: dict[tuple[str, str], _Giving] = {}
+_UNDER_WAY: dict[tuple[str, str], _CheckpointDelivery] = {}
 """By store and witness, in this process; changed only by who holds the lease."""
 
 
@@ -89,7 +89,7 @@ def deliver(
     *,
     budget_s: float = 10.0,
     at_once: bool = False,
-) -> Delivered:
+) -> WitnessCounts:
     """Give the newest checkpoint to who has not got it and is due, and return within the budget.
 
     `at_once`: also to who would wait after a failure.
@@ -97,7 +97,7 @@ def deliver(
     state = stores.state
     with state.read() as connection:
         if not _due(connection, witnesses, moment, at_once) and not _mine(state):
-            return Delivered()
+            return WitnessCounts()
     try:
         with hold(state, LEASE, wait_s=0) as lease:
             until = time.monotonic() + budget_s
@@ -106,22 +106,24 @@ def deliver(
                 due = _due(connection, witnesses, moment, at_once)
                 row = checkpoints.newest(connection)
             lease.check()
-            around = Around(project=stores.home.project, channels=channels)
+            around = WitnessContext(project=stores.home.project, channels=channels)
             for witness in due:
                 if row is not None and (state.url, witness.name) not in _UNDER_WAY:
-                    _UNDER_WAY[state.url, witness.name] = _Giving(witness, Note.read(row.note), around)
+                    _UNDER_WAY[state.url, witness.name] = _CheckpointDelivery(
+                        witness, SignedNote.read(row.note), around
+                    )
             after = _note_outcomes(stores, moment, until)
     except LeaseBusy:
-        return Delivered()
-    return Delivered(sent=before.sent + after.sent, failed=before.failed + after.failed, under_way=after.under_way)
+        return WitnessCounts()
+    return WitnessCounts(sent=before.sent + after.sent, failed=before.failed + after.failed, under_way=after.under_way)
 
 
-def standings(connection: sa.Connection, witnesses: Sequence[WitnessSettings]) -> list[Standing]:
+def standings(connection: sa.Connection, witnesses: Sequence[WitnessSettings]) -> list[WitnessStatus]:
     """Of each declared witness, in that order."""
     return [_standing(connection, witness.name) for witness in witnesses]
 
 
-def _standing(connection: sa.Connection, name: str) -> Standing:
+def _standing(connection: sa.Connection, name: str) -> WitnessStatus:
     sent = connection.execute(
         sa.text("SELECT size, sent_at, receipt FROM checkpoint_witnesses WHERE witness = :w AND state = 'sent' "
                 "ORDER BY size DESC LIMIT 1"), {"w": name},
@@ -130,7 +132,7 @@ def _standing(connection: sa.Connection, name: str) -> Standing:
         sa.text("SELECT error, attempts, next_try_at FROM checkpoint_witnesses WHERE witness = :w "
                 "AND state = 'waiting' ORDER BY size DESC LIMIT 1"), {"w": name},
     ).one_or_none()  # fmt: skip
-    return Standing(
+    return WitnessStatus(
         witness=name,
         size=sent.size if sent else None,
         sent_at=sent.sent_at if sent else None,
@@ -157,11 +159,11 @@ def _due(
     return found
 
 
-def _mine(state: StateStore) -> dict[str, _Giving]:
+def _mine(state: StateStore) -> dict[str, _CheckpointDelivery]:
     return {name: giving for (url, name), giving in _UNDER_WAY.items() if url == state.url}
 
 
-def _note_outcomes(stores: Stores, moment: str, until: float) -> Delivered:
+def _note_outcomes(stores: Stores, moment: str, until: float) -> WitnessCounts:
     """Wait for what is under way, and write down how it went."""
     sent = failed = under_way = 0
     for name, giving in _mine(stores.state).items():
@@ -181,10 +183,10 @@ def _note_outcomes(stores: Stores, moment: str, until: float) -> Delivered:
                 failed += 1
         if ended and giving.receipt is not None and giving.witness.timestamp is not None:
             _keep_stamp(stores, giving)
-    return Delivered(sent=sent, failed=failed, under_way=under_way)
+    return WitnessCounts(sent=sent, failed=failed, under_way=under_way)
 
 
-def _note_sent(connection: sa.Connection, name: str, note: Note, receipt: str, moment: str) -> None:
+def _note_sent(connection: sa.Connection, name: str, note: SignedNote, receipt: str, moment: str) -> None:
     connection.execute(
         sa.text("DELETE FROM checkpoint_witnesses WHERE witness = :w AND state = 'waiting'"), {"w": name}
     )
@@ -193,7 +195,7 @@ def _note_sent(connection: sa.Connection, name: str, note: Note, receipt: str, m
     upsert(connection, "checkpoint_witnesses", {"witness": name, "size": note.size}, values)
 
 
-def _note_failed(connection: sa.Connection, name: str, note: Note, error: str, moment: str) -> None:
+def _note_failed(connection: sa.Connection, name: str, note: SignedNote, error: str, moment: str) -> None:
     """The pause grows with the failures in a row, over newer checkpoints too."""
     attempts = _standing(connection, name).attempts + 1
     pause_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempts - 1, 10))
@@ -205,7 +207,7 @@ def _note_failed(connection: sa.Connection, name: str, note: Note, error: str, m
     upsert(connection, "checkpoint_witnesses", {"witness": name, "size": note.size}, values)
 
 
-def _keep_stamp(stores: Stores, giving: _Giving) -> None:
+def _keep_stamp(stores: Stores, giving: _CheckpointDelivery) -> None:
     """Beside the note, where it is of use when the state store is lost."""
     note = stores.home.checkpoints / checkpoints.file_name(giving.note)
     answer = b64decode(json.loads(giving.receipt or "{}")["answer"])

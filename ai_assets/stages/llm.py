@@ -24,7 +24,7 @@ FIRST_KINDS = frozenset({"classify", "extract", "summarise", "generate"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class PromptDocument:
     document_id: str
     digest: str
     title: str | None
@@ -71,13 +71,13 @@ class Question:
     @cached_property
     def least_input_tokens(self) -> int:
         """What is reserved for the input when the document is of one letter."""
-        document = Document(document_id="", digest="", title=None, text=".", language=None, path="")
+        document = PromptDocument(document_id="", digest="", title=None, text=".", language=None, path="")
         request = ask(self, document, dict.fromkeys(self.stage.upstream)).request
         return REQUEST_TOKENS if request is None else input_tokens_at_most(request, image_tokens=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class DocumentQuestion:
     """The question about one document."""
 
     question: Question
@@ -94,10 +94,10 @@ class Asked:
 
 def ask(
     question: Question,
-    document: Document,
+    document: PromptDocument,
     upstream: Mapping[str, Mapping[str, Any] | None],
     examples: Sequence[Example] = (),
-) -> Asked:
+) -> DocumentQuestion:
     """`upstream` holds the document's row of each stage the prompt may use, None where that stage left it out."""
     stage = question.stage
     text = clean(document.text[: stage.max_input_characters])
@@ -135,7 +135,7 @@ def ask(
             on_ambiguous=stage.on_ambiguous,
             check=_check(stage, text),
         )
-    return Asked(
+    return DocumentQuestion(
         question=question,
         document_id=document.document_id,
         input_digest=digest(
@@ -148,7 +148,7 @@ def ask(
     )
 
 
-def _unaskable(document: Document, upstream: Mapping[str, Mapping[str, Any] | None]) -> str | None:
+def _unaskable(document: PromptDocument, upstream: Mapping[str, Mapping[str, Any] | None]) -> str | None:
     if not document.text.strip():
         return "empty: the document has no text"
     for name, row in upstream.items():
@@ -157,7 +157,7 @@ def _unaskable(document: Document, upstream: Mapping[str, Mapping[str, Any] | No
     return None
 
 
-def row_of(asked: Asked, result: Result | None) -> Row:
+def row_of(asked: DocumentQuestion, result: Result | None) -> Row:
     """The row of the dataset; `result` is None where nothing was asked."""
     row: Row = {
         **dict.fromkeys(asked.question.stage.columns.dataset),
@@ -183,7 +183,7 @@ def row_of(asked: Asked, result: Result | None) -> Row:
     return {**row, **found}
 
 
-def _read(asked: Asked, answer: Answer) -> Row | str:
+def _read(asked: DocumentQuestion, answer: Answer) -> Row | str:
     """The kind's own columns; or why this is no answer."""
     stage = asked.question.stage
     if answer.finish_reason == "length":

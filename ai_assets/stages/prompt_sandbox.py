@@ -75,7 +75,7 @@ def _weight(value: object, left: int = MOST_ITEMS) -> int:
     return total
 
 
-class _Spent(threading.local):
+class _RenderingUsage(threading.local):
     """What the rendering in this thread has taken so far."""
 
     steps = 0
@@ -122,7 +122,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
-        self._spent = _Spent()
+        self._spent = _RenderingUsage()
         self.globals = {"range": self.globals["range"]}
         del self.filters["random"]  # the same document must always give the same question
         del self.filters["urlize"]  # makes links for pages, in time that grows faster than the text

@@ -12,8 +12,8 @@ from ai_assets.costs.tables import csv_text, records
 from ai_assets.desk import costs_query
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.costs_query import Asked
-from ai_assets.desk.costs_sections import SECTIONS, Look, whole_table
+from ai_assets.desk.costs_query import CostParameters
+from ai_assets.desk.costs_sections import SECTIONS, CostContext, whole_table
 from ai_assets.desk.pages.form import parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
@@ -33,7 +33,7 @@ def page(http: HttpRequest) -> Response:
     by = costs_query.grouped(person, asked)
     try:
         with opened(desk.stores.home.warehouse) as warehouse:
-            look = Look(warehouse=warehouse, scope=scope, by=by, today=today)
+            look = CostContext(warehouse=warehouse, scope=scope, by=by, today=today)
             found = _found(look)
             sections = [made(look) for made in SECTIONS.values()]
     except WarehouseMissing:
@@ -70,7 +70,7 @@ def download(http: HttpRequest) -> Response:
     by = costs_query.grouped(person, asked)
     try:
         with opened(desk.stores.home.warehouse) as warehouse:
-            table = whole_table(name, Look(warehouse=warehouse, scope=scope, by=by, today=today))
+            table = whole_table(name, CostContext(warehouse=warehouse, scope=scope, by=by, today=today))
     except WarehouseMissing:
         return render(http, "costs_none.html", {"why": "missing", "sentence": ""}, 404)
     except (WarehouseTooNew, WarehouseDamaged) as error:
@@ -79,12 +79,12 @@ def download(http: HttpRequest) -> Response:
     return Response(csv_text(table), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
 
-def _asked(http: HttpRequest) -> Asked:
+def _asked(http: HttpRequest) -> CostParameters:
     names = {"days": "days", "first": "from", "last": "to", "collection": "collection", "by": "by"}
-    return Asked(**{field: parameter(http.query_params, name) for field, name in names.items()})
+    return CostParameters(**{field: parameter(http.query_params, name) for field, name in names.items()})
 
 
-def _found(look: Look) -> dict[str, Any]:
+def _found(look: CostContext) -> dict[str, Any]:
     """What is no table: the figures at the head of the page."""
     earlier = look.scope.earlier()
     return {

@@ -16,25 +16,25 @@ from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.inbox import show as show_inbox
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
-from ai_assets.desk.pages.request import Typed, show, waits
+from ai_assets.desk.pages.request import DecisionFormInput, show, waits
 from ai_assets.desk.pages.wording import plural
 from ai_assets.desk.refusal import status_of
 from ai_assets.signoff import decisions
 from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
 from ai_assets.signoff.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.requests import Request
-from ai_assets.signoff.statements import Signed
+from ai_assets.signoff.requests import SignoffRequest
+from ai_assets.signoff.statements import SignedDecision
 
 MOST_AT_ONCE = 200
 DONE = {"approve": "approved", "reject": "rejected", "send back": "sent back"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class DecisionLine:
     """One request on a page about several."""
 
-    request: Request
+    request: SignoffRequest
     problem: str | None = None
     """Why nothing will be, or was, recorded."""
     missing: Sequence[str] = ()
@@ -55,7 +55,7 @@ async def one(http: HttpRequest) -> Response:
 
 def _one(http: HttpRequest, form: Form) -> Response:
     desk, person = Desk.of(http), person_of(http)
-    verdict, typed, digest = verdict_of(form), Typed.of(form), form.one("digest")
+    verdict, typed, digest = verdict_of(form), DecisionFormInput.of(form), form.one("digest")
     view = reading.request_view(desk, person, http.path_params["request_id"])
     request, collection = whole_request_seen(desk, person, view.row.request_id)
     rules = collection.settings.signoff
@@ -97,7 +97,7 @@ def _one(http: HttpRequest, form: Form) -> Response:
     return render(http, "confirm.html", context, 400 if asked_before else 200)
 
 
-def _signed(http: HttpRequest, form: Form) -> Signed | None:
+def _signed(http: HttpRequest, form: Form) -> SignedDecision | None:
     return passkeys.signed_decision(Desk.of(http), person_of(http), form.exact("said"), form.exact("assertion"))
 
 
@@ -116,10 +116,10 @@ def _lacking(verdict: Verdict, gates: bool) -> str:
     return f"{asked}; nothing was recorded."
 
 
-def _line(request: Request, problem: str | None = None, missing: Sequence[str] = ()) -> Line:
+def _line(request: SignoffRequest, problem: str | None = None, missing: Sequence[str] = ()) -> DecisionLine:
     changes = request.changes
     facts = {name: len(changes.get(name, ())) for name in ("added", "changed", "removed", "relabelled")}
-    return Line(request=request, problem=problem, missing=missing, facts=facts)
+    return DecisionLine(request=request, problem=problem, missing=missing, facts=facts)
 
 
 async def several(http: HttpRequest) -> Response:
@@ -131,7 +131,7 @@ async def several(http: HttpRequest) -> Response:
 
 
 def _several(http: HttpRequest, form: Form) -> Response:
-    verdict, typed = verdict_of(form), Typed.of(form)
+    verdict, typed = verdict_of(form), DecisionFormInput.of(form)
     choices = choices_of(form)
     if len(choices) > MOST_AT_ONCE:
         raise FormIncomplete("choice", f"{len(choices)} requests; {MOST_AT_ONCE} are the most at once")
@@ -174,7 +174,7 @@ def _choice(text: str) -> Choice:
     return Choice(request_id, digest)
 
 
-def _seen(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict) -> list[tuple[Request, str | None]]:
+def _seen(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict) -> list[tuple[SignoffRequest, str | None]]:
     """Each request with why this person cannot decide so on it, as far as it is known now."""
     desk, person = Desk.of(http), person_of(http)
     found = []
@@ -192,7 +192,7 @@ def _seen(http: HttpRequest, choices: Sequence[Choice], verdict: Verdict) -> lis
     return found
 
 
-def _sentence(verdict: Verdict, found: Sequence[Request]) -> str:
+def _sentence(verdict: Verdict, found: Sequence[SignoffRequest]) -> str:
     if not found:
         return "Nothing of what you chose can be decided by you; nothing will be recorded."
     names = " and ".join(sorted({request.collection for request in found}))
@@ -205,7 +205,11 @@ def _sentence(verdict: Verdict, found: Sequence[Request]) -> str:
 
 
 def _decided(
-    http: HttpRequest, choices: Sequence[Choice], verdict: Verdict, typed: Typed, signed: Signed | None
+    http: HttpRequest,
+    choices: Sequence[Choice],
+    verdict: Verdict,
+    typed: DecisionFormInput,
+    signed: SignedDecision | None,
 ) -> Response:
     """Each on its own: one that was decided by somebody else meanwhile does not hold up the others."""
     desk, person = Desk.of(http), person_of(http)
@@ -220,8 +224,14 @@ def _decided(
 
 
 def _decide(
-    desk: Desk, person: Person, choice: Choice, request: Request, verdict: Verdict, typed: Typed, signed: Signed | None
-) -> Line:
+    desk: Desk,
+    person: Person,
+    choice: Choice,
+    request: SignoffRequest,
+    verdict: Verdict,
+    typed: DecisionFormInput,
+    signed: SignedDecision | None,
+) -> DecisionLine:
     rules = desk.collections()[request.collection].settings.signoff
     try:
         after = decisions.decide(

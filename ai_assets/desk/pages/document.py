@@ -34,7 +34,7 @@ SAID: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Typed:
+class DocumentFormInput:
     """What somebody typed; kept when they are refused."""
 
     stage: str = ""
@@ -45,12 +45,12 @@ class Typed:
 
 def page(http: HttpRequest) -> Response:
     document_id = storable(http.query_params.get("id")) or ""
-    return _show(http, document_id, Typed(), done=SAID.get(http.query_params.get("done", "")))
+    return _show(http, document_id, DocumentFormInput(), done=SAID.get(http.query_params.get("done", "")))
 
 
 def _show(
-    http: HttpRequest, document_id: str, typed: Typed, *, done: str | None = None, problem: str | None = None,
-    status_code: int = 200,
+    http: HttpRequest, document_id: str, typed: DocumentFormInput, *, done: str | None = None,
+    problem: str | None = None, status_code: int = 200,
 ) -> Response:  # fmt: skip
     view = reading.document_view(Desk.of(http), person_of(http), http.path_params["request_id"], document_id)
     context = {"view": view, "typed": typed, "done": done, "problem": problem}
@@ -70,7 +70,7 @@ def _correct(http: HttpRequest, form: Form) -> Response:
     desk, person, document_id = Desk.of(http), person_of(http), form.exact("document")
     request, collection = whole_request_seen(desk, person, http.path_params["request_id"])
     taken_back = form.one("take_back") == "yes"
-    typed = Typed(stage=form.one("stage"), label=form.one("label"), reason=form.one("reason"))
+    typed = DocumentFormInput(stage=form.one("stage"), label=form.one("label"), reason=form.one("reason"))
     if not typed.label and not taken_back:
         problem = "Choose the label that is right; nothing was recorded."
         return _show(http, document_id, typed, problem=problem, status_code=400)
@@ -97,7 +97,7 @@ def _retry(http: HttpRequest, form: Form) -> Response:
             request_id=request.request_id,
         )  # fmt: skip
     except UserError as error:
-        return _show(http, document_id, Typed(), problem=in_words(error), status_code=status_of(error))
+        return _show(http, document_id, DocumentFormInput(), problem=in_words(error), status_code=status_of(error))
     return _back(http, document_id, "retry")
 
 
@@ -117,6 +117,6 @@ def _note(http: HttpRequest, form: Form) -> Response:
         )  # fmt: skip
     except UserError as error:
         problem = in_words(error)
-        return _show(http, document_id, Typed(text=text), problem=problem, status_code=status_of(error))
+        return _show(http, document_id, DocumentFormInput(text=text), problem=problem, status_code=status_of(error))
     following = form.exact("next")
     return _back(http, following or document_id, "" if following else kind)

@@ -13,7 +13,7 @@ from ai_assets.desk.access import whole_request_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.decision import choices_of, verdict_of
 from ai_assets.desk.pages.form import Form, person_of
-from ai_assets.desk.pages.request import Typed
+from ai_assets.desk.pages.request import DecisionFormInput
 from ai_assets.desk.refusal import status_of
 from ai_assets.signoff.errors import DecisionRefused
 
@@ -39,7 +39,7 @@ async def statement(http: HttpRequest) -> Response:
     form = await Form.of(http)
 
     def found(desk: Desk, _sent: Mapping[str, Any]) -> dict[str, Any]:
-        person, typed, choices = person_of(http), Typed.of(form), choices_of(form)
+        person, typed, choices = person_of(http), DecisionFormInput.of(form), choices_of(form)
         names = [whole_request_seen(desk, person, choice.request_id)[1].name for choice in choices]
         made = passkeys.decision_to_sign(desk, person, names, choices, verdict_of(form), typed.reason, typed.waivers)
         return {"said": made.said, "options": made.options}

@@ -27,7 +27,7 @@ LONGEST_FIELD = 260
 
 
 @dataclass(frozen=True, kw_only=True)
-class Act:
+class PeopleAction:
     """One thing that can be done about people."""
 
     do: Callable[[Administrator, Form], None]
@@ -35,36 +35,36 @@ class Act:
     """Once it is done."""
 
 
-ACTS: Mapping[str, Act] = {
-    "give": Act(
+ACTS: Mapping[str, PeopleAction] = {
+    "give": PeopleAction(
         do=lambda admin, form: admin.give(form.one("holder"), form.one("role"), form.exact("collection")),
         said="The role is given. It holds from the next page they open.",
     ),
-    "take": Act(
+    "take": PeopleAction(
         do=lambda admin, form: admin.take(form.one("holder"), form.exact("collection")),
         said="The role is taken away, from now on.",
     ),
-    "join": Act(
+    "join": PeopleAction(
         do=lambda admin, form: admin.join(form.one("holder"), form.one("group")),
         said="They are in the group now.",
     ),
-    "leave": Act(
+    "leave": PeopleAction(
         do=lambda admin, form: admin.leave(form.one("holder"), form.exact("group")),
         said="They are out of the group now.",
     ),
-    "add": Act(
+    "add": PeopleAction(
         do=lambda admin, form: admin.add(form.one("holder"), form.one("email")),
         said="They are known now. They may see nothing until you give them a role.",
     ),
-    "disable": Act(
+    "disable": PeopleAction(
         do=lambda admin, form: admin.disable(form.one("holder")),
         said="They are disabled, and signed out everywhere. What they decided stays.",
     ),
-    "enable": Act(
+    "enable": PeopleAction(
         do=lambda admin, form: admin.enable(form.one("holder")),
         said="They may sign in again, with the roles they had.",
     ),
-    "end-sessions": Act(
+    "end-sessions": PeopleAction(
         do=lambda admin, form: admin.end_sessions(form.one("holder")),
         said="They are signed out everywhere. They may sign in again.",
     ),

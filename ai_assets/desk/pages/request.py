@@ -29,7 +29,7 @@ CHANGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Typed:
+class DecisionFormInput:
     """What somebody typed into the form that decides; kept when they are refused."""
 
     verdict: str = ""
@@ -37,14 +37,14 @@ class Typed:
     waivers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, form: Form) -> "Typed":
+    def of(cls, form: Form) -> "DecisionFormInput":
         return cls(verdict=form.one("verdict"), reason=form.one("reason"), waivers=form.below("waive."))
 
 
 def page(http: HttpRequest) -> Response:
     desk, person = Desk.of(http), person_of(http)
     unfiltered = not any(http.query_params.get(name) for name in ("change", "q", "sort", "page"))
-    answer = show(http, Typed())
+    answer = show(http, DecisionFormInput())
     if http.method == "GET" and unfiltered:
         with desk.stores.state.read() as connection:
             found, _ = request_seen(desk, person, connection, http.path_params["request_id"])
@@ -53,7 +53,9 @@ def page(http: HttpRequest) -> Response:
     return answer
 
 
-def show(http: HttpRequest, typed: Typed, *, problem: str | None = None, status_code: int = 200) -> Response:
+def show(
+    http: HttpRequest, typed: DecisionFormInput, *, problem: str | None = None, status_code: int = 200
+) -> Response:
     """The page; with a problem, where something was refused."""
     desk, person, query = Desk.of(http), person_of(http), http.query_params
     request_id = http.path_params["request_id"]
@@ -101,9 +103,9 @@ def _ask_again(http: HttpRequest, form: Form) -> Response:
         closed, _ = request_seen(desk, person, connection, http.path_params["request_id"])
     if not reason:
         problem = "Asking again needs a reason: write what is different now."
-        return show(http, Typed(), problem=problem, status_code=400)
+        return show(http, DecisionFormInput(), problem=problem, status_code=400)
     try:
         opened = decisions.ask_again(desk.stores.state, closed.collection, closed.partition, by=person, reason=reason)
     except UserError as error:
-        return show(http, Typed(reason=reason), problem=in_words(error), status_code=status_of(error))
+        return show(http, DecisionFormInput(reason=reason), problem=in_words(error), status_code=status_of(error))
     return RedirectResponse(f"/requests/{opened.request_id}", 303)

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from ai_assets.base.errors import UserError
 from ai_assets.desk import launching, reading
 from ai_assets.desk.context import Desk
-from ai_assets.desk.launching import Wanted
+from ai_assets.desk.launching import LaunchRequest
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
@@ -104,7 +104,7 @@ def _start(http: HttpRequest, form: Form) -> Response:
     if kind is None:
         raise FormIncomplete("kind", form.one("kind")[:40])
     try:
-        wanted = Wanted(
+        wanted = LaunchRequest(
             kind=kind, first=form.one("first"), last=form.one("last"), max_usd=_amount(form.one("max_usd")),
             launch_id=_id(form.one("launch")),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
 
 if TYPE_CHECKING:
-    from ai_assets.inference.budget_status import Standing
+    from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.settings import InferenceSettings
 
 INTERVAL_S = 60
@@ -59,7 +59,7 @@ def budgets(collections: Sequence[Collection]) -> dg.SensorDefinition:
     return body
 
 
-def _worst(standings: "Sequence[Standing]") -> str:
+def _worst(standings: "Sequence[AccountStatus]") -> str:
     """Where the largest share of a limit is used."""
     from ai_assets.costs.funding import used
 

@@ -23,7 +23,7 @@ def retention(collections: Sequence[Collection]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        from ai_assets.retention.leftovers import Bench
+        from ai_assets.retention.leftovers import RetentionContext
         from ai_assets.retention.sweep import sweep
         from ai_assets.run.operations import load_operations
         from ai_assets.storage.stores import Stores
@@ -36,7 +36,9 @@ def retention(collections: Sequence[Collection]) -> dg.SensorDefinition:
         if not settings.enabled:
             return dg.SkipReason("retention.enabled is false in operations.yaml")
         with Stores.at(home) as stores:
-            bench = Bench(stores=stores, settings=settings, collections=collections, instance=context.instance)
+            bench = RetentionContext(
+                stores=stores, settings=settings, collections=collections, instance=context.instance
+            )
             if bench.moment_s - float(context.cursor or 0) < settings.every_hours * 3600:
                 return dg.SkipReason(f"nothing to remove until {settings.every_hours:g} hours after the last time")
             try:

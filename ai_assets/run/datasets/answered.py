@@ -4,7 +4,7 @@ from collections import Counter
 
 from ai_assets.checks.errors import AnswersMissing
 from ai_assets.documents import retries
-from ai_assets.evaluation.answered import Answered, answered_gate, judge_answered
+from ai_assets.evaluation.answered import AnswerCounts, answered_gate, judge_answered
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.storage.lake import Manifest
@@ -16,7 +16,7 @@ def verdict_of(work: Work, manifest: Manifest) -> GateVerdict:
     stats = manifest.stats
     with work.stores.state.read() as connection:
         found = retries.find(connection, manifest.collection, partition=manifest.partition, asset=manifest.asset)
-    answered = Answered(
+    answered = AnswerCounts(
         stage=manifest.asset,
         asked=stats["documents_out"] + stats["unanswered"],
         answered=stats["documents_out"],

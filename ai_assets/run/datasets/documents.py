@@ -13,13 +13,13 @@ import sqlalchemy as sa
 
 from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import Row
-from ai_assets.documents.parse import Parsed
+from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
-from ai_assets.documents.source_listing import UNREAD, Entry, tables_of
+from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets.unread import Unread
-from ai_assets.run.text_process import Asked
+from ai_assets.run.datasets.unread import FileRetries
+from ai_assets.run.text_process import TextAnswer
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest
 from ai_assets.storage.spool import Spool, repeated
@@ -43,7 +43,7 @@ def build(work: Work, partition: str) -> Outcome:
     inputs = {"source_files": work.listing.digest_of(partition)}
     if work.forgotten.version is not None:
         inputs["forgotten"] = work.forgotten.version
-    unread = Unread(work, partition)
+    unread = FileRetries(work, partition)
     if not unread.again and (same := work.unchanged("documents", partition, inputs)):
         return same
     previous = work.previous("documents", partition)
@@ -52,11 +52,11 @@ def build(work: Work, partition: str) -> Outcome:
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
     preview: list[Row] = []
     with work.spool("documents", partition) as spool:
-        arrived = Arrived(work, spool)
+        arrived = NewRows(work, spool)
         _read_files(work, partition, kept, arrived)
         shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
         history = History(work, partition, cause)
-        rows = Merged(work.rows(previous) if previous else (), arrived, kept, shared)
+        rows = MergedRows(work.rows(previous) if previous else (), arrived, kept, shared)
         mixed = "parser" in work.collection.settings.builtins.older
         with work.writing("documents", partition, _schema(mixed=mixed)) as out:
             for before, found in rows:
@@ -87,7 +87,9 @@ def build(work: Work, partition: str) -> Outcome:
 # What was there, and what came
 
 
-def _kept_files(work: Work, partition: str, previous: Manifest | None, again: Collection[str]) -> Mapping[str, Entry]:
+def _kept_files(
+    work: Work, partition: str, previous: Manifest | None, again: Collection[str]
+) -> Mapping[str, ListingEntry]:
     """Files whose rows are taken over, by path; those in `again` are read once more, as they could not be read."""
     if previous is None or previous.code_version != work.collection.code_versions["documents"]:
         return {}
@@ -104,7 +106,7 @@ def _kept_files(work: Work, partition: str, previous: Manifest | None, again: Co
     return {path: entries[path] for path in found - stale}
 
 
-def _read_files(work: Work, partition: str, kept: Mapping[str, Entry], arrived: "Arrived") -> None:
+def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], arrived: "NewRows") -> None:
     entries = work.listing.by_partition.get(partition, ())
     for number, entry in enumerate(entries, start=1):
         if entry.path not in kept:
@@ -120,7 +122,7 @@ def _read_files(work: Work, partition: str, kept: Mapping[str, Entry], arrived: 
         work.advance("documents", partition, number, len(entries))
 
 
-def _text_digests(work: Work, previous: Manifest | None, kept: Mapping[str, Entry]) -> bytearray:
+def _text_digests(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> bytearray:
     """Of all rows that are taken over."""
     found = bytearray()
     if previous is not None and kept:
@@ -130,37 +132,37 @@ def _text_digests(work: Work, previous: Manifest | None, kept: Mapping[str, Entr
     return found
 
 
-def is_stale(entry: Entry, row: Mapping[str, Any]) -> bool:
+def is_stale(entry: ListingEntry, row: Mapping[str, Any]) -> bool:
     """Whether a row shows that its file must be parsed again."""
     unread = row["status"] == "duplicate" and row["digest"] is None  # it was a copy of another file, and is no more
     return row["entry_digest"] != entry.digest or (unread and entry.duplicate_of is None and entry.problem is None)
 
 
-def fits(entry: Entry, row: Mapping[str, Any]) -> bool:
+def fits(entry: ListingEntry, row: Mapping[str, Any]) -> bool:
     """Whether a row says of a file that is not parsed what is to be said of it now."""
     if entry.duplicate_of is None and entry.problem is None:
         return True
     return bool(row["duplicate_of"] == entry.duplicate_of and row["reason"] == entry.problem)
 
 
-def unlinked(entry: Entry, row: Row) -> Row:
+def unlinked(entry: ListingEntry, row: Row) -> Row:
     """A row that is taken over, with links to other documents taken off (they are made anew)."""
     parsed = entry.duplicate_of is None and entry.problem is None
     return {**row, "status": "ok", "duplicate_of": None} if parsed and row["status"] == "duplicate" else row
 
 
-def _takes(kept: Mapping[str, Entry], row: Mapping[str, Any]) -> bool:
+def _takes(kept: Mapping[str, ListingEntry], row: Mapping[str, Any]) -> bool:
     return row["status"] != "deleted" and row["path"] in kept and fits(kept[row["path"]], row)
 
 
-def kept_rows(entry: Entry, rows: Sequence[Row]) -> list[Row]:
+def kept_rows(entry: ListingEntry, rows: Sequence[Row]) -> list[Row]:
     """The rows of an unchanged file."""
     if any(is_stale(entry, row) for row in rows):
         return []
     return [unlinked(entry, row) for row in rows if fits(entry, row)]
 
 
-class Arrived:
+class NewRows:
     """Rows that this run made, in order of their files; given back in order of their documents."""
 
     def __init__(self, work: Work, spool: Spool) -> None:
@@ -171,7 +173,7 @@ class Arrived:
         self.digests = bytearray()
         """Of their texts."""
         self._texts: list[str] = []
-        self._asked: deque[Asked[list[str | None]]] = deque()
+        self._asked: deque[TextAnswer[list[str | None]]] = deque()
         self._languages: list[str | None] = []
         """Of all rows, in the order in which they came."""
 
@@ -222,11 +224,11 @@ def _joined(blocks: Sequence[Any]) -> Any:
     return pa.chunked_array(blocks, pa.string())
 
 
-class Merged:
+class MergedRows:
     """All rows in order of their documents, each with what was known of it, linked to others with the same text."""
 
     def __init__(
-        self, before: Iterable[Row], arrived: Iterable[Row], kept: Mapping[str, Entry], shared: Collection[str]
+        self, before: Iterable[Row], arrived: Iterable[Row], kept: Mapping[str, ListingEntry], shared: Collection[str]
     ) -> None:
         self._before, self._arrived, self._kept = before, arrived, kept
         self._shared = shared
@@ -266,7 +268,7 @@ def _name(tagged: tuple[Row, bool]) -> str:
     return str(tagged[0]["document_id"])
 
 
-def parsed_rows(work: Work, partition: str, entry: Entry) -> Iterator[Row]:
+def parsed_rows(work: Work, partition: str, entry: ListingEntry) -> Iterator[Row]:
     """Without their languages, which a run is told of many texts at a time."""
     scheme = work.collection.scheme
 
@@ -278,7 +280,7 @@ def parsed_rows(work: Work, partition: str, entry: Entry) -> Iterator[Row]:
     return (_row(entry, item) for item in parsed)
 
 
-def _row(entry: Entry, item: Parsed) -> Row:
+def _row(entry: ListingEntry, item: ParsedDocument) -> Row:
     return {
         "document_id": item.document_id,
         "path": item.path,
@@ -296,7 +298,7 @@ def _row(entry: Entry, item: Parsed) -> Row:
     }
 
 
-def _bare(entry: Entry, status: str, reason: str | None) -> Row:
+def _bare(entry: ListingEntry, status: str, reason: str | None) -> Row:
     """A row for a file that is not parsed."""
     return {
         **dict.fromkeys(COLUMNS),

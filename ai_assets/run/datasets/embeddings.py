@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ai_assets.collection.embeddings import DeclaredEmbedding, place_of
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.embedding.own import OwnEmbedder
-from ai_assets.embedding.route import Passage, Refused, RouteEmbedder
+from ai_assets.embedding.route import EmbeddingRefusal, Passage, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
@@ -190,8 +190,8 @@ def _ask(
             asked.append(number)
             yield passage
 
-    def take(place: int, vector: "np.ndarray | Refused", paid_usd: float) -> None:
-        if isinstance(vector, Refused):
+    def take(place: int, vector: "np.ndarray | EmbeddingRefusal", paid_usd: float) -> None:
+        if isinstance(vector, EmbeddingRefusal):
             vectors.refuse(asked[place], str(vector))
         else:
             vectors.put(asked[place], vector, paid_usd)

@@ -20,7 +20,7 @@ from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.documents.passages import OF
 from ai_assets.documents.source_listing import Listing
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, recorded_embedding, spaces_key, vector_column
-from ai_assets.evaluation.gates import Bench, judge
+from ai_assets.evaluation.gates import GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
@@ -43,7 +43,7 @@ INDEX_BATCH_ROWS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class LabelledDocument:
     """What was said of one document."""
 
     partition: str
@@ -76,12 +76,12 @@ class CorpusEvaluation:
         return next(stage for stage in self.collection.labelling if wanted in (None, stage.name))
 
     @cached_property
-    def labelled(self) -> Mapping[str, Labelled]:
+    def labelled(self) -> Mapping[str, LabelledDocument]:
         """What was said of every golden or corrected document."""
         golden = {item.document for item in self.collection.golden_labels}
         partitions = {partition for name in golden for partition in self.placed[name]}
         known = {label.name for label in self.stage.labels}
-        found: dict[str, Labelled] = {}
+        found: dict[str, LabelledDocument] = {}
         for partition in sorted(partitions | self.work.corrections.partitions(self.stage.name)):
             manifest = intact(self.work, self.stage.name, partition)
             if manifest is None:
@@ -91,7 +91,7 @@ class CorpusEvaluation:
             for row in self.work.rows(manifest, columns):
                 name, by = row["document_id"], row.get("corrected_by")
                 if name in golden or (by is not None and row["label"] in known and name not in self.teaching):
-                    found[name] = Labelled(
+                    found[name] = LabelledDocument(
                         partition=partition,
                         predicted=row["model_label"] if correctable else row["label"],
                         corrected=row["label"] if by is not None and row["label"] in known else None,
@@ -296,7 +296,7 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     gates, details = work.collection.settings.score_gates, manifest.stats["details"]
     own = work.collection.own
     release, live = _live_scores(work, manifest.partition) if own.gates else (None, ())
-    bench = Bench(
+    bench = GateInputs(
         scores=[Score.of(row) for row in work.read(manifest).to_pylist()],
         pending=details["pending"],
         absent=details["absent"],

@@ -7,9 +7,9 @@ nothing; there is no error, because nobody declared it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ai_assets.documents.parse import Parsed
+from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.source import SourceFile
-from ai_assets.documents.source_listing import Entry, tables_of
+from ai_assets.documents.source_listing import ListingEntry, tables_of
 from ai_assets.run.context import Work
 from ai_assets.stages.classify.kind import ClassifyStage
 
@@ -18,7 +18,7 @@ EXAMPLES = "examples"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class FewShotExample:
     document: str
     title: str
     text: str
@@ -34,7 +34,7 @@ def taught_places(work: Work, stage: ClassifyStage) -> dict[str, str]:
     return {name: entry.digest for name, entry in found.items() if entry is not None}
 
 
-def lessons(work: Work, stage: ClassifyStage) -> Sequence[Lesson]:
+def lessons(work: Work, stage: ClassifyStage) -> Sequence[FewShotExample]:
     """Read once per run and stage; the newest last."""
     if stage.name not in work.lessons:
         entries = {entry.path: entry for entry in work.listing.entries}
@@ -44,7 +44,7 @@ def lessons(work: Work, stage: ClassifyStage) -> Sequence[Lesson]:
             document = None if entry is None else read(work, entry, item.document_id)
             if document is not None and document.status == "ok" and document.digest == item.document_digest:
                 found.append(
-                    Lesson(
+                    FewShotExample(
                         document=item.document_id,
                         title=document.title or "",
                         text=document.text,
@@ -55,12 +55,12 @@ def lessons(work: Work, stage: ClassifyStage) -> Sequence[Lesson]:
     return work.lessons[stage.name]
 
 
-def place_of(entries: Mapping[str, Entry], document: str) -> Entry | None:
+def place_of(entries: Mapping[str, ListingEntry], document: str) -> ListingEntry | None:
     """A document is a file, or a row `file#key` of one."""
     return entries.get(document) or entries.get(document.rpartition("#")[0])
 
 
-def read(work: Work, entry: Entry, document: str) -> Parsed | None:
+def read(work: Work, entry: ListingEntry, document: str) -> ParsedDocument | None:
     """The document as it is in the source now; None where it was forgotten."""
     if document in work.forgotten.documents:
         return None

@@ -30,7 +30,7 @@ from ai_assets.run.datasets.admitted import admitted, count_admitted
 from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.llm_stage import COLUMNS, schema_of
 from ai_assets.run.datasets.tries import Tries, settled
-from ai_assets.run.errors import StageAsksNobody, StageProcessDied
+from ai_assets.run.errors import StageProcessDied, StageWithoutRoute
 from ai_assets.stages.function import Document, FunctionSpec, Quarantine, checked, resolve, why
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.prompt import PromptFailed, rendered_file
@@ -51,7 +51,7 @@ def build(work: Work, partition: str, stage: FunctionStage) -> Outcome:
     inputs = versions_of(documents, earlier)
     if same := settled(work, partition, stage, inputs):
         return same
-    tries, said = Tries(work, partition, stage), _Said()
+    tries, said = Tries(work, partition, stage), _RowCounts()
     with work.spool(stage.name, partition) as spool:
         rows = _Rows(spool)
         _compute(work, partition, stage, documents, earlier, tries, rows, said)
@@ -81,7 +81,7 @@ def build(work: Work, partition: str, stage: FunctionStage) -> Outcome:
 
 
 @dataclass
-class _Said:
+class _RowCounts:
     """What is counted of rows on their way to the dataset."""
 
     quarantined: int = 0
@@ -126,7 +126,7 @@ class _Rows:
 
 def _compute(
     work: Work, partition: str, stage: FunctionStage, documents: Manifest, earlier: Mapping[str, Manifest],
-    tries: Tries, rows: _Rows, said: _Said,
+    tries: Tries, rows: _Rows, said: _RowCounts,
 ) -> None:  # fmt: skip
     known = ByDocument(_known(work, partition, stage))
     total, done = count_admitted(work, stage, documents, earlier), 0
@@ -207,7 +207,7 @@ def _document(work: Work, stage: FunctionStage, row: Row, found: Mapping[str, Ro
 
 
 @dataclass(kw_only=True)
-class _Outcome:
+class _DocumentOutcome:
     """What became of one document."""
 
     document: str
@@ -222,7 +222,7 @@ class _Outcome:
     otherwise: int = 0
 
 
-def _made(stage: FunctionStage, question: str, outcome: _Outcome) -> list[Row]:
+def _made(stage: FunctionStage, question: str, outcome: _DocumentOutcome) -> list[Row]:
     empty = dict.fromkeys(stage.columns.dataset)
     about = {"document_id": outcome.document, "input_digest": question, "calls": outcome.calls}
     if outcome.rows is None:
@@ -291,7 +291,7 @@ class _Context:
     ) -> Request:  # fmt: skip
         stage = self._runner.stage
         if stage.models is None:
-            raise self._runner.stops(StageAsksNobody(stage.name))
+            raise self._runner.stops(StageWithoutRoute(stage.name))
         if (text is None) == (prompt is None):
             raise TypeError("ask takes a text, or prompt= and what its template names")
         if prompt is not None:
@@ -376,8 +376,8 @@ class _Runner:
         self._stopped = self._stopped or error
         return error
 
-    def map(self, wanted: Iterator[tuple[int, str, Document]]) -> Iterator[tuple[int, str, _Outcome]]:
-        under_way: deque[tuple[int, str, Future[_Outcome]]] = deque()
+    def map(self, wanted: Iterator[tuple[int, str, Document]]) -> Iterator[tuple[int, str, _DocumentOutcome]]:
+        under_way: deque[tuple[int, str, Future[_DocumentOutcome]]] = deque()
         try:
             for number, question, document in wanted:
                 under_way.append((number, question, self._submit(question, document)))
@@ -391,42 +391,42 @@ class _Runner:
             left = [future for _, _, future in under_way if self.spec.is_async or not future.cancel()]
             concurrent.futures.wait(left)
 
-    def _next(self, under_way: "deque[tuple[int, str, Future[_Outcome]]]") -> tuple[int, str, _Outcome]:
+    def _next(self, under_way: "deque[tuple[int, str, Future[_DocumentOutcome]]]") -> tuple[int, str, _DocumentOutcome]:
         number, question, future = under_way.popleft()
         outcome = future.result()
         if self._stopped is not None:
             raise self._stopped
         return number, question, outcome
 
-    def _submit(self, question: str, document: Document) -> "Future[_Outcome]":
+    def _submit(self, question: str, document: Document) -> "Future[_DocumentOutcome]":
         context = _Context(self, document, question)
         if self.spec.is_async:
             return asyncio.run_coroutine_threadsafe(self._awaited(context, document), self._loop)
         return self._pool.submit(self._called, context, document)
 
-    def _called(self, context: _Context, document: Document) -> _Outcome:
+    def _called(self, context: _Context, document: Document) -> _DocumentOutcome:
         try:
             given = (document, context) if self.spec.takes_context else (document,)
             return self._outcome(context, document, checked(self.spec, self.spec.function(*given)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's function raises concerns its document
             return self._failed(context, document, error)
 
-    async def _awaited(self, context: _Context, document: Document) -> _Outcome:
+    async def _awaited(self, context: _Context, document: Document) -> _DocumentOutcome:
         try:
             given = (document, context) if self.spec.takes_context else (document,)
             return self._outcome(context, document, checked(self.spec, await self.spec.function(*given)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the same
             return self._failed(context, document, error)
 
-    def _outcome(self, context: _Context, document: Document, rows: list[dict[str, Any]]) -> _Outcome:
+    def _outcome(self, context: _Context, document: Document, rows: list[dict[str, Any]]) -> _DocumentOutcome:
         unused = self._before.get((document.id, context.tag), set()) - context.keys
-        return _Outcome(
+        return _DocumentOutcome(
             document=document.id, rows=rows, calls=context.calls, cost_usd=context.cost_usd, otherwise=len(unused)
         )
 
-    def _failed(self, context: _Context, document: Document, error: BaseException) -> _Outcome:
+    def _failed(self, context: _Context, document: Document, error: BaseException) -> _DocumentOutcome:
         deliberate = isinstance(error, Quarantine) and not isinstance(error, _NoAnswer)
-        return _Outcome(
+        return _DocumentOutcome(
             document=document.id,
             reason=why(error, self.spec.function),
             passes=not deliberate,
@@ -464,8 +464,8 @@ class _InProcesses(_Runner):
         self._closing.callback(lambda: self._processes.shutdown(wait=True, cancel_futures=True))
         return self
 
-    def map(self, wanted: Iterator[tuple[int, str, Document]]) -> Iterator[tuple[int, str, _Outcome]]:
-        under_way: deque[tuple[list[tuple[int, str, Document]], Future[list[_Outcome]]]] = deque()
+    def map(self, wanted: Iterator[tuple[int, str, Document]]) -> Iterator[tuple[int, str, _DocumentOutcome]]:
+        under_way: deque[tuple[list[tuple[int, str, Document]], Future[list[_DocumentOutcome]]]] = deque()
         for block in _blocks(wanted):
             documents = [document for _, _, document in block]
             under_way.append((block, self._processes.submit(_in_process, self.stage.function, documents)))
@@ -475,8 +475,8 @@ class _InProcesses(_Runner):
             yield from self._of_block(*under_way.popleft())
 
     def _of_block(
-        self, block: list[tuple[int, str, Document]], future: "Future[list[_Outcome]]"
-    ) -> Iterator[tuple[int, str, _Outcome]]:
+        self, block: list[tuple[int, str, Document]], future: "Future[list[_DocumentOutcome]]"
+    ) -> Iterator[tuple[int, str, _DocumentOutcome]]:
         try:
             outcomes = future.result()
         except concurrent.futures.process.BrokenProcessPool as error:
@@ -497,15 +497,15 @@ def _blocks(wanted: Iterator[tuple[int, str, Document]]) -> Iterator[list[tuple[
         yield block
 
 
-def _in_process(reference: str, documents: list[Document]) -> list[_Outcome]:
+def _in_process(reference: str, documents: list[Document]) -> list[_DocumentOutcome]:
     spec = resolve(reference)
     return [_alone(spec, document) for document in documents]
 
 
-def _alone(spec: FunctionSpec, document: Document) -> _Outcome:
+def _alone(spec: FunctionSpec, document: Document) -> _DocumentOutcome:
     call: Callable[..., Any] = spec.function
     try:
-        return _Outcome(document=document.id, rows=checked(spec, call(document)))
+        return _DocumentOutcome(document=document.id, rows=checked(spec, call(document)))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises concerns its document
         passes = not isinstance(error, Quarantine)
-        return _Outcome(document=document.id, reason=why(error, spec.function), passes=passes)
+        return _DocumentOutcome(document=document.id, reason=why(error, spec.function), passes=passes)

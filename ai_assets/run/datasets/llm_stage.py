@@ -22,7 +22,7 @@ from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import Columns, ColumnType
-from ai_assets.stages.llm import Asked, Document, Question, ask, row_of
+from ai_assets.stages.llm import DocumentQuestion, PromptDocument, Question, ask, row_of
 from ai_assets.stages.prompt import Example
 from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest, parquet_columns
@@ -141,7 +141,7 @@ class _Answers:
     """Where the spool says which document each row is about, and whether a model is asked about it."""
     reused: int = 0
 
-    def reserve(self, asked: Asked, text: str) -> int:
+    def reserve(self, asked: DocumentQuestion, text: str) -> int:
         """A place for the row of a document."""
         about = {"document_id": asked.document_id, DIGEST: text, ASKED: asked.request is not None}
         self.about.append(self.spool.append_row(about))
@@ -183,13 +183,13 @@ def _answers(
     answers = _Answers(spool)
     total = count_admitted(work, stage, documents, earlier)
     examples = examples_of(work, question)
-    waiting: deque[tuple[int, Asked]] = deque()
+    waiting: deque[tuple[int, DocumentQuestion]] = deque()
     done = 0
 
     def requests() -> Iterator[Request]:
         nonlocal done
         for row, found in admitted(work, stage, documents, earlier, COLUMNS):
-            asked = ask(question, Document(**row), found, examples)
+            asked = ask(question, PromptDocument(**row), found, examples)
             number = answers.reserve(asked, row["digest"])
             place = known.place(asked.input_digest)
             if place is not None and (stage.reuse_for is None or lasts(stage, spool.row(place))):

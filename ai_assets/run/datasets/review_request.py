@@ -73,7 +73,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     return asked.request_id if asked else part.request_id if part else None
 
 
-def _waits_for_a_known_author(work: Work, current: requests.Request | None) -> bool:
+def _waits_for_a_known_author(work: Work, current: requests.SignoffRequest | None) -> bool:
     """Whether the collection asks more of a candidate whose author is not known, and this request is of such a one."""
     if work.collection.settings.signoff.unknown_author == "allow":
         return False
@@ -140,7 +140,7 @@ def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list
 def _since_last(
     work: Work,
     partition: str,
-    last: requests.Request | None,
+    last: requests.SignoffRequest | None,
     candidate: Manifest,
     stages: Sequence[str],
 ) -> dict[str, Any] | None:

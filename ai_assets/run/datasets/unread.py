@@ -12,7 +12,7 @@ from ai_assets.storage.state import now
 ASSET = "documents"
 
 
-class Unread:
+class FileRetries:
     """Of one partition. A document here is a file as a whole."""
 
     def __init__(self, work: Work, partition: str) -> None:
