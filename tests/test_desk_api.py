@@ -84,6 +84,17 @@ def test_the_document_explains_fields_as_the_code_does(bare: Desk) -> None:
     assert schemas["Problem"]["properties"]["error"]["type"] == "string"
 
 
+def test_a_schema_keeps_its_name_whatever_its_class_is_called(bare: Desk) -> None:
+    """Clients are generated from them; these share a word with a class of the library, or did."""
+    document_ = create_api(bare).openapi()
+    schemas = document_["components"]["schemas"]
+    assert {"Asked", "Price", "Publication", "Refused", "Span", "Started", "Unanswered"} <= set(schemas)
+    assert schemas["Unanswered"]["title"] == "Unanswered"
+    answer = document_["paths"]["/unanswered"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert answer == {"$ref": "#/components/schemas/Unanswered"}
+    assert "UnansweredPage" not in str(document_)
+
+
 def test_there_is_no_page_that_would_load_scripts_from_elsewhere(ann: Caller) -> None:
     for path in ("/docs", "/redoc", "/docs/oauth2-redirect"):
         assert said(ann.get(path)) == (404, "Not Found")

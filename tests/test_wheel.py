@@ -1,5 +1,6 @@
 """The wheel: one package, typed, that gets along with a project that has folders of its own called as ours are."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -26,6 +27,19 @@ PUBLIC = {
 def test_the_public_surface_is_spelt_out() -> None:
     assert set(ai_assets.__all__) == set(dir(ai_assets)) == PUBLIC
     assert all(getattr(ai_assets, name) is not None for name in PUBLIC)
+
+
+def test_one_word_is_one_class() -> None:
+    """A name with a leading underscore never leaves its module, so it may be there in another one too."""
+    modules: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "ai_assets").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+        for name in sorted({node.name for node in nodes if isinstance(node, ast.ClassDef)}):
+            modules.setdefault(name, []).append(module)
+    twice = {name: owners for name, owners in modules.items() if len(owners) > 1 and not name.startswith("_")}
+    assert len(modules) > 500
+    assert not twice, "; ".join(f"{name} is a class of {' and of '.join(owners)}" for name, owners in twice.items())
 
 
 def test_another_name_is_refused_as_python_does() -> None:

@@ -1,8 +1,10 @@
 """The OpenAPI document of the API: which answers there are beside the good one, and what signs a caller in."""
 
+import json
 from typing import Any
 
 from ai_assets.desk.api_records import Problem
+from ai_assets.desk.views import UnansweredPage
 
 DESCRIPTION = """\
 What the pages of the desk use, for programs too. A caller has signed in on the desk and sends its session cookie; what
@@ -30,12 +32,24 @@ _SCHEMES = {
     "session": {"type": "apiKey", "in": "cookie", "name": "desk", "description": "`__Host-desk` where it is https."},
     "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token", "description": "From `GET /me`."},
 }
+_PUBLISHED = {UnansweredPage.__name__: "Unanswered"}
+"""Names of schemas that clients know, where the class has another one."""
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """FastAPI would say that either scheme is enough, and a change needs both."""
+    document = _as_published(document)
     document["components"]["securitySchemes"] = _SCHEMES
     for operations in document["paths"].values():
         for method, operation in operations.items():
             operation["security"] = [{"session": []} if method == "get" else {"session": [], "csrf": []}]
     return document
+
+
+def _as_published(document: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(document)
+    for name, published in _PUBLISHED.items():
+        text = text.replace(f'"#/components/schemas/{name}"', f'"#/components/schemas/{published}"')
+        text = text.replace(f'"title": "{name}"', f'"title": "{published}"').replace(f'"{name}":', f'"{published}":')
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
