@@ -77,7 +77,9 @@ def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> It
 def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> Iterator[Event]:
     failures = _Failures()
     errors = failures.errors
-    computed = [asset for asset in wanted if asset not in ("evaluation_scores", "release_candidate")]
+    # Search and labels are judged over all partitions, so what follows from that waits for all of them.
+    judged = ("evaluation_scores", "release_candidate") if "evaluation_scores" in wanted else ()
+    computed = [asset for asset in wanted if asset not in judged]
     # What waits for models begins before what computes meanwhile.
     assets = sorted(computed, key=lambda asset: asset not in work.collection.asking)
     told = 0
@@ -115,13 +117,12 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
             done(partition)
     failures.refuse_if_lost()
     corpus = evaluation_scores.CorpusEvaluation(work)
-    for partition in partitions:
+    for partition in partitions if judged else ():
         if partition in errors:
             continue
         with failures.collecting(partition), _leased(work, partition):
-            if "evaluation_scores" in wanted:
-                scored = partial(evaluation_scores.build, work, partition, corpus)
-                yield from _announced(work, *spanned(work, partition, "evaluation_scores", scored))
+            scored = partial(evaluation_scores.build, work, partition, corpus)
+            yield from _announced(work, *spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:
                 frozen = partial(_freeze, work, partition)
                 yield from _announced(work, *spanned(work, partition, "release_candidate", frozen))
@@ -186,6 +187,8 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
             return documents.build(work, partition)
         case "chunks":
             return chunks.build(work, partition)
+        case "release_candidate":
+            return _freeze(work, partition)
         case _ if (vectors := work.collection.embedding_of(asset)) is not None:
             return embeddings.build(work, partition, vectors)
         case _:
