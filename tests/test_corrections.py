@@ -35,8 +35,9 @@ from ai_assets.signoff import audit, corrections, requests, verification
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.errors import CorrectionRefused, DecisionRefused
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.publication import publish, snapshot_files
+from ai_assets.signoff.publication import publish
 from ai_assets.storage.lake import read_rows
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
@@ -368,7 +369,7 @@ def test_a_release_says_who_corrected_what_the_model_said(office: Project, eithe
     assert {"stage": "kind", "from": "invoice", "to": "incident"} in asked.changes["relabelled"][DOCUMENT]
     decide(stores.state, either)
     release = publish(either, stores, by="test").release
-    documents, _ = snapshot_files("notes", stores, DAY, vars(release.parts[DAY]))
+    documents, _ = snapshot_paths(stores.lake, "notes", DAY, release.parts[DAY])
     (row,) = (row for row in read_rows(documents) if row["document_id"] == DOCUMENT)
     assert (row["kind_label"], row["kind_model_label"], row["kind_corrected_by"]) == ("incident", "invoice", "rita")
     found = explain(either, stores, DOCUMENT)

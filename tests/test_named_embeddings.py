@@ -27,7 +27,8 @@ from ai_assets.run.explain import explain, search
 from ai_assets.signoff import integrity, proving, releases
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import EmbeddingsMixed
-from ai_assets.signoff.publication import publish, snapshot_files
+from ai_assets.signoff.frozen_candidate import snapshot_paths
+from ai_assets.signoff.publication import publish
 from ai_assets.stages.base import Row
 
 OF_GISTS: dict[str, Any] = {"gists": {"of": "gist"}}
@@ -125,13 +126,13 @@ def test_a_further_embedding_makes_no_vector_of_the_first_again(office: Project,
 def test_without_further_embeddings_nothing_is_recorded_of_them(office: Project) -> None:
     collection = declared(office, {})
     office.refresh(collection)
-    live(office, collection)
+    release = live(office, collection)
     with office.stores().state.read() as connection:
         manifest: str = connection.exec_driver_sql("SELECT manifest FROM releases").scalar_one()
     part = json.loads(manifest)["parts"][DAY]
     assert "embeddings" not in part
     assert "of" not in part["embedding"]
-    chunks = snapshot_files("notes", office.stores(), DAY, part)[1]
+    chunks = snapshot_paths(office.stores().lake, "notes", DAY, release.parts[DAY])[1]
     assert pq.read_schema(chunks).names[-1] == "vector"
 
 
@@ -178,7 +179,7 @@ def test_what_people_sign_is_a_digest_of_all_vectors(office: Project) -> None:
     office.refresh(collection)
     release = live(office, collection)
     part = release.parts[DAY]
-    documents, chunks = snapshot_files("notes", office.stores(), DAY, vars(part))
+    documents, chunks = snapshot_paths(office.stores().lake, "notes", DAY, part)
     assert content_of_files(documents, chunks).content == part.content
     table = pq.read_table(chunks)
     column = table["vector_gists"]

@@ -25,9 +25,9 @@ from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.automation import publication
 from ai_assets.signoff import releases
 from ai_assets.signoff.errors import NothingApproved
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
-from ai_assets.signoff.served import snapshots_of
 from ai_assets.storage.lake import read_rows
 from ai_assets.storage.stores import Stores
 from ai_assets.targets.serving import due, serve, states
@@ -139,7 +139,7 @@ def rows_signed(stores: Stores, release: Release) -> tuple[list[dict[str, Any]],
     chunks: list[dict[str, Any]] = []
     for partition, part in sorted(release.parts.items()):
         for path, out in zip(
-            snapshots_of(stores, release.collection, partition, part), (documents, chunks), strict=True
+            snapshot_paths(stores.lake, release.collection, partition, part), (documents, chunks), strict=True
         ):
             out += [{"partition": partition, **row} for row in read_rows(path)]
     return [{name: value for name, value in row.items() if name != "leaf"} for row in documents], chunks

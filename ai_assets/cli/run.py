@@ -39,6 +39,7 @@ from ai_assets.run.events import Advanced, DatasetMade, RunEvent, Waiting
 from ai_assets.run.sinks import Sink, hearing
 from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.signoff import releases
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.served import lost_snapshots
 from ai_assets.storage.stores import Stores
 
@@ -283,7 +284,8 @@ def _sentence(outcome: Outcome) -> str:
     found = f"{outcome.documents_out} documents"
     if outcome.quarantined:
         found += f", {outcome.quarantined} quarantined"
-    return f"{found}, candidate {outcome.manifest.stats['digest'][:12]}{' (unchanged)' if outcome.unchanged else ''}"
+    digest = FrozenCandidate.of(outcome.manifest).digest
+    return f"{found}, candidate {digest[:12]}{' (unchanged)' if outcome.unchanged else ''}"
 
 
 def _show(chosen: Collection, report: Report) -> None:

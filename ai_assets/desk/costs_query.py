@@ -14,6 +14,7 @@ from ai_assets.desk.access import NotSeen, known_view
 from ai_assets.desk.context import Desk
 from ai_assets.inference.in_flight import InFlight, in_flight
 from ai_assets.signoff import requests
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.people import EVERYWHERE, Person
 from ai_assets.signoff.requests import SignoffRequest
 
@@ -108,7 +109,7 @@ def _documents_of(desk: Desk, request: SignoffRequest) -> set[str]:
     """As long as its candidate is the newest; of none that cannot be read."""
     try:
         manifest = desk.stores.lake.manifest(request.collection, "release_candidate", request.partition)
-        if manifest is None or manifest.stats.get("digest") != request.digest:
+        if manifest is None or FrozenCandidate.of(manifest).digest != request.digest:
             return set()
         return set(desk.stores.lake.read(manifest, ["document_id"])["document_id"].to_pylist())
     except (DatasetDamaged, DatasetTooNew):

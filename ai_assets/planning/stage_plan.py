@@ -13,12 +13,12 @@ from ai_assets.planning.findings import BLOCK, COUNTED_FIRST, StageFindings, new
 from ai_assets.planning.past import PastAttempt, PastQuestions, look_up
 from ai_assets.planning.preview import UnreadFiles
 from ai_assets.planning.records import CERTAIN, Chance
-from ai_assets.run.datasets.llm_stage import AnsweredRows, examples_of, lasts, of_this_text
+from ai_assets.run.datasets.llm_stage import AnsweredRows, examples_of, of_this_text
 from ai_assets.run.datasets.tries import Tries
 from ai_assets.signoff.corrections import Correction, applied
 from ai_assets.stages.base import Row
 from ai_assets.stages.classify.kind import ClassifyStage
-from ai_assets.stages.llm import DocumentQuestion, PromptDocument, Question, ask, row_of
+from ai_assets.stages.llm import DocumentQuestion, PromptDocument, Question, row_of
 from ai_assets.storage.spool import Spool
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class StagePlanner:
             earlier[each] = self._walk.row(each, name)
             if open_row is not None and open_row.row is None and self._reads(each):
                 missing.append(each)
-        asked = ask(self._question, document, earlier, examples)
+        prepared = kept.prepare(self._question, document, earlier, examples)
+        asked = prepared.asked
         found.documents += 1
         if missing:
             self._chances[name] = (chance, None)
@@ -104,8 +105,8 @@ class StagePlanner:
             return
         if chance != CERTAIN:
             found.unknown += 1
-        row = kept.get(asked.input_digest)
-        if row is not None and lasts(self._stage, row):
+        if prepared.place is not None:
+            row = kept.spool.row(prepared.place)
             found.kept += 1
             self._know(name, {**row, "document_id": name}, chance)
             self._pair(asked, row.get("call"))

@@ -21,6 +21,7 @@ from ai_assets.retention.needed import releases_kept
 from ai_assets.run.datasets.evaluation_scores import INDEX, index_name
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.frozen_candidate import CANDIDATE, FrozenCandidate
 from ai_assets.storage.digest import Json
 from ai_assets.storage.lake import MANIFEST, Manifest
 from ai_assets.storage.leases import hold
@@ -29,7 +30,6 @@ from ai_assets.storage.stores import Stores
 if TYPE_CHECKING:
     from ai_assets.storage.index import SearchIndex
 
-CANDIDATE = "release_candidate"
 SNAPSHOTS = "release_snapshots"
 
 
@@ -200,16 +200,16 @@ def _needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
     return found
 
 
-def _candidate(snapshots: Path) -> Manifest | None:
+def _candidate(snapshots: Path) -> FrozenCandidate | None:
     """The candidate of the partition to which a folder of snapshots belongs."""
     path = snapshots.parent.parent / CANDIDATE / snapshots.name / MANIFEST
     try:
-        return Manifest(**json.loads(path.read_bytes()))
+        return FrozenCandidate.of(Manifest(**json.loads(path.read_bytes())))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DatasetDamaged(path, "it is not a manifest") from error
 
 
-def _files_of(candidate: Manifest | None) -> set[str]:
-    return set() if candidate is None else {candidate.stats["documents_file"], candidate.stats["chunks_file"]}
+def _files_of(candidate: FrozenCandidate | None) -> set[str]:
+    return set() if candidate is None else {candidate.documents_file, candidate.chunks_file}

@@ -12,7 +12,7 @@ from ai_assets.run.context import Work
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
-from ai_assets.signoff.publication import snapshot_files
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.index import IndexUnavailable
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
@@ -66,7 +66,7 @@ def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> di
     """Of the documents found, those that only their words can find, and why."""
     found: dict[str, str] = {}
     for partition in {hit.partition for hit in hits}:
-        path, _ = snapshot_files(release.collection, stores, partition, vars(release.parts[partition]))
+        path, _ = snapshot_paths(stores.lake, release.collection, partition, release.parts[partition])
         if WITHOUT in parquet_columns(path):
             names = {hit.document_id for hit in hits if hit.partition == partition}
             rows = read_rows(path, ["document_id", WITHOUT])
@@ -143,7 +143,7 @@ def _live(
     part = live.parts.get(partition) if live else None
     if live is None or part is None:
         return None
-    documents, _ = snapshot_files(collection.name, stores, partition, vars(part))
+    documents, _ = snapshot_paths(stores.lake, collection.name, partition, part)
     row = _row(read_batches(documents), document)
     if row is None:
         return None

@@ -15,7 +15,7 @@ from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff import corrections, releases, requests
-from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
@@ -179,8 +179,7 @@ def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
 
 def _frozen(stores: Stores, candidate: Manifest) -> bool:
     """Whether the files that it would publish, or has published, are there."""
-    folder = snapshot_folder(stores.lake.root, candidate.collection, candidate.partition)
-    return all((folder / candidate.stats[name]).is_file() for name in ("documents_file", "chunks_file"))
+    return all(path.is_file() for path in FrozenCandidate.of(candidate).paths(stores.lake))
 
 
 def _signed_state(

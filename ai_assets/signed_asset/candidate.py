@@ -18,6 +18,7 @@ from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signed_asset.rows import FrozenRows, Kind, documents_of, file_of, table_of
 from ai_assets.signoff.authors import authors
 from ai_assets.signoff.candidate import Leaves, candidate_digest, leaves_of_files, snapshot_folder
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import Manifest, write_parquet, writing_rows
 from ai_assets.storage.leases import hold
@@ -142,8 +143,7 @@ def _no_chunks() -> "pa.Schema":
 
 
 def _is_there(work: Work, manifest: Manifest) -> bool:
-    folder = snapshot_folder(work.stores.lake.root, manifest.collection, manifest.partition)
-    return all(has_own_bytes(folder / manifest.stats[name]) for name in ("documents_file", "chunks_file"))
+    return all(map(has_own_bytes, FrozenCandidate.of(manifest).paths(work.stores.lake)))
 
 
 def _record_run(work: Work, partition: str) -> None:

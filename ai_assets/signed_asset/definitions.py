@@ -14,6 +14,7 @@ from ai_assets.orchestration.events import as_table, link_to, version_tags
 from ai_assets.orchestration.segment import failure, heard, launch_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, PUBLISHED, SIGN_OFF, SignedAsset, path_of, rules
 from ai_assets.signed_asset.errors import SignedAssetWrong
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome
@@ -139,7 +140,7 @@ def _candidate(
         except AiAssetsError as error:
             raise failure(error) from None
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(outcome.manifest.stats["digest"]), metadata=_metadata(outcome)
+            data_version=dg.DataVersion(FrozenCandidate.of(outcome.manifest).digest), metadata=_metadata(outcome)
         )
 
     return body
@@ -157,7 +158,7 @@ def _run_of(context: dg.AssetExecutionContext, asset: dg.AssetKey) -> dg.Dagster
 def _metadata(outcome: "Outcome") -> dict[str, Any]:
     return {
         "rows": outcome.manifest.rows,
-        "digest": outcome.manifest.stats["digest"],
+        "digest": FrozenCandidate.of(outcome.manifest).digest,
         **({"sample": as_table(outcome.manifest.stats["preview"])} if outcome.manifest.stats["preview"] else {}),
         **link_to(outcome.request_id),
     }

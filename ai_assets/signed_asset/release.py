@@ -8,9 +8,10 @@ from ai_assets.signed_asset.rows import Kind, as_kind, released
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import ReleaseAltered
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.publication import anything_to_publish, publish
 from ai_assets.signoff.releases import Release
-from ai_assets.signoff.served import require_newest, snapshots_of
+from ai_assets.signoff.served import require_newest
 from ai_assets.storage.stores import Stores
 
 
@@ -31,7 +32,7 @@ def rows_of(stores: Stores, release: Release) -> Any:
     tables, kind = [], "rows"
     for partition in sorted(release.parts):
         part = release.parts[partition]
-        documents, chunks = snapshots_of(stores, release.collection, partition, part)
+        documents, chunks = snapshot_paths(stores.lake, release.collection, partition, part)
         found = content_of_files(documents, chunks)
         if found.content != part.content:
             what = f"the rows of {partition} amount to {found.content[:12]}, and {part.content[:12]} was signed"

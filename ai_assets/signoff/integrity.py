@@ -18,8 +18,9 @@ from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
 from ai_assets.signoff import forgotten, releases, served
-from ai_assets.signoff.candidate import content_of_files, snapshot_folder
+from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import ReleaseAltered
+from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import MANIFEST, Manifest
@@ -138,15 +139,14 @@ def _snapshots(stores: Stores, manifests: Sequence[Manifest], found: Found, live
             if isinstance(release, ReleaseAltered):
                 continue  # said of the index
             for partition, part in release.parts.items():
-                paths = served.snapshots_of(stores, name, partition, part)
+                paths = snapshot_paths(stores.lake, name, partition, part)
                 wanted |= dict.fromkeys(paths, f"release {number} of {name}, {partition}")
                 must |= set(paths) if live[name] == number else set()
     for manifest in manifests:
         if manifest.asset == "release_candidate":
-            folder = snapshot_folder(stores.lake.root, manifest.collection, manifest.partition)
-            for file in (manifest.stats["documents_file"], manifest.stats["chunks_file"]):
-                wanted.setdefault(folder / file, f"the candidate of {manifest.collection} {manifest.partition}")
-                must.add(folder / file)
+            for path in FrozenCandidate.of(manifest).paths(stores.lake):
+                wanted.setdefault(path, f"the candidate of {manifest.collection} {manifest.partition}")
+                must.add(path)
     for number, (path, what) in enumerate(sorted(wanted.items()), start=1):
         if not path.is_file():
             gone += path not in must
@@ -172,7 +172,7 @@ def _contents(stores: Stores, found: Found, live: Live, area: Area) -> None:
                 continue
             for partition, part in release.parts.items():
                 try:
-                    content = content_of_files(*served.snapshots_of(stores, name, partition, part), gone).content
+                    content = content_of_files(*snapshot_paths(stores.lake, name, partition, part), gone).content
                 except DatasetDamaged:
                     continue  # said already
                 if content != part.content:

@@ -17,8 +17,8 @@ from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.authority import Authority
 from ai_assets.signoff.candidate import chunk_digests, described, leaves_of_files, signed_chunks, signed_row
 from ai_assets.signoff.errors import DocumentUnknown
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.merkle import Side, Tree
-from ai_assets.signoff.publication import snapshot_files
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.signoff.signed_note import SignedNote, verifier_key
 from ai_assets.storage.digest import Json, canonical_json, content_leaf, content_pair, digest
@@ -118,7 +118,7 @@ def key_words(connection: sa.Connection) -> list[str]:
 
 def _document(stores: Stores, connection: sa.Connection, release: Release, document: str) -> dict[str, Json]:
     partition, part = _part_of(stores, release, document)
-    documents, chunks = snapshot_files(release.collection, stores, partition, vars(part))
+    documents, chunks = snapshot_paths(stores.lake, release.collection, partition, part)
     leaves: list[bytes] = []
     found, row = None, {}
     gone = forgotten.of(connection, release.collection)
@@ -146,7 +146,7 @@ def _document(stores: Stores, connection: sa.Connection, release: Release, docum
 
 def _part_of(stores: Stores, release: Release, document: str) -> tuple[str, Part]:
     for partition, part in release.parts.items():
-        documents, _ = snapshot_files(release.collection, stores, partition, vars(part))
+        documents, _ = snapshot_paths(stores.lake, release.collection, partition, part)
         if any(row["document_id"] == document for row in read_rows(documents, ["document_id"])):
             return partition, part
     raise DocumentUnknown(release.collection, document, f" in release {release.number}")

@@ -15,9 +15,9 @@ from ai_assets.base.errors import DatasetAltered, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.passages import OF
-from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, recorded_embeddings, spaces_key
+from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, spaces_key
 from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
-from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files, snapshot_folder
+from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files
 from ai_assets.signoff.errors import (
     ApprovalInsufficient,
     CandidateChanged,
@@ -28,10 +28,11 @@ from ai_assets.signoff.errors import (
     PublicationOvertaken,
     SignedAssetElsewhere,
 )
+from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, current_candidate, snapshot_paths
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import file_sha256, named_by_content
 from ai_assets.storage.index import IndexUnavailable
-from ai_assets.storage.lake import Manifest, parquet_columns, parquet_rows, read_batches
+from ai_assets.storage.lake import parquet_columns, parquet_rows, read_batches
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
@@ -223,9 +224,9 @@ class _VerifiedFiles:
 
 
 def _read(
-    collection: Collection, stores: Stores, gone: forgotten.Register, partition: str, said: Mapping[str, Any]
+    collection: Collection, stores: Stores, gone: forgotten.Register, partition: str, files: SnapshotFiles
 ) -> tuple[Leaves, _VerifiedFiles]:
-    documents, chunks = snapshot_files(collection.name, stores, partition, said)
+    documents, chunks = snapshot_paths(stores.lake, collection.name, partition, files)
     rows = parquet_rows(chunks)
     found = _VerifiedFiles(chunks=chunks, rows=rows, sha256=file_sha256(chunks))
     return content_of_files(documents, chunks, gone), found
@@ -246,7 +247,7 @@ def _still_published(
 ) -> _VerifiedFiles:
     """What is live already, if its files still are what was approved."""
     with _reading(collection, partition, part.digest):
-        leaves, found = _read(collection, stores, gone, partition, vars(part))
+        leaves, found = _read(collection, stores, gone, partition, part)
     if leaves.content != part.content:
         raise CandidateChanged(
             collection.name, partition, part.digest, f"the rows of its files now amount to {leaves.content[:12]}"
@@ -262,30 +263,29 @@ def _verified(
     signers: Sequence[str],
 ) -> tuple[Part, _VerifiedFiles]:
     """The approved candidate's files, if they still are what was approved."""
-    manifest = stores.lake.manifest(collection.name, "release_candidate", request.partition)
-    found = manifest.stats["digest"] if manifest else None
-    if manifest is None or found != request.digest:
-        what = f"the candidate there now is {str(found)[:12]}" if found else "there is no candidate any more"
+    candidate = current_candidate(stores.lake, collection.name, request.partition)
+    if candidate is None or candidate.digest != request.digest:
+        what = f"the candidate there now is {candidate.digest[:12]}" if candidate else "there is no candidate any more"
         raise CandidateChanged(collection.name, request.partition, request.digest, what)
-    for name in (manifest.stats["documents_file"], manifest.stats["chunks_file"]):
+    for name in (candidate.documents_file, candidate.chunks_file):
         if named_by_content(name) is None:
             what = f"its file {name} is not named by its content"
             raise CandidateChanged(collection.name, request.partition, request.digest, what)
     with _reading(collection, request.partition, request.digest):
-        leaves, files = _read(collection, stores, gone, request.partition, manifest.stats)
+        leaves, files = _read(collection, stores, gone, request.partition, candidate)
     recomputed = candidate_digest(
-        collection.name, request.partition, leaves.content, manifest.stats["code_versions"], manifest.stats["scores"],
-        manifest.stats["cost_usd"],
+        collection.name, request.partition, leaves.content, candidate.code_versions, candidate.scores,
+        candidate.cost_usd,
     )  # fmt: skip
     if recomputed != request.digest:
         raise CandidateChanged(
             collection.name, request.partition, request.digest, f"its files now amount to {recomputed[:12]}"
         )
-    return _part(manifest, leaves.content, leaves.documents, files.rows, request, signers), files
+    return _part(candidate, leaves.content, leaves.documents, files.rows, request, signers), files
 
 
 def _part(
-    manifest: Manifest,
+    candidate: FrozenCandidate,
     content: str,
     documents: int,
     chunks: int,
@@ -295,22 +295,16 @@ def _part(
     return Part(
         digest=request.digest,
         content=content,
-        documents_file=manifest.stats["documents_file"],
-        chunks_file=manifest.stats["chunks_file"],
+        documents_file=candidate.documents_file,
+        chunks_file=candidate.chunks_file,
         documents=documents,
         chunks=chunks,
         request_id=request.request_id,
         approved_by=tuple(signers),
-        code_versions=manifest.stats["code_versions"],
-        run_id=manifest.run_id,
-        embeddings=recorded_embeddings(manifest.stats),
+        code_versions=candidate.code_versions,
+        run_id=candidate.run_id,
+        embeddings=candidate.embeddings,
     )
-
-
-def snapshot_files(collection: str, stores: Stores, partition: str, files: Mapping[str, Any]) -> tuple[Path, Path]:
-    """The documents and the chunks of one partition, as a candidate or a release holds them."""
-    folder = snapshot_folder(stores.lake.root, collection, partition)
-    return folder / files["documents_file"], folder / files["chunks_file"]
 
 
 def index_rows(partition: str, batches: Iterable[Any], further: Iterable[str] = ()) -> Iterator[Any]:

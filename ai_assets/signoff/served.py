@@ -4,15 +4,13 @@ That its row and the pointer hold is seen to by `releases.live`; that a snapshot
 the file. Here are the files of the search index, and what can be said of them without raising.
 """
 
-from pathlib import Path
-
 import sqlalchemy as sa
 
 from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.signoff import audit, authority, checkpoints, releases
 from ai_assets.signoff.audit_errors import AuditBroken
-from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseAltered
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.index import SearchIndex
@@ -87,20 +85,15 @@ def require_newest(stores: Stores, connection: sa.Connection, collection: str) -
     _walked[begun] = (seq, last_hash)
 
 
-def snapshots_of(stores: Stores, collection: str, partition: str, part: Part) -> tuple[Path, Path]:
-    folder = snapshot_folder(stores.lake.root, collection, partition)
-    return folder / part.documents_file, folder / part.chunks_file
-
-
 def lost_snapshots(stores: Stores, release: Release) -> list[str]:
     """Partitions of a release whose files are gone."""
     return [
         partition
         for partition, part in release.parts.items()
-        if not all(path.is_file() for path in snapshots_of(stores, release.collection, partition, part))
+        if not all(path.is_file() for path in snapshot_paths(stores.lake, release.collection, partition, part))
     ]
 
 
 def is_whole(stores: Stores, collection: str, partition: str, part: Part) -> bool:
     """Whether the frozen files of a partition are there with their own bytes."""
-    return all(map(has_own_bytes, snapshots_of(stores, collection, partition, part)))
+    return all(map(has_own_bytes, snapshot_paths(stores.lake, collection, partition, part)))

@@ -19,8 +19,8 @@ from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.own import OwnTarget
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import HIDDEN
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Release
-from ai_assets.signoff.served import snapshots_of
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.lake import read_rows
 from ai_assets.storage.leases import Lease, hold
@@ -143,7 +143,7 @@ def _written(
 
 def release_of(stores: Stores, release: Release) -> TargetRelease:
     def reading(of: str, partition: str) -> Iterator[Row]:
-        documents, chunks = snapshots_of(stores, release.collection, partition, release.parts[partition])
+        documents, chunks = snapshot_paths(stores.lake, release.collection, partition, release.parts[partition])
         for row in read_rows(documents if of == "documents" else chunks):
             yield {"partition": partition, **{name: value for name, value in row.items() if name not in HIDDEN}}
 

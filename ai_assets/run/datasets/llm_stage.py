@@ -4,7 +4,7 @@ import math
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -189,11 +189,11 @@ def _answers(
     def requests() -> Iterator[Request]:
         nonlocal done
         for row, found in admitted(work, stage, documents, earlier, COLUMNS):
-            asked = ask(question, PromptDocument(**row), found, examples)
+            prepared = known.prepare(question, PromptDocument(**row), found, examples)
+            asked = prepared.asked
             number = answers.reserve(asked, row["digest"])
-            place = known.place(asked.input_digest)
-            if place is not None and (stage.reuse_for is None or lasts(stage, spool.row(place))):
-                answers.keep(number, place)
+            if prepared.place is not None:
+                answers.keep(number, prepared.place)
             elif asked.request is None:
                 answers.put(number, row_of(asked, None))
             else:
@@ -223,9 +223,13 @@ def _answers(
     return answers
 
 
-def lasts(stage: PromptStage, row: Row) -> bool:
-    """Whether a row is kept as long as its question is the same; an answer that may expire is looked up each time."""
-    return not (stage.reuse_for and row["status"] == "ok")
+@dataclass(frozen=True, slots=True)
+class PreparedQuestion:
+    """What a run and a plan go by: the question about a document, and whether it is put."""
+
+    asked: DocumentQuestion
+    place: int | None
+    """Of the row that is kept, so that nobody is asked."""
 
 
 class AnsweredRows:
@@ -244,6 +248,7 @@ class AnsweredRows:
         spool: Spool,
     ) -> None:
         self.spool, self._places, self._without = spool, DigestIndex(), DigestIndex()
+        self._expires = stage.reuse_for is not None
         self._left_alone: set[str] = set()
         """Questions of rows without an answer that are not asked about now."""
         previous = work.previous(stage.name, partition)
@@ -261,6 +266,21 @@ class AnsweredRows:
                     if tries.leaves_alone(made["document_id"], question):
                         self._left_alone.add(question)
 
+    def prepare(
+        self,
+        question: Question,
+        document: PromptDocument,
+        earlier: Mapping[str, Row | None],
+        examples: Sequence[Example],
+    ) -> PreparedQuestion:
+        """The question about a document. A row is kept as long as it is the same; an answer that may expire is looked
+        up each time."""
+        asked = ask(question, document, earlier, examples)
+        place = self.place(asked.input_digest)
+        if place is not None and self._expires and self.spool.row(place)["status"] == "ok":
+            place = None
+        return PreparedQuestion(asked, place)
+
     def place(self, question: str) -> int | None:
         found = self._places.get(question)
         return self.without_answer(question) if found is None and question in self._left_alone else found
@@ -268,10 +288,6 @@ class AnsweredRows:
     def without_answer(self, question: str) -> int | None:
         """The row that stands there without an answer: it stays while asking again brings none."""
         return self._without.get(question)
-
-    def get(self, question: str) -> Row | None:
-        place = self.place(question)
-        return None if place is None else self.spool.row(place)
 
 
 # Examples

@@ -25,6 +25,7 @@ from ai_assets.run.datasets.passages import vector_type, with_vectors
 from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
 from ai_assets.run.errors import InputStale
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.content import has_own_bytes
@@ -48,7 +49,7 @@ def build(work: Work, partition: str) -> Outcome:
     inputs = {name: manifest.version for name, manifest in manifests.items()}
     inputs[EMBEDDED_BY] = spaces_key(_embeddings(work, manifests))
     outcome = work.unchanged("release_candidate", partition, inputs)
-    if outcome is None or not _snapshot_exists(work, partition, outcome.manifest):
+    if outcome is None or not _snapshot_exists(work, outcome.manifest):
         outcome = _freeze(work, partition, manifests, inputs, started)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest))
 
@@ -207,7 +208,6 @@ def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
     return round(math.fsum(paid), 9)
 
 
-def _snapshot_exists(work: Work, partition: str, manifest: Manifest) -> bool:
+def _snapshot_exists(work: Work, manifest: Manifest) -> bool:
     """With the bytes that its files were frozen with; else they are made again, which gives the same files."""
-    folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
-    return all(has_own_bytes(folder / manifest.stats[name]) for name in ("documents_file", "chunks_file"))
+    return all(map(has_own_bytes, FrozenCandidate.of(manifest).paths(work.stores.lake)))

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ai_assets.base.errors import DatasetDamaged
-from ai_assets.embedding.spec import WITHOUT, recorded_embeddings, spaces_key
+from ai_assets.embedding.spec import WITHOUT, spaces_key
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
-from ai_assets.signoff.publication import snapshot_files
+from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
 from ai_assets.signoff.served import is_whole
 from ai_assets.stages.base import StageSettings
@@ -26,7 +26,8 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     The id of the request in which it is decided on, or was.
     """
     stages = [stage.name for stage in work.collection.stages]
-    digest = manifest.stats["digest"]
+    frozen = FrozenCandidate.of(manifest)
+    digest = frozen.digest
     with work.stores.state.read() as connection:
         live = releases.live(connection, work.collection.name)
         current = requests.latest_of(connection, work.collection.name, partition)
@@ -38,21 +39,21 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
     verdicts = _verdicts(work, partition)
-    facts = _facts(work, partition, manifest, changes, verdicts)
+    facts = _facts(work, partition, frozen, changes, verdicts)
     summary = {
         **changes,
-        "documents": manifest.stats["documents_in"],
-        "quarantined": manifest.stats["quarantined"],
-        **_holes(manifest),
-        "scores": manifest.stats["scores"],
-        "cost_usd": manifest.stats["cost_usd"],
+        "documents": frozen.documents,
+        "quarantined": frozen.quarantined,
+        **_holes(frozen),
+        "scores": frozen.scores,
+        "cost_usd": frozen.cost_usd,
         "live_release": live.number if live else None,
         "live_scores": _live_scores(work, partition, part),
         "run_id": manifest.run_id,
         "gates": [verdict.as_data() for verdict in verdicts],
         "authors": work.authors,
         "launch": work.launch.as_data(),
-        "files": {name: manifest.stats[name] for name in ("documents_file", "chunks_file")},
+        "files": {"documents_file": frozen.documents_file, "chunks_file": frozen.chunks_file},
         "live_files": {"documents_file": part.documents_file, "chunks_file": part.chunks_file}
         if part and not lost
         else None,
@@ -99,33 +100,33 @@ def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
 
 
 def _facts(
-    work: Work, partition: str, manifest: Manifest, changes: Mapping[str, Any], verdicts: Sequence[GateVerdict]
+    work: Work, partition: str, frozen: FrozenCandidate, changes: Mapping[str, Any], verdicts: Sequence[GateVerdict]
 ) -> dict[str, Any]:
     """What an inbox shows, so that it need not read summaries of any size."""
     touched = {*changes["added"], *changes["changed"]}
     sure = [f"{s.name}_confidence" for s in work.collection.stages if "confidence" in s.columns.published]
-    path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / manifest.stats["documents_file"]
+    path, _ = frozen.paths(work.stores.lake)
     unsure = set()
     for row in read_rows(path, ["document_id", *sure]) if sure else ():
         name, given = row["document_id"], (row[column] for column in sure)
         if name in touched and any(value is not None and value < LOW_CONFIDENCE for value in given):
             unsure.add(name)
     return {
-        "documents": manifest.stats["documents_in"],
-        "quarantined": manifest.stats["quarantined"],
-        **_holes(manifest),
+        "documents": frozen.documents,
+        "quarantined": frozen.quarantined,
+        **_holes(frozen),
         **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
         "low_confidence": len(unsure),
         "failed_gates": sum(verdict.holds for verdict in verdicts),
-        "cost_usd": manifest.stats["cost_usd"],
+        "cost_usd": frozen.cost_usd,
         "authors": work.authors,
         "launch": work.launch.as_data(),
     }
 
 
-def _holes(manifest: Manifest) -> dict[str, int]:
+def _holes(frozen: FrozenCandidate) -> dict[str, int]:
     """How many documents are without vectors, where there are any."""
-    return {WITHOUT: manifest.stats[WITHOUT]} if WITHOUT in manifest.stats else {}
+    return {WITHOUT: frozen.without_vectors} if frozen.without_vectors else {}
 
 
 def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list[dict[str, Any]] | None:
@@ -161,8 +162,9 @@ def _since_last(
 
 def _is_live(manifest: Manifest, part: releases.Part) -> bool:
     """The same rows, and vectors made by the same embedder even where they happen to be equal."""
-    same = spaces_key(recorded_embeddings(manifest.stats)) == spaces_key(part.embeddings)
-    return part.content == manifest.stats["content"] and (same or not part.chunks)
+    frozen = FrozenCandidate.of(manifest)
+    same = spaces_key(frozen.embeddings) == spaces_key(part.embeddings)
+    return part.content == frozen.content and (same or not part.chunks)
 
 
 def _lost(work: Work, partition: str, live: releases.Release, part: releases.Part) -> bool:
@@ -179,7 +181,7 @@ def _lost(work: Work, partition: str, live: releases.Release, part: releases.Par
 
 
 def _published(work: Work, partition: str, part: releases.Part) -> Iterator[Headed]:
-    files = snapshot_files(work.collection.name, work.stores, partition, vars(part))
+    files = snapshot_paths(work.stores.lake, work.collection.name, partition, part)
     for row, leaf in leaves_of_files(*files, work.forgotten):
         yield row["document_id"], leaf, by_stage(work, row)
 

@@ -1,0 +1,79 @@
+"""What the manifest of a release candidate says, as a record: its digest, all that the digest is of, and its files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from ai_assets.embedding.spec import WITHOUT, Embedding, recorded_embeddings
+from ai_assets.signoff.candidate import snapshot_folder
+from ai_assets.storage.digest import Json
+from ai_assets.storage.lake import Lake, Manifest
+
+CANDIDATE = "release_candidate"
+
+
+class SnapshotFiles(Protocol):
+    """The frozen files of one partition, as a candidate or a release names them."""
+
+    @property
+    def documents_file(self) -> str: ...
+
+    @property
+    def chunks_file(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenCandidate:
+    collection: str
+    partition: str
+    run_id: str
+    digest: str
+    content: str
+    """Digest of the rows alone."""
+    documents_file: str
+    chunks_file: str
+    documents: int
+    quarantined: int
+    without_vectors: int
+    code_versions: Mapping[str, str]
+    scores: Sequence[Mapping[str, Json]]
+    cost_usd: float | None
+    embeddings: Mapping[str, Embedding]
+    """By name, what made its vectors."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        stats: Mapping[str, Any] = manifest.stats
+        return cls(
+            collection=manifest.collection,
+            partition=manifest.partition,
+            run_id=manifest.run_id,
+            digest=stats["digest"],
+            content=stats["content"],
+            documents_file=stats["documents_file"],
+            chunks_file=stats["chunks_file"],
+            documents=stats["documents_in"],
+            quarantined=stats["quarantined"],
+            without_vectors=stats.get(WITHOUT, 0),
+            code_versions=stats["code_versions"],
+            scores=stats["scores"],
+            cost_usd=stats["cost_usd"],
+            embeddings=recorded_embeddings(stats),
+        )
+
+    def paths(self, lake: Lake) -> tuple[Path, Path]:
+        """Of its documents and chunks."""
+        return snapshot_paths(lake, self.collection, self.partition, self)
+
+
+def current_candidate(lake: Lake, collection: str, partition: str) -> FrozenCandidate | None:
+    """The newest of the partition."""
+    manifest = lake.manifest(collection, CANDIDATE, partition)
+    return None if manifest is None else FrozenCandidate.of(manifest)
+
+
+def snapshot_paths(lake: Lake, collection: str, partition: str, files: SnapshotFiles) -> tuple[Path, Path]:
+    """Of the documents and the chunks of one partition."""
+    folder = snapshot_folder(lake.root, collection, partition)
+    return folder / files.documents_file, folder / files.chunks_file
