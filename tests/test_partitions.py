@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_assets.collection.errors import PartitionUnknown
+from ai_assets.collection.errors import PartitionUnknown, RangeReversed
 from ai_assets.collection.partitions import PartitionScheme, Unassigned, consecutive
 from ai_assets.collection.settings import PartitionSettings
 
@@ -171,7 +171,6 @@ def test_a_range_of_partitions_is_taken_with_both_ends() -> None:
     [
         ("2026-10-04", "2026-10-06", "2026-10-04"),
         ("2026-10-06", "2027-01-01", "2027-01-01"),
-        ("2026-10-07", "2026-10-06", "2026-10-07...2026-10-06"),
         ("6 October", "6 October", "6 October"),
     ],
 )
@@ -181,6 +180,34 @@ def test_a_range_that_is_none_is_refused_with_the_one_there_is(first: str, last:
     assert str(refused.value) == (
         f"'{culprit}' is no partition of notes (by day: they go from 2026-10-05 to 2026-10-09)."
     )
+
+
+def test_a_range_the_wrong_way_round_is_said_to_be() -> None:
+    with pytest.raises(RangeReversed) as refused:
+        scheme(by="day", start="2026-10-05", end="2026-10-09").select("2026-10-07", "2026-10-06")
+    assert "2026-10-06 comes before 2026-10-07. Write 2026-10-06...2026-10-07." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "meant"),
+    [
+        ({"by": "day", "start": "2026-10-05", "end": "2026-10-09"}, "2026-10-5", "2026-10-05"),
+        ({"by": "day", "start": "2026-10-05", "end": "2026-10-09"}, "2026-11-05", None),
+        ({"by": "month", "start": "2026-10-01", "end": "2026-12-31"}, "2026-11-17", "2026-11-01"),
+        ({"by": "week", "start": "2026-10-05", "end": "2026-12-31"}, "2026-10-15", "2026-10-12"),
+        ({"by": "week", "start": "2026-10-05", "end": "2026-12-31"}, "2025-10-15", None),
+        ({"by": "shards", "count": 12}, "shard-3", "shard-03"),
+        ({"by": "folder"}, "Contracts", "contracts"),
+        ({"by": "folder"}, "invoices", None),
+    ],
+)
+def test_a_partition_that_is_written_nearly_right_is_named(
+    declared: dict[str, Any], written: str, meant: str | None
+) -> None:
+    with pytest.raises(PartitionUnknown) as refused:
+        scheme(**declared).select(written, written, ["contracts", "letters"])
+    hint = str(refused.value).partition("). ")[2] or str(refused.value).partition(").")[2].strip()
+    assert hint == (f"Did you mean '{meant}'?" if meant else "")
 
 
 @given(st.lists(st.integers(0, 40), unique=True).map(sorted), st.sets(st.integers(0, 40)), st.integers(1, 10))

@@ -1,5 +1,6 @@
 """All commands together, and the one place where an error becomes a sentence and an exit code."""
 
+import platform
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -41,8 +42,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(
+            f"ai-assets {version('ai-assets')} (Dagster {version('dagster')}, Python {platform.python_version()})"
+        )
+        raise typer.Exit
 
 
 @app.callback()
@@ -53,6 +63,9 @@ def location(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="The same as a Python file.", exists=True, dir_okay=False)
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and end.")
+    ] = False,
 ) -> None:
     """By default collections are found as the definitions recorded them, or through what the project declares."""
     if module or file:

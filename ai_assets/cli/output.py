@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable, readable_json
 from ai_assets.collection.catalog import Catalog
@@ -36,7 +37,20 @@ console = _PlainConsole(highlight=False, markup=False, emoji=False, width=None i
 errors = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of a folder below collections/.")]
+
+
+def _names(incomplete: str) -> list[str]:
+    """For the shell, which has no place for an error."""
+    try:
+        return [name for name in Catalog(home()).names() if name.startswith(incomplete)]
+    except (UserError, OSError):
+        return []
+
+
+CollectionName = Annotated[
+    str,
+    typer.Argument(metavar="COLLECTION", help="Name of a folder below collections/.", autocompletion=_names),
+]
 By = Annotated[str | None, typer.Option("--by", help="Who decides; your user name by default.")]
 
 

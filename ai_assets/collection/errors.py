@@ -4,7 +4,8 @@ CollectionInvalid                           defs.yaml or a file it names is wron
 CollectionElsewhere                         two collections of one name in one home
 CollectionUnknown                           no such collection
 CollectionNameInvalid, CollectionNameTaken  `ai-assets new` refuses
-PartitionUnknown                            no such partition, or a range the wrong way round
+PartitionUnknown                            no such partition
+RangeReversed                               a range of partitions that begins after its end
 """
 
 from collections.abc import Sequence
@@ -52,6 +53,15 @@ class CollectionNameInvalid(UserError):
 
 
 class PartitionUnknown(UserError):
-    def __init__(self, collection: str, key: str, by: str, keys: Sequence[str]) -> None:
+    def __init__(self, collection: str, key: str, by: str, keys: Sequence[str], near: str | None) -> None:
         span = f"they go from {keys[0]} to {keys[-1]}" if keys else "the source has none yet"
-        super().__init__(f"'{key}' is no partition of {collection} (by {by}: {span}).")
+        hint = f" Did you mean '{near}'?" if near is not None else ""
+        super().__init__(f"'{key}' is no partition of {collection} (by {by}: {span}).{hint}")
+
+
+class RangeReversed(UserError):
+    def __init__(self, collection: str, first: str, last: str) -> None:
+        super().__init__(
+            f"The range {first}...{last} of {collection} is the wrong way round: {last} comes before {first}. Write "
+            f"{last}...{first}."
+        )

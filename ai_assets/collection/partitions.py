@@ -4,13 +4,14 @@ The keys are Dagster's own: `2026-10-05` for a day, the Monday for a week, the f
 """
 
 import datetime
+import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ai_assets.collection.errors import PartitionUnknown
+from ai_assets.collection.errors import PartitionUnknown, RangeReversed
 from ai_assets.collection.settings import PartitionSettings
 
 if TYPE_CHECKING:
@@ -102,10 +103,25 @@ class PartitionScheme:
         keys = self.keys(known_folders)
         for key in (first, last):
             if key not in keys:
-                raise PartitionUnknown(self.collection, key, self.settings.by, keys)
+                raise self.unknown(key, keys)
         if keys.index(first) > keys.index(last):
-            raise PartitionUnknown(self.collection, f"{first}...{last}", self.settings.by, keys)
+            raise RangeReversed(self.collection, first, last)
         return keys[keys.index(first) : keys.index(last) + 1]
+
+    def unknown(self, key: str, keys: Sequence[str]) -> PartitionUnknown:
+        """The error for a partition that is not among `keys`."""
+        return PartitionUnknown(self.collection, key, self.settings.by, keys, self._near(key, keys))
+
+    def _near(self, key: str, keys: Sequence[str]) -> str | None:
+        """What was meant: the week or month of a day, or what is written nearly so. Another day is none of these."""
+        try:
+            day = datetime.date.fromisoformat(key)
+        except ValueError:
+            return next(iter(difflib.get_close_matches(key, keys, n=1, cutoff=0.7)), None)
+        if self.settings.by not in ("week", "month"):
+            return None
+        found = period_start(day, self.settings.by).isoformat()
+        return found if found in keys else None
 
     def definition(self) -> "dg.PartitionsDefinition[str]":
         """The same partitions for Dagster. `tests/test_partitions.py` holds the two together."""

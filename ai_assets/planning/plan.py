@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.embeddings import DeclaredEmbedding
-from ai_assets.collection.errors import PartitionUnknown
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import in_dollars
 from ai_assets.inference.routes import names_of
@@ -75,7 +74,7 @@ def plan(
         states = partition_states(collection, stores, work.listing)
         for key in partitions or ():
             if key not in states:
-                raise PartitionUnknown(collection.name, key, collection.settings.partitions.by, list(states))
+                raise collection.scheme.unknown(key, list(states))
         if partitions is None:
             keys = due_partitions(collection, stores, list(states), work.listing)
         else:
