@@ -23,6 +23,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.cli import reviewers
 from ai_assets.cli.errors import NoReviewers, PasswordMissing, PersonDisabled, PersonKnown
 from ai_assets.cli.signing import signer
+from ai_assets.cli.up import _first_reviewer
 from ai_assets.desk import sessions
 from ai_assets.desk.settings import SessionSettings, SignInSettings
 from ai_assets.desk.signed_values import Seal
@@ -555,3 +556,17 @@ def test_a_decision_on_the_command_line_takes_a_password(project: Project, monke
     monkeypatch.setenv("AI_ASSETS_PASSWORD", "another password")
     with pytest.raises(SignInRefused):
         signer("ann")
+
+
+def test_the_account_that_up_prints_may_administer(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    state = project.stores().state
+    with state.write() as connection:
+        audit.begin(connection)
+    _first_reviewer(project.stores())
+    password = capsys.readouterr().out.split("password ")[1].split()[0]
+    person = authenticate(state, "reviewer", password, "here")
+    assert person.roles == {"*": "admin"}
+    assert all(person.may(role, "notes") for role in ("viewer", "reviewer", "approver", "admin"))
+    _first_reviewer(project.stores())
+    assert capsys.readouterr().out == "", "only in a home where nobody is known"
+    verify(state)

@@ -71,7 +71,7 @@ def up(
 
 
 def _first_reviewer(places: Stores) -> None:
-    """In a home where nobody is known, one person who may decide; the password is shown now and never again."""
+    """In a home where nobody is known, one person who may do everything; the password is shown now and never again."""
     with places.state.read() as connection:
         if people.anybody(connection):
             return
@@ -79,7 +79,7 @@ def _first_reviewer(places: Stores) -> None:
     stored = hashed(password)  # takes a while on purpose, and so outside of the transaction
     with places.state.write() as connection:
         people.add(connection, REVIEWER, email=None, password_hash=stored, by=people.SYSTEM)
-        people.give(connection, REVIEWER, "approver", people.EVERYWHERE, by=people.SYSTEM)
+        people.give(connection, REVIEWER, "admin", people.EVERYWHERE, by=people.SYSTEM)
     console.print(f"Sign in there:  {REVIEWER}, password {password} (shown only now)")
 
 
