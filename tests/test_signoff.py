@@ -95,6 +95,19 @@ def found_by(stores: Stores, collection: Collection, text: str) -> set[str]:
 # Approval and publication
 
 
+def test_a_release_counts_the_documents_that_readers_get(project: Project) -> None:
+    project.documents(per_day=2, days=1)
+    project.document(f"{DAYS[0]}/broken.pdf", b"no pdf")
+    collection = project.declare()
+    project.refresh(collection)
+    stores = project.stores()
+    approve(stores, collection, DAYS[:1])
+    release = published(stores, collection)
+    assert (release.documents, release.parts[DAYS[0]].documents, release.parts[DAYS[0]].quarantined) == (2, 3, 1)
+    with stores.state.read() as connection:
+        assert releases.get(connection, "notes", release.number) == release
+
+
 def test_what_is_approved_is_published_and_nothing_else(stores: Stores, notes: Collection) -> None:
     approve(stores, notes, DAYS[:2])
     release = published(stores, notes)

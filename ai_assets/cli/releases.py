@@ -116,7 +116,7 @@ def show(
         print_json(asdict(found))
         return
     rows = [
-        (key, part.documents, part.chunks, ", ".join(part.approved_by), part.digest[:12], part.run_id[:8])
+        (key, part.released, part.chunks, ", ".join(part.approved_by), part.digest[:12], part.run_id[:8])
         for key, part in found.parts.items()
     ]
     columns = ("partition", "documents", "chunks", "approved by", "digest", "run")

@@ -301,6 +301,7 @@ def _part(
         chunks=chunks,
         request_id=request.request_id,
         approved_by=tuple(signers),
+        quarantined=candidate.quarantined,
         code_versions=candidate.code_versions,
         run_id=candidate.run_id,
         embeddings=candidate.embeddings,

@@ -39,6 +39,13 @@ class Part:
     run_id: str
     embeddings: Mapping[str, Embedding]
     """By name, what made the vectors of its chunks."""
+    quarantined: int = 0
+    """Of its documents, those that nobody could read; unknown of what an earlier version published."""
+
+    @property
+    def released(self) -> int:
+        """Documents that readers get."""
+        return self.documents - self.quarantined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,7 @@ class Release:
 
     @property
     def documents(self) -> int:
-        return sum(part.documents for part in self.parts.values())
+        return sum(part.released for part in self.parts.values())
 
     @property
     def embeddings(self) -> Mapping[str, Embedding]:
