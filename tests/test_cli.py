@@ -177,7 +177,7 @@ MISTAKES = [
     Mistake("unknown partition", ("run", "papers", "--partition", "2026-04-01"), ("from 2026-03-01 to 2026-03-02",)),
     Mistake("bad date", ("run", "papers", "--partition", "yesterday"), ("'yesterday' is no partition",)),
     Mistake("bad range", ("run", "papers", "--partitions", "2026-03-01"), ("not a range such as",)),
-    Mistake("reversed range", ("run", "papers", "--partitions", "2026-03-02...2026-03-01"), ("no partition",)),
+    Mistake("reversed range", ("run", "papers", "--partitions", "2026-03-02...2026-03-01"), ("the wrong way round",)),
     Mistake("two choices", ("run", "papers", "--all", "--partition", "2026-03-01"), ("give one of",)),
     Mistake("nothing named", ("signoff", "approve", "papers"), ("name the partitions, or give --all",)),
     Mistake("rejection without a reason", ("signoff", "reject", "papers", "--all"), ("needs a reason",)),
