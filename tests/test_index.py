@@ -239,6 +239,31 @@ def test_a_reader_keeps_its_version_while_another_is_written(index):
     assert index.partitions(version) == {"a": 13}
 
 
+def test_versions_are_listed_while_tags_of_others_are_removed(index):
+    """Each listing fails whose tag is gone when its turn comes; so many removals make some that do."""
+    kept = index.replace({"a": small("a", 5)}, base_version=None)
+    tags = index._table().tags
+    stop, seen, failures = threading.Event(), list[bool](), list[Exception]()
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                seen.append(kept in index.versions())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the claim fails
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1000):
+        tags.create(f"complete-{number + 1000}", kept)
+        tags.delete(f"complete-{number + 1000}")
+    stop.set()
+    reader.join()
+    assert not failures, failures[0]
+    assert seen
+    assert all(seen)
+
+
 def test_two_writers_from_one_base_each_get_their_own_result(tmp_path):
     base = SearchIndex(tmp_path, "chunks", DIMENSIONS).replace({"a": small("a", 5)}, base_version=None)
     results: dict[str, int] = {}

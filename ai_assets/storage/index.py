@@ -44,6 +44,8 @@ PRUNE_MARGIN = timedelta(seconds=60)
 
 _COMPLETE = "complete-"
 _READERS = 8
+_LISTINGS = 100
+"""How often the tags are listed while a removal is under way, which takes many away one after the other."""
 _FUSED_DOCUMENTS = 50
 _QUERY_CHARACTERS = 2_000
 _CODE = re.compile(r"[^\W_]+(?:[-/._:#][^\W_]+)+")
@@ -437,6 +439,14 @@ def _text_query(text: str) -> Any:
 
 
 def _complete_versions(table: Any) -> set[int]:
+    """LanceDB lists the tags and then reads each: one that is removed between the two fails the whole listing."""
+    for _ in range(_LISTINGS):
+        with contextlib.suppress(RuntimeError):
+            return _listed(table)
+    return _listed(table)
+
+
+def _listed(table: Any) -> set[int]:
     return {entry["version"] for tag, entry in table.tags.list().items() if tag.startswith(_COMPLETE)}
 
 
