@@ -11,9 +11,8 @@ import yaml
 from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.checks.base import Check, OwnCheck
-from ai_assets.collection.embeddings import named, place_of
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings
+from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings, place_of
 from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
@@ -63,7 +62,7 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
         metrics=metrics,
         checks=tuple(loading.check(number) for number in range(len(settings.checks))),
         targets=tuple(loading.target(number) for number in range(len(settings.publish.to))),
-        embeddings={name: loading.embedding(name, each) for name, each in named(settings).items() if each.use},
+        embeddings={name: loading.embedding(name, each) for name, each in settings.every_embedding.items() if each.use},
         gates=functions,
         gate_digests={name: source_digest(function) for name, function in functions.items()},
     )

@@ -42,6 +42,11 @@ routes: {default: {endpoints: [small]}, vectors: {endpoints: [embedder]}}
 
 @pytest.fixture
 def office(project: Project) -> Project:
+    return furnished(project)
+
+
+def furnished(project: Project) -> Project:
+    """Three documents, of which the stage says something of two."""
     project.document(f"{DAY}/a.txt", "Alpha pumps leak in hall 7.")
     project.document(f"{DAY}/b.txt", "Beta invoices are due.")
     project.document(f"{DAY}/c.txt", "A secret note.")

@@ -10,7 +10,7 @@ from conftest import DAYS, Project
 from provider import Provider
 from signing import decide as approve
 from signing import known, made_known, somebody
-from test_embedded_texts import DAY, GIST, INFERENCE, written
+from test_embedded_texts import DAY, GIST, INFERENCE, furnished
 from typer.testing import CliRunner
 
 from ai_assets.cli.app import app
@@ -37,11 +37,7 @@ ON_ROUTE = {"route": "vectors", "dimensions": 256}
 
 @pytest.fixture
 def office(project: Project) -> Project:
-    project.document(f"{DAY}/a.txt", "Alpha pumps leak in hall 7.")
-    project.document(f"{DAY}/b.txt", "Beta invoices are due.")
-    project.document(f"{DAY}/c.txt", "A secret note.")
-    written(project, "heliotrope")
-    return project
+    return furnished(project)
 
 
 def declared(office: Project, embeddings: dict[str, Any], **more: Any) -> Collection:

@@ -1,6 +1,7 @@
-"""Errors of others' code before they are kept: without the secrets of this process and without passwords in URLs."""
+"""Secrets in the words of others: taken out before they are shown or kept."""
 
 import re
+from collections.abc import Iterable
 
 from ai_assets.base.home import secret_values
 
@@ -8,7 +9,12 @@ MASK = "***"
 _PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+(?=@)")
 
 
-def masked(text: str) -> str:
-    for secret in sorted(secret_values(), key=len, reverse=True):  # one may be the beginning of another
+def without(text: str, secrets: Iterable[str | None]) -> str:
+    """The text with each of these masked."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(secret, MASK)
-    return _PASSWORD.sub(rf"\1:{MASK}", text)
+    return text
+
+
+def masked(text: str) -> str:
+    return _PASSWORD.sub(rf"\1:{MASK}", without(text, secret_values()))

@@ -24,7 +24,6 @@ from ai_assets.cli.output import (
 from ai_assets.cli.plan import partitions_of, progress, show
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
-from ai_assets.inference.load import load_inference
 from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill
@@ -114,7 +113,7 @@ def _start(
     sure: bool,
     as_json: bool,
 ) -> None:
-    inference = load_inference(Catalog(places.home).home_of(chosen.name).inference)
+    inference = Catalog(places.home).inference_of(chosen.name)
     assets = _assets(chosen, asked.stages)
     found = _plan(chosen, places, asked, partitions_of(chosen, places, asked.partition, asked.partitions), as_json)
     if not as_json:
@@ -151,7 +150,7 @@ def _plan(
         return make_plan(
             chosen,
             places,
-            load_inference(Catalog(places.home).home_of(chosen.name).inference),
+            Catalog(places.home).inference_of(chosen.name),
             partitions=keys,
             stages=paid if asked.stages else None,
             say=say,

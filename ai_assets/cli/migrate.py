@@ -12,7 +12,6 @@ from ai_assets.cli.scaffold_entry import with_key, write_all
 from ai_assets.collection.builtins import VERSIONS, BuiltinSettings, newest
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
-from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import described
 from ai_assets.planning.plan import plan as make_plan
 
@@ -36,9 +35,7 @@ def migrate(
             console.print(f"Nothing to migrate: no row of {name} can be older than the newest built-in parts.")
         return
     with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
-        found = make_plan(
-            migrated(chosen), places, load_inference(Catalog(home()).home_of(name).inference), say=say, advance=advance
-        )
+        found = make_plan(migrated(chosen), places, Catalog(home()).inference_of(name), say=say, advance=advance)
     if as_json:
         print_json({"older": {part: list(pair) for part, pair in older.items()}, "plan": described(found)})
     else:

@@ -21,7 +21,6 @@ from ai_assets.cli.output import (
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import known_folders, look, stored_listing
-from ai_assets.inference.load import load_inference
 from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
@@ -52,7 +51,7 @@ def plan(
         found = make_plan(
             chosen,
             places,
-            load_inference(Catalog(home()).home_of(name).inference),
+            Catalog(home()).inference_of(name),
             partitions=partitions_of(chosen, places, partition, partitions),
             stages=stage or None,
             say=say,

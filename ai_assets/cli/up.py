@@ -39,7 +39,7 @@ def up(
     need("desk", "`ai-assets up`, with Dagster's pages and the sign-off desk,")
     from ai_assets.ops.supervisor import Supervisor
 
-    all_collections()  # a mistake in one is told before anything starts
+    all_collections()  # a mistake in one is reported before anything starts
     home = Home.from_environment()
     desk = load_desk(home.desk)
     places = stores()
@@ -71,7 +71,7 @@ def up(
 
 
 def _first_reviewer(places: Stores) -> None:
-    """In a home where nobody is known, one person who may do everything; the password is shown now and never again."""
+    """In a home without people, an account with the role admin; its password is shown only now."""
     with places.state.read() as connection:
         if people.anybody(connection):
             return

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ai_assets.base.durable import write_whole
 from ai_assets.base.home import Home
@@ -15,6 +16,9 @@ from ai_assets.base.import_path import look_first_in
 from ai_assets.collection.errors import CollectionElsewhere, CollectionUnknown
 from ai_assets.collection.loading import DEFS_FILE, Collection, check_name, collection_names
 from ai_assets.collection.loading import load_collection as load_at
+
+if TYPE_CHECKING:
+    from ai_assets.inference.settings import InferenceSettings
 
 FOLDER = "collections"
 """Of a project, for what is declared there; of a home, for what definitions recorded."""
@@ -71,6 +75,12 @@ class Catalog:
         """The home with the project of a collection, whose `inference.yaml` counts for it."""
         entry = self.entries().get(name)
         return self.home if entry is None else replace(self.home, project=entry.project)
+
+    def inference_of(self, name: str) -> "InferenceSettings":
+        """The models that a collection may ask, as its own project declares them."""
+        from ai_assets.inference.load import load_inference
+
+        return load_inference(self.home_of(name).inference)
 
     def load(self, name: str) -> Collection:
         """Checked as a whole; wrong input is a UserError that says where."""

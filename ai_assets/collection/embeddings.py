@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings
-from ai_assets.embedding.spec import FIRST, Embedding, builtin_embedding, vectors_asset
+from ai_assets.embedding.spec import Embedding, builtin_embedding, vectors_asset
 
 Models = tuple[tuple[str, str], ...]
 """Address and model of each endpoint of a route, in order."""
@@ -41,19 +41,9 @@ class DeclaredEmbedding:
         return [*self.maker, ["of", *self.embedding.of]] if self.embedding.of else self.maker
 
 
-def named(settings: CollectionSettings) -> Mapping[str, EmbeddingSettings]:
-    """All that are declared, the first one first."""
-    return {FIRST: settings.embedding, **settings.embeddings}
-
-
-def place_of(name: str) -> tuple[str, ...]:
-    """Where in defs.yaml it is declared."""
-    return ("embedding",) if name == FIRST else ("embeddings", name)
-
-
 def embedded_texts(settings: CollectionSettings) -> tuple[str, ...]:
     """The texts that some embedding is made of, in order."""
-    return tuple(dict.fromkeys(text for each in named(settings).values() for text in each.of))
+    return tuple(dict.fromkeys(text for each in settings.every_embedding.values() for text in each.of))
 
 
 def declared_embeddings(
@@ -62,7 +52,7 @@ def declared_embeddings(
     """`models` and `own` by name of the embedding, of those on a route and those with an embedder of one's own."""
     texts = set(embedded_texts(settings))
     found = []
-    for name, each in named(settings).items():
+    for name, each in settings.every_embedding.items():
         asked = models.get(name, ())
         if name in own:
             embedding = own[name]

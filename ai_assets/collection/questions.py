@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ai_assets.base.yaml_settings import line_of, nearest
-from ai_assets.collection.embeddings import Models, named, place_of
+from ai_assets.collection.embeddings import Models
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.settings import CollectionSettings
+from ai_assets.collection.settings import CollectionSettings, place_of
 from ai_assets.evaluation.golden import GoldenLabel
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -96,7 +96,7 @@ def read_embedding_models(
     """By name of the embedding on a route: one model each, because vectors of two cannot be compared."""
     return {
         name: _embedding_models(each.route, path, node, inference, place_of(name))
-        for name, each in named(settings).items()
+        for name, each in settings.every_embedding.items()
         if each.route is not None
     }
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
-from ai_assets.embedding.spec import vectors_asset
+from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
@@ -179,6 +179,11 @@ class EmbeddingSettings(Strict):
         elif self.dimensions is None:
             raise wrong("is missing: say how long the vectors of the model on the route are", "dimensions")
         return self
+
+
+def place_of(embedding: str) -> tuple[str, ...]:
+    """Where in defs.yaml the embedding of that name is declared."""
+    return ("embedding",) if embedding == FIRST else ("embeddings", embedding)
 
 
 class GoldenSettings(Strict):
@@ -460,12 +465,16 @@ class CollectionSettings(Strict):
         if gate.stage in same:
             raise wrong("a gate on answered_share of this stage is here already", "gates", number)
 
+    @property
+    def every_embedding(self) -> dict[str, EmbeddingSettings]:
+        """By name; the one that search uses comes first."""
+        return {FIRST: self.embedding, **self.embeddings}
+
     def _check_embeddings(self, names: list[str]) -> None:
-        further = ((("embeddings", name), each) for name, each in self.embeddings.items())
-        for at, embedding in ((("embedding",), self.embedding), *further):
-            for number, name in enumerate(embedding.of):
+        for embedding, declared in self.every_embedding.items():
+            for number, name in enumerate(declared.of):
                 if (found := self._unembeddable(name)) is not None:
-                    raise wrong(found, *at, "of", number)
+                    raise wrong(found, *place_of(embedding), "of", number)
         for name in self.embeddings:
             if vectors_asset(name) in names:
                 problem = f"its asset '{vectors_asset(name)}' has the name of a stage; choose another"

@@ -231,7 +231,7 @@ def price(
 
 @router.get("/runs/{collection}/run/{run_id}", tags=["runs"], responses=SAFE)
 def run(desk: TheDesk, person: Someone, collection: TheCollection, run_id: TheRun) -> RunView:
-    """When its assets were computed, and what came of each. Of many, those that failed and those that took longest."""
+    """When its assets were computed, and their outcomes. Of many, those that failed and those that took longest."""
     return reading.run_view(desk, person, collection, run_id)
 
 

@@ -21,7 +21,6 @@ from ai_assets.desk.errors import LaunchRefused, NothingToRun, PartitionsUnnamed
 from ai_assets.desk.runs_query import chosen_partitions, plan_of
 from ai_assets.desk.runs_views import LaunchKind
 from ai_assets.documents.source_listing import known_folders, observe
-from ai_assets.inference.load import load_inference
 from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration import launching
 from ai_assets.planning import backfills
@@ -143,7 +142,7 @@ def _backfill(
     due = any(found.partitions.get(key) in DUE for key in found.planned)
     if not due and not any(stage.calls.high for stage in found.stages):
         raise NothingToRun(name)
-    inference = load_inference(Catalog(stores.home).home_of(name).inference)
+    inference = Catalog(stores.home).inference_of(name)
     cap = backfills.usual_cap(found) if asked is None else asked
     backfills.refuse_too_low(collection, inference, found, cap)
     launch_id = _record(desk, person, name, wanted, found.planned)

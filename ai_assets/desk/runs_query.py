@@ -182,12 +182,11 @@ def price(desk: Desk, person: Person, name: str, first: str = "", last: str = ""
 
 
 def plan_of(desk: Desk, collection: Collection, partitions: Sequence[str] | None) -> "Plan":
-    from ai_assets.inference.load import load_inference
     from ai_assets.planning.plan import plan
 
     with _one_at_a_time():
-        home = Catalog(desk.stores.home).home_of(collection.name)
-        return plan(collection, desk.stores, load_inference(home.inference), partitions=partitions)
+        inference = Catalog(desk.stores.home).inference_of(collection.name)
+        return plan(collection, desk.stores, inference, partitions=partitions)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A run on the desk: when its assets were computed, as records and as what the picture of it is drawn from."""
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
@@ -10,7 +9,7 @@ from ai_assets.desk.access import NotSeen, collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.runs_query import line_of
 from ai_assets.desk.runs_views import AssetLine, RunLine, RunView, SpanLine
-from ai_assets.desk.timeline import Lane, Stretch, length
+from ai_assets.desk.timeline import Lane, Stretch, epoch_s, length
 from ai_assets.run import spans
 from ai_assets.signoff.people import Person
 
@@ -119,17 +118,17 @@ def _places(view: RunView) -> Mapping[str, int]:
     return {line.asset: place for place, line in enumerate(view.assets)}
 
 
-def _shortest_pause(view: RunView) -> datetime.timedelta:
+def _shortest_pause(view: RunView) -> float:
     assert view.began_at is not None
     assert view.ended_at is not None
-    return (_at(view.ended_at) - _at(view.began_at)) * MERGED_SHARE
+    return (epoch_s(view.ended_at) - epoch_s(view.began_at)) * MERGED_SHARE
 
 
-def _merged(times: list[tuple[str, str]], pause: datetime.timedelta) -> Sequence[tuple[str, str]]:
+def _merged(times: list[tuple[str, str]], pause: float) -> Sequence[tuple[str, str]]:
     """When at least one was under way."""
     merged: list[tuple[str, str]] = []
     for began, ended in sorted(times):
-        if merged and _at(began) - _at(merged[-1][1]) <= pause:
+        if merged and epoch_s(began) - epoch_s(merged[-1][1]) <= pause:
             merged[-1] = (merged[-1][0], max(merged[-1][1], ended))
         else:
             merged.append((began, ended))
@@ -137,8 +136,4 @@ def _merged(times: list[tuple[str, str]], pause: datetime.timedelta) -> Sequence
 
 
 def _lasted(began: str, ended: str) -> str:
-    return length((_at(ended) - _at(began)).total_seconds())
-
-
-def _at(moment: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(moment)
+    return length(epoch_s(ended) - epoch_s(began))

@@ -40,8 +40,8 @@ class Lane:
 
 def timeline(name: str, title: str, finding: str, lanes: Sequence[Lane]) -> Markup:
     """A lane each: what it is and how long it took, and below that when."""
-    first = min(_seconds(stretch.began_at) for lane in lanes for stretch in lane.stretches)
-    last = max(_seconds(stretch.ended_at) for lane in lanes for stretch in lane.stretches)
+    first = min(epoch_s(stretch.began_at) for lane in lanes for stretch in lane.stretches)
+    last = max(epoch_s(stretch.ended_at) for lane in lanes for stretch in lane.stretches)
     whole = max(last - first, 0.001)
     height = len(lanes) * LANE_PX
     drawn = [_grid(whole, height)]
@@ -57,8 +57,8 @@ def timeline(name: str, title: str, finding: str, lanes: Sequence[Lane]) -> Mark
 
 
 def _bar(name: str, lane: Lane, stretch: Stretch, first: float, whole: float, top: float) -> Markup:
-    width = max(100 * (_seconds(stretch.ended_at) - _seconds(stretch.began_at)) / whole, NARROWEST)
-    left = min(max(100 * (_seconds(stretch.began_at) - first) / whole, 0.0), 100 - NARROWEST)
+    width = max(100 * (epoch_s(stretch.ended_at) - epoch_s(stretch.began_at)) / whole, NARROWEST)
+    left = min(max(100 * (epoch_s(stretch.began_at) - first) / whole, 0.0), 100 - NARROWEST)
     fill = Markup('class="failed"') if stretch.failed else Markup('fill="url(#{}-{})"').format(
         name, lane.series % PATTERNS
     )  # fmt: skip
@@ -104,5 +104,5 @@ def _short(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
-def _seconds(moment: str) -> float:
+def epoch_s(moment: str) -> float:
     return datetime.datetime.fromisoformat(moment).timestamp()

@@ -121,7 +121,7 @@ def language_of(text: str) -> str | None:
 
 
 def language_sample(text: str) -> str:
-    """What of a text its language is told from."""
+    """The part of a text by which its language is detected."""
     return text[:_LANGUAGE_SAMPLE]
 
 

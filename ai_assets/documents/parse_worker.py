@@ -85,7 +85,11 @@ def channel() -> tuple[BinaryIO, BinaryIO]:
 def receive(requests: BinaryIO) -> bytes | None:
     """The next message; None when the parent has hung up."""
     head = requests.read(LENGTH.size)
-    return requests.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else None
+    if len(head) < LENGTH.size:
+        return None
+    (size,) = LENGTH.unpack(head)
+    body = requests.read(size)
+    return body if len(body) == size else None
 
 
 def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ai_assets.base.errors import SourceUnavailable
 from ai_assets.base.globs import Patterns
+from ai_assets.base.masking import without
 from ai_assets.documents.source import Source, SourceFile, without_credentials
 
 if TYPE_CHECKING:
@@ -103,10 +104,7 @@ class Bucket(Source):
         return SourceUnavailable(self.describe(), found, remedy)
 
     def _scrubbed(self, text: str) -> str:
-        text = text.replace(self._url, self.describe())
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text.rstrip(".")
+        return without(text.replace(self._url, self.describe()), self._secrets).rstrip(".")
 
 
 _REFUSALS = {

@@ -228,7 +228,7 @@ class Supervisor:
     def run_forever(self, on_progress: Callable[[str], None] = lambda _: None) -> None:
         """Keep the services running until a signal ends it (KeyboardInterrupt, which `__exit__` takes as normal).
 
-        A code location whose definitions break meanwhile is told of by name, and the others go on.
+        A code location whose definitions break meanwhile is reported by name, and the others go on.
         """
         broken: dict[str, str] = {}
         look_at = time.monotonic() + LOOK_S

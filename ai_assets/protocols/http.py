@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ai_assets.base.masking import without
 from ai_assets.inference.errors import ProtocolFailed
 from ai_assets.inference.records import RequestKind
 from ai_assets.inference.settings import Endpoint
@@ -177,4 +178,4 @@ class Channel:
 
     def _clean(self, text: str) -> str:
         """Some providers repeat the key in their complaint about it."""
-        return text.replace(self._secret, "***") if self._secret else text
+        return without(text, [self._secret])

@@ -222,9 +222,7 @@ class Work:
 
     @cached_property
     def inference(self) -> "InferenceSettings":
-        from ai_assets.inference.load import load_inference
-
-        return load_inference(Catalog(self.stores.home).home_of(self.collection.name).inference)
+        return Catalog(self.stores.home).inference_of(self.collection.name)
 
     @cached_property
     def engine(self) -> "Engine":

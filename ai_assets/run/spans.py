@@ -69,13 +69,12 @@ class AssetSpans:
     failed: int
 
 
-_SUMS = (
-    "min(began_at) AS began_at, max(ended_at) AS ended_at, count(DISTINCT partition) AS partitions, "
-    "sum(unchanged) AS unchanged, count(error) AS failed, sum(documents) AS documents, sum(calls) AS calls"
-)
-
-
-_RANGE = "count(*) AS spans, min(partition) AS first, max(partition) AS last"
+_SUMS = """
+    min(began_at) AS began_at, max(ended_at) AS ended_at, count(DISTINCT partition) AS partitions,
+    sum(unchanged) AS unchanged, count(error) AS failed, sum(documents) AS documents, sum(calls) AS calls
+FROM run_spans"""
+_RUNS = f"SELECT run_id, count(*) AS spans, min(partition) AS first, max(partition) AS last, {_SUMS}"
+_ASSETS = f"SELECT asset, sum(seconds) AS seconds, sum(documents_out) AS documents_out, {_SUMS}"
 
 
 def record_span(connection: sa.Connection, span: StageEnded) -> None:
@@ -97,20 +96,14 @@ def record_span(connection: sa.Connection, span: StageEnded) -> None:
 
 
 def of_run(connection: sa.Connection, collection: str, run_id: str) -> RunSpans | None:
-    query = sa.text(
-        f"SELECT run_id, {_RANGE}, {_SUMS} FROM run_spans "  # noqa: S608
-        "WHERE run_id = :run AND collection = :c GROUP BY run_id"
-    )
+    query = sa.text(f"{_RUNS} WHERE run_id = :run AND collection = :c GROUP BY run_id")
     row = connection.execute(query, _named(collection, run_id)).mappings().one_or_none()
     return None if row is None else RunSpans(**row)
 
 
 def by_asset(connection: sa.Connection, collection: str, run_id: str) -> Sequence[AssetSpans]:
     """In the order in which they began."""
-    query = sa.text(
-        f"SELECT asset, sum(seconds) AS seconds, sum(documents_out) AS documents_out, {_SUMS} FROM run_spans "  # noqa: S608
-        "WHERE run_id = :run AND collection = :c GROUP BY asset ORDER BY min(began_at), asset"
-    )
+    query = sa.text(f"{_ASSETS} WHERE run_id = :run AND collection = :c GROUP BY asset ORDER BY min(began_at), asset")
     return [AssetSpans(**row) for row in connection.execute(query, _named(collection, run_id)).mappings()]
 
 
@@ -136,10 +129,7 @@ def times(connection: sa.Connection, collection: str, run_id: str) -> Iterator[t
 
 
 def newest_runs(connection: sa.Connection, collection: str, most: int) -> Sequence[RunSpans]:
-    query = sa.text(
-        f"SELECT run_id, {_RANGE}, {_SUMS} FROM run_spans "  # noqa: S608
-        "WHERE collection = :c GROUP BY run_id ORDER BY max(ended_at) DESC, run_id LIMIT :most"
-    )
+    query = sa.text(f"{_RUNS} WHERE collection = :c GROUP BY run_id ORDER BY max(ended_at) DESC, run_id LIMIT :most")
     return [RunSpans(**row) for row in connection.execute(query, {"c": collection, "most": most}).mappings()]
 
 

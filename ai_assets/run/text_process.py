@@ -9,7 +9,6 @@ import contextlib
 import os
 import pickle
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -17,11 +16,12 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import ai_assets.base.child_main
 from ai_assets.base.processes import usable_cores
 from ai_assets.documents.parse_text import language_of
+from ai_assets.documents.parse_worker import LENGTH, receive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,6 @@ Answer = TypeVar("Answer")
 Question: TypeAlias = Literal["languages", "vectors"]
 ENOUGH = 100
 """TextWork of a run at which it is started. That takes half a second; so does loading the models here."""
-_LENGTH = struct.Struct("<Q")
 
 
 class TextProcess:
@@ -61,7 +60,7 @@ class TextProcess:
 
     def _receive(self) -> None:
         with contextlib.suppress(OSError), self._ours.makefile("rb") as stream:
-            while (body := _received(stream)) is not None:
+            while (body := receive(stream)) is not None:
                 self._asked.popleft().set_result(pickle.loads(body))
         self._give_up()
 
@@ -144,21 +143,12 @@ def computed(question: Question, texts: Sequence[str]) -> Any:
 
 
 def _send(to: socket.socket, body: bytes) -> None:
-    to.sendall(_LENGTH.pack(len(body)) + body)
-
-
-def _received(stream: BinaryIO) -> bytes | None:
-    """The next message; None when the other side has hung up."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    body = stream.read(_LENGTH.unpack(head)[0])
-    return body if len(body) == _LENGTH.unpack(head)[0] else None
+    to.sendall(LENGTH.pack(len(body)) + body)
 
 
 def main() -> None:
     with socket.socket(fileno=os.dup(0)) as parent, parent.makefile("rb") as stream:
-        while (body := _received(stream)) is not None:
+        while (body := receive(stream)) is not None:
             question, texts = pickle.loads(body)
             _send(parent, pickle.dumps(computed(question, texts)))
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ai_assets.base.extras import need
+from ai_assets.base.masking import without
 
 _SECRET = re.compile(r"[^/?&=:@,\s]{4,}")
 """A part of a URL that is shorter is no secret, and would blot out words."""
@@ -97,10 +98,7 @@ def without_secrets(text: str, url: str) -> str:
     rest = re.sub(r"([?&])[\w+:-]*=", r"\1", url.partition("://")[2])
     written = _SECRET.findall(rest)
     decoded = urllib.parse.unquote(rest)
-    parts = {url, decoded, *written, *map(urllib.parse.unquote, written), *_SECRET.findall(decoded)}
-    for part in sorted(parts, key=len, reverse=True):
-        text = text.replace(part, "***") if part else text
-    return text
+    return without(text, {url, decoded, *written, *map(urllib.parse.unquote, written), *_SECRET.findall(decoded)})
 
 
 class _WarningCollector(logging.Handler):

@@ -1,6 +1,5 @@
 """Runs: what is due, what it would cost, what runs and who started it; and the forms that start and stop."""
 
-import datetime
 import math
 
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +16,7 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import clock, plural, query, second
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.runs_views import LaunchKind, Price, RunView
-from ai_assets.desk.timeline import length, timeline
+from ai_assets.desk.timeline import epoch_s, length, timeline
 
 KINDS: dict[str, LaunchKind] = {"due": "due", "again": "again", "backfill": "backfill"}
 MOST_NAMED = 12
@@ -64,8 +63,7 @@ def _finding(view: RunView) -> str:
 
 
 def _seconds(view: RunView) -> float:
-    began, ended = (datetime.datetime.fromisoformat(at) for at in (view.began_at or "", view.ended_at or ""))
-    return (ended - began).total_seconds()
+    return epoch_s(view.ended_at or "") - epoch_s(view.began_at or "")
 
 
 def _spans_days(view: RunView) -> bool:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -19,11 +19,13 @@ from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
-from ai_assets.run.text_process import TextAnswer
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest
 from ai_assets.storage.spool import Spool, repeated
 from ai_assets.storage.state import now
+
+if TYPE_CHECKING:
+    from ai_assets.run.text_process import TextAnswer
 
 COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "entry_digest", "source_digest", "digest",

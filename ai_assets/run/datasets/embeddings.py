@@ -12,7 +12,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ai_assets.collection.embeddings import DeclaredEmbedding, place_of
+from ai_assets.collection.embeddings import DeclaredEmbedding
+from ai_assets.collection.settings import place_of
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import EmbeddingRefusal, Passage, RouteEmbedder
