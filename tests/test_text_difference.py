@@ -54,7 +54,8 @@ CASES = (
     Case(id="Hebrew with points", before="שָׁלוֹם עוֹלָם", after="שָׁלוֹם אָדָם", shown="שָׁלוֹם [-עוֹלָם-]{+אָדָם+}"),
     Case(id="Hindi is not divided at its vowels", before="पानी गर्म है", after="पानी ठंडा है",
          shown="पानी [-गर्म-]{+ठंडा+} है"),
-    Case(id="a joined emoji is one sign", before="by 👩‍🔧 today", after="by 👩‍🚀 today", shown="by [-👩‍🔧-]{+👩‍🚀+} today"),
+    Case(id="a joined emoji is one sign", before="by 👩‍🔧 today", after="by 👩‍🚀 today",
+         shown="by [-👩‍🔧-]{+👩‍🚀+} today"),
 )  # fmt: skip
 
 
