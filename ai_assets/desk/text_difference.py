@@ -122,9 +122,8 @@ def _marks() -> str:
 def _word() -> re.Pattern[str]:
     """Every character belongs to exactly one match."""
     marks = _marks()
-    return re.compile(
-        f"[{_ALONE}][{marks}]*|(?:(?![{_ALONE}])\\w|[{marks}])+|\\s+|.(?:[{marks}]|(?<=\u200d)\\S)*", re.DOTALL
-    )
+    one_sign = f".(?:[{marks}]|(?<=\\u200d)\\S)*"
+    return re.compile(f"{_counted().pattern}|\\s+|{one_sign}", re.DOTALL)
 
 
 @functools.cache
