@@ -1,6 +1,7 @@
 """How numbers, times and addresses are written on the pages. `None` means unknown, and is said to be."""
 
 import datetime
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,8 +114,18 @@ def fielded(text: str) -> str:
     """The beginning of a record, as it stands in a list, without its brackets and quotes."""
     if not text.startswith("{"):
         return text
-    values = [(name, "…" if value in "[{" else value.strip('"')) for name, value in _MEMBER.findall(text)]
+    values = [(name, "…" if value in "[{" else _unquoted(value)) for name, value in _MEMBER.findall(text)]
     return ", ".join(f"{name}: {value}" for name, value in values) or text
+
+
+def _unquoted(value: str) -> str:
+    """The last one may have been cut in its middle."""
+    if not value.startswith('"'):
+        return value
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value[1:]
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
