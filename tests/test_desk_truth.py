@@ -17,7 +17,7 @@ from ai_assets.desk import reading
 from ai_assets.desk.answer_fields import Field, fields_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.markup import LONGEST, markdown
-from ai_assets.desk.pages.wording import by_person, fielded, level
+from ai_assets.desk.pages.wording import by_person, in_short, level
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.risk import document_risk, document_risk_parts, request_risk, request_risk_parts
@@ -158,10 +158,12 @@ def test_fields_are_a_tree_that_says_what_changed_in_it() -> None:
         ('{"sum": 12, "who": {"name": "A \\"b\\""}, "tags": ["x"', 'sum: 12, who: …, name: A "b", tags: …'),
         ("plain text", "plain text"),
         ("{not json", "{not json"),
+        ("# Title\n\nIt **pays** `12` | [here](http://x)", "Title It pays 12 here"),
+        ("3 * 4 is 12", "3 * 4 is 12"),
     ],
 )
-def test_the_beginning_of_a_record_is_read_without_its_brackets(text: str, expected: str) -> None:
-    assert fielded(text) == expected
+def test_an_answer_in_a_list_is_read_without_brackets_and_signs(text: str, expected: str) -> None:
+    assert in_short(text) == expected
 
 
 # Risk

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup, escape
+
 from ai_assets.costs.tables import dollars, shown
 from ai_assets.desk.markup import markdown
 
@@ -118,6 +120,26 @@ def fielded(text: str) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values) or text
 
 
+def soft(text: str) -> Markup:
+    """A long name that may be broken after its signs, and only there."""
+    return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
+
+
+_SIGN = re.compile(r"([_/.\-]+)(?=\w)")
+_MARKUP = re.compile(r"(?m)^\s{0,3}(?:#{1,6}|>|[-*+]|\|[-:| ]+\|)\s|[*`|]|\[([^\]]*)\]\([^)]*\)|__")
+
+
+def in_short(text: str) -> str:
+    """An answer in one line of a list: a record without its brackets, Markdown without its signs."""
+    if text.startswith("{"):
+        return fielded(text)
+    return " ".join(_MARKUP.sub(lambda found: f" {found[1] or ''}", text).split()) if _looks_marked(text) else text
+
+
+def _looks_marked(text: str) -> bool:
+    return "\n" in text or "**" in text or text.startswith("#")
+
+
 def _unquoted(value: str) -> str:
     """The last one may have been cut in its middle."""
     if not value.startswith('"'):
@@ -130,7 +152,7 @@ def _unquoted(value: str) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
-    "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "fielded": fielded,
+    "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
     "markdown": markdown,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
