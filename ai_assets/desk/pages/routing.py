@@ -25,11 +25,13 @@ from ai_assets.desk.pages.refusals import net
 def routes() -> list[BaseRoute]:
     return [
         _page("/", inbox.page),
+        _form("/filters", inbox.keep_filter),
         _form("/decisions", decision.several),
         _form("/decisions/statement", passkey.statement),
         _page("/requests/{request_id}", request.page),
         _form("/requests/{request_id}/decision", decision.one),
         _form("/requests/{request_id}/ask-again", request.ask_again),
+        _form("/requests/{request_id}/claim", request.claim),
         _page("/requests/{request_id}/document", document.page),
         _form("/requests/{request_id}/correction", document.correct),
         _form("/requests/{request_id}/notes", document.note),

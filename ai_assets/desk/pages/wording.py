@@ -1,11 +1,13 @@
 """How numbers, times and addresses are written on the pages. `None` means unknown, and is said to be."""
 
 import datetime
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from ai_assets.costs.tables import dollars, shown
+from ai_assets.desk.markup import markdown
 
 NOTICED = 0.01
 """A score that moved less is shown, but not coloured."""
@@ -93,9 +95,32 @@ def initial(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def by_person(authors: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """Each once with all they did: git knows a person by name and by address, and both are in the list."""
+    did: dict[str, list[str]] = {}
+    for author in authors:
+        did.setdefault(author["who"], []).append(author["did"])
+    people: dict[tuple[str, ...], list[str]] = {}
+    for who, acts in did.items():
+        people.setdefault(tuple(dict.fromkeys(acts)), []).append(who)
+    return [(f"{who} ({', '.join(others)})" if others else who, list(acts)) for acts, (who, *others) in people.items()]
+
+
+_MEMBER = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"?|[\[{]|[^\s,{}\[\]]+)')
+
+
+def fielded(text: str) -> str:
+    """The beginning of a record, as it stands in a list, without its brackets and quotes."""
+    if not text.startswith("{"):
+        return text
+    values = [(name, "…" if value in "[{" else value.strip('"')) for name, value in _MEMBER.findall(text)]
+    return ", ".join(f"{name}: {value}" for name, value in values) or text
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
-    "initial": initial, "dollars": dollars, "cell": shown,
+    "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "fielded": fielded,
+    "markdown": markdown,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,
