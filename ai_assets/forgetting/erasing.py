@@ -275,6 +275,14 @@ _STATEMENTS: Mapping[str, str] = {
     "answers of models": (
         "DELETE FROM answers WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE call_key IN :k )"
     ),
+    "what was sent to models": (
+        "DELETE FROM sent_requests WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE call_key IN :k )"
+    ),
+    "further questions to classifiers, whose examples can have shown it": (
+        "DELETE FROM sent_requests WHERE attempt_id IN (SELECT attempt_id FROM attempts "
+        "JOIN callers ON callers.caller_id = attempts.caller_id "
+        "WHERE attempts.kind = 'classify' AND callers.collection = :c )"
+    ),
     "identities of calls": "DELETE FROM calls WHERE call_key IN :k ",
     "messages of attempts": "UPDATE attempts SET message = NULL WHERE message IS NOT NULL AND call_key IN :k ",
     "notes": "UPDATE document_notes SET text = :erased WHERE collection = :c AND document_id IN :d AND text <> :erased",
