@@ -153,7 +153,7 @@ class ClaimTaken(UserError):
 
     def __init__(self, collection: str, partition: str, person: str, since: str) -> None:
         super().__init__(
-            f"{person} has claimed the request of {collection} {partition} since {since[:16].replace('T', ' ')} UTC. "
+            f"The request of {collection} {partition} is claimed by {person}, since {since[:16]} UTC. "
             "Ask them, or let an approver assign it to you; you may decide it all the same."
         )
 
