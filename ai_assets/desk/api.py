@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
 from ai_assets.base.errors import UserError
-from ai_assets.desk import launching, reading
+from ai_assets.desk import api_opened, launching, reading
 from ai_assets.desk.access import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
+from ai_assets.desk.api_parameters import (
+    Containing,
+    Moment,
+    OfCollection,
+    Page,
+    PerPage,
+    Someone,
+    TheCollection,
+    TheDesk,
+    TheRequest,
+    TheRun,
+)
 from ai_assets.desk.api_problems import add_handlers, joined
 from ai_assets.desk.api_records import (
     GREATEST_NUMBER,
@@ -21,7 +33,6 @@ from ai_assets.desk.api_records import (
     Change,
     Claimed,
     Claiming,
-    CollectionName,
     Corrected,
     Correcting,
     Decided,
@@ -33,15 +44,12 @@ from ai_assets.desk.api_records import (
     InboxSort,
     InboxState,
     Me,
-    MomentText,
     Name,
     Noted,
     NoteMade,
     Refused,
     ReleaseAt,
-    RequestId,
     Rollback,
-    RunId,
     Started,
     Starting,
     State,
@@ -68,8 +76,6 @@ from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
 
-MOST_PAGES = 1_000_000
-
 
 def create_api(desk: Desk) -> FastAPI:
     api = DeskApi(
@@ -84,6 +90,7 @@ def create_api(desk: Desk) -> FastAPI:
     api.state.desk = desk
     add_handlers(api)
     api.include_router(router)
+    api.include_router(api_opened.router)
     return api
 
 
@@ -94,31 +101,6 @@ class DeskApi(FastAPI):
         return self.openapi_schema
 
 
-async def _desk(request: Request) -> Desk:
-    found: Desk = request.app.state.desk
-    return found
-
-
-async def _person(request: Request) -> Person:
-    found = getattr(request.state, "person", None)
-    if not isinstance(found, Person):
-        raise HTTPException(401, "Sign in first.", headers={"WWW-Authenticate": "Cookie"})
-    return found
-
-
-TheDesk = Annotated[Desk, Depends(_desk)]
-Someone = Annotated[Person, Depends(_person)]
-TheRequest = Annotated[RequestId, Path(description="The id of a request for sign-off.")]
-TheCollection = Annotated[CollectionName, Path(description="The name of a collection.")]
-TheRun = Annotated[RunId, Path(description="The id of a run, as Dagster knows it.")]
-OfCollection = Annotated[CollectionName | None, Query(description="Only of this collection.")]
-Page = Annotated[int, Query(ge=1, le=MOST_PAGES, description="Beyond the last page, the last one is answered.")]
-PerPage = Annotated[int, Query(ge=1, le=200)]
-Containing = Annotated[Text, Query(max_length=200, description="Only what has these characters in its name.")]
-Moment = Annotated[
-    MomentText,
-    Query(description="A date, or date and time (UTC unless a zone is given), as ISO 8601 has them."),
-]
 router = APIRouter()
 
 

@@ -37,6 +37,7 @@ def _whole(asked: object) -> object:
 RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 CollectionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+CallKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,100}$")]
 Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=WITHOUT_NUL)]
 Reason = Annotated[str, StringConstraints(max_length=LONGEST, pattern=SAYS_SOMETHING)]

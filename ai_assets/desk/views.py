@@ -214,7 +214,7 @@ class DocumentPage(View):
 class Publication(View):
     """How far an approved request has come."""
 
-    state: Literal["not approved", "waiting", "published", "failed"]
+    state: Literal["not approved", "waiting", "published", "failed", "not loaded"]
     release: int | None
     run_id: str | None
     run_url: str | None

@@ -1,7 +1,7 @@
 """Decisions: first a page that says in one sentence what will happen, then the record of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -46,6 +46,8 @@ class DecisionLine:
     """Why nothing will be, or was, recorded."""
     missing: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    not_loaded: str | None = None
+    """Why nothing publishes it, though it is approved."""
 
 
 def verdict_of(form: Form) -> Verdict:
@@ -248,4 +250,8 @@ def _decide(
         return _line(request, in_words(error))
     with desk.stores.state.read() as connection:
         standing = decisions.standings(connection, after)[request.request_id]
-    return _line(after[0], missing=standing.missing(rules) if verdict == "approve" else ())
+    if verdict != "approve":
+        return _line(after[0])
+    found = _line(after[0], missing=standing.missing(rules))
+    publication = reading.publication_of(desk, after[0])
+    return replace(found, not_loaded=publication.said if publication.state == "not loaded" else None)

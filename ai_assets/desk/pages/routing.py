@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Route
 
 from ai_assets.desk.pages import (
     account,
+    answers,
     audit,
     costs,
     decision,
@@ -38,6 +39,7 @@ def routes() -> list[BaseRoute]:
         _form("/requests/{request_id}/retry", document.retry),
         _page("/unanswered", unanswered.page),
         _form("/unanswered", unanswered.ask_again),
+        _page("/answers/{call}", answers.page),
         _page("/audit", audit.page),
         _page("/audit.jsonl", audit.export),
         _page("/costs", costs.page),

@@ -105,7 +105,8 @@
     const lead = one("strong", publication);
     if (over && lead) lead.textContent = found.state === "published" ? "Published. " : "Not published. ";
     publication.classList.toggle("bad", found.state === "failed");
-    publication.classList.toggle("good", found.state !== "failed");
+    publication.classList.toggle("warn", found.state === "not loaded");
+    publication.classList.toggle("good", !["failed", "not loaded"].includes(found.state));
     const links = one("[data-links]", publication);
     const wanted = [];
     if (found.release) wanted.push([publication.dataset.releases, `Release ${found.release}`]);

@@ -1,5 +1,6 @@
 """Asking for sign-off of a candidate: what people are shown, and the few facts an inbox ranks it by."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,10 +69,23 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
             summary=summary,
             facts=facts,
             risk=request_risk(facts, verdicts),
-            nothing_new=_is_live(manifest, part) if part else not manifest.rows,
+            nothing_new=_is_live(manifest, part) if part else frozen.is_unreadable,
             author_known=known_now,
         )
+    if part is None and frozen.documents and frozen.is_unreadable:
+        work.say(_nothing_to_sign(work, partition, frozen.documents))
     return asked.request_id if asked else part.request_id if part else None
+
+
+def _nothing_to_sign(work: Work, partition: str, number: int) -> str:
+    """Why nobody is asked about a candidate of which no document can be read."""
+    rows = work.rows(work.input("release_candidate", partition, "documents"), ["document_id", "status", "reason"])
+    reasons = Counter(row["reason"] for row in rows if row["status"] == "quarantined")
+    most = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+    return (
+        f"{partition}: none of its {number} documents can be read, so no sign-off is asked for ({most}). "
+        "What is no document belongs into 'exclude' of the source."
+    )
 
 
 def _waits_for_a_known_author(work: Work, current: requests.SignoffRequest | None) -> bool:

@@ -19,6 +19,7 @@ from ai_assets.storage.migrations import (
     m012_spans,
     m014_targets,
     m018_claims,
+    m019_sent_requests,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -36,4 +37,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m012_spans", m012_spans.up),
     ("m014_targets", m014_targets.up),
     ("m018_claims", m018_claims.up),
+    ("m019_sent_requests", m019_sent_requests.up),
 )
