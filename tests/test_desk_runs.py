@@ -289,11 +289,23 @@ def test_the_api_says_the_price_starts_and_lists(office: Office) -> None:
     assert (nothing.status_code, "Nothing of notes is due" in nothing.json()["error"]) == (400, True)
 
 
+def test_a_reviewer_who_names_partitions_runs_only_those_that_are_due(office: Office) -> None:
+    rita = office.visitor("rita")
+    if office.api.runs("notes", 1) == [] or rita.get("/api/runs/notes").json()["due"]:
+        rita.post("/runs/notes/start", {"kind": "due"})
+    office.quiet()
+    nothing = rita.post("/runs/notes/start", {"kind": "due", "first": DAYS[0]})
+    assert (nothing.status_code, "Nothing of notes is due" in nothing.json()["error"]) == (400, True)
+    office.write(DAYS[0], "Changed, so that it is due.")
+    started = rita.post("/runs/notes/start", {"kind": "due", "first": DAYS[0], "last": DAYS[1]}).json()
+    assert started["partitions"] == [DAYS[0]]
+    office.quiet()
+
+
 REFUSED = [
     ("vera", {"kind": "due"}, 403, "it takes the role reviewer in notes"),
     ("rita", {"kind": "again", "first": DAYS[0]}, 403, "it takes the role approver in notes"),
     ("rita", {"kind": "backfill"}, 403, "it takes the role approver in notes"),
-    ("rita", {"kind": "due", "first": DAYS[0]}, 400, "Nothing of notes is due"),  # named, it is no way past the role
     ("ann", {"kind": "again"}, 400, "say which partitions of notes"),
     ("ann", {"kind": "again", "first": "2001-01-01"}, 400, "2001-01-01"),
     ("ann", {"kind": "backfill", "first": DAYS[0], "max_usd": 1e15}, 400, "is not an amount"),
