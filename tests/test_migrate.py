@@ -20,6 +20,7 @@ from ai_assets.stages.base import Row
 from ai_assets.stages.classify import builtin
 
 DAY = "2026-10-05"
+NEXT = "9"
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def declared(office: Project, **more: Any) -> Collection:
 
 
 def upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every part has a second version."""
+    """Every part has one more version."""
     for part, versions in builtins.VERSIONS.items():
-        monkeypatch.setitem(builtins.VERSIONS, part, (*versions, "2"))
-    monkeypatch.setattr(builtin, "ALGORITHM_VERSION", "2")
+        monkeypatch.setitem(builtins.VERSIONS, part, (*versions, NEXT))
+    monkeypatch.setattr(builtin, "ALGORITHM_VERSION", NEXT)
 
 
 def rows(office: Project, asset: str) -> dict[str, Row]:
@@ -70,9 +71,9 @@ def test_an_upgrade_voids_no_approval_and_new_rows_say_who_made_them(
     office.document(f"{DAY}/c.txt", "Invoice 13: the total due is 9.00 EUR.")
     office.refresh(after)
     assert {name: row["made_by"] for name, row in rows(office, "documents").items()} == {
-        "a.txt": None, "b.txt": None, "c.txt": "2",
+        "a.txt": None, "b.txt": None, "c.txt": NEXT,
     }  # fmt: skip
-    assert {name: row["made_by"] for name, row in rows(office, "chunks").items()}["c.txt"] == "2"
+    assert {name: row["made_by"] for name, row in rows(office, "chunks").items()}["c.txt"] == NEXT
     found = {name: (row["label"], row["model"]) for name, row in rows(office, STAGE["name"]).items()}
     assert {name: found[name] for name in labels} == labels
     assert found["c.txt"][1] != labels["a.txt"][1]
@@ -89,7 +90,7 @@ def test_migrate_says_the_price_and_then_all_rows_are_made_again(
     declared(office)
     told = CliRunner().invoke(app, ["migrate", "notes"], env={"COLUMNS": "200"})
     assert told.exit_code == 0, told.output
-    assert "parser 1 to 2, chunker 1 to 2, classifier 1 to 2" in told.output
+    assert f"parser 1 to {NEXT}, chunker 1 to {NEXT}, classifier 1 to {NEXT}" in told.output
     assert "Nothing was changed" in told.output
     assert load_collection(office.root / "collections", "notes").settings.builtins.older
     done = CliRunner().invoke(app, ["migrate", "notes", "--yes"], env={"COLUMNS": "200"})
@@ -120,6 +121,6 @@ def test_a_declaration_keeps_all_that_was_in_it(office: Project, monkeypatch: py
     before = file.read_text()
     declare_newest(load_collection(office.root / "collections", "notes"))
     after = file.read_text()
-    assert 'builtins: {parser: "2", chunker: "2", classifier: "2"}' in after
+    assert f'builtins: {{parser: "{NEXT}", chunker: "{NEXT}", classifier: "{NEXT}"}}' in after
     kept = [line for line in before.splitlines() if "builtins" not in line]
     assert kept == [line for line in after.splitlines() if "builtins" not in line]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.stages.classify.builtin import BuiltinClassifier
+    from ai_assets.stages.classify.first_version import FirstClassifier
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160
@@ -85,7 +86,7 @@ class Work:
     """The backfill that the run belongs to, whose money its calls may use."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
-    classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
+    classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
     """One per stage, made when the first document needs it."""
     lessons: "dict[str, Sequence[FewShotExample]]" = field(default_factory=dict)
     """By stage, the documents it learns from, read when the first is needed."""
