@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 
+from ai_assets.collection.builtins import VERSIONS, newest
 from ai_assets.collection.loading import COMPONENT_TYPE
 from ai_assets.collection.partitions import PartitionScheme, Unassigned
 from ai_assets.collection.settings import PartitionSettings
@@ -70,6 +71,7 @@ def defs(name: str, where: str, formats: Counter[str], files: int, guess: Guess,
     found = ", ".join(f"{number} {kind}" for kind, number in formats.most_common())
     said = f"{files} files found ({found})" if files else "no documents yet"
     quoted = '"' + where.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    builtins = "{" + ", ".join(f'{part}: "{newest(part)}"' for part in VERSIONS) + "}"
     partitions = "\n".join(f"  {line}" for line in guess.lines)
     tables = "".join(_table_lines(kind) for kind in ("csv", "jsonl", "parquet") if kind in formats)
     return f"""\
@@ -85,6 +87,7 @@ attributes:
 {tables}\
   partitions:
 {partitions}
+  builtins: {builtins} # no row is made by an older version of a built-in part
   chunking:
     max_characters: 800
   # What to make of each document. Describe the labels as you would to a new colleague:

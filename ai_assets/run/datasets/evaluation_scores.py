@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.passages import with_vectors
+from ai_assets.run.datasets.rankings import FOLDER, Rankings, forget
 from ai_assets.signoff import decisions, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
@@ -62,6 +64,8 @@ class CorpusEvaluation:
         self.collection = work.collection
         self.untold_usd = 0.0
         """What embedding the golden queries cost; the first dataset made after it tells of it."""
+        self.asked = 0
+        """Golden queries that the index was asked, not counting those whose answer was kept."""
 
     @cached_property
     def placed(self) -> Mapping[str, Sequence[str]]:
@@ -143,21 +147,23 @@ class CorpusEvaluation:
         if not self.queries:
             return {each.name: {} for each in self.collection.embeddings}
         version = sync_index(self.work)
-        found = {each.name: self._ranked(each, version) for each in self.collection.embeddings}
+        kept = rankings_of(self.work, version)
+        found = {each.name: self._ranked(each, version, kept) for each in self.collection.embeddings}
+        kept.keep([item.query for item in self.queries])
+        self.asked = kept.asked
         if self.collection.embedding_models:
             self.untold_usd = self.work.spent("evaluation_scores", "")["cost_usd"]
         return found
 
-    def _ranked(self, each: DeclaredEmbedding, version: int) -> Mapping[str, Sequence[str]]:
-        index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
-        embedder = self.work.embedder("evaluation_scores", "", each.embedding)
-        vectors = embedder.embed([item.query for item in self.queries])
-        return {
-            item.query: [
-                hit.document_id for hit in index.search(version, vector, item.query, DEPTH, column=column, of=of)
-            ]
-            for item, vector in zip(self.queries, vectors, strict=True)
-        }
+    def _ranked(self, each: DeclaredEmbedding, version: int, kept: Rankings) -> Mapping[str, Sequence[str]]:
+        def ask(queries: Sequence[str]) -> Sequence[Sequence[str]]:
+            embedder = self.work.embedder("evaluation_scores", "", each.embedding)
+            questions = list(zip(embedder.embed(list(queries)), queries, strict=True))
+            index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
+            answers = index.search_many(version, questions, DEPTH, column=column, of=of)
+            return [[hit.document_id for hit in hits] for hits in answers]
+
+        return kept.answers(each.name, [item.query for item in self.queries], ask)
 
     @cached_property
     def of_corpus(self) -> list[Score]:
@@ -286,8 +292,9 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         preview=[score.as_row() for score in scores],
         scores=[score.as_row() for score in scores],
         details=corpus.details,
+        queries_asked=corpus.asked,
     )
-    cost_usd, corpus.untold_usd = corpus.untold_usd, 0.0
+    cost_usd, corpus.untold_usd, corpus.asked = corpus.untold_usd, 0.0, 0
     return replace(outcome, cost_usd=cost_usd)
 
 
@@ -333,6 +340,19 @@ def index_name(spaces: Mapping[str, Embedding]) -> str:
     return INDEX if len(spaces) == 1 and spaces[FIRST].is_builtin else f"{INDEX}-{spaces_key(spaces)}"
 
 
+def rankings_of(work: Work, version: int) -> Rankings:
+    """What is known of the queries for the index as it is."""
+    name, spaces = work.collection.name, work.collection.spaces
+    with work.stores.state.read() as connection:
+        held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
+    of = digest([version, index_name(spaces), sorted(held.items())])
+    return Rankings.opened(_rankings_folder(work) / f"{index_name(spaces)}.json", of)
+
+
+def _rankings_folder(work: Work) -> Path:
+    return work.stores.home.index / work.collection.name / FOLDER
+
+
 def sync_index(work: Work) -> int:
     """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
     name = work.collection.name
@@ -372,6 +392,8 @@ def sync_index(work: Work) -> int:
                 batch.append(partition)
             if not batch and version is not None:
                 break
+            if version is None:
+                forget(_rankings_folder(work))
             anew, version = version is None, index.replace(changes, base_version=version)
             with lease.fenced() as connection:
                 if anew:
