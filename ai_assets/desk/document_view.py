@@ -13,7 +13,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import request_seen, told
 from ai_assets.desk.answer_fields import MISSING, Field, fields_of, parsed
 from ai_assets.desk.audit_query import entry_of
-from ai_assets.desk.candidate_query import DiffLine, StageColumns, candidate_of, stages_in
+from ai_assets.desk.candidate_query import DiffLine, candidate_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
@@ -21,6 +21,7 @@ from ai_assets.desk.text_difference import TextDifference, text_difference, word
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
 from ai_assets.inference import history as ledger
+from ai_assets.run.frozen_lines import StageColumns, stages_in
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person

@@ -16,6 +16,7 @@ CorrectionRefused, NoteRefused      what cannot be said about a document
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
 ReleasePruned                       a release whose files retention removed
+ReleaseFilesRemoved                 its documents cannot be shown or compared any more
 NothingLive                         a question to the live release before there is one
 DocumentUnknown                     no such document
 IndexLost                           the live release cannot be searched; publishing makes its index again
@@ -198,6 +199,15 @@ class ReleasePruned(UserError):
             f"Release {release} of {collection} cannot be rolled back to: its files were removed by retention at "
             f"{at[:16]} (UTC). Those that can: ai-assets releases list {collection}. A backup of before then has it: "
             "ai-assets restore FROM --to ANOTHER-HOME"
+        )
+
+
+class ReleaseFilesRemoved(UserError):
+    def __init__(self, collection: str, release: int, at: str) -> None:
+        super().__init__(
+            f"The documents of release {release} of {collection} cannot be shown: its files were removed by retention "
+            f"at {at[:16]} (UTC). What is recorded of it: ai-assets releases show {collection} {release}. A backup of "
+            "before then has the documents: ai-assets restore FROM --to ANOTHER-HOME"
         )
 
 
