@@ -18,6 +18,7 @@ from ai_assets.storage.migrations import (
     m011_protocol,
     m012_spans,
     m014_targets,
+    m020_golden_labels,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -34,4 +35,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m011_protocol", m011_protocol.up),
     ("m012_spans", m012_spans.up),
     ("m014_targets", m014_targets.up),
+    ("m020_golden_labels", m020_golden_labels.up),
 )
