@@ -13,6 +13,8 @@ PersonNameInvalid, PersonUnknown    who is named cannot be, or is not known
 MomentInvalid                       what should be a date or a time is none
 ClaimRefused, ClaimTaken             who looks at a request stays as it is
 CorrectionRefused, NoteRefused      what cannot be said about a document
+GoldenLabelRefused                  a golden label that cannot be given, or a sample that cannot be drawn
+LabelFileRefused                    a file of labels with mistakes, all of them named
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
 ReleasePruned                       a release whose files retention removed
@@ -122,6 +124,23 @@ class CorrectionRefused(UserError):
 
     def __init__(self, document: str, problem: str) -> None:
         super().__init__(f"The label of '{document}' was not corrected: {problem}")
+
+
+class GoldenLabelRefused(UserError):
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(f"No golden label of '{what}' was recorded: {problem}")
+
+
+class LabelFileRefused(UserError):
+    """Nothing of the file was recorded."""
+
+    MOST = 50
+
+    def __init__(self, file: str, problems: Sequence[str]) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[: self.MOST])
+        more = f"\n  ... and {len(problems) - self.MOST} more" if len(problems) > self.MOST else ""
+        noun = "mistake" if len(problems) == 1 else "mistakes"
+        super().__init__(f"{file} has {len(problems)} {noun}; nothing of it was recorded:\n{shown}{more}")
 
 
 class NothingToAskAgain(UserError):

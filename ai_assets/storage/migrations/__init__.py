@@ -20,6 +20,7 @@ from ai_assets.storage.migrations import (
     m014_targets,
     m018_claims,
     m019_sent_requests,
+    m020_golden_labels,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -38,4 +39,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m014_targets", m014_targets.up),
     ("m018_claims", m018_claims.up),
     ("m019_sent_requests", m019_sent_requests.up),
+    ("m020_golden_labels", m020_golden_labels.up),
 )
