@@ -28,7 +28,7 @@ from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.passages import with_vectors
 from ai_assets.run.datasets.rankings import FOLDER, Rankings, forget
-from ai_assets.signoff import decisions, releases, requests
+from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -68,9 +68,17 @@ class CorpusEvaluation:
         """Golden queries that the index was asked, not counting those whose answer was kept."""
 
     @cached_property
+    def golden(self) -> Mapping[str, str]:
+        """Golden labels by document: those of the file, and those that people gave to the texts as they are."""
+        name, stores = self.collection.name, self.work.stores
+        given = golden_labels.of_present_texts(stores, name, self.work.golden_labels.scored.values())
+        said = {item.document_id: item.label for item in given if item.document_id not in self.collection.shown}
+        return {item.document: item.label for item in self.collection.golden_labels} | said
+
+    @cached_property
     def placed(self) -> Mapping[str, Sequence[str]]:
         """Golden documents and the partitions they may be in; empty where the source has no such file."""
-        wanted = {item.document for item in self.collection.golden_labels}
+        wanted = set(self.golden)
         wanted |= {name for item in self.collection.golden_queries for name in item.documents}
         return {name: _partitions_of(self.work.listing, name) for name in wanted}
 
@@ -82,7 +90,7 @@ class CorpusEvaluation:
     @cached_property
     def labelled(self) -> Mapping[str, LabelledDocument]:
         """What was said of every golden or corrected document."""
-        golden = {item.document for item in self.collection.golden_labels}
+        golden = self.golden
         partitions = {partition for name in golden for partition in self.placed[name]}
         known = {label.name for label in self.stage.labels}
         found: dict[str, LabelledDocument] = {}
@@ -121,12 +129,8 @@ class CorpusEvaluation:
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
-        """Golden labels of documents whose partition is computed; a correction is one, and stands before the file's."""
-        declared = {
-            item.document: item.label
-            for item in self.collection.golden_labels
-            if self._computed(self.stage.name, item.document)
-        }
+        """Golden labels of documents whose partition is computed; a correction is one, and stands before the others."""
+        declared = {name: label for name, label in self.golden.items() if self._computed(self.stage.name, name)}
         said = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
         return {name: label for name, label in (declared | said).items() if name not in self.teaching}
 
@@ -180,7 +184,7 @@ class CorpusEvaluation:
         return evaluate(self.collection.metrics, evidence_of)
 
     def _of_labels(self, partition: str | None) -> Evidence | None:
-        if not self.collection.golden_labels:
+        if not self.collection.judges_labels:
             return None
         return Evidence(
             collection=self.collection.name,
@@ -236,7 +240,7 @@ class CorpusEvaluation:
     def details(self) -> dict[str, Any]:
         """What people want to see beside the numbers: the confusion table, and which golden items were missed."""
         details: dict[str, Any] = {}
-        if self.collection.golden_labels:
+        if self.collection.judges_labels:
             corpus = self._of_labels(None)
             assert corpus is not None
             details["confusion"] = confusion_markdown(corpus.label_scores.confusion)
@@ -276,6 +280,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         for name in work.collection.inputs_of("evaluation_scores")
     }
     inputs = {name: manifest.version for name, manifest in needed.items()}
+    if given := work.golden_labels.version(partition):
+        inputs[golden_labels.GOLDEN] = given
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
     scores = [*corpus.of_corpus, *corpus.scores(partition)]
@@ -310,6 +316,7 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
         live=live,
         live_release=release,
         of_rows=frozenset(metric.name for metric in own.metrics if metric.of == "rows"),
+        labels_to_come=work.collection.settings.golden.review,
     )
     return judge(gates, bench, own.gates)
 
