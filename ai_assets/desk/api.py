@@ -31,6 +31,8 @@ from ai_assets.desk.api_records import (
     AskingAgain,
     AuditPage,
     Change,
+    Claimed,
+    Claiming,
     Corrected,
     Correcting,
     Decided,
@@ -38,6 +40,7 @@ from ai_assets.desk.api_records import (
     Decisions,
     DocumentId,
     DocumentSort,
+    InboxClaim,
     InboxSort,
     InboxState,
     Me,
@@ -68,7 +71,7 @@ from ai_assets.desk.views import (
     RequestView,
     UnansweredPage,
 )
-from ai_assets.signoff import asking_again, corrections, decisions, notes, releases
+from ai_assets.signoff import asking_again, claims, corrections, decisions, notes, releases
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
@@ -116,13 +119,15 @@ def inbox(
     status: InboxState = "open",
     text: Containing = "",
     sort: InboxSort = "risk",
+    claim: Annotated[InboxClaim, Query(description="Who looks at it: the person who asks, or nobody.")] = "any",
     page: Page = 1,
     per_page: PerPage = 50,
 ) -> Inbox:
     """Requests for sign-off over all collections the person may see; open ones first."""
     return reading.inbox(
-        desk, person, collection=collection, status=status, text=text, sort=sort, page=page, per_page=per_page
-    )
+        desk, person, collection=collection, status=status, text=text, sort=sort, claim=claim, page=page,
+        per_page=per_page,
+    )  # fmt: skip
 
 
 @router.get("/requests/{request_id}", tags=["requests"], responses=SAFE, name="request")
@@ -284,6 +289,24 @@ def ask_again(desk: TheDesk, person: Someone, request_id: TheRequest, again: Aga
     found = require_current(desk, person, request_id)
     opened = decisions.ask_again(desk.stores.state, found.collection, found.partition, by=person, reason=again.reason)
     return Asked(request_id=opened.request_id)
+
+
+@router.post("/requests/{request_id}/claim", tags=["requests"], responses=UNSAFE)
+def claim(desk: TheDesk, person: Someone, request_id: TheRequest, claiming: Claiming) -> Claimed:
+    """Say who looks at a request, oneself or somebody else. It gives no right and takes none."""
+    found = require_current(desk, person, request_id)
+    if claiming.person is None:
+        return Claimed.model_validate(vars(claims.take(desk.stores.state, found, by=person)))
+    return Claimed.model_validate(vars(claims.assign(desk.stores.state, found, claiming.person, by=person)))
+
+
+@router.post("/requests/{request_id}/unclaim", tags=["requests"], responses=UNSAFE)
+def unclaim(desk: TheDesk, person: Someone, request_id: TheRequest) -> Claimed:
+    """Give it up; an approver ends anybody's claim."""
+    with desk.stores.state.read() as connection:
+        found, _ = request_seen(desk, person, connection, request_id)
+    claims.give_up(desk.stores.state, found, by=person)
+    return Claimed(person=None, given_by=None, made_at=None)
 
 
 @router.post("/requests/{request_id}/notes", tags=["documents"], responses=UNSAFE)

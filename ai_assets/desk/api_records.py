@@ -94,6 +94,13 @@ class Again(Body):
     reason: Reason
 
 
+class Claiming(Body):
+    """Who is to look at a request."""
+
+    person: Name | None = None
+    """Null for who asks; somebody else takes the role approver."""
+
+
 class NoteMade(Body):
     document_id: DocumentId
     kind: Kind
@@ -195,6 +202,15 @@ class Asked(ApiRecord):
     """Of the new request."""
 
 
+class Claimed(ApiRecord):
+    """Who looks at a request. It gives no right and takes none."""
+
+    person: str | None
+    """Null where nobody does."""
+    given_by: str | None
+    made_at: str | None
+
+
 class Noted(ApiRecord):
     note_id: str
     kind: Kind
@@ -244,10 +260,11 @@ class Me(ApiRecord):
 
 
 Change = Literal[
-    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "without vectors",
+    "all", "added", "changed", "relabelled", "removed", "unchanged", "quarantined", "low confidence", "without vectors",
     "second look", "reviewed",
     "not reviewed",
 ]  # fmt: skip
 DocumentSort = Literal["risk", "name", "confidence", "change"]
 InboxState = Literal["open", "closed", "all", "approved", "rejected", "sent back", "void", "expired", "published"]
 InboxSort = Literal["risk", "age", "size", "collection"]
+InboxClaim = Literal["any", "mine", "unclaimed"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.run.datasets.review_request import HEADLINE_CHARACTERS, in_short
+from ai_assets.signoff.risk import UNREADABLE
 from ai_assets.storage.lake import parquet_columns, read_parquet
 
 if TYPE_CHECKING:
@@ -47,21 +48,31 @@ def light_rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
     """What a line needs of each row. Texts are never read for it."""
     columns = parquet_columns(path)
     stages = stages_in(columns, collection)
-    plain = [name for name in ("document_id", "title", "status", "digest", "leaf", WITHOUT) if name in columns]
+    plain = [name for name in ("document_id", "title", "status", "reason", "digest", "leaf", WITHOUT)
+             if name in columns]  # fmt: skip
     sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
-    statuses = [name for stage in stages if (name := f"{stage.name}_status") in columns]
-    wanted = dict.fromkeys([*plain, *sure, *statuses, *(stage.headline for stage in stages)])
-    table = read_parquet(path, list(wanted))
-    values = {name: table[name].to_pylist() for name in (*plain, *sure, *statuses)}
+    statuses = {stage.name: name for stage in stages if (name := f"{stage.name}_status") in columns}
+    reasons = {stage.name: name for stage in stages if (name := f"{stage.name}_reason") in columns}
+    others = [*plain, *sure, *statuses.values(), *reasons.values()]
+    table = read_parquet(path, list(dict.fromkeys([*others, *(stage.headline for stage in stages)])))
+    values = {name: table[name].to_pylist() for name in others}
     heads = {stage.name: _cut(table[stage.headline]) for stage in stages}
     for place in range(table.num_rows):
+        said = {name: values[column][place] for name, column in statuses.items()}
         yield {
             "leaf": None,
             WITHOUT: None,
+            "reason": None,
             **{name: values[name][place] for name in plain},
             "headlines": {name: column[place] for name, column in heads.items()},
+            "asked": {name for name, column in heads.items() if column[place] is not None or said.get(name)},
             "confidences": [found for name in sure if (found := values[name][place]) is not None],
-            "stage_statuses": {values[name][place] for name in statuses},
+            "stage_statuses": set(said.values()),
+            "stage_reasons": [
+                f"{name}: {why}"
+                for name, column in reasons.items()
+                if said.get(name) == UNREADABLE and (why := values[column][place])
+            ],
             "place": place,
         }
 
