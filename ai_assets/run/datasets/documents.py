@@ -41,6 +41,25 @@ NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
 """What decides whether a row is taken over."""
 
 
+class _Sample:
+    """Some rows to show: the first that were quarantined, with their reasons, then the first others."""
+
+    def __init__(self) -> None:
+        self._refused: list[Row] = []
+        self._others: list[Row] = []
+
+    def see(self, row: Row) -> None:
+        into = self._refused if row["status"] == "quarantined" else self._others
+        if row["status"] != "deleted" and len(into) < PREVIEW_ROWS:
+            into.append({name: row[name] for name in ("document_id", "status", "reason", "title", "language", "text")})
+
+    @property
+    def rows(self) -> list[Row]:
+        """At most two fifths are quarantined ones, unless there are no others."""
+        refused = self._refused[: max(2, PREVIEW_ROWS - len(self._others))]
+        return [*refused, *self._others][:PREVIEW_ROWS]
+
+
 def build(work: Work, partition: str) -> Outcome:
     """Parse what is new or changed, keep the rest, and leave a tombstone for what is gone."""
     started = time.perf_counter()
@@ -54,7 +73,7 @@ def build(work: Work, partition: str) -> Outcome:
     cause = digest([previous.written_at if previous else "", work.fingerprint("documents", inputs)])
     kept = _kept_files(work, partition, previous, unread.again)
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
-    preview: list[Row] = []
+    preview = _Sample()
     with work.spool("documents", partition) as spool:
         arrived = NewRows(work, spool)
         _read_files(work, partition, kept, arrived)
@@ -70,8 +89,7 @@ def build(work: Work, partition: str) -> Outcome:
                 history.tell(before, row)
                 unread.see(row)
                 counts[row["status"]] += 1
-                if row["status"] != "deleted" and len(preview) < PREVIEW_ROWS:
-                    preview.append({k: row[k] for k in ("document_id", "status", "title", "language", "text")})
+                preview.see(row)
         history.write()
     unread.record()
     return work.commit(
@@ -84,7 +102,7 @@ def build(work: Work, partition: str) -> Outcome:
         documents_out=counts["ok"],
         reused=rows.reused,
         quarantined=counts["quarantined"],
-        preview=preview,
+        preview=preview.rows,
         statuses=counts,
     )
 
