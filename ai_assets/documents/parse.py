@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ai_assets.documents.parse_converter import Converter
+from ai_assets.documents.parse_encodings import Decoded, Guess, declared_in_html, decoded
 from ai_assets.documents.parse_table_reader import TableReader
 from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
     Unreadable,
     UnreadNow,
-    decode,
     language_of,
     normalise,
     refuse_binary,
@@ -33,8 +33,13 @@ from ai_assets.storage.digest import sha256_hex
 
 __all__ = ["PARSER_VERSION", "Format", "ParseLimits", "ParsedDocument", "Parser", "TableFormat", "format_of"]
 
-PARSER_VERSION = "1"
-"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts."""
+PARSER_VERSION = "2"
+"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts.
+
+2: guesses encodings; reads more formats; docx with headers, footers, comments; titles of wrapped texts.
+"""
+PLAIN_SINCE = "1"
+"""Of a document that version 2 reads as version 1 did."""
 
 Format = Literal["txt", "md", "html", "pdf", "docx", "csv", "jsonl", "parquet"]
 
@@ -82,6 +87,12 @@ class ParsedDocument:
     text: str
     language: str | None
     characters: int
+    encoding: str | None = None
+    """Of the file or row, where it is a guess."""
+    certainty: float | None = None
+    """Of that guess, 0 to 1."""
+    since: str = PLAIN_SINCE
+    """The oldest version of the parser that makes this very document."""
 
 
 RowFilter = Callable[[str, str | None], bool]
@@ -154,12 +165,16 @@ class Parser:
     ) -> ParsedDocument:
         data = self._read(source, file)
         content = sha256_hex(data)
-        title = None
+        title = read = None
         try:
             match kind:
                 case "txt" | "md":
-                    text = decode(data)
+                    read = decoded(data)
+                    text = read.text
                     refuse_binary(text)
+                case "html":
+                    read = decoded(data, declared_in_html(data))
+                    text, title = self._converter.convert(kind, read.text.encode()) if data else ("", None)
                 case _:
                     text, title = self._converter.convert(kind, data) if data else ("", None)
             text = self._checked(text)
@@ -168,7 +183,8 @@ class Parser:
                 self.passing[file.path] = str(reason)
             without_text = kind == "pdf" and data and str(reason) == _EMPTY
             return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
-        return self._document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))
+        title = shortened(title or "") or title_of(text, markdown=kind != "txt")
+        return self._document(file, content, text, title, encoding=read)
 
     def _read(self, source: Source, file: SourceFile) -> bytes:
         limit = self._limits.max_bytes
@@ -216,7 +232,8 @@ class Parser:
         except Unreadable as reason:
             return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
         title = shortened(row.title or "") or title_of(text, markdown=False)
-        return self._document(file, row.digest, text, title, key=key, partition=row.partition)
+        guess = Guess(encoding=row.encoding, certainty=row.certainty or 0.0) if row.encoding else None
+        return self._document(file, row.digest, text, title, key=key, partition=row.partition, encoding=guess)
 
     def _checked(self, text: str) -> str:
         limit = self._limits.max_characters
@@ -237,6 +254,8 @@ class Parser:
         *,
         key: str | None = None,
         partition: str | None = None,
+        encoding: Guess | Decoded | None = None,
+        new: bool = False,
     ) -> ParsedDocument:
         return ParsedDocument(
             document_id=_id(file, key),
@@ -251,6 +270,9 @@ class Parser:
             text=text,
             language=language_of(text) if self._tells_language else None,
             characters=len(text),
+            encoding=encoding.encoding if encoding else None,
+            certainty=encoding.certainty if encoding else None,
+            since=PARSER_VERSION if new or (encoding and encoding.encoding) else PLAIN_SINCE,
         )
 
 
