@@ -9,6 +9,7 @@ import typer
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.cli import (
+    answer,
     audit,
     backfill,
     backup,
@@ -88,6 +89,7 @@ app.command("provider")(provider.provider)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
+app.command("answer")(answer.answer)
 app.command("forget")(forget.forget)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

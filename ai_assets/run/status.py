@@ -24,9 +24,10 @@ from ai_assets.targets.serving import TargetState
 
 PartitionState = Literal[
     "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
-    "empty",
+    "unreadable", "empty",
 ]  # fmt: skip
-"""`ask again`: documents without an answer are due to be asked about once more; nothing else is missing."""
+"""`ask again`: documents without an answer are due to be asked about once more; nothing else is missing. `unreadable`:
+none of its files can be read, so there is nothing that anybody could sign."""
 
 
 DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again")
@@ -134,7 +135,22 @@ def observed_states(
             states[key] = "ask again"
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
+    for key in _unreadable(collection, stores, [key for key, state in states.items() if state == "up to date"]):
+        states[key] = "unreadable"
     return states, waiting
+
+
+def _unreadable(collection: Collection, stores: Stores, keys: Sequence[str]) -> list[str]:
+    """Those of the partitions that hold files, and none that can be read."""
+    if not keys:
+        return []
+    query = sa.text(
+        "SELECT partition, stats FROM datasets WHERE collection = :c AND asset = 'documents' AND partition IN :p"
+    ).bindparams(sa.bindparam("p", expanding=True))
+    with stores.state.read() as connection:
+        rows = connection.execute(query, {"c": collection.name, "p": list(keys)}).all()
+    found = {row.partition: Counter(json.loads(row.stats)["statuses"]) for row in rows}
+    return [key for key, each in found.items() if each["quarantined"] and not each["ok"] + each["duplicate"]]
 
 
 def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:

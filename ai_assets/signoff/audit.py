@@ -23,6 +23,7 @@ Action = Literal[
     "token made", "token revoked",
     "restored",
     "hold placed", "hold released", "release pruned", "forgotten",
+    "assigned", "unassigned",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")

@@ -11,6 +11,7 @@ DecisionRefused                     this person may not decide this
 DecisionTooLate                     what was seen does not wait any more, or is not what waits
 PersonNameInvalid, PersonUnknown    who is named cannot be, or is not known
 MomentInvalid                       what should be a date or a time is none
+ClaimRefused, ClaimTaken             who looks at a request stays as it is
 CorrectionRefused, NoteRefused      what cannot be said about a document
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
@@ -140,6 +141,21 @@ class NothingToAskAgain(UserError):
 class NoteRefused(UserError):
     def __init__(self, document_id: str, problem: str) -> None:
         super().__init__(f"Nothing was noted on '{document_id}': {problem}.")
+
+
+class ClaimRefused(UserError):
+    def __init__(self, collection: str, partition: str, problem: str) -> None:
+        super().__init__(f"The request of {collection} {partition} stays with whom it is: {problem}.")
+
+
+class ClaimTaken(UserError):
+    """Somebody else was first."""
+
+    def __init__(self, collection: str, partition: str, person: str, since: str) -> None:
+        super().__init__(
+            f"The request of {collection} {partition} is claimed by {person}, since {since[:16]} UTC. "
+            "Ask them, or let an approver assign it to you; you may decide it all the same."
+        )
 
 
 class PersonNameInvalid(UserError):

@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Route
 
 from ai_assets.desk.pages import (
     account,
+    answers,
     audit,
     costs,
     decision,
@@ -25,17 +26,20 @@ from ai_assets.desk.pages.refusals import net
 def routes() -> list[BaseRoute]:
     return [
         _page("/", inbox.page),
+        _form("/filters", inbox.keep_filter),
         _form("/decisions", decision.several),
         _form("/decisions/statement", passkey.statement),
         _page("/requests/{request_id}", request.page),
         _form("/requests/{request_id}/decision", decision.one),
         _form("/requests/{request_id}/ask-again", request.ask_again),
+        _form("/requests/{request_id}/claim", request.claim),
         _page("/requests/{request_id}/document", document.page),
         _form("/requests/{request_id}/correction", document.correct),
         _form("/requests/{request_id}/notes", document.note),
         _form("/requests/{request_id}/retry", document.retry),
         _page("/unanswered", unanswered.page),
         _form("/unanswered", unanswered.ask_again),
+        _page("/answers/{call}", answers.page),
         _page("/audit", audit.page),
         _page("/audit.jsonl", audit.export),
         _page("/costs", costs.page),
