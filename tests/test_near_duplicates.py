@@ -58,7 +58,7 @@ def test_a_text_is_linked_to_the_first_by_name_and_no_link_leads_on() -> None:
     one = text_of(2)
     two, three = changed(one, 12), changed(one, 30)
     assert alike(two, three) >= 0.8 > alike(one, three)
-    linked = {name: near.link(name, text) for name, text in (("a", one), ("b", two), ("c", three), ("d", text_of(2)))}
+    linked = {name: near.link(name, text) for name, text in (("a", one), ("b", two), ("c", three), ("d", text_of(3)))}
     assert {name: found.of if found else None for name, found in linked.items()} == {
         "a": None, "b": "a", "c": None, "d": None,
     }  # fmt: skip
