@@ -76,6 +76,8 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         leaf=line.leaf,
         path=row["path"] or document_id,
         language=row["language"],
+        encoding=_encoding(row),
+        near_duplicate=_near_duplicate(row),
         source_digest=row["source_digest"] or "",
         reason=reason,
         spans=list(_spans(shown, row, [stage.stage for stage in stages])),
@@ -119,6 +121,16 @@ def _stored(line: DiffLine, row: Row | None) -> Row:
     """The row, or what is known without it."""
     bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest", "reason"))}
     return {**bare, **(row or {})}
+
+
+def _encoding(row: Row) -> str | None:
+    name, certainty = row.get("encoding"), row.get("encoding_certainty")
+    return None if name is None else f"{name}, a guess ({certainty or 0:.0%} certain)"
+
+
+def _near_duplicate(row: Row) -> str | None:
+    name, similarity = row.get("near_duplicate_of"), row.get("similarity")
+    return None if name is None else f"{name} ({similarity or 0:.0%} alike)"
 
 
 # The text

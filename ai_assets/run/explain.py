@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
+from ai_assets.run.datasets.documents import SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
@@ -143,6 +144,7 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
         return None
     names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
     found: dict[str, Any] = {name: row[name] for name in names}
+    found |= {name: row[name] for name in SHOWN if row.get(name) is not None}
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
     for each in collection.embeddings:
