@@ -13,6 +13,7 @@ from conftest import DAYS, REPOSITORY, Project
 
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.parse_encodings import decoded, guessed
+from ai_assets.documents.parse_text import Unreadable
 from ai_assets.documents.source import Source
 
 DAY = "2026-10-05"
@@ -103,6 +104,12 @@ def test_a_very_short_text_is_a_guess_that_says_so() -> None:
 def test_noise_is_never_text(size: int) -> None:
     for seed in range(20):
         assert guessed(Random(seed).randbytes(size)) is None
+
+
+def test_garbled_text_is_not_read_as_another_encoding() -> None:
+    """Bytes of several encodings in one text, as a fax gateway wrote them."""
+    with pytest.raises(Unreadable, match="not valid UTF-8 at byte 8; save it as UTF-8"):
+        decoded(b"Garbled \x93Driver caf\xe9 \x80 \xff\xfe\xc3( stop\x94 \xf0(\x8c( again")
 
 
 def test_one_letter_at_the_end_of_a_long_file_is_enough() -> None:

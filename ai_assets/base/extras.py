@@ -19,7 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "nh3",
     ),
     "quality": ("great_expectations", "pandas"),
-    "formats": ("markitdown", "mammoth", "pdfminer"),
+    "formats": ("markitdown", "mammoth", "pdfminer", "pptx", "openpyxl", "defusedxml"),
     "costs": ("dbt", "dagster_dbt"),
     "postgres": ("psycopg",),
     "s3": ("boto3",),

@@ -19,6 +19,7 @@ from ai_assets.cli import (
     desk,
     documents,
     forget,
+    golden,
     keys,
     ledger,
     migrate,
@@ -96,6 +97,7 @@ app.command("restore")(backup.restore)
 app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
+app.add_typer(golden.app, name="golden")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
 app.add_typer(retention.app, name="retention")

@@ -208,7 +208,7 @@ class Collection:
     @cached_property
     def code_versions(self) -> Mapping[str, str]:
         """Per asset, a digest of all that decides how its rows are computed: an edit makes just those stale."""
-        settings = self.settings
+        settings, near = self.settings, self.settings.near_duplicates
         described: dict[str, Any] = {
             "documents": [
                 "documents-1",
@@ -216,6 +216,7 @@ class Collection:
                 {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
                 settings.source.max_bytes,
                 settings.source.parse_timeout_s,
+                *([["near_duplicates-1", near.at_least]] if near else []),
             ],
             "chunks": [
                 settings.builtins.chunker,
@@ -242,6 +243,8 @@ class Collection:
     def _described(self, stage: StageSettings) -> list[Any]:
         if stage.name in self.questions:
             described = [self.questions[stage.name].identity, stage.described_when, list(stage.after)]
+            near = self.settings.near_duplicates
+            described += ["without-near-duplicates"] if near is not None and near.skip else []
             return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
         if isinstance(stage, FunctionStage):
             return [self.functions[stage.name], stage.described_when, list(stage.upstream)]

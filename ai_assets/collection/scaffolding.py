@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ai_assets.collection.builtins import VERSIONS, newest
 from ai_assets.collection.label_proposals import ProposedLabel
 from ai_assets.collection.loading import COMPONENT_TYPE
 from ai_assets.collection.partition_guess import Guess
@@ -33,6 +34,7 @@ def unknown_author(approvers: int) -> str:
 
 def defs(name: str, where: str, found: Survey, fitting: Guess, unknown: str, stage: ModelStage | None = None) -> str:
     """The commented `defs.yaml` of a new collection."""
+    builtins = "{" + ", ".join(f'{part}: "{newest(part)}"' for part in VERSIONS) + "}"
     formats = dict(found.formats)
     partitions = "\n".join(f"    {line}" for line in fitting.lines)
     tables = "".join(_table_lines(kind) for kind in ("csv", "jsonl", "parquet") if kind in formats)
@@ -51,6 +53,7 @@ attributes:
 {tables}\
   partitions:    # {fitting.reason}
 {partitions}
+  builtins: {builtins} # no row is made by an older version of a built-in part
   chunking:
     max_characters: 800
 {stages}\

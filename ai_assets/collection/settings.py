@@ -65,6 +65,15 @@ class SourceSettings(Strict):
     parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
+class NearDuplicateSettings(Strict):
+    """Documents of a partition that say nearly the same are linked."""
+
+    at_least: float = Field(default=0.8, ge=0.7, le=1)
+    """The share of runs of three words that two documents must have in common."""
+    skip: bool = False
+    """Stages on a route ask nothing about a document that another one stands for."""
+
+
 class PartitionSettings(Strict):
     """How documents are divided. A partition is the unit of a run, of a backfill and of a sign-off."""
 
@@ -361,6 +370,8 @@ class CollectionSettings(Strict):
     tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_.-]{1,63}$")
     source: SourceSettings
     partitions: PartitionSettings
+    near_duplicates: NearDuplicateSettings | None = None
+    """Without it they are not looked for."""
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     """What search uses."""

@@ -6,11 +6,10 @@ Candidates never change, so the latest few that somebody looked at are kept in m
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection as Names
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,30 +18,15 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.run.datasets.review_request import HEADLINE_CHARACTERS, in_short
+from ai_assets.run.frozen_lines import light_rows
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.signoff.risk import UNREADABLE, Change, RiskPart, document_risk_parts, summed
-from ai_assets.storage.lake import parquet_columns, read_parquet
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 KEPT_DOCUMENTS = 60_000
 """So many lines are kept at most, over all requests; a line is about a kilobyte."""
-KIND_OF_HEADLINE = {"label": "classify", "data": "extract", "text": "generate"}
 UNKNOWN_STATUS = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageColumns:
-    """A stage as a file holds it, whether it is still declared or not."""
-
-    name: str
-    kind: str
-    headline: str
-    """The column, with the stage's name before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,22 +170,6 @@ def _files(desk: Desk, request: SignoffRequest, changes: Mapping[str, Any]) -> M
     return manifest.stats if manifest is not None and manifest.stats.get("digest") == request.digest else None
 
 
-def stages_in(columns: Names[str], collection: Collection) -> list[StageColumns]:
-    """In the order of the declaration; what is not declared any more comes last."""
-    found = {
-        stage.name: StageColumns(name=stage.name, kind=stage.kind_name, headline=headline)
-        for stage in collection.stages
-        if (headline := f"{stage.name}_{stage.columns.headline}") in columns
-    }
-    gone = {
-        name: StageColumns(name=name, kind=kind, headline=column)
-        for column in columns
-        for headline, kind in KIND_OF_HEADLINE.items()
-        if (name := column.removesuffix(f"_{headline}")) != column and f"{name}_model" in columns
-    }
-    return [*found.values(), *(stage for name, stage in gone.items() if name not in found)]
-
-
 def _lines(
     path: Path, request: SignoffRequest, collection: Collection, changes: Mapping[str, Any]
 ) -> Iterator[DiffLine]:
@@ -219,7 +187,7 @@ def _lines(
             return "relabelled"
         return "changed" if document_id in changed else "unchanged"
 
-    for row in _rows(path, collection):
+    for row in light_rows(path, collection):
         change = change_of(row["document_id"], row["status"])
         moves = relabelled.get(row["document_id"], ())
         # Without a leaf, which earlier versions did not write, nothing may pass for unchanged.
@@ -233,7 +201,7 @@ def _beside_live(path: Path, collection: Collection, lines: Sequence[DiffLine]) 
     if not wanted:
         return list(lines)
     found: dict[str, DiffLine] = {}
-    for row in _rows(path, collection):
+    for row in light_rows(path, collection):
         if (line := wanted.get(row["document_id"])) is not None:
             said = {name: row["headlines"][name] for name in row["headlines"] if name in row["asked"]}
             placed = replace(line, live_place=row["place"])
@@ -245,7 +213,7 @@ def _beside_live(path: Path, collection: Collection, lines: Sequence[DiffLine]) 
 
 def _removed(path: Path, collection: Collection, names: Sequence[str]) -> list[DiffLine]:
     wanted = set(names)
-    found = [_line(row, "removed", {}) for row in _rows(path, collection) if row["document_id"] in wanted]
+    found = [_line(row, "removed", {}) for row in light_rows(path, collection) if row["document_id"] in wanted]
     there = {line.document_id for line in found}
     return [*found, *(_bare(name, "removed", {}) for name in names if name not in there)]
 
@@ -302,45 +270,3 @@ def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | Non
         reason=row["reason"] or "; ".join(row["stage_reasons"]) or None,
         risk_parts=parts,
     )
-
-
-def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
-    """What a line needs of each row. Texts are never read for it."""
-    columns = parquet_columns(path)
-    stages = stages_in(columns, collection)
-    plain = [name for name in ("document_id", "title", "status", "reason", "digest", "leaf", WITHOUT)
-             if name in columns]  # fmt: skip
-    sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
-    statuses = {stage.name: name for stage in stages if (name := f"{stage.name}_status") in columns}
-    reasons = {stage.name: name for stage in stages if (name := f"{stage.name}_reason") in columns}
-    others = [*plain, *sure, *statuses.values(), *reasons.values()]
-    table = read_parquet(path, list(dict.fromkeys([*others, *(stage.headline for stage in stages)])))
-    values = {name: table[name].to_pylist() for name in others}
-    heads = {stage.name: _cut(table[stage.headline]) for stage in stages}
-    for place in range(table.num_rows):
-        said = {name: values[column][place] for name, column in statuses.items()}
-        yield {
-            "leaf": None,
-            WITHOUT: None,
-            "reason": None,
-            **{name: values[name][place] for name in plain},
-            "headlines": {name: column[place] for name, column in heads.items()},
-            "asked": {name for name, column in heads.items() if column[place] is not None or said.get(name)},
-            "confidences": [found for name in sure if (found := values[name][place]) is not None],
-            "stage_statuses": set(said.values()),
-            "stage_reasons": [
-                f"{name}: {why}"
-                for name, column in reasons.items()
-                if said.get(name) == UNREADABLE and (why := values[column][place])
-            ],
-            "place": place,
-        }
-
-
-def _cut(column: "pa.ChunkedArray") -> list[str | None]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_string(column.type):  # of a function that makes no text
-        return [None if value is None else in_short(str(value)) for value in column.to_pylist()]
-    return list(map(in_short, pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()))

@@ -13,7 +13,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import request_seen, told
 from ai_assets.desk.answer_fields import MISSING, Field, fields_of, parsed
 from ai_assets.desk.audit_query import entry_of
-from ai_assets.desk.candidate_query import DiffLine, StageColumns, candidate_of, stages_in
+from ai_assets.desk.candidate_query import DiffLine, candidate_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
@@ -21,6 +21,7 @@ from ai_assets.desk.text_difference import TextDifference, text_difference, word
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
 from ai_assets.inference import history as ledger
+from ai_assets.run.frozen_lines import StageColumns, stages_in
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
@@ -75,6 +76,8 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         leaf=line.leaf,
         path=row["path"] or document_id,
         language=row["language"],
+        encoding=_encoding(row),
+        near_duplicate=_near_duplicate(row),
         source_digest=row["source_digest"] or "",
         reason=reason,
         spans=list(_spans(shown, row, [stage.stage for stage in stages])),
@@ -118,6 +121,16 @@ def _stored(line: DiffLine, row: Row | None) -> Row:
     """The row, or what is known without it."""
     bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest", "reason"))}
     return {**bare, **(row or {})}
+
+
+def _encoding(row: Row) -> str | None:
+    name, certainty = row.get("encoding"), row.get("encoding_certainty")
+    return None if name is None else f"{name}, a guess ({certainty or 0:.0%} certain)"
+
+
+def _near_duplicate(row: Row) -> str | None:
+    name, similarity = row.get("near_duplicate_of"), row.get("similarity")
+    return None if name is None else f"{name} ({similarity or 0:.0%} alike)"
 
 
 # The text

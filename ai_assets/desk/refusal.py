@@ -20,6 +20,7 @@ from ai_assets.signoff.errors import (
     DecisionTooLate,
     DocumentUnknown,
     NothingLive,
+    ReleaseFilesRemoved,
     ReleaseUnknown,
     RequestUnknown,
 )
@@ -36,6 +37,7 @@ _STATUS: Mapping[type[UserError], int] = {
     DocumentUnknown: 404,
     ReleaseUnknown: 404,
     DecisionTooLate: 409,
+    ReleaseFilesRemoved: 409,
     RequestUnknown: 409,
     NothingLive: 409,
     DagsterUnreachable: 409,

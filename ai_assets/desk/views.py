@@ -321,6 +321,10 @@ class DocumentView(View):
     """Its digest in the candidate; notes are about it."""
     path: str
     language: str | None
+    encoding: str | None
+    """How it was read, where that was guessed."""
+    near_duplicate: str | None
+    """The document that it is nearly the same as."""
     source_digest: str
     reason: str | None
     """Why there is no text: what was wrong with the file, or who asked to forget the document."""

@@ -24,10 +24,10 @@ _MARKS = (
 _CANDIDATES = (
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "iso8859-1", "iso8859-2",
     "iso8859-5", "iso8859-7", "iso8859-8", "iso8859-9", "iso8859-13", "iso8859-15", "koi8-r", "koi8-u", "cp866",
-    "cp850", "cp437", "mac-roman", "cp932", "euc_jis_2004", "iso2022_jp_2", "gb18030", "big5hkscs", "cp949",
+    "cp850", "cp437", "cp932", "euc_jis_2004", "iso2022_jp_2", "gb18030", "big5hkscs", "cp949",
 )  # fmt: skip
 """What files in use are written in; each further one makes every guess a little worse."""
-_RARE: dict[str, float] = {"cp850": 0.7, "cp437": 0.7, "mac-roman": 0.7, "cp866": 0.9}
+_RARE: dict[str, float] = {"cp850": 0.7, "cp437": 0.7, "cp866": 0.9}
 """Long out of use: they must read clearly better than the others."""
 _SAMPLE = 1 << 16
 """Bytes that are looked at; of longer texts, lines that are not plain ASCII."""
@@ -50,6 +50,10 @@ _TWO_SCRIPTS = re.compile(
     "[A-Za-z\u00aa\u00b5\u00ba\u00c0-\u024f][\u0370-\u06ff]|[\u0370-\u06ff][A-Za-z\u00aa\u00b5\u00ba\u00c0-\u024f]"
 )
 _OTHER_SCRIPT = re.compile("[\u0370-\u06ff]")
+_ACCENTED_ONLY = re.compile("(?<![^\\W])[\u00c0-\u024f]+(?!\\w)")
+_WITH_ACCENT = re.compile("\\w*[\u00c0-\u024f]\\w*")
+_ONE_LETTER_WORDS = "àáèéìíòóùúýäåæöøőűêô"
+"""Words have plain letters beside their accents; garbled text is full of accents alone."""
 _EAST_ASIAN = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef\x20-\x7e\\s]")
 _EAST_ASIAN_SIGN = re.compile("[\u3000-\u30ff\uff00-\uffef\\s]")
 _SHORTEST_UTF16 = 4
@@ -92,9 +96,10 @@ def decoded(data: bytes, declared: str | None = None) -> Decoded:
         return Decoded(text=data.decode(guess.encoding), encoding=guess.encoding, certainty=guess.certainty)
     if problem is None:
         return Decoded(text=text)  # whoever looks for binary content finds it
-    if is_damaged_utf8(data):
-        raise Unreadable(f"not valid UTF-8 at byte {problem}, though most of it is: it is damaged")
-    raise Unreadable(f"not valid UTF-8 at byte {problem}, and no other encoding makes text of it: binary content?")
+    head = data[:4_096]
+    if sum(byte < 32 and byte not in b"\t\n\v\f\r" for byte in head) * 20 > len(head):
+        raise Unreadable(f"binary content: not valid UTF-8 at byte {problem}, and no text in any other encoding")
+    raise Unreadable(f"not valid UTF-8 at byte {problem}; save it as UTF-8")
 
 
 def declared_in_html(data: bytes) -> str | None:
@@ -197,16 +202,20 @@ def _sample(data: bytes) -> bytes:
 
 
 def _reads(text: str) -> bool:
-    """Whether it can be text at all: no binary data, no words of two scripts, no capitals strewn into words."""
+    """Whether it can be text at all: no binary data, no words of two scripts or of accents alone, no capitals
+    strewn into words."""
     if len(_NO_TEXT.findall(text)) > max(1, len(text) // 500) or "\0" in text:
         return False
     seen = text[:4_096]
-    if sum(unicodedata.category(character) in ("Cn", "Co", "Cs") for character in seen) * 100 > len(seen):
+    if sum(unicodedata.category(character) in ("Cn", "Co", "Cs") for character in seen) * 1_000 > len(seen):
         return False
     strewn = sum(1 for one, other in pairwise(seen) if one.islower() and other.isupper())
     if strewn * 10 > sum(map(str.isalpha, seen)):
         return False
-    return len(_TWO_SCRIPTS.findall(text)) * 5 <= len(_OTHER_SCRIPT.findall(text))
+    if len(_TWO_SCRIPTS.findall(text)) * 10 > len(_OTHER_SCRIPT.findall(text)):
+        return False
+    odd = sum(1 for word in _ACCENTED_ONLY.findall(text) if len(word) > 1 or word.lower() not in _ONE_LETTER_WORDS)
+    return odd * 4 <= len(_WITH_ACCENT.findall(text))
 
 
 def _utf16(data: bytes) -> Guess | None:

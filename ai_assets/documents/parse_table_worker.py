@@ -8,6 +8,7 @@ R, offset and count: send me these bytes (a message; fewer at the end of the fil
 fields of `TableRow`. E: the end, a `ConverterReply`.
 """
 
+import gzip
 import io
 import json
 import operator
@@ -18,7 +19,9 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, BinaryIO, TypedDict
 
-from ai_assets.documents.parse_tables import TableFormat, TableKind, TableRow, read_rows
+from ai_assets.documents.formats.kinds import TableKind
+from ai_assets.documents.formats.read import ZIP_RATIO, ZIP_SMALL_BYTES
+from ai_assets.documents.parse_tables import TableFormat, TableRow, read_rows
 from ai_assets.documents.parse_text import LONGEST_TITLE, Unreadable
 from ai_assets.documents.parse_worker import (
     LENGTH,
@@ -46,6 +49,8 @@ class TableRequest(TypedDict):
     """The fields of a `TableFormat`."""
     delimiter: str | None
     size: int
+    packed: bool
+    """In a .gz file."""
 
 
 def main() -> None:
@@ -62,6 +67,8 @@ def main() -> None:
     while (message := receive(requests)) is not None:
         request: TableRequest = json.loads(message)
         stream: io.BufferedReader = io.BufferedReader(_Served(requests, replies, request["size"]), READ_BYTES)
+        if request["packed"]:
+            stream = io.BufferedReader(_Unpacked(stream, request["size"]), READ_BYTES)
         reply = _read(request, stream, replies, max_characters, max_row_bytes)
         _send(replies, END + json.dumps(reply).encode())
         if reply.get("exhausted"):
@@ -146,6 +153,30 @@ class _Served(io.RawIOBase):
             raise EOFError("the parent is gone")
         buffer[: len(data)] = data
         self._position += len(data)
+        return len(data)
+
+
+class _Unpacked(io.RawIOBase):
+    """What is in a .gz file, as far as it is no bomb. Going back begins again."""
+
+    def __init__(self, stream: io.BufferedReader, size: int) -> None:
+        self._gzip, self._size = gzip.GzipFile(fileobj=stream), size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._gzip.seek(offset, whence)
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        data = self._gzip.read(len(buffer))
+        at = self._gzip.tell()
+        if at > ZIP_SMALL_BYTES and at > ZIP_RATIO * self._size:
+            raise FileRefused(f"it unpacks to more than {ZIP_RATIO} times its {self._size:,} bytes")
+        buffer[: len(data)] = data
         return len(data)
 
 

@@ -14,8 +14,9 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.signoff import corrections, releases, requests
+from ai_assets.signoff import corrections, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
+from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
@@ -116,6 +117,7 @@ def observed_states(
         live = releases.live(connection, collection.name)
         last = requests.latest(connection, collection.name)
         corrected = corrections.in_force(connection, collection)
+        golden = golden_labels.in_force(connection, collection)
         waiting = retries.waiting(connection, collection)
     if listing is not None:
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
@@ -127,7 +129,7 @@ def observed_states(
         digest = listed.get(key, nothing)
         if done is None:
             states[key] = "missing" if key in listed else "empty"
-        elif _made_from(done) != (digest, settings, corrected.version(key)):
+        elif _made_from(done) != (digest, settings, with_golden(corrected.version(key), golden.version(key))):
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"

@@ -66,13 +66,18 @@ class Leaves:
         return self._root.hex()
 
 
+SOMETIMES = (WITHOUT, "encoding", "encoding_certainty", "near_duplicate_of", "similarity")
+"""Columns that a candidate may have or not: a document that says nothing in them has the leaf it has without them."""
+
+
 def signed_row(row: Row) -> Row:
     """What of a document's row people sign."""
     found = {
         name: signable(value) if name.startswith(ROW) else value for name, value in row.items() if name not in HIDDEN
     }
-    if found.get(WITHOUT) is None:
-        found.pop(WITHOUT, None)  # the column is there only where some document is without vectors
+    for name in SOMETIMES:
+        if found.get(name) is None:
+            found.pop(name, None)  # the column is there only where some document has something in it
     return found
 
 

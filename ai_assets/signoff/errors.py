@@ -13,9 +13,12 @@ PersonNameInvalid, PersonUnknown    who is named cannot be, or is not known
 MomentInvalid                       what should be a date or a time is none
 ClaimRefused, ClaimTaken             who looks at a request stays as it is
 CorrectionRefused, NoteRefused      what cannot be said about a document
+GoldenLabelRefused                  a golden label that cannot be given, or a sample that cannot be drawn
+LabelFileRefused                    a file of labels with mistakes, all of them named
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
 ReleasePruned                       a release whose files retention removed
+ReleaseFilesRemoved                 its documents cannot be shown or compared any more
 NothingLive                         a question to the live release before there is one
 DocumentUnknown                     no such document
 IndexLost                           the live release cannot be searched; publishing makes its index again
@@ -123,6 +126,23 @@ class CorrectionRefused(UserError):
         super().__init__(f"The label of '{document}' was not corrected: {problem}")
 
 
+class GoldenLabelRefused(UserError):
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(f"No golden label of '{what}' was recorded: {problem}")
+
+
+class LabelFileRefused(UserError):
+    """Nothing of the file was recorded."""
+
+    MOST = 50
+
+    def __init__(self, file: str, problems: Sequence[str]) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[: self.MOST])
+        more = f"\n  ... and {len(problems) - self.MOST} more" if len(problems) > self.MOST else ""
+        noun = "mistake" if len(problems) == 1 else "mistakes"
+        super().__init__(f"{file} has {len(problems)} {noun}; nothing of it was recorded:\n{shown}{more}")
+
+
 class NothingToAskAgain(UserError):
     """`error` is the class of what was found, None where nothing is without a result."""
 
@@ -198,6 +218,15 @@ class ReleasePruned(UserError):
             f"Release {release} of {collection} cannot be rolled back to: its files were removed by retention at "
             f"{at[:16]} (UTC). Those that can: ai-assets releases list {collection}. A backup of before then has it: "
             "ai-assets restore FROM --to ANOTHER-HOME"
+        )
+
+
+class ReleaseFilesRemoved(UserError):
+    def __init__(self, collection: str, release: int, at: str) -> None:
+        super().__init__(
+            f"The documents of release {release} of {collection} cannot be shown: its files were removed by retention "
+            f"at {at[:16]} (UTC). What is recorded of it: ai-assets releases show {collection} {release}. A backup of "
+            "before then has the documents: ai-assets restore FROM --to ANOTHER-HOME"
         )
 
 

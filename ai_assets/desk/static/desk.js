@@ -255,7 +255,8 @@
     "/": () => { const field = one("#search"); if (field) { field.focus(); field.select(); } },
     "?": openHelp,
   };
-  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs" };
+  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs", l: "/golden" };
+  const keyed = (key) => key.length === 1 ? one(`[data-key="${CSS.escape(key)}"]`) : null;
   const TYPING = "input:not([type=checkbox]), select, textarea, [contenteditable]";
   let awaited = 0;
   document.addEventListener("keydown", (event) => {
@@ -272,6 +273,9 @@
       location.assign(GO[event.key]);
     } else if (event.key === "g") {
       awaited = Date.now() + 1200;
+    } else if (keyed(event.key)) {
+      event.preventDefault();
+      keyed(event.key).click();
     } else if (KEYS[event.key]) {
       event.preventDefault();
       KEYS[event.key]();

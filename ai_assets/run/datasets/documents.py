@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import Row
+from ai_assets.documents.near_duplicates import NearDuplicates
 from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
@@ -32,13 +33,36 @@ COLUMNS = (
     "title", "text", "language",
 )  # fmt: skip
 MADE_BY = "made_by"
+NEAR = {"near_duplicate_of": "text", "similarity": "number"}
+"""Columns of collections that declare `near_duplicates`."""
 SOME = {MADE_BY: "text", "encoding": "text", "encoding_certainty": "number"}
 """Columns that a dataset has only if one of its rows says something in them: without them it is what it always was."""
+SHOWN = {name: kind for name, kind in {**SOME, **NEAR}.items() if name != MADE_BY}
+"""What of these people see of a candidate, and sign where there is something in it."""
 LANGUAGES_AT_ONCE = 100
 LANGUAGES_UNHEARD = 8
 """So many questions are under way; each holds the beginnings of its texts."""
 NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
 """What decides whether a row is taken over."""
+
+
+class _Sample:
+    """Some rows to show: the first that were quarantined, with their reasons, then the first others."""
+
+    def __init__(self) -> None:
+        self._refused: list[Row] = []
+        self._others: list[Row] = []
+
+    def see(self, row: Row) -> None:
+        into = self._refused if row["status"] == "quarantined" else self._others
+        if row["status"] != "deleted" and len(into) < PREVIEW_ROWS:
+            into.append({name: row[name] for name in ("document_id", "status", "reason", "title", "language", "text")})
+
+    @property
+    def rows(self) -> list[Row]:
+        """At most two fifths are quarantined ones, unless there are no others."""
+        refused = self._refused[: max(2, PREVIEW_ROWS - len(self._others))]
+        return [*refused, *self._others][:PREVIEW_ROWS]
 
 
 def build(work: Work, partition: str) -> Outcome:
@@ -54,7 +78,7 @@ def build(work: Work, partition: str) -> Outcome:
     cause = digest([previous.written_at if previous else "", work.fingerprint("documents", inputs)])
     kept = _kept_files(work, partition, previous, unread.again)
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
-    preview: list[Row] = []
+    preview = _Sample()
     with work.spool("documents", partition) as spool:
         arrived = NewRows(work, spool)
         _read_files(work, partition, kept, arrived)
@@ -63,15 +87,17 @@ def build(work: Work, partition: str) -> Outcome:
         history = History(work, partition, cause)
         rows = MergedRows(work.rows(previous) if previous else (), arrived, kept, shared)
         some |= arrived.some
-        with work.writing("documents", partition, _schema(some)) as out:
+        near = NearDuplicates(declared.at_least) if (declared := work.collection.settings.near_duplicates) else None
+        with work.writing("documents", partition, _schema(some, near=near is not None)) as out:
             for before, found in rows:
                 row = work.forgotten.withheld(found)
+                if near is not None:
+                    row = _near(near, row)
                 out.append(row)
                 history.tell(before, row)
                 unread.see(row)
                 counts[row["status"]] += 1
-                if row["status"] != "deleted" and len(preview) < PREVIEW_ROWS:
-                    preview.append({k: row[k] for k in ("document_id", "status", "title", "language", "text")})
+                preview.see(row)
         history.write()
     unread.record()
     return work.commit(
@@ -84,7 +110,7 @@ def build(work: Work, partition: str) -> Outcome:
         documents_out=counts["ok"],
         reused=rows.reused,
         quarantined=counts["quarantined"],
-        preview=preview,
+        preview=preview.rows,
         statuses=counts,
     )
 
@@ -276,6 +302,16 @@ class MergedRows:
                 row.update(status="duplicate", duplicate_of=original)
 
 
+def _near(near: NearDuplicates, row: Row) -> Row:
+    """Rows come in order of their documents, whatever their files and whichever of them are new."""
+    found = near.link(row["document_id"], row["text"]) if row["status"] == "ok" else None
+    return {
+        **row,
+        "near_duplicate_of": found.of if found else None,
+        "similarity": found.similarity if found else None,
+    }
+
+
 def _name(tagged: tuple[Row, bool]) -> str:
     return str(tagged[0]["document_id"])
 
@@ -338,6 +374,15 @@ def link_same_text(rows: list[Row]) -> None:
                 row.update(status="duplicate", duplicate_of=original)
 
 
+def link_near(work: Work, rows: list[Row]) -> list[Row]:
+    """As a run would, where near duplicates are declared."""
+    declared = work.collection.settings.near_duplicates
+    if declared is None:
+        return rows
+    near = NearDuplicates(declared.at_least)
+    return [_near(near, row) for row in sorted(rows, key=lambda row: str(row["document_id"]))]
+
+
 # History
 
 
@@ -380,13 +425,13 @@ class History:
                 )
 
 
-def _schema(some: Collection[str]) -> Any:
+def _schema(some: Collection[str], *, near: bool) -> Any:
     """`made_by` is empty where the declared version of the parser makes the same row."""
     import pyarrow as pa
 
     types = {"text": pa.string(), "number": pa.float64()}
-    columns = [(name, pa.string()) for name in COLUMNS]
-    return pa.schema([*columns, *((name, types[kind]) for name, kind in SOME.items() if name in some)])
+    more = {name: kind for name, kind in SOME.items() if name in some} | (NEAR if near else {})
+    return pa.schema([(name, pa.string()) for name in COLUMNS] + [(name, types[kind]) for name, kind in more.items()])
 
 
 def versions_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
