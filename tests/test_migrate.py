@@ -12,6 +12,7 @@ from ai_assets.cli.app import app
 from ai_assets.collection import builtins
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.documents import parse
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 from ai_assets.run.status import partition_states
@@ -23,7 +24,10 @@ DAY = "2026-10-05"
 
 
 @pytest.fixture
-def office(project: Project) -> Project:
+def office(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """In a version of ours that knows only the first version of each part."""
+    for part, versions in builtins.VERSIONS.items():
+        monkeypatch.setitem(builtins.VERSIONS, part, versions[:1])
     project.document(f"{DAY}/a.txt", "Invoice 12: the total due is 120.00 EUR in 30 days.")
     project.document(f"{DAY}/b.txt", "At 14:20 a fire broke out beside pump 7; two were injured.")
     return project
@@ -36,7 +40,8 @@ def declared(office: Project, **more: Any) -> Collection:
 def upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part has a second version."""
     for part, versions in builtins.VERSIONS.items():
-        monkeypatch.setitem(builtins.VERSIONS, part, (*versions, "2"))
+        monkeypatch.setitem(builtins.VERSIONS, part, (*versions[:1], "2"))
+    monkeypatch.setitem(parse.MADE_IN, "txt", "2")
     monkeypatch.setattr(builtin, "ALGORITHM_VERSION", "2")
 
 

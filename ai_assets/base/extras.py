@@ -8,7 +8,7 @@ from ai_assets.base.errors import UserError
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "desk": ("fastapi", "starlette", "uvicorn", "python_multipart", "authlib", "fido2", "apprise", "dagster_webserver"),
     "quality": ("great_expectations", "pandas"),
-    "formats": ("markitdown", "mammoth", "pdfminer"),
+    "formats": ("markitdown", "mammoth", "pdfminer", "pypdfium2"),
     "costs": ("dbt", "dagster_dbt"),
     "postgres": ("psycopg",),
     "s3": ("boto3",),

@@ -11,7 +11,7 @@ from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 
 VERSIONS: dict[str, tuple[str, ...]] = {
-    "parser": (PARSER_VERSION,),
+    "parser": ("1", PARSER_VERSION),
     "chunker": (CHUNKER_VERSION,),
     "classifier": ("1",),
 }

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
+from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
@@ -62,6 +63,8 @@ class SourceSettings(Strict):
     tables: dict[Literal["csv", "jsonl", "parquet"], TableColumns] = Field(default={})
     max_bytes: int = Field(default=50_000_000, ge=1)
     """A larger file is quarantined unread (table files are streamed, and limited by the row)."""
+    max_characters: int = Field(default=MAX_CHARACTERS, ge=1, le=MOST_CHARACTERS)
+    """A document with a longer text is quarantined."""
     parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 

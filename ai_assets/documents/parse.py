@@ -7,7 +7,7 @@ has a format that can be abused is read in another process.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import splitext
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -27,14 +27,24 @@ from ai_assets.documents.parse_text import (
     shortened,
     shown_bytes,
     title_of,
+    too_many_characters,
 )
+from ai_assets.documents.parse_worker import Converted
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage.digest import sha256_hex
 
 __all__ = ["PARSER_VERSION", "Format", "ParseLimits", "ParsedDocument", "Parser", "TableFormat", "format_of"]
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 """Raise it when an unchanged file would give another text, title or language; an upgraded converter counts."""
+
+MADE_IN: "dict[Format, str]" = {"pdf": "2"}
+"""By format, the version that first read it as it is read now; of the others a row is what the first made of it."""
+
+MAX_CHARACTERS = 5_000_000
+"""Of a document's text, unless the collection declares another limit: some 2,500 pages."""
+MOST_CHARACTERS = 50_000_000
+"""Such a text passes between processes whole, and takes a gigabyte on the way."""
 
 Format = Literal["txt", "md", "html", "pdf", "docx", "csv", "jsonl", "parquet"]
 
@@ -49,13 +59,19 @@ def format_of(path: str) -> Format | None:
     return _FORMATS.get(splitext(path)[1].lower())
 
 
+def made_in(path: str) -> str | None:
+    """The version of the parser that a row of this file needs; None where every one says the same of it."""
+    kind = format_of(path)
+    return MADE_IN.get(kind) if kind else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParseLimits:
     """What one document may cost; beyond it is quarantined."""
 
     max_bytes: int = 50_000_000
     """Of a file that is read whole; table files are streamed and may be of any size."""
-    max_characters: int = 5_000_000
+    max_characters: int = MAX_CHARACTERS
     max_line_bytes: int = 10_000_000
     """Of one row of a table."""
     timeout_s: float = 60.0
@@ -82,6 +98,10 @@ class ParsedDocument:
     text: str
     language: str | None
     characters: int
+    pages: tuple[int, ...] = ()
+    """Where in the text the pages begin; empty where the format has none."""
+    read_by: str | None = None
+    """Which of several libraries for the format read it."""
 
 
 RowFilter = Callable[[str, str | None], bool]
@@ -154,21 +174,23 @@ class Parser:
     ) -> ParsedDocument:
         data = self._read(source, file)
         content = sha256_hex(data)
-        title = None
         try:
             match kind:
                 case "txt" | "md":
-                    text = decode(data)
-                    refuse_binary(text)
+                    found = Converted(text=decode(data))
+                    refuse_binary(found.text)
                 case _:
-                    text, title = self._converter.convert(kind, data) if data else ("", None)
-            text = self._checked(text)
+                    found = self._converter.convert(kind, data) if data else Converted(text="")
+            text = self._checked(found.text)
         except Unreadable as reason:
             if isinstance(reason, UnreadNow):
                 self.passing[file.path] = str(reason)
             without_text = kind == "pdf" and data and str(reason) == _EMPTY
             return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
-        return self._document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))
+        title = shortened(found.title or "") or title_of(text, markdown=kind != "txt")
+        document = self._document(file, content, text, title)
+        same = text == found.text  # else the pages begin elsewhere
+        return replace(document, pages=tuple(found.pages) if same else (), read_by=found.read_by)
 
     def _read(self, source: Source, file: SourceFile) -> bytes:
         limit = self._limits.max_bytes
@@ -221,7 +243,7 @@ class Parser:
     def _checked(self, text: str) -> str:
         limit = self._limits.max_characters
         if len(text) > limit:
-            raise Unreadable(f"{len(text):,} characters of text; the limit is {limit:,}")
+            raise Unreadable(too_many_characters(len(text), limit))
         refuse_piled_marks(text)
         text = normalise(text)
         if not text:

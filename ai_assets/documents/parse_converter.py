@@ -5,7 +5,7 @@ import json
 from ai_assets.base.extras import need
 from ai_assets.documents.parse_process import Deadline, ParserProcess, ProcessDied, ProcessTimedOut
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
-from ai_assets.documents.parse_worker import ConverterReply
+from ai_assets.documents.parse_worker import Converted, ConverterReply
 
 
 class Converter:
@@ -15,8 +15,8 @@ class Converter:
         self._timeout_s, self._memory_bytes, self._max_characters = timeout_s, memory_bytes, max_characters
         self._worker: ParserProcess | None = None
 
-    def convert(self, format_name: str, data: bytes) -> tuple[str, str | None]:
-        """Markdown and title; Unreadable with the reason when there is no text to have."""
+    def convert(self, format_name: str, data: bytes) -> Converted:
+        """Markdown, title and pages; Unreadable with the reason when there is no text to have."""
         worker = self._running()
         try:
             reply = self._asked(worker, format_name.encode() + b"\n" + data)
@@ -28,7 +28,8 @@ class Converter:
             raise Unreadable(f"needed more than {shown_bytes(self._memory_bytes)} of memory")
         if "reason" in reply:
             raise Unreadable(reply["reason"])
-        return reply["text"], reply["title"]
+        pages, read_by = tuple(reply["pages"]), reply["read_by"]
+        return Converted(text=reply["text"], title=reply["title"], pages=pages, read_by=read_by)
 
     def _asked(self, worker: ParserProcess, body: bytes) -> ConverterReply:
         deadline = Deadline(self._timeout_s)
@@ -54,5 +55,5 @@ class Converter:
         self.close()
         need("formats", "Reading pdf, docx and html files")
         limits = (self._memory_bytes, self._max_characters)
-        self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[pdf,docx]'")
+        self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[docx]' pdfminer.six pypdfium2")
         return self._worker

@@ -91,7 +91,9 @@ class Listing:
 
 def limits_of(collection: Collection) -> ParseLimits:
     source = collection.settings.source
-    return ParseLimits(max_bytes=source.max_bytes, timeout_s=source.parse_timeout_s)
+    return ParseLimits(
+        max_bytes=source.max_bytes, max_characters=source.max_characters, timeout_s=source.parse_timeout_s
+    )
 
 
 def tables_of(collection: Collection) -> dict[Format, TableFormat]:

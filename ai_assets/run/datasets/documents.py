@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import Row
-from ai_assets.documents.parse import ParsedDocument
+from ai_assets.documents.parse import ParsedDocument, made_in
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
-from ai_assets.storage.digest import digest
-from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest
+from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, read_batches
 from ai_assets.storage.spool import Spool, repeated
 from ai_assets.storage.state import now
 
@@ -32,6 +31,10 @@ COLUMNS = (
     "title", "text", "language",
 )  # fmt: skip
 MADE_BY = "made_by"
+READ_BY, PAGES = "read_by", "pages"
+"""Which library read a PDF, and where in its text each page begins (JSON). Rows of the first parser have neither."""
+NEWER = (MADE_BY, READ_BY, PAGES)
+"""What only rows of a later version of the parser say."""
 LANGUAGES_AT_ONCE = 100
 LANGUAGES_UNHEARD = 8
 """So many questions are under way; each holds the beginnings of its texts."""
@@ -53,23 +56,30 @@ def build(work: Work, partition: str) -> Outcome:
     kept = _kept_files(work, partition, previous, unread.again)
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
     preview: list[Row] = []
+    newer = False
     with work.spool("documents", partition) as spool:
         arrived = NewRows(work, spool)
         _read_files(work, partition, kept, arrived)
         shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
         history = History(work, partition, cause)
         rows = MergedRows(work.rows(previous) if previous else (), arrived, kept, shared)
-        mixed = "parser" in work.collection.settings.builtins.older
-        with work.writing("documents", partition, _schema(mixed=mixed)) as out:
+        older = "parser" in work.collection.settings.builtins.older
+        with work.writing("documents", partition, _schema(NEWER if older else NEWER[1:])) as out:
             for before, found in rows:
                 row = work.forgotten.withheld(found)
                 out.append(row)
+                newer = newer or any(row.get(name) for name in NEWER)
                 history.tell(before, row)
                 unread.see(row)
                 counts[row["status"]] += 1
                 if row["status"] != "deleted" and len(preview) < PREVIEW_ROWS:
                     preview.append({k: row[k] for k in ("document_id", "status", "title", "language", "text")})
         history.write()
+    if older and not newer:  # nothing of a newer version is in it: byte for byte what it would have been without one
+        with work.writing("documents", partition, _schema(())) as bare:
+            for batch in read_batches(out.path, COLUMNS):
+                bare.extend(batch)
+        out = bare
     unread.record()
     return work.commit(
         "documents",
@@ -296,7 +306,9 @@ def _row(entry: ListingEntry, item: ParsedDocument) -> Row:
         "title": item.title,
         "text": item.text,
         "language": item.language,
-        MADE_BY: newest("parser"),
+        MADE_BY: made_in(entry.path) if item.status == "ok" else None,
+        READ_BY: item.read_by,
+        PAGES: canonical_json(list(item.pages)) if item.pages else None,
     }
 
 
@@ -367,11 +379,11 @@ class History:
                 )
 
 
-def _schema(*, mixed: bool) -> Any:
+def _schema(more: Sequence[str]) -> Any:
     """With the version of the parser, where rows may be of several; empty for what is as old as is declared."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in (*COLUMNS, *((MADE_BY,) if mixed else ()))])
+    return pa.schema([(name, pa.string()) for name in (*COLUMNS, *more)])
 
 
 def versions_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:
