@@ -9,6 +9,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "desk": ("fastapi", "starlette", "uvicorn", "python_multipart", "authlib", "fido2", "apprise", "dagster_webserver"),
     "quality": ("great_expectations", "pandas"),
     "formats": ("markitdown", "mammoth", "pdfminer", "pypdfium2"),
+    "ocr": ("markitdown", "pypdfium2"),
     "costs": ("dbt", "dagster_dbt"),
     "postgres": ("psycopg",),
     "s3": ("boto3",),

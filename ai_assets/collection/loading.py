@@ -205,6 +205,7 @@ class Collection:
                 {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
                 settings.source.max_bytes,
                 settings.source.parse_timeout_s,
+                *([["ocr", *ocr.languages]] if (ocr := settings.source.ocr) else []),
                 *([characters] if (characters := settings.source.max_characters) != MAX_CHARACTERS else []),
             ],
             "chunks": [

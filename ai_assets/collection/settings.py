@@ -53,6 +53,16 @@ class TableColumns(Strict):
     title: str | None = None
 
 
+class OcrSettings(Strict):
+    """How scanned pages of PDFs are read, by the program tesseract."""
+
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-zA-Z_]{3,20}$")], ...] = Field(default=("eng",), min_length=1)
+    """As tesseract names them."""
+    page_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    max_pages: int = Field(default=200, ge=1)
+    """Of one document; one with more scanned pages is quarantined."""
+
+
 class SourceSettings(Strict):
     """Where the documents are."""
 
@@ -66,6 +76,7 @@ class SourceSettings(Strict):
     max_characters: int = Field(default=MAX_CHARACTERS, ge=1, le=MOST_CHARACTERS)
     """A document with a longer text is quarantined."""
     parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    ocr: OcrSettings | None = None
 
 
 class PartitionSettings(Strict):

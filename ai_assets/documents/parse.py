@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ai_assets.documents.parse_converter import Converter
+from ai_assets.documents.parse_ocr import Ocr, OcrLimits
 from ai_assets.documents.parse_table_reader import TableReader
 from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
@@ -76,6 +77,8 @@ class ParseLimits:
     """Of one row of a table."""
     timeout_s: float = 60.0
     """For a file that is converted; in a table for the next rows."""
+    ocr: OcrLimits | None = None
+    """How scanned pages are read; without it they are not."""
     memory_bytes: int = 2 << 30
     """Of each process that reads files, on top of what it takes at rest: 170 MB to convert, 90 MB for tables."""
 
@@ -119,6 +122,7 @@ class Parser:
             memory_bytes=self._limits.memory_bytes,
             max_characters=self._limits.max_characters,
         )
+        self.ocr = Ocr(limits=self._limits.ocr) if self._limits.ocr else None
         self.passing: dict[str, str] = {}
         """By document, why its last reading failed, where another may succeed: an I/O error, a converter that died."""
         self._tables = TableReader(
@@ -181,16 +185,22 @@ class Parser:
                     refuse_binary(found.text)
                 case _:
                     found = self._converter.convert(kind, data) if data else Converted(text="")
+                    if self.ocr is not None:
+                        found = self.ocr.completed(found, self._converter.picture)
             text = self._checked(found.text)
         except Unreadable as reason:
             if isinstance(reason, UnreadNow):
                 self.passing[file.path] = str(reason)
             without_text = kind == "pdf" and data and str(reason) == _EMPTY
-            return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
+            return _quarantined(file, self._without_text if without_text else str(reason), content=content)
         title = shortened(found.title or "") or title_of(text, markdown=kind != "txt")
         document = self._document(file, content, text, title)
         same = text == found.text  # else the pages begin elsewhere
         return replace(document, pages=tuple(found.pages) if same else (), read_by=found.read_by)
+
+    @property
+    def _without_text(self) -> str:
+        return f"no text in the PDF (scanned?){'' if self.ocr else '; source.ocr reads it'}"
 
     def _read(self, source: Source, file: SourceFile) -> bytes:
         limit = self._limits.max_bytes

@@ -7,6 +7,7 @@ Protocol: each message is its length (8 bytes) and a body. In: a format, a newli
 as JSON.
 """
 
+import base64
 import ctypes
 import io
 import json
@@ -46,6 +47,10 @@ class ConverterReply(TypedDict, total=False):
     """Where in the text the pages begin; empty where the format has none."""
     read_by: str | None
     """Which of several libraries for the format read it."""
+    scanned: Sequence[int]
+    """Pages that show something and say nothing, counted from 0."""
+    picture: str
+    """Instead of a text: a page as a PGM picture, in base64."""
     reason: str
     """Instead of a text: why there is none."""
     exhausted: bool
@@ -60,6 +65,8 @@ class Converted:
     title: str | None = None
     pages: Sequence[int] = ()
     read_by: str | None = None
+    scanned: Sequence[int] = ()
+    picture: str | None = None
 
 
 Convert = Callable[[bytes], Converted]
@@ -127,24 +134,33 @@ def _converters() -> dict[str, Convert]:
         return convert
 
     return {
-        "pdf": _pdf(),
+        **_pdf(),
         "docx": by(DocxConverter(), _checked_docx),  # type: ignore[no-untyped-call]
         "html": by(HtmlConverter(), _html_as_utf8),
     }
 
 
-def _pdf() -> Convert:
+def _pdf() -> dict[str, Convert]:
     # Both before the limit: a library itself claims address space.
     import pdfminer.high_level  # noqa: F401
     import pypdfium2  # noqa: F401
 
     from ai_assets.documents.parse_pdf import read_pdf
+    from ai_assets.documents.parse_pdf_scan import picture_of, scanned_pages
+
+    last = b""
 
     def convert(data: bytes) -> Converted:
-        read = read_pdf(data)
-        return Converted(text=read.text, pages=read.pages, read_by=read.read_by)
+        nonlocal last
+        read, last = read_pdf(data), data
+        return Converted(
+            text=read.text, pages=read.pages, read_by=read.read_by, scanned=scanned_pages(data, read.text, read.pages)
+        )
 
-    return convert
+    def draw(number: bytes) -> Converted:
+        return Converted(text="", picture=base64.b64encode(picture_of(last, int(number))).decode())
+
+    return {"pdf": convert, "page": draw}
 
 
 def confine(memory_bytes: int) -> None:
@@ -174,7 +190,10 @@ def _convert(convert: Convert, data: bytes, max_characters: int) -> ConverterRep
         return {"reason": reason_of(error)}
     if len(found.text) > max_characters:
         return {"reason": too_many_characters(len(found.text), max_characters)}
-    return {"text": found.text, "title": found.title, "pages": found.pages, "read_by": found.read_by}
+    if found.picture is not None:
+        return {"picture": found.picture}
+    told: ConverterReply = {"text": found.text, "title": found.title, "pages": found.pages, "read_by": found.read_by}
+    return {**told, "scanned": found.scanned}
 
 
 def reason_of(error: Exception) -> str:

@@ -94,6 +94,11 @@ def link_to(request_id: str | None) -> dict[str, Any]:
     return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{request_id}")} if address else {}
 
 
+_NUMBERS = (
+    "chunks", "texts_embedded", "texts_reused", "mean_confidence", "without_vectors", "ocr_pages", "ocr_seconds",
+)  # fmt: skip
+
+
 def metadata(outcome: "Outcome") -> dict[str, Any]:
     """Numbers become plots in the UI; five rows become a table."""
     stats = outcome.manifest.stats
@@ -107,7 +112,7 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
         "rows": outcome.manifest.rows,
         "file": outcome.manifest.file,
     }
-    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "digest", "without_vectors"):
+    for name in (*_NUMBERS, "model", "digest"):
         if stats.get(name) is not None:
             found[name] = stats[name]
     for name in ("statuses", "labels"):

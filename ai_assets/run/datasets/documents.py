@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ import sqlalchemy as sa
 
 from ai_assets.documents.by_document import Row
 from ai_assets.documents.parse import ParsedDocument, made_in
+from ai_assets.documents.parse_ocr import OcrSpent
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
-from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, read_batches
 from ai_assets.storage.spool import Spool, repeated
 from ai_assets.storage.state import now
@@ -49,6 +51,7 @@ def build(work: Work, partition: str) -> Outcome:
     if work.forgotten.version is not None:
         inputs["forgotten"] = work.forgotten.version
     unread = FileRetries(work, partition)
+    spent = OcrSpent() if work.parser.ocr is None else replace(work.parser.ocr.spent)
     if not unread.again and (same := work.unchanged("documents", partition, inputs)):
         return same
     previous = work.previous("documents", partition)
@@ -93,7 +96,19 @@ def build(work: Work, partition: str) -> Outcome:
         quarantined=counts["quarantined"],
         preview=preview,
         statuses=counts,
+        **_ocr_stats(work, spent),
     )
+
+
+def _ocr_stats(work: Work, before: OcrSpent) -> dict[str, Json]:
+    """What reading scanned pages cost in this partition."""
+    ocr = work.parser.ocr
+    if ocr is None or ocr.spent.pages == before.pages:
+        return {}
+    return {
+        "ocr_pages": ocr.spent.pages - before.pages,
+        "ocr_seconds": round(ocr.spent.seconds - before.seconds, 1),
+    }
 
 
 # What was there, and what came
