@@ -326,6 +326,7 @@ def test_a_dagster_that_does_not_answer_holds_no_page_up(desk: Desk, ann: Person
         ("CANCELED", 60, "failed", "was cancelled"),
         ("FAILURE", -60, "waiting", "within a minute"),  # a run from before the approval
         (None, 0, "waiting", "within a minute"),
+        (None, 0, "not loaded", "no code location that Dagster has loaded has the collection notes"),
     ],
 )
 def test_the_publication_run_is_followed(bare: Desk, status: str | None, made_s: float, state: str, said: str) -> None:
@@ -333,21 +334,26 @@ def test_the_publication_run_is_followed(bare: Desk, status: str | None, made_s:
     asked(bare.stores, "notes", DAY, [document(1)])
     decide(bare.stores.state, bare.collections()["notes"], [DAY], by=ann)
     runs = [{"runId": "r1", "status": status, "creationTime": time.time() + made_s}] if status else []
-    with dagster(runs) as url:
+    with dagster(runs, loaded=state != "not loaded") as url:
         found = reading.request_state(replace(bare, dagster_url=url), ann, request_id(bare, DAY)).publication
     assert (found.state, said in found.said) == (state, True)
     assert found.run_url == (f"{url}/runs/r1" if status and made_s > 0 else None)
 
 
 @contextlib.contextmanager
-def dagster(runs: list[dict[str, Any]]) -> Iterator[str]:
-    """A server that answers the one question as Dagster would."""
+def dagster(runs: list[dict[str, Any]], *, loaded: bool) -> Iterator[str]:
+    """A server that answers the two questions as Dagster would."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked_for = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert asked_for["variables"] == {"filter": {"pipelineName": "notes__publish"}}
-            answer = json.dumps({"data": {"runsOrError": {"__typename": "Runs", "results": runs}}}).encode()
+            if "keys" in asked_for["variables"]:
+                assert {"path": ["notes", "published"]} in asked_for["variables"]["keys"]
+                data: dict[str, Any] = {"assetNodes": [{"jobNames": ["notes__publish"]}] if loaded else []}
+            else:
+                assert asked_for["variables"] == {"filter": {"pipelineName": "notes__publish"}}
+                data = {"runsOrError": {"__typename": "Runs", "results": runs}}
+            answer = json.dumps({"data": data}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from ai_assets.base.errors import UserError
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "desk": ("fastapi", "starlette", "uvicorn", "python_multipart", "authlib", "fido2", "apprise", "dagster_webserver"),
+    "desk": (
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "python_multipart",
+        "authlib",
+        "fido2",
+        "apprise",
+        "dagster_webserver",
+        "markdown_it",
+        "nh3",
+    ),
     "quality": ("great_expectations", "pandas"),
     "formats": ("markitdown", "mammoth", "pdfminer", "pypdfium2"),
     "ocr": ("markitdown", "pypdfium2"),

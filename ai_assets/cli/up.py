@@ -12,6 +12,7 @@ from ai_assets.base.errors import AiAssetsError
 from ai_assets.base.extras import need
 from ai_assets.base.home import Home
 from ai_assets.cli.output import all_collections, console, stores
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.desk.settings import load_desk
@@ -64,7 +65,10 @@ def up(
             for item in chosen:
                 _say_next(item, places, supervisor.desk_url)
         told = len(supervisor.notes)
-        supervisor.run_forever(on_progress=lambda line: console.print(line))
+        supervisor.run_forever(
+            on_progress=lambda line: console.print(line),
+            on_loaded=lambda names: _run_new(names, places, supervisor) if first_run else None,
+        )
     for note in supervisor.notes[told:]:
         console.print(f"note: {note}")
     console.print("Stopped; no process is left.")
@@ -108,6 +112,25 @@ def _first_runs(fresh: list[Collection], places: Stores, supervisor: "Supervisor
             _first_run(item, places, supervisor)
         except AiAssetsError as error:
             console.print(f"{item.name} was not run: {error}")
+
+
+def _run_new(names: Sequence[str], places: Stores, supervisor: "Supervisor") -> None:
+    """Collections that were made meanwhile run once, as those of a new home do; but nobody has seen yet what one that
+    asks models would cost."""
+    catalog, fresh = Catalog(supervisor.home), []
+    for name in names:
+        try:
+            item = catalog.load(name)
+        except AiAssetsError as error:
+            console.print(f"{name} was not run: {error}")
+            continue
+        if item.asks_models:
+            console.print(
+                f"{name} asks models. What it would cost: ai-assets plan {name}    run it: ai-assets run {name}"
+            )
+        elif _never_ran(item, places):
+            fresh.append(item)
+    threading.Thread(target=_first_runs, args=(fresh, places, supervisor), daemon=True).start()
 
 
 def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> None:

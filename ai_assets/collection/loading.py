@@ -132,13 +132,25 @@ class Collection:
         return next((stage.tries for stage in self.stages if stage.name == asset), MOST_TRIES)
 
     @property
+    def judges_labels(self) -> bool:
+        """Whether golden labels score a stage: there are some in the file, or people give them on the desk."""
+        return bool(self.golden_labels) or self.settings.golden.review
+
+    @property
+    def judged_stage(self) -> ClassifyStage | None:
+        """The stage that golden labels judge, or would: the declared one, else the only one that labels."""
+        wanted = self.settings.golden.labels_stage
+        found = [stage for stage in self.labelling if wanted in (None, stage.name)]
+        return found[0] if len(found) == 1 else None
+
+    @property
     def evaluates(self) -> bool:
         return bool(self.metrics)
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """All that is scored, in order."""
-        there: dict[Of, bool] = {"labels": bool(self.golden_labels), "queries": bool(self.golden_queries)}
+        there: dict[Of, bool] = {"labels": self.judges_labels, "queries": bool(self.golden_queries)}
         return metrics_of([of for of, is_there in there.items() if is_there], self.own)
 
     @cached_property

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views import Publication
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, RunStatus
+from ai_assets.signed_asset.declaration import PUBLISHED, path_of
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.requests import SignoffRequest
 
@@ -37,6 +38,7 @@ class PublicationRuns(DagsterApi):
     def __init__(self, url: str) -> None:
         super().__init__(url, timeout_s=TIMEOUT_S)
         self._found: dict[str, tuple[float, PublicationRun | None]] = {}
+        self._loaded: dict[str, tuple[float, bool]] = {}
         self._away_until = 0.0
         self._turn = threading.Lock()
 
@@ -54,6 +56,21 @@ class PublicationRuns(DagsterApi):
                 return known[1] if known else None
             self._found[collection] = (time.monotonic(), run)
             return run
+
+    def is_loaded(self, collection: str) -> bool | None:
+        """Whether a code location that Dagster has loaded publishes it; None where Dagster does not answer."""
+        with self._turn:
+            at = time.monotonic()
+            known = self._loaded.get(collection)
+            if at < self._away_until or (known is not None and at < known[0] + FRESH_S):
+                return known[1] if known else None
+            try:
+                found = self.knows([(collection, "published"), path_of(collection, PUBLISHED)])
+            except (DagsterUnreachable, DagsterRefused):
+                self._away_until = time.monotonic() + AWAY_S
+                return known[1] if known else None
+            self._loaded[collection] = (time.monotonic(), found)
+            return found
 
     def _latest(self, job: str) -> PublicationRun | None:
         answer = self._ask("show runs", LATEST, {"filter": {"pipelineName": job}}, "runsOrError")
@@ -125,13 +142,21 @@ def _under_way(desk: Desk, request: SignoffRequest) -> Publication:
         return waiting
     run = RUNS.of(desk.dagster_url).latest(request.collection)
     if run is None or run.created_at < _epoch(request.closed_at):
-        return waiting
+        return waiting if RUNS.of(desk.dagster_url).is_loaded(request.collection) is not False else _not_loaded(request)
     url = f"{desk.dagster_url}/runs/{run.run_id}"
     if run.status in ("FAILURE", "CANCELED"):
         ended = "failed" if run.status == "FAILURE" else "was cancelled"
         said = f"The publication run {ended}; nothing was published. Its page says why. It is tried three times."
         return _publication("failed", said, run_id=run.run_id, run_url=url)
     return _publication("waiting", "It is approved, and is being published now.", run_id=run.run_id, run_url=url)
+
+
+def _not_loaded(request: SignoffRequest) -> Publication:
+    said = (
+        "It is approved, and nothing publishes it yet: no code location that Dagster has loaded has the collection "
+        f"{request.collection}. Mend its definitions; or publish it now: ai-assets publish {request.collection}"
+    )
+    return _publication("not loaded", said)
 
 
 def _publication(

@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ai_assets.documents.parse_converter import Converter
+from ai_assets.documents.parse_encodings import Decoded, Guess, declared_in_html, decoded
 from ai_assets.documents.parse_ocr import Ocr, OcrLimits
 from ai_assets.documents.parse_table_reader import TableReader
 from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
     Unreadable,
     UnreadNow,
-    decode,
     language_of,
     normalise,
     refuse_binary,
@@ -37,10 +37,16 @@ from ai_assets.storage.digest import sha256_hex
 __all__ = ["PARSER_VERSION", "Format", "ParseLimits", "ParsedDocument", "Parser", "TableFormat", "format_of"]
 
 PARSER_VERSION = "2"
-"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts."""
+"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts.
 
-MADE_IN: "dict[Format, str]" = {"pdf": "2"}
-"""By format, the version that first read it as it is read now; of the others a row is what the first made of it."""
+2: guesses encodings; reads more formats; docx with headers, footers, comments; titles of wrapped texts;
+PDFs by their layout.
+"""
+PLAIN_SINCE = "1"
+"""Of a document that version 2 reads as version 1 did."""
+
+PDF_SINCE = "2"
+"""Of a PDF: by its layout."""
 
 MAX_CHARACTERS = 5_000_000
 """Of a document's text, unless the collection declares another limit: some 2,500 pages."""
@@ -58,12 +64,6 @@ _UNDECLARED = TableFormat(key=None, text=(), title=None, partition=None)
 
 def format_of(path: str) -> Format | None:
     return _FORMATS.get(splitext(path)[1].lower())
-
-
-def made_in(path: str) -> str | None:
-    """The version of the parser that a row of this file needs; None where every one says the same of it."""
-    kind = format_of(path)
-    return MADE_IN.get(kind) if kind else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +101,16 @@ class ParsedDocument:
     text: str
     language: str | None
     characters: int
+    encoding: str | None = None
+    """Of the file or row, where it is a guess."""
+    certainty: float | None = None
+    """Of that guess, 0 to 1."""
     pages: tuple[int, ...] = ()
     """Where in the text the pages begin; empty where the format has none."""
     read_by: str | None = None
     """Which of several libraries for the format read it."""
+    since: str = PLAIN_SINCE
+    """The oldest version of the parser that makes this very document."""
 
 
 RowFilter = Callable[[str, str | None], bool]
@@ -178,11 +184,16 @@ class Parser:
     ) -> ParsedDocument:
         data = self._read(source, file)
         content = sha256_hex(data)
+        read = None
         try:
             match kind:
                 case "txt" | "md":
-                    found = Converted(text=decode(data))
+                    read = decoded(data)
+                    found = Converted(text=read.text)
                     refuse_binary(found.text)
+                case "html":
+                    read = decoded(data, declared_in_html(data))
+                    found = self._converter.convert(kind, read.text.encode()) if data else Converted(text="")
                 case _:
                     found = self._converter.convert(kind, data) if data else Converted(text="")
                     if self.ocr is not None:
@@ -194,9 +205,11 @@ class Parser:
             without_text = kind == "pdf" and data and str(reason) == _EMPTY
             return _quarantined(file, self._without_text if without_text else str(reason), content=content)
         title = shortened(found.title or "") or title_of(text, markdown=kind != "txt")
-        document = self._document(file, content, text, title)
+        document = self._document(file, content, text, title, encoding=read)
+        if kind != "pdf":
+            return document
         same = text == found.text  # else the pages begin elsewhere
-        return replace(document, pages=tuple(found.pages) if same else (), read_by=found.read_by)
+        return replace(document, pages=tuple(found.pages) if same else (), read_by=found.read_by, since=PDF_SINCE)
 
     @property
     def _without_text(self) -> str:
@@ -248,7 +261,8 @@ class Parser:
         except Unreadable as reason:
             return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
         title = shortened(row.title or "") or title_of(text, markdown=False)
-        return self._document(file, row.digest, text, title, key=key, partition=row.partition)
+        guess = Guess(encoding=row.encoding, certainty=row.certainty or 0.0) if row.encoding else None
+        return self._document(file, row.digest, text, title, key=key, partition=row.partition, encoding=guess)
 
     def _checked(self, text: str) -> str:
         limit = self._limits.max_characters
@@ -269,6 +283,8 @@ class Parser:
         *,
         key: str | None = None,
         partition: str | None = None,
+        encoding: Guess | Decoded | None = None,
+        new: bool = False,
     ) -> ParsedDocument:
         return ParsedDocument(
             document_id=_id(file, key),
@@ -283,6 +299,9 @@ class Parser:
             text=text,
             language=language_of(text) if self._tells_language else None,
             characters=len(text),
+            encoding=encoding.encoding if encoding else None,
+            certainty=encoding.certainty if encoding else None,
+            since=PARSER_VERSION if new or (encoding and encoding.encoding) else PLAIN_SINCE,
         )
 
 

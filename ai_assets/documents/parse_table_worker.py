@@ -10,11 +10,12 @@ fields of `TableRow`. E: the end, a `ConverterReply`.
 
 import io
 import json
+import operator
 import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, BinaryIO, TypedDict
 
 from ai_assets.documents.parse_tables import TableFormat, TableKind, TableRow, read_rows
@@ -95,13 +96,16 @@ def _bounded(row: TableRow, max_characters: int) -> TableRow:
     return row
 
 
+_cells = operator.attrgetter(*(field.name for field in fields(TableRow)))
+
+
 def _batches(rows: Iterator[TableRow]) -> Iterator[list[tuple[Any, ...]]]:
     """What was read before trouble is handed out before the trouble is."""
     batch: list[tuple[Any, ...]] = []
     size, began = 0, time.monotonic()
     try:
         for row in rows:
-            batch.append((row.digest, row.key, row.partition, row.title, row.text, row.reason))
+            batch.append(_cells(row))
             size += len(row.text)
             if size > _BATCH_BYTES or len(batch) >= _BATCH_ROWS or time.monotonic() - began > _BATCH_S:
                 yield batch

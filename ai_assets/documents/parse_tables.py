@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ai_assets.documents.parse_encodings import Guess, guessed, is_utf8
 from ai_assets.documents.parse_text import Unreadable, normalise, shown_bytes
 from ai_assets.storage.digest import Json, canonical_json, digest, sha256_hex
 
@@ -26,6 +27,8 @@ MAX_COLUMNS = 2_000
 _NAMED_COLUMNS = 30
 _NAME_CHARACTERS = 60
 """Of a column, where it is named in a reason."""
+_HEAD_BYTES = 1 << 18
+"""By which the encoding of a file is told."""
 _PEEK_ROWS = 100
 _PEEK_BYTES = 1 << 20
 _PARQUET_BATCH_ROWS = 16
@@ -61,6 +64,9 @@ class TableRow:
     text: str = ""
     reason: str | None = None
     """Why this row cannot be used."""
+    encoding: str | None = None
+    """Of the file, where it was guessed."""
+    certainty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +91,24 @@ def read_rows(
     kind: TableKind, stream: io.BufferedReader, table: TableFormat, max_row_bytes: int, delimiter: str | None = None
 ) -> Iterator[TableRow]:
     """Every row in file order. Raises Unreadable, also after some rows, when the file itself cannot be read (on)."""
+    guess: Guess | None = None
+    if kind != "parquet":
+        stream, guess = _utf8(stream)
     match kind:
         case "csv":
-            records = _csv_records(_utf8(stream), table, max_row_bytes, delimiter)
+            records = _csv_records(stream, table, max_row_bytes, delimiter)
         case "jsonl":
-            records = _jsonl_records(_utf8(stream), table, max_row_bytes)
+            records = _jsonl_records(stream, table, max_row_bytes)
         case "parquet":
             records = _parquet_records(stream, table, max_row_bytes)
     for record in records:
         if isinstance(record, _Bad):
             yield TableRow(digest=record.digest, key=record.digest[:16], reason=record.reason)
         else:
-            yield _row(record, table)
+            yield _row(record, table, guess)
 
 
-def _row(record: Record, table: TableFormat) -> TableRow:
+def _row(record: Record, table: TableFormat, guess: Guess | None) -> TableRow:
     row_digest = digest(record)
     key = " ".join(normalise(_shown(record.get(table.key)) or "").split()) if table.key else ""
     reason = None
@@ -113,6 +122,8 @@ def _row(record: Record, table: TableFormat) -> TableRow:
         title=_shown(record.get(table.title)) if table.title else None,
         text=_text(record, table),
         reason=reason,
+        encoding=guess.encoding if guess else None,
+        certainty=guess.certainty if guess else None,
     )
 
 
@@ -162,19 +173,23 @@ def _cut(name: str) -> str:
 # Lines
 
 
-def _utf8(stream: io.BufferedReader) -> io.BufferedReader:
-    """The stream as UTF-8 without a byte order mark."""
-    head = stream.read(3)
-    stream.seek(3 if head == codecs.BOM_UTF8 else 0)
+def _utf8(stream: io.BufferedReader) -> tuple[io.BufferedReader, Guess | None]:
+    """The stream as UTF-8 without a byte order mark; the encoding, where its beginning is in another and says none."""
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(3 if head.startswith(codecs.BOM_UTF8) else 0)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return io.BufferedReader(_FromUtf16(stream))
-    return stream
+        return io.BufferedReader(_Transcoded(stream, "utf-16")), None
+    whole = len(head) < _HEAD_BYTES
+    guess = None if head.startswith(codecs.BOM_UTF8) or is_utf8(head, whole=whole) else guessed(head)
+    if guess is None:
+        return stream, None  # a row that is damaged is found when it is read
+    return io.BufferedReader(_Transcoded(stream, guess.encoding)), guess
 
 
-class _FromUtf16(io.RawIOBase):
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream, self._ready = stream, b""
-        self._decoder = codecs.getincrementaldecoder("utf-16")()
+class _Transcoded(io.RawIOBase):
+    def __init__(self, stream: io.BufferedReader, encoding: str) -> None:
+        self._stream, self._ready, self._name = stream, b"", encoding.upper()
+        self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def readable(self) -> bool:
         return True
@@ -185,7 +200,7 @@ class _FromUtf16(io.RawIOBase):
             try:
                 self._ready = self._decoder.decode(block, final=not block).encode()
             except UnicodeDecodeError as error:
-                raise Unreadable(f"not valid UTF-16 shortly before byte {self._stream.tell()}") from error
+                raise Unreadable(f"not valid {self._name} shortly before byte {self._stream.tell()}") from error
             if not block:
                 break
         taken = self._ready[: len(buffer)]

@@ -1,6 +1,5 @@
-"""Bytes to clean text, and what can be told from the text alone: its title and its language."""
+"""Clean text, and what can be told from the text alone: its title and its language."""
 
-import codecs
 import functools
 import re
 import sys
@@ -33,19 +32,6 @@ class Unreadable(ValueError):
 
 class UnreadNow(Unreadable):
     """The same, where another try may succeed: a converter that was killed, or that took too long on a busy machine."""
-
-
-def decode(data: bytes) -> str:
-    """UTF-8, or UTF-16 when it begins with a byte order mark. Nothing is guessed, nothing replaced."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding, name = "utf-16", "UTF-16"
-    else:
-        encoding, name = "utf-8-sig", "UTF-8"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        offset = error.start + (3 if name == "UTF-8" and data.startswith(codecs.BOM_UTF8) else 0)
-        raise Unreadable(f"not valid {name} at byte {offset}; save it as UTF-8") from error
 
 
 def refuse_binary(text: str) -> None:

@@ -42,6 +42,10 @@ _RUNS = """query($filter: RunsFilter!, $limit: Int!) { runsOrError(filter: $filt
   ... on Runs { results { runId status creationTime startTime endTime tags { key value } } } } }"""
 _WHERE = """query($keys: [AssetKeyInput!]!) { assetNodes(assetKeys: $keys) {
   jobNames repository { name location { name } } } }"""
+_RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
+  __typename ... on WorkspaceLocationEntry { locationOrLoadError { __typename
+    ... on PythonError { className message stack causes { className message stack } } } }
+  ... on ReloadNotSupported { message } ... on RepositoryLocationNotFound { message } ... on Error { message } } }"""
 _HEALTH = """{ workspaceOrError { __typename ... on PythonError { message }
     ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
       ... on PythonError { className message stack causes { className message stack } } } } } }
@@ -216,6 +220,20 @@ class DagsterApi:
             for found in results
         ]
 
+    def knows(self, assets: Sequence[Sequence[str]]) -> bool:
+        """Whether a code location that is loaded has one of these assets."""
+        given = {"keys": [{"path": list(path)} for path in assets]}
+        return bool(self._query("find the code location", _WHERE, given)["assetNodes"])
+
+    def reload(self, location: str) -> str | None:
+        """Have a code location loaded anew, which takes as long as that does; why it could not be, in words.
+
+        Where it could not, Dagster has nothing of it any more: load it elsewhere first.
+        """
+        answer = self._ask("reload the code location", _RELOAD, {"name": location}, "reloadRepositoryLocation")
+        found = answer.get("locationOrLoadError") or {}
+        return essential_message(found) if found.get("__typename") == "PythonError" else None
+
     def health(self, heartbeats_after: float) -> Health:
         """Heartbeats outlive the daemon that wrote them, so only those after a moment (epoch seconds) count."""
         data = self._query("tell its health", _HEALTH, {})
@@ -273,7 +291,8 @@ class DagsterApi:
 
 def essential_message(error: Mapping[str, Any]) -> str:
     """The innermost cause in the author's words, with the place in their code; our own errors say it all themselves."""
-    innermost = error["causes"][-1] if error.get("causes") else error
+    chain = [error, *(error.get("causes") or [])]
+    innermost = next((found for found in chain if _is_user_error(found["message"].strip())), chain[-1])
     name, message = innermost["className"] or "", innermost["message"].strip()
     text = re.sub(rf"^(?:[\w.]*\.)?{re.escape(name)}: ", "", message)
     if _is_user_error(message):

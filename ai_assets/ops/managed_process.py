@@ -54,6 +54,7 @@ class Service:
     process: "subprocess.Popen[bytes] | None" = None
     _restarts: "deque[float]" = field(default_factory=deque)
     _start_again_at: float | None = None
+    _renewing: bool = False
 
     @property
     def log(self) -> Path:
@@ -65,17 +66,15 @@ class Service:
             self.stale.unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_KEPT_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        command = [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), self.module, *self.arguments]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env={**self.home.child_environment(identity()), **self.told},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = child(
+            self.module, self.arguments, home=self.home, folder=self.folder, told=self.told, log=self.log
+        )
+
+    def renew(self) -> None:
+        """End it, to be started again at once; that is no failure of it."""
+        self._renewing = True
+        if self.process is not None:
+            self.process.terminate()
 
     def raise_if_dead(self) -> None:
         if self.process and (status := self.process.poll()) is not None:
@@ -92,6 +91,10 @@ class Service:
             return f"{self.name} started again"
         if self.process is None or self.process.poll() is None:
             return None
+        if self._renewing:
+            self._renewing = False
+            self.start()
+            return f"{self.name} started again"
         while self._restarts and self._restarts[0] < now - RESTARTS_WINDOW_S:
             self._restarts.popleft()
         if len(self._restarts) >= RESTARTS_ALLOWED:
@@ -103,7 +106,35 @@ class Service:
 
     def last_words(self) -> str:
         """The line among the last 20 of the log that says most about why it ended."""
-        return essential_line(_tail(self.log, lines=20)) or "it said nothing."
+        return last_words(self.log) or "it said nothing."
+
+
+def child(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    home: Home,
+    folder: Path,
+    told: Mapping[str, str],
+    log: Path,
+    fresh: bool = False,
+) -> "subprocess.Popen[bytes]":
+    """A process of `ai-assets up` that runs a module of ours; `fresh`: its log is only about this one."""
+    command = [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), module, *arguments]
+    with log.open("wb" if fresh else "ab") as out:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**home.child_environment(identity()), **told},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def last_words(log: Path) -> str | None:
+    return essential_line(_tail(log, lines=20))
 
 
 def essential_line(lines: Sequence[str]) -> str | None:

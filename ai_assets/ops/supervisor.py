@@ -15,8 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Literal, Self
@@ -30,6 +31,7 @@ from ai_assets.base.home import (
     DECISION_KEY_VARIABLE,
     DESK_URL_VARIABLE,
     DESK_VARIABLE,
+    LOCATION_VARIABLE,
     NO_KEY,
     OPERATIONS_VARIABLE,
     SEVERAL_VARIABLE,
@@ -38,6 +40,8 @@ from ai_assets.base.home import (
 from ai_assets.base.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, answers
 from ai_assets.ops.managed_process import Service
+from ai_assets.ops.reloading import LocationReload
+from ai_assets.ops.settings_reload import SettingsReload
 from ai_assets.orchestration.code_location import CodeLocation, code_locations
 from ai_assets.orchestration.instance import instance, use_home
 from ai_assets.orchestration.interrupted import explain_interrupted_runs, report_interrupted_runs, runs_in_flight
@@ -154,6 +158,7 @@ class Supervisor:
         """What a person should know about the start: a file left alone, runs found interrupted."""
         self._services: list[Service] = []
         self._locations: list[CodeLocation] = []
+        self._reloads: list[LocationReload] = []
         self._warden: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._socket_folder: Path | None = None
@@ -182,10 +187,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start everything; returns before anything answers."""
-        locations = code_locations(self.home.project)
-        if not locations:
-            raise NoDefinitions(self.home.project)
-        self._locations = named_apart(self.home.project, locations)
+        self._locations = self._declared()
         configuration = use_home(self.home)
         self._take_lock()
         end_all_started_by_up(
@@ -225,14 +227,25 @@ class Supervisor:
             time.sleep(POLL_S)
             waiting_for = self._missing()
 
-    def run_forever(self, on_progress: Callable[[str], None] = lambda _: None) -> None:
+    def run_forever(
+        self,
+        on_progress: Callable[[str], None] = lambda _: None,
+        on_loaded: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
         """Keep the services running until a signal ends it (KeyboardInterrupt, which `__exit__` takes as normal).
 
-        A code location whose definitions break meanwhile is reported by name, and the others go on.
+        What is edited meanwhile is taken over (`reloading.py`), and `on_loaded` called with collections that are new. A
+        code location that breaks meanwhile is reported by name, and the others go on.
         """
         broken: dict[str, str] = {}
         look_at = time.monotonic() + LOOK_S
+        self._reloads = [*self._location_reloads(on_loaded)]
+        settings = SettingsReload(
+            home=self.home, desk=self._services[-1], locations=self._locations, declared=self._declared
+        )
         while True:
+            for line in chain(*(part.step() for part in self._reloads), settings.step()):
+                on_progress(line)
             if len(self._locations) > 1 and time.monotonic() > look_at:
                 self._tell_broken(broken, on_progress)
                 look_at = time.monotonic() + LOOK_S
@@ -240,6 +253,25 @@ class Supervisor:
                 if done := service.keep_alive():
                     on_progress(done)
             time.sleep(POLL_S)
+
+    def _declared(self) -> list[CodeLocation]:
+        locations = code_locations(self.home.project)
+        if not locations:
+            raise NoDefinitions(self.home.project)
+        return named_apart(self.home.project, locations)
+
+    def _location_reloads(self, on_loaded: Callable[[Sequence[str]], None]) -> Iterator[LocationReload]:
+        for location, server in zip(self._locations, self._services, strict=False):
+            yield LocationReload(
+                location=location,
+                home=self.home,
+                url=self.url,
+                told=server.told,
+                several=len(self._locations) > 1,
+                also=[replace(self.home, project=location.project).inference],
+                since=self._started_at,
+                on_loaded=on_loaded,
+            )
 
     def _tell_broken(self, before: dict[str, str], on_progress: Callable[[str], None]) -> None:
         """What has changed since `before`, which is brought up to date."""
@@ -260,6 +292,8 @@ class Supervisor:
         if self._lock is None:
             return
         try:
+            for part in self._reloads:
+                part.close()
             if self._services:
                 with instance(self.home) as opened:
                     in_flight = runs_in_flight(opened)
@@ -321,8 +355,8 @@ class Supervisor:
         code += ["--use-python-environment-entry-point"]
         name = f"code server {location.name}" if len(self._locations) > 1 else "code server"
         return Service(
-            name=name, module="dagster", arguments=code, home=self.home, folder=location.project, told=told,
-            stale=socket,
+            name=name, module="dagster", arguments=code, home=self.home, folder=location.project,
+            told={**told, LOCATION_VARIABLE: location.name}, stale=socket,
         )  # fmt: skip
 
     def _shared(self) -> dict[str, str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from ai_assets.base.home import Home
+from ai_assets.orchestration.held_back import held_back
 from ai_assets.orchestration.interrupted import is_under_way
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ def ask(
 
     `tag` is what its runs are found by; `remedy` what to do once it failed too often.
     """
+    if held := held_back(Home.from_environment()):
+        return dg.SkipReason(held)  # and no try is counted
     cursor = json.loads(context.cursor or "{}")
     tries = cursor.get("tries", 0) if cursor.get("batch") == batch else 0
     if tries >= MOST_TRIES:

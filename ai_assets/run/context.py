@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
+    from ai_assets.signoff.golden_labels import GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
 
 PREVIEW_ROWS = 5
@@ -149,6 +150,20 @@ class Work:
 
         with self.stores.state.read() as connection:
             return in_force(connection, self.collection)
+
+    @cached_property
+    def golden_labels(self) -> "GoldenInForce":
+        """What people say is right, as it was when the run first looked."""
+        from ai_assets.signoff.golden_labels import in_force
+
+        with self.stores.state.read() as connection:
+            return in_force(connection, self.collection)
+
+    def people_said(self, partition: str) -> str:
+        """One version of all that people said of a partition's labels: corrections, and golden ones where there are."""
+        from ai_assets.signoff.golden_labels import with_golden
+
+        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition))
 
     @cached_property
     def source(self) -> Source:

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -84,6 +84,30 @@ def _with_ids(batch: Any, wanted: set[str]) -> list[dict[str, Any]]:
 
     found: list[dict[str, Any]] = batch.filter(pc.is_in(batch["chunk_id"], pa.array(wanted, pa.string()))).to_pylist()
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseHits:
+    hits: Sequence[Hit]
+    by_words: bool
+    """Vectors were not compared: a model would have to be asked about the question, and paid."""
+
+
+def search_release(collection: Collection, stores: Stores, release: Release, text: str, k: int) -> ReleaseHits:
+    """The best documents of any release whose index is kept, at no cost: by words alone where a question costs a call.
+
+    Raises `IndexLost` or `IndexAltered` where its index is not there any more as it was published.
+    """
+    index, made_by = served.require_index(stores, release), release.embeddings.get(FIRST)
+    if not text.strip() or made_by is None:
+        return ReleaseHits(hits=[], by_words=False)
+    if made_by.version is None:
+        hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
+        return ReleaseHits(hits=hits, by_words=True)
+    with Work(collection, stores, run_id="") as work:
+        vector = work.embedder("search", "", made_by).embed([text])[0]
+    hits = index.search(release.index_version, vector, text, k, column=vector_column(FIRST), of=made_by.of)
+    return ReleaseHits(hits=hits, by_words=False)
 
 
 def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import dagster as dg
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.orchestration.automation.shared_work import done_elsewhere
+from ai_assets.orchestration.held_back import held_back
 from ai_assets.orchestration.inference_cost import JOB
 from ai_assets.orchestration.interrupted import is_orphaned
 
@@ -33,6 +34,8 @@ def inference_cost() -> dg.SensorDefinition:
 
         if other := done_elsewhere():
             return dg.SkipReason(other)
+        if held := held_back(Home.from_environment()):
+            return dg.SkipReason(held)
         moment = now()
         waited_s = _seconds(context.cursor, moment)
         last = next(iter(context.instance.get_runs(dg.RunsFilter(job_name=JOB), limit=1)), None)

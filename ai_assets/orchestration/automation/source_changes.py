@@ -14,6 +14,7 @@ from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.orchestration.events import version_tags
+from ai_assets.orchestration.held_back import held_back
 from ai_assets.orchestration.interrupted import is_orphaned
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.orchestration.sources import register_folders
@@ -35,6 +36,8 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING if collection.settings.watch else dg.DefaultSensorStatus.STOPPED,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if held := held_back(Home.from_environment()):
+            return dg.SkipReason(held)
         if _busy(collection, context.instance):
             return dg.SkipReason("a run of this collection is queued or under way")
         due, again, events = _due(collection, context.instance, failed=False)
@@ -66,6 +69,8 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
         default_status=dg.DefaultScheduleStatus.RUNNING if declared.enabled else dg.DefaultScheduleStatus.STOPPED,
     )
     def body(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if held := held_back(Home.from_environment()):
+            return dg.SkipReason(held)
         due, again, _ = _due(collection, context.instance, failed=True)
         if not due and not again:
             return dg.SkipReason("every partition is up to date")

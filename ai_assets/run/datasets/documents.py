@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import Row
-from ai_assets.documents.parse import ParsedDocument, made_in
+from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.parse_ocr import OcrSpent
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
@@ -21,7 +22,7 @@ from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
 from ai_assets.storage.digest import Json, canonical_json, digest
-from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, read_batches
+from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, parquet_columns
 from ai_assets.storage.spool import Spool, repeated
 from ai_assets.storage.state import now
 
@@ -35,8 +36,8 @@ COLUMNS = (
 MADE_BY = "made_by"
 READ_BY, PAGES = "read_by", "pages"
 """Which library read a PDF, and where in its text each page begins (JSON). Rows of the first parser have neither."""
-NEWER = (MADE_BY, READ_BY, PAGES)
-"""What only rows of a later version of the parser say."""
+SOME = {MADE_BY: "text", READ_BY: "text", PAGES: "text", "encoding": "text", "encoding_certainty": "number"}
+"""Columns that a dataset has only if one of its rows says something in them: without them it is what it always was."""
 LANGUAGES_AT_ONCE = 100
 LANGUAGES_UNHEARD = 8
 """So many questions are under way; each holds the beginnings of its texts."""
@@ -59,30 +60,24 @@ def build(work: Work, partition: str) -> Outcome:
     kept = _kept_files(work, partition, previous, unread.again)
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
     preview: list[Row] = []
-    newer = False
     with work.spool("documents", partition) as spool:
         arrived = NewRows(work, spool)
         _read_files(work, partition, kept, arrived)
-        shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
+        digests, some = _of_kept(work, previous, kept)
+        shared = repeated(digests + arrived.digests)
         history = History(work, partition, cause)
         rows = MergedRows(work.rows(previous) if previous else (), arrived, kept, shared)
-        older = "parser" in work.collection.settings.builtins.older
-        with work.writing("documents", partition, _schema(NEWER if older else NEWER[1:])) as out:
+        some |= arrived.some
+        with work.writing("documents", partition, _schema(some)) as out:
             for before, found in rows:
                 row = work.forgotten.withheld(found)
                 out.append(row)
-                newer = newer or any(row.get(name) for name in NEWER)
                 history.tell(before, row)
                 unread.see(row)
                 counts[row["status"]] += 1
                 if row["status"] != "deleted" and len(preview) < PREVIEW_ROWS:
                     preview.append({k: row[k] for k in ("document_id", "status", "title", "language", "text")})
         history.write()
-    if older and not newer:  # nothing of a newer version is in it: byte for byte what it would have been without one
-        with work.writing("documents", partition, _schema(())) as bare:
-            for batch in read_batches(out.path, COLUMNS):
-                bare.extend(batch)
-        out = bare
     unread.record()
     return work.commit(
         "documents",
@@ -149,14 +144,18 @@ def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], ar
         work.advance("documents", partition, number, len(entries))
 
 
-def _text_digests(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> bytearray:
-    """Of all rows that are taken over."""
-    found = bytearray()
+def _of_kept(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> tuple[bytearray, set[str]]:
+    """Digests of the texts of all rows that are taken over, and the columns of `SOME` that these need."""
+    digests, some = bytearray(), set[str]()
     if previous is not None and kept:
-        for row in work.rows(previous, NARROW):
-            if _takes(kept, row) and row["digest"] is not None:
-                found += bytes.fromhex(row["digest"])
-    return found
+        present = SOME.keys() & parquet_columns(work.stores.lake.path(previous))
+        for row in work.rows(previous, [*NARROW, *sorted(present)]):
+            if not _takes(kept, row):
+                continue
+            if row["digest"] is not None:
+                digests += bytes.fromhex(row["digest"])
+            some |= {name for name in present - some if row[name] is not None}
+    return digests, some
 
 
 def is_stale(entry: ListingEntry, row: Mapping[str, Any]) -> bool:
@@ -199,6 +198,8 @@ class NewRows:
         self._blocks: list[Any] = []
         self.digests = bytearray()
         """Of their texts."""
+        self.some: set[str] = set()
+        """The columns of `SOME` that they need."""
         self._texts: list[str] = []
         self._asked: deque[TextAnswer[list[str | None]]] = deque()
         self._languages: list[str | None] = []
@@ -206,6 +207,7 @@ class NewRows:
 
     def add(self, row: Row) -> None:
         self._spool.append_row(row)
+        self.some |= {name for name in SOME if row.get(name) is not None}
         self._texts.append(language_sample(row["text"]))
         if len(self._texts) == LANGUAGES_AT_ONCE:
             self._ask()
@@ -304,10 +306,11 @@ def parsed_rows(work: Work, partition: str, entry: ListingEntry) -> Iterator[Row
 
     file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
     parsed = work.parser.parse(work.source, file, tables_of(work.collection), belongs if entry.per_row else None)
-    return (_row(entry, item) for item in parsed)
+    newer = since("parser", work.collection.settings.builtins.parser)[1:]
+    return (_row(entry, item, newer) for item in parsed)
 
 
-def _row(entry: ListingEntry, item: ParsedDocument) -> Row:
+def _row(entry: ListingEntry, item: ParsedDocument, newer: Collection[str]) -> Row:
     return {
         "document_id": item.document_id,
         "path": item.path,
@@ -321,9 +324,11 @@ def _row(entry: ListingEntry, item: ParsedDocument) -> Row:
         "title": item.title,
         "text": item.text,
         "language": item.language,
-        MADE_BY: made_in(entry.path) if item.status == "ok" else None,
         READ_BY: item.read_by,
         PAGES: canonical_json(list(item.pages)) if item.pages else None,
+        MADE_BY: item.since if item.since in newer else None,
+        "encoding": item.encoding,
+        "encoding_certainty": item.certainty,
     }
 
 
@@ -394,11 +399,13 @@ class History:
                 )
 
 
-def _schema(more: Sequence[str]) -> Any:
-    """With the version of the parser, where rows may be of several; empty for what is as old as is declared."""
+def _schema(some: Collection[str]) -> Any:
+    """`made_by` is empty where the declared version of the parser makes the same row."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in (*COLUMNS, *more)])
+    types = {"text": pa.string(), "number": pa.float64()}
+    columns = [(name, pa.string()) for name in COLUMNS]
+    return pa.schema([*columns, *((name, types[kind]) for name, kind in SOME.items() if name in some)])
 
 
 def versions_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.passages import with_vectors
-from ai_assets.signoff import decisions, releases, requests
+from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -64,9 +64,17 @@ class CorpusEvaluation:
         """What embedding the golden queries cost; the first dataset made after it tells of it."""
 
     @cached_property
+    def golden(self) -> Mapping[str, str]:
+        """Golden labels by document: those of the file, and those that people gave to the texts as they are."""
+        name, stores = self.collection.name, self.work.stores
+        given = golden_labels.of_present_texts(stores, name, self.work.golden_labels.scored.values())
+        said = {item.document_id: item.label for item in given if item.document_id not in self.collection.shown}
+        return {item.document: item.label for item in self.collection.golden_labels} | said
+
+    @cached_property
     def placed(self) -> Mapping[str, Sequence[str]]:
         """Golden documents and the partitions they may be in; empty where the source has no such file."""
-        wanted = {item.document for item in self.collection.golden_labels}
+        wanted = set(self.golden)
         wanted |= {name for item in self.collection.golden_queries for name in item.documents}
         return {name: _partitions_of(self.work.listing, name) for name in wanted}
 
@@ -78,7 +86,7 @@ class CorpusEvaluation:
     @cached_property
     def labelled(self) -> Mapping[str, LabelledDocument]:
         """What was said of every golden or corrected document."""
-        golden = {item.document for item in self.collection.golden_labels}
+        golden = self.golden
         partitions = {partition for name in golden for partition in self.placed[name]}
         known = {label.name for label in self.stage.labels}
         found: dict[str, LabelledDocument] = {}
@@ -117,12 +125,8 @@ class CorpusEvaluation:
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
-        """Golden labels of documents whose partition is computed; a correction is one, and stands before the file's."""
-        declared = {
-            item.document: item.label
-            for item in self.collection.golden_labels
-            if self._computed(self.stage.name, item.document)
-        }
+        """Golden labels of documents whose partition is computed; a correction is one, and stands before the others."""
+        declared = {name: label for name, label in self.golden.items() if self._computed(self.stage.name, name)}
         said = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
         return {name: label for name, label in (declared | said).items() if name not in self.teaching}
 
@@ -174,7 +178,7 @@ class CorpusEvaluation:
         return evaluate(self.collection.metrics, evidence_of)
 
     def _of_labels(self, partition: str | None) -> Evidence | None:
-        if not self.collection.golden_labels:
+        if not self.collection.judges_labels:
             return None
         return Evidence(
             collection=self.collection.name,
@@ -230,7 +234,7 @@ class CorpusEvaluation:
     def details(self) -> dict[str, Any]:
         """What people want to see beside the numbers: the confusion table, and which golden items were missed."""
         details: dict[str, Any] = {}
-        if self.collection.golden_labels:
+        if self.collection.judges_labels:
             corpus = self._of_labels(None)
             assert corpus is not None
             details["confusion"] = confusion_markdown(corpus.label_scores.confusion)
@@ -270,6 +274,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         for name in work.collection.inputs_of("evaluation_scores")
     }
     inputs = {name: manifest.version for name, manifest in needed.items()}
+    if given := work.golden_labels.version(partition):
+        inputs[golden_labels.GOLDEN] = given
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
     scores = [*corpus.of_corpus, *corpus.scores(partition)]
@@ -303,6 +309,7 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
         live=live,
         live_release=release,
         of_rows=frozenset(metric.name for metric in own.metrics if metric.of == "rows"),
+        labels_to_come=work.collection.settings.golden.review,
     )
     return judge(gates, bench, own.gates)
 
