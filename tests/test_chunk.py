@@ -111,3 +111,55 @@ def test_one_line_of_three_megabytes_is_cut_in_seconds():
     chunks = chunk_document("d", "lorem ipsum " * 250_000, max_characters=1200, overlap=100)
     assert time.perf_counter() - started < 10
     assert len(chunks) > 2_500
+
+
+BIG = "word " * 60
+
+
+def test_a_chunk_says_under_which_headings_it_stands():
+    text = f"intro {BIG}\n\n# Part one\n\n{BIG}\n\n## Scope\n\n{BIG}\n\n# Part two\n\n```\n# no heading\n```\n\n{BIG}"
+    found = [
+        (chunk.text.split()[0], chunk.headings)
+        for chunk in chunk_document("d", text, max_characters=400, overlap=0)
+        if chunk.text.startswith(("intro", "#"))
+    ]
+    assert found == [("intro", None), ("#", "Part one"), ("##", "Part one > Scope"), ("#", "Part two")]
+
+
+@pytest.mark.parametrize("small", ["first", "middle", "last"])
+def test_chunks_do_not_cross_headings_though_a_section_is_small(small: str):
+    sections = {"first": BIG, "middle": BIG, "last": BIG, small: "tiny"}
+    text = "\n\n".join(f"## {name}\n\n{body}" for name, body in sections.items())
+    crossing = [
+        chunk.text for chunk in chunk_document("d", text, max_characters=400, overlap=0) if chunk.text.count("## ") > 1
+    ]
+    assert len(crossing) <= 1
+    assert all("tiny" in passage for passage in crossing)
+
+
+@pytest.mark.parametrize(
+    ("passage", "kind"),
+    [
+        ("| a | b |\n| --- | --- |\n| 1 | 2 |", "table"),
+        ("## Prices\n\n| a | b |\n| --- | --- |\n| 1 | 2 |", "table"),
+        ("- one\n- two\n  more of two", "list"),
+        ("1. one\n2. two", "list"),
+        ("```\nx = 1\n```", "code"),
+        ("Prose, and\n- an item", "text"),
+        ("# Only a heading", "text"),
+    ],
+)
+def test_a_chunk_says_what_it_is(passage: str, kind: str):
+    assert [chunk.kind for chunk in chunk_document("d", passage, max_characters=400, overlap=0)] == [kind]
+
+
+def test_a_chunk_says_on_which_pages_it_stands():
+    text = "\n\n".join(f"page {number} {BIG}" for number in range(1, 4))
+    pages = [text.index(f"page {number} ") for number in range(1, 4)]
+    chunks = chunk_document("d", text, max_characters=200, overlap=0, pages=pages)
+    assert {chunk.page for chunk in chunks} == {1, 2, 3}
+    for chunk in chunks:
+        assert pages[chunk.page - 1] <= chunk.start
+        assert chunk.page == 3 or chunk.start < pages[chunk.page]
+        assert chunk.page_end in (chunk.page, chunk.page + 1)
+    assert {chunk.page for chunk in chunk_document("d", text, max_characters=200, overlap=0)} == {None}

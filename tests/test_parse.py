@@ -255,7 +255,7 @@ def test_a_file_over_the_limit_is_not_read_even_if_it_grew_after_the_listing(tmp
 def test_a_text_over_the_limit_is_quarantined_with_both_sizes(name: str, tmp_path: Path) -> None:
     with Parser(ParseLimits(max_characters=1_000)) as parser:
         (document,) = parse(parser, tmp_path, name, "x" * 1_001)
-    assert document.reason == "1,001 characters of text; the limit is 1,000"
+    assert document.reason == "1,001 characters of text; the limit is 1,000 (source.max_characters)"
 
 
 # Tables
@@ -614,7 +614,7 @@ def test_a_parquet_bomb_is_read_in_small_pieces(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    assert result.found == ["8,000,000 characters of text; the limit is 5,000,000"]
+    assert result.found == ["8,000,000 characters of text; the limit is 5,000,000 (source.max_characters)"]
     assert result.megabytes < 600
 
 

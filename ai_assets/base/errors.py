@@ -5,6 +5,7 @@
         DeclarationInvalid       a YAML file that a user wrote is wrong: file, line, what to write
         SourceUnavailable        the documents cannot be reached
         ParserUnavailable        what reads files is not installed as it should be
+        OcrUnavailable           the program that reads scanned pages, or its data of a language, is not installed
         ParserEnded              the process that reads files was ended at its start, also when it was tried again
         HomeUnusable             AI_ASSETS_HOME cannot be used (ai_assets/base/home.py)
         StateUnavailable         the state store does not answer, or is no database
@@ -62,6 +63,18 @@ class ParserUnavailable(UserError):
         super().__init__(
             f"The process that {_DUTIES[program]} did not start: {found}. "
             f"Reinstall what it needs with: pip install --force-reinstall {package}"
+        )
+
+
+class OcrUnavailable(UserError):
+    """`language`: the one whose data is missing; None where the program itself is."""
+
+    def __init__(self, language: str | None) -> None:
+        missing = "the program tesseract" if language is None else f"tesseract's data of the language '{language}'"
+        package = f"tesseract-ocr{'' if language is None else '-' + language.replace('_', '-').lower()}"
+        super().__init__(
+            f"Reading scanned pages takes {missing}, which is missing: apt-get install {package}, "
+            "or take source.ocr out of defs.yaml."
         )
 
 

@@ -31,6 +31,8 @@ def search(
         console.print(f"Release {release.number} of {name} has nothing for that.")
     for number, hit in enumerate(hits, start=1):
         console.print(led(f"{number}. {hit.document_id}", "bold", f"  ({hit.partition}, score {hit.score:.4f})"))
+        if place := _place(hit.page, hit.headings):
+            console.print(f"   {place}", markup=False)
         console.print(textwrap.shorten(hit.text, 240, placeholder=" …"), style="dim")
         if hit.document_id in without:
             console.print(f"without vectors: found by its words alone ({without[hit.document_id]})")
@@ -49,7 +51,7 @@ def explain(
     rows: list[tuple[str, object]] = []
     for key, value in found.items():
         if isinstance(value, dict):
-            rows += [(f"{key}.{inner}", item) for inner, item in value.items() if item is not None]
+            rows += [(f"{key}.{inner}", _shown(item)) for inner, item in value.items() if item is not None]
         elif key != "history":
             rows.append((key, value))
     table(f"{name}: {document}", ("what", "value"), rows)
@@ -58,3 +60,13 @@ def explain(
         for e in found["history"]
     ]
     table("History", ("when (UTC)", "what", "digest", "reason", "run"), events)
+
+
+def _place(page: int | None, headings: str | None) -> str:
+    """Where a passage stands, for people."""
+    return ", ".join([*([f"page {page}"] if page else []), *([headings] if headings else [])])
+
+
+def _shown(item: object) -> object:
+    """A list of passages as their number: `--json` has each of them."""
+    return f"{len(item)} (each with its place: --json)" if isinstance(item, list) else item

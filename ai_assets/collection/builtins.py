@@ -12,7 +12,7 @@ from ai_assets.documents.parse import PARSER_VERSION
 
 VERSIONS: dict[str, tuple[str, ...]] = {
     "parser": ("1", PARSER_VERSION),
-    "chunker": (CHUNKER_VERSION,),
+    "chunker": ("1", CHUNKER_VERSION),
     "classifier": ("1", "2"),
 }
 """All that have made rows, the oldest first. A better version is appended; its predecessors stay for good."""

@@ -18,6 +18,7 @@ from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
+from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import Metric, Of
@@ -217,6 +218,8 @@ class Collection:
                 settings.source.max_bytes,
                 settings.source.parse_timeout_s,
                 *([["near_duplicates-1", near.at_least]] if near else []),
+                *([["ocr", *ocr.languages]] if (ocr := settings.source.ocr) else []),
+                *([characters] if (characters := settings.source.max_characters) != MAX_CHARACTERS else []),
             ],
             "chunks": [
                 settings.builtins.chunker,

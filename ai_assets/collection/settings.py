@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ai_assets.base.yaml_settings import Strict, nearest, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
+from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
@@ -52,6 +53,16 @@ class TableColumns(Strict):
     title: str | None = None
 
 
+class OcrSettings(Strict):
+    """How scanned pages of PDFs are read, by the program tesseract."""
+
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-zA-Z_]{3,20}$")], ...] = Field(default=("eng",), min_length=1)
+    """As tesseract names them."""
+    page_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    max_pages: int = Field(default=200, ge=1)
+    """Of one document; one with more scanned pages is quarantined."""
+
+
 class SourceSettings(Strict):
     """Where the documents are."""
 
@@ -62,7 +73,10 @@ class SourceSettings(Strict):
     tables: dict[Literal["csv", "jsonl", "parquet"], TableColumns] = Field(default={})
     max_bytes: int = Field(default=50_000_000, ge=1)
     """A larger file is quarantined unread (table files are streamed, and limited by the row)."""
+    max_characters: int = Field(default=MAX_CHARACTERS, ge=1, le=MOST_CHARACTERS)
+    """A document with a longer text is quarantined."""
     parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    ocr: OcrSettings | None = None
 
 
 class NearDuplicateSettings(Strict):

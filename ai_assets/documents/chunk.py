@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 """Changes when the same document and settings would give other chunks."""
 
 _LINE = re.compile(r"[^\n]*\n?")
-_HEADING = re.compile(r" {0,3}#{1,3} ")
+_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
+_ITEM = re.compile(r"[ \t]*(?:[-*+]|\d{1,3}[.)])[ \t]+")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 
-# A heading opens a section of its own unless the section or the one before it is shorter than this share of a chunk:
-# "## Date" with one line under it is a poor passage on its own.
+# A heading opens a section of its own unless the section before it is shorter than this share of a chunk, which then
+# goes on into it: "## Date" with one line under it is a poor passage on its own.
 _SMALLEST_SECTION = 0.2
 
 # The splitter takes time quadratic in the length of one unbroken paragraph: 36 s for 4.8 million characters, 1.2 s so.
@@ -28,6 +30,11 @@ _STRETCH_CHARACTERS = 1 << 15
 
 # The same is true of blank lines, and there is nothing in them.
 _BLANK = re.compile(r"\n[ \t\n]{1000,}")
+
+
+BETWEEN_HEADINGS = " > "
+_LONGEST_HEADINGS = 500
+ChunkKind = Literal["text", "list", "table", "code"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +50,22 @@ class Chunk:
     text: str
     text_digest: str
     """SHA-256 of the text: equal passages of any document share one embedding."""
+    headings: str | None
+    """Those that it stands under, the highest first; with its own where it begins with one."""
+    kind: ChunkKind
+    """What all its lines are, but for headings."""
+    page: int | None
+    """Where it begins, counted from 1; None where the document has no pages."""
+    page_end: int | None
 
 
-def chunk_document(document_id: str, text: str, *, max_characters: int, overlap: int) -> list[Chunk]:
+def chunk_document(
+    document_id: str, text: str, *, max_characters: int, overlap: int, pages: Sequence[int] = ()
+) -> list[Chunk]:
     """Cut a document into passages of at most `max_characters`, the next repeating up to `overlap` of the last.
 
-    Sections under headings are cut independently, so that an edit moves borders within its own section only.
+    Sections under headings are cut independently, so that an edit moves borders within its own section only. `pages`:
+    where in the text each page begins.
     """
     from semantic_text_splitter import MarkdownSplitter
 
@@ -57,7 +74,8 @@ def chunk_document(document_id: str, text: str, *, max_characters: int, overlap:
     splitter = MarkdownSplitter(max_characters, overlap)
     seen: Counter[str] = Counter()
     chunks: list[Chunk] = []
-    for section_start, section in _sections(text, smallest=max_characters * _SMALLEST_SECTION):
+    headings = _Headings(text)
+    for section_start, section in _sections(text, headings.starts, smallest=max_characters * _SMALLEST_SECTION):
         for offset, passage in splitter.chunk_indices(section):
             digest = hashlib.sha256(passage.encode()).hexdigest()
             start = section_start + offset
@@ -70,6 +88,10 @@ def chunk_document(document_id: str, text: str, *, max_characters: int, overlap:
                     end=start + len(passage),
                     text=passage,
                     text_digest=digest,
+                    headings=headings.above(start),
+                    kind=kind_of(passage),
+                    page=bisect_right(pages, start) or None,
+                    page_end=bisect_right(pages, start + len(passage) - 1) or None,
                 )
             )
             seen[digest] += 1
@@ -81,13 +103,47 @@ def _chunk_id(document_id: str, text_digest: str, occurrence: int) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _sections(text: str, *, smallest: float) -> Iterator[tuple[int, str]]:
-    """Stretches of text that open with a heading. Whether a border holds depends on its two neighbours only."""
-    borders = [0, *_heading_starts(text), len(text)]
+def kind_of(passage: str) -> ChunkKind:
+    lines = [line for line in passage.split("\n") if line.strip() and not _HEADING.match(line)]
+    if not lines:
+        return "text"
+    if _FENCE.match(lines[0]):
+        return "code"
+    if all(line.lstrip().startswith("|") for line in lines):
+        return "table"
+    return "list" if all(_ITEM.match(line) or line[0] in " \t" for line in lines) and _ITEM.match(lines[0]) else "text"
+
+
+class _Headings:
+    """The headings of a Markdown text, and which of them stand above a place."""
+
+    def __init__(self, text: str) -> None:
+        self.starts: list[int] = []
+        """Where they begin, but for one at the very beginning."""
+        self._places: list[int] = []
+        self._paths: list[str] = []
+        above: list[tuple[int, str]] = []
+        for start, level, title in _headings(text):
+            above = [*((other, name) for other, name in above if other < level), (level, title)]
+            self._places.append(start)
+            self._paths.append(BETWEEN_HEADINGS.join(name for _, name in above if name)[:_LONGEST_HEADINGS])
+            if start:
+                self.starts.append(start)
+
+    def above(self, place: int) -> str | None:
+        at = bisect_right(self._places, place)
+        return (self._paths[at - 1] or None) if at else None
+
+
+def _sections(text: str, starts: Sequence[int], *, smallest: float) -> Iterator[tuple[int, str]]:
+    """Stretches of text that open with a heading; one that is too small goes on into the next, the last is left to
+    the one before."""
     kept = [0]
-    for before, here, after in zip(borders, borders[1:], borders[2:], strict=False):
-        if min(here - before, after - here) >= smallest:
+    for here in starts:
+        if here - kept[-1] >= smallest:
             kept.append(here)
+    if len(kept) > 1 and len(text) - kept[-1] < smallest:
+        kept.pop()
     kept.append(len(text))
     for start, end in pairwise(kept):
         for said_start, said_end in _said(text, start, end):
@@ -114,11 +170,12 @@ def _stretches(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
-def _heading_starts(text: str) -> Iterator[int]:
+def _headings(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where each heading begins, its level and its words."""
     fence: str | None = None
     for line in _LINE.finditer(text):
         mark = _FENCE.match(line.group())
         if mark is not None:
             fence = mark.group(1) if fence is None else None if mark.group(1) == fence else fence
-        elif fence is None and line.start() > 0 and _HEADING.match(line.group()):
-            yield line.start()
+        elif fence is None and (heading := _HEADING.match(line.group().rstrip("\n"))):
+            yield line.start(), len(heading.group(1)), heading.group(2)

@@ -18,6 +18,7 @@ from ai_assets.documents.formats.read import Attachment, Read
 from ai_assets.documents.parse_converter import Converter
 from ai_assets.documents.parse_encodings import Guess, declared_in_html, decoded
 from ai_assets.documents.parse_format_reader import FormatReader
+from ai_assets.documents.parse_ocr import Ocr, OcrLimits
 from ai_assets.documents.parse_table_reader import TableReader
 from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
@@ -29,6 +30,7 @@ from ai_assets.documents.parse_text import (
     refuse_piled_marks,
     shortened,
     shown_bytes,
+    too_many_characters,
 )
 from ai_assets.documents.parse_titles import first_line, title_of
 from ai_assets.documents.source import Source, SourceFile
@@ -39,10 +41,16 @@ __all__ = ["PARSER_VERSION", "Format", "ParseLimits", "ParsedDocument", "Parser"
 PARSER_VERSION = "2"
 """Raise it when an unchanged file would give another text, title or language; an upgraded converter counts.
 
-2: guesses encodings; reads more formats; docx with headers, footers, comments; titles of wrapped texts.
+2: guesses encodings; reads more formats; docx with headers, footers, comments; titles of wrapped texts;
+PDFs by their layout.
 """
 PLAIN_SINCE = "1"
 """Of a document that version 2 reads as version 1 did."""
+
+MAX_CHARACTERS = 5_000_000
+"""Of a document's text, unless the collection declares another limit: some 2,500 pages."""
+MOST_CHARACTERS = 50_000_000
+"""Such a text passes between processes whole, and takes a gigabyte on the way."""
 
 _FIRST_ENDINGS = frozenset(".txt .text .md .markdown .html .htm .pdf .docx .csv .tsv .jsonl .ndjson .parquet".split())
 """That the first version of the parser read."""
@@ -64,11 +72,13 @@ class ParseLimits:
 
     max_bytes: int = 50_000_000
     """Of a file that is read whole; table files are streamed and may be of any size."""
-    max_characters: int = 5_000_000
+    max_characters: int = MAX_CHARACTERS
     max_line_bytes: int = 10_000_000
     """Of one row of a table."""
     timeout_s: float = 60.0
     """For a file that is converted; in a table for the next rows."""
+    ocr: OcrLimits | None = None
+    """How scanned pages are read; without it they are not."""
     memory_bytes: int = 2 << 30
     """Of each process that reads files, on top of what it takes at rest: 170 MB to convert, 90 MB for tables."""
 
@@ -97,6 +107,10 @@ class ParsedDocument:
     """Of that guess, 0 to 1."""
     same_as: str | None = None
     """The key of an earlier row with the same content: it lies in the partition of that one, as its duplicate."""
+    pages: tuple[int, ...] = ()
+    """Where in the text the pages begin; empty where the format has none."""
+    read_by: str | None = None
+    """Which of several libraries for the format read it."""
     since: str = PLAIN_SINCE
     """The oldest version of the parser that makes this very document."""
 
@@ -122,6 +136,7 @@ class Parser:
             max_characters=self._limits.max_characters,
             max_bytes=self._limits.max_bytes,
         )
+        self.ocr = Ocr(limits=self._limits.ocr) if self._limits.ocr else None
         self.passing: dict[str, str] = {}
         """By document, why its last reading failed, where another may succeed: an I/O error, a converter that died."""
         self._tables = TableReader(
@@ -184,15 +199,21 @@ class Parser:
             if isinstance(reason, UnreadNow):
                 self.passing[file.path] = str(reason)
             without_text = kind.format == "pdf" and data and str(reason) == _EMPTY
-            said = "no text in the PDF (scanned?)" if without_text else str(reason)
+            said = self._without_text if without_text else str(reason)
             yield _quarantined(file, said, content=content, key=key)
             return
         markdown = kind.format != "txt"
         title = shortened(found.title or "") or title_of(text, markdown=markdown)
         before = shortened(found.title or "") or first_line(text, markdown=markdown)
         new = found.new or title != before or kind.packed or key is not None or ending not in _FIRST_ENDINGS
-        yield self._document(file, content, text, title, key=key, encoding=found, new=new)
+        document = self._document(file, content, text, title, key=key, encoding=found, new=new)
+        same = text == found.text  # else the pages begin elsewhere
+        yield replace(document, pages=tuple(found.pages) if same else (), read_by=found.read_by)
         yield from self._attached(file, found.attachments, key, depth)
+
+    @property
+    def _without_text(self) -> str:
+        return f"no text in the PDF (scanned?){'' if self.ocr else '; source.ocr reads it'}"
 
     def _contents(self, data: bytes, kind: FileKind) -> Read:
         if kind.format in MODULES:
@@ -200,12 +221,15 @@ class Parser:
         if kind.packed:
             data = self._formats.unpacked(data)
         if kind.format == "pdf":
-            text, title = self._converter.convert("pdf", data)
-            return Read(text=text, title=title, new=False)
+            paged = self._converter.convert("pdf", data)
+            if self.ocr is not None:
+                paged = self.ocr.completed(paged, self._converter.picture)
+            return Read(text=paged.text, title=paged.title, pages=paged.pages, read_by=paged.read_by)
         read = decoded(data, declared_in_html(data) if kind.format == "html" else None)
         title = None
         if kind.format == "html":
-            text, title = self._converter.convert("html", read.text.encode())
+            page = self._converter.convert("html", read.text.encode())
+            text, title = page.text, page.title
         else:
             text = read.text
             refuse_binary(text)
@@ -298,7 +322,7 @@ class Parser:
     def _checked(self, text: str) -> str:
         limit = self._limits.max_characters
         if len(text) > limit:
-            raise Unreadable(f"{len(text):,} characters of text; the limit is {limit:,}")
+            raise Unreadable(too_many_characters(len(text), limit))
         refuse_piled_marks(text)
         text = normalise(text)
         if not text:

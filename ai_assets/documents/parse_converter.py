@@ -1,11 +1,15 @@
 """Conversion in another process, so that a hostile or broken file costs a document and never the run."""
 
+import base64
 import json
 
 from ai_assets.base.extras import need
 from ai_assets.documents.parse_process import Deadline, ParserProcess, ProcessDied, ProcessTimedOut
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
-from ai_assets.documents.parse_worker import ConverterReply
+from ai_assets.documents.parse_worker import Converted, ConverterReply
+
+_LARGEST_PICTURE = 64 << 20
+"""A page of A0 at the most points that are drawn."""
 
 
 class Converter:
@@ -15,11 +19,28 @@ class Converter:
         self._timeout_s, self._memory_bytes, self._max_characters = timeout_s, memory_bytes, max_characters
         self._worker: ParserProcess | None = None
 
-    def convert(self, format_name: str, data: bytes) -> tuple[str, str | None]:
-        """Markdown and title; Unreadable with the reason when there is no text to have."""
-        worker = self._running()
+    def convert(self, format_name: str, data: bytes) -> Converted:
+        """Markdown, title and pages; Unreadable with the reason when there is no text to have."""
+        # JSON writes a character in up to 12 bytes, and a title may be as long as a text.
+        reply = self._reply(self._running(), format_name, data, largest=24 * self._max_characters + (1 << 20))
+        return Converted(
+            text=reply["text"],
+            title=reply["title"],
+            pages=tuple(reply["pages"]),
+            read_by=reply["read_by"],
+            scanned=tuple(reply["scanned"]),
+        )
+
+    def picture(self, page: int) -> bytes:
+        """A page of the PDF that was converted last, drawn."""
+        if self._worker is None:
+            raise UnreadNow("could not be read: the converter has ended")
+        reply = self._reply(self._worker, "page", str(page).encode(), largest=_LARGEST_PICTURE)
+        return base64.b64decode(reply["picture"])
+
+    def _reply(self, worker: ParserProcess, format_name: str, data: bytes, *, largest: int) -> ConverterReply:
         try:
-            reply = self._asked(worker, format_name.encode() + b"\n" + data)
+            reply = self._asked(worker, format_name.encode() + b"\n" + data, largest)
         except BaseException:
             self.close()
             raise
@@ -28,12 +49,10 @@ class Converter:
             raise Unreadable(f"needed more than {shown_bytes(self._memory_bytes)} of memory")
         if "reason" in reply:
             raise Unreadable(reply["reason"])
-        return reply["text"], reply["title"]
+        return reply
 
-    def _asked(self, worker: ParserProcess, body: bytes) -> ConverterReply:
+    def _asked(self, worker: ParserProcess, body: bytes, largest: int) -> ConverterReply:
         deadline = Deadline(self._timeout_s)
-        # JSON writes a character in up to 12 bytes, and a title may be as long as a text.
-        largest = 24 * self._max_characters + (1 << 20)
         try:
             worker.send(body, deadline)
             reply: ConverterReply = json.loads(worker.receive(deadline, largest))
@@ -54,5 +73,5 @@ class Converter:
         self.close()
         need("formats", "Reading pdf and html files")
         limits = (self._memory_bytes, self._max_characters)
-        self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[pdf,docx]'")
+        self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[docx]' pdfminer.six pypdfium2")
         return self._worker

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from ai_assets.documents.formats.kinds import MODULES
 from ai_assets.documents.formats.read import Read
-from ai_assets.documents.parse_text import Unreadable
+from ai_assets.documents.parse_text import Unreadable, too_many_characters
 from ai_assets.documents.parse_worker import (
     LENGTH,
     ConverterReply,
@@ -87,7 +87,7 @@ def _reply(kind: str, data: bytes, max_characters: int, max_bytes: int) -> Forma
     except Exception as error:  # noqa: BLE001
         return {"reason": reason_of(error)}
     if len(found.text) > max_characters:
-        return {"reason": f"{len(found.text):,} characters of text; the limit is {max_characters:,}"}
+        return {"reason": too_many_characters(len(found.text), max_characters)}
     return {
         "text": found.text,
         "title": found.title,

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypedDict
 from ai_assets.documents.formats.kinds import TableKind
 from ai_assets.documents.formats.read import ZIP_RATIO, ZIP_SMALL_BYTES
 from ai_assets.documents.parse_tables import TableFormat, TableRow, read_rows
-from ai_assets.documents.parse_text import LONGEST_TITLE, Unreadable
+from ai_assets.documents.parse_text import LONGEST_TITLE, Unreadable, too_many_characters
 from ai_assets.documents.parse_worker import (
     LENGTH,
     ConverterReply,
@@ -98,7 +98,7 @@ def _bounded(row: TableRow, max_characters: int) -> TableRow:
     if row.title is not None and len(row.title) > LONGEST_TITLE:
         row = replace(row, title=row.title[:LONGEST_TITLE])
     if len(row.text) > max_characters:
-        problem = row.reason or f"{len(row.text):,} characters of text; the limit is {max_characters:,}"
+        problem = row.reason or too_many_characters(len(row.text), max_characters)
         return replace(row, text="", reason=problem)
     return row
 

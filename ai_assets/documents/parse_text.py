@@ -84,6 +84,11 @@ def language_sample(text: str) -> str:
     return text[:_LANGUAGE_SAMPLE]
 
 
+def too_many_characters(found: int, limit: int) -> str:
+    """The reason of a text over the limit, with the key that sets it."""
+    return f"{found:,} characters of text; the limit is {limit:,} (source.max_characters)"
+
+
 def shown_bytes(count: int) -> str:
     """For people: 2 GiB, 62.3 MB, 512 bytes."""
     if count >= 1 << 20 and count % (1 << 20) == 0:

@@ -1,12 +1,13 @@
 """The process that converts pdf and html to Markdown, one file after another, for `parse_converter.py`.
 
 It alone loads the converters, under a memory limit, without the network, and dies with its parent. It is run by its
-path and imports nothing of ours, so that no file of a hostile author ever meets the rest of the program.
+path, and of ours it imports only what parses, so that no file of a hostile author ever meets the rest of the program.
 
 Protocol: each message is its length (8 bytes) and a body. In: a format, a newline, the file. Out: a `ConverterReply`
 as JSON.
 """
 
+import base64
 import ctypes
 import io
 import json
@@ -18,9 +19,12 @@ import signal
 import struct
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypedDict
+
+from ai_assets.documents.parse_text import too_many_characters
 
 if TYPE_CHECKING:
     from markitdown import DocumentConverter
@@ -33,10 +37,33 @@ _DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 class ConverterReply(TypedDict, total=False):
     text: str
     title: str | None
+    pages: Sequence[int]
+    """Where in the text the pages begin; empty where the format has none."""
+    read_by: str | None
+    """Which of several libraries for the format read it."""
+    scanned: Sequence[int]
+    """Pages that show something and say nothing, counted from 0."""
+    picture: str
+    """Instead of a text: a page as a PGM picture, in base64."""
     reason: str
     """Instead of a text: why there is none."""
     exhausted: bool
     """The memory limit was hit; this process ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What a file says."""
+
+    text: str
+    title: str | None = None
+    pages: Sequence[int] = ()
+    read_by: str | None = None
+    scanned: Sequence[int] = ()
+    picture: str | None = None
+
+
+Convert = Callable[[bytes], Converted]
 
 
 class FileRefused(Exception):
@@ -86,26 +113,47 @@ def receive(requests: BinaryIO) -> bytes | None:
     return body if len(body) == size else None
 
 
-def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":
+def _converters() -> dict[str, Convert]:
     # markitdown wants pandas for spreadsheets, which never come here; without it this process starts in half the time.
     sys.modules["pandas"] = None  # type: ignore[assignment]
     # The converters themselves and not `MarkItDown`: it would ask a neural network what each file is, 30 ms a time.
     from markitdown import StreamInfo
-    from markitdown.converters import HtmlConverter, PdfConverter
+    from markitdown.converters import HtmlConverter
 
-    def by(
-        converter: "DocumentConverter", before: Callable[[bytes], bytes]
-    ) -> Callable[[bytes], tuple[str, str | None]]:
-        def convert(data: bytes) -> tuple[str, str | None]:
+    def by(converter: "DocumentConverter", before: Callable[[bytes], bytes]) -> Convert:
+        def convert(data: bytes) -> Converted:
             result = converter.convert(io.BytesIO(before(data)), StreamInfo(charset="utf-8"))
-            return _DATA_IMAGE.sub(r"\1", result.markdown), result.title
+            return Converted(text=_DATA_IMAGE.sub(r"\1", result.markdown), title=result.title)
 
         return convert
 
     return {
-        "pdf": by(PdfConverter(), bytes),
+        **_pdf(),
         "html": by(HtmlConverter(), _html_as_utf8),
     }
+
+
+def _pdf() -> dict[str, Convert]:
+    # Both before the limit: a library itself claims address space.
+    import pdfminer.high_level  # noqa: F401
+    import pypdfium2  # noqa: F401
+
+    from ai_assets.documents.parse_pdf import read_pdf
+    from ai_assets.documents.parse_pdf_scan import picture_of, scanned_pages
+
+    last = b""
+
+    def convert(data: bytes) -> Converted:
+        nonlocal last
+        read, last = read_pdf(data), data
+        return Converted(
+            text=read.text, pages=read.pages, read_by=read.read_by, scanned=scanned_pages(data, read.text, read.pages)
+        )
+
+    def draw(number: bytes) -> Converted:
+        return Converted(text="", picture=base64.b64encode(picture_of(last, int(number))).decode())
+
+    return {"pdf": convert, "page": draw}
 
 
 def confine(memory_bytes: int) -> None:
@@ -123,9 +171,9 @@ def _refuse_outside(event: str, _: tuple[object, ...]) -> None:
         raise FileRefused(f"it tried to reach outside ({event})")
 
 
-def _convert(convert: Callable[[bytes], tuple[str, str | None]], data: bytes, max_characters: int) -> ConverterReply:
+def _convert(convert: Convert, data: bytes, max_characters: int) -> ConverterReply:
     try:
-        text, title = convert(data)
+        found = convert(data)
     except FileRefused as refused:
         return {"reason": str(refused)}
     except MemoryError:
@@ -133,9 +181,12 @@ def _convert(convert: Callable[[bytes], tuple[str, str | None]], data: bytes, ma
     # The one boundary around the third-party converters: what they raise at a broken file is anybody's guess.
     except Exception as error:  # noqa: BLE001
         return {"reason": reason_of(error)}
-    if len(text) > max_characters:
-        return {"reason": f"{len(text):,} characters of text; the limit is {max_characters:,}"}
-    return {"text": text, "title": title}
+    if len(found.text) > max_characters:
+        return {"reason": too_many_characters(len(found.text), max_characters)}
+    if found.picture is not None:
+        return {"picture": found.picture}
+    told: ConverterReply = {"text": found.text, "title": found.title, "pages": found.pages, "read_by": found.read_by}
+    return {**told, "scanned": found.scanned}
 
 
 def reason_of(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """The passages of a document: cut from its own text, from what stages made of it, or from both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,9 @@ from ai_assets.documents.by_document import Row
 from ai_assets.documents.chunk import chunk_document
 from ai_assets.storage.digest import digest
 
+STRUCTURE = ("headings", "kind", "page", "page_end")
+"""Columns that say where a passage stands; passages of the first chunker have none."""
+STRUCTURE_NUMBERS = ("page", "page_end")
 OF = "of"
 """The column that names the text a passage is from; it is there where that is not always the document's own."""
 
@@ -28,15 +31,18 @@ def made_from(own_digest: str, texts: Mapping[str, str]) -> str:
     return own_digest if list(texts) == ["text"] else digest([own_digest if "text" in texts else None, dict(texts)])
 
 
-def cut(document_id: str, texts: Mapping[str, str], *, max_characters: int, overlap: int) -> Iterator[Row]:
-    """Passages in order; `start` and `end` are places in the text that `of` names.
+def cut(
+    document_id: str, texts: Mapping[str, str], *, max_characters: int, overlap: int, pages: Sequence[int] = ()
+) -> Iterator[Row]:
+    """Passages in order; `start` and `end` are places in the text that `of` names, `pages` those of the own text.
 
     The same passage in two texts is two passages, so the identity of one that a stage made has the text's name in it.
     """
     ordinal = 0
     for name, text in texts.items():
         of = document_id if name == "text" else f"{document_id}\n{name}"
-        for chunk in chunk_document(of, text, max_characters=max_characters, overlap=overlap):
+        own_pages = pages if name == "text" else ()
+        for chunk in chunk_document(of, text, max_characters=max_characters, overlap=overlap, pages=own_pages):
             yield {**vars(chunk), "document_id": document_id, "ordinal": ordinal, "of": name}
             ordinal += 1
 

@@ -20,6 +20,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import Unassigned
 from ai_assets.documents.formats.kinds import Format
 from ai_assets.documents.parse import ParseLimits, Parser, TableFormat, format_of
+from ai_assets.documents.parse_ocr import OcrLimits
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Lake
@@ -92,7 +93,12 @@ class Listing:
 
 def limits_of(collection: Collection) -> ParseLimits:
     source = collection.settings.source
-    return ParseLimits(max_bytes=source.max_bytes, timeout_s=source.parse_timeout_s)
+    return ParseLimits(
+        max_bytes=source.max_bytes,
+        max_characters=source.max_characters,
+        timeout_s=source.parse_timeout_s,
+        ocr=OcrLimits(**source.ocr.model_dump()) if source.ocr else None,
+    )
 
 
 def tables_of(collection: Collection) -> dict[Format, TableFormat]:

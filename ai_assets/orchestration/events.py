@@ -94,6 +94,11 @@ def link_to(request_id: str | None) -> dict[str, Any]:
     return {"sign_off": dg.MetadataValue.url(f"{address}/requests/{request_id}")} if address else {}
 
 
+_NUMBERS = (
+    "chunks", "texts_embedded", "texts_reused", "mean_confidence", "without_vectors", "ocr_pages", "ocr_seconds",
+)  # fmt: skip
+
+
 def metadata(outcome: "Outcome") -> dict[str, Any]:
     """Numbers that move become plots in the UI, and five rows a table. Nothing is said twice: what the data version,
     the key or another number says is not here, and money is numbers where models were asked, else a sentence."""
@@ -108,7 +113,7 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     elif outcome.manifest.asset not in _MADE_WHOLE:
         found["reused"] = outcome.reused
     found["seconds"] = round(outcome.seconds, 3)
-    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "without_vectors"):
+    for name in (*_NUMBERS, "model"):
         if stats.get(name) is not None:
             found[name] = stats[name]
     for name in ("statuses", "labels"):

@@ -1,16 +1,18 @@
 """Questions to the live release: which documents answer a query, and where one document comes from."""
 
 import difflib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
+from ai_assets.documents.passages import STRUCTURE
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.documents import SHOWN
+from ai_assets.run.datasets.documents import PAGES, READ_BY, SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
@@ -35,7 +37,7 @@ def search(
     while True:
         live = _live_release(collection, stores)
         try:
-            return live, _hits(collection, stores, live, text, k, embedding)
+            return live, _placed(stores, live, _hits(collection, stores, live, text, k, embedding))
         except (IndexUnavailable, IndexLost):
             if _live_release(collection, stores) == live:
                 raise
@@ -62,6 +64,26 @@ def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: i
         vector = work.embedder("search", "", made_by).embed([text])[0]
     column = vector_column(embedding)
     return index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
+
+
+def _placed(stores: Stores, release: Release, hits: Sequence[Hit]) -> list[Hit]:
+    """With the page and the headings of each passage, where the release was frozen with them."""
+    places: dict[str, dict[str, Any]] = {}
+    for partition in {hit.partition for hit in hits}:
+        _, path = snapshot_paths(stores.lake, release.collection, partition, release.parts[partition])
+        if {"page", "headings"} <= set(parquet_columns(path)):
+            wanted = {hit.chunk_id for hit in hits if hit.partition == partition}
+            for batch in read_batches(path, ["chunk_id", "page", "headings"]):
+                places |= {row.pop("chunk_id"): row for row in _with_ids(batch, wanted)}
+    return [replace(hit, **places.get(hit.chunk_id, {})) for hit in hits]
+
+
+def _with_ids(batch: Any, wanted: set[str]) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: list[dict[str, Any]] = batch.filter(pc.is_in(batch["chunk_id"], pa.array(wanted, pa.string()))).to_pylist()
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +167,9 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
     names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
     found: dict[str, Any] = {name: row[name] for name in names}
     found |= {name: row[name] for name in SHOWN if row.get(name) is not None}
+    found[READ_BY] = row.get(READ_BY)
+    found[PAGES] = len(json.loads(row[PAGES])) if row.get(PAGES) else None
+    found["passages"] = _passages(collection, stores, partition, document)
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
     for each in collection.embeddings:
@@ -160,6 +185,19 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
             for name in stage.columns.explained:
                 found[f"{stage.name}.{name}"] = answer.get(name)
             found[f"{stage.name}.code_version"] = made.code_version
+    return found
+
+
+def _passages(collection: Collection, stores: Stores, partition: str, document: str) -> list[dict[str, Any]] | None:
+    """Where each passage stands: in the text, and where that is known on which page and under which headings."""
+    manifest = stores.lake.manifest(collection.name, "chunks", partition)
+    if manifest is None:
+        return None
+    there = set(parquet_columns(stores.lake.path(manifest)))
+    names = ["document_id", "chunk_id", "start", "end", *(name for name in STRUCTURE if name in there)]
+    found: list[dict[str, Any]] = []
+    for batch in stores.lake.batches(manifest, names):
+        found += [{name: row[name] for name in names[1:]} for row in _of_document(batch, document)]
     return found
 
 
@@ -187,13 +225,17 @@ def _live(
 
 
 def _row(batches: Iterable[Any], document: str) -> dict[str, Any] | None:
-    import pyarrow.compute as pc
-
     for batch in batches:
-        rows: list[dict[str, Any]] = batch.filter(pc.equal(batch["document_id"], document)).to_pylist()
-        if rows:
+        if rows := _of_document(batch, document):
             return rows[0]
     return None
+
+
+def _of_document(batch: Any, document: str) -> list[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    rows: list[dict[str, Any]] = batch.filter(pc.equal(batch["document_id"], document)).to_pylist()
+    return rows
 
 
 def _hint(document: str, known: list[str]) -> str:

@@ -39,6 +39,10 @@ class Hit:
     text: str
     score: float
     """Higher is better; comparable within one answer only."""
+    headings: str | None = None
+    """Those that the passage stands under, where the release says that."""
+    page: int | None = None
+    """Where it begins, counted from 1."""
 
 
 def best_first(hit: Hit) -> tuple[float, str, str]:

@@ -39,6 +39,10 @@ class Read:
     encoding: str | None = None
     """Where it was guessed."""
     certainty: float | None = None
+    pages: Sequence[int] = ()
+    """Where in the text the pages begin; empty where the format has none."""
+    read_by: str | None = None
+    """Which of several libraries for the format read it."""
     new: bool = True
     """Whether the first version of the parser would have made another text."""
 

@@ -1,14 +1,16 @@
 """`chunks`: the passages of each readable document, under identities that survive edits elsewhere in it."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from ai_assets.collection.builtins import newest
 from ai_assets.documents.by_document import ByDocument, Row
-from ai_assets.documents.passages import cut, made_from, texts_of
+from ai_assets.documents.passages import STRUCTURE, STRUCTURE_NUMBERS, cut, made_from, texts_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets.documents import MADE_BY, ok_rows, versions_of
+from ai_assets.run.datasets.documents import MADE_BY, PAGES, ok_rows, versions_of
+from ai_assets.storage.lake import parquet_columns
 
 
 def build(work: Work, partition: str) -> Outcome:
@@ -26,8 +28,10 @@ def build(work: Work, partition: str) -> Outcome:
     reused = cut_documents = 0
     total = documents.stats["documents_out"]
     mixed = "chunker" in work.collection.settings.builtins.older
+    paged = PAGES in parquet_columns(work.stores.lake.path(documents))
+    read = ["document_id", "digest", "title", "text", *((PAGES,) if paged else ())]
     with work.writing("chunks", partition, _schema(of=bool(earlier), mixed=mixed)) as out:
-        for number, document in enumerate(ok_rows(work, documents, ["document_id", "digest", "title", "text"]), 1):
+        for number, document in enumerate(ok_rows(work, documents, read), 1):
             name = document["document_id"]
             said = {stage: rows.one(name) for stage, rows in made.items()}
             texts = texts_of(work.collection.embedded, document["text"], said)
@@ -37,7 +41,13 @@ def build(work: Work, partition: str) -> Outcome:
                 reused += 1
             else:
                 shared = {"document_digest": source, "title": document["title"], MADE_BY: newest("chunker")}
-                pieces = cut(name, texts, max_characters=settings.max_characters, overlap=settings.overlap)
+                pieces = cut(
+                    name,
+                    texts,
+                    max_characters=settings.max_characters,
+                    overlap=settings.overlap,
+                    pages=json.loads(document.get(PAGES) or "[]"),
+                )
                 rows = [{**piece, **shared} for piece in pieces]
             cut_documents += bool(rows)
             preview += [{k: row[k] for k in ("chunk_id", "document_id", "ordinal", "text")} for row in rows]
@@ -83,6 +93,7 @@ def _schema(*, of: bool, mixed: bool) -> Any:
     import pyarrow as pa
 
     more = (*(("of",) if of else ()), *((MADE_BY,) if mixed else ()))
-    text = ("chunk_id", "document_id", "document_digest", "title", "text", "text_digest", *more)
-    numbers = ("ordinal", "start", "end")
+    said = tuple(name for name in STRUCTURE if name not in STRUCTURE_NUMBERS)
+    text = ("chunk_id", "document_id", "document_digest", "title", "text", "text_digest", *more, *said)
+    numbers = ("ordinal", "start", "end", *STRUCTURE_NUMBERS)
     return pa.schema([*((name, pa.string()) for name in text), *((name, pa.int64()) for name in numbers)])

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import Row
 from ai_assets.documents.near_duplicates import NearDuplicates
 from ai_assets.documents.parse import ParsedDocument
+from ai_assets.documents.parse_ocr import OcrSpent
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
-from ai_assets.storage.digest import digest
+from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, parquet_columns
 from ai_assets.storage.spool import Spool, repeated
 from ai_assets.storage.state import now
@@ -35,9 +37,12 @@ COLUMNS = (
 MADE_BY = "made_by"
 NEAR = {"near_duplicate_of": "text", "similarity": "number"}
 """Columns of collections that declare `near_duplicates`."""
-SOME = {MADE_BY: "text", "encoding": "text", "encoding_certainty": "number"}
+READ_BY, PAGES = "read_by", "pages"
+"""Which library read a PDF, and where in its text each page begins (JSON). Rows of the first parser have neither."""
+GUESSED = {"encoding": "text", "encoding_certainty": "number"}
+SOME = {MADE_BY: "text", READ_BY: "text", PAGES: "text", **GUESSED}
 """Columns that a dataset has only if one of its rows says something in them: without them it is what it always was."""
-SHOWN = {name: kind for name, kind in {**SOME, **NEAR}.items() if name != MADE_BY}
+SHOWN = {**GUESSED, **NEAR}
 """What of these people see of a candidate, and sign where there is something in it."""
 LANGUAGES_AT_ONCE = 100
 LANGUAGES_UNHEARD = 8
@@ -72,6 +77,7 @@ def build(work: Work, partition: str) -> Outcome:
     if work.forgotten.version is not None:
         inputs["forgotten"] = work.forgotten.version
     unread = FileRetries(work, partition)
+    spent = OcrSpent() if work.parser.ocr is None else replace(work.parser.ocr.spent)
     if not unread.again and (same := work.unchanged("documents", partition, inputs)):
         return same
     previous = work.previous("documents", partition)
@@ -112,7 +118,19 @@ def build(work: Work, partition: str) -> Outcome:
         quarantined=counts["quarantined"],
         preview=preview.rows,
         statuses=counts,
+        **_ocr_stats(work, spent),
     )
+
+
+def _ocr_stats(work: Work, before: OcrSpent) -> dict[str, Json]:
+    """What reading scanned pages cost in this partition."""
+    ocr = work.parser.ocr
+    if ocr is None or ocr.spent.pages == before.pages:
+        return {}
+    return {
+        "ocr_pages": ocr.spent.pages - before.pages,
+        "ocr_seconds": round(ocr.spent.seconds - before.seconds, 1),
+    }
 
 
 # What was there, and what came
@@ -343,6 +361,8 @@ def _row(entry: ListingEntry, item: ParsedDocument, newer: Collection[str]) -> R
         "title": item.title,
         "text": item.text,
         "language": item.language,
+        READ_BY: item.read_by,
+        PAGES: canonical_json(list(item.pages)) if item.pages else None,
         MADE_BY: item.since if item.since in newer else None,
         "encoding": item.encoding,
         "encoding_certainty": item.certainty,

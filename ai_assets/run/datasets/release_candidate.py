@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
-from ai_assets.documents.passages import OF
+from ai_assets.documents.passages import OF, STRUCTURE, STRUCTURE_NUMBERS
 from ai_assets.embedding.spec import (
     FIRST,
     WITHOUT,
@@ -84,7 +84,7 @@ def _freeze(
     preview: list[dict[str, Any]] = []
     with (
         writing_rows(folder, _documents_schema(work, _shown(work, manifests), holes=bool(reasons))) as documents_out,
-        writing_rows(folder, _chunks_schema(work)) as chunks_out,
+        writing_rows(folder, _chunks_schema(work, manifests["chunks"])) as chunks_out,
         work.writing("release_candidate", partition, _leaf_schema(work)) as out,
     ):
         leaves = Leaves(_documents(work, manifests, reasons), _passing(_chunks(work, manifests), chunks_out))
@@ -157,12 +157,15 @@ def _of_stage(stage: StageSettings, made: ByDocument, document: str) -> Row:
 def _chunks(work: Work, manifests: Mapping[str, Manifest]) -> Iterator[Any]:
     """Passages with their vectors."""
     vectors = {each.name: manifests[each.asset] for each in work.collection.embeddings}
-    return with_vectors(work, manifests["chunks"], vectors, _chunk_columns(work))
+    return with_vectors(work, manifests["chunks"], vectors, _chunk_columns(work, manifests["chunks"]))
 
 
-def _chunk_columns(work: Work) -> list[str]:
-    """With the text that a passage is from, where that is not always the document's own."""
-    return [*CHUNKS, *([OF] if work.collection.embedded_stages else [])]
+def _chunk_columns(work: Work, chunks: Manifest) -> list[str]:
+    """With the text that a passage is from, where that is not always the document's own; and with where it stands in
+    it, where the dataset says that. No leaf depends on it."""
+    there = set(parquet_columns(work.stores.lake.path(chunks)))
+    said = [name for name in STRUCTURE if name in there]
+    return [*CHUNKS, *([OF] if work.collection.embedded_stages else []), *said]
 
 
 def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
@@ -193,11 +196,11 @@ def _documents_schema(work: Work, shown: Sequence[str], *, holes: bool) -> Any:
     return pa.schema([*fields, ("leaf", pa.string())])
 
 
-def _chunks_schema(work: Work) -> Any:
+def _chunks_schema(work: Work, chunks: Manifest) -> Any:
     import pyarrow as pa
 
-    numbers = ("ordinal", "start", "end")
-    fields = [(name, pa.int64() if name in numbers else pa.string()) for name in _chunk_columns(work)]
+    numbers = ("ordinal", "start", "end", *STRUCTURE_NUMBERS)
+    fields = [(name, pa.int64() if name in numbers else pa.string()) for name in _chunk_columns(work, chunks)]
     vectors = [(vector_column(name), vector_type(each.dimensions)) for name, each in work.collection.spaces.items()]
     return pa.schema([*fields, *vectors])
 
