@@ -97,7 +97,7 @@ def _debian(folder: Path, labels: Mapping[str, str]) -> Iterator[Text]:
     for path in sorted((folder / "lists").glob("*_main_binary-*_Packages*")):
         for paragraph in _paragraphs(path):
             fields = dict(re.findall(r"^(Package|Source|Section): (\S+)", paragraph, re.MULTILINE))
-            of = fields.get("Source", fields.get("Package", ""))
+            of: str = fields.get("Source", fields.get("Package", ""))
             if fields.get("Section") in labels and of not in seen:
                 seen.add(of)
                 section[fields["Package"]] = fields["Section"]
@@ -130,7 +130,7 @@ def _wordnet(folder: Path, labels: Mapping[str, str]) -> Iterator[Text]:
         data, _, gloss = line.partition(" | ")
         fields = data.split()
         label = _LEXNAMES.get(fields[1]) if len(fields) > 4 and fields[0].isdigit() else None
-        if label in labels:
+        if label is not None and label in labels:
             yield Text(title=fields[4].replace("_", " "), text=gloss.strip(), label=label)
 
 

@@ -58,7 +58,7 @@ class Descriptions:
         import numpy as np
 
         self._embedder = embedder
-        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._known: dict[str, tuple[np.ndarray, float]] = {}
         full = [f"{label.name}: {label.description}" for label in labels]
         phrases = [embedder.embed([label.name, *clauses(label.description)]) for label in labels]
         self.vectors = embedder.embed(full).astype(np.float64)
