@@ -16,6 +16,7 @@ from ai_assets.run.released import ReleasedFilter
 TheCall = Annotated[CallKey, Path(description="The key of a call, as provenance has it.")]
 TheNumber = Annotated[int, Path(ge=1, le=GREATEST_NUMBER, description="The number of a release.")]
 InPartition = Annotated[Text, Query(max_length=200, description="Only of this partition.")]
+OF_RELEASE = "/releases/{collection}/{number:int}"
 router = APIRouter()
 
 
@@ -25,13 +26,13 @@ def answer(desk: TheDesk, person: Someone, call: TheCall) -> AnswerView:
     return answer_view(desk, person, call)
 
 
-@router.get("/releases/{collection}/{number}", tags=["releases"], responses=SAFE)
+@router.get(OF_RELEASE, tags=["releases"], responses=SAFE)
 def release(desk: TheDesk, person: Someone, collection: TheCollection, number: TheNumber) -> ReleaseView:
     """One release: what was signed by whom, partition by partition."""
     return release_view(desk, person, collection, number)
 
 
-@router.get("/releases/{collection}/{number}/documents", tags=["releases"], responses=SAFE, name="release_documents")
+@router.get(OF_RELEASE + "/documents", tags=["releases"], responses=SAFE, name="release_documents")
 def documents(
     desk: TheDesk,
     person: Someone,
@@ -55,7 +56,7 @@ def documents(
     )  # fmt: skip
 
 
-@router.get("/releases/{collection}/{number}/document", tags=["releases"], responses=SAFE, name="release_document")
+@router.get(OF_RELEASE + "/document", tags=["releases"], responses=SAFE, name="release_document")
 def document(
     desk: TheDesk,
     person: Someone,
@@ -68,7 +69,7 @@ def document(
     return released_document(desk, person, collection, number, id, partition)
 
 
-@router.get("/releases/{collection}/{number}/difference", tags=["releases"], responses=SAFE, name="release_difference")
+@router.get(OF_RELEASE + "/difference", tags=["releases"], responses=SAFE, name="release_difference")
 def difference(
     desk: TheDesk,
     person: Someone,
