@@ -66,6 +66,25 @@ def test_the_patterns_match_the_documents_and_nothing_else(paths: Sequence[str])
     assert {path for path in paths if wanted.match(path)} == documents
 
 
+def test_names_too_many_to_list_are_told_apart_by_what_is_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a name without an ending is a text, as for the formats to come."""
+    monkeypatch.setattr("ai_assets.collection.survey.format_of", lambda path: None if path.endswith(".so") else "txt")
+    paths = [f"d/{number}/name-{number}" for number in range(MOST_NAMES + 1)]
+    found = survey(listed(*paths, "lib/a.so", "lib/b.so", "x.c"), lambda _: None)
+    assert (found.include, found.exclude) == (("**/*",), ("**/*.so",))
+    wanted = Patterns(found.include, found.exclude)
+    assert all(wanted.match(path) for path in paths)
+    assert not wanted.match("lib/a.so")
+
+
+def test_an_ending_that_other_files_have_too_is_written_with_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"changelog.gz": "txt", "x.gz": "txt", "a/notes.gz": "txt"}
+    monkeypatch.setattr("ai_assets.collection.survey.format_of", known.get)
+    found = survey(listed("changelog.gz", "data.tar.gz"), lambda _: None)
+    assert found.include == ("**/changelog.gz",)
+    assert survey(listed("changelog.gz"), lambda _: None).include == ("**/*.gz",)
+
+
 def test_a_survey_stops_at_its_bound_and_says_so() -> None:
     told: list[int] = []
     files = (SourceFile(path=f"{number}.txt", size=1, modified_ns=0) for number in range(10_000_000))

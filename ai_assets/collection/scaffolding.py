@@ -49,7 +49,7 @@ attributes:
   source:
     path: {json.dumps(where, ensure_ascii=False)}
 {_include_lines(found)}\
-    # exclude: ["drafts/**"]
+{_exclude_lines(found)}\
 {tables}\
   partitions:    # {fitting.reason}
 {partitions}
@@ -92,7 +92,7 @@ def _skipped_lines(found: Survey) -> str:
     if not found.skipped:
         return ""
     lines = "".join(f"#   {line}\n" for line in map(_in_a_comment, skipped_in_words(found)))
-    return f"# Skipped, because 'include' below does not match them:\n{lines}"
+    return f"# Skipped, because 'include' below does not match them, or 'exclude' does:\n{lines}"
 
 
 def _in_a_comment(text: str) -> str:
@@ -105,6 +105,13 @@ def _include_lines(found: Survey) -> str:
         return '    # include: ["**/*.md"]      # glob patterns, relative to the path; without it all files\n'
     patterns = "".join(f"      - {json.dumps(pattern, ensure_ascii=False)}\n" for pattern in found.include)
     return f"    include:      # add a pattern when a kind of document comes that is not here yet\n{patterns}"
+
+
+def _exclude_lines(found: Survey) -> str:
+    if not found.exclude:
+        return '    # exclude: ["drafts/**"]\n'
+    patterns = "".join(f"      - {json.dumps(pattern, ensure_ascii=False)}\n" for pattern in found.exclude)
+    return f"    exclude:\n{patterns}"
 
 
 def _table_lines(kind: str) -> str:

@@ -5,7 +5,7 @@ business.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import splitext
 
@@ -17,6 +17,8 @@ MOST_FILES = 300_000
 TELL_EVERY = 20_000
 MOST_NAMES = 40
 """Of files without an extension, listed one by one in `include`."""
+MOST_ENDINGS = 100
+"""Listed one by one in `exclude`; what is rarer is quarantined."""
 MOST_KINDS = 12
 """Skipped kinds that are named; the others are counted together."""
 _LONGEST_EXTENSION = 12
@@ -42,7 +44,9 @@ class Survey:
     formats: Sequence[tuple[str, int]]
     """Of the documents, the most frequent first."""
     include: tuple[str, ...]
-    """Patterns that match the documents and, but for chance, nothing else."""
+    """Patterns that match the documents."""
+    exclude: tuple[str, ...]
+    """Patterns for what `include` matches too, and is no document."""
     skipped: Sequence[SkippedKind]
     """The most frequent first."""
     unreadable: Sequence[tuple[str, int]]
@@ -59,7 +63,9 @@ def survey(files: Iterable[SourceFile], tell: Callable[[int], None], most: int =
     """Look at every file, at most `most` of them; `tell` hears how many it were, every few thousand."""
     documents: list[SourceFile] = []
     formats: Counter[str] = Counter()
-    skipped: dict[tuple[str, str], list[str]] = {}
+    skipped: dict[tuple[str, str], str] = {}
+    others: Counter[str] = Counter()
+    """Names of files that are no documents."""
     numbers: Counter[tuple[str, str]] = Counter()
     seen, whole = 0, True
     for file in files:
@@ -75,15 +81,18 @@ def survey(files: Iterable[SourceFile], tell: Callable[[int], None], most: int =
         else:
             reason = _reason(file)
             numbers[reason] += 1
-            skipped.setdefault(reason, [file.path])
+            skipped.setdefault(reason, file.path)
+            others[_name(file.path)] += 1
     documents.sort(key=lambda file: file.path)
+    include, exclude = _patterns(documents, others)
     return Survey(
         files=seen,
         documents=tuple(documents),
         formats=formats.most_common(),
-        include=_patterns(documents),
+        include=include,
+        exclude=exclude,
         skipped=[
-            SkippedKind(kind=kind, why=why, number=number, example=skipped[kind, why][0])
+            SkippedKind(kind=kind, why=why, number=number, example=skipped[kind, why])
             for (kind, why), number in numbers.most_common()
         ],
         unreadable=_unreadable(documents),
@@ -111,27 +120,43 @@ def _extension(path: str) -> str:
     return found if 1 < len(found) <= _LONGEST_EXTENSION and not found[1:].isdigit() else ""
 
 
-def _patterns(documents: Sequence[SourceFile]) -> tuple[str, ...]:
-    """By extension, as it is written; by name where the extension does not decide."""
-    by_extension: set[str] = set()
-    names: Counter[str] = Counter()
+def _patterns(documents: Sequence[SourceFile], others: Mapping[str, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """By ending where it decides, by name where it does not; where those are too many, all files but other endings."""
+    by_ending: set[str] = set()
+    names: set[str] = set()
+    endings: Counter[str] = Counter()
+    for name, number in others.items():
+        endings[_ending(name)] += number
     for file in documents:
         name = _name(file.path)
-        extension = _deciding(name)
-        if extension is not None:
-            by_extension |= {extension, extension.lower()}
+        ending = _deciding(name, endings)
+        if ending is not None:
+            by_ending |= {ending, ending.lower()}
         else:
-            names[name] += 1
-    if len(names) > MOST_NAMES:
-        return ("**/*",)
-    return (*(f"**/*{each}" for each in sorted(by_extension)), *(f"**/{_literal(name)}" for name in sorted(names)))
+            names.add(name)
+    if len(names) <= MOST_NAMES:
+        literal = (f"**/{_literal(name)}" for name in sorted(names))
+        return (*(f"**/*{_literal(ending)}" for ending in sorted(by_ending)), *literal), ()
+    kept = {_ending(_name(file.path)) for file in documents}
+    unwanted = [ending for ending, _ in endings.most_common() if ending and ending not in kept]
+    alike = sorted(
+        (name for name in others if _ending(name) in kept and name not in names), key=lambda each: -others[each]
+    )
+    excluded = [f"**/*{_literal(ending)}" for ending in unwanted[:MOST_ENDINGS]]
+    return ("**/*",), (*excluded, *(f"**/{_literal(name)}" for name in alike[:MOST_NAMES]))
 
 
-def _deciding(name: str) -> str | None:
-    """The shortest end of a name, from a dot on, that says its format by itself; None where the whole name does."""
+def _ending(name: str) -> str:
+    """From the last dot on, as it is written; empty where there is none."""
+    return splitext(name)[1]
+
+
+def _deciding(name: str, others: Mapping[str, int]) -> str | None:
+    """The shortest end of a name, from a dot on, that says its format by itself, and that no other file has; None where
+    only the whole name does."""
     kind, end = format_of(name), len(name)
     while (dot := name.rfind(".", 0, end)) > 0:
-        if format_of(f"x{name[dot:]}") == kind:
+        if format_of(f"x{name[dot:]}") == kind and name[dot:] not in others:
             return name[dot:]
         end = dot
     return None
