@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from ai_assets.costs.tables import dollars, shown
+from ai_assets.base.money import dollars
+from ai_assets.costs.tables import shown
 
 NOTICED = 0.01
 """A score that moved less is shown, but not coloured."""
@@ -50,10 +51,7 @@ def span(hours: float) -> str:
 
 
 def usd(amount: float | None) -> str:
-    """Small amounts keep the digits that tell them from nothing."""
-    if amount is None:
-        return "unknown"
-    return f"${amount:,.2f}" if amount == 0 or amount >= 0.1 else f"${amount:.4g}"
+    return dollars(amount, significant=4 if amount is not None and amount < 0.1 else 2)
 
 
 def score(value: float | None) -> str:
