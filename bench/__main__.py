@@ -12,7 +12,7 @@ from rich.table import Table
 
 BENCHES = (
     "load", "embed", "scale", "backfill", "hybrid_search", "inference", "functions", "whole_run", "ledger", "plan",
-    "warehouse", "desk",
+    "warehouse", "desk", "evaluation", "classifier",
 )  # fmt: skip
 
 

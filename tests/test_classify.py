@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 from ai_assets.collection.loading import load_collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.stages.classify.builtin import BuiltinClassifier, Label, sentence_spans
+from ai_assets.stages.classify.descriptions import Descriptions
+from ai_assets.stages.classify.first_version import FirstClassifier
+from ai_assets.stages.classify.learning import MannerHead, VectorHead, WordHead
 
 ROOT = Path(__file__).resolve().parents[1]
 DECLARED = load_collection(ROOT / "collections", "handbook").stages[0].labels
@@ -25,6 +29,13 @@ DEV = texts("classify_dev.jsonl")
 HELD_OUT = texts("classify_heldout.jsonl")
 """72 texts of other fictional organisations, written by somebody who had seen neither classifier nor descriptions."""
 CLASSIFIER = BuiltinClassifier(LABELS, BuiltinEmbedder())
+FIRST_ANSWERS = [
+    ("contract", 1.0, 360),
+    ("incident", 0.998824, 259),
+    ("note", 0.999979, 152),
+    ("contract", 0.722573, 269),
+    ("ticket", 0.875323, 88),
+]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
@@ -130,3 +141,91 @@ def test_labels_without_distinct_names_are_refused(labels):
 def test_sentences_cover_every_word_and_decimals_stay_whole():
     text = "It cost 1.50 in all. Was it paid?\n\n- yes, twice"
     assert [text[a:b] for a, b in sentence_spans(text)] == ["It cost 1.50 in all.", "Was it paid?", "- yes, twice"]
+
+
+# --- Learning from examples
+
+
+TOPICS = {
+    "weather": (
+        "rain, wind, sun, snow, temperature, forecast",
+        "showers gusts drizzle sleet thunder barometer".split(),
+    ),
+    "cooking": ("recipes, baking, frying, ingredients, kitchen", "butter flour whisk simmer oven dough".split()),
+    "sailing": ("boats, harbours, sails, crews and regattas", "mast keel tiller anchor jib rudder".split()),
+}
+
+
+def labels_with(examples):
+    return [Label(name=n, description=d, examples=tuple(examples(n, own))) for n, (d, own) in TOPICS.items()]
+
+
+def texts_of(own, number):
+    return [
+        f"The {own[i % 6]} and the {own[(i + 1) % 6]} came before the {own[(i + 3) % 6]}, number {i}."
+        for i in range(number)
+    ]
+
+
+def test_left_out_scores_are_those_of_a_head_fitted_without_the_example():
+    labels = labels_with(lambda _, own: texts_of(own, 4))
+    described = Descriptions(labels, BuiltinEmbedder())
+    reads = [described.read("", text) for label in labels for text in label.examples]
+    truth = np.repeat(np.arange(3), 4)
+    for make in (
+        lambda kept: WordHead(described.stems, [reads[i] for i in kept], truth[kept]),
+        lambda kept: MannerHead(3, [reads[i] for i in kept], truth[kept]),
+    ):
+        whole = make(np.arange(12))
+        for number in range(12):
+            without = make(np.delete(np.arange(12), number))
+            assert np.allclose(whole.left_out[number], without.scores(reads[number]), atol=0.02)
+
+
+def test_left_out_scores_of_the_regression_do_not_know_the_example():
+    """With labels drawn by lot, a head that judged what it was fitted to would be right every time."""
+    drawn = np.random.default_rng(3)
+    described = Descriptions(labels_with(lambda *_: ()), BuiltinEmbedder())
+    reads = [
+        described.read("", " ".join(drawn.choice(["anchor", "oven", "rain", "gulf", "lamp"], 5))) for _ in range(60)
+    ]
+    truth = drawn.integers(0, 3, 60)
+    head = VectorHead(described.vectors, reads, truth)
+    fitted = np.mean([head.scores(read).argmax() == label for read, label in zip(reads, truth, strict=True)])
+    assert np.mean(head.left_out.argmax(axis=1) == truth) < fitted
+
+
+@pytest.mark.parametrize("number", [1, 5, 20])
+def test_examples_make_no_label_worse_and_teach_words_that_no_description_has(number):
+    asked = [("", f"It has a {word}.") for _, own in TOPICS.values() for word in own]
+    truth = [name for name, (_, own) in TOPICS.items() for _ in own]
+
+    def right(labels):
+        found = BuiltinClassifier(labels, BuiltinEmbedder()).classify(asked)
+        return sum(each.label == label for each, label in zip(found, truth, strict=True))
+
+    assert right(labels_with(lambda _, own: texts_of(own, number))) >= right(labels_with(lambda *_: ()))
+
+
+def test_a_label_without_examples_is_still_found_beside_one_that_has_many():
+    labels = labels_with(lambda name, own: texts_of(own, 20) if name == "cooking" else ())
+    found = BuiltinClassifier(labels, BuiltinEmbedder()).classify([("", "Rain and snow are in the forecast.")])
+    assert found[0].label == "weather"
+
+
+def test_golden_labels_fit_the_confidence_and_leave_the_labels():
+    golden = [(row["title"], row["text"], row["label"]) for row in DEV]
+    fitted = CLASSIFIER.calibrated(golden)
+    asked = [(row["title"], row["text"]) for row in HELD_OUT]
+    before, after = CLASSIFIER.classify(asked), fitted.classify(asked)
+    assert [each.label for each in before] == [each.label for each in after]
+    wrong = CLASSIFIER.calibrated([(title, text, LABELS[0].name) for title, text, _ in golden])
+    assert wrong.temperature > fitted.temperature, "one that is often wrong is less sure"
+    assert len({CLASSIFIER.version, fitted.version, wrong.version}) == (2 if fitted.temperature == 1.0 else 3)
+    assert CLASSIFIER.calibrated(golden[:5]).version == CLASSIFIER.version, "too few say nothing"
+
+
+def test_the_first_version_says_what_it_said():
+    """Homes that it labelled go on with it; these are its answers of before there was a second one."""
+    found = FirstClassifier(LABELS, BuiltinEmbedder()).classify([(row["title"], row["text"]) for row in DEV[::25]])
+    assert [(each.label, round(each.confidence, 6), each.evidence_start) for each in found] == FIRST_ANSWERS

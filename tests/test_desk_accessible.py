@@ -16,6 +16,7 @@ from signing import PASSWORD, known
 from spent import Spending
 
 from ai_assets.documents.retries import failed_again, first, record_partition, replace_all
+from ai_assets.inference import history
 from ai_assets.signoff import people
 
 pytestmark = pytest.mark.slow
@@ -117,6 +118,13 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
         "price": f"/runs/notes?price=yes&first={DAYS[0]}",
         "releases": "/releases",
         "releases of one": "/releases/notes?at=2100-01-01T00:00",
+        "release": "/releases/notes/1",
+        "release, searched": "/releases/notes/1?search=pump",
+        "release, filtered": "/releases/notes/1?stage=kind&status=ok",
+        "release, none": "/releases/notes/1?text=nothing-like-it",
+        "release, compared": "/releases/notes/1/difference",
+        "released document": f"/releases/notes/1/document?id={DAYS[11]}/0.txt",
+        "answer": f"/answers/{a_call(told)}",
         "people": "/people",
         "people, none": "/people?text=nobody-like-them",
         "person": "/people/rita",
@@ -127,6 +135,12 @@ def addresses(told: Story, ann: Visitor) -> dict[str, str]:
         "account": "/account",
         "nothing there": "/nowhere",
     }
+
+
+def a_call(told: Story) -> str:
+    """About the document with the odd name."""
+    with told.stores.state.read() as connection:
+        return history.attempts(connection, document=ODD, limit=1)[0].call
 
 
 def leave_without_an_answer(told: Story) -> None:
@@ -185,6 +199,9 @@ def test_a_phone_shuts_nobody_out_either(opened: Callable[..., Page], addresses:
         "unanswered, all",
         "audit",
         "releases of one",
+        "release, filtered",
+        "released document",
+        "answer",
         "people",
         "person",
         "costs",

@@ -252,7 +252,7 @@ def test_when_a_correction_is_used_is_said_as_it_is_declared(desk: Desk, ann: Pe
         project.declare(stages=[dict(STAGE)], **declared)
         view = reading.document_view(desk_of(project), ann, request_id(desk, DAY), f"{DAY}/0.txt")
         said[kind] = view.next_run
-    assert "by the next run of this partition: ai-assets run notes" in said["by hand"]
+    assert "A correction is used by the next run of" in said["by hand"]
     assert "starts within a minute" in said["watched"]
     assert "next scheduled run, at '0 3 * * *' (UTC)" in said["nightly"]
 

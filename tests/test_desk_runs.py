@@ -293,6 +293,7 @@ REFUSED = [
     ("vera", {"kind": "due"}, 403, "it takes the role reviewer in notes"),
     ("rita", {"kind": "again", "first": DAYS[0]}, 403, "it takes the role approver in notes"),
     ("rita", {"kind": "backfill"}, 403, "it takes the role approver in notes"),
+    ("rita", {"kind": "due", "first": DAYS[0]}, 400, "Nothing of notes is due"),  # named, it is no way past the role
     ("ann", {"kind": "again"}, 400, "say which partitions of notes"),
     ("ann", {"kind": "again", "first": "2001-01-01"}, 400, "2001-01-01"),
     ("ann", {"kind": "backfill", "first": DAYS[0], "max_usd": 1e15}, 400, "is not an amount"),

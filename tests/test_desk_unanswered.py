@@ -66,7 +66,7 @@ def test_asking_again_is_on_record_and_makes_the_partition_due(
     assert page.status_code == 200
     assert "Recorded: it is asked about again." in page.text
     assert "The next run asks again" in page.text
-    assert f"It is asked about by the next run of this partition: ai-assets run notes --partition {DAY}" in page.text
+    assert f"It is asked about by the next run of {DAY}." in page.text
     assert due(project, refused) == [DAY]
     state = project.stores().state
     with state.read() as connection:

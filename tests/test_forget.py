@@ -28,6 +28,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.document_view import document_view
 from ai_assets.forgetting.erasing import ShownByPrompt, UnderLegalHold, forget
 from ai_assets.forgetting.places import find
+from ai_assets.inference.sent import unpacked
 from ai_assets.retention import holds
 from ai_assets.run.explain import search
 from ai_assets.signoff import forgotten, integrity, notes, releases, verification
@@ -108,6 +109,10 @@ def in_the_state(project: Project) -> Iterator[str]:
         for table in sa.inspect(connection).get_table_names():
             if PHRASE in str(connection.execute(sa.select(sa.text("*")).select_from(sa.table(table))).all()):
                 yield table
+        if any(
+            PHRASE in unpacked(kept) for kept in connection.execute(sa.text("SELECT body FROM sent_requests")).scalars()
+        ):
+            yield "sent_requests, unpacked"
 
 
 def erase(project: Project, collection: Collection) -> None:

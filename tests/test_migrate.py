@@ -12,6 +12,7 @@ from ai_assets.cli.app import app
 from ai_assets.collection import builtins
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.documents import parse
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 from ai_assets.run.status import partition_states
@@ -20,6 +21,7 @@ from ai_assets.stages.base import Row
 from ai_assets.stages.classify import builtin
 
 DAY = "2026-10-05"
+NEXT = "9"
 
 
 @pytest.fixture
@@ -34,10 +36,11 @@ def declared(office: Project, **more: Any) -> Collection:
 
 
 def upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every part has a second version."""
+    """Every part has one version more."""
     for part, versions in builtins.VERSIONS.items():
-        monkeypatch.setitem(builtins.VERSIONS, part, (*versions, "2"))
-    monkeypatch.setattr(builtin, "ALGORITHM_VERSION", "2")
+        monkeypatch.setitem(builtins.VERSIONS, part, (*versions, NEXT))
+    monkeypatch.setattr(parse, "PLAIN_SINCE", NEXT)  # and reads every file otherwise
+    monkeypatch.setattr(builtin, "ALGORITHM_VERSION", NEXT)
 
 
 def rows(office: Project, asset: str) -> dict[str, Row]:
@@ -70,14 +73,29 @@ def test_an_upgrade_voids_no_approval_and_new_rows_say_who_made_them(
     office.document(f"{DAY}/c.txt", "Invoice 13: the total due is 9.00 EUR.")
     office.refresh(after)
     assert {name: row["made_by"] for name, row in rows(office, "documents").items()} == {
-        "a.txt": None, "b.txt": None, "c.txt": "2",
+        "a.txt": None, "b.txt": None, "c.txt": NEXT,
     }  # fmt: skip
-    assert {name: row["made_by"] for name, row in rows(office, "chunks").items()}["c.txt"] == "2"
+    assert {name: row["made_by"] for name, row in rows(office, "chunks").items()}["c.txt"] == NEXT
     found = {name: (row["label"], row["model"]) for name, row in rows(office, STAGE["name"]).items()}
     assert {name: found[name] for name in labels} == labels
     assert found["c.txt"][1] != labels["a.txt"][1]
     assert current(stores.state, DAY).changes["added"] == [f"{DAY}/c.txt"]
     assert current(stores.state, DAY).changes["changed"] == []
+
+
+def test_a_row_that_an_earlier_version_would_have_made_is_the_same_bytes(office: Project) -> None:
+    """A dataset that is lost is made again by the newest version, and voids nothing."""
+    office.refresh(declared(office))
+    made = office.stores().lake.manifest("notes", "documents", DAY)
+    office.document(f"{DAY}/c.txt", "Größe".encode("cp1252"))
+    office.refresh(declared(office))
+    assert {name: row["made_by"] for name, row in rows(office, "documents").items()} == {
+        "a.txt": None, "b.txt": None, "c.txt": PARSER_VERSION,
+    }  # fmt: skip
+    office.refresh(declared(office, builtins={"parser": PARSER_VERSION}))
+    assert "made_by" not in rows(office, "documents")["c.txt"]
+    assert made is not None
+    assert "made_by" not in office.stores().lake.read(made).column_names
 
 
 def test_migrate_says_the_price_and_then_all_rows_are_made_again(
@@ -89,7 +107,7 @@ def test_migrate_says_the_price_and_then_all_rows_are_made_again(
     declared(office)
     told = CliRunner().invoke(app, ["migrate", "notes"], env={"COLUMNS": "200"})
     assert told.exit_code == 0, told.output
-    assert "parser 1 to 2, chunker 1 to 2, classifier 1 to 2" in told.output
+    assert "parser 1 to 9, chunker 1 to 9, classifier 1 to 9" in told.output
     assert "Nothing was changed" in told.output
     assert load_collection(office.root / "collections", "notes").settings.builtins.older
     done = CliRunner().invoke(app, ["migrate", "notes", "--yes"], env={"COLUMNS": "200"})
@@ -120,6 +138,6 @@ def test_a_declaration_keeps_all_that_was_in_it(office: Project, monkeypatch: py
     before = file.read_text()
     declare_newest(load_collection(office.root / "collections", "notes"))
     after = file.read_text()
-    assert 'builtins: {parser: "2", chunker: "2", classifier: "2"}' in after
+    assert 'builtins: {parser: "9", chunker: "9", classifier: "9"}' in after
     kept = [line for line in before.splitlines() if "builtins" not in line]
     assert kept == [line for line in after.splitlines() if "builtins" not in line]

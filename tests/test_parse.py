@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ai_assets.base.errors import ParserUnavailable
-from ai_assets.documents.parse import Format, ParsedDocument, ParseLimits, Parser, TableFormat, format_of
+from ai_assets.documents.formats.kinds import Format
+from ai_assets.documents.parse import ParsedDocument, ParseLimits, Parser, TableFormat, format_of
 from ai_assets.documents.parse_text import language_of, normalise
 from ai_assets.documents.source import Source, SourceFile
 
@@ -124,10 +125,12 @@ GOOD = (
         f"one two three[0m {GERMAN}",
         "de",
     ),
+    Good("latin-1", "a.txt", b"caf\xe9", "café", "café"),
+    Good("utf-16 without a mark", "a.txt", ENGLISH.encode("utf-16-be"), ENGLISH, ENGLISH, "en"),
     Good("form feed parts lines", "a.txt", "one\ftwo", "one\ntwo", "one"),
     Good("heading", "a.md", HEADED, HEADED, "The Title and more", "en"),
     Good("front matter", "a.md", "---\n---\n\n**Bold** start", "---\n---\n\n**Bold** start", "Bold start"),
-    Good("long first line", "a.txt", ENGLISH * 2, ENGLISH * 2, (ENGLISH * 2)[:120], "en"),
+    Good("long first line", "a.txt", ENGLISH * 2, ENGLISH * 2, (ENGLISH * 2)[:116] + "…", "en"),
     Good("german", "a.txt", GERMAN, GERMAN, GERMAN, "de"),
     Good(
         "html",
@@ -178,15 +181,15 @@ class Bad:
 BAD = (
     Bad("empty", "a.txt", b"", "empty"),
     Bad("blank", "a.md", " \n\t\ufeff\n", "empty"),
-    Bad("not utf-8", "a.txt", b"caf\xe9", "not valid UTF-8 at byte 3; save it as UTF-8"),
+    Bad("damaged utf-8", "a.txt", "Größe über Äcker".encode() * 9 + b"\xe9", "; save it as UTF-8"),
+    Bad("noise", "a.txt", Random(3).randbytes(200).replace(b"\0", b""), "binary content: not valid UTF-8 at byte"),
+    Bad("an archive called text", "a.txt", lambda: archive({"a": b"x" * 9}), "binary content"),
     Bad("not utf-8 after a mark", "a.txt", b"\xef\xbb\xbfab\xff", "not valid UTF-8 at byte 5"),
     Bad("half a utf-16 character", "a.txt", b"\xff\xfea", "not valid UTF-16 at byte 2"),
     Bad("nul", "a.md", "ab\0c", "binary content: NUL at character 2"),
     Bad("control characters", "a.txt", "\x01\x02a" * 9, "binary content: 18 of the first 27 characters"),
     Bad("unknown format", "a.xyz", b"x", "'.xyz' is not supported; these are: .csv"),
-    Bad("no format", "README", b"x", "'' is not supported"),
-    Bad("html not utf-8", "a.html", b"<p>caf\xe9", "not valid UTF-8 at byte 6, and no charset is declared"),
-    Bad("html lying about its charset", "a.html", b"<meta charset=ascii>\xe9", "nor the declared ascii"),
+    Bad("html that is binary", "a.html", b"<p>" + Random(5).randbytes(99), "binary content: not valid UTF-8 at byte"),
     Bad("html without text", "a.html", "<p> <br>", "empty"),
     Bad("broken pdf", "a.pdf", b"%PDF-1.4 rubbish", "could not be read: PDFSyntaxError: No /Root object!"),
     Bad("half a pdf", "a.pdf", lambda: pdf(ENGLISH)[:700], "could not be read: "),
@@ -223,8 +226,9 @@ def test_a_file_without_text_is_quarantined_with_the_reason(case: Bad, parser: P
 
 
 def test_every_suffix_has_the_format_people_expect() -> None:
-    names = ["a.markdown", "a.HTM", "a.text", "a.ndjson", "a.tsv", "x.y/a.PDF", "a.csv.gz", "csv"]
-    assert [format_of(name) for name in names] == ["md", "html", "txt", "jsonl", "csv", "pdf", None, None]
+    names = ["a.markdown", "a.HTM", "a.text", "a.ndjson", "a.tsv", "x.y/a.PDF", "a.csv.gz", "x.y/csv", "README.Debian"]
+    assert [format_of(name) for name in names] == ["md", "html", "txt", "jsonl", "csv", "pdf", "csv", "txt", "txt"]
+    assert [format_of(name) for name in ("a.parquet.gz", "a.zip", "a.so", "x.gz/y.z")] == [None] * 4
 
 
 def test_what_the_source_calls_a_problem_is_quarantined_unread(parser: Parser, tmp_path: Path) -> None:
@@ -280,9 +284,9 @@ TABLE_CASES = (
     TableCase(
         "one bad row",
         "a.csv",
-        b"id,text\n1,a\n2,b,c\n3,\xff\n4,d\n",
+        "id,text\n1,äöüßäöüß\n2,b,c\n".encode() + b"3,\xff\n4,d\n",
         [
-            ("1", "a"),
+            ("1", "äöüßäöüß"),
             ("~", "line 3: 3 fields, but the header has 2"),
             ("~", "line 4: not valid UTF-8 at its byte 2"),
             ("4", "d"),

@@ -150,7 +150,9 @@ def test_the_process_that_reads_tables_has_nothing_of_ours_with_a_state_or_a_key
     assert ours == {
         "ai_assets", "ai_assets.documents", "ai_assets.storage",
         "ai_assets.documents.parse_table_worker", "ai_assets.documents.parse_tables",
-        "ai_assets.documents.parse_text", "ai_assets.documents.parse_worker", "ai_assets.storage.digest",
+        "ai_assets.documents.parse_text", "ai_assets.documents.parse_encodings", "ai_assets.documents.formats",
+            "ai_assets.documents.formats.kinds", "ai_assets.documents.formats.read",
+            "ai_assets.documents.parse_worker", "ai_assets.storage.digest",
     }  # fmt: skip
 
 

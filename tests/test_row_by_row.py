@@ -217,8 +217,8 @@ LEAVES = st.dictionaries(st.text("abé", max_size=2), st.sampled_from("12"))
 
 @given(LEAVES, LEAVES)
 def test_a_difference_is_that_of_dictionaries(new: dict[str, str], old: dict[str, str]) -> None:
-    def headed(leaves: dict[str, str]) -> list[tuple[str, str, dict[str, str]]]:
-        return [(name, leaf, {"kind": leaf}) for name, leaf in sorted(leaves.items())]
+    def headed(leaves: dict[str, str]) -> list[tuple[str, str, dict[str, str], str]]:
+        return [(name, leaf, {"kind": leaf}, "ok") for name, leaf in sorted(leaves.items())]
 
     found = difference(headed(new), headed(old), ["kind"])
     both = set(new) & set(old)
@@ -226,6 +226,30 @@ def test_a_difference_is_that_of_dictionaries(new: dict[str, str], old: dict[str
     assert (found["added"], found["removed"]) == (sorted(set(new) - set(old)), sorted(set(old) - set(new)))
     assert (found["changed"], found["unchanged"]) == (changed, len(both) - len(changed))
     assert set(found["relabelled"]) == set(changed)
+
+
+SIDES = {"ok": ("leaf of a text", "ok"), "quarantined": ("leaf of a problem", "quarantined"), "not there": None}
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "expected"),
+    [
+        ("quarantined", "ok", "removed"),
+        ("ok", "quarantined", "added"),
+        ("quarantined", "not there", "unreadable"),
+        ("not there", "quarantined", None),
+        ("quarantined", "quarantined", "unchanged"),
+        ("not there", "ok", "removed"),
+    ],
+)
+def test_a_document_that_nobody_can_read_is_lost_and_not_relabelled(new: str, old: str, expected: str | None) -> None:
+    def side(name: str) -> list[tuple[str, str, dict[str, str | None], str]]:
+        found = SIDES[name]
+        return [] if found is None else [("a.txt", found[0], {"kind": "invoice" if name == "ok" else None}, found[1])]
+
+    found = difference(side(new), side(old), ["kind"])
+    counted = {name: found[name] if name == "unchanged" else len(found[name]) for name in found}
+    assert {name for name, number in counted.items() if number} == ({expected} if expected else set())
 
 
 # What it must not let through

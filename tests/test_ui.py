@@ -321,7 +321,7 @@ def test_a_sample_has_five_rows(site: Site, materialized: object) -> None:
 @pytest.mark.parametrize(
     ("asset", "plotted"),
     [
-        ("documents", ["documents", "seconds", "failures"]),
+        ("documents", ["documents", "seconds", "statuses/quarantined"]),
         ("evaluation_scores", ["corpus/recall@5", "corpus/accuracy"]),
     ],
 )

@@ -81,7 +81,8 @@ class ParserEnded(UserError):
 
 
 _DUTIES = {
-    "parse_worker.py": "converts pdf, docx and html",
+    "parse_worker.py": "converts pdf and html",
+    "parse_format_worker.py": "reads docx, pptx, xlsx, epub, odt, eml and xml",
     "parse_table_worker.py": "reads csv, jsonl and parquet",
 }
 

@@ -6,9 +6,20 @@ from collections.abc import Mapping
 from ai_assets.base.errors import UserError
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "desk": ("fastapi", "starlette", "uvicorn", "python_multipart", "authlib", "fido2", "apprise", "dagster_webserver"),
+    "desk": (
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "python_multipart",
+        "authlib",
+        "fido2",
+        "apprise",
+        "dagster_webserver",
+        "markdown_it",
+        "nh3",
+    ),
     "quality": ("great_expectations", "pandas"),
-    "formats": ("markitdown", "mammoth", "pdfminer"),
+    "formats": ("markitdown", "mammoth", "pdfminer", "pptx", "openpyxl", "defusedxml"),
     "costs": ("dbt", "dagster_dbt"),
     "postgres": ("psycopg",),
     "s3": ("boto3",),

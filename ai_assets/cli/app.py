@@ -9,6 +9,7 @@ import typer
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.cli import (
+    answer,
     audit,
     backfill,
     backup,
@@ -18,6 +19,7 @@ from ai_assets.cli import (
     desk,
     documents,
     forget,
+    golden,
     keys,
     ledger,
     migrate,
@@ -88,12 +90,14 @@ app.command("provider")(provider.provider)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)
+app.command("answer")(answer.answer)
 app.command("forget")(forget.forget)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
+app.add_typer(golden.app, name="golden")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
 app.add_typer(retention.app, name="retention")

@@ -5,10 +5,22 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.base.printable import readable_json
-from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
+from ai_assets.cli.golden import AsFormat, FromFile
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    CollectionName,
+    collection,
+    console,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
+from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff.corrections import current, of_the_present_text
+from ai_assets.signoff.label_files import import_corrections, written
 
 app = typer.Typer(help="Labels that people gave in place of a model's.", no_args_is_help=True)
 
@@ -43,15 +55,39 @@ def export(
     stage: Annotated[
         str | None, typer.Option("--stage", help="Which stage's; the judged or only one by default.")
     ] = None,
+    format_: AsFormat = "jsonl",
 ) -> None:
-    """Golden labels as JSON lines, each with its author: save them as the file that `golden.labels` names."""
+    """Golden labels, each with its author: as JSON lines they can be the file that `golden.labels` names."""
     chosen, places = collection(name), stores_to_read()
     wanted = _stage_of(chosen, stage)
     with places.state.read() as connection:
         found = [item for item in current(connection, chosen.name).values() if item.stage == wanted]
-    for item in of_the_present_text(places, found):
-        line = {"document": item.document_id, "label": item.label, "author": item.author}
-        sys.stdout.write(readable_json(line) + "\n")
+    lines = [
+        {"document": item.document_id, "label": item.label, "author": item.author}
+        for item in of_the_present_text(places, found)
+    ]
+    sys.stdout.write(written(lines, ("document", "label", "author"), format_))
+
+
+@app.command("import")
+def import_file(
+    name: CollectionName,
+    file: FromFile,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Which stage's; the judged or only one by default.")
+    ] = None,
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Corrections of a file (document, label, author, reason); a file with a mistake is refused as a whole."""
+    chosen, person = collection(name), signer(by)
+    wanted = _stage_of(chosen, stage)
+    labelling = next(item for item in chosen.labelling if item.name == wanted)
+    found = import_corrections(stores(), chosen, labelling, file, by=person)
+    if as_json:
+        print_json({"recorded": len(found)})
+        return
+    console.print(f"{len(found)} labels of {name} are corrected. The next run uses them:  ai-assets run {name}")
 
 
 def _stage_of(chosen: Collection, stage: str | None) -> str:

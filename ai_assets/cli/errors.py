@@ -10,8 +10,12 @@ LauncherUnclear                      a token and a name of different people
 """
 
 from pathlib import Path
+from typing import get_args
 
 from ai_assets.base.errors import UserError
+from ai_assets.collection.scaffolding import skipped_in_words
+from ai_assets.collection.survey import Survey
+from ai_assets.documents.parse import Format
 
 
 class CollectionExists(UserError):
@@ -20,10 +24,11 @@ class CollectionExists(UserError):
 
 
 class NothingToScaffold(UserError):
-    def __init__(self, source: str, files: int) -> None:
+    def __init__(self, source: str, found: Survey) -> None:
+        skipped = "".join(f"\n  {line}" for line in skipped_in_words(found))
         super().__init__(
-            f"{source} holds no document this can read ({files} files found; "
-            "readable are txt, md, html, pdf, docx, csv, jsonl and parquet)."
+            f"{source} holds no document this can read ({found.files} files found; "
+            f"readable are {', '.join(get_args(Format))}).{skipped}"
         )
 
 

@@ -1,6 +1,5 @@
 """`ai-assets ledger`: what was asked of models, what it cost, and what nobody knows the cost of."""
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.base.errors import StateUnavailable, UserError
+from ai_assets.base.errors import StateUnavailable
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -24,13 +23,11 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.reconcile import reconcile
 from ai_assets.inference import history, resolving
+from ai_assets.inference.answer_text import answer_text
 from ai_assets.inference.history import Attempt, BudgetRow, Call
 from ai_assets.inference.ledger_messages import State
-from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import LOST
 from ai_assets.inference.resolving import Resolution, ResolvedAttempt
-from ai_assets.protocols.base import Fault, Protocol
-from ai_assets.protocols.registry import known
 from ai_assets.signoff import audit
 from ai_assets.storage.state import StateStore
 
@@ -61,7 +58,7 @@ def list_attempts(
     if as_json:
         print_json([asdict(item) for item in found])
     elif found:
-        _table("Attempts, the latest first", found)
+        attempts_table("Attempts, the latest first", found)
     else:
         console.print("No such attempt was made.")
 
@@ -75,13 +72,13 @@ def show(
     """A call: its attempts in order, its answer, and who used it again."""
     with stores_to_read().state.read() as connection:
         found = history.call(connection, history.find(connection, asked))
-    text = _text(found.body, found.attempts[-1].protocol)
+    text = answer_text(found.body, found.attempts[-1].protocol, home().inference)
     if as_json:
         print_json({**asdict(found), "text": text})
         return
     console.print(f"Call {found.call}", style="bold")
     console.print(f"{money(found.cost_usd)} paid{_maybe(found)}, {money(found.saved_usd)} saved by using it again")
-    _table("", found.attempts)
+    attempts_table("", found.attempts)
     for item in found.attempts:
         if item.message:
             console.print(f"{item.attempt}: {item.message}")
@@ -112,7 +109,7 @@ def ambiguous(as_json: AsJson = False) -> None:
     if not found:
         console.print("Of every attempt it is known whether it was billed.")
         return
-    _table("May have been billed", found)
+    attempts_table("May have been billed", found)
     total = money(math.fsum(item.reserved_usd for item in found))
     what = "1 attempt" if len(found) == 1 else f"{len(found)} attempts"
     console.print(f"{what}, {total} at most. Look at the provider's bill, then say what you found:")
@@ -195,7 +192,7 @@ def bar(row: BudgetRow) -> str:
     return "█" * spent + "▒" * open_ + "░" * (BAR - spent - open_)
 
 
-def _table(title: str, found: Sequence[Attempt]) -> None:
+def attempts_table(title: str, found: Sequence[Attempt]) -> None:
     rows = [
         (a.sent_at[:19].replace("T", " "), a.call[:12], a.attempt, _who(a), a.document, a.endpoint, _state(a), a.error,
          _tokens(a), _dollars(a), None if a.latency_s is None else f"{a.latency_s:.2f}")
@@ -228,29 +225,3 @@ def _dollars(item: Attempt) -> str:
 
 def _maybe(found: Call) -> str:
     return f", {money(found.maybe_usd)} may have been billed" if found.maybe_usd else ""
-
-
-def _text(body: str | None, protocol_name: str) -> str | None:
-    """What a body says, for people; as it came where its protocol is not at hand."""
-    if body is None:
-        return None
-    if (protocol := known(protocol_name) or _declared(protocol_name)) is None:
-        return body
-    for kind in sorted(protocol.kinds):
-        try:
-            reply = protocol.decode(body, kind)
-        except Exception:  # noqa: BLE001 - of another kind, or own code that fails: the body is shown
-            continue
-        if isinstance(reply, Fault):
-            return reply.message
-        if kind == "embedding":
-            return f"a vector of {len(reply.vector)} numbers"
-        return reply.text or str(list(reply.tool_calls))
-    return body
-
-
-def _declared(protocol_name: str) -> Protocol | None:
-    """One of the user's own is found where inference.yaml names it."""
-    with contextlib.suppress(UserError):
-        load_inference(home().inference)
-    return known(protocol_name)

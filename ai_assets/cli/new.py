@@ -1,18 +1,31 @@
 """`ai-assets new`: a collection scaffolded from a folder, with its guesses explained in comments."""
 
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.status import Status
 
 from ai_assets.base.home import DEFINITIONS_FILE
-from ai_assets.cli.errors import CollectionExists, NothingToScaffold
-from ai_assets.cli.output import console, home, stores
+from ai_assets.cli.errors import CollectionExists, NothingToScaffold, ScaffoldRefused
+from ai_assets.cli.output import console, errors, home, stores
+from ai_assets.cli.scaffold_route import WrittenEndpoint, endpoint_for, prompt_text
 from ai_assets.collection.catalog import FOLDER, Catalog
+from ai_assets.collection.label_proposals import propose
 from ai_assets.collection.loading import DEFS_FILE, check_name, load_collection
-from ai_assets.collection.scaffolding import defs, guess, unknown_author
-from ai_assets.documents.parse import format_of
+from ai_assets.collection.partition_guess import guess
+from ai_assets.collection.sampling_texts import sample_texts
+from ai_assets.collection.scaffolding import (
+    PROMPT_FILE,
+    STAGE,
+    ModelStage,
+    defs,
+    said_of,
+    skipped_in_words,
+    unknown_author,
+)
+from ai_assets.collection.survey import Survey, survey
 from ai_assets.documents.source import Source
 
 DEFINITIONS = '''\
@@ -37,28 +50,110 @@ defs = dg.Definitions.merge(
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case name; it becomes the folder and the group.")],
     source: Annotated[str, typer.Option("--from", metavar="PATH", help="Folder or s3:// URL with the documents.")],
+    route: Annotated[
+        str | None,
+        typer.Option(metavar="ROUTE", help="Add a stage that asks a model on this route, with proposed labels."),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the model is, if inference.yaml has no such route; or: rehearsal."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
 ) -> None:
     """Scaffold collections/NAME/defs.yaml from what lies in a folder. The documents stay where they are."""
     check_name(name)
+    if route is None and (base_url or model):
+        raise typer.BadParameter("--base-url and --model describe the endpoint of --route; name that too")
     root = home().project / FOLDER
     path = root / name / DEFS_FILE
     if path.exists():
         raise CollectionExists(path)
     if name in (known := Catalog(home()).entries()):
         raise CollectionExists(known[name].file)
+    endpoint = endpoint_for(route, home().inference, base_url, model) if route else None
     where = source if "://" in source else str(Path(source).expanduser().resolve())
-    files = list(Source.at(where).list(("**/*",), ()))
-    formats = Counter(str(found) for file in files if (found := format_of(file.path)) is not None)
-    if not formats:
-        raise NothingToScaffold(where, len(files))
-    fitting = guess(name, files)
-    unknown = unknown_author(_approvers(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(defs(name, where, formats, len(files), fitting, unknown), encoding="utf-8")
-    load_collection(root, name)
+    place = Source.at(where)
+    with console.status(f"Looking at {where}") as progress:
+        found = survey(place.look(), _telling(progress, where))
+        if not found.documents:
+            raise NothingToScaffold(where, found)
+        stage = _stage(route, place, found, progress) if route else None
+    fitting = guess(name, [file.path for file in found.documents])
+    text = defs(name, where, found, fitting, unknown_author(_approvers(name)), stage)
+    _write(root, name, {path: text, **({root / name / PROMPT_FILE: prompt_text(name)} if stage else {})}, endpoint)
     _begin_project(home().project)
-    console.print(f"Wrote {path}: {sum(formats.values())} document files, {fitting.reason}.")
+    _say(found)
+    console.print(f"Wrote {path}: {len(found.documents)} document files, {fitting.reason}.")
+    if stage is not None:
+        _say_stage(stage, root / name, endpoint)
     console.print(f"Read it, then:  ai-assets run {name}")
+
+
+def _telling(progress: Status, where: str) -> Callable[[int], None]:
+    """On a terminal in place, elsewhere a line each."""
+
+    def tell(number: int) -> None:
+        said = f"Looking at {where}: {number:,} files so far"
+        if console.is_terminal:
+            progress.update(said)
+        else:
+            errors.print(said)
+
+    return tell
+
+
+def _stage(route: str, place: Source, found: Survey, progress: Status) -> ModelStage:
+    """The stage with labels proposed from a sample of the documents."""
+    from ai_assets.embedding.builtin import BuiltinEmbedder
+
+    if not console.is_terminal:
+        errors.print("Reading a sample of the documents, to propose labels")
+    texts = sample_texts(
+        place, found.documents, lambda number, all_: progress.update(f"Reading a sample: {number} of {all_} documents")
+    )
+    return ModelStage(route=route, labels=propose(texts, BuiltinEmbedder()), sampled=len(texts))
+
+
+def _write(root: Path, name: str, files: dict[Path, str], endpoint: WrittenEndpoint | None) -> None:
+    """All of it, or nothing where the declaration does not load."""
+    before = endpoint.declared.read_bytes() if endpoint and endpoint.declared.exists() else None
+    for path in files:
+        if path.exists():
+            raise ScaffoldRefused(name, f"{path} exists already; nothing was changed")
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if endpoint is not None:
+            endpoint.declared.write_text(endpoint.text, encoding="utf-8")
+        load_collection(root, name)
+    except BaseException:
+        for path in files:
+            path.unlink(missing_ok=True)
+        if endpoint is not None and before is None:
+            endpoint.declared.unlink(missing_ok=True)
+        elif endpoint is not None and before is not None:
+            endpoint.declared.write_bytes(before)
+        raise
+
+
+def _say(found: Survey) -> None:
+    console.print(said_of(found))
+    if found.skipped:
+        console.print(f"Skipped are {found.skipped_files} files:")
+        for line in skipped_in_words(found):
+            console.print(f"  {line}")
+    for problem, number in found.unreadable:
+        console.print(f"{number} of the documents will be quarantined: {problem}.")
+
+
+def _say_stage(stage: ModelStage, folder: Path, endpoint: WrittenEndpoint | None) -> None:
+    labels = ", ".join(label.name for label in stage.labels) or "placeholders: too few documents to propose any"
+    console.print(f"Stage {STAGE} asks route {stage.route}; labels proposed from {stage.sampled} documents: {labels}.")
+    console.print(f"Edit the labels there and the prompt in {folder / PROMPT_FILE}.")
+    if endpoint is not None:
+        edit = f"; before a call fill in {', '.join(endpoint.to_edit)}" if endpoint.to_edit else ""
+        console.print(f"Wrote endpoint '{endpoint.name}' to {endpoint.declared}{edit}.")
 
 
 def _begin_project(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`ai-assets publish` and `ai-assets releases`: what is live, what was, and the way back."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -20,9 +21,12 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
+from ai_assets.run import released
+from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff import releases, requests, timestamps
 from ai_assets.signoff.errors import NothingApproved
 from ai_assets.signoff.publication import anything_to_publish
+from ai_assets.signoff.releases import Release
 from ai_assets.storage.stores import Stores
 from ai_assets.targets import serving
 
@@ -121,6 +125,72 @@ def show(
     ]
     columns = ("partition", "documents", "chunks", "approved by", "digest", "run")
     table(f"Release {found.number} of {name}, digest {found.digest[:12]}", columns, rows, ("documents", "chunks"))
+
+
+@app.command("documents")
+def documents(
+    name: CollectionName,
+    number: Annotated[int | None, typer.Argument(help="Which release; the live one by default.")] = None,
+    text: Annotated[str, typer.Option(help="Only with these characters in its name or title.")] = "",
+    partition: Annotated[str, typer.Option(help="Only of this partition.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many at the beginning.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Documents of a release, with what is said of each."""
+    chosen, places = collection(name, signed=True), stores_to_read()
+    release = _release(places, name, number)
+    only = ReleasedFilter(text=text, partition=partition)
+    found = released.page_of(places, chosen, release, first=skip, most=limit, only=only)
+    if as_json:
+        print_json({"release": release.number, **asdict(found)})
+        return
+    rows = [(line.document_id, line.partition, line.status, _said(line.headlines)) for line in found.lines]
+    table(f"Release {release.number} of {name}", ("document", "partition", "state", "what is said of it"), rows)
+    console.print(f"{len(found.lines)} of {found.total}")
+
+
+@app.command("diff")
+def diff(
+    name: CollectionName,
+    base: Annotated[int, typer.Argument(metavar="FROM", help="The release to go from.")],
+    other: Annotated[
+        int | None, typer.Argument(metavar="[TO]", help="The release to go to; the live one by default.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many documents, without --json.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """What readers see otherwise in another release: documents added, removed and changed, and labels."""
+    chosen, places = collection(name, signed=True), stores_to_read()
+    with places.state.read() as connection:
+        one = releases.get(connection, name, base)
+    found = released.difference(places, chosen, one, _release(places, name, other))
+    if as_json:
+        print_json(asdict(found))
+        return
+    counted = ", ".join(f"{number} {move}" for move, number in found.counts.items() if number) or "nothing"
+    console.print(f"{name}, from release {found.base} to {found.other}: {counted}", style="bold")
+    moved = [(move.move, move.document_id, move.partition, _moves(move.labels)) for move in found.moves[:limit]]
+    if moved:
+        table("", ("change", "document", "partition", "labels"), moved)
+    if len(found.moves) > limit:
+        console.print(f"and {len(found.moves) - limit} more (--limit)")
+
+
+def _release(places: Stores, name: str, number: int | None) -> Release:
+    """With files that can be read."""
+    with places.state.read() as connection:
+        found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
+        released.require_files(connection, found)
+    return found
+
+
+def _said(headlines: Mapping[str, str | None]) -> str:
+    return "; ".join(f"{stage}: {text}" for stage, text in headlines.items() if text)
+
+
+def _moves(labels: Mapping[str, tuple[str | None, str | None]]) -> str:
+    return "; ".join(f"{stage}: {was or 'nothing'} -> {now or 'nothing'}" for stage, (was, now) in labels.items())
 
 
 @app.command("at")

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -393,7 +394,10 @@ def _show(chosen: Collection, report: Report) -> None:
             f"{partition}: the files of the live release are gone, and its documents have changed since, so they "
             "cannot be made again. Bring them back from a backup, or publish the newer candidate."
         )
-    waiting = sum(state == "awaiting sign-off" for state in partition_states(chosen, stores()).values())
-    if waiting:
+    states = Counter(partition_states(chosen, stores()).values())
+    if unreadable := states["unreadable"]:
+        noun = "partition holds" if unreadable == 1 else "partitions hold"
+        console.print(f"{unreadable} {noun} no document that can be read, so nothing of them is to be signed.")
+    if waiting := states["awaiting sign-off"]:
         noun = "partition waits" if waiting == 1 else "partitions wait"
         console.print(f"{waiting} {noun} for sign-off. Look: ai-assets signoff list {report.collection}")

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
-from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.cli.output import console, home
-from ai_assets.cli.scaffold_entry import end_of, value_of, with_lines, write_all
-from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.cli.scaffold_entry import with_endpoint, write_all
 from ai_assets.inference.load import load_inference
 from ai_assets.protocols.registry import BUILTIN
 
@@ -116,28 +113,7 @@ def write_backend(name: str, url: str, model: str, project: Path, inference: Pat
     protocol, test = project / f"{module}.py", project / "tests" / f"test_{module}.py"
     words = {"name": name, "module": module, "kind": kind, "url": url, "model": model}
     files = {protocol: _PROTOCOL.format(**words), test: _TEST.format(**words)}
-    declaration = _with_endpoint(name, inference, _ENDPOINT.format(**words))
+    first = f"routes: {{default: {{endpoints: [{name}]}}}}\n"
+    declaration = with_endpoint(name, inference, _ENDPOINT.format(**words), after_the_first=first)
     write_all(name, files, inference, declaration, lambda: load_inference(inference))
     return ScaffoldedBackend(protocol=protocol, test=test, declared=inference)
-
-
-def _with_endpoint(name: str, path: Path, entry: str) -> str:
-    """The declaration with one more endpoint, and everything else of it, comments too, as it was."""
-    if not path.exists():
-        return f"endpoints:\n{_indented(entry, 2)}routes: {{default: {{endpoints: [{name}]}}}}\n"
-    node, _ = read_yaml(path, InferenceInvalid)
-    text = path.read_text(encoding="utf-8")
-    endpoints = value_of(node, "endpoints")
-    if endpoints is None and (node is None or (isinstance(node, yaml.MappingNode) and not node.flow_style)):
-        return f"{text.rstrip()}\n\nendpoints:\n{_indented(entry, 2)}".lstrip()
-    if not isinstance(endpoints, yaml.MappingNode) or endpoints.flow_style or not endpoints.value:
-        raise ScaffoldRefused(name, f"'endpoints' in {path} is not written as a block; add there:\n{entry.rstrip()}")
-    if value_of(endpoints, name) is not None:
-        raise ScaffoldRefused(name, f"{path} has an endpoint of that name")
-    lines = text.splitlines()
-    added = _indented(entry, endpoints.value[0][0].start_mark.column).splitlines()
-    return with_lines(lines, end_of(endpoints, lines), added)
-
-
-def _indented(entry: str, columns: int) -> str:
-    return "".join(f"{' ' * columns}{line}\n" for line in entry.splitlines())

@@ -10,6 +10,7 @@ from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
+from ai_assets.inference.errors import InferenceInvalid
 
 
 def write_declared(name: str, collection: Collection, files: Mapping[Path, str], entry: str, under: str) -> Path:
@@ -82,6 +83,28 @@ def _attributes(path: Path, entry: str, advice: str) -> yaml.MappingNode:
     if not isinstance(found, yaml.MappingNode) or found.flow_style:
         raise ScaffoldRefused(entry, f"the attributes of {path} are not written as a block; {advice}")
     return found
+
+
+def with_endpoint(name: str, path: Path, entry: str, *, before_the_first: str = "", after_the_first: str = "") -> str:
+    """`inference.yaml` with one more endpoint, and everything else of it, comments too, as it was."""
+    if not path.exists():
+        return f"{before_the_first}endpoints:\n{_indented(entry, 2)}{after_the_first}"
+    node, _ = read_yaml(path, InferenceInvalid)
+    text = path.read_text(encoding="utf-8")
+    endpoints = value_of(node, "endpoints")
+    if endpoints is None and (node is None or (isinstance(node, yaml.MappingNode) and not node.flow_style)):
+        return f"{text.rstrip()}\n\nendpoints:\n{_indented(entry, 2)}".lstrip()
+    if not isinstance(endpoints, yaml.MappingNode) or endpoints.flow_style or not endpoints.value:
+        raise ScaffoldRefused(name, f"'endpoints' in {path} is not written as a block; add there:\n{entry.rstrip()}")
+    if value_of(endpoints, name) is not None:
+        raise ScaffoldRefused(name, f"{path} has an endpoint of that name")
+    lines = text.splitlines()
+    added = _indented(entry, endpoints.value[0][0].start_mark.column).splitlines()
+    return with_lines(lines, end_of(endpoints, lines), added)
+
+
+def _indented(entry: str, columns: int) -> str:
+    return "".join(f"{' ' * columns}{line}\n" for line in entry.splitlines())
 
 
 def with_lines(lines: Sequence[str], place: int, added: Sequence[str]) -> str:

@@ -18,9 +18,12 @@ from ai_assets.cli.output import (
     stores_to_read,
     table,
 )
+from ai_assets.collection.loading import Collection
 from ai_assets.inference.in_flight import InFlight, in_flight
 from ai_assets.inference.prices import usd_of
 from ai_assets.run.status import CollectionStatus, collection_status
+from ai_assets.signoff.golden_status import golden_status
+from ai_assets.storage.stores import Stores
 
 MOST_SHOWN = 40
 
@@ -51,6 +54,8 @@ def status(
         console.print("There is no collection yet. Make one: ai-assets new NAME --from FOLDER")
     for item in found:
         _show(item, details=name is not None)
+        if name is not None:
+            _show_golden(collection(name, signed=True), places)
         _show_flying(f"{item.collection}: ", flying[item.collection])
     if name is None and everything not in flying.values():
         _show_flying("All calls of this ledger: ", everything)
@@ -65,6 +70,17 @@ def _show_flying(whose: str, found: InFlight) -> None:
         what = "1 attempt" if found.maybe_attempts == 1 else f"{found.maybe_attempts} attempts"
         most = money(usd_of(found.maybe_nusd))
         console.print(f"{whose}{what} may have been billed, {most} at most: ai-assets ledger ambiguous")
+
+
+def _show_golden(chosen: Collection, places: Stores) -> None:
+    """How many golden labels are missing before each gate on accuracy can be decided."""
+    if chosen.judged_stage is None or not chosen.judges_labels:
+        return
+    found = golden_status(chosen, places)
+    for gate in found.gates:
+        console.print(f"Golden labels: {gate.gate}: {gate.standing.in_words}")
+    if found.waiting:
+        console.print(f"{found.waiting} drawn documents wait for a golden label. On the desk: /golden")
 
 
 def _plain(item: CollectionStatus) -> dict[str, Any]:

@@ -11,15 +11,20 @@ from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
 
 VERSIONS: dict[str, tuple[str, ...]] = {
-    "parser": (PARSER_VERSION,),
+    "parser": ("1", PARSER_VERSION),
     "chunker": (CHUNKER_VERSION,),
-    "classifier": ("1",),
+    "classifier": ("1", "2"),
 }
 """All that have made rows, the oldest first. A better version is appended; its predecessors stay for good."""
 
 
 def newest(part: str) -> str:
     return VERSIONS[part][-1]
+
+
+def newer(part: str, one: str, other: str) -> str:
+    """Of two versions."""
+    return max(one, other, key=VERSIONS[part].index)
 
 
 def since(part: str, version: str) -> tuple[str, ...]:

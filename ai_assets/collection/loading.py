@@ -131,13 +131,25 @@ class Collection:
         return next((stage.tries for stage in self.stages if stage.name == asset), MOST_TRIES)
 
     @property
+    def judges_labels(self) -> bool:
+        """Whether golden labels score a stage: there are some in the file, or people give them on the desk."""
+        return bool(self.golden_labels) or self.settings.golden.review
+
+    @property
+    def judged_stage(self) -> ClassifyStage | None:
+        """The stage that golden labels judge, or would: the declared one, else the only one that labels."""
+        wanted = self.settings.golden.labels_stage
+        found = [stage for stage in self.labelling if wanted in (None, stage.name)]
+        return found[0] if len(found) == 1 else None
+
+    @property
     def evaluates(self) -> bool:
         return bool(self.metrics)
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """All that is scored, in order."""
-        there: dict[Of, bool] = {"labels": bool(self.golden_labels), "queries": bool(self.golden_queries)}
+        there: dict[Of, bool] = {"labels": self.judges_labels, "queries": bool(self.golden_queries)}
         return metrics_of([of for of, is_there in there.items() if is_there], self.own)
 
     @cached_property
@@ -196,7 +208,7 @@ class Collection:
     @cached_property
     def code_versions(self) -> Mapping[str, str]:
         """Per asset, a digest of all that decides how its rows are computed: an edit makes just those stale."""
-        settings = self.settings
+        settings, near = self.settings, self.settings.near_duplicates
         described: dict[str, Any] = {
             "documents": [
                 "documents-1",
@@ -204,6 +216,7 @@ class Collection:
                 {name: table.model_dump(mode="json") for name, table in settings.source.tables.items()},
                 settings.source.max_bytes,
                 settings.source.parse_timeout_s,
+                *([["near_duplicates-1", near.at_least]] if near else []),
             ],
             "chunks": [
                 settings.builtins.chunker,
@@ -230,6 +243,8 @@ class Collection:
     def _described(self, stage: StageSettings) -> list[Any]:
         if stage.name in self.questions:
             described = [self.questions[stage.name].identity, stage.described_when, list(stage.after)]
+            near = self.settings.near_duplicates
+            described += ["without-near-duplicates"] if near is not None and near.skip else []
             return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
         if isinstance(stage, FunctionStage):
             return [self.functions[stage.name], stage.described_when, list(stage.upstream)]

@@ -1,61 +1,28 @@
 """The `defs.yaml` of a new collection: what fits the files of its source, with the guesses explained in comments."""
 
-from collections import Counter
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
+from ai_assets.collection.builtins import VERSIONS, newest
+from ai_assets.collection.label_proposals import ProposedLabel
 from ai_assets.collection.loading import COMPONENT_TYPE
-from ai_assets.collection.partitions import PartitionScheme, Unassigned
-from ai_assets.collection.settings import PartitionSettings
-from ai_assets.documents.source import SourceFile
+from ai_assets.collection.partition_guess import Guess
+from ai_assets.collection.survey import MOST_KINDS, SkippedKind, Survey
 
-ENOUGH = 0.8
-"""Share of files that must carry a date, or lie in a folder, before partitions are guessed from it."""
-MOST_FOLDERS = 200
-DOCUMENTS_PER_SHARD = 1000
+STAGE = "classification"
+"""The name of the stage that `--route` writes."""
+PROMPT_FILE = f"prompts/{STAGE}.md"
 
 
-@dataclass(frozen=True)
-class Guess:
-    """The partitions that fit the files, and why."""
+@dataclass(frozen=True, kw_only=True)
+class ModelStage:
+    """The stage on a route that a new collection begins with."""
 
-    lines: list[str]
-    reason: str
-
-
-def guess(name: str, files: list[SourceFile]) -> Guess:
-    """By day where paths carry dates, by folder where files lie in folders, else in shards."""
-    dated = _dates(name, files)
-    if len(dated) >= ENOUGH * len(files):
-        first, last = min(dated), max(dated)
-        return Guess(
-            [
-                "  by: day",
-                f"  start: {first}",
-                f"  # end: {last}        # without an end the partitions go on to today",
-            ],
-            f"partitioned by day ({len(dated)} of {len(files)} paths carry a date)",
-        )
-    folders = {file.path.partition("/")[0] for file in files if "/" in file.path}
-    inside = sum("/" in file.path for file in files)
-    if inside >= ENOUGH * len(files) and 1 < len(folders) <= MOST_FOLDERS:
-        return Guess(["  by: folder"], f"partitioned by folder ({len(folders)} of them)")
-    count = max(1, -(-len(files) // DOCUMENTS_PER_SHARD))
-    return Guess(
-        ["  by: shards", f"  count: {count}      # fixed: another number moves documents between shards"],
-        f"in {count} shard(s) (no dates in the paths, no folders to go by)",
-    )
-
-
-def _dates(name: str, files: list[SourceFile]) -> list[date]:
-    scheme = PartitionScheme(name, PartitionSettings(by="day", start=date(1900, 1, 1), end=date(2199, 12, 31)))
-    found = []
-    for file in files:
-        try:
-            found.append(date.fromisoformat(scheme.key_for(file.path)))
-        except Unassigned:
-            continue
-    return found
+    route: str
+    labels: Sequence[ProposedLabel]
+    """Proposed from the documents; empty where there were too few."""
+    sampled: int
 
 
 def unknown_author(approvers: int) -> str:
@@ -65,39 +32,31 @@ def unknown_author(approvers: int) -> str:
     return "    unknown_author: two      # both, where it is not known who started the run (ai-assets run --by NAME)\n"
 
 
-def defs(name: str, where: str, formats: Counter[str], files: int, guess: Guess, unknown: str) -> str:
+def defs(name: str, where: str, found: Survey, fitting: Guess, unknown: str, stage: ModelStage | None = None) -> str:
     """The commented `defs.yaml` of a new collection."""
-    found = ", ".join(f"{number} {kind}" for kind, number in formats.most_common())
-    said = f"{files} files found ({found})" if files else "no documents yet"
-    quoted = '"' + where.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    partitions = "\n".join(f"  {line}" for line in guess.lines)
+    builtins = "{" + ", ".join(f'{part}: "{newest(part)}"' for part in VERSIONS) + "}"
+    formats = dict(found.formats)
+    partitions = "\n".join(f"    {line}" for line in fitting.lines)
     tables = "".join(_table_lines(kind) for kind in ("csv", "jsonl", "parquet") if kind in formats)
+    stages = _example_stage() if stage is None else _model_stage(stage)
     return f"""\
-# Scaffolded: {said}.
+# Scaffolded: {said_of(found)}
+{_skipped_lines(found)}\
 # Every key is described in docs/collections.md. Check this file with: dg check defs
 type: {COMPONENT_TYPE}
 attributes:
   description: Documents of {name}.
   source:
-    path: {quoted}
-    # include: ["**/*.md"]      # glob patterns, relative to the path
+    path: {json.dumps(where, ensure_ascii=False)}
+{_include_lines(found)}\
     # exclude: ["drafts/**"]
 {tables}\
-  partitions:
+  partitions:    # {fitting.reason}
 {partitions}
+  builtins: {builtins} # no row is made by an older version of a built-in part
   chunking:
     max_characters: 800
-  # What to make of each document. Describe the labels as you would to a new colleague:
-  # stages:
-  #   - name: classification
-  #     kind: classify
-  #     labels:
-  #       - {{name: invoice, description: A bill that asks for payment of an amount.}}
-  #       - {{name: contract, description: An agreement between parties with terms and signatures.}}
-  # Questions with known answers, measured after every refresh; a gate stops what falls below it:
-  # golden: {{queries: golden/queries.jsonl, labels: golden/labels.jsonl}}
-  # gates:
-  #   - {{metric: recall@5, min: 0.9}}
+{stages}\
   # Great Expectations suites, per asset:
   quality:
     documents:
@@ -110,8 +69,104 @@ attributes:
 """
 
 
+def said_of(found: Survey) -> str:
+    """How many files there are, and what they are."""
+    formats = ", ".join(f"{number} {kind}" for kind, number in found.formats)
+    more = "" if found.is_whole else f"; there are more than the {found.files} that were looked at"
+    return f"{found.files} files found, {len(found.documents)} of them documents ({formats}){more}."
+
+
+def skipped_in_words(found: Survey) -> list[str]:
+    """A line for each frequent kind of files that are skipped, one for the rest of them."""
+    lines = [_skipped(each) for each in found.skipped[:MOST_KINDS]]
+    if rest := found.skipped[MOST_KINDS:]:
+        lines.append(f"{sum(each.number for each in rest)} of {len(rest)} other kinds")
+    return lines
+
+
+def _skipped(each: SkippedKind) -> str:
+    return f"{each.number} {each.kind}: {each.why} (such as {each.example})"
+
+
+def _skipped_lines(found: Survey) -> str:
+    if not found.skipped:
+        return ""
+    lines = "".join(f"#   {line}\n" for line in map(_in_a_comment, skipped_in_words(found)))
+    return f"# Skipped, because 'include' below does not match them:\n{lines}"
+
+
+def _in_a_comment(text: str) -> str:
+    """A name of a file may hold a line break."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _include_lines(found: Survey) -> str:
+    if not found.skipped:
+        return '    # include: ["**/*.md"]      # glob patterns, relative to the path; without it all files\n'
+    patterns = "".join(f"      - {json.dumps(pattern, ensure_ascii=False)}\n" for pattern in found.include)
+    return f"    include:      # add a pattern when a kind of document comes that is not here yet\n{patterns}"
+
+
 def _table_lines(kind: str) -> str:
     return f"""\
     # Rows of {kind} files are documents; say which column identifies a row and which hold the text:
     # tables: {{{kind}: {{key: id, title: subject, text: [subject, body]}}}}
+"""
+
+
+def _example_stage() -> str:
+    return f"""\
+  # What to make of each document. Describe the labels as you would to a new colleague:
+  # stages:
+  #   - name: {STAGE}
+  #     kind: classify
+  #     labels:
+  #       - {{name: invoice, description: A bill that asks for payment of an amount.}}
+  #       - {{name: contract, description: An agreement between parties with terms and signatures.}}
+  # Questions with known answers, measured after every refresh; a gate stops what falls below it:
+  # golden: {{queries: golden/queries.jsonl, labels: golden/labels.jsonl}}
+  # gates:
+  #   - {{metric: recall@5, min: 0.9}}
+"""
+
+
+def _model_stage(stage: ModelStage) -> str:
+    labels = "".join(_label_lines(label, stage.sampled) for label in stage.labels) or _placeholder_labels()
+    how = (
+        f"proposed from {stage.sampled} documents by their likeness: a draft"
+        if stage.labels
+        else "placeholders, because too few documents are there to propose any"
+    )
+    return f"""\
+  # What to make of each document. The labels are {how}.
+  # EDIT THEM before you pay for a run over everything: join, split and rename them, and describe each as you would to
+  # a new colleague. The model reads names and descriptions through {PROMPT_FILE}.
+  stages:
+    - name: {STAGE}
+      kind: classify
+      route: {stage.route}
+      prompt: {PROMPT_FILE}
+      labels:
+{labels}\
+  # Labels that people give on the desk (Label, in its menu) measure the model; a gate stops what falls below it:
+  golden: {{review: true}}
+  # gates:
+  #   - {{metric: accuracy, min: 0.8}}     # ai-assets golden status says how many labels it takes to decide
+"""
+
+
+def _label_lines(label: ProposedLabel, sampled: int) -> str:
+    such_as = _in_a_comment(", ".join(label.such_as))
+    return f"""\
+        - name: {label.name}      # proposal: {label.documents} of {sampled}, such as {such_as}
+          description: {json.dumps(label.description, ensure_ascii=False)}
+"""
+
+
+def _placeholder_labels() -> str:
+    return """\
+        - name: first_kind      # placeholder
+          description: "Replace this with what such a document is, in a sentence or two."
+        - name: everything_else      # placeholder
+          description: "Replace this with what the other documents are, in a sentence or two."
 """

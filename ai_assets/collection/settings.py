@@ -65,6 +65,15 @@ class SourceSettings(Strict):
     parse_timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
+class NearDuplicateSettings(Strict):
+    """Documents of a partition that say nearly the same are linked."""
+
+    at_least: float = Field(default=0.8, ge=0.7, le=1)
+    """The share of runs of three words that two documents must have in common."""
+    skip: bool = False
+    """Stages on a route ask nothing about a document that another one stands for."""
+
+
 class PartitionSettings(Strict):
     """How documents are divided. A partition is the unit of a run, of a backfill and of a sign-off."""
 
@@ -193,6 +202,13 @@ class GoldenSettings(Strict):
     labels_stage: str | None = None
     """The stage the golden labels judge; needed only where there are several."""
     queries: str | None = None
+    review: bool = False
+    """Labels come from the desk: there may be no file, and no label yet. Beside a file they count without this, too."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether golden labels are declared, in a file or from the desk."""
+        return self.labels is not None or self.review
 
 
 class SlaSettings(Strict):
@@ -354,6 +370,8 @@ class CollectionSettings(Strict):
     tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_.-]{1,63}$")
     source: SourceSettings
     partitions: PartitionSettings
+    near_duplicates: NearDuplicateSettings | None = None
+    """Without it they are not looked for."""
     chunking: ChunkingSettings = ChunkingSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     """What search uses."""
@@ -428,7 +446,8 @@ class CollectionSettings(Strict):
         if gate.use is not None and gate.name in [earlier.name for earlier in self.gates[:number]]:
             raise wrong(f"the gate '{gate.name}' is here already", "gates", number)
         needed = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else None
-        if needed is not None and getattr(self.golden, needed) is None:
+        there = self.golden.has_labels if needed == "labels" else self.golden.queries is not None
+        if needed is not None and not there:
             raise wrong(f"the gate on {gate.metric} needs golden {needed}, and none are declared", "gates", number)
         judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
         if gate.metric in own:
@@ -498,11 +517,12 @@ class CollectionSettings(Strict):
         return None
 
     def _check_golden(self, names: list[str]) -> None:
-        if self.golden.labels and not names:
-            raise wrong("golden labels are declared, but no stage that assigns labels", "golden", "labels")
-        if self.golden.labels and self.golden.labels_stage is None and len(names) > 1:
+        key = "labels" if self.golden.labels else "review"
+        if self.golden.has_labels and not names:
+            raise wrong("golden labels are declared, but no stage that assigns labels", "golden", key)
+        if self.golden.has_labels and self.golden.labels_stage is None and len(names) > 1:
             problem = f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})"
-            raise wrong(problem, "golden", "labels")
+            raise wrong(problem, "golden", key)
         if self.golden.labels_stage is not None and self.golden.labels_stage not in names:
             hint = nearest(self.golden.labels_stage, names)
             raise wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")

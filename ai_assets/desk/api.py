@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
 from ai_assets.base.errors import UserError
-from ai_assets.desk import launching, reading
+from ai_assets.desk import api_opened, launching, reading
 from ai_assets.desk.access import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
+from ai_assets.desk.api_parameters import (
+    Containing,
+    Moment,
+    OfCollection,
+    Page,
+    PerPage,
+    Someone,
+    TheCollection,
+    TheDesk,
+    TheRequest,
+    TheRun,
+)
 from ai_assets.desk.api_problems import add_handlers, joined
 from ai_assets.desk.api_records import (
     GREATEST_NUMBER,
@@ -19,7 +31,8 @@ from ai_assets.desk.api_records import (
     AskingAgain,
     AuditPage,
     Change,
-    CollectionName,
+    Claimed,
+    Claiming,
     Corrected,
     Correcting,
     Decided,
@@ -27,18 +40,16 @@ from ai_assets.desk.api_records import (
     Decisions,
     DocumentId,
     DocumentSort,
+    InboxClaim,
     InboxSort,
     InboxState,
     Me,
-    MomentText,
     Name,
     Noted,
     NoteMade,
     Refused,
     ReleaseAt,
-    RequestId,
     Rollback,
-    RunId,
     Started,
     Starting,
     State,
@@ -60,12 +71,10 @@ from ai_assets.desk.views import (
     RequestView,
     UnansweredPage,
 )
-from ai_assets.signoff import asking_again, corrections, decisions, notes, releases
+from ai_assets.signoff import asking_again, claims, corrections, decisions, notes, releases
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
-
-MOST_PAGES = 1_000_000
 
 
 def create_api(desk: Desk) -> FastAPI:
@@ -81,6 +90,7 @@ def create_api(desk: Desk) -> FastAPI:
     api.state.desk = desk
     add_handlers(api)
     api.include_router(router)
+    api.include_router(api_opened.router)
     return api
 
 
@@ -91,31 +101,6 @@ class DeskApi(FastAPI):
         return self.openapi_schema
 
 
-async def _desk(request: Request) -> Desk:
-    found: Desk = request.app.state.desk
-    return found
-
-
-async def _person(request: Request) -> Person:
-    found = getattr(request.state, "person", None)
-    if not isinstance(found, Person):
-        raise HTTPException(401, "Sign in first.", headers={"WWW-Authenticate": "Cookie"})
-    return found
-
-
-TheDesk = Annotated[Desk, Depends(_desk)]
-Someone = Annotated[Person, Depends(_person)]
-TheRequest = Annotated[RequestId, Path(description="The id of a request for sign-off.")]
-TheCollection = Annotated[CollectionName, Path(description="The name of a collection.")]
-TheRun = Annotated[RunId, Path(description="The id of a run, as Dagster knows it.")]
-OfCollection = Annotated[CollectionName | None, Query(description="Only of this collection.")]
-Page = Annotated[int, Query(ge=1, le=MOST_PAGES, description="Beyond the last page, the last one is answered.")]
-PerPage = Annotated[int, Query(ge=1, le=200)]
-Containing = Annotated[Text, Query(max_length=200, description="Only what has these characters in its name.")]
-Moment = Annotated[
-    MomentText,
-    Query(description="A date, or date and time (UTC unless a zone is given), as ISO 8601 has them."),
-]
 router = APIRouter()
 
 
@@ -134,13 +119,15 @@ def inbox(
     status: InboxState = "open",
     text: Containing = "",
     sort: InboxSort = "risk",
+    claim: Annotated[InboxClaim, Query(description="Who looks at it: the person who asks, or nobody.")] = "any",
     page: Page = 1,
     per_page: PerPage = 50,
 ) -> Inbox:
     """Requests for sign-off over all collections the person may see; open ones first."""
     return reading.inbox(
-        desk, person, collection=collection, status=status, text=text, sort=sort, page=page, per_page=per_page
-    )
+        desk, person, collection=collection, status=status, text=text, sort=sort, claim=claim, page=page,
+        per_page=per_page,
+    )  # fmt: skip
 
 
 @router.get("/requests/{request_id}", tags=["requests"], responses=SAFE, name="request")
@@ -302,6 +289,24 @@ def ask_again(desk: TheDesk, person: Someone, request_id: TheRequest, again: Aga
     found = require_current(desk, person, request_id)
     opened = decisions.ask_again(desk.stores.state, found.collection, found.partition, by=person, reason=again.reason)
     return Asked(request_id=opened.request_id)
+
+
+@router.post("/requests/{request_id}/claim", tags=["requests"], responses=UNSAFE)
+def claim(desk: TheDesk, person: Someone, request_id: TheRequest, claiming: Claiming) -> Claimed:
+    """Say who looks at a request, oneself or somebody else. It gives no right and takes none."""
+    found = require_current(desk, person, request_id)
+    if claiming.person is None:
+        return Claimed.model_validate(vars(claims.take(desk.stores.state, found, by=person)))
+    return Claimed.model_validate(vars(claims.assign(desk.stores.state, found, claiming.person, by=person)))
+
+
+@router.post("/requests/{request_id}/unclaim", tags=["requests"], responses=UNSAFE)
+def unclaim(desk: TheDesk, person: Someone, request_id: TheRequest) -> Claimed:
+    """Give it up; an approver ends anybody's claim."""
+    with desk.stores.state.read() as connection:
+        found, _ = request_seen(desk, person, connection, request_id)
+    claims.give_up(desk.stores.state, found, by=person)
+    return Claimed(person=None, given_by=None, made_at=None)
 
 
 @router.post("/requests/{request_id}/notes", tags=["documents"], responses=UNSAFE)

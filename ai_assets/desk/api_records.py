@@ -37,6 +37,7 @@ def _whole(asked: object) -> object:
 RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 CollectionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+CallKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,100}$")]
 Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=WITHOUT_NUL)]
 Reason = Annotated[str, StringConstraints(max_length=LONGEST, pattern=SAYS_SOMETHING)]
@@ -91,6 +92,13 @@ class Decision(Body):
 
 class Again(Body):
     reason: Reason
+
+
+class Claiming(Body):
+    """Who is to look at a request."""
+
+    person: Name | None = None
+    """Null for who asks; somebody else takes the role approver."""
 
 
 class NoteMade(Body):
@@ -194,6 +202,15 @@ class Asked(ApiRecord):
     """Of the new request."""
 
 
+class Claimed(ApiRecord):
+    """Who looks at a request. It gives no right and takes none."""
+
+    person: str | None
+    """Null where nobody does."""
+    given_by: str | None
+    made_at: str | None
+
+
 class Noted(ApiRecord):
     note_id: str
     kind: Kind
@@ -243,10 +260,11 @@ class Me(ApiRecord):
 
 
 Change = Literal[
-    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "without vectors",
+    "all", "added", "changed", "relabelled", "removed", "unchanged", "quarantined", "low confidence", "without vectors",
     "second look", "reviewed",
     "not reviewed",
 ]  # fmt: skip
 DocumentSort = Literal["risk", "name", "confidence", "change"]
 InboxState = Literal["open", "closed", "all", "approved", "rejected", "sent back", "void", "expired", "published"]
 InboxSort = Literal["risk", "age", "size", "collection"]
+InboxClaim = Literal["any", "mine", "unclaimed"]

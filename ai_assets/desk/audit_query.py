@@ -113,6 +113,11 @@ def _words(record: Record) -> str:
         case "corrected":
             changed = f"'{found['label']}' in place of '{found['was']}'" if found["label"] else "correction taken back"
             return _joined(f"{found['document']}: {found['stage']}: {changed}", found["reason"])
+        case "assigned" | "unassigned":
+            return "" if found["assignee"] == record.actor else f"{found['assignee']}"
+        case "labelled":
+            about = f"{found['document']}: {found['stage']}: {found['label'] or found['answer']}"
+            return about if found["author"] == record.actor else f"{about} (of {found['author']})"
         case "published":
             return f"release {found['release']}: {found['partitions']}"
         case "forgotten":

@@ -6,11 +6,10 @@ Candidates never change, so the latest few that somebody looked at are kept in m
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection as Names
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,30 +18,15 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.run.datasets.review_request import HEADLINE_CHARACTERS, in_short
+from ai_assets.run.frozen_lines import light_rows
 from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.requests import SignoffRequest
-from ai_assets.signoff.risk import Change, document_risk
-from ai_assets.storage.lake import parquet_columns, read_parquet
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from ai_assets.signoff.risk import UNREADABLE, Change, RiskPart, document_risk_parts, summed
 
 KEPT_DOCUMENTS = 60_000
 """So many lines are kept at most, over all requests; a line is about a kilobyte."""
-KIND_OF_HEADLINE = {"label": "classify", "data": "extract", "text": "generate"}
 UNKNOWN_STATUS = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageColumns:
-    """A stage as a file holds it, whether it is still declared or not."""
-
-    name: str
-    kind: str
-    headline: str
-    """The column, with the stage's name before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +46,13 @@ class DiffLine:
     """Its row in the file; None where the file is damaged."""
     without_vectors: str | None = None
     """Why only its words can find it."""
+    reason: str | None = None
+    """Why it has no text, or a stage no answer for it."""
+    asked: Sequence[str] = ()
+    """Stages that were asked about it."""
+    live_place: int | None = None
+    """Its row in the live file, where it is there and differs."""
+    risk_parts: Sequence[RiskPart] = ()
 
     @property
     def removed(self) -> bool:
@@ -83,7 +74,8 @@ class Candidate:
     """What of it cannot be shown, in a sentence."""
 
     def path_of(self, line: DiffLine) -> Path | None:
-        return self.live_path if line.removed else self.documents_path
+        """The file that its `place` is in: of the candidate, where it has the document at all."""
+        return self.live_path if line.removed and line.status != UNREADABLE else self.documents_path
 
     def place_of(self, document_id: str) -> int:
         """Where in `lines` it is; it must be somewhere."""
@@ -147,14 +139,17 @@ def _read(desk: Desk, request: SignoffRequest, collection: Collection, changes: 
         problems.append(str(error))
     if path is None or problems:
         lines += _lines_told(changes)
+    there = {line.document_id for line in lines}
+    gone = [name for name in changes["removed"] if name not in there]
     try:
-        if changes["removed"] and live_path is not None:
-            lines += _removed(live_path, collection, changes["removed"])
+        if live_path is not None:
+            lines = _beside_live(live_path, collection, lines)
+            lines += _removed(live_path, collection, gone) if gone else []
         else:
-            lines += [_bare(name, "removed", {}) for name in changes["removed"]]
+            lines += [_bare(name, "removed", {}) for name in gone]
     except DatasetDamaged as error:
         problems.append(str(error))
-        lines += [_bare(name, "removed", {}) for name in changes["removed"]]
+        lines += [_bare(name, "removed", {}) for name in gone if name not in {line.document_id for line in lines}]
     lines.sort(key=lambda line: (-line.risk, line.document_id))
     return Candidate(
         request_id=request.request_id,
@@ -175,45 +170,50 @@ def _files(desk: Desk, request: SignoffRequest, changes: Mapping[str, Any]) -> M
     return manifest.stats if manifest is not None and manifest.stats.get("digest") == request.digest else None
 
 
-def stages_in(columns: Names[str], collection: Collection) -> list[StageColumns]:
-    """In the order of the declaration; what is not declared any more comes last."""
-    found = {
-        stage.name: StageColumns(name=stage.name, kind=stage.kind_name, headline=headline)
-        for stage in collection.stages
-        if (headline := f"{stage.name}_{stage.columns.headline}") in columns
-    }
-    gone = {
-        name: StageColumns(name=name, kind=kind, headline=column)
-        for column in columns
-        for headline, kind in KIND_OF_HEADLINE.items()
-        if (name := column.removesuffix(f"_{headline}")) != column and f"{name}_model" in columns
-    }
-    return [*found.values(), *(stage for name, stage in gone.items() if name not in found)]
-
-
 def _lines(
     path: Path, request: SignoffRequest, collection: Collection, changes: Mapping[str, Any]
 ) -> Iterator[DiffLine]:
     added, changed, relabelled = set(changes["added"]), set(changes["changed"]), changes["relabelled"]
+    removed, unreadable = set(changes["removed"]), set(changes.get("unreadable", ()))
 
-    def change_of(document_id: str) -> Change:
+    def change_of(document_id: str, status: str) -> Change:
+        if status == UNREADABLE:  # as `difference` counts, and as it did not in requests of earlier versions
+            if document_id in removed or document_id in changed:
+                return "removed"
+            return "unreadable" if document_id in unreadable or document_id in added else "unchanged"
         if document_id in added:
             return "added"
         if document_id in relabelled:
             return "relabelled"
         return "changed" if document_id in changed else "unchanged"
 
-    for row in _rows(path, collection):
-        change = change_of(row["document_id"])
+    for row in light_rows(path, collection):
+        change = change_of(row["document_id"], row["status"])
         moves = relabelled.get(row["document_id"], ())
         # Without a leaf, which earlier versions did not write, nothing may pass for unchanged.
         leaf = row["leaf"] or f"{request.digest}:{row['document_id']}"
         yield _line({**row, "leaf": leaf}, change, {move["stage"]: move["from"] for move in moves})
 
 
+def _beside_live(path: Path, collection: Collection, lines: Sequence[DiffLine]) -> list[DiffLine]:
+    """Each that differs with its row in the live file; what cannot be read any more, with what readers lose."""
+    wanted = {line.document_id: line for line in lines if line.change in ("changed", "relabelled", "removed")}
+    if not wanted:
+        return list(lines)
+    found: dict[str, DiffLine] = {}
+    for row in light_rows(path, collection):
+        if (line := wanted.get(row["document_id"])) is not None:
+            said = {name: row["headlines"][name] for name in row["headlines"] if name in row["asked"]}
+            placed = replace(line, live_place=row["place"])
+            if line.removed:
+                placed = replace(placed, before=said, asked=tuple(said), title=row["title"] or line.title)
+            found[line.document_id] = placed
+    return [found.get(line.document_id, line) for line in lines]
+
+
 def _removed(path: Path, collection: Collection, names: Sequence[str]) -> list[DiffLine]:
     wanted = set(names)
-    found = [_line(row, "removed", {}) for row in _rows(path, collection) if row["document_id"] in wanted]
+    found = [_line(row, "removed", {}) for row in light_rows(path, collection) if row["document_id"] in wanted]
     there = {line.document_id for line in found}
     return [*found, *(_bare(name, "removed", {}) for name in names if name not in there)]
 
@@ -226,10 +226,13 @@ def _lines_told(changes: Mapping[str, Any]) -> Iterator[DiffLine]:
     for name in changes["changed"]:
         moves = relabelled.get(name, ())
         line = _bare(name, "relabelled" if moves else "changed", {move["stage"]: move["to"] for move in moves})
-        yield DiffLine(**{**vars(line), "before": {move["stage"]: move["from"] for move in moves}})
+        yield replace(line, before={move["stage"]: move["from"] for move in moves})
+    for name in changes.get("unreadable", ()):
+        yield replace(_bare(name, "unreadable", {}), status=UNREADABLE)
 
 
 def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None]) -> DiffLine:
+    parts = document_risk_parts(change, None, ())
     return DiffLine(
         document_id=document_id,
         title=document_id,
@@ -238,16 +241,18 @@ def _bare(document_id: str, change: Change, headlines: Mapping[str, str | None])
         headlines=headlines,
         before={},
         confidence=None,
-        risk=document_risk(change, None, ()),
+        risk=summed(parts),
         leaf="",
         digest="",
         place=None,
+        risk_parts=parts,
     )
 
 
 def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | None]) -> DiffLine:
     worst = "quarantined" if "quarantined" in row["stage_statuses"] else row["status"]
     worst = "without vectors" if worst == "ok" and row[WITHOUT] else worst
+    parts = document_risk_parts(change, worst, row["confidences"])
     return DiffLine(
         document_id=row["document_id"],
         title=row["title"] or row["document_id"],
@@ -256,41 +261,12 @@ def _line(row: Mapping[str, Any], change: Change, before: Mapping[str, str | Non
         headlines=row["headlines"],
         before=before,
         confidence=min(row["confidences"], default=None),
-        risk=document_risk(change, worst, row["confidences"]),
+        risk=summed(parts),
         leaf=row["leaf"] or "",
         digest=row["digest"] or "",
         place=row["place"],
         without_vectors=row[WITHOUT],
+        asked=tuple(name for name in row["headlines"] if name in row["asked"]),
+        reason=row["reason"] or "; ".join(row["stage_reasons"]) or None,
+        risk_parts=parts,
     )
-
-
-def _rows(path: Path, collection: Collection) -> Iterator[dict[str, Any]]:
-    """What a line needs of each row. Texts are never read for it."""
-    columns = parquet_columns(path)
-    stages = stages_in(columns, collection)
-    plain = [name for name in ("document_id", "title", "status", "digest", "leaf", WITHOUT) if name in columns]
-    sure = [name for stage in stages if (name := f"{stage.name}_confidence") in columns]
-    statuses = [name for stage in stages if (name := f"{stage.name}_status") in columns]
-    wanted = dict.fromkeys([*plain, *sure, *statuses, *(stage.headline for stage in stages)])
-    table = read_parquet(path, list(wanted))
-    values = {name: table[name].to_pylist() for name in (*plain, *sure, *statuses)}
-    heads = {stage.name: _cut(table[stage.headline]) for stage in stages}
-    for place in range(table.num_rows):
-        yield {
-            "leaf": None,
-            WITHOUT: None,
-            **{name: values[name][place] for name in plain},
-            "headlines": {name: column[place] for name, column in heads.items()},
-            "confidences": [found for name in sure if (found := values[name][place]) is not None],
-            "stage_statuses": {values[name][place] for name in statuses},
-            "place": place,
-        }
-
-
-def _cut(column: "pa.ChunkedArray") -> list[str | None]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_string(column.type):  # of a function that makes no text
-        return [None if value is None else in_short(str(value)) for value in column.to_pylist()]
-    return list(map(in_short, pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()))

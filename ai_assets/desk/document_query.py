@@ -16,11 +16,11 @@ from ai_assets.signoff import corrections, notes
 from ai_assets.signoff.notes import Note
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import SignoffRequest
-from ai_assets.signoff.risk import LOW_CONFIDENCE, Change
+from ai_assets.signoff.risk import LOW_CONFIDENCE, UNREADABLE, Change
 
 LOOKED: tuple[notes.Kind, ...] = ("reviewed", "looked again")
 MARKS: tuple[notes.Kind, ...] = (*LOOKED, "second look")
-_ORDER: tuple[Change, ...] = ("relabelled", "changed", "added", "removed", "unchanged")
+_ORDER: tuple[Change, ...] = ("relabelled", "changed", "added", "removed", "unreadable", "unchanged")
 SORTS: Mapping[str, Callable[[DiffLine], tuple[Any, ...]]] = {
     "risk": lambda line: (-line.risk, line.document_id),
     "name": lambda line: (line.document_id,),
@@ -54,6 +54,8 @@ class Marks:
             second_look=name in self.second_look,
             corrected=name in self.corrected,
             without_vectors=line.without_vectors,
+            reason=line.reason,
+            asked=line.asked,
         )
 
 
@@ -104,6 +106,7 @@ def _counts(candidate: Candidate, marks: Marks) -> dict[str, int]:
         "all": every,
         **{name: by_change[name] for name in _ORDER},
         "changed": by_change["changed"] + by_change["relabelled"],
+        "quarantined": sum(map(_quarantined, candidate.lines)),
         "low confidence": sum(map(unsure, candidate.lines)),
         "without vectors": sum(map(_without_vectors, candidate.lines)),
         "second look": len(marks.second_look),
@@ -123,8 +126,14 @@ def line_of(desk: Desk, person: Person, request_id: str, document_id: str) -> tu
 def unsure(line: DiffLine) -> bool:
     """As the inbox counts them: what is live already is not counted again."""
     return (
-        line.confidence is not None and line.confidence < LOW_CONFIDENCE and line.change not in ("unchanged", "removed")
+        line.confidence is not None
+        and line.confidence < LOW_CONFIDENCE
+        and line.change not in ("unchanged", "removed", "unreadable")
     )
+
+
+def _quarantined(line: DiffLine) -> bool:
+    return line.status == UNREADABLE
 
 
 def _without_vectors(line: DiffLine) -> bool:
@@ -139,6 +148,7 @@ def _filters(marks: Marks) -> dict[str, Callable[[DiffLine], bool]]:
         "relabelled": lambda line: line.change == "relabelled",
         "removed": lambda line: line.change == "removed",
         "unchanged": lambda line: line.change == "unchanged",
+        "quarantined": _quarantined,
         "low confidence": unsure,
         "without vectors": _without_vectors,
         "second look": lambda line: line.document_id in marks.second_look,

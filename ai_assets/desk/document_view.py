@@ -1,8 +1,10 @@
 """One document of a request: its text with the evidence in it, what each stage says, where from, and its history."""
 
 import itertools
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 
@@ -10,14 +12,17 @@ from ai_assets.base.errors import DatasetDamaged
 from ai_assets.base.money import dollars, in_full
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import request_seen, told
+from ai_assets.desk.answer_fields import MISSING, Field, fields_of, parsed
 from ai_assets.desk.audit_query import entry_of
-from ai_assets.desk.candidate_query import DiffLine, StageColumns, candidate_of, stages_in
+from ai_assets.desk.candidate_query import DiffLine, candidate_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
+from ai_assets.desk.text_difference import TextDifference, text_difference, word_count
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
 from ai_assets.inference import history as ledger
+from ai_assets.run.frozen_lines import StageColumns, stages_in
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
@@ -28,6 +33,7 @@ from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.lake import read_parquet_row
 from ai_assets.storage.state import now
 
+LONGEST_LABEL = 60
 LONGEST_TEXT = 200_000
 """Characters that are shown; nobody reads more on one page."""
 Row = Mapping[str, Any]
@@ -42,16 +48,18 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         candidate = candidate_of(desk, connection, request, collection)
         place = candidate.place_of(document_id)
         line = candidate.lines[place]
-        damaged, row = candidate.damaged, _stored(line, None)
-        path = candidate.path_of(line)
-        if line.place is not None and path is not None:
-            try:
-                row = _stored(line, read_parquet_row(path, line.place))
-            except DatasetDamaged as error:
-                damaged = f"Not all of this document can be shown: {error}"
+        damaged, row, live = candidate.damaged, _stored(line, None), None
+        try:
+            row = _stored(line, _row_at(candidate.path_of(line), line.place))
+            live = _row_at(candidate.live_path, line.live_place)
+        except DatasetDamaged as error:
+            damaged = f"Not all of this document can be shown: {error}"
+        reason = row["reason"]
+        if line.removed and live is not None:  # it is there still, and cannot be read
+            row, live = _stored(line, live), None
         given = corrections.current(connection, collection.name)
         stages = [
-            _stage(connection, collection, stage, row, line, given.get((stage.name, document_id)))
+            _stage(connection, collection, stage, row, live, line, given.get((stage.name, document_id)))
             for stage in stages_in(row, collection)
         ]
         marks = marks_of(connection, request, candidate)
@@ -69,10 +77,18 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         leaf=line.leaf,
         path=row["path"] or document_id,
         language=row["language"],
+        encoding=_encoding(row),
+        near_duplicate=_near_duplicate(row),
         source_digest=row["source_digest"] or "",
-        reason=row["reason"],
+        reason=reason,
         spans=list(_spans(shown, row, [stage.stage for stage in stages])),
         cut=len(text) > len(shown),
+        position=place + 1,
+        total=len(candidate.lines),
+        lost=line.removed,
+        words=word_count(shown),
+        difference=None if live is None or line.removed else text_difference(live.get("text"), text),
+        risk_parts=line.risk_parts,
         stages=stages,
         history=history,
         notes=[
@@ -92,15 +108,30 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         may_correct=person.may("reviewer", collection.name) and not line.removed and any(s.labels for s in stages),
         next_run=_next_run(collection, request.partition),
         retries=without,
+        run_address=_run_address(person, collection, request.partition),
         next_ask=_when(collection, request.partition, "It is asked about"),
         damaged=damaged,
     )
+
+
+def _row_at(path: Path | None, place: int | None) -> Row | None:
+    return None if path is None or place is None else read_parquet_row(path, place)
 
 
 def _stored(line: DiffLine, row: Row | None) -> Row:
     """The row, or what is known without it."""
     bare = {"document_id": line.document_id, **dict.fromkeys(("path", "text", "language", "source_digest", "reason"))}
     return {**bare, **(row or {})}
+
+
+def _encoding(row: Row) -> str | None:
+    name, certainty = row.get("encoding"), row.get("encoding_certainty")
+    return None if name is None else f"{name}, a guess ({certainty or 0:.0%} certain)"
+
+
+def _near_duplicate(row: Row) -> str | None:
+    name, similarity = row.get("near_duplicate_of"), row.get("similarity")
+    return None if name is None else f"{name} ({similarity or 0:.0%} alike)"
 
 
 # The text
@@ -134,6 +165,7 @@ def _stage(
     collection: Collection,
     stage: StageColumns,
     row: Row,
+    live: Row | None,
     line: DiffLine,
     correction: Correction | None,
 ) -> StageView:
@@ -146,13 +178,55 @@ def _stage(
         stage=stage.name,
         kind=stage.kind,
         headline=_said(row.get(stage.headline)),
-        before=line.before.get(stage.name),
+        before=None if line.removed else line.before.get(stage.name),
         **found,
+        asked=row.get(stage.headline) is not None or found["status"] is not None,
+        **_against_live(stage, declared, row, live),
         columns={} if declared is None else _beside(declared, row),
         provenance=_provenance(connection, row, stage.name),
         labels=[label.name for label in declared.labels] if isinstance(declared, ClassifyStage) else [],
         correction=_in_force(correction, row, stage, line),
     )
+
+
+_NOT_COMPARED = frozenset({"call", "evidence_start", "truncated", "confidence_from"})
+"""Columns of which another value says nothing to a person."""
+
+
+class _Compared(TypedDict):
+    fields: Sequence[Field]
+    difference: TextDifference | None
+    changes: Sequence[Field]
+
+
+def _against_live(stage: StageColumns, declared: StageSettings | None, row: Row, live: Row | None) -> _Compared:
+    """The headline by its kind, and all other columns that differ."""
+    said = _said(row.get(stage.headline))
+    data, was = parsed(said), MISSING if live is None else parsed(_said(live.get(stage.headline)))
+    found = _Compared(fields=() if data is MISSING else fields_of(data, was), difference=None, changes=())
+    if live is None:
+        return found
+    before = _said(live.get(stage.headline))
+    if data is MISSING and said != before and _is_prose(said, before):
+        found["difference"] = text_difference(before, said)
+    published = declared.columns.published if declared is not None else ()
+    names = [name for name in published if name not in _NOT_COMPARED and f"{stage.name}_{name}" != stage.headline]
+    columns = {name: f"{stage.name}_{name}" for name in names}
+    compared = fields_of(
+        {name: _rounded(row.get(column)) for name, column in columns.items()},
+        {name: _rounded(live.get(column)) for name, column in columns.items()},
+    )
+    found["changes"] = [field for field in compared if field.change != "same"]
+    return found
+
+
+def _rounded(value: object) -> object:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _is_prose(*texts: str | None) -> bool:
+    """Longer than a label: a difference word by word says more than both beside each other."""
+    return any(text is not None and (len(text) > LONGEST_LABEL or "\n" in text) for text in texts)
 
 
 SHOWN = frozenset({
@@ -238,10 +312,15 @@ def _next_run(collection: Collection, partition: str) -> str:
 
 def _when(collection: Collection, partition: str, what: str) -> str:
     schedule = collection.settings.schedule
-    by_hand = f"ai-assets run {collection.name} --partition {partition}"
     if collection.settings.watch:
-        return f"{what} by the run that starts within a minute of it (or now: {by_hand})."
+        return f"{what} by the run that starts within a minute of it."
     if schedule is not None and schedule.enabled:
-        when = f"at '{schedule.cron}' ({schedule.timezone})"
-        return f"{what} by the next scheduled run, {when}, or sooner by: {by_hand}"
-    return f"{what} by the next run of this partition: {by_hand}"
+        return f"{what} by the next scheduled run, at '{schedule.cron}' ({schedule.timezone}), or when you run it."
+    return f"{what} by the next run of {partition}."
+
+
+def _run_address(person: Person, collection: Collection, partition: str) -> str | None:
+    """Where the partition is run now, after a look at its plan; None for who may not, or where it is run elsewhere."""
+    if collection.signed_asset is not None or not person.may("reviewer", collection.name):
+        return None
+    return f"/runs/{collection.name}?{urllib.parse.urlencode({'price': 'yes', 'first': partition})}#price"

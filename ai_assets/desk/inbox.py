@@ -15,7 +15,8 @@ from ai_assets.desk.unanswered_query import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.evaluation.verdict import verdicts_of
-from ai_assets.signoff import decisions, outbox, requests
+from ai_assets.signoff import claims, decisions, outbox, requests
+from ai_assets.signoff.claims import Claim
 from ai_assets.signoff.decisions import DecisionState
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import Person
@@ -26,6 +27,7 @@ from ai_assets.storage.state import now, storable
 STATUSES: tuple[Status, ...] = get_args(Status)
 STATES = ("open", "closed", "all", *(status for status in STATUSES if status != "open"))
 SORTS = ("risk", "age", "size", "collection")
+CLAIMS = ("any", "mine", "unclaimed")
 AGE_WEIGHT = 0.5
 """A request about to expire is at least this far up, however harmless it looks."""
 NEAR_EXPIRY_HOURS = 24.0
@@ -43,15 +45,17 @@ def inbox(
     status: str = "open",
     text: str = "",
     sort: str = "risk",
+    claim: str = "any",
     page: int = 1,
     per_page: int = 50,
 ) -> Inbox:
     """Open requests come before all others; what is closed is ordered by the store, for it may be very much."""
     known_view("state", status, STATES)
     known_view("order", sort, SORTS)
+    known_view("claim", claim, CLAIMS)
     seen = desk.seen_by(person)
     names = list(seen) if collection is None else [collection_seen(desk, person, collection).name]
-    matching = [_T.collection.in_(names), *_containing(text)]
+    matching = [_T.collection.in_(names), *_containing(text), *_claimed(person, claim)]
     over = [item for item in STATUSES if item != "open" and status in ("all", "closed", item)]
     at = now()
     with desk.stores.state.read() as connection:
@@ -68,6 +72,7 @@ def inbox(
         rows = _rows(connection, person, shown, seen, at)
         failing = outbox.failing(connection)
         people = need_a_person(connection, seen)
+        claimed = _claims(connection, person, list(seen))
     return Inbox(
         rows=rows,
         total=total,
@@ -77,6 +82,7 @@ def inbox(
         collections=sorted(seen),
         failing_channels=failing,
         need_a_person=people,
+        claims=claimed,
     )
 
 
@@ -87,6 +93,7 @@ def row_of(
     standing: DecisionState,
     collection: Collection,
     at: str,
+    claim: Claim | None = None,
 ) -> InboxRow:
     """`request.changes` needs to hold the authors and the launch only."""
     rules = collection.settings.signoff
@@ -109,9 +116,13 @@ def row_of(
         expires_at=expires,
         risk=aged_risk(request.risk, age, rules.sla) if waits else request.risk,
         **{name: int(facts.get(name) or 0) for name in _COUNTED},
+        gates=facts.get("gates"),
+        passed_gates=facts.get("passed_gates"),
         cost_usd=facts.get("cost_usd"),
         given=len(standing.signers),
         needed=standing.needed(rules),
+        claimed_by=claim.person if claim else None,
+        claimed_at=claim.made_at if claim else None,
         unknown_author=standing.unknown_author,
         may_decide=problem is None,
         why_not=None if problem is None else str(DecisionRefused(person.name, problem)),
@@ -119,20 +130,23 @@ def row_of(
 
 
 _COUNTED = (
-    "documents", "added", "changed", "removed", "relabelled", "quarantined", "without_vectors", "low_confidence",
-    "failed_gates",
+    "documents", "added", "changed", "removed", "relabelled", "quarantined", "unreadable", "without_vectors",
+    "low_confidence", "failed_gates",
 )  # fmt: skip
 
 
 def facts_of(request: SignoffRequest, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     """Those of the request or, where it was made by an earlier version, what its summary says."""
     found: dict[str, Any] = json.loads(request.facts)
+    verdicts = verdicts_of(changes)
+    judged = {"gates": len(verdicts), "passed_gates": sum(verdict.verdict == "passed" for verdict in verdicts)}
     if found:
-        return found
+        return found if "gates" in found or "gates" not in changes else {**found, **judged}
     return {
         **{name: changes.get(name) for name in ("documents", "quarantined", WITHOUT, "cost_usd")},
         **{name: len(changes.get(name, ())) for name in ("added", "changed", "removed", "relabelled")},
-        "failed_gates": sum(verdict.holds for verdict in verdicts_of(changes)),
+        "failed_gates": sum(verdict.holds for verdict in verdicts),
+        **(judged if "gates" in changes else {}),
     }
 
 
@@ -184,6 +198,22 @@ def _containing(text: str) -> list[sa.ColumnElement[bool]]:
             _T.digest.startswith(wanted, autoescape=True),
         )
     ]
+
+
+def _claimed(person: Person, claim: str) -> list[sa.ColumnElement[bool]]:
+    taken = sa.select(claims.TABLE.c.request_id)
+    match claim:
+        case "mine":
+            return [_T.request_id.in_(taken.where(claims.TABLE.c.person == person.name))]
+        case "unclaimed":
+            return [_T.request_id.not_in(taken)]
+        case _:
+            return []
+
+
+def _claims(connection: sa.Connection, person: Person, names: Sequence[str]) -> dict[str, int]:
+    open_ones = [_T.collection.in_(names), _T.status == "open"]
+    return {which: _count(connection, [*open_ones, *_claimed(person, which)]) for which in CLAIMS if which != "any"}
 
 
 def _counts(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
@@ -256,11 +286,13 @@ def _rows(
     query = sa.select(_T.request_id, _T.summary).where(_T.request_id.in_(bare))
     summaries = {row.request_id: json.loads(row.summary) for row in connection.execute(query)} if bare else {}
     given = decisions.standings(connection, list(found.values())) if found else {}
+    claimed = claims.of(connection, ids)
     rows = []
     for request_id in ids:
         request = found[request_id]
         facts = facts_of(request, summaries.get(request_id, {}))
         summary = summaries.get(request_id, {})
         made = {name: facts.get(name, summary.get(name, unsaid)) for name, unsaid in _MADE.items()}
-        rows.append(row_of(person, told(request, **made), facts, given[request_id], seen[request.collection], at))
+        standing, claim = given[request_id], claimed.get(request_id)
+        rows.append(row_of(person, told(request, **made), facts, standing, seen[request.collection], at, claim))
     return rows

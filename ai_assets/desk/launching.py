@@ -89,14 +89,18 @@ def _run(
     wanted: LaunchRequest,
     named: list[str] | None,
 ) -> LaunchResult:
-    partitions = _due(desk, collection) if named is None else named
+    patient = wanted.kind == "due"
+    partitions = named or []
+    if patient:
+        due = _due(desk, collection)
+        partitions = due if named is None else [key for key in named if key in set(due)]
     if not partitions:
         raise NothingToRun(collection.name)
     launch_id = _record(desk, person, collection.name, wanted, partitions)
     started: list[str] = []
     with _noted(desk, launch_id, started):
         launching.start_runs(
-            collection, desk.stores, dagster, _launcher(person), partitions, patient=named is None, started=started
+            collection, desk.stores, dagster, _launcher(person), partitions, patient=patient, started=started
         )
     return LaunchResult(launch_id=launch_id, partitions=partitions, run_ids=started)
 

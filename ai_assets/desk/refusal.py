@@ -14,10 +14,13 @@ from ai_assets.desk.errors import LaunchRefused, PriceBusy, StartedBefore
 from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
 from ai_assets.planning.backfills import BackfillUnderWay
 from ai_assets.signoff.errors import (
+    ClaimRefused,
+    ClaimTaken,
     DecisionRefused,
     DecisionTooLate,
     DocumentUnknown,
     NothingLive,
+    ReleaseFilesRemoved,
     ReleaseUnknown,
     RequestUnknown,
 )
@@ -26,12 +29,15 @@ RETRY_AFTER_S = 5
 """What a 503 tells clients to wait."""
 _STATUS: Mapping[type[UserError], int] = {
     DecisionRefused: 403,
+    ClaimRefused: 403,
+    ClaimTaken: 409,
     LaunchRefused: 403,
     NotSeen: 404,
     CollectionUnknown: 404,
     DocumentUnknown: 404,
     ReleaseUnknown: 404,
     DecisionTooLate: 409,
+    ReleaseFilesRemoved: 409,
     RequestUnknown: 409,
     NothingLive: 409,
     DagsterUnreachable: 409,

@@ -20,11 +20,12 @@ from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
 from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
-from ai_assets.signoff import audit, decisions, requests
+from ai_assets.signoff import audit, claims, decisions, requests
 from ai_assets.signoff.decisions import VERDICTS, Approval, DecisionState, Verdict
 from ai_assets.signoff.errors import DecisionTooLate
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import SignoffRequest, Status
+from ai_assets.signoff.risk import RiskPart, request_risk_parts, summed
 from ai_assets.storage.state import now
 
 SAMPLE = 12
@@ -49,11 +50,14 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         standing = decisions.standings(connection, [request])[request_id]
         newest = _newest(connection, request)
         without = retries_of(connection, person, collection, partition=request.partition)
+        claim = claims.of(connection, [request_id]).get(request_id)
+        assigns = person.may("approver", collection.name) and request.status in ("open", "approved")
+        assignable = claims.candidates(connection, collection.name) if assigns else []
         history = [entry_of(record) for record in audit.records(connection, request_ids=[request_id])]
     changes, rules = candidate.changes, collection.settings.signoff
     light = told(request, authors=changes.get("authors", []), launch=changes.get("launch"))
     return RequestView(
-        row=row_of(person, light, facts_of(request, changes), standing, collection, now()),
+        row=row_of(person, light, facts_of(request, changes), standing, collection, now(), claim),
         reason=request.reason,
         closed_at=request.closed_at,
         closed_by=request.closed_by,
@@ -80,8 +84,19 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         newer=None if newest == request_id else newest,
         may_ask_again=newest == request_id and request.status in REOPENS and person.may("reviewer", collection.name),
         without_result=without,
+        may_claim=person.may("reviewer", collection.name) and request.status in ("open", "approved"),
+        may_assign=assigns,
+        assignable=assignable,
+        risk_parts=_risk_parts(request, changes),
         damaged=candidate.damaged,
     )
+
+
+def _risk_parts(request: SignoffRequest, changes: Mapping[str, Any]) -> list[RiskPart]:
+    """Only where they make the number that it is ordered by."""
+    facts = {"low_confidence": 0, **facts_of(request, changes)}
+    parts = request_risk_parts(facts, verdicts_of(changes))
+    return parts if abs(summed(parts) - request.risk) < 0.001 else []
 
 
 def request_state(desk: Desk, person: Person, request_id: str) -> RequestState:
@@ -197,6 +212,8 @@ def _sentences(
     passed_over = f", although the gates {', '.join(verdict.name for verdict in held)} {word}" if held else ""
     touched = [f"{int(facts[name] or 0)} {name}" for name in ("added", "changed", "removed") if facts[name]]
     change = f"documents {', '.join(touched)}" if touched else "no document is added, changed or removed"
+    if unreadable := int(facts.get("unreadable") or 0):
+        change += f", and {unreadable} that cannot be read {'goes' if unreadable == 1 else 'go'} live without a text"
     own_key = next(iter(rules.declared_key_ids(person.name)), "theirs")  # as the page will have it signed
     mine = Approval(person=person.name, groups=person.groups, own_key=own_key)
     after = replace(standing, approvals=[*standing.approvals, mine])

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ai_assets.desk.answer_fields import Field
+from ai_assets.desk.text_difference import TextDifference
 from ai_assets.evaluation.verdict import Baseline, Interval, Ruling
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.people import Role
 from ai_assets.signoff.requests import Status
-from ai_assets.signoff.risk import Change
+from ai_assets.signoff.risk import Change, RiskPart
 
 
 class View:
@@ -48,10 +50,18 @@ class InboxRow(View):
     """Documents that only their words can find."""
     low_confidence: int
     failed_gates: int
+    gates: int | None
+    """How many judged it; None where an earlier version did not note it."""
+    passed_gates: int | None
+    unreadable: int
+    """Documents that cannot be read and are not live either; part of `quarantined`."""
     cost_usd: float | None
     given: int
     """Approvals it has."""
     needed: int
+    claimed_by: str | None
+    """Who looks at it; others may decide it all the same."""
+    claimed_at: str | None
     unknown_author: bool
     """Nobody is proved to have started the run that made its candidate."""
     may_decide: bool
@@ -108,6 +118,8 @@ class Inbox(View):
     """By channel, the last error of messages that could not be sent."""
     need_a_person: Mapping[str, int]
     """By collection, documents without a result that nothing asks about again by itself."""
+    claims: Mapping[str, int]
+    """Open requests over all collections the person may see: `mine` and `unclaimed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +191,10 @@ class DocumentRow(View):
     corrected: bool
     without_vectors: str | None = None
     """Why it has no vectors, so that only its words can find it; None where it has them."""
+    reason: str | None = None
+    """Why it is quarantined, or a stage has no answer for it."""
+    asked: Sequence[str] = ()
+    """The stages that were asked about it, or have an answer of the live release that it would lose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +204,7 @@ class DocumentPage(View):
     page: int
     pages: int
     counts: Mapping[str, int]
-    """By change ('changed' has the relabelled ones too), 'all', 'low confidence', 'without vectors',
+    """By change ('changed' has the relabelled ones too), 'all', 'quarantined', 'low confidence', 'without vectors',
     'second look', 'reviewed', 'not reviewed'."""
     damaged: str | None = None
     """What of the request's files cannot be shown, in one sentence."""
@@ -246,6 +262,12 @@ class RequestView(View):
     may_ask_again: bool
     without_result: Sequence[RetryView]
     """Documents of its partition, as of now."""
+    may_claim: bool
+    may_assign: bool
+    assignable: Sequence[str]
+    """Who may be given it; empty for who may not assign."""
+    risk_parts: Sequence[RiskPart]
+    """What its risk is made of; empty where an earlier version weighed it otherwise."""
     damaged: str | None = None
     """What of the request's files cannot be shown, in one sentence."""
 
@@ -281,6 +303,14 @@ class StageView(View):
     """What it can be corrected to; empty where it gives no labels."""
     correction: Mapping[str, str] | None
     """`label`, `author`, `reason`, `made_at` of the correction in force; `used` is 'yes' where the candidate has it."""
+    asked: bool = True
+    """Whether the stage was asked about this document at all."""
+    fields: Sequence[Field] = ()
+    """The headline as fields, where it holds data; beside the live ones where those differ."""
+    difference: TextDifference | None = None
+    """Of a headline that is a text, where the live release has another one."""
+    changes: Sequence[Field] = ()
+    """What else of its answer differs from the live release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,12 +321,25 @@ class DocumentView(View):
     """Its digest in the candidate; notes are about it."""
     path: str
     language: str | None
+    encoding: str | None
+    """How it was read, where that was guessed."""
+    near_duplicate: str | None
+    """The document that it is nearly the same as."""
     source_digest: str
     reason: str | None
     """Why there is no text: what was wrong with the file, or who asked to forget the document."""
     spans: Sequence[Span]
     """The text, whole or up to a limit."""
     cut: bool
+    position: int
+    """Of the documents in order of risk, beginning with 1."""
+    total: int
+    lost: bool
+    """Text and answers are those of the live release, which readers would not see any more."""
+    words: int
+    difference: TextDifference | None
+    """From the text of the live release; None where it is not live, or is lost."""
+    risk_parts: Sequence[RiskPart]
     stages: Sequence[StageView]
     history: Sequence[HistoryEntry]
     notes: Sequence[HistoryEntry]
@@ -307,6 +350,8 @@ class DocumentView(View):
     may_correct: bool
     next_run: str
     """When a correction will be used, in one sentence."""
+    run_address: str | None
+    """The page that runs its partition now, after showing the plan; None where this person cannot start it here."""
     retries: Sequence[RetryView]
     """By asset that has no result for it, as of now."""
     next_ask: str

@@ -1,52 +1,61 @@
 """Files to documents: every file and every row becomes at least one `ParsedDocument`, with its text or the reason
 it has none.
 
-The shape only; `parse_text.py` knows text, `parse_converter.py` pdf, docx and html, `parse_table_reader.py` rows. What
-has a format that can be abused is read in another process.
+The shape only; `parse_text.py` knows text, `parse_converter.py` pdf and html, `parse_format_reader.py` the formats of
+`formats/`, `parse_table_reader.py` rows. What has a format that can be abused is read in another process.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os.path import splitext
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
+from ai_assets.documents.formats.kinds import ENDINGS, MODULES, PACKED, FileKind, Format, ReadKind, TableKind, kind_of
+from ai_assets.documents.formats.read import Attachment, Read
 from ai_assets.documents.parse_converter import Converter
+from ai_assets.documents.parse_encodings import Guess, declared_in_html, decoded
+from ai_assets.documents.parse_format_reader import FormatReader
 from ai_assets.documents.parse_table_reader import TableReader
 from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
     Unreadable,
     UnreadNow,
-    decode,
     language_of,
     normalise,
     refuse_binary,
     refuse_piled_marks,
     shortened,
     shown_bytes,
-    title_of,
 )
+from ai_assets.documents.parse_titles import first_line, title_of
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage.digest import sha256_hex
 
 __all__ = ["PARSER_VERSION", "Format", "ParseLimits", "ParsedDocument", "Parser", "TableFormat", "format_of"]
 
-PARSER_VERSION = "1"
-"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts."""
+PARSER_VERSION = "2"
+"""Raise it when an unchanged file would give another text, title or language; an upgraded converter counts.
 
-Format = Literal["txt", "md", "html", "pdf", "docx", "csv", "jsonl", "parquet"]
+2: guesses encodings; reads more formats; docx with headers, footers, comments; titles of wrapped texts.
+"""
+PLAIN_SINCE = "1"
+"""Of a document that version 2 reads as version 1 did."""
 
-_FORMATS: Mapping[str, Format] = {
-    ".txt": "txt", ".text": "txt", ".md": "md", ".markdown": "md", ".html": "html", ".htm": "html", ".pdf": "pdf",
-    ".docx": "docx", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-}  # fmt: skip
+_FIRST_ENDINGS = frozenset(".txt .text .md .markdown .html .htm .pdf .docx .csv .tsv .jsonl .ndjson .parquet".split())
+"""That the first version of the parser read."""
 _UNDECLARED = TableFormat(key=None, text=(), title=None, partition=None)
+_MOST_ATTACHMENTS = 200
+_DEEPEST = 3
+"""Messages within messages."""
 
 
 def format_of(path: str) -> Format | None:
-    return _FORMATS.get(splitext(path)[1].lower())
+    """What its name says it is, in a .gz file what is in it."""
+    kind = kind_of(path)
+    return kind.format if kind else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +91,14 @@ class ParsedDocument:
     text: str
     language: str | None
     characters: int
+    encoding: str | None = None
+    """Of the file or row, where it is a guess."""
+    certainty: float | None = None
+    """Of that guess, 0 to 1."""
+    same_as: str | None = None
+    """The key of an earlier row with the same content: it lies in the partition of that one, as its duplicate."""
+    since: str = PLAIN_SINCE
+    """The oldest version of the parser that makes this very document."""
 
 
 RowFilter = Callable[[str, str | None], bool]
@@ -99,6 +116,12 @@ class Parser:
             memory_bytes=self._limits.memory_bytes,
             max_characters=self._limits.max_characters,
         )
+        self._formats = FormatReader(
+            timeout_s=self._limits.timeout_s,
+            memory_bytes=self._limits.memory_bytes,
+            max_characters=self._limits.max_characters,
+            max_bytes=self._limits.max_bytes,
+        )
         self.passing: dict[str, str] = {}
         """By document, why its last reading failed, where another may succeed: an I/O error, a converter that died."""
         self._tables = TableReader(
@@ -115,6 +138,7 @@ class Parser:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._converter.close()
+        self._formats.close()
         self._tables.close()
 
     def parse(
@@ -128,19 +152,18 @@ class Parser:
 
         A key that comes again is quarantined as key~2; which of the two is first depends on their order in the file.
         """
-        kind = format_of(file.path)
+        kind = kind_of(file.path)
         self.passing.pop(file.path, None)
         try:
             if file.problem is not None:
                 raise Unreadable(file.problem)
-            match kind:
-                case None:
-                    known = ", ".join(sorted(_FORMATS))
-                    raise Unreadable(f"'{PurePosixPath(file.path).suffix}' is not supported; these are: {known}")
-                case "csv" | "jsonl" | "parquet":
-                    yield from self._rows(source, file, kind, tables.get(kind, _UNDECLARED), rows)
-                case _:
-                    yield self._whole(source, file, kind)
+            if kind is None:
+                known = ", ".join(sorted(ENDINGS))
+                raise Unreadable(f"'{PurePosixPath(file.path).suffix}' is not supported; these are: {known}")
+            if kind.format in ("csv", "jsonl", "parquet"):
+                yield from self._rows(source, file, kind, tables.get(kind.format, _UNDECLARED), rows)
+            else:
+                yield from self._whole(file, self._read(source, file), kind, splitext(file.path)[1].lower())
         except Unreadable as reason:
             if isinstance(reason, UnreadNow):
                 self.passing[file.path] = str(reason)
@@ -150,25 +173,73 @@ class Parser:
             yield _quarantined(file, found)
 
     def _whole(
-        self, source: Source, file: SourceFile, kind: Literal["txt", "md", "html", "pdf", "docx"]
-    ) -> ParsedDocument:
-        data = self._read(source, file)
+        self, file: SourceFile, data: bytes, kind: FileKind, ending: str, *, key: str | None = None, depth: int = 0
+    ) -> Iterator[ParsedDocument]:
+        """The document of a file that is read whole, or of an attachment, and those of its own attachments."""
         content = sha256_hex(data)
-        title = None
         try:
-            match kind:
-                case "txt" | "md":
-                    text = decode(data)
-                    refuse_binary(text)
-                case _:
-                    text, title = self._converter.convert(kind, data) if data else ("", None)
-            text = self._checked(text)
+            found = self._contents(data, kind) if data else Read(text="", new=False)
+            text = self._checked(found.text)
         except Unreadable as reason:
             if isinstance(reason, UnreadNow):
                 self.passing[file.path] = str(reason)
-            without_text = kind == "pdf" and data and str(reason) == _EMPTY
-            return _quarantined(file, "no text in the PDF (scanned?)" if without_text else str(reason), content=content)
-        return self._document(file, content, text, shortened(title or "") or title_of(text, markdown=kind != "txt"))
+            without_text = kind.format == "pdf" and data and str(reason) == _EMPTY
+            said = "no text in the PDF (scanned?)" if without_text else str(reason)
+            yield _quarantined(file, said, content=content, key=key)
+            return
+        markdown = kind.format != "txt"
+        title = shortened(found.title or "") or title_of(text, markdown=markdown)
+        before = shortened(found.title or "") or first_line(text, markdown=markdown)
+        new = found.new or title != before or kind.packed or key is not None or ending not in _FIRST_ENDINGS
+        yield self._document(file, content, text, title, key=key, encoding=found, new=new)
+        yield from self._attached(file, found.attachments, key, depth)
+
+    def _contents(self, data: bytes, kind: FileKind) -> Read:
+        if kind.format in MODULES:
+            return self._formats.read(cast(ReadKind, kind.format), data, packed=kind.packed)
+        if kind.packed:
+            data = self._formats.unpacked(data)
+        if kind.format == "pdf":
+            text, title = self._converter.convert("pdf", data)
+            return Read(text=text, title=title, new=False)
+        read = decoded(data, declared_in_html(data) if kind.format == "html" else None)
+        title = None
+        if kind.format == "html":
+            text, title = self._converter.convert("html", read.text.encode())
+        else:
+            text = read.text
+            refuse_binary(text)
+        return Read(text=text, title=title, encoding=read.encoding, certainty=read.certainty, new=False)
+
+    def _attached(
+        self, file: SourceFile, attachments: Sequence[Attachment], key: str | None, depth: int
+    ) -> Iterator[ParsedDocument]:
+        """Each a document by the name that it has in the message (ADR 58); the same file twice is one."""
+        named: dict[str, set[str]] = {}
+        for each in attachments:
+            named.setdefault(each.name, set()).add(sha256_hex(each.data))
+        done: set[str] = set()
+        for each in attachments:
+            content = sha256_hex(each.data)
+            name = each.name if len(named[each.name]) == 1 else f"{each.name}~{content[:8]}"
+            own = name if key is None else f"{key}#{name}"
+            if own in done:
+                continue
+            done.add(own)
+            kind = kind_of(each.name)
+            if kind is not None and kind.format in ("csv", "jsonl") and not kind.packed:
+                kind = FileKind("txt")  # a table in a message is one document
+            problem = None
+            if len(done) > _MOST_ATTACHMENTS:
+                problem = f"the message has more than {_MOST_ATTACHMENTS} attachments"
+            elif kind is None or kind.format in ("csv", "jsonl", "parquet"):
+                problem = f"an attachment of the kind '{PurePosixPath(each.name).suffix}' is not read"
+            elif depth >= _DEEPEST:
+                problem = f"it lies {depth} messages deep"
+            if problem is not None or kind is None:
+                yield _quarantined(file, problem or "", content=content, key=own)
+            else:
+                yield from self._whole(file, each.data, kind, "", key=own, depth=depth + 1)
 
     def _read(self, source: Source, file: SourceFile) -> bytes:
         limit = self._limits.max_bytes
@@ -187,36 +258,42 @@ class Parser:
         self,
         source: Source,
         file: SourceFile,
-        kind: Literal["csv", "jsonl", "parquet"],
+        kind: FileKind,
         table: TableFormat,
         wanted: RowFilter | None,
     ) -> Iterator[ParsedDocument]:
-        seen: set[str] = set()
+        seen: dict[str, bytes] = {}
         times: dict[str, int] = {}
-        delimiter = "\t" if file.path.lower().endswith(".tsv") else None
+        delimiter = "\t" if file.path.lower().removesuffix(PACKED).endswith(".tsv") else None
         with source.open(file.path) as stream:
-            for row in self._tables.rows(kind, stream, table, delimiter):
-                key = row.key
+            rows = self._tables.rows(cast(TableKind, kind.format), stream, table, delimiter, packed=kind.packed)
+            for row in rows:
+                key, content = row.key, bytes.fromhex(row.digest[:16])
+                same = seen.get(key) == content
                 while key in seen:
                     times[row.key] = times.get(row.key, 1) + 1
                     key = f"{row.key}~{times[row.key]}"
-                seen.add(key)
+                seen[key] = content
                 if wanted is None or wanted(row.key, row.partition):
-                    yield self._row(file, row, key)
+                    yield self._row(file, row, key, same=same, packed=kind.packed)
         if not seen:
             raise Unreadable("no rows")
 
-    def _row(self, file: SourceFile, row: TableRow, key: str) -> ParsedDocument:
+    def _row(self, file: SourceFile, row: TableRow, key: str, *, same: bool, packed: bool) -> ParsedDocument:
         try:
             if row.reason is not None:
                 raise Unreadable(row.reason)
-            if key != row.key:
+            if key != row.key and not same:
                 raise Unreadable(f"another row before it has the key '{row.key}'")
             text = self._checked(row.text)
         except Unreadable as reason:
             return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
         title = shortened(row.title or "") or title_of(text, markdown=False)
-        return self._document(file, row.digest, text, title, key=key, partition=row.partition)
+        before = shortened(row.title or "") or first_line(text, markdown=False)
+        guess = Guess(encoding=row.encoding, certainty=row.certainty or 0.0) if row.encoding else None
+        new = row.new or packed or key != row.key or title != before
+        found = self._document(file, row.digest, text, title, key=key, partition=row.partition, encoding=guess, new=new)
+        return replace(found, same_as=row.key) if key != row.key else found
 
     def _checked(self, text: str) -> str:
         limit = self._limits.max_characters
@@ -237,6 +314,8 @@ class Parser:
         *,
         key: str | None = None,
         partition: str | None = None,
+        encoding: Guess | Read | None = None,
+        new: bool = False,
     ) -> ParsedDocument:
         return ParsedDocument(
             document_id=_id(file, key),
@@ -251,6 +330,9 @@ class Parser:
             text=text,
             language=language_of(text) if self._tells_language else None,
             characters=len(text),
+            encoding=encoding.encoding if encoding else None,
+            certainty=encoding.certainty if encoding else None,
+            since=PARSER_VERSION if new or (encoding and encoding.encoding) else PLAIN_SINCE,
         )
 
 

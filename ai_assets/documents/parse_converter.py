@@ -52,7 +52,7 @@ class Converter:
         if self._worker is not None and self._worker.alive:
             return self._worker
         self.close()
-        need("formats", "Reading pdf, docx and html files")
+        need("formats", "Reading pdf and html files")
         limits = (self._memory_bytes, self._max_characters)
         self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[pdf,docx]'")
         return self._worker

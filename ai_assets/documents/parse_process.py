@@ -1,6 +1,7 @@
 """A process that reads files of strangers, seen from the program that started it: its start, its messages, its end.
 
-What runs in it is `parse_worker.py` (pdf, docx, html) or `parse_table_worker.py` (csv, jsonl, parquet).
+What runs in it is `parse_worker.py` (pdf, html), `parse_format_worker.py` (the others) or `parse_table_worker.py` (csv,
+jsonl, parquet).
 """
 
 import json

@@ -9,9 +9,10 @@ import json
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 
+from ai_assets.documents.formats.kinds import TableKind
 from ai_assets.documents.parse_process import Deadline, ParserProcess, ProcessDied, ProcessTimedOut
 from ai_assets.documents.parse_table_worker import PLACE, READ, READ_BYTES, ROWS, TableRequest
-from ai_assets.documents.parse_tables import TableFormat, TableKind, TableRow
+from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
 from ai_assets.documents.parse_worker import ConverterReply
 
@@ -25,11 +26,19 @@ class TableReader:
         self._idle: list[ParserProcess] = []
 
     def rows(
-        self, kind: TableKind, stream: io.BufferedReader, table: TableFormat, delimiter: str | None = None
+        self,
+        kind: TableKind,
+        stream: io.BufferedReader,
+        table: TableFormat,
+        delimiter: str | None = None,
+        *,
+        packed: bool = False,
     ) -> Iterator[TableRow]:
         """Every row in file order. Raises Unreadable, also after some rows, when the file cannot be read (on)."""
         size = stream.seek(0, io.SEEK_END)
-        request: TableRequest = {"kind": kind, "table": asdict(table), "delimiter": delimiter, "size": size}
+        request: TableRequest = {
+            "kind": kind, "table": asdict(table), "delimiter": delimiter, "size": size, "packed": packed,
+        }  # fmt: skip
         worker = self._taken()
         try:
             reply = yield from self._read(worker, request, stream)

@@ -8,16 +8,20 @@ R, offset and count: send me these bytes (a message; fewer at the end of the fil
 fields of `TableRow`. E: the end, a `ConverterReply`.
 """
 
+import gzip
 import io
 import json
+import operator
 import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, BinaryIO, TypedDict
 
-from ai_assets.documents.parse_tables import TableFormat, TableKind, TableRow, read_rows
+from ai_assets.documents.formats.kinds import TableKind
+from ai_assets.documents.formats.read import ZIP_RATIO, ZIP_SMALL_BYTES
+from ai_assets.documents.parse_tables import TableFormat, TableRow, read_rows
 from ai_assets.documents.parse_text import LONGEST_TITLE, Unreadable
 from ai_assets.documents.parse_worker import (
     LENGTH,
@@ -45,6 +49,8 @@ class TableRequest(TypedDict):
     """The fields of a `TableFormat`."""
     delimiter: str | None
     size: int
+    packed: bool
+    """In a .gz file."""
 
 
 def main() -> None:
@@ -61,6 +67,8 @@ def main() -> None:
     while (message := receive(requests)) is not None:
         request: TableRequest = json.loads(message)
         stream: io.BufferedReader = io.BufferedReader(_Served(requests, replies, request["size"]), READ_BYTES)
+        if request["packed"]:
+            stream = io.BufferedReader(_Unpacked(stream, request["size"]), READ_BYTES)
         reply = _read(request, stream, replies, max_characters, max_row_bytes)
         _send(replies, END + json.dumps(reply).encode())
         if reply.get("exhausted"):
@@ -95,13 +103,16 @@ def _bounded(row: TableRow, max_characters: int) -> TableRow:
     return row
 
 
+_cells = operator.attrgetter(*(field.name for field in fields(TableRow)))
+
+
 def _batches(rows: Iterator[TableRow]) -> Iterator[list[tuple[Any, ...]]]:
     """What was read before trouble is handed out before the trouble is."""
     batch: list[tuple[Any, ...]] = []
     size, began = 0, time.monotonic()
     try:
         for row in rows:
-            batch.append((row.digest, row.key, row.partition, row.title, row.text, row.reason))
+            batch.append(_cells(row))
             size += len(row.text)
             if size > _BATCH_BYTES or len(batch) >= _BATCH_ROWS or time.monotonic() - began > _BATCH_S:
                 yield batch
@@ -142,6 +153,30 @@ class _Served(io.RawIOBase):
             raise EOFError("the parent is gone")
         buffer[: len(data)] = data
         self._position += len(data)
+        return len(data)
+
+
+class _Unpacked(io.RawIOBase):
+    """What is in a .gz file, as far as it is no bomb. Going back begins again."""
+
+    def __init__(self, stream: io.BufferedReader, size: int) -> None:
+        self._gzip, self._size = gzip.GzipFile(fileobj=stream), size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._gzip.seek(offset, whence)
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        data = self._gzip.read(len(buffer))
+        at = self._gzip.tell()
+        if at > ZIP_SMALL_BYTES and at > ZIP_RATIO * self._size:
+            raise FileRefused(f"it unpacks to more than {ZIP_RATIO} times its {self._size:,} bytes")
+        buffer[: len(data)] = data
         return len(data)
 
 

@@ -8,17 +8,18 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from ai_assets.documents.formats.kinds import TableKind
+from ai_assets.documents.parse_encodings import Guess, guessed, is_utf8
 from ai_assets.documents.parse_text import Unreadable, normalise, shown_bytes
 from ai_assets.storage.digest import Json, canonical_json, digest, sha256_hex
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-TableKind = Literal["csv", "jsonl", "parquet"]
 
 _KEY_CHARACTERS = 500
 """Longer ones are texts, from a key column declared by mistake, and would end up in every identifier."""
@@ -26,6 +27,12 @@ MAX_COLUMNS = 2_000
 _NAMED_COLUMNS = 30
 _NAME_CHARACTERS = 60
 """Of a column, where it is named in a reason."""
+UNNAMED = "column {}"
+"""Names a column of a file without a header, from 1."""
+_VALUE = re.compile(r"[-+]?[$€£]?\d[\d.,' ]*%?|\d{4}-\d\d?-\d\d?(?:[T ][\d:.+Z-]+)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_HEAD_BYTES = 1 << 18
+"""By which the encoding of a file is told."""
 _PEEK_ROWS = 100
 _PEEK_BYTES = 1 << 20
 _PARQUET_BATCH_ROWS = 16
@@ -61,6 +68,11 @@ class TableRow:
     text: str = ""
     reason: str | None = None
     """Why this row cannot be used."""
+    encoding: str | None = None
+    """Of the file, where it was guessed."""
+    certainty: float | None = None
+    new: bool = False
+    """Whether the first version of the parser would have made another row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +97,24 @@ def read_rows(
     kind: TableKind, stream: io.BufferedReader, table: TableFormat, max_row_bytes: int, delimiter: str | None = None
 ) -> Iterator[TableRow]:
     """Every row in file order. Raises Unreadable, also after some rows, when the file itself cannot be read (on)."""
+    guess: Guess | None = None
+    if kind != "parquet":
+        stream, guess = _utf8(stream)
     match kind:
         case "csv":
-            records = _csv_records(_utf8(stream), table, max_row_bytes, delimiter)
+            records = _csv_records(stream, table, max_row_bytes, delimiter)
         case "jsonl":
-            records = _jsonl_records(_utf8(stream), table, max_row_bytes)
+            records = _jsonl_records(stream, table, max_row_bytes)
         case "parquet":
             records = _parquet_records(stream, table, max_row_bytes)
     for record in records:
         if isinstance(record, _Bad):
             yield TableRow(digest=record.digest, key=record.digest[:16], reason=record.reason)
         else:
-            yield _row(record, table)
+            yield _row(record, table, guess, new=guess is not None or next(iter(record), None) == UNNAMED.format(1))
 
 
-def _row(record: Record, table: TableFormat) -> TableRow:
+def _row(record: Record, table: TableFormat, guess: Guess | None, *, new: bool) -> TableRow:
     row_digest = digest(record)
     key = " ".join(normalise(_shown(record.get(table.key)) or "").split()) if table.key else ""
     reason = None
@@ -113,6 +128,9 @@ def _row(record: Record, table: TableFormat) -> TableRow:
         title=_shown(record.get(table.title)) if table.title else None,
         text=_text(record, table),
         reason=reason,
+        encoding=guess.encoding if guess else None,
+        certainty=guess.certainty if guess else None,
+        new=new,
     )
 
 
@@ -162,19 +180,23 @@ def _cut(name: str) -> str:
 # Lines
 
 
-def _utf8(stream: io.BufferedReader) -> io.BufferedReader:
-    """The stream as UTF-8 without a byte order mark."""
-    head = stream.read(3)
-    stream.seek(3 if head == codecs.BOM_UTF8 else 0)
+def _utf8(stream: io.BufferedReader) -> tuple[io.BufferedReader, Guess | None]:
+    """The stream as UTF-8 without a byte order mark; the encoding, where its beginning is in another and says none."""
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(3 if head.startswith(codecs.BOM_UTF8) else 0)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return io.BufferedReader(_FromUtf16(stream))
-    return stream
+        return io.BufferedReader(_Transcoded(stream, "utf-16")), None
+    whole = len(head) < _HEAD_BYTES
+    guess = None if head.startswith(codecs.BOM_UTF8) or is_utf8(head, whole=whole) else guessed(head)
+    if guess is None:
+        return stream, None  # a row that is damaged is found when it is read
+    return io.BufferedReader(_Transcoded(stream, guess.encoding)), guess
 
 
-class _FromUtf16(io.RawIOBase):
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream, self._ready = stream, b""
-        self._decoder = codecs.getincrementaldecoder("utf-16")()
+class _Transcoded(io.RawIOBase):
+    def __init__(self, stream: io.BufferedReader, encoding: str) -> None:
+        self._stream, self._ready, self._name = stream, b"", encoding.upper()
+        self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def readable(self) -> bool:
         return True
@@ -185,7 +207,7 @@ class _FromUtf16(io.RawIOBase):
             try:
                 self._ready = self._decoder.decode(block, final=not block).encode()
             except UnicodeDecodeError as error:
-                raise Unreadable(f"not valid UTF-16 shortly before byte {self._stream.tell()}") from error
+                raise Unreadable(f"not valid {self._name} shortly before byte {self._stream.tell()}") from error
             if not block:
                 break
         taken = self._ready[: len(buffer)]
@@ -326,7 +348,26 @@ def _csv_records(
     except (_BadLine, csv.Error) as error:
         raise Unreadable(f"its header cannot be read: {error}") from error
     _check_width(len(columns))
+    rows = _csv_rows(reader, lines, len(columns))
+    ahead: list[list[str] | _Bad] = []
+    peeked = 0
+    while len(ahead) < _PEEK_ROWS and peeked < _PEEK_BYTES:
+        if (row := next(rows, None)) is None:
+            break
+        ahead.append(row)
+        peeked += sum(map(len, row)) if isinstance(row, list) else 0
+    if not is_header(columns, [row for row in ahead if isinstance(row, list)]):
+        if table.columns:
+            found = ", ".join(map(_cut, columns[:5]))
+            raise Unreadable(f"no column '{table.columns[0]}': its first line is data and not a header ({found})")
+        ahead.insert(0, columns)
+        columns = [UNNAMED.format(number) for number in range(1, len(columns) + 1)]
     _check_columns(columns, table)
+    for row in itertools.chain(ahead, rows):
+        yield row if isinstance(row, _Bad) else dict(zip(columns, row, strict=True))
+
+
+def _csv_rows(reader: Iterator[list[str]], lines: _CsvLines, width: int) -> Iterator[list[str] | _Bad]:
     while True:
         lines.begin()
         try:
@@ -336,10 +377,23 @@ def _csv_records(
         except (_BadLine, csv.Error) as error:
             yield lines.bad(str(error))
             continue
-        if len(fields) == len(columns):
-            yield dict(zip(columns, fields, strict=True))
+        if len(fields) == width:
+            yield fields
         elif fields:
-            yield lines.bad(f"{len(fields)} fields, but the header has {len(columns)}")
+            yield lines.bad(f"{len(fields)} fields, but the header has {width}")
+
+
+def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line names columns: it does not where a number or a date stands in it as in the lines below."""
+    values = [cell for cell in first if _VALUE.fullmatch(cell.strip())]
+    if not values or not rows or all(_YEAR.fullmatch(cell.strip()) for cell in values):
+        return True  # years are names of columns as often as not
+    for at, cell in enumerate(first):
+        below = [row[at] for row in rows if row[at].strip()]
+        alike = sum(1 for other in below if _VALUE.fullmatch(other.strip()))
+        if _VALUE.fullmatch(cell.strip()) and below and alike >= 0.8 * len(below):
+            return False
+    return True
 
 
 def _delimiter(header: str) -> str:

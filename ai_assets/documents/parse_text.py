@@ -1,6 +1,5 @@
-"""Bytes to clean text, and what can be told from the text alone: its title and its language."""
+"""Clean text, and what can be told from the text alone: its title and its language."""
 
-import codecs
 import functools
 import re
 import sys
@@ -10,10 +9,9 @@ _LANGUAGE_SAMPLE = 1_000
 """Characters looked at: 0.1 ms for English, 0.3 ms for Chinese; 2,000 cost twice that and changed no answer."""
 _LANGUAGE_LETTERS = 20
 """Below this py3langid guesses: 'Invoice 2024' is Latin to it."""
-_TITLE_CHARACTERS = 120
-LONGEST_TITLE = 10 * _TITLE_CHARACTERS
+TITLE_CHARACTERS = 120
+LONGEST_TITLE = 10 * TITLE_CHARACTERS
 """Of what a title is made from, more is not looked at."""
-_TITLE_SAMPLE = 20_000
 _BINARY_SAMPLE = 4_096
 _MOST_MARKS = 200
 """Scripts put four on a letter at most, and people who play with them fifty."""
@@ -22,9 +20,6 @@ _NEWLINES = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _BLANK = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\ufeff"
-_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*)")
-_EMPHASIS = re.compile(r"(\*{1,3}|`+)(?=\S)(.+?)(?<=\S)\1")
-_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 
 
 class Unreadable(ValueError):
@@ -33,19 +28,6 @@ class Unreadable(ValueError):
 
 class UnreadNow(Unreadable):
     """The same, where another try may succeed: a converter that was killed, or that took too long on a busy machine."""
-
-
-def decode(data: bytes) -> str:
-    """UTF-8, or UTF-16 when it begins with a byte order mark. Nothing is guessed, nothing replaced."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding, name = "utf-16", "UTF-16"
-    else:
-        encoding, name = "utf-8-sig", "UTF-8"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        offset = error.start + (3 if name == "UTF-8" and data.startswith(codecs.BOM_UTF8) else 0)
-        raise Unreadable(f"not valid {name} at byte {offset}; save it as UTF-8") from error
 
 
 def refuse_binary(text: str) -> None:
@@ -81,32 +63,9 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip(_BLANK)
 
 
-def title_of(text: str, *, markdown: bool) -> str | None:
-    """The first heading of a Markdown text, else the first line that says something."""
-    first, fenced = None, False
-    for line in text[:_TITLE_SAMPLE].split("\n"):
-        if not markdown:
-            if any(map(str.isalnum, line)):
-                return shortened(line)
-        elif line.lstrip().startswith(("```", "~~~")):
-            fenced = not fenced
-        elif any(map(str.isalnum, line)):
-            if not fenced and (heading := _HEADING.match(line)):
-                return _said(heading[1])
-            first = first or _said(line)
-    return first
-
-
-def _said(line: str) -> str | None:
-    """A line of Markdown without the Markdown."""
-    line = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line[:LONGEST_TITLE])).strip()
-    before, _, last = line.rpartition(" ")
-    return shortened((before if last.strip("#") == "" else line).lstrip("#>|- ").rstrip("| "))
-
-
-def shortened(title: str) -> str | None:
-    """One line of at most 120 characters."""
-    return " ".join(normalise(title[:LONGEST_TITLE]).split())[:_TITLE_CHARACTERS].rstrip() or None
+def shortened(title: str, most: int = TITLE_CHARACTERS) -> str | None:
+    """One line of at most so many characters."""
+    return " ".join(normalise(title[:LONGEST_TITLE]).split())[:most].rstrip() or None
 
 
 def language_of(text: str) -> str | None:

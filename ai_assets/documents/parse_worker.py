@@ -1,4 +1,4 @@
-"""The process that converts pdf, docx and html to Markdown, one file after another, for `parse_converter.py`.
+"""The process that converts pdf and html to Markdown, one file after another, for `parse_converter.py`.
 
 It alone loads the converters, under a memory limit, without the network, and dies with its parent. It is run by its
 path and imports nothing of ours, so that no file of a hostile author ever meets the rest of the program.
@@ -18,7 +18,6 @@ import signal
 import struct
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypedDict
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
-_ZIP_BYTES = 300_000_000
-"""Word's own largest documents unpack to some 100 MB; the memory limit alone would stop a bomb only after seconds."""
-_ZIP_RATIO = 200
-"""XML packs 10 to 50 times smaller. Only counted above `_ZIP_SMALL_BYTES`: a short, dull document packs very well."""
-_ZIP_SMALL_BYTES = 20_000_000
 _DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 
 
@@ -97,7 +91,7 @@ def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":
     sys.modules["pandas"] = None  # type: ignore[assignment]
     # The converters themselves and not `MarkItDown`: it would ask a neural network what each file is, 30 ms a time.
     from markitdown import StreamInfo
-    from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
+    from markitdown.converters import HtmlConverter, PdfConverter
 
     def by(
         converter: "DocumentConverter", before: Callable[[bytes], bytes]
@@ -110,7 +104,6 @@ def _converters() -> "dict[str, Callable[[bytes], tuple[str, str | None]]]":
 
     return {
         "pdf": by(PdfConverter(), bytes),
-        "docx": by(DocxConverter(), _checked_docx),  # type: ignore[no-untyped-call]
         "html": by(HtmlConverter(), _html_as_utf8),
     }
 
@@ -151,24 +144,6 @@ def reason_of(error: Exception) -> str:
         return "it is encrypted; save it without a password"
     said = (str(error).strip() or "no details").splitlines()[0]
     return f"could not be read: {type(error).__name__}: {said[:200]}"
-
-
-def _checked_docx(data: bytes) -> bytes:
-    """Refuse a zip bomb by its directory; one whose directory lies meets the memory limit."""
-    if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise FileRefused("it is encrypted, or an old .doc; save it as .docx without a password")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names, unpacked = archive.namelist(), sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise FileRefused(f"could not be read: not a Word document ({error})") from error
-    if unpacked > _ZIP_BYTES or (unpacked > _ZIP_SMALL_BYTES and unpacked > _ZIP_RATIO * len(data)):
-        raise FileRefused(
-            f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much"
-        )
-    if "[Content_Types].xml" not in names:
-        raise FileRefused("could not be read: a zip archive, but no Word document in it")
-    return data
 
 
 def _html_as_utf8(data: bytes) -> bytes:

@@ -76,6 +76,10 @@ class Source(ABC):
         self._stored_names = stored
         return iter(_distinct(sorted(found, key=lambda file: file.path)))
 
+    def look(self) -> Iterator[SourceFile]:
+        """Every file as the walk comes to it, in no order: for a first look at a source of unknown size."""
+        return (file for file, _ in self._walk(Patterns((), ())))
+
     def open(self, path: str) -> io.BufferedReader:
         """The bytes of a listed file; a context manager."""
         try:

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import Unassigned
-from ai_assets.documents.parse import Format, ParseLimits, Parser, TableFormat, format_of
+from ai_assets.documents.formats.kinds import Format
+from ai_assets.documents.parse import ParseLimits, Parser, TableFormat, format_of
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Lake
@@ -222,7 +223,7 @@ def _look_at_rows(
     for row in parser.parse(source, file, tables_of(collection)):
         partition: str | None
         try:
-            partition = collection.scheme.key_for(file.path, row.row_key, row.row_partition)
+            partition = collection.scheme.key_for(file.path, row.same_as or row.row_key, row.row_partition)
         except Unassigned as reason:
             partition = None
             reasons[None] = f"row {row.row_key}: {reason}"

@@ -135,6 +135,16 @@ class BuiltinEmbedder(Embedder):
                 np.divide(total, length, out=row, casting="same_kind")
         return rows
 
+    def sums(self, texts: Sequence[str]) -> np.ndarray:
+        """As `embed`, but not of length one: a text of telling words is longer than one of words that say little."""
+        import numpy as np
+
+        vocabulary = _vocabulary()
+        rows = np.zeros((len(texts), self.dimensions))
+        for row, text in zip(rows, texts, strict=True):
+            row[:] = _sum_of_tokens(text, vocabulary)
+        return rows
+
 
 @functools.cache
 def _version(name: str, algorithm: str) -> str:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from ai_assets.base.errors import OwnCodeFailed
-from ai_assets.evaluation.scoring import BUILTIN_METRICS, Score
+from ai_assets.evaluation.scoring import BUILTIN_METRICS, OF_LABELS, Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Ruling
 from ai_assets.extensions import Options
 
@@ -162,6 +162,8 @@ class GateInputs:
     live_release: int | None = None
     of_rows: frozenset[str] = field(default_factory=frozenset)
     """Metrics that score rows and not golden data: of those nothing is pending."""
+    labels_to_come: bool = False
+    """People give golden labels on the desk, so that none yet is no mistake."""
 
 
 def judge(gates: Sequence[Gate], bench: GateInputs, own: Mapping[str, GateFunction] | None = None) -> list[GateVerdict]:
@@ -189,7 +191,7 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
         unclear = replace(case, score=None)
         return unclear.failed(f"{each.name}: {len(found)} scores ({stages}); name one with 'stage:'")
     if function is None:
-        return _minimum(case, of_rows=of_rows)
+        return _minimum(case, of_rows=of_rows, to_come=bench.labels_to_come and each.metric in OF_LABELS)
     try:
         verdict = function(case, **each.options)
     except Exception as error:  # the user's own code: the gate is named, and its partition fails
@@ -207,7 +209,7 @@ def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:
     return [score for score in found if score.scope == "corpus"] or found
 
 
-def _minimum(case: GateCase, *, of_rows: bool) -> GateVerdict:
+def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
     name, score, least = case.gate.name, case.score, case.gate.least
     required, declared = f"minimum {least:g}", Baseline(kind="declared", value=least)
     if score is None or score.n == 0:
@@ -216,6 +218,9 @@ def _minimum(case: GateCase, *, of_rows: bool) -> GateVerdict:
             return case.undecided(f"not judged: {nothing}; there are no rows to score", holds=False, baseline=declared)
         if case.pending:
             waits = f"not judged: {nothing}; {case.pending} golden documents wait for their partition"
+            return case.undecided(waits, holds=False, baseline=declared)
+        if to_come:
+            waits = f"not judged: {nothing}; people give golden labels on the desk, and there is none yet"
             return case.undecided(waits, holds=False, baseline=declared)
         if case.absent:
             gone = f"{nothing}: none of the {case.absent} golden documents exists in the source"

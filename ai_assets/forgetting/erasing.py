@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.folders import files_below
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
 from ai_assets.retention.release_files import remove_table
@@ -274,6 +275,14 @@ _STATEMENTS: Mapping[str, str] = {
     "answers of models": (
         "DELETE FROM answers WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE call_key IN :k )"
     ),
+    "what was sent to models": (
+        "DELETE FROM sent_requests WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE call_key IN :k )"
+    ),
+    "further questions to classifiers, whose examples can have shown it": (
+        "DELETE FROM sent_requests WHERE attempt_id IN (SELECT attempt_id FROM attempts "
+        "JOIN callers ON callers.caller_id = attempts.caller_id "
+        "WHERE attempts.kind = 'classify' AND callers.collection = :c )"
+    ),
     "identities of calls": "DELETE FROM calls WHERE call_key IN :k ",
     "messages of attempts": "UPDATE attempts SET message = NULL WHERE message IS NOT NULL AND call_key IN :k ",
     "notes": "UPDATE document_notes SET text = :erased WHERE collection = :c AND document_id IN :d AND text <> :erased",
@@ -290,10 +299,14 @@ _STATEMENTS: Mapping[str, str] = {
 """What holds text, or derived text, of a document. The attempts themselves stay, with their dollars."""
 
 
+def _databases(folder: Path) -> list[Path]:
+    return sorted(path for path in files_below(folder) if path.suffix == ".db")
+
+
 def _dagster(folder: Path, documents: Iterable[str]) -> Iterator[Erasure]:
     """Their rows in the samples that events show. A storage in PostgreSQL is not reached from here."""
     number = 0
-    for path in sorted(folder.rglob("*.db")) if folder.is_dir() else []:
+    for path in _databases(folder):
         with closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             for table in [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]:
@@ -338,7 +351,7 @@ def _blank(event: Any, document: str) -> bool:
 def _free_pages(stores: Stores) -> Iterator[Erasure]:
     """What was deleted lies in free pages and in the write-ahead log until they are written anew."""
     if stores.state.dialect == "sqlite":
-        databases = [stores.home.root / "state.db", *sorted(stores.home.dagster.rglob("*.db"))]
+        databases = [stores.home.root / "state.db", *_databases(stores.home.dagster)]
         for path in databases:
             with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
                 connection.execute("VACUUM")

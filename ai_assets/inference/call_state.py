@@ -7,10 +7,10 @@ from typing import Any
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import KindUnserved, PriceUnknown, ProtocolFailed
+from ai_assets.inference.errors import KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
-from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, nusd_of, price_at, usd_of, worst_case_nusd
+from ai_assets.inference.prices import call_price, cost_nusd, input_tokens_at_most, nusd_of, usd_of, worst_case_nusd
 from ai_assets.inference.records import (
     NO_USAGE,
     Answer,
@@ -80,9 +80,7 @@ def ticket_for(
 
 
 def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) -> Hop:
-    price = price_at(endpoint, today)
-    if price is None:
-        raise PriceUnknown(name, endpoint.llm, today)
+    price = call_price(name, endpoint, today)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)

@@ -29,6 +29,7 @@ from ai_assets.inference.group_commit import Turns
 from ai_assets.inference.ledger_messages import (
     BUDGET_S,
     BudgetShortage,
+    Claim,
     Decision,
     HeldAttempt,
     Hop,
@@ -41,6 +42,7 @@ from ai_assets.inference.ledger_messages import (
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
+from ai_assets.inference.sent import packed
 from ai_assets.inference.settings import REHEARSAL, InferenceSettings
 from ai_assets.protocols.base import Fault, Reply
 
@@ -212,7 +214,7 @@ class Asker:
 
     async def _claim(self, job: Job, tickets: Sequence[CallState], at: int, *, may_skip: bool) -> Sequence[Decision]:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
-        parcel = Parcel(claims=[replace(ticket.claim, at=at) for ticket in tickets])
+        parcel = Parcel(claims=[_at(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
         patient_until = time.monotonic() + PATIENCE_S
         while True:
@@ -356,6 +358,11 @@ def _short_of(short: BudgetShortage) -> str:
         f"budget '{short.account.name}' has {in_full(left)} left for this document{held}, and a call may cost "
         f"{in_full(needed)}"
     )
+
+
+def _at(claim: Claim, at: int) -> Claim:
+    """At one endpoint of the route, with what would be sent there: packed here, where nobody waits for the ledger."""
+    return replace(claim, at=at, sent=packed(claim.hops[at].body))
 
 
 def _exhausted(short: BudgetShortage) -> WorkStops:

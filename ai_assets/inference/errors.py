@@ -6,6 +6,7 @@ UserError
   InferenceMissing             there is no inference.yaml, and something asks a model
   RouteUnknown                 a request names neither a route nor an endpoint
   WorkStops                    concerns all calls alike
+    EndpointUnedited           it still holds what `ai-assets new --route` wrote
     PriceUnknown               nobody said what a call costs, so none is made
     KeyMissing                 the environment variable that should hold a key is empty
     KeyUnusable                it holds what cannot be a key
@@ -52,6 +53,18 @@ class RouteUnknown(UserError):
 
 class WorkStops(UserError):
     """What concerns all calls alike, and is therefore said once and not for each of them."""
+
+
+class EndpointUnedited(WorkStops):
+    def __init__(self, endpoint: str, keys: Sequence[str], *, key: str | None, is_priced: bool) -> None:
+        needed = [f"{name} (still a placeholder)" for name in keys]
+        needed += [] if is_priced else ["prices (or free: true)"]
+        also = f", and put the key into the environment variable {key}" if key else ""
+        super().__init__(
+            f"Endpoint '{endpoint}' is as ai-assets new wrote it; nothing was sent. In inference.yaml, under "
+            f"endpoints.{endpoint}, fill in {' and '.join(needed)}{also}. To try it first without any provider: "
+            "base_url: rehearsal, model: rehearsal-mini, free: true."
+        )
 
 
 class PriceUnknown(WorkStops):

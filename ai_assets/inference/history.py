@@ -138,9 +138,10 @@ def attempts(
     run: str | None = None,
     document: str | None = None,
     state: State | None = None,
+    call: str | None = None,
     limit: int | None = None,
 ) -> list[Attempt]:
-    """The latest first. A run is named by its id or the beginning of it."""
+    """The latest first. A run is named by its id or the beginning of it. By `call` all are looked through."""
     scope = {"collection": collection, "asset": asset, "run": run}
     given = {name: value for name, value in scope.items() if value is not None}
     conditions = [_SCOPES[name] for name in given]
@@ -150,10 +151,12 @@ def attempts(
         wanted.append("attempts.document = :document")
     if state is not None:
         wanted.append(_STATES[state])
+    if call is not None:
+        wanted.append("attempts.call_key = :call")
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     most = " LIMIT :limit" if limit is not None else ""
     statement = f"{_COLUMNS}{where} ORDER BY attempts.sent_at DESC, attempts.attempt_id DESC{most}"
-    rows = connection.execute(sa.text(statement), {**given, "document": document, "limit": limit})
+    rows = connection.execute(sa.text(statement), {**given, "document": document, "call": call, "limit": limit})
     return [_attempt(row) for row in rows]
 
 

@@ -50,6 +50,8 @@ class Claim:
     """Answers from before this moment have expired."""
     on_ambiguous: Literal["retry", "hold"]
     prompt: str = ""
+    sent: str | None = None
+    """The body of its hop as the ledger keeps it; None where it keeps none."""
 
 
 class AttemptState(Protocol):

@@ -121,6 +121,9 @@ def _texts(dialect: str) -> Mapping[str, str]:
         "point": f"UPDATE calls SET attempt_id = given.attempt_id FROM ({rows(pointer)}) AS given "
         "WHERE calls.call_key = given.call_key",
         "add_reuses": insert("reuses", _REUSED),
+        "drop_sent": "DELETE FROM sent_requests WHERE attempt_id IN "
+        f"(SELECT given.attempt_id FROM ({rows({'attempt_id': _N})}) AS given)",
+        "add_sent": insert("sent_requests", {"attempt_id": _N, "body": _T}),
         "add_attempts": insert("attempts", _OPENED),
         "repoint": f"{insert('calls', pointer)} {replaced(pointer)}",
         "write_budgets": f"{insert('budgets', _BUDGET)} {replaced(_BUDGET)}",

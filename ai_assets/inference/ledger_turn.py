@@ -64,6 +64,9 @@ class LedgerTurn:
         self._at = ledger.clock.text()
         self._attempts: list[list[Any]] = []
         self._pointers: list[list[Any]] = []
+        self._sent: list[list[Any]] = []
+        self._sent_before: list[int] = []
+        """Earlier attempts of the same calls: what was sent is kept once."""
         self._reuses: list[list[Any]] = []
         self._opened: set[str] = set()
         self._used: dict[int, ReusedAnswer] = {}
@@ -285,6 +288,10 @@ class LedgerTurn:
             hop.price_version, storable(claim.prompt), hop.endpoint.key_id, protocol_of(hop.endpoint.protocol).name,
         ])  # fmt: skip
         self._pointers.append([hop.key, attempt_id])
+        if claim.sent is not None:
+            self._sent.append([attempt_id, claim.sent])
+            if row is not None:
+                self._sent_before.append(row.attempt_id)
         self._opened.add(hop.key)
         expired_id = row.attempt_id if row is not None and row.state == "settled" else None
         return Intent(
@@ -296,6 +303,8 @@ class LedgerTurn:
     def _write_all(self) -> None:
         self._write("add_reuses", self._reuses)
         self._write("add_attempts", self._attempts)
+        self._write("drop_sent", [[before] for before in self._sent_before])
+        self._write("add_sent", self._sent)
         self._write("repoint", self._pointers)
         if self._attempts or self._endings:
             self._write("write_budgets", [

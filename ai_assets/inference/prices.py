@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from ai_assets.inference.errors import EndpointUnedited, PriceUnknown
 from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Request, Usage
 from ai_assets.inference.settings import Endpoint, TokenPrice
@@ -41,6 +42,16 @@ def price_at(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
     if endpoint.free:
         return FREE
     return max((price for price in endpoint.prices if price.from_ <= on), key=lambda price: price.from_, default=None)
+
+
+def call_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+    """The price of a call that is about to be made; without one, or at an endpoint that is a scaffold, none is made."""
+    price = price_at(endpoint, on)
+    if endpoint.unedited:
+        raise EndpointUnedited(name, endpoint.unedited, key=endpoint.key, is_priced=price is not None)
+    if price is None:
+        raise PriceUnknown(name, endpoint.llm, on)
+    return price
 
 
 @dataclass(frozen=True)

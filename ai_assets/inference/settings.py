@@ -20,6 +20,9 @@ from ai_assets.inference.records import RETRYABLE, ErrorClass
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
 REHEARSAL = "rehearsal"
 """As `base_url`: the rehearsal provider. A run starts one for itself unless AI_ASSETS_REHEARSAL_URL names one."""
+EDIT_ME = "edit-me"
+"""What `ai-assets new --route` writes where a person has to fill something in."""
+EDIT_ME_URL = "https://edit-me.invalid/v1"
 NO_FALLBACK: Mapping[ErrorClass, str] = {
     "malformed": "a request that is wrong is wrong everywhere",
     "unhashable": "a request that is wrong is wrong everywhere",
@@ -96,6 +99,12 @@ class Endpoint(Strict):
     """The name of the parameter that limits the output."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
+
+    @property
+    def unedited(self) -> tuple[str, ...]:
+        """Keys that still hold what a scaffold wrote; such an endpoint is never called."""
+        held = (("base_url", self.base_url == EDIT_ME_URL), ("model", self.llm == EDIT_ME))
+        return tuple(key for key, is_so in held if is_so)
 
     @field_validator("base_url")
     @classmethod

@@ -95,27 +95,24 @@ def link_to(request_id: str | None) -> dict[str, Any]:
 
 
 def metadata(outcome: "Outcome") -> dict[str, Any]:
-    """Numbers become plots in the UI; five rows become a table."""
+    """Numbers that move become plots in the UI, and five rows a table. Nothing is said twice: what the data version,
+    the key or another number says is not here, and money is numbers where models were asked, else a sentence."""
     stats = outcome.manifest.stats
-    found: dict[str, Any] = {
-        "documents": outcome.documents_in,
-        "documents_out": outcome.documents_out,
-        "reused": outcome.reused,
-        "failures": outcome.quarantined,
-        "seconds": round(outcome.seconds, 3),
-        "cost_usd": outcome.cost_usd,
-        "rows": outcome.manifest.rows,
-        "file": outcome.manifest.file,
-    }
-    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "digest", "without_vectors"):
+    found: dict[str, Any] = {"documents": outcome.documents_in}
+    if "unanswered" in stats or outcome.manifest.asset == "release_candidate":
+        found["quarantined"] = (
+            outcome.quarantined
+        )  # of `documents` it is among the statuses, and no other asset has any
+    if "spend" in stats and outcome.documents_in:
+        found["reuse_share"] = round(outcome.reused / outcome.documents_in, 4)
+    elif outcome.manifest.asset not in _MADE_WHOLE:
+        found["reused"] = outcome.reused
+    found["seconds"] = round(outcome.seconds, 3)
+    for name in ("chunks", "texts_embedded", "texts_reused", "mean_confidence", "model", "without_vectors"):
         if stats.get(name) is not None:
             found[name] = stats[name]
     for name in ("statuses", "labels"):
         found.update({f"{name}/{key}": count for key, count in stats.get(name, {}).items()})
-    if "spend" in stats and not outcome.unchanged:
-        from ai_assets.inference.spend import Spend, numbers
-
-        found.update(numbers(Spend(**stats["spend"])))  # what the calls of this run came to
     found.update(_money(outcome))
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
@@ -126,19 +123,35 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     return found
 
 
+_MADE_WHOLE = ("evaluation_scores", "release_candidate")
+"""Assets that take no rows over: either nothing changed, which their event says, or all of it is made again."""
+_SELDOM = ("cached_tokens", "reasoning_tokens", "maybe_usd", "reused_usd")
+"""Numbers of calls that are left out where they are nothing: most models never have any."""
+
+
 def _money(outcome: "Outcome") -> dict[str, Any]:
-    """What it cost in a sentence; of an asset that asks models also what to plot, in dollars."""
+    """Of an asset that asks models what to plot, in dollars; of any other, or where nothing was asked, a sentence."""
     from ai_assets.costs.funding import cost_summary
     from ai_assets.inference.prices import usd_of
+    from ai_assets.inference.spend import Spend, numbers
 
     stats = outcome.manifest.stats
-    found: dict[str, Any] = {"cost_summary": cost_summary(outcome)}
+    found: dict[str, Any] = {}
+    if "spend" in stats and not outcome.unchanged:
+        spent = numbers(Spend(**stats["spend"]))  # what the calls of this run came to
+        if spent.get("attempts") == spent.get("calls"):
+            del spent["attempts"]  # nothing was retried
+        if spent.get("p95_s") == spent.get("p99_s"):
+            spent.pop("p99_s", None)  # of few answers both are the slowest
+        found.update({name: value for name, value in spent.items() if value or name not in _SELDOM})
+    else:
+        found["cost_summary"] = cost_summary(outcome)
+    if "spend" in stats:
+        found["cost_usd"] = outcome.cost_usd
     if outcome.budget is not None:
         found["budget_left_usd"] = usd_of(outcome.budget.left_nusd)
     if "spend" in stats and outcome.documents_out:
         found["usd_per_document"] = round(stats["paid_usd"] / outcome.documents_out, 9)
-    if "spend" in stats and outcome.documents_in:
-        found["reuse_share"] = round(outcome.reused / outcome.documents_in, 4)
     return found
 
 
@@ -171,15 +184,26 @@ def as_table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
+_DECLARED = frozenset({"minimum", "limit_usd"})
+"""Of checks: numbers that stay as they were declared. As text they are not plotted."""
+_SAID_ELSEWHERE = frozenset({"gates", "expectations"})
+"""Of checks: the sentences of gates are the description of the event, and `results` has as many entries as there are
+expectations."""
+
+
 def check_evaluation(
     collection: Collection, check: "CheckOutcome", instance: dg.DagsterInstance
 ) -> dg.AssetCheckEvaluation:
     """The verdict, tied to the materialization it is about: untied, Dagster takes it for one on older rows."""
     details: dict[str, Any] = {}
     for name, value in check.details.items():
+        if name in _SAID_ELSEWHERE:
+            continue
         if name == "failing_rows":
             if value:
                 details[name] = as_table([{k: _cell(v) for k, v in row.items()} for row in value])
+        elif name in _DECLARED and value is not None:
+            details[name] = dg.MetadataValue.text(f"{value:g}")
         else:
             details[name] = dg.MetadataValue.json(value) if isinstance(value, list | dict) else value
     return dg.AssetCheckEvaluation(
@@ -188,7 +212,7 @@ def check_evaluation(
         passed=check.passed,
         partition=check.partition,
         severity=dg.AssetCheckSeverity.ERROR if check.blocking or check.passed else dg.AssetCheckSeverity.WARN,
-        description="; ".join(check.failures) or None,
+        description="; ".join(check.failures) or check.details.get("gates") or None,
         metadata=details,
         target_materialization_data=_judged(instance, key_of(collection, check.asset), check.partition),
     )

@@ -156,7 +156,6 @@ def _materialization(day: "ExportedDay") -> dg.AssetMaterialization:
             "in_flight": day.attempts.stats["in_flight"],
             "ambiguous": day.attempts.stats["ambiguous"],
             **dollars(day),
-            "path": dg.MetadataValue.text(f"{day.attempts.collection}/{day.attempts.asset}/{day.day}"),
         },
         tags=version_tags(day.version),
     )

@@ -43,14 +43,11 @@ def published(collection: Collection) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             data_version=dg.DataVersion(release.digest),
             metadata={
-                "release": release.number,
+                "release": dg.MetadataValue.text(str(release.number)),
                 "documents": release.documents,
                 "chunks": sum(part.chunks for part in release.parts.values()),
                 "partitions": len(release.parts),
-                "partitions_changed": len(changed),
                 "approved_by": ", ".join(signers),
-                "digest": release.digest,
-                "index_version": release.index_version,
                 "changed": dg.MetadataValue.json(list(changed)),
                 **{f"target/{state.target}": _in_words(state) for state in served},
             },
@@ -88,6 +85,6 @@ def sign_off_event(collection: Collection, partition: str, digest: str, by: str)
     return dg.AssetMaterialization(
         key_of(collection, "sign_off"),
         partition=partition,
-        metadata={"digest": digest, "approved_by": by},
+        metadata={"approved_by": by},
         tags=version_tags(digest),
     )

@@ -1,13 +1,14 @@
 """`dg scaffold defs ai_assets.DocumentCollection NAME`: a commented `defs.yaml` that loads, and a first document."""
 
-from collections import Counter
 from typing import Any
 
 import dagster as dg
 
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import DEFS_FILE, check_name
-from ai_assets.collection.scaffolding import defs, guess, unknown_author
+from ai_assets.collection.partition_guess import guess
+from ai_assets.collection.scaffolding import defs, unknown_author
+from ai_assets.collection.survey import survey
 from ai_assets.documents.source import Source
 
 WELCOME = """\
@@ -27,6 +28,7 @@ class CollectionScaffolder(dg.Scaffolder[Any]):
         documents = folder / "documents"
         documents.mkdir(parents=True, exist_ok=True)
         (documents / "welcome.md").write_text(WELCOME, encoding="utf-8")
-        fitting = guess(name, list(Source.at(str(documents)).list(("**/*",), ())))
-        text = defs(name, "documents", Counter(md=1), 1, fitting, unknown_author(0))
+        found = survey(Source.at(str(documents)).look(), lambda _: None)
+        fitting = guess(name, [file.path for file in found.documents])
+        text = defs(name, "documents", found, fitting, unknown_author(0))
         (folder / DEFS_FILE).write_text(text, encoding="utf-8")

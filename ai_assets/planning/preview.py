@@ -12,8 +12,8 @@ from typing import Any
 from ai_assets.documents.parse_text import language_of
 from ai_assets.documents.source_listing import Listing, ListingEntry, look, stored_listing
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.documents import kept_rows, link_same_text, ok_rows, parsed_rows
-from ai_assets.run.datasets.llm_stage import COLUMNS
+from ai_assets.run.datasets.documents import kept_rows, link_near, link_same_text, ok_rows, parsed_rows
+from ai_assets.run.datasets.llm_stage import asked_of
 from ai_assets.stages.llm import PromptDocument
 from ai_assets.storage.lake import Manifest
 
@@ -55,7 +55,7 @@ def current_documents(work: Work, partition: str) -> Manifest | None:
 
 
 def documents_of(work: Work, manifest: Manifest) -> list[PromptDocument]:
-    return [PromptDocument(**row) for row in ok_rows(work, manifest, COLUMNS)]
+    return [PromptDocument(**row) for row in ok_rows(work, manifest, asked_of(work))]
 
 
 def changed_files(work: Work, partition: str) -> list[ListingEntry]:
@@ -138,9 +138,14 @@ class ReadAhead:
             else:
                 unread = self._guess(entry, unread)
         link_same_text(rows)
+        rows = link_near(self._work, rows)
         for row in rows:
             counts[row["status"]] += 1
-        documents = [PromptDocument(**{name: row[name] for name in COLUMNS}) for row in rows if row["status"] == "ok"]
+        documents = [
+            PromptDocument(**{name: row[name] for name in asked_of(self._work)})
+            for row in rows
+            if row["status"] == "ok"
+        ]
         documents.sort(key=lambda document: document.document_id)
         return Texts(documents=documents, statuses=counts, unread=unread)
 

@@ -4,8 +4,7 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ai_assets.inference.errors import PriceUnknown
-from ai_assets.inference.prices import price_at
+from ai_assets.inference.prices import call_price, price_at
 from ai_assets.inference.settings import InferenceSettings, TokenPrice
 from ai_assets.planning.estimate import Estimate, Volume, money_of
 from ai_assets.planning.findings import PlanContext
@@ -53,10 +52,8 @@ class Summary:
         )
 
     def _priced(self, found: Estimate) -> dict[str, TokenPrice]:
-        for name in found.volumes:
-            if name not in self._prices:
-                raise PriceUnknown(name, self._around.inference.endpoints[name].llm, _today())
-        return {name: self._prices[name] for name in found.volumes}
+        endpoints = self._around.inference.endpoints
+        return {name: call_price(name, endpoints[name], _today()) for name in found.volumes}
 
     @property
     def seconds(self) -> Range | None:

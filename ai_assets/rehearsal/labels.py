@@ -1,4 +1,8 @@
-"""Which of a set of labels a document has, as the built-in classifier sees it, with descriptions from the prompt."""
+"""Which of a set of labels a document has, by the descriptions in the prompt.
+
+The first version of the built-in classifier answers, also where a better one labels documents: a request has the same
+answer after an upgrade.
+"""
 
 import functools
 import re
@@ -6,7 +10,8 @@ import zlib
 
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.rehearsal.reading import Reading
-from ai_assets.stages.classify.builtin import BuiltinClassifier, Classification, Label
+from ai_assets.stages.classify.base import Classification, Label
+from ai_assets.stages.classify.first_version import FirstClassifier
 
 _QUICK_STEPS = 1000
 _TELLING = re.compile(r"[^\W\d_]{5}")
@@ -43,8 +48,8 @@ def _labels(prompt: str, names: tuple[str, ...]) -> tuple[Label, ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _classifier(labels: tuple[Label, ...]) -> BuiltinClassifier:
-    return BuiltinClassifier(labels, embedder())
+def _classifier(labels: tuple[Label, ...]) -> FirstClassifier:
+    return FirstClassifier(labels, embedder())
 
 
 @functools.cache

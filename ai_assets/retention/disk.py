@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_assets.base.folders import files_below
 from ai_assets.base.home import Home
 from ai_assets.retention.leftovers import KINDS, Kind, RetentionContext, size_of
 from ai_assets.retention.sweep import find
@@ -50,7 +51,7 @@ def usage(home: Home) -> list[Place]:
 
 
 def _files(path: Path) -> int:
-    return sum(1 for each in path.rglob("*") if each.is_file()) if path.is_dir() else 1
+    return sum(1 for _ in files_below(path)) if path.is_dir() else 1
 
 
 def disk(bench: RetentionContext) -> Disk:

@@ -1,13 +1,13 @@
 """What may go: one thing at a time, with its size, and how to remove it."""
 
 import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ai_assets.base.folders import files_below
 from ai_assets.collection.loading import Collection
 from ai_assets.run.operations import RetentionSettings
 from ai_assets.storage.stores import Stores
@@ -63,11 +63,6 @@ def size_of(path: Path) -> int:
     except OSError:
         return 0
     return sum(size_of(each) for each in files_below(path))
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    for at, _, names in os.walk(folder):
-        yield from (Path(at) / name for name in names)
 
 
 def unlink(path: Path) -> None:

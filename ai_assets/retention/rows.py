@@ -49,6 +49,9 @@ def _old(bench: RetentionContext) -> Iterator[tuple[str, str, str, dict[str, obj
     yield "messages that were sent, or will not be", "notices", "state <> 'waiting' AND made_at < :before", before
     old: dict[str, object] = {"before": ago(days=bench.settings.span_days)}
     yield "spans of assets in old runs", "run_spans", "ended_at < :before", old
+    sent: dict[str, object] = {"before": ago(days=bench.settings.request_days)}
+    by_attempt = "attempt_id IN (SELECT attempt_id FROM attempts WHERE sent_at < :before)"
+    yield "requests to models, whose answers stay", "sent_requests", by_attempt, sent
 
 
 def _delete(bench: RetentionContext, table: str, condition: str, given: Mapping[str, object]) -> None:

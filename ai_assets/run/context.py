@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
+    from ai_assets.signoff.golden_labels import GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
+    from ai_assets.stages.classify.first_version import FirstClassifier
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160
@@ -85,7 +87,7 @@ class Work:
     """The backfill that the run belongs to, whose money its calls may use."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
-    classifiers: "dict[str, BuiltinClassifier]" = field(default_factory=dict)
+    classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
     """One per stage, made when the first document needs it."""
     lessons: "dict[str, Sequence[FewShotExample]]" = field(default_factory=dict)
     """By stage, the documents it learns from, read when the first is needed."""
@@ -149,6 +151,20 @@ class Work:
 
         with self.stores.state.read() as connection:
             return in_force(connection, self.collection)
+
+    @cached_property
+    def golden_labels(self) -> "GoldenInForce":
+        """What people say is right, as it was when the run first looked."""
+        from ai_assets.signoff.golden_labels import in_force
+
+        with self.stores.state.read() as connection:
+            return in_force(connection, self.collection)
+
+    def people_said(self, partition: str) -> str:
+        """One version of all that people said of a partition's labels: corrections, and golden ones where there are."""
+        from ai_assets.signoff.golden_labels import with_golden
+
+        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition))
 
     @cached_property
     def source(self) -> Source:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
+from ai_assets.run.datasets.documents import SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
@@ -60,6 +62,30 @@ def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: i
         vector = work.embedder("search", "", made_by).embed([text])[0]
     column = vector_column(embedding)
     return index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseHits:
+    hits: Sequence[Hit]
+    by_words: bool
+    """Vectors were not compared: a model would have to be asked about the question, and paid."""
+
+
+def search_release(collection: Collection, stores: Stores, release: Release, text: str, k: int) -> ReleaseHits:
+    """The best documents of any release whose index is kept, at no cost: by words alone where a question costs a call.
+
+    Raises `IndexLost` or `IndexAltered` where its index is not there any more as it was published.
+    """
+    index, made_by = served.require_index(stores, release), release.embeddings.get(FIRST)
+    if not text.strip() or made_by is None:
+        return ReleaseHits(hits=[], by_words=False)
+    if made_by.version is None:
+        hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
+        return ReleaseHits(hits=hits, by_words=True)
+    with Work(collection, stores, run_id="") as work:
+        vector = work.embedder("search", "", made_by).embed([text])[0]
+    hits = index.search(release.index_version, vector, text, k, column=vector_column(FIRST), of=made_by.of)
+    return ReleaseHits(hits=hits, by_words=False)
 
 
 def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:
@@ -118,6 +144,7 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
         return None
     names = ("status", "reason", "duplicate_of", "source_digest", "digest", "title", "language")
     found: dict[str, Any] = {name: row[name] for name in names}
+    found |= {name: row[name] for name in SHOWN if row.get(name) is not None}
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
     for each in collection.embeddings:

@@ -34,6 +34,8 @@ class RetentionSettings(Strict):
     """Messages that were sent, or will not be."""
     span_days: float = Field(default=90, ge=0)
     """When the assets of a run were computed, as the desk's page of the run shows it."""
+    request_days: float = Field(default=365, ge=0)
+    """What was sent to models; their answers stay."""
     log_mb: float = Field(default=20, gt=0)
     """A log of `ai-assets up` that is longer is cut to its end; what went before is kept once, as `.1`."""
 

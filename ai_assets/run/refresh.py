@@ -271,7 +271,7 @@ def _holding(work: Work, lease: Lease) -> Iterator[None]:
 
 def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bool) -> None:
     listing, settings = work.listing.digest_of(partition), work.collection.settings_digest
-    question = digest([listing, settings, work.corrections.version(partition)])[:32]
+    question = digest([listing, settings, work.people_said(partition)])[:32]
     with work.stores.state.write() as connection:
         upsert(
             connection,
@@ -282,7 +282,7 @@ def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bo
                 "error": error,
                 "listing_digest": listing,
                 "settings_digest": settings,
-                "corrections_digest": work.corrections.version(partition),
+                "corrections_digest": work.people_said(partition),
                 "run_id": work.run_id,
                 "finished_at": now(),
             },

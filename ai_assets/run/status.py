@@ -14,8 +14,9 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.signoff import corrections, releases, requests
+from ai_assets.signoff import corrections, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
+from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
@@ -24,9 +25,10 @@ from ai_assets.targets.serving import TargetState
 
 PartitionState = Literal[
     "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
-    "empty",
+    "unreadable", "empty",
 ]  # fmt: skip
-"""`ask again`: documents without an answer are due to be asked about once more; nothing else is missing."""
+"""`ask again`: documents without an answer are due to be asked about once more; nothing else is missing. `unreadable`:
+none of its files can be read, so there is nothing that anybody could sign."""
 
 
 DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again")
@@ -115,6 +117,7 @@ def observed_states(
         live = releases.live(connection, collection.name)
         last = requests.latest(connection, collection.name)
         corrected = corrections.in_force(connection, collection)
+        golden = golden_labels.in_force(connection, collection)
         waiting = retries.waiting(connection, collection)
     if listing is not None:
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
@@ -126,7 +129,7 @@ def observed_states(
         digest = listed.get(key, nothing)
         if done is None:
             states[key] = "missing" if key in listed else "empty"
-        elif _made_from(done) != (digest, settings, corrected.version(key)):
+        elif _made_from(done) != (digest, settings, with_golden(corrected.version(key), golden.version(key))):
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"
@@ -134,7 +137,22 @@ def observed_states(
             states[key] = "ask again"
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
+    for key in _unreadable(collection, stores, [key for key, state in states.items() if state == "up to date"]):
+        states[key] = "unreadable"
     return states, waiting
+
+
+def _unreadable(collection: Collection, stores: Stores, keys: Sequence[str]) -> list[str]:
+    """Those of the partitions that hold files, and none that can be read."""
+    if not keys:
+        return []
+    query = sa.text(
+        "SELECT partition, stats FROM datasets WHERE collection = :c AND asset = 'documents' AND partition IN :p"
+    ).bindparams(sa.bindparam("p", expanding=True))
+    with stores.state.read() as connection:
+        rows = connection.execute(query, {"c": collection.name, "p": list(keys)}).all()
+    found = {row.partition: Counter(json.loads(row.stats)["statuses"]) for row in rows}
+    return [key for key, each in found.items() if each["quarantined"] and not each["ok"] + each["duplicate"]]
 
 
 def _made_from(refreshed: sa.Row[Any]) -> tuple[str, str, str]:

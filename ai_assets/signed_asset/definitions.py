@@ -158,7 +158,6 @@ def _run_of(context: dg.AssetExecutionContext, asset: dg.AssetKey) -> dg.Dagster
 def _metadata(outcome: "Outcome") -> dict[str, Any]:
     return {
         "rows": outcome.manifest.rows,
-        "digest": FrozenCandidate.of(outcome.manifest).digest,
         **({"sample": as_table(outcome.manifest.stats["preview"])} if outcome.manifest.stats["preview"] else {}),
         **link_to(outcome.request_id),
     }
@@ -200,7 +199,7 @@ def _published(declared: SignedAsset) -> dg.AssetsDefinition:
             raise failure(error) from None
         signers = sorted({name for part in release.parts.values() for name in part.approved_by})
         metadata: dict[str, Any] = {
-            "release": release.number, "rows": release.documents, "digest": release.digest,
+            "release": dg.MetadataValue.text(str(release.number)), "rows": release.documents,
             "approved_by": ", ".join(signers), "partitions": len(release.parts),
         }  # fmt: skip
         return dg.Output(rows, metadata=metadata, data_version=dg.DataVersion(release.digest))
@@ -210,5 +209,5 @@ def _published(declared: SignedAsset) -> dg.AssetsDefinition:
 
 def sign_off_event(declared: SignedAsset, partition: str, digest: str, by: str) -> dg.AssetMaterialization:
     """The mirror of one approval."""
-    metadata = {"digest": digest, "approved_by": by, "partition": partition}
+    metadata = {"approved_by": by}
     return dg.AssetMaterialization(declared_key(declared, SIGN_OFF), metadata=metadata, tags=version_tags(digest))

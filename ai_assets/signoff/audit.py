@@ -17,12 +17,13 @@ from ai_assets.storage.state import now
 
 Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
-    "reminded", "escalated", "noted", "corrected", "published", "rolled back", "resolved", "reconciled",
+    "reminded", "escalated", "noted", "corrected", "labelled", "published", "rolled back", "resolved", "reconciled",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
     "restored",
     "hold placed", "hold released", "release pruned", "forgotten",
+    "assigned", "unassigned",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff.forgotten import NONE, Register
+from ai_assets.signoff.risk import UNREADABLE
 from ai_assets.storage.digest import Json, MerkleRoot, digest, sha256_hex
 from ai_assets.storage.index import VECTOR
 from ai_assets.storage.lake import Lake, parquet_columns, read_batches, read_rows
@@ -65,13 +66,18 @@ class Leaves:
         return self._root.hex()
 
 
+SOMETIMES = (WITHOUT, "encoding", "encoding_certainty", "near_duplicate_of", "similarity")
+"""Columns that a candidate may have or not: a document that says nothing in them has the leaf it has without them."""
+
+
 def signed_row(row: Row) -> Row:
     """What of a document's row people sign."""
     found = {
         name: signable(value) if name.startswith(ROW) else value for name, value in row.items() if name not in HIDDEN
     }
-    if found.get(WITHOUT) is None:
-        found.pop(WITHOUT, None)  # the column is there only where some document is without vectors
+    for name in SOMETIMES:
+        if found.get(name) is None:
+            found.pop(name, None)  # the column is there only where some document has something in it
     return found
 
 
@@ -176,30 +182,37 @@ def snapshot_folder(lake_root: Path, collection: str, partition: str) -> Path:
     return Lake(lake_root).folder(collection, "release_snapshots", partition)
 
 
-Headed = tuple[str, str, Mapping[str, Any]]
-"""A document, its leaf, and by stage what is said of it in short."""
+Headed = tuple[str, str, Mapping[str, Any], str]
+"""A document, its leaf, by stage what is said of it in short, and its status."""
 
 
 def difference(candidate: Iterable[Headed], live: Iterable[Headed], stages: Iterable[str]) -> dict[str, Any]:
-    """What publishing would change; relabelled documents are changed too. Both are read once, in order."""
+    """What publishing would change for readers; relabelled documents are changed too. Both are read once, in order.
+
+    A document that cannot be read is published without its text: where a readable one is live, readers lose it.
+    """
     stages = list(stages)
-    added, changed, removed = [], [], []
+    added, changed, removed, unreadable = [], [], [], []
     relabelled = {}
     unchanged = 0
     for name, new, old in _side_by_side(candidate, live):
-        if old is None:
-            added.append(name)
-        elif new is None:
-            removed.append(name)
-        elif new[1] == old[1]:
+        had, has = old is not None and old[3] != UNREADABLE, new is not None and new[3] != UNREADABLE
+        if new is not None and old is not None and new[1] == old[1]:
             unchanged += 1
-        else:
+        elif had and not has:
+            removed.append(name)
+        elif has and not had:
+            added.append(name)
+        elif not has:
+            unreadable += [name] if new is not None else []
+        elif new is not None and old is not None:
             changed.append(name)
             moves = [{"stage": s, "from": old[2].get(s), "to": new[2].get(s)} for s in stages]
-            if moves := [move for move in moves if move["from"] != move["to"]]:
+            if new[3] == old[3] and (moves := [move for move in moves if move["from"] != move["to"]]):
                 relabelled[name] = moves
     return {
         "added": added, "changed": changed, "removed": removed, "unchanged": unchanged, "relabelled": relabelled,
+        "unreadable": unreadable,
     }  # fmt: skip
 
 

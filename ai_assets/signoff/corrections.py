@@ -6,7 +6,7 @@ when the document changes, or moves to another partition, the model's label stan
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -193,41 +193,49 @@ def correct(
         raise DecisionRefused(by.name, f"correcting a label takes the role reviewer in {collection.name}")
     _require_label(collection, document_id, stage, label)
     row = _row_of(stores, collection, request, document_id, stage)
+    made = Correction(
+        collection=collection.name,
+        stage=stage,
+        document_id=document_id,
+        number=0,
+        partition=request.partition,
+        document_digest=row["digest"],
+        label=label,
+        was=row.get(f"{stage}_label"),
+        author=by.name,
+        reason=storable((reason or "").strip()) or "",
+        made_at=now(),
+    )
     with stores.state.write() as connection:
-        query = sa.select(TABLE).where(
-            TABLE.c.collection == collection.name, TABLE.c.stage == stage, TABLE.c.document_id == document_id
-        )
-        found = connection.execute(query.order_by(TABLE.c.number.desc()).limit(1)).mappings().one_or_none()
-        last = None if found is None else Correction(**found)
-        if label is None and last is None:
-            raise CorrectionRefused(document_id, f"it has no correction of '{stage}' to take back")
-        made = Correction(
-            collection=collection.name,
-            stage=stage,
-            document_id=document_id,
-            number=last.number + 1 if last else 1,
-            partition=request.partition,
-            document_digest=row["digest"],
-            label=label,
-            was=row.get(f"{stage}_label"),
-            author=by.name,
-            reason=storable((reason or "").strip()) or "",
-            made_at=now(),
-        )
-        if last is not None and _says_the_same(last, made):
-            return last
-        connection.execute(sa.insert(TABLE).values(vars(made)))
-        audit.append(
-            connection,
-            by.name,
-            "corrected",
-            {
-                "collection": made.collection, "partition": made.partition, "request_id": request.request_id,
-                "document": made.document_id, "stage": made.stage, "number": made.number, "label": made.label,
-                "was": made.was, "document_digest": made.document_digest, "reason": made.reason,
-            },
-        )  # fmt: skip
-    return made
+        return record(connection, made, request.request_id)
+
+
+def record(connection: sa.Connection, made: Correction, request_id: str | None) -> Correction:
+    """In the caller's transaction, with its record in the audit chain; the number is given here."""
+    query = sa.select(TABLE).where(
+        TABLE.c.collection == made.collection, TABLE.c.stage == made.stage, TABLE.c.document_id == made.document_id
+    )
+    found = connection.execute(query.order_by(TABLE.c.number.desc()).limit(1)).mappings().one_or_none()
+    last = None if found is None else Correction(**found)
+    if made.label is None and last is None:
+        raise CorrectionRefused(made.document_id, f"it has no correction of '{made.stage}' to take back")
+    if last is not None and _says_the_same(last, made):
+        return last
+    numbered = replace(made, number=last.number + 1 if last else 1)
+    connection.execute(sa.insert(TABLE).values(vars(numbered)))
+    audit.append(
+        connection,
+        numbered.author,
+        "corrected",
+        {
+            "collection": numbered.collection, "partition": numbered.partition,
+            **({"request_id": request_id} if request_id else {}),
+            "document": numbered.document_id, "stage": numbered.stage, "number": numbered.number,
+            "label": numbered.label, "was": numbered.was, "document_digest": numbered.document_digest,
+            "reason": numbered.reason,
+        },
+    )  # fmt: skip
+    return numbered
 
 
 def _says_the_same(last: Correction, made: Correction) -> bool:

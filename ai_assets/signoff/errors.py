@@ -11,10 +11,14 @@ DecisionRefused                     this person may not decide this
 DecisionTooLate                     what was seen does not wait any more, or is not what waits
 PersonNameInvalid, PersonUnknown    who is named cannot be, or is not known
 MomentInvalid                       what should be a date or a time is none
+ClaimRefused, ClaimTaken             who looks at a request stays as it is
 CorrectionRefused, NoteRefused      what cannot be said about a document
+GoldenLabelRefused                  a golden label that cannot be given, or a sample that cannot be drawn
+LabelFileRefused                    a file of labels with mistakes, all of them named
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
 ReleasePruned                       a release whose files retention removed
+ReleaseFilesRemoved                 its documents cannot be shown or compared any more
 NothingLive                         a question to the live release before there is one
 DocumentUnknown                     no such document
 IndexLost                           the live release cannot be searched; publishing makes its index again
@@ -122,6 +126,23 @@ class CorrectionRefused(UserError):
         super().__init__(f"The label of '{document}' was not corrected: {problem}")
 
 
+class GoldenLabelRefused(UserError):
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(f"No golden label of '{what}' was recorded: {problem}")
+
+
+class LabelFileRefused(UserError):
+    """Nothing of the file was recorded."""
+
+    MOST = 50
+
+    def __init__(self, file: str, problems: Sequence[str]) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[: self.MOST])
+        more = f"\n  ... and {len(problems) - self.MOST} more" if len(problems) > self.MOST else ""
+        noun = "mistake" if len(problems) == 1 else "mistakes"
+        super().__init__(f"{file} has {len(problems)} {noun}; nothing of it was recorded:\n{shown}{more}")
+
+
 class NothingToAskAgain(UserError):
     """`error` is the class of what was found, None where nothing is without a result."""
 
@@ -140,6 +161,21 @@ class NothingToAskAgain(UserError):
 class NoteRefused(UserError):
     def __init__(self, document_id: str, problem: str) -> None:
         super().__init__(f"Nothing was noted on '{document_id}': {problem}.")
+
+
+class ClaimRefused(UserError):
+    def __init__(self, collection: str, partition: str, problem: str) -> None:
+        super().__init__(f"The request of {collection} {partition} stays with whom it is: {problem}.")
+
+
+class ClaimTaken(UserError):
+    """Somebody else was first."""
+
+    def __init__(self, collection: str, partition: str, person: str, since: str) -> None:
+        super().__init__(
+            f"The request of {collection} {partition} is claimed by {person}, since {since[:16]} UTC. "
+            "Ask them, or let an approver assign it to you; you may decide it all the same."
+        )
 
 
 class PersonNameInvalid(UserError):
@@ -182,6 +218,15 @@ class ReleasePruned(UserError):
             f"Release {release} of {collection} cannot be rolled back to: its files were removed by retention at "
             f"{at[:16]} (UTC). Those that can: ai-assets releases list {collection}. A backup of before then has it: "
             "ai-assets restore FROM --to ANOTHER-HOME"
+        )
+
+
+class ReleaseFilesRemoved(UserError):
+    def __init__(self, collection: str, release: int, at: str) -> None:
+        super().__init__(
+            f"The documents of release {release} of {collection} cannot be shown: its files were removed by retention "
+            f"at {at[:16]} (UTC). What is recorded of it: ai-assets releases show {collection} {release}. A backup of "
+            "before then has the documents: ai-assets restore FROM --to ANOTHER-HOME"
         )
 
 

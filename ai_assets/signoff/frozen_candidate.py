@@ -62,6 +62,11 @@ class FrozenCandidate:
             embeddings=recorded_embeddings(stats),
         )
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether no document of it can be read: nobody could sign more than a list of reasons."""
+        return self.documents == self.quarantined
+
     def paths(self, lake: Lake) -> tuple[Path, Path]:
         """Of its documents and chunks."""
         return snapshot_paths(lake, self.collection, self.partition, self)

@@ -13,6 +13,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, DatasetDamaged, DatasetTooNew
+from ai_assets.base.folders import files_below
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.inference.budget_sums import differences
@@ -92,7 +93,7 @@ def _manifests(stores: Stores, collection: str | None) -> tuple[list[Manifest], 
     """Of every dataset, and what is wrong with those that cannot be read."""
     lake, found, wrong = stores.lake, [], []
     root = lake.folder(collection, "a", "b").parents[1] if collection is not None else lake.root
-    for path in sorted(root.rglob(MANIFEST)):
+    for path in sorted(path for path in files_below(root) if path.name == MANIFEST):
         try:
             manifest = lake.read_manifest(path)
         except (DatasetDamaged, DatasetTooNew) as error:

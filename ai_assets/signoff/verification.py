@@ -34,6 +34,8 @@ CLOSED_AS: Mapping[str, str] = {
 STEP_OF: Mapping[str, int] = {"reminded": 1, "escalated": 2}
 CORRECTED = ("partition", "document_digest", "label", "was", "reason")
 """What the record of a correction says beside what names it."""
+LABELLED = ("partition", "document_digest", "answer", "label", "stratum", "inclusion", "sample", "origin", "note")
+"""The same of a golden label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class _ChainState:
     live: dict[str, int] = field(default_factory=dict)
     corrections: dict[tuple[str, str, str, int], dict[str, str | None]] = field(default_factory=dict)
     """By collection, stage, document and number."""
+    labels: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    """Golden labels, by collection, stage, document, author and number."""
     limits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of budgets, where a person has set another than the declared one."""
 
@@ -84,6 +88,7 @@ def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done,
         _hold_releases(connection, told)
         _hold_people(connection, known)
         _hold_corrections(connection, told)
+        _hold_labels(connection, told)
         _hold_limits(connection, told)
         _hold_spending(connection)
     return verified
@@ -205,6 +210,9 @@ def _replay(record: Record, told: _ChainState) -> None:
         case "corrected":
             key = (subject["collection"], subject["stage"], subject["document"], subject["number"])
             told.corrections[key] = {**{name: subject[name] for name in CORRECTED}, "author": record.actor}
+        case "labelled":
+            named = (subject[name] for name in ("collection", "stage", "document", "author", "number"))
+            told.labels[tuple(named)] = {**{name: subject[name] for name in LABELLED}, "recorded_by": record.actor}
         case "budget set" if subject["declared"]:
             told.limits.pop(subject["name"], None)
         case "budget set":
@@ -282,6 +290,28 @@ def _hold_corrections(connection: sa.Connection, told: _ChainState) -> None:
             f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})",
             held.get(key),
             told.corrections.get(key),
+        )
+        if here is None or there is None:
+            raise one_sided(name, in_table=here is not None)
+        for column, value in there.items():
+            if here[column] != value:
+                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+
+
+def _hold_labels(connection: sa.Connection, told: _ChainState) -> None:
+    names = ("collection", "stage", "document_id", "author", "number")
+    held = {
+        tuple(row[name] for name in names): {
+            **{name: row[name] for name in (*LABELLED, "recorded_by")},
+            "inclusion": None if row["inclusion"] is None else repr(row["inclusion"]),
+        }
+        for row in connection.execute(sa.text("SELECT * FROM golden_labels")).mappings()
+    }
+    for key in sorted({*held, *told.labels}):
+        name, here, there = (
+            f"golden label {key[4]} of {key[3]} of {key[2]} ({key[0]})",
+            held.get(key),
+            told.labels.get(key),
         )
         if here is None or there is None:
             raise one_sided(name, in_table=here is not None)

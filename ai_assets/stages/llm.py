@@ -31,6 +31,8 @@ class PromptDocument:
     text: str
     language: str | None
     path: str
+    near_duplicate_of: str | None = None
+    """The document that stands for it, where the collection declares that nothing is asked about such ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,8 @@ def ask(
 def _unaskable(document: PromptDocument, upstream: Mapping[str, Mapping[str, Any] | None]) -> str | None:
     if not document.text.strip():
         return "empty: the document has no text"
+    if document.near_duplicate_of is not None:
+        return f"not asked: nearly the same as '{document.near_duplicate_of}' (near_duplicates.skip)"
     for name, row in upstream.items():
         if row is not None and row.get("status") == "quarantined":
             return f"'{name}' of this document is quarantined: {row.get('reason')}"

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ai_assets.base.folders import files_below
 from ai_assets.storage.content import DIGESTS
 
 Seal = Mapping[str, tuple[int, str]]
@@ -70,9 +71,7 @@ def _needed(table: Path, version: int) -> Iterator[Path]:
     manifest = _manifest(table, version)
     named = manifest.read_bytes()
     yield manifest
-    for path in sorted(table.rglob("*")):
-        if not path.is_file():
-            continue
+    for path in sorted(files_below(table)):
         kind, *rest = path.relative_to(table).parts
         if kind not in ELSEWHERE and _is_named(kind, rest, named):
             yield path

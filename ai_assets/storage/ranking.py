@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -83,8 +84,10 @@ def _content_words(query: str) -> set[str]:
     return {_stem(word) for word in words if word not in _FUNCTION_WORDS} or {_stem(word) for word in words}
 
 
-def _stems(text: str) -> set[str]:
-    return {_stem(word) for word in _WORD.findall(text.casefold())}
+@functools.lru_cache(maxsize=4096)
+def _stems(text: str) -> frozenset[str]:
+    """Passages are found by many queries of an evaluation."""
+    return frozenset({_stem(word) for word in _WORD.findall(text.casefold())})
 
 
 def _stem(word: str) -> str:

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COMMAND = Path(sys.executable).with_name("ai-assets")
 PASSWORD = "a walk in the autumn rain"
-DAYS_AGO = (13, 12, 9, 8, 6, 4, 1, 0)
+DAYS_AGO = ((13, 12, 9, 8), (6, 4, 1, 0))
 WIDTH, HEIGHT = 1280, 820
 EDITS = {
     "2026-10-05/dock-incident.md": "\nThe dock door was repaired on 17 October.\n",
@@ -74,26 +74,36 @@ def prepare(project: Path, environment: dict[str, str]) -> None:
 
 
 def spend(project: Path, environment: dict[str, str]) -> None:
-    """`reports` run on eight days of the last fortnight, each time with another version of a prompt."""
+    """`reports` run with two versions of its prompts, as if on eight days of the last fortnight."""
     run = partial(command, project, environment)
-    for version, days_ago in enumerate(DAYS_AGO, start=1):
-        prompt = project / "collections/reports/prompts" / ("reply.md" if version % 3 else "triage.md")
-        text = re.sub("version: .*", f"version: {version}", prompt.read_text(encoding="utf-8"))
-        prompt.write_text(f"{text}Be brief ({version}).\n", encoding="utf-8")
-        run("run", "reports", "--all")
-        if version == len(DAYS_AGO) // 2:
-            run("signoff", "approve", "reports", "--all", "--by", "maria")
-            run("publish", "reports")
-        age(Path(environment["AI_ASSETS_HOME"]) / "state.db", days_ago)
+    store = Path(environment["AI_ASSETS_HOME"]) / "state.db"
+    run("run", "reports")
+    run("signoff", "approve", "reports", "--all", "--by", "maria")
+    run("publish", "reports")
+    age(store, DAYS_AGO[0])
+    for prompt in (project / "collections/reports/prompts").glob("*.md"):
+        text = re.sub("version: .*", "version: 2", prompt.read_text(encoding="utf-8"))
+        prompt.write_text(f"{text}Be brief.\n", encoding="utf-8")
+    run("run", "reports")
+    age(store, DAYS_AGO[1])
     run("cost")
 
 
-def age(store: Path, days: int) -> None:
-    """What was asked today was asked so many days ago."""
+def age(store: Path, days: tuple[int, ...]) -> None:
+    """What was asked today was asked so many days ago, on the later days more than on the earlier ones."""
+    weighed = [day for weight, day in enumerate(days, start=1) for _ in range(weight)]
     with closing(sqlite3.connect(store)) as connection, connection:
-        for table, column in (("attempts", "ended_at"), ("attempts", "sent_at"), ("reuses", "reused_at")):
-            then = f"strftime('%Y-%m-%dT%H:%M:%f+00:00', {column}, '-{days} days')"
-            connection.execute(f"UPDATE {table} SET {column} = {then} WHERE {column} >= date('now')")  # noqa: S608
+        for table, key, columns in (
+            ("attempts", "attempt_id", ("ended_at", "sent_at")),
+            ("reuses", "reuse_id", ("reused_at",)),
+        ):
+            rows = connection.execute(f"SELECT {key} FROM {table} WHERE {columns[0]} >= date('now')")  # noqa: S608
+            for number, (row,) in enumerate(rows.fetchall()):
+                moved = [f"{name} = strftime('%Y-%m-%dT%H:%M:%f+00:00', {name}, :then)" for name in columns]
+                connection.execute(
+                    f"UPDATE {table} SET {', '.join(moved)} WHERE {key} = :row",  # noqa: S608
+                    {"then": f"-{weighed[number % len(weighed)]} days", "row": row},
+                )
 
 
 def command(project: Path, environment: dict[str, str], *arguments: str, typed: str | None = None) -> None:

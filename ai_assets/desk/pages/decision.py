@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -12,6 +13,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk import passkeys, reading
 from ai_assets.desk.access import whole_request_seen
 from ai_assets.desk.context import Desk
+from ai_assets.desk.inbox import facts_of
 from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
 from ai_assets.desk.pages.inbox import show as show_inbox
 from ai_assets.desk.pages.refusals import in_words
@@ -27,6 +29,11 @@ from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.signoff.statements import SignedDecision
 
 MOST_AT_ONCE = 200
+_NO_FACTS: Mapping[str, Any] = {
+    **dict.fromkeys(("added", "changed", "removed", "relabelled", "unreadable", "quarantined", "low_confidence",
+                     "failed_gates"), 0),
+    "gates": None, "passed_gates": None,
+}  # fmt: skip
 DONE = {"approve": "approved", "reject": "rejected", "send back": "sent back"}
 
 
@@ -38,7 +45,7 @@ class DecisionLine:
     problem: str | None = None
     """Why nothing will be, or was, recorded."""
     missing: Sequence[str] = ()
-    facts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     not_loaded: str | None = None
     """Why nothing publishes it, though it is approved."""
 
@@ -119,8 +126,7 @@ def _lacking(verdict: Verdict, gates: bool) -> str:
 
 
 def _line(request: SignoffRequest, problem: str | None = None, missing: Sequence[str] = ()) -> DecisionLine:
-    changes = request.changes
-    facts = {name: len(changes.get(name, ())) for name in ("added", "changed", "removed", "relabelled")}
+    facts = {**_NO_FACTS, **facts_of(request, request.changes)}
     return DecisionLine(request=request, problem=problem, missing=missing, facts=facts)
 
 

@@ -9,6 +9,7 @@ from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
+from ai_assets.desk.pages.release import would_change
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
@@ -79,8 +80,10 @@ def _rollback(http: HttpRequest, form: Form) -> Response:
         raise FormIncomplete("number", number[:40])
     if not confirmed or not reason:
         problem = "Going back needs a reason; nothing was changed." if confirmed else None
-        context = {"collection": collection, "target": target, "live": _live(rows), "reason": reason,
-                   "problem": problem}  # fmt: skip
+        live = _live(rows)
+        found, unknown = would_change(http, collection, live.number, target.number) if live else (None, "")
+        context = {"collection": collection, "target": target, "live": live, "reason": reason,
+                   "problem": problem, "found": found, "unknown": unknown}  # fmt: skip
         return render(http, "rollback.html", context, 400 if confirmed else 200)
     try:
         releases.rollback(desk.stores.state, collection, target.number, by=person, reason=reason)

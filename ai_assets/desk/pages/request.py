@@ -12,18 +12,19 @@ from ai_assets.desk import reading
 from ai_assets.desk.access import request_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import SORTS
-from ai_assets.desk.pages.form import Form, page_number, parameter, person_of
+from ai_assets.desk.pages.form import Form, FormIncomplete, page_number, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.refusal import status_of
+from ai_assets.desk.request_query import require_current
 from ai_assets.desk.views import RequestView
-from ai_assets.signoff import decisions
+from ai_assets.signoff import claims, decisions
 
 PER_PAGE = 50
 FEW = 20
 """So many documents need no sample: the list of all begins with the riskiest."""
 CHANGES = (
-    "all", "added", "changed", "relabelled", "removed", "unchanged", "low confidence", "without vectors",
+    "all", "added", "changed", "relabelled", "removed", "quarantined", "unchanged", "low confidence", "without vectors",
     "second look", "not reviewed",
 )  # fmt: skip
 
@@ -91,6 +92,32 @@ def show(
 def waits(view: RequestView) -> bool:
     """Whether people may still say something to it."""
     return view.row.status == "open" or (view.row.status == "approved" and bool(view.missing))
+
+
+async def claim(http: HttpRequest) -> Response:
+    return await run_in_threadpool(_claim, http, await Form.of(http))
+
+
+def _claim(http: HttpRequest, form: Form) -> Response:
+    """`take`, `give up`, or `assign` to a person."""
+    desk, person, act = Desk.of(http), person_of(http), form.one("act")
+    state, found = desk.stores.state, require_current(desk, person, http.path_params["request_id"])
+    try:
+        match act:
+            case "take":
+                claims.take(state, found, by=person)
+            case "give up":
+                claims.give_up(state, found, by=person)
+            case "assign" if form.one("to"):
+                claims.assign(state, found, form.one("to"), by=person)
+            case "assign":
+                problem = "Choose who is to look at it; nothing was recorded."
+                return show(http, DecisionFormInput(), problem=problem, status_code=400)
+            case _:
+                raise FormIncomplete("act", act[:40])
+    except UserError as error:
+        return show(http, DecisionFormInput(), problem=in_words(error), status_code=status_of(error))
+    return RedirectResponse(f"/requests/{found.request_id}", 303)
 
 
 async def ask_again(http: HttpRequest) -> Response:

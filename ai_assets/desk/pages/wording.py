@@ -1,12 +1,17 @@
 """How numbers, times and addresses are written on the pages. `None` means unknown, and is said to be."""
 
 import datetime
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup, escape
+
 from ai_assets.base.money import dollars
 from ai_assets.costs.tables import shown
+from ai_assets.desk.markup import markdown
 
 NOTICED = 0.01
 """A score that moved less is shown, but not coloured."""
@@ -91,9 +96,62 @@ def initial(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def by_person(authors: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """Each once with all they did: git knows a person by name and by address, and both are in the list."""
+    did: dict[str, list[str]] = {}
+    for author in authors:
+        did.setdefault(author["who"], []).append(author["did"])
+    people: dict[tuple[str, ...], list[str]] = {}
+    for who, acts in did.items():
+        people.setdefault(tuple(dict.fromkeys(acts)), []).append(who)
+    return [(f"{who} ({', '.join(others)})" if others else who, list(acts)) for acts, (who, *others) in people.items()]
+
+
+_MEMBER = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"?|[\[{]|[^\s,{}\[\]]+)')
+
+
+def fielded(text: str) -> str:
+    """The beginning of a record, as it stands in a list, without its brackets and quotes."""
+    if not text.startswith("{"):
+        return text
+    values = [(name, "…" if value in "[{" else _unquoted(value)) for name, value in _MEMBER.findall(text)]
+    return ", ".join(f"{name}: {value}" for name, value in values) or text
+
+
+def soft(text: str) -> Markup:
+    """A long name that may be broken after its signs, and only there."""
+    return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
+
+
+_SIGN = re.compile(r"([_/.\-]+)(?=\w)")
+_MARKUP = re.compile(r"(?m)^\s{0,3}(?:#{1,6}|>|[-*+]|\|[-:| ]+\|)\s|[*`|]|\[([^\]]*)\]\([^)]*\)|__")
+
+
+def in_short(text: str) -> str:
+    """An answer in one line of a list: a record without its brackets, Markdown without its signs."""
+    if text.startswith("{"):
+        return fielded(text)
+    return " ".join(_MARKUP.sub(lambda found: f" {found[1] or ''}", text).split()) if _looks_marked(text) else text
+
+
+def _looks_marked(text: str) -> bool:
+    return "\n" in text or "**" in text or text.startswith("#")
+
+
+def _unquoted(value: str) -> str:
+    """The last one may have been cut in its middle."""
+    if not value.startswith('"'):
+        return value
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value[1:]
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
-    "initial": initial, "dollars": dollars, "cell": shown,
+    "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
+    "markdown": markdown,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,

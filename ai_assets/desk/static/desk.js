@@ -51,7 +51,8 @@
   const selected = one("#selected");
   const count = () => {
     const chosen = boxes.filter((box) => box.checked).length;
-    if (selected) selected.textContent = chosen ? `With ${chosen} selected:` : "With the selected:";
+    if (selected) selected.textContent = chosen ? `With ${chosen} selected:` : "Select requests to decide on several at once.";
+    for (const button of all("#bulk [data-verdict]")) button.disabled = !chosen;
     if (everything) {
       everything.checked = chosen > 0 && chosen === boxes.length;
       everything.indeterminate = chosen > 0 && chosen < boxes.length;
@@ -66,6 +67,18 @@
   for (const box of boxes) box.addEventListener("change", count);
   count();
   window.addEventListener("pageshow", count);
+
+  // Filters are folded where there is little room; without scripts a person opens them
+
+  const wide = matchMedia("(min-width: 48rem)");
+  const unfold = () => {
+    for (const fold of all("details.fold-filters")) {
+      fold.dataset.asked ??= String(fold.open);
+      fold.open = wide.matches || fold.dataset.asked === "true";
+    }
+  };
+  unfold();
+  wide.addEventListener("change", unfold);
 
   // A result that appears by itself
 
@@ -210,7 +223,7 @@
     if (link) link.click();
   };
   const decide = (verdict) => {
-    const button = all("[data-verdict]").find((found) => found.dataset.verdict === verdict && !found.disabled);
+    const button = all("[data-verdict]").find((found) => found.dataset.verdict === verdict && (!found.disabled || found.closest("#bulk")));
     if (!button) return;
     if (button.closest("#bulk") && !boxes.some((box) => box.checked)) {
       const box = current() < 0 ? null : one("input[name=choice]", rows()[current()]);
@@ -242,7 +255,8 @@
     "/": () => { const field = one("#search"); if (field) { field.focus(); field.select(); } },
     "?": openHelp,
   };
-  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs" };
+  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs", l: "/golden" };
+  const keyed = (key) => key.length === 1 ? one(`[data-key="${CSS.escape(key)}"]`) : null;
   const TYPING = "input:not([type=checkbox]), select, textarea, [contenteditable]";
   let awaited = 0;
   document.addEventListener("keydown", (event) => {
@@ -259,6 +273,9 @@
       location.assign(GO[event.key]);
     } else if (event.key === "g") {
       awaited = Date.now() + 1200;
+    } else if (keyed(event.key)) {
+      event.preventDefault();
+      keyed(event.key).click();
     } else if (KEYS[event.key]) {
       event.preventDefault();
       KEYS[event.key]();

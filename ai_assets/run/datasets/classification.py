@@ -6,16 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import ByDocument, Row
-from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
+from ai_assets.run.datasets.builtin_classifier import (
+    calibration_input,
+    calibration_stats,
+    classifier_of,
+    current_models,
+    model_of,
+)
 from ai_assets.run.datasets.documents import versions_of
-from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, taught_places
+from ai_assets.run.datasets.few_shot import EXAMPLES, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, applied, uncorrected
-from ai_assets.stages.classify.builtin import BuiltinClassifier, Label
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.digest import digest
@@ -25,8 +29,6 @@ from ai_assets.storage.spool import Spool
 BLOCK = 500
 COLUMNS = ("document_id", "digest", "title", "text")
 TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model", *CORRECTED)
-LESSON_CHARACTERS = 300
-"""Of a document that teaches: examples are phrases, and what a document is shows early."""
 DIGEST = "digest"
 """Of the document's text, beside its row while that waits to be written."""
 NUMBERS = ("confidence", "runner_up_confidence")
@@ -41,6 +43,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
     inputs[CORRECTIONS] = work.corrections.version(partition, stage.name) or NONE
     if taught := taught_places(work, stage):
         inputs[EXAMPLES] = digest(taught)
+    inputs |= calibration_input(work, stage)
     if same := work.unchanged(stage.name, partition, inputs):
         return same
     given = work.corrections.of(partition, stage)
@@ -69,6 +72,7 @@ def build(work: Work, partition: str, stage: ClassifyStage) -> Outcome:
         quarantined=0,
         preview=preview,
         **said.stats,
+        **calibration_stats(work, stage, inputs),
     )
 
 
@@ -81,17 +85,18 @@ def _classified(
     spool: Spool,
 ) -> tuple[Sequence[int], int]:
     """Where in the spool the row of each document is, in order, as the classifier made it; and how many were known."""
+    classifier = classifier_of(work, stage, partition)
     total = count_admitted(work, stage, documents, earlier)
-    known = ByDocument(_known(work, partition, stage))
+    known = ByDocument(_known(work, partition, stage, current_models(work, classifier)))
     places = array("q")
     block: list[Row] = []
     waiting: list[int] = []
     reused = 0
 
     def classify() -> None:
-        results = classifier_of(work, stage).classify([(row["title"] or "", row["text"]) for row in block])
+        results = classifier.classify([(row["title"] or "", row["text"]) for row in block])
         for place, row, result in zip(waiting, block, results, strict=True):
-            made = {"input_digest": input_digest(row["title"], row["digest"]), "model": _model(work, stage)}
+            made = {"input_digest": input_digest(row["title"], row["digest"]), "model": model_of(classifier)}
             places[place] = spool.append_row(
                 {"document_id": row["document_id"], **made, **asdict(result), DIGEST: row["digest"]}
             )
@@ -115,41 +120,15 @@ def _classified(
     return places, reused
 
 
-def classifier_of(work: Work, stage: ClassifyStage) -> BuiltinClassifier:
-    """Made once per run and stage: it embeds the label descriptions and what it learns from."""
-    if stage.name not in work.classifiers:
-        learned = {
-            item.name: tuple(each.text[:LESSON_CHARACTERS] for each in lessons(work, stage) if each.label == item.name)
-            for item in stage.labels
-        }
-        labels = [
-            Label(name=item.name, description=item.description, examples=item.examples + learned[item.name])
-            for item in stage.labels
-        ]
-        work.classifiers[stage.name] = BuiltinClassifier(labels, BuiltinEmbedder())
-    return work.classifiers[stage.name]
-
-
 def input_digest(title: str | None, text: str) -> str:
     """Of all that the classifier reads, the digest of the text and the title, which can change while the text stays."""
     return digest([title, text])
 
 
-def _known(work: Work, partition: str, stage: ClassifyStage) -> Iterator[Row]:
+def _known(work: Work, partition: str, stage: ClassifyStage, models: frozenset[str]) -> Iterator[Row]:
     previous = work.previous(stage.name, partition)
     if previous and previous.code_version == work.collection.code_versions[stage.name]:
-        models = _models(work, stage)
         yield from (uncorrected(row) for row in work.rows(previous) if row["model"] in models)
-
-
-def _models(work: Work, stage: ClassifyStage) -> frozenset[str]:
-    """By whom a row may have been made: the classifier as it is, or an earlier algorithm that the collection keeps."""
-    classifier, oldest = classifier_of(work, stage), work.collection.settings.builtins.classifier
-    return frozenset(f"builtin/zero-shot {classifier.version_with(each)}" for each in since("classifier", oldest))
-
-
-def _model(work: Work, stage: ClassifyStage) -> str:
-    return f"builtin/zero-shot {classifier_of(work, stage).version}"
 
 
 def _schema() -> Any:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.collection.builtins import newest
+from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import Row
+from ai_assets.documents.near_duplicates import NearDuplicates
 from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
@@ -20,7 +21,7 @@ from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
 from ai_assets.storage.digest import digest
-from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest
+from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, parquet_columns
 from ai_assets.storage.spool import Spool, repeated
 from ai_assets.storage.state import now
 
@@ -32,11 +33,36 @@ COLUMNS = (
     "title", "text", "language",
 )  # fmt: skip
 MADE_BY = "made_by"
+NEAR = {"near_duplicate_of": "text", "similarity": "number"}
+"""Columns of collections that declare `near_duplicates`."""
+SOME = {MADE_BY: "text", "encoding": "text", "encoding_certainty": "number"}
+"""Columns that a dataset has only if one of its rows says something in them: without them it is what it always was."""
+SHOWN = {name: kind for name, kind in {**SOME, **NEAR}.items() if name != MADE_BY}
+"""What of these people see of a candidate, and sign where there is something in it."""
 LANGUAGES_AT_ONCE = 100
 LANGUAGES_UNHEARD = 8
 """So many questions are under way; each holds the beginnings of its texts."""
 NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
 """What decides whether a row is taken over."""
+
+
+class _Sample:
+    """Some rows to show: the first that were quarantined, with their reasons, then the first others."""
+
+    def __init__(self) -> None:
+        self._refused: list[Row] = []
+        self._others: list[Row] = []
+
+    def see(self, row: Row) -> None:
+        into = self._refused if row["status"] == "quarantined" else self._others
+        if row["status"] != "deleted" and len(into) < PREVIEW_ROWS:
+            into.append({name: row[name] for name in ("document_id", "status", "reason", "title", "language", "text")})
+
+    @property
+    def rows(self) -> list[Row]:
+        """At most two fifths are quarantined ones, unless there are no others."""
+        refused = self._refused[: max(2, PREVIEW_ROWS - len(self._others))]
+        return [*refused, *self._others][:PREVIEW_ROWS]
 
 
 def build(work: Work, partition: str) -> Outcome:
@@ -52,23 +78,26 @@ def build(work: Work, partition: str) -> Outcome:
     cause = digest([previous.written_at if previous else "", work.fingerprint("documents", inputs)])
     kept = _kept_files(work, partition, previous, unread.again)
     counts = dict.fromkeys(("ok", "duplicate", "quarantined", "deleted"), 0)
-    preview: list[Row] = []
+    preview = _Sample()
     with work.spool("documents", partition) as spool:
         arrived = NewRows(work, spool)
         _read_files(work, partition, kept, arrived)
-        shared = repeated(_text_digests(work, previous, kept) + arrived.digests)
+        digests, some = _of_kept(work, previous, kept)
+        shared = repeated(digests + arrived.digests)
         history = History(work, partition, cause)
         rows = MergedRows(work.rows(previous) if previous else (), arrived, kept, shared)
-        mixed = "parser" in work.collection.settings.builtins.older
-        with work.writing("documents", partition, _schema(mixed=mixed)) as out:
+        some |= arrived.some
+        near = NearDuplicates(declared.at_least) if (declared := work.collection.settings.near_duplicates) else None
+        with work.writing("documents", partition, _schema(some, near=near is not None)) as out:
             for before, found in rows:
                 row = work.forgotten.withheld(found)
+                if near is not None:
+                    row = _near(near, row)
                 out.append(row)
                 history.tell(before, row)
                 unread.see(row)
                 counts[row["status"]] += 1
-                if row["status"] != "deleted" and len(preview) < PREVIEW_ROWS:
-                    preview.append({k: row[k] for k in ("document_id", "status", "title", "language", "text")})
+                preview.see(row)
         history.write()
     unread.record()
     return work.commit(
@@ -81,7 +110,7 @@ def build(work: Work, partition: str) -> Outcome:
         documents_out=counts["ok"],
         reused=rows.reused,
         quarantined=counts["quarantined"],
-        preview=preview,
+        preview=preview.rows,
         statuses=counts,
     )
 
@@ -124,14 +153,18 @@ def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], ar
         work.advance("documents", partition, number, len(entries))
 
 
-def _text_digests(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> bytearray:
-    """Of all rows that are taken over."""
-    found = bytearray()
+def _of_kept(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> tuple[bytearray, set[str]]:
+    """Digests of the texts of all rows that are taken over, and the columns of `SOME` that these need."""
+    digests, some = bytearray(), set[str]()
     if previous is not None and kept:
-        for row in work.rows(previous, NARROW):
-            if _takes(kept, row) and row["digest"] is not None:
-                found += bytes.fromhex(row["digest"])
-    return found
+        present = SOME.keys() & parquet_columns(work.stores.lake.path(previous))
+        for row in work.rows(previous, [*NARROW, *sorted(present)]):
+            if not _takes(kept, row):
+                continue
+            if row["digest"] is not None:
+                digests += bytes.fromhex(row["digest"])
+            some |= {name for name in present - some if row[name] is not None}
+    return digests, some
 
 
 def is_stale(entry: ListingEntry, row: Mapping[str, Any]) -> bool:
@@ -174,6 +207,8 @@ class NewRows:
         self._blocks: list[Any] = []
         self.digests = bytearray()
         """Of their texts."""
+        self.some: set[str] = set()
+        """The columns of `SOME` that they need."""
         self._texts: list[str] = []
         self._asked: deque[TextAnswer[list[str | None]]] = deque()
         self._languages: list[str | None] = []
@@ -181,6 +216,7 @@ class NewRows:
 
     def add(self, row: Row) -> None:
         self._spool.append_row(row)
+        self.some |= {name for name in SOME if row.get(name) is not None}
         self._texts.append(language_sample(row["text"]))
         if len(self._texts) == LANGUAGES_AT_ONCE:
             self._ask()
@@ -266,6 +302,16 @@ class MergedRows:
                 row.update(status="duplicate", duplicate_of=original)
 
 
+def _near(near: NearDuplicates, row: Row) -> Row:
+    """Rows come in order of their documents, whatever their files and whichever of them are new."""
+    found = near.link(row["document_id"], row["text"]) if row["status"] == "ok" else None
+    return {
+        **row,
+        "near_duplicate_of": found.of if found else None,
+        "similarity": found.similarity if found else None,
+    }
+
+
 def _name(tagged: tuple[Row, bool]) -> str:
     return str(tagged[0]["document_id"])
 
@@ -279,10 +325,11 @@ def parsed_rows(work: Work, partition: str, entry: ListingEntry) -> Iterator[Row
 
     file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
     parsed = work.parser.parse(work.source, file, tables_of(work.collection), belongs if entry.per_row else None)
-    return (_row(entry, item) for item in parsed)
+    newer = since("parser", work.collection.settings.builtins.parser)[1:]
+    return (_row(entry, item, newer) for item in parsed)
 
 
-def _row(entry: ListingEntry, item: ParsedDocument) -> Row:
+def _row(entry: ListingEntry, item: ParsedDocument, newer: Collection[str]) -> Row:
     return {
         "document_id": item.document_id,
         "path": item.path,
@@ -296,7 +343,9 @@ def _row(entry: ListingEntry, item: ParsedDocument) -> Row:
         "title": item.title,
         "text": item.text,
         "language": item.language,
-        MADE_BY: newest("parser"),
+        MADE_BY: item.since if item.since in newer else None,
+        "encoding": item.encoding,
+        "encoding_certainty": item.certainty,
     }
 
 
@@ -323,6 +372,15 @@ def link_same_text(rows: list[Row]) -> None:
             original = originals.setdefault(row["digest"], row["document_id"])
             if original != row["document_id"]:
                 row.update(status="duplicate", duplicate_of=original)
+
+
+def link_near(work: Work, rows: list[Row]) -> list[Row]:
+    """As a run would, where near duplicates are declared."""
+    declared = work.collection.settings.near_duplicates
+    if declared is None:
+        return rows
+    near = NearDuplicates(declared.at_least)
+    return [_near(near, row) for row in sorted(rows, key=lambda row: str(row["document_id"]))]
 
 
 # History
@@ -367,11 +425,13 @@ class History:
                 )
 
 
-def _schema(*, mixed: bool) -> Any:
-    """With the version of the parser, where rows may be of several; empty for what is as old as is declared."""
+def _schema(some: Collection[str], *, near: bool) -> Any:
+    """`made_by` is empty where the declared version of the parser makes the same row."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in (*COLUMNS, *((MADE_BY,) if mixed else ()))])
+    types = {"text": pa.string(), "number": pa.float64()}
+    more = {name: kind for name, kind in SOME.items() if name in some} | (NEAR if near else {})
+    return pa.schema([(name, pa.string()) for name in COLUMNS] + [(name, types[kind]) for name, kind in more.items()])
 
 
 def versions_of(documents: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, str]:

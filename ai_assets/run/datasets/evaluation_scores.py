@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,7 +27,8 @@ from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.passages import with_vectors
-from ai_assets.signoff import decisions, releases, requests
+from ai_assets.run.datasets.rankings import FOLDER, Rankings, forget
+from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -62,11 +64,21 @@ class CorpusEvaluation:
         self.collection = work.collection
         self.untold_usd = 0.0
         """What embedding the golden queries cost; the first dataset made after it tells of it."""
+        self.asked = 0
+        """Golden queries that the index was asked, not counting those whose answer was kept."""
+
+    @cached_property
+    def golden(self) -> Mapping[str, str]:
+        """Golden labels by document: those of the file, and those that people gave to the texts as they are."""
+        name, stores = self.collection.name, self.work.stores
+        given = golden_labels.of_present_texts(stores, name, self.work.golden_labels.scored.values())
+        said = {item.document_id: item.label for item in given if item.document_id not in self.collection.shown}
+        return {item.document: item.label for item in self.collection.golden_labels} | said
 
     @cached_property
     def placed(self) -> Mapping[str, Sequence[str]]:
         """Golden documents and the partitions they may be in; empty where the source has no such file."""
-        wanted = {item.document for item in self.collection.golden_labels}
+        wanted = set(self.golden)
         wanted |= {name for item in self.collection.golden_queries for name in item.documents}
         return {name: _partitions_of(self.work.listing, name) for name in wanted}
 
@@ -78,7 +90,7 @@ class CorpusEvaluation:
     @cached_property
     def labelled(self) -> Mapping[str, LabelledDocument]:
         """What was said of every golden or corrected document."""
-        golden = {item.document for item in self.collection.golden_labels}
+        golden = self.golden
         partitions = {partition for name in golden for partition in self.placed[name]}
         known = {label.name for label in self.stage.labels}
         found: dict[str, LabelledDocument] = {}
@@ -117,12 +129,8 @@ class CorpusEvaluation:
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
-        """Golden labels of documents whose partition is computed; a correction is one, and stands before the file's."""
-        declared = {
-            item.document: item.label
-            for item in self.collection.golden_labels
-            if self._computed(self.stage.name, item.document)
-        }
+        """Golden labels of documents whose partition is computed; a correction is one, and stands before the others."""
+        declared = {name: label for name, label in self.golden.items() if self._computed(self.stage.name, name)}
         said = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
         return {name: label for name, label in (declared | said).items() if name not in self.teaching}
 
@@ -143,21 +151,23 @@ class CorpusEvaluation:
         if not self.queries:
             return {each.name: {} for each in self.collection.embeddings}
         version = sync_index(self.work)
-        found = {each.name: self._ranked(each, version) for each in self.collection.embeddings}
+        kept = rankings_of(self.work, version)
+        found = {each.name: self._ranked(each, version, kept) for each in self.collection.embeddings}
+        kept.keep([item.query for item in self.queries])
+        self.asked = kept.asked
         if self.collection.embedding_models:
             self.untold_usd = self.work.spent("evaluation_scores", "")["cost_usd"]
         return found
 
-    def _ranked(self, each: DeclaredEmbedding, version: int) -> Mapping[str, Sequence[str]]:
-        index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
-        embedder = self.work.embedder("evaluation_scores", "", each.embedding)
-        vectors = embedder.embed([item.query for item in self.queries])
-        return {
-            item.query: [
-                hit.document_id for hit in index.search(version, vector, item.query, DEPTH, column=column, of=of)
-            ]
-            for item, vector in zip(self.queries, vectors, strict=True)
-        }
+    def _ranked(self, each: DeclaredEmbedding, version: int, kept: Rankings) -> Mapping[str, Sequence[str]]:
+        def ask(queries: Sequence[str]) -> Sequence[Sequence[str]]:
+            embedder = self.work.embedder("evaluation_scores", "", each.embedding)
+            questions = list(zip(embedder.embed(list(queries)), queries, strict=True))
+            index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
+            answers = index.search_many(version, questions, DEPTH, column=column, of=of)
+            return [[hit.document_id for hit in hits] for hits in answers]
+
+        return kept.answers(each.name, [item.query for item in self.queries], ask)
 
     @cached_property
     def of_corpus(self) -> list[Score]:
@@ -174,7 +184,7 @@ class CorpusEvaluation:
         return evaluate(self.collection.metrics, evidence_of)
 
     def _of_labels(self, partition: str | None) -> Evidence | None:
-        if not self.collection.golden_labels:
+        if not self.collection.judges_labels:
             return None
         return Evidence(
             collection=self.collection.name,
@@ -230,7 +240,7 @@ class CorpusEvaluation:
     def details(self) -> dict[str, Any]:
         """What people want to see beside the numbers: the confusion table, and which golden items were missed."""
         details: dict[str, Any] = {}
-        if self.collection.golden_labels:
+        if self.collection.judges_labels:
             corpus = self._of_labels(None)
             assert corpus is not None
             details["confusion"] = confusion_markdown(corpus.label_scores.confusion)
@@ -270,6 +280,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         for name in work.collection.inputs_of("evaluation_scores")
     }
     inputs = {name: manifest.version for name, manifest in needed.items()}
+    if given := work.golden_labels.version(partition):
+        inputs[golden_labels.GOLDEN] = given
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
     scores = [*corpus.of_corpus, *corpus.scores(partition)]
@@ -286,8 +298,9 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         preview=[score.as_row() for score in scores],
         scores=[score.as_row() for score in scores],
         details=corpus.details,
+        queries_asked=corpus.asked,
     )
-    cost_usd, corpus.untold_usd = corpus.untold_usd, 0.0
+    cost_usd, corpus.untold_usd, corpus.asked = corpus.untold_usd, 0.0, 0
     return replace(outcome, cost_usd=cost_usd)
 
 
@@ -303,6 +316,7 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
         live=live,
         live_release=release,
         of_rows=frozenset(metric.name for metric in own.metrics if metric.of == "rows"),
+        labels_to_come=work.collection.settings.golden.review,
     )
     return judge(gates, bench, own.gates)
 
@@ -331,6 +345,19 @@ def evaluation_index(work: Work) -> SearchIndex:
 
 def index_name(spaces: Mapping[str, Embedding]) -> str:
     return INDEX if len(spaces) == 1 and spaces[FIRST].is_builtin else f"{INDEX}-{spaces_key(spaces)}"
+
+
+def rankings_of(work: Work, version: int) -> Rankings:
+    """What is known of the queries for the index as it is."""
+    name, spaces = work.collection.name, work.collection.spaces
+    with work.stores.state.read() as connection:
+        held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
+    of = digest([version, index_name(spaces), sorted(held.items())])
+    return Rankings.opened(_rankings_folder(work) / f"{index_name(spaces)}.json", of)
+
+
+def _rankings_folder(work: Work) -> Path:
+    return work.stores.home.index / work.collection.name / FOLDER
 
 
 def sync_index(work: Work) -> int:
@@ -372,6 +399,8 @@ def sync_index(work: Work) -> int:
                 batch.append(partition)
             if not batch and version is not None:
                 break
+            if version is None:
+                forget(_rankings_folder(work))
             anew, version = version is None, index.replace(changes, base_version=version)
             with lease.fenced() as connection:
                 if anew:

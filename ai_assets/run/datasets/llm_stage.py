@@ -188,7 +188,7 @@ def _answers(
 
     def requests() -> Iterator[Request]:
         nonlocal done
-        for row, found in admitted(work, stage, documents, earlier, COLUMNS):
+        for row, found in admitted(work, stage, documents, earlier, asked_of(work)):
             prepared = known.prepare(question, PromptDocument(**row), found, examples)
             asked = prepared.asked
             number = answers.reserve(asked, row["digest"])
@@ -221,6 +221,12 @@ def _answers(
                 work.advance(stage.name, partition, done, total)
     work.advance(stage.name, partition, total, total)
     return answers
+
+
+def asked_of(work: Work) -> tuple[str, ...]:
+    """The columns of a document that decide what is asked about it."""
+    near = work.collection.settings.near_duplicates
+    return (*COLUMNS, "near_duplicate_of") if near is not None and near.skip else COLUMNS
 
 
 @dataclass(frozen=True, slots=True)

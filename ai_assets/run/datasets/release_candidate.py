@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ai_assets.embedding.spec import (
     vector_column,
 )
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.documents import SHOWN
 from ai_assets.run.datasets.embeddings import reasons_of
 from ai_assets.run.datasets.llm_stage import arrow_type
 from ai_assets.run.datasets.passages import vector_type, with_vectors
@@ -30,7 +31,7 @@ from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.digest import canonical_json
-from ai_assets.storage.lake import Manifest, RowWriter, writing_rows
+from ai_assets.storage.lake import Manifest, RowWriter, parquet_columns, writing_rows
 
 DOCUMENT_COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
@@ -82,7 +83,7 @@ def _freeze(
     statuses: Counter[str] = Counter()
     preview: list[dict[str, Any]] = []
     with (
-        writing_rows(folder, _documents_schema(work, holes=bool(reasons))) as documents_out,
+        writing_rows(folder, _documents_schema(work, _shown(work, manifests), holes=bool(reasons))) as documents_out,
         writing_rows(folder, _chunks_schema(work)) as chunks_out,
         work.writing("release_candidate", partition, _leaf_schema(work)) as out,
     ):
@@ -131,7 +132,7 @@ def _without(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, str]:
 def _documents(work: Work, manifests: Mapping[str, Manifest], reasons: Mapping[str, str]) -> Iterator[Row]:
     """Every document that is there, with what each stage made of it."""
     made = {stage.name: ByDocument(work.rows(manifests[stage.name])) for stage in work.collection.stages}
-    for row in work.rows(manifests["documents"], DOCUMENT_COLUMNS):
+    for row in work.rows(manifests["documents"], [*DOCUMENT_COLUMNS, *_shown(work, manifests)]):
         if row["status"] == "deleted":
             continue
         for stage in work.collection.stages:
@@ -171,7 +172,13 @@ def _passing(batches: Iterator[Any], out: RowWriter) -> Iterator[Any]:
         yield batch
 
 
-def _documents_schema(work: Work, *, holes: bool) -> Any:
+def _shown(work: Work, manifests: Mapping[str, Manifest]) -> list[str]:
+    """What of `SHOWN` the documents have."""
+    present = parquet_columns(work.stores.lake.path(manifests["documents"]))
+    return [name for name in SHOWN if name in present]
+
+
+def _documents_schema(work: Work, shown: Sequence[str], *, holes: bool) -> Any:
     """With leaves, so that two candidates, or a candidate and a release, can be compared without their chunks."""
     import pyarrow as pa
 
@@ -181,6 +188,7 @@ def _documents_schema(work: Work, *, holes: bool) -> Any:
         fields += [
             (f"{stage.name}_{name}", arrow_type(columns.dataset.get(name, "text"))) for name in columns.published
         ]
+    fields += [(name, pa.float64() if SHOWN[name] == "number" else pa.string()) for name in shown]
     fields += [(WITHOUT, pa.string())] if holes else []
     return pa.schema([*fields, ("leaf", pa.string())])
 

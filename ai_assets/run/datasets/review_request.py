@@ -1,5 +1,6 @@
 """Asking for sign-off of a candidate: what people are shown, and the few facts an inbox ranks it by."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,10 +69,23 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
             summary=summary,
             facts=facts,
             risk=request_risk(facts, verdicts),
-            nothing_new=_is_live(manifest, part) if part else not manifest.rows,
+            nothing_new=_is_live(manifest, part) if part else frozen.is_unreadable,
             author_known=known_now,
         )
+    if part is None and frozen.documents and frozen.is_unreadable:
+        work.say(_nothing_to_sign(work, partition, frozen.documents))
     return asked.request_id if asked else part.request_id if part else None
+
+
+def _nothing_to_sign(work: Work, partition: str, number: int) -> str:
+    """Why nobody is asked about a candidate of which no document can be read."""
+    rows = work.rows(work.input("release_candidate", partition, "documents"), ["document_id", "status", "reason"])
+    reasons = Counter(row["reason"] for row in rows if row["status"] == "quarantined")
+    most = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+    return (
+        f"{partition}: none of its {number} documents can be read, so no sign-off is asked for ({most}). "
+        "What is no document belongs into 'exclude' of the source."
+    )
 
 
 def _waits_for_a_known_author(work: Work, current: requests.SignoffRequest | None) -> bool:
@@ -88,7 +102,7 @@ def _candidate(work: Work, manifest: Manifest) -> Iterator[Headed]:
 def _headed(work: Work, rows: Iterable[Mapping[str, Any]]) -> Iterator[Headed]:
     stages = [(stage.name, headline(stage)) for stage in work.collection.stages]
     for row in rows:
-        yield row["document_id"], row["leaf"], {name: row[column] for name, column in stages}
+        yield row["document_id"], row["leaf"], {name: row[column] for name, column in stages}, row["status"]
 
 
 def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
@@ -115,8 +129,10 @@ def _facts(
         "documents": frozen.documents,
         "quarantined": frozen.quarantined,
         **_holes(frozen),
-        **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled")},
+        **{name: len(changes[name]) for name in ("added", "changed", "removed", "relabelled", "unreadable")},
         "low_confidence": len(unsure),
+        "gates": len(verdicts),
+        "passed_gates": sum(verdict.verdict == "passed" for verdict in verdicts),
         "failed_gates": sum(verdict.holds for verdict in verdicts),
         "cost_usd": frozen.cost_usd,
         "authors": work.authors,
@@ -152,7 +168,9 @@ def _since_last(
     path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / files["documents_file"]
     try:
         there = set(parquet_columns(path))
-        rows = read_rows(path, ["document_id", "leaf", *sorted(there & set(map(headline, work.collection.stages)))])
+        rows = read_rows(
+            path, ["document_id", "status", "leaf", *sorted(there & set(map(headline, work.collection.stages)))]
+        )
         before = _headed(work, ({**row, **headlines(work, row)} for row in rows))
         changes = difference(_candidate(work, candidate), before, stages)
     except DatasetDamaged:
@@ -183,7 +201,7 @@ def _lost(work: Work, partition: str, live: releases.Release, part: releases.Par
 def _published(work: Work, partition: str, part: releases.Part) -> Iterator[Headed]:
     files = snapshot_paths(work.stores.lake, work.collection.name, partition, part)
     for row, leaf in leaves_of_files(*files, work.forgotten):
-        yield row["document_id"], leaf, by_stage(work, row)
+        yield row["document_id"], leaf, by_stage(work, row), row["status"]
 
 
 def by_stage(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:

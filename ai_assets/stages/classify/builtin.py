@@ -1,8 +1,7 @@
-"""The built-in zero-shot classifier: which of the described labels a document resembles most, and where it shows.
+"""The built-in classifier: which of the described labels a document resembles most, and where it shows.
 
-Five views of a document are compared with each label's description and examples: the meaning of its sentences, its
-title, the words it shares with one label rather than the others, words akin to those, and its manner. No label and no
-collection is special.
+It begins with the descriptions alone, and learns from the examples of each label. No label and no collection is
+special, and nothing of other documents counts.
 """
 
 from __future__ import annotations
@@ -10,14 +9,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
-import re
-from collections import Counter
-from dataclasses import asdict, dataclass
-from itertools import chain
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ai_assets.stages.classify.style_features import manner
+from ai_assets.stages.classify.base import (
+    EVIDENCE_CHARACTERS,
+    READ_CHARACTERS,
+    Classification,
+    Label,
+    distinct,
+    sentence_spans,
+)
+from ai_assets.stages.classify.descriptions import Descriptions
+from ai_assets.stages.classify.learning import Learned, temperature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,97 +30,82 @@ if TYPE_CHECKING:
 
     from ai_assets.embedding.builtin import BuiltinEmbedder
 
-ALGORITHM_VERSION = "1"
+__all__ = ["READ_CHARACTERS", "BuiltinClassifier", "Classification", "Label", "sentence_spans"]
 
-READ_CHARACTERS = 20_000
-"""What a document is shows early: the rest of a longer one is not read."""
-EVIDENCE_CHARACTERS = 300
-
-# Chosen on tests/data/classify_dev.jsonl: 120 texts of two other companies in two styles. Each view is divided by its
-# spread there and multiplied by 0.5, 0.25, 0.5, 1 and 1.5, in the order of `views`. The likeliest temperature there is
-# 0.7; it is a little higher because those texts and their labels have one author.
-_WEIGHTS = (6.7, 2.5, 1.5, 3.5, 3.6)
-_TEMPERATURE = 0.8
-_KIN_FROM = 0.4
-_KIN_CHARACTERS = 4
-_CACHED_WORDS = 100_000
-
-_SENTENCE = re.compile(r"[^\s][^\n.!?]*(?:[.!?]+(?!\s)[^\n.!?]*)*[.!?]*")
-_CLAUSE = re.compile(r"[,;:.]")
-_TOKEN = re.compile(r"[^\W\d_]+|[?%]")
-_COMMON = frozenset("a an the of and to in on or is are as at by for with that it this be".split())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Label:
-    """One kind of document, in its owner's words."""
-
-    name: str
-    description: str
-    examples: tuple[str, ...] = ()
-    """Short phrases as such a document would have them; they show its manner as well as its words."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Classification:
-    """What a document was taken for, how surely, and why."""
-
-    label: str
-    confidence: float
-    """Between 1 / number of labels and 1; about the share of right answers among documents with this value."""
-    runner_up: str | None
-    runner_up_confidence: float | None
-    evidence: str
-    """The sentence that speaks most for the label, verbatim; empty if the text has none."""
-    evidence_start: int
-    """Where it begins in the text, in characters."""
+ALGORITHM_VERSION = "2"
 
 
 class BuiltinClassifier:
     """Reads the labels once. What it says of a document depends on that document and the labels alone."""
 
-    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder) -> None:
-        if not labels or len({label.name for label in labels}) < len(labels):
-            raise ValueError("a classifier needs at least one label, each with its own name")
-        self._labels = tuple(labels)
+    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder, *, temperature: float = 1.0) -> None:
+        self._labels = distinct(labels)
         self._embedder = embedder
+        self.temperature = temperature
+        """What scores are divided by: above 1 it is less sure than by itself."""
 
     @functools.cached_property
     def version(self) -> str:
-        """Changes when an answer could: labels, algorithm or embedder."""
+        """Changes when an answer could: labels, algorithm, embedder or temperature."""
         return self.version_with(ALGORITHM_VERSION)
 
     def version_with(self, algorithm: str) -> str:
         """What it would be with another algorithm."""
         embedder = self._embedder
-        key = [algorithm, embedder.name, embedder.version, [asdict(label) for label in self._labels]]
+        key: list[object] = [algorithm, embedder.name, embedder.version, [asdict(label) for label in self._labels]]
+        if self.temperature != 1.0:
+            key.append(round(self.temperature, 6))
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
     def classify(self, texts: Sequence[tuple[str, str]]) -> list[Classification]:
         """One classification per (title, text), in order."""
         return [self._classify(title, text[:READ_CHARACTERS]) for title, text in texts]
 
+    def calibrated(self, golden: Sequence[tuple[str, str, str]]) -> BuiltinClassifier:
+        """The same with its confidence fitted to documents of known label: (title, text, label). Labels stay."""
+        import numpy as np
+
+        names = [label.name for label in self._labels]
+        known = [(title, text, names.index(label)) for title, text, label in golden if label in names]
+        if not known:
+            return self
+        scores = np.stack([self._scores(title, text[:READ_CHARACTERS]) for title, text, _ in known])
+        fitted = temperature(scores, np.array([label for _, _, label in known]))
+        return self.at(fitted)
+
+    def at(self, temperature: float) -> BuiltinClassifier:
+        """The same at another temperature."""
+        return BuiltinClassifier(self._labels, self._embedder, temperature=temperature)
+
     @functools.cached_property
-    def _profile(self) -> _Profile:
-        return _Profile(self._labels, self._embedder)
+    def _descriptions(self) -> Descriptions:
+        return Descriptions(self._labels, self._embedder)
+
+    @functools.cached_property
+    def _learned(self) -> Learned | None:
+        examples = [
+            (self._descriptions.read("", text[:READ_CHARACTERS]), number)
+            for number, label in enumerate(self._labels)
+            for text in label.examples
+        ]
+        return Learned(self._descriptions, examples) if examples else None
+
+    def _scores(self, title: str, text: str) -> np.ndarray:
+        read = self._descriptions.read(title, text)
+        return (self._learned or self._descriptions).scores(read)
 
     def _classify(self, title: str, text: str) -> Classification:
         import numpy as np
 
-        spans = sentence_spans(text)
-        sentences = [text[start:end] for start, end in spans]
-        tokens = [_tokens(sentence) for sentence in sentences]
-        meanings, by_title = self._profile.meanings(sentences, title)
-        counts = Counter(chain(_tokens(title), *tokens))
-        views = self._profile.views(meanings, by_title, counts, manner(f"{title}\n{text}", len(sentences)))
-        odds = np.exp((views - views.max()) / _TEMPERATURE)
+        scores = self._scores(title, text)
+        odds = np.exp((scores - scores.max()) / self.temperature)
         confidences = odds / odds.sum()
         order = np.argsort(-confidences, kind="stable")
         winner = int(order[0])
         runner_up = int(order[1]) if len(order) > 1 else None
         start = end = 0
-        if spans:
-            support = meanings[:, winner] + [self._profile.share(winner, each) for each in tokens]
+        if spans := sentence_spans(text):
+            support = self._descriptions.support([text[a:b] for a, b in spans])[:, winner]
             start, end = spans[int(np.argmax(support))]
         return Classification(
             label=self._labels[winner].name,
@@ -126,130 +115,3 @@ class BuiltinClassifier:
             evidence=text[start : min(end, start + EVIDENCE_CHARACTERS)],
             evidence_start=start,
         )
-
-
-class _Profile:
-    """What the labels look like, seen in each view and relative to each other."""
-
-    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder) -> None:
-        import numpy as np
-
-        self._embedder = embedder
-        phrases = [[label.name, *_clauses(label.description), *label.examples] for label in labels]
-        vectors = [embedder.embed(each) for each in phrases]
-        means = np.stack([each.mean(axis=0) for each in vectors])
-        self._centre = means.mean(axis=0)
-        self._directions = _unit(means - self._centre)
-        self._phrases = [_unit(each - self._centre) for each in vectors]
-        words = [set(_tokens(" ".join(each))) for each in phrases]
-        known = sorted(set().union(*words))
-        owners = np.array([[word in each for each in words] for word in known], dtype=float)
-        self._index = {word: i for i, word in enumerate(known)}
-        self._owners = owners / owners.sum(axis=1, keepdims=True)
-        self._shares = self._owners - 1 / len(labels)
-        self._share_lists: list[list[float]] = self._shares.T.tolist()
-        self._cues = embedder.embed(known)
-        self._kin: dict[str, list[float]] = {}
-        spoken = [label.examples or (label.description,) for label in labels]
-        manners = np.stack([np.mean([_manner(text) for text in each], axis=0) for each in spoken])
-        self._manner_centre = manners.mean(axis=0)
-        self._manner_spread = manners.std(axis=0) + 0.2
-        self._manners = self._in_manner_space(manners)
-
-    def meanings(self, sentences: Sequence[str], title: str) -> tuple[np.ndarray, np.ndarray]:
-        """Likeness of each sentence to each label, and of the title to each label's closest phrase."""
-        import numpy as np
-
-        rows = _unit(self._embedder.embed([*sentences, title]) - self._centre)
-        if title.strip():
-            by_title = np.array([(phrases @ rows[-1]).max() for phrases in self._phrases])
-        else:
-            by_title = np.zeros(len(self._phrases))
-        return rows[:-1] @ self._directions.T, by_title
-
-    def words(self, counts: Counter[str]) -> np.ndarray:
-        """How far the words are those of one label rather than of all, per word of the text."""
-        import numpy as np
-
-        known = [(self._index[word], 1 + math.log(count)) for word, count in counts.items() if word in self._index]
-        if not known:
-            return np.zeros(len(self._phrases))
-        rows, weights = zip(*known, strict=True)
-        return _weighted_sum(self._shares[list(rows)], weights, len(counts))
-
-    def share(self, label: int, tokens: Sequence[str]) -> float:
-        """The same for one label and one sentence."""
-        index, shares = self._index, self._share_lists[label]
-        return sum(shares[index[word]] for word in tokens if word in index) / math.sqrt(len(tokens) or 1)
-
-    def kin(self, counts: Counter[str]) -> np.ndarray:
-        """How near the words come to the words of one label rather than of all."""
-        import numpy as np
-
-        rows, weights = [], []
-        for word, count in counts.items():
-            if len(word) >= _KIN_CHARACTERS:
-                rows.append(self._kin.get(word) or self._near(word))
-                weights.append(1 + math.log(count))
-        return _weighted_sum(np.array(rows), weights, len(counts)) if rows else np.zeros(len(self._phrases))
-
-    def _near(self, word: str) -> list[float]:
-        import numpy as np
-
-        likeness = np.maximum(self._cues @ self._embedder.embed([word])[0] - _KIN_FROM, 0) / (1 - _KIN_FROM)
-        near = (likeness[:, None] * self._owners).max(axis=0)
-        centred: list[float] = (near - near.mean()).tolist()
-        if len(self._kin) < _CACHED_WORDS:
-            self._kin[word] = centred
-        return centred
-
-    def views(self, meanings: np.ndarray, by_title: np.ndarray, counts: Counter[str], rates: np.ndarray) -> np.ndarray:
-        """The five views together, one number per label."""
-        import numpy as np
-
-        meaning = meanings.mean(axis=0) if len(meanings) else np.zeros(len(self._phrases))
-        by_manner = self._manners @ self._in_manner_space(rates)
-        views = np.stack([meaning, by_title, self.words(counts), self.kin(counts), by_manner])
-        total: np.ndarray = np.array(_WEIGHTS) @ (views - views.mean(axis=1, keepdims=True))
-        return total
-
-    def _in_manner_space(self, rates: np.ndarray) -> np.ndarray:
-        relative = (rates - self._manner_centre) / self._manner_spread
-        return _unit(relative)
-
-
-def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where the sentences and lines of a text that hold a word begin and end, without surrounding space."""
-    spans = []
-    for found in _SENTENCE.finditer(text):
-        sentence = found.group().rstrip()
-        if any(character.isalnum() for character in sentence):
-            spans.append((found.start(), found.start() + len(sentence)))
-    return spans
-
-
-def _manner(text: str) -> np.ndarray:
-    return manner(text, len(sentence_spans(text)))
-
-
-def _clauses(description: str) -> list[str]:
-    return [clause.strip() for clause in _CLAUSE.split(description) if clause.strip()]
-
-
-def _tokens(text: str) -> list[str]:
-    return [token for token in _TOKEN.findall(text.lower()) if token not in _COMMON]
-
-
-def _weighted_sum(rows: np.ndarray, weights: Sequence[float], words: int) -> np.ndarray:
-    """Per square root of all words of the text, so that long texts are surer than short ones, but not in proportion."""
-    import numpy as np
-
-    total: np.ndarray = np.asarray(weights) @ rows / math.sqrt(words)
-    return total
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    scaled: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
-    return scaled

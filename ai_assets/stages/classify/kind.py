@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ai_assets.inference.records import Answer
 
 
+MOST_LEARNED = 5000
+MOST_SHOWN = 100
+"""In a prompt."""
+
 OF_BUILTIN = (
     "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
     "correction overrides the classifier's label. Stale when the document, the labels, the classifier or the "
@@ -67,8 +71,9 @@ class ClassifyStage(PromptStage):
     labels: tuple[LabelSettings, ...] = Field(min_length=2)
     examples: tuple[str, ...] = ()
     """Documents with a golden label that the prompt shows as examples; the evaluation leaves them out."""
-    learn: int = Field(default=0, ge=0, le=100)
-    """How many of the newest corrections it is shown as examples; their documents judge nothing meanwhile."""
+    learn: int = Field(default=0, ge=0, le=MOST_LEARNED)
+    """How many of the newest corrections it is shown as examples; their documents judge nothing meanwhile. On a route
+    at most 100, because each is part of every prompt."""
     logprobs: bool = True
     """Take the confidence from the probability of the label's tokens, where the endpoint gives it."""
 
@@ -85,6 +90,8 @@ class ClassifyStage(PromptStage):
     def _one_backend(self) -> Self:
         if self.route is not None and "backend" in self.model_fields_set:
             raise wrong("a stage has a 'backend' or a 'route', not both", "backend")
+        if self.route is not None and self.learn > MOST_SHOWN:
+            raise wrong(f"should be at most {MOST_SHOWN} on a route: each is part of every prompt", "learn")
         if self.route is None:
             for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route", "learn"}):
                 raise wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)

@@ -18,6 +18,10 @@ from ai_assets.storage.migrations import (
     m011_protocol,
     m012_spans,
     m014_targets,
+    m017_builtin_versions,
+    m018_claims,
+    m019_sent_requests,
+    m020_golden_labels,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -34,4 +38,8 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m011_protocol", m011_protocol.up),
     ("m012_spans", m012_spans.up),
     ("m014_targets", m014_targets.up),
+    ("m017_builtin_versions", m017_builtin_versions.up),
+    ("m018_claims", m018_claims.up),
+    ("m019_sent_requests", m019_sent_requests.up),
+    ("m020_golden_labels", m020_golden_labels.up),
 )

@@ -1,0 +1,150 @@
+"""`ai-assets golden`: what people say is right: samples to label, files of labels, and how many are missing."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    CollectionName,
+    collection,
+    console,
+    led,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
+from ai_assets.cli.signing import signer
+from ai_assets.collection.loading import Collection
+from ai_assets.signoff import golden_labels
+from ai_assets.signoff.golden_samples import RANDOM_SHARE, SIZE, draw, samples
+from ai_assets.signoff.golden_status import GoldenStatus, golden_status
+from ai_assets.signoff.label_files import KEYS, FileFormat, as_line, import_golden, written
+from ai_assets.storage.stores import Stores
+
+app = typer.Typer(help="What people say is right: labels that judge a stage.", no_args_is_help=True)
+AsFormat = Annotated[FileFormat, typer.Option("--format", help="JSON lines or CSV.")]
+FromFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="JSON lines, or CSV where its name ends in .csv.", show_default=False)
+]
+Every = Annotated[
+    bool, typer.Option("--all", help="Also of documents on which people disagree, and of texts that have changed.")
+]
+MOST_SHOWN = 10
+
+
+@app.command("status")
+def status(name: CollectionName, as_json: AsJson = False) -> None:
+    """What is labelled, what waits, and how many labels are missing before each gate on accuracy can be decided."""
+    chosen, places = collection(name), stores_to_read()
+    found = golden_status(chosen, places)
+    if as_json:
+        print_json(_plain(found))
+        return
+    rows = [(_SOURCES[source], number) for source, number in found.by_source.items()]
+    table(f"Golden labels of {found.stage}", ("source", "labels"), rows, ("labels",))
+    share = f", {found.right} of them as the model says" if found.scored else ""
+    console.print(f"{found.scored} labels count in the metrics{share}.")
+    if found.drawn:
+        unsure = f", {found.unsure} nobody could label" if found.unsure else ""
+        console.print(
+            f"{found.drawn} documents are drawn: {found.waiting} wait for a label{unsure}. On the desk: /golden"
+        )
+    for gate in found.gates:
+        console.print(led(f"{gate.gate}: ", "bold", gate.standing.in_words))
+    if not found.gates:
+        console.print("No gate on accuracy is declared, so nothing is decided by them yet.")
+    if found.disagreed:
+        shown = ", ".join(found.disagreed[:MOST_SHOWN])
+        console.print(f"{len(found.disagreed)} documents on which people disagree judge nothing: {shown}")
+    if found.outdated:
+        console.print(f"{found.outdated} labels are of texts that have changed since, and judge nothing.")
+
+
+_SOURCES = {
+    "file": "the golden file",
+    "random": "drawn by chance",
+    "uncertain": "drawn because the model is unsure (not in the metrics)",
+    "chosen": "chosen by somebody",
+}
+
+
+def _plain(found: GoldenStatus) -> dict[str, Any]:
+    gates = [
+        {"gate": gate.gate, **vars(gate.standing), "in_words": gate.standing.in_words} for gate in found.gates
+    ]  # fmt: skip
+    return {**vars(found), "by_source": dict(found.by_source), "gates": gates, "missing": found.missing}
+
+
+@app.command("draw")
+def draw_sample(
+    name: CollectionName,
+    size: Annotated[int, typer.Option(help="How many documents.")] = SIZE,
+    random_share: Annotated[
+        float, typer.Option(help="Which share of them at random; the rest are those that the model is least sure of.")
+    ] = RANDOM_SHARE,
+    opinions: Annotated[int, typer.Option(help="How many people are asked about each.")] = 1,
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw documents for people to label on the desk."""
+    chosen, person = collection(name), signer(by)
+    made = draw(stores(), chosen, by=person, size=size, random_share=random_share, opinions=opinions)
+    if as_json:
+        print_json(made)
+        return
+    console.print(
+        f"Sample {made.number}: {made.random_size} documents at random of {made.population}, and the "
+        f"{made.uncertain_size} of the rest that {made.stage} is least sure of. Label them on the desk: /golden"
+    )
+
+
+@app.command("samples")
+def list_samples(name: CollectionName, as_json: AsJson = False) -> None:
+    """What was drawn, when and by whom."""
+    chosen, places = collection(name), stores_to_read()
+    stage = golden_labels.stage_of(chosen)
+    with places.state.read() as connection:
+        found = samples(connection, name, stage.name)
+    if as_json:
+        print_json([vars(item) for item in found])
+        return
+    rows = [
+        (item.number, item.random_size, item.uncertain_size, item.population, item.opinions, item.drawn_by,
+         item.drawn_at[:16]) for item in found
+    ]  # fmt: skip
+    columns = ("sample", "random", "uncertain", "of", "opinions", "by", "when (UTC)")
+    table(f"Samples of {name}", columns, rows, columns[:5])
+
+
+@app.command("export")
+def export(name: CollectionName, format_: AsFormat = "jsonl", every: Every = False) -> None:
+    """The labels that people gave, each with its author and how its document was chosen."""
+    chosen, places = collection(name), stores_to_read()
+    sys.stdout.write(written(_lines(chosen, places, every=every), (*KEYS, "made_at"), format_))
+
+
+def _lines(chosen: Collection, places: Stores, *, every: bool) -> list[dict[str, Any]]:
+    golden_labels.stage_of(chosen)
+    with places.state.read() as connection:
+        found = golden_labels.in_force(connection, chosen)
+    if every:
+        return [as_line(item) for item in found.given]
+    present = golden_labels.of_present_texts(places, chosen.name, found.agreed.values())
+    texts = {(item.document_id, item.document_digest) for item in present}
+    return [as_line(item) for item in found.given if (item.document_id, item.document_digest) in texts]
+
+
+@app.command("import")
+def import_file(name: CollectionName, file: FromFile, by: By = None, as_json: AsJson = False) -> None:
+    """Golden labels of a file, each with its author; a file with a mistake is refused as a whole."""
+    chosen, person = collection(name), signer(by)
+    found = import_golden(stores(), chosen, file, by=person)
+    if as_json:
+        print_json({"recorded": len(found)})
+        return
+    console.print(f"{len(found)} golden labels of {name} are recorded; what was there already is left as it is.")

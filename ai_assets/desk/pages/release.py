@@ -1,0 +1,134 @@
+"""The pages of one release: its documents, one of them, and its difference to another release."""
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from ai_assets.base.errors import AiAssetsError, DatasetDamaged
+from ai_assets.desk.context import Desk
+from ai_assets.desk.pages.form import parameter, person_of
+from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.pages.wording import query
+from ai_assets.desk.release_opened import (
+    CHANGES,
+    difference_view,
+    number_of,
+    release_view,
+    released_document,
+    released_documents,
+)
+from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleaseView
+from ai_assets.run.released import ReleasedFilter
+from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseFilesRemoved
+from ai_assets.storage.index import IndexUnavailable
+
+FILTERS = ("search", "text", "partition", "stage", "label", "status")
+STATUSES = ("ok", "duplicate", "quarantined", "forgotten")
+FIRST_MOVES = 8
+"""Of a difference, on the page that asks whether to make a release live."""
+
+
+def _asked(http: HttpRequest) -> tuple[str, int]:
+    return http.path_params["collection"], number_of(http.path_params["number"])
+
+
+def _page_number(http: HttpRequest) -> int:
+    asked = parameter(http.query_params, "page")
+    return max(1, int(asked)) if asked.isdecimal() and len(asked) < 8 else 1
+
+
+def page(http: HttpRequest) -> Response:
+    desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
+    view = release_view(desk, person, collection, number)
+    chosen = {name: parameter(http.query_params, name) for name in FILTERS}
+    if not chosen["stage"] and chosen["label"]:
+        chosen["label"] = ""
+    found, problem = None, view.missing
+    if view.missing is None:
+        found, problem = _documents(http, view, chosen)
+    context = {
+        "collection": collection,
+        "view": view,
+        "found": found,
+        "chosen": chosen,
+        "statuses": STATUSES,
+        "problem": problem,
+        "base": _base_of(view),
+        "may_roll_back": person.may("approver", collection),
+    }
+    return render(http, "release.html", context)
+
+
+def _documents(
+    http: HttpRequest, view: ReleaseView, chosen: dict[str, str]
+) -> tuple[ReleasedDocuments | None, str | None]:  # fmt: skip
+    """Those of the page that was asked for; and why they, or a search for them, cannot be shown."""
+    only = ReleasedFilter(**{name: chosen[name] for name in FILTERS if name != "search"})
+    number, collection = view.row.number, http.path_params["collection"]
+
+    def read(search: str) -> ReleasedDocuments:
+        return released_documents(
+            Desk.of(http), person_of(http), collection, number, only=only, search=search, page=_page_number(http)
+        )  # fmt: skip
+
+    try:
+        return read(chosen["search"]), None
+    except (IndexLost, IndexAltered, IndexUnavailable) as error:
+        return read(""), _without_index(view, error)
+    except DatasetDamaged as error:
+        return None, f"Its documents cannot be shown: {error}"
+
+
+def _without_index(view: ReleaseView, error: AiAssetsError) -> str:
+    if view.row.live or not isinstance(error, IndexLost):
+        return str(error)
+    return (
+        f"The search index of release {view.row.number} is not kept any more: retention keeps those of releases that "
+        "can be rolled back to. Its documents can still be found by their names and labels."
+    )  # fmt: skip
+
+
+def _base_of(view: ReleaseView) -> int | None:
+    """What it is compared with where nobody says: the one before it."""
+    return next((number for number in sorted(view.numbers, reverse=True) if number < view.row.number), None) or next(
+        (number for number in view.numbers if number != view.row.number), None
+    )
+
+
+def document(http: HttpRequest) -> Response:
+    desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
+    document_id, partition = http.query_params.get("id", ""), parameter(http.query_params, "partition")
+    view = released_document(desk, person, collection, number, document_id, partition)
+    return render(http, "release_document.html", {"collection": collection, "number": number, "view": view})
+
+
+def difference(http: HttpRequest) -> Response:
+    desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
+    view = release_view(desk, person, collection, number)
+    asked = parameter(http.query_params, "with")
+    base = number_of(asked) if asked else _base_of(view)
+    change = parameter(http.query_params, "change") or "all"
+    found, problem = None, None
+    if base is not None:
+        try:
+            found = difference_view(desk, person, collection, base, number, change=change, page=_page_number(http))
+        except (ReleaseFilesRemoved, DatasetDamaged) as error:
+            problem = str(error)
+    context = {
+        "collection": collection,
+        "view": view,
+        "with_": base,
+        "found": found,
+        "change": change,
+        "changes": CHANGES,
+        "address": f"/releases/{collection}/{number}/difference?{query(**{'with': base, 'change': change})}&",
+        "problem": problem,
+    }
+    return render(http, "release_difference.html", context)
+
+
+def would_change(http: HttpRequest, collection: str, live: int, target: int) -> tuple[DifferenceView | None, str]:
+    """What readers would see otherwise; and why that cannot be said."""
+    try:
+        return difference_view(Desk.of(http), person_of(http), collection, live, target, per_page=FIRST_MOVES), ""
+    except (ReleaseFilesRemoved, DatasetDamaged) as error:
+        return None, str(error)

@@ -1,0 +1,248 @@
+"""A release, opened: its documents, one of them, and its difference to another release, for one person."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.access import NotSeen, collection_seen, known_view
+from ai_assets.desk.context import Desk
+from ai_assets.desk.release_query import release_rows
+from ai_assets.desk.views_of_releases import (
+    DifferenceView,
+    LabelMove,
+    MovedDocument,
+    ReleasedDocument,
+    ReleasedDocuments,
+    ReleasedRow,
+    ReleasedStage,
+    ReleasePart,
+    ReleaseView,
+)
+from ai_assets.run import released
+from ai_assets.run.explain import search_release
+from ai_assets.run.frozen_lines import StageColumns, stages_in
+from ai_assets.run.released import DocumentMove, ReleasedFilter, ReleaseDifference, ReleasedLine
+from ai_assets.signoff import releases
+from ai_assets.signoff.errors import ReleaseFilesRemoved
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.releases import Part, Release
+from ai_assets.storage.state import storable
+
+MOST_LABELS = 60
+MOST_HITS = 20
+LONGEST_TEXT = 200_000
+"""Characters that are shown; nobody reads more on one page."""
+CHANGES = ("all", *released.MOVES)
+
+
+def release_seen(
+    desk: Desk, person: Person, connection: sa.Connection, name: str, number: int
+) -> tuple[Collection, Release]:  # fmt: skip
+    """Refused where its row is not what was published."""
+    collection = collection_seen(desk, person, name)
+    return collection, releases.get(connection, collection.name, number)
+
+
+def release_view(desk: Desk, person: Person, name: str, number: int) -> ReleaseView:
+    rows = release_rows(desk, person, name)
+    missing: str | None = None
+    stages: list[str] = []
+    with desk.stores.state.read() as connection:
+        collection, release = release_seen(desk, person, connection, name, number)
+        try:
+            released.require_files(connection, release)
+        except ReleaseFilesRemoved as error:
+            missing = str(error)
+    if missing is None:
+        stages = released.stages_of(desk.stores, collection, release)
+    return ReleaseView(
+        row=next(row for row in rows if row.number == number),
+        created_by=release.created_by,
+        parts=[_part(partition, part) for partition, part in sorted(release.parts.items())],
+        stages=stages,
+        numbers=[row.number for row in rows],
+        missing=missing,
+    )
+
+
+def _part(partition: str, part: Part) -> ReleasePart:
+    return ReleasePart(
+        partition=partition,
+        documents=part.released,
+        chunks=part.chunks,
+        digest=part.digest,
+        request_id=part.request_id,
+        approved_by=part.approved_by,
+        run_id=part.run_id,
+    )
+
+
+# Documents
+
+
+def released_documents(
+    desk: Desk, person: Person, name: str, number: int, *, only: ReleasedFilter, search: str = "",
+    page: int = 1, per_page: int = 50,
+) -> ReleasedDocuments:  # fmt: skip
+    collection, release = _with_files(desk, person, name, number)
+    if search.strip():
+        return _found(desk, collection, release, search)
+    first = (page - 1) * per_page
+    found = released.page_of(desk.stores, collection, release, first=first, most=per_page, only=only)
+    pages = max(1, math.ceil(found.total / per_page))
+    if page > pages:
+        return released_documents(desk, person, name, number, only=only, page=pages, per_page=per_page)
+    labels = released.labels_of(desk.stores, collection, release, only.stage, MOST_LABELS) if only.stage else {}
+    rows = [_row(line) for line in found.lines]
+    return ReleasedDocuments(rows=rows, total=found.total, page=page, pages=pages, labels=labels, found_by=None)
+
+
+def _with_files(desk: Desk, person: Person, name: str, number: int) -> tuple[Collection, Release]:
+    with desk.stores.state.read() as connection:
+        collection, release = release_seen(desk, person, connection, name, number)
+        released.require_files(connection, release)
+    return collection, release
+
+
+def _found(desk: Desk, collection: Collection, release: Release, search: str) -> ReleasedDocuments:
+    found = search_release(collection, desk.stores, release, search, MOST_HITS)
+    wanted = {(hit.partition, hit.document_id) for hit in found.hits}
+    lines = {
+        (line.partition, line.document_id): line
+        for partition in {partition for partition, _ in wanted}
+        for line in released.lines_of(desk.stores, collection, release, partition)
+        if (line.partition, line.document_id) in wanted
+    }
+    rows = [
+        _row(lines[place], hit.text) for hit in found.hits if (place := (hit.partition, hit.document_id)) in lines
+    ]  # fmt: skip
+    words = "by its words alone: a model would have to be asked to compare vectors, which the command search does"
+    said = f"The index was searched {words if found.by_words else 'by words and vectors'}; the best come first."
+    return ReleasedDocuments(rows=rows, total=len(rows), page=1, pages=1, labels={}, found_by=said)
+
+
+def _row(line: ReleasedLine, passage: str | None = None) -> ReleasedRow:
+    return ReleasedRow(
+        document_id=line.document_id,
+        partition=line.partition,
+        title=line.title,
+        status=line.status,
+        headlines=line.headlines,
+        confidence=line.confidence,
+        passage=passage,
+    )
+
+
+def released_document(
+    desk: Desk, person: Person, name: str, number: int, document_id: str, partition: str = ""
+) -> ReleasedDocument:  # fmt: skip
+    collection, release = _with_files(desk, person, name, number)
+    found = storable(document_id) or ""
+    line, row = released.document_of(desk.stores, collection, release, found, partition)
+    part = release.parts[line.partition]
+    text = row.get("text") or ""
+    live = next((item.live for item in release_rows(desk, person, name) if item.number == number), False)
+    return ReleasedDocument(
+        row=_row(line),
+        path=row.get("path") or document_id,
+        language=row.get("language"),
+        source_digest=row.get("source_digest") or "",
+        digest=row.get("digest") or "",
+        leaf=line.leaf,
+        reason=row.get("reason"),
+        text=text[:LONGEST_TEXT],
+        cut=len(text) > LONGEST_TEXT,
+        stages=[_stage(stage, row, part) for stage in stages_in(list(row), collection)],
+        part=_part(line.partition, part),
+        live=live,
+    )
+
+
+def _stage(stage: StageColumns, row: Mapping[str, Any], part: Part) -> ReleasedStage:
+    said = row.get(stage.headline)
+    own = {column: row.get(f"{stage.name}_{column}") for column in (
+        "confidence", "rationale", "evidence", "status", "reason", "model", "call", "corrected_by")}  # fmt: skip
+    return ReleasedStage(
+        stage=stage.name,
+        headline=None if said is None else str(said),
+        fields=_fields(said),
+        prompt=row.get(f"{stage.name}_prompt_version"),
+        code_version=part.code_versions.get(stage.name),
+        **own,
+    )
+
+
+def _fields(said: object) -> Mapping[str, str] | None:
+    try:
+        found = json.loads(said) if isinstance(said, str) and said.startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return {
+        str(name): "none"
+        if value is None
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False)
+        for name, value in found.items()
+    }
+
+
+# The difference
+
+
+def difference_view(
+    desk: Desk, person: Person, name: str, base: int, other: int, *, change: str = "all", page: int = 1,
+    per_page: int = 50,
+) -> DifferenceView:  # fmt: skip
+    """What readers of `base` would see otherwise if `other` were live."""
+    known_view("change", change, CHANGES)
+    with desk.stores.state.read() as connection:
+        collection, one = release_seen(desk, person, connection, name, base)
+        _, two = release_seen(desk, person, connection, name, other)
+    found = released.difference(desk.stores, collection, one, two)
+    moves = [move for move in found.moves if change in ("all", move.move)]
+    pages = max(1, math.ceil(len(moves) / per_page))
+    page = min(max(1, page), pages)
+    return DifferenceView(
+        collection=found.collection,
+        base=found.base,
+        other=found.other,
+        counts=_counts(found),
+        partitions=found.partitions,
+        base_documents=found.base_documents,
+        other_documents=found.other_documents,
+        rows=_moved(moves[(page - 1) * per_page : page * per_page]),
+        total=len(moves),
+        page=page,
+        pages=pages,
+    )
+
+
+def _counts(found: ReleaseDifference) -> dict[str, int]:
+    return {"all": len(found.moves), **{str(name): number for name, number in found.counts.items()}}
+
+
+def _moved(moves: Sequence[DocumentMove]) -> list[MovedDocument]:
+    return [
+        MovedDocument(
+            document_id=move.document_id,
+            title=move.title,
+            partition=move.partition,
+            change=move.move,
+            labels=[LabelMove(stage=stage, before=was, after=now) for stage, (was, now) in move.labels.items()],
+        )
+        for move in moves
+    ]
+
+
+def number_of(text: str) -> int:
+    """As an address has it."""
+    if not text.isdecimal() or len(text) > 9:
+        raise NotSeen(f"release '{text[:20]}'")
+    return int(text)

@@ -1,0 +1,87 @@
+"""Where the golden labels of a collection stand: what is there, what waits, how many are missing for its gates."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ai_assets.collection.loading import Collection
+from ai_assets.evaluation.decidable import Decidable, decidable
+from ai_assets.signoff import corrections, golden_labels, golden_samples
+
+if TYPE_CHECKING:
+    from ai_assets.storage.stores import Stores
+
+ACCURACY = "accuracy"
+"""The metric that is a share of right labels, so that an exact rule says when it is decided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateStanding:
+    """A gate on accuracy, and what it takes to decide it."""
+
+    gate: str
+    standing: Decidable
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenStatus:
+    collection: str
+    stage: str
+    by_source: Mapping[str, int]
+    """Labels of the present texts: of the file, and of people by how their documents were chosen."""
+    scored: int
+    """Labels that the metrics count: all but those of uncertain documents."""
+    right: int
+    """Of those, where the model says the same."""
+    disagreed: Sequence[str]
+    """Documents of which people say different things."""
+    outdated: int
+    """Labels of texts that have changed since, or are gone."""
+    drawn: int
+    waiting: int
+    """Documents of the samples that still lack a label."""
+    unsure: int
+    """Documents of the samples of which somebody could not say what they are, and nobody else did."""
+    gates: Sequence[GateStanding]
+
+    @property
+    def missing(self) -> int | None:
+        """What the gate that needs most lacks; None where no number of labels would do, 0 where all are decided."""
+        found = [gate.standing.missing for gate in self.gates]
+        return None if None in found else max((number for number in found if number is not None), default=0)
+
+
+def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
+    """Raises `GoldenLabelRefused` where the collection has no stage that golden labels judge."""
+    stage = golden_labels.stage_of(collection)
+    with stores.state.read() as connection:
+        found = golden_labels.in_force(connection, collection)
+        asked = golden_samples.asked(connection, collection, stage)
+        given = corrections.in_force(connection, collection)
+    present = golden_labels.of_present_texts(stores, collection.name, found.agreed.values())
+    taught = {item.document_id for item in given.taught.get(stage.name, ())} | collection.shown
+    truth = {item.document: item.label for item in collection.golden_labels}
+    truth |= {item.document_id: item.label for item in present if item.stratum in golden_labels.SCORED}
+    said = golden_labels.model_labels(stores, collection.name, stage.name)
+    counted = {name: label for name, label in truth.items() if name in said and name not in taught}
+    right = sum(said[name] == label for name, label in counted.items())
+    gates = [
+        GateStanding(gate=gate.in_words, standing=decidable(gate.least, len(counted), right))
+        for gate in collection.settings.score_gates
+        if gate.metric == ACCURACY and gate.use is None and gate.stage in (None, stage.name)
+    ]
+    short = [item for item in asked if sum(each.answer == "label" for each in item.answers) < item.opinions]
+    return GoldenStatus(
+        collection=collection.name,
+        stage=stage.name,
+        by_source={"file": len(collection.golden_labels), **Counter(item.stratum for item in present)},
+        scored=len(counted),
+        right=right,
+        disagreed=sorted(found.disagreed),
+        outdated=len(found.agreed) - len(present),
+        drawn=len(asked),
+        waiting=sum(not any(each.answer == "unsure" for each in item.answers) for item in short),
+        unsure=sum(any(each.answer == "unsure" for each in item.answers) for item in short),
+        gates=gates,
+    )
