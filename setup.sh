@@ -14,6 +14,21 @@ if [ -z "${python:-}" ]; then
     exit 2
 fi
 
+# Before anything is downloaded. AI_ASSETS_NEED_DISK_MB and AI_ASSETS_NEED_MEMORY_MB set other limits; 0 asks nothing.
+need_disk=${AI_ASSETS_NEED_DISK_MB:-2500} need_memory=${AI_ASSETS_NEED_MEMORY_MB:-1500}
+if [ ! -x "$venv/bin/python" ]; then
+    free_disk=$(df -Pm "$(dirname "$venv")" | awk 'NR == 2 { print $4 }')
+    if [ "$free_disk" -lt "$need_disk" ]; then
+        echo "error: $(cd "$(dirname "$venv")" && pwd) has $free_disk MB of disk left, and $need_disk MB are needed. Free some, or set AI_ASSETS_NEED_DISK_MB to go on with less." >&2
+        exit 2
+    fi
+    free_memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo 2>/dev/null || true)
+    if [ -n "$free_memory" ] && [ "$free_memory" -lt "$need_memory" ]; then
+        echo "error: this machine has $free_memory MB of memory available, and $need_memory MB are needed. End something, or set AI_ASSETS_NEED_MEMORY_MB to go on with less." >&2
+        exit 2
+    fi
+fi
+
 packages=$(grep -c '==' requirements.lock)
 started=$(date +%s)
 if [ ! -x "$venv/bin/python" ]; then
@@ -26,7 +41,7 @@ else
     echo "[1/3] Using $venv"
 fi
 
-echo "[2/3] Installing $packages pinned packages (about 1.6 GB on disk; a minute or some, the first time)"
+echo "[2/3] Installing $packages pinned packages (about 2.1 GB on disk; a minute or some, the first time)"
 log=$venv/set-up.log
 install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
 if command -v uv >/dev/null 2>&1; then

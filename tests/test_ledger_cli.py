@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from conftest import REPOSITORY, Project
 from provider import Provider
 
+from ai_assets.cli.output import money
 from ai_assets.inference import history
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.errors import EngineClosed
@@ -124,7 +125,7 @@ def test_the_list_tells_when_who_what_and_how_much(desk: Desk) -> None:
     tokens = [str(item.input_tokens), "+", str(item.output_tokens)]
     assert item.cost_usd is not None
     assert line.split()[:-1] == [day, second, item.call[:12], item.attempt, "bills/due", "invoice.txt", "mini",
-                                 "settled", *tokens, f"${item.cost_usd:.4f}"]  # fmt: skip
+                                 "settled", *tokens, money(item.cost_usd)]  # fmt: skip
     failed = next(item for item in desk.json("list", "--state", "failed") if item["document"] == "leak.txt")
     assert (failed["error"], failed["cost_usd"]) == ("context_too_long", 0.0)
 
@@ -196,7 +197,7 @@ def test_what_may_have_been_billed_is_listed_with_its_total(desk: Desk) -> None:
     assert "known whether it was billed" in desk.run("ambiguous").stdout
     lost = desk.lose("pump", "leak")
     said = desk.run("ambiguous").stdout
-    assert f"2 attempts, ${sum(item.reserved_usd for item in lost):.4f} at most" in said
+    assert f"2 attempts, {money(sum(item.reserved_usd for item in lost))} at most" in said
     assert f"ai-assets ledger resolve {lost[0].attempt} --billed" in said
 
 

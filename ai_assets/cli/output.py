@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
+from ai_assets.base.money import dollars
 from ai_assets.base.printable import printable, readable_json
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
@@ -126,4 +127,4 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], rig
 
 def money(amount: float | None) -> str:
     """Unknown is never shown as zero."""
-    return "?" if amount is None else f"${amount:,.4f}"
+    return dollars(amount, significant=2, at_least=4, unknown="?")

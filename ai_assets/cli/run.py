@@ -2,13 +2,16 @@
 
 import gc
 import json
+import signal
+import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
@@ -33,12 +36,14 @@ from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.documents.source_listing import known_folders, observe
+from ai_assets.inference.run_spend import spend_by_asset
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import Advanced, DatasetMade, RunEvent, Waiting
 from ai_assets.run.sinks import Sink, hearing
 from ai_assets.run.status import due_partitions, partition_states
+from ai_assets.run.total import Counted, RunTotal
 from ai_assets.signoff import releases
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.served import lost_snapshots
@@ -57,6 +62,9 @@ class ReportRow:
     quarantined: int = 0
     seconds: float = 0.0
     cost_usd: float = 0.0
+    calls: int = 0
+    """Different questions that this run sent, of what did not end too."""
+    retried: int = 0
 
 
 @dataclass
@@ -71,6 +79,9 @@ class Report:
     failures: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    interrupted: bool = False
+    total: RunTotal | None = None
+    counted: Counted = field(default_factory=Counted)
     lost: list[str] = field(default_factory=list)
     """Partitions whose files in the live release are gone, and are not made by a run any more."""
 
@@ -89,6 +100,26 @@ class Report:
                     row.reused += stats["documents_out"]
                     row.quarantined += stats["quarantined"]
 
+    def count_spent(self, places: Stores, failed: int) -> None:
+        """What the ledger says: of what did not end, too."""
+        with places.state.read() as connection:
+            spent = spend_by_asset(connection, self.collection, self.run_ids)
+            self.total = self.counted.total(
+                connection, self.collection, self.run_ids, partitions=len(self.due), failed=failed, seconds=self.seconds
+            )
+        for asset, found in spent.items():
+            row = self._row(asset)
+            row.calls, row.retried, row.cost_usd = found.calls, found.retried, found.cost_usd
+
+    def described(self, chosen: Collection) -> dict[str, Any]:
+        """For programs."""
+        found = {
+            name: getattr(self, name)
+            for name in ("collection", "partitions", "due", "failures", "run_ids", "seconds", "interrupted", "lost")
+        }
+        total = {"total": self.total.described()} if self.total is not None else {}
+        return {**found, **total, "rows": [asdict(row) for row in self.ordered_rows(chosen)]}
+
     def ordered_rows(self, chosen: Collection) -> list[ReportRow]:
         return [self.rows[asset] for asset in chosen.asset_names if asset in self.rows]
 
@@ -96,6 +127,7 @@ class Report:
         return self.rows.setdefault(asset, ReportRow(asset))
 
     def see(self, outcome: Outcome) -> None:
+        self.counted.count(outcome)
         row = self._row(outcome.manifest.asset)
         row.partitions += 1
         row.documents_in += outcome.documents_in
@@ -136,21 +168,40 @@ def run(
     if person is not None:
         asking_again.reset(chosen, places, keys, person, quiet=as_json)
     insist = bool(partition or partitions)
-    try:
+    with _ended_politely():
         report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author)
-    except KeyboardInterrupt:
-        errors.print("Interrupted. Run it again to go on; what was done stays done.")
-        raise typer.Exit(130) from None
+    if report.interrupted:
+        errors.print(
+            "Interrupted. Run it again to go on; what was done stays done, and what was answered is not paid again."
+        )
     if as_json:
-        rows = [asdict(row) for row in report.ordered_rows(chosen)]
         waiting = {key: item.plain for key, item in asking_again.waiting_of(chosen, places, keys).items()}
         started_by = author.launcher.who if author.launcher else None
-        print_json({**asdict(report), "rows": rows, "waiting": waiting, "author": started_by})
+        print_json({**report.described(chosen), "waiting": waiting, "author": started_by})
     else:
         _show(chosen, report)
         asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
+    if report.interrupted:
+        raise typer.Exit(130)
     if report.failures:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """SIGTERM is taken as Ctrl-C: what was done is kept and said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def bring_up_to_date(
@@ -166,12 +217,25 @@ def bring_up_to_date(
     report.count_settled(places)
     if due:
         tags = None if insist else {PATIENT_TAG: PATIENT}
-        execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
+        try:
+            execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
+        except KeyboardInterrupt:
+            report.interrupted = True
     with places.state.read() as connection:
         live = releases.live(connection, chosen.name)
     report.lost = lost_snapshots(places, live) if live else []
     report.seconds = time.perf_counter() - started
+    if due:
+        report.count_spent(places, _failed(chosen, places, report))
     return report
+
+
+def _failed(chosen: Collection, places: Stores, report: Report) -> int:
+    """Partitions of this run that failed; those that were interrupted have not."""
+    if not report.failures or report.interrupted:
+        return 0
+    states = partition_states(chosen, places)
+    return sum(states.get(key) == "failed" for key in report.due)
 
 
 def _keys(chosen: Collection, folders: Sequence[str], one: str | None, span: str | None) -> list[str]:
@@ -217,12 +281,15 @@ def execute(
         for group in consecutive(order, keys, len(keys)):
             span = {RANGE_START: group[0], RANGE_END: group[-1]}
             run_id = str(uuid.uuid4())
+            report.run_ids.append(run_id)
             ticket = author.tags(places, chosen, group, run_id=run_id)
             result = in_process.execute(job, dagster, {**span, **(tags or {}), **ticket}, selected, run_id)
-            report.run_ids.append(result.run_id)
             if not result.success:
+                report.interrupted = in_process.was_interrupted(result)
                 gc.collect()  # a step that was interrupted is ended here, and not by one of its own threads
                 report.failures.append(in_process.why(result))
+            if report.interrupted:
+                return
 
 
 @contextmanager
@@ -295,18 +362,32 @@ def _show(chosen: Collection, report: Report) -> None:
     rows = [
         (
             row.asset, row.partitions, row.documents_in, row.documents_out, row.reused, row.quarantined,
-            f"{row.seconds:.2f}", money(row.cost_usd),
+            row.calls or "", row.retried or "", f"{row.seconds:.2f}", money(row.cost_usd),
         )
         for row in report.ordered_rows(chosen)
     ]  # fmt: skip
-    columns = ("asset", "partitions", "docs in", "out", "reused", "quarantined", "seconds", "dollars")
+    columns = (
+        "asset",
+        "partitions",
+        "docs in",
+        "out",
+        "reused",
+        "quarantined",
+        "calls",
+        "retried",
+        "seconds",
+        "dollars",
+    )
+    ended = len(report.counted.indexed) if report.interrupted else len(report.due)
     table(
-        f"{report.collection}: {len(report.due)} of {len(report.partitions)} partitions run in {report.seconds:.1f} s",
+        f"{report.collection}: {ended} of {len(report.partitions)} partitions run in {report.seconds:.1f} s",
         columns,
         rows,
         columns[1:],
     )
-    for failure in report.failures:
+    if report.total is not None:
+        console.print(f"Total: {report.total.in_words}")
+    for failure in [] if report.interrupted else report.failures:
         errors.print(led("failed:", "bold red", f" {failure}"))
     for partition in report.lost:
         errors.print(

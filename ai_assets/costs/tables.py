@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from ai_assets.base.money import dollars as dollars
+
 Kind = Literal["text", "count", "usd", "seconds", "share"]
 Cell = str | int | float | Decimal | datetime.date | None
-SIGNIFICANT = 3
-"""Digits that a small amount is shown with."""
 NANO = Decimal("1e-9")
 NOTHING = Decimal(0)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -35,19 +35,6 @@ class Column:
 class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
-
-
-def dollars(amount: Decimal | None) -> str:
-    """Small amounts keep the digits that tell them from nothing; unknown is never shown as zero."""
-    if amount is None:
-        return "unknown"
-    sign, size = ("−" if amount < 0 else ""), abs(amount)
-    if not size or size >= 1:
-        return f"{sign}${size:,.2f}"
-    places = min(9, max(2, SIGNIFICANT - 1 - size.adjusted()))
-    digits = f"{size:.{places}f}".rstrip("0")
-    whole, _, part = digits.partition(".")
-    return f"{sign}${whole}.{part:0<2}"
 
 
 def share(value: float | Decimal | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.money import dollars, in_full
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import request_seen, told
 from ai_assets.desk.answer_fields import MISSING, Field, fields_of, parsed
@@ -280,8 +281,8 @@ def _paid(connection: sa.Connection, call: str) -> dict[str, str | None]:
         return {}
     known = sum(attempt.cost_usd or 0.0 for attempt in made)
     maybe = sum(attempt.reserved_usd for attempt in made if attempt.state == "ambiguous")
-    more = f", and ${maybe:,.4f} more at most" if maybe else ""
-    return {"endpoint": answered.endpoint, "dollars": f"${known:,.6f}{more}"}
+    more = f", and {dollars(maybe, at_least=4)} more at most" if maybe else ""
+    return {"endpoint": answered.endpoint, "dollars": f"{in_full(known)}{more}"}
 
 
 # What happened

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.errors import KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
@@ -218,7 +219,7 @@ def unanswered(ticket: CallState, hop: Hop, error: ErrorClass, message: str, raw
 
 def held(ticket: CallState, hop: Hop, reserved_nusd: int, found: str) -> Unanswered:
     message = (
-        f"{found}: it may have been billed (${usd_of(reserved_nusd):.6f} at most), and such calls are held here. Look: "
-        f"ai-assets ledger show {hop.key}; then: ai-assets ledger resolve {hop.key} --billed or --not-billed"
+        f"{found}: it may have been billed ({in_full(usd_of(reserved_nusd))} at most), and such calls are held here. "
+        f"Look: ai-assets ledger show {hop.key}; then: ai-assets ledger resolve {hop.key} --billed or --not-billed"
     )
     return unanswered(ticket, hop, "held", message)

@@ -9,6 +9,7 @@ from functools import partial
 
 from ai_assets.base.errors import LeaseLost
 from ai_assets.base.home import variable
+from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
@@ -351,9 +352,11 @@ def _is_answer(decision: Decision) -> bool:
 
 def _short_of(short: BudgetShortage) -> str:
     left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
-    held = f" (${usd_of(short.balance.held_nusd):.6f} held: it may have been billed)" if short.balance.held_nusd else ""
+    maybe = usd_of(short.balance.held_nusd)
+    held = f" ({in_full(maybe)} held: it may have been billed)" if maybe else ""
     return (
-        f"budget '{short.account.name}' has ${left:.6f} left for this document{held}, and a call may cost ${needed:.6f}"
+        f"budget '{short.account.name}' has {in_full(left)} left for this document{held}, and a call may cost "
+        f"{in_full(needed)}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Account, of_backfill
 from ai_assets.inference.prices import usd_of
 from ai_assets.storage.state import now, upsert
@@ -18,9 +19,9 @@ from ai_assets.storage.state import now, upsert
 class CannotSetAside(UserError):
     def __init__(self, account: Account, left_nusd: int, asked_nusd: int) -> None:
         super().__init__(
-            f"Budget '{account.name}' ({account.budget}) has ${usd_of(max(left_nusd, 0)):,.6f} left, and "
-            f"${usd_of(asked_nusd):,.6f} of it should be set aside for the backfill. Nothing was started. Give a lower "
-            "--max-usd, name fewer partitions, or raise the limit: ai-assets budget set "
+            f"Budget '{account.name}' ({account.budget}) has {in_full(usd_of(max(left_nusd, 0)))} left, and "
+            f"{in_full(usd_of(asked_nusd))} of it should be set aside for the backfill. Nothing was started. Give a "
+            "lower --max-usd, name fewer partitions, or raise the limit: ai-assets budget set "
             f"{account.name} --limit-usd USD --reason WHY"
         )
 

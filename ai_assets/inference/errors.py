@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError, said_of
+from ai_assets.base.money import in_full
 from ai_assets.base.yaml_settings import nearest
 
 
@@ -134,17 +135,17 @@ class BudgetExhausted(WorkStops):
         needed_usd: float,
     ) -> None:
         held = (
-            f", ${held_usd:,.6f} held for calls that may have been billed (ai-assets ledger ambiguous lists them, "
+            f", {in_full(held_usd)} held for calls that may have been billed (ai-assets ledger ambiguous lists them, "
             "ledger resolve and reconcile free what was not billed)"
             if held_usd
             else ""
         )
-        aside = f", ${earmarked_usd:,.6f} set aside for backfills" if earmarked_usd else ""
+        aside = f", {in_full(earmarked_usd)} set aside for backfills" if earmarked_usd else ""
         super().__init__(
-            f"Budget '{name}' ({holder}) is used up: the next call may cost ${needed_usd:,.6f}, and of "
-            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}{aside}. No more calls are made. Raise the limit: "
-            f"ai-assets budget set {name} --limit-usd USD --reason WHY (limit_usd in inference.yaml counts where "
-            "nobody has set one); then run again: what was answered is kept and not paid again."
+            f"Budget '{name}' ({holder}) is used up: the next call may cost {in_full(needed_usd)}, and of "
+            f"{in_full(limit_usd)} {in_full(spent_usd)} are spent{held}{aside}. No more calls are made. Raise the "
+            f"limit: ai-assets budget set {name} --limit-usd USD --reason WHY (limit_usd in inference.yaml counts "
+            "where nobody has set one); then run again: what was answered is kept and not paid again."
         )
         self.budget = name
 
@@ -153,12 +154,12 @@ class BackfillSpent(WorkStops):
     def __init__(
         self, backfill: str, *, limit_usd: float, spent_usd: float, held_usd: float, needed_usd: float
     ) -> None:
-        held = f", ${held_usd:,.6f} held for calls that may have been billed" if held_usd else ""
+        held = f", {in_full(held_usd)} held for calls that may have been billed" if held_usd else ""
         super().__init__(
-            f"Backfill {backfill} is over or at its cap: the next call may cost ${needed_usd:,.6f}, and of "
-            f"${limit_usd:,.6f} ${spent_usd:,.6f} are spent{held}. No more calls are made for it. Go on with another "
-            "one: ai-assets backfill COLLECTION (what was answered is kept and not paid again); or start the run "
-            "without its tag ai_assets/backfill."
+            f"Backfill {backfill} is over or at its cap: the next call may cost {in_full(needed_usd)}, and of "
+            f"{in_full(limit_usd)} {in_full(spent_usd)} are spent{held}. No more calls are made for it. Go on with "
+            "another one: ai-assets backfill COLLECTION (what was answered is kept and not paid again); or start the "
+            "run without its tag ai_assets/backfill."
         )
         self.backfill = backfill
 

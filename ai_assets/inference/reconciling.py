@@ -13,6 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from typing import Literal
 
+from ai_assets.base.money import in_full
 from ai_assets.inference.ledger_totals import LedgerTotal, Straddling
 from ai_assets.inference.prices import NUSD, cost_nusd, price_at
 from ai_assets.inference.records import Usage
@@ -333,9 +334,8 @@ def _misfit(group: ReconciliationGroup) -> str:
     if difference <= tolerance and group.maybe_nusd > tolerance:
         return "the file counts more requests, and no more dollars"
     if group.grain_nusd * TOO_COARSE > group.maybe_nusd:
-        return (
-            f"its dollars are rounded to {2 * group.grain_nusd / NUSD:g}, too coarse for ${group.maybe_nusd / NUSD:.6f}"
-        )
+        maybe = in_full(group.maybe_nusd / NUSD)
+        return f"its dollars are rounded to {2 * group.grain_nusd / NUSD:g}, too coarse for {maybe}"
     return ""
 
 

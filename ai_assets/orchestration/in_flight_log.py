@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ai_assets.base.errors import StateUnavailable
+from ai_assets.base.money import in_full
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -78,6 +79,6 @@ class _StatusLine:
 
 def in_words(found: "InFlight") -> str:
     calls = "no call" if not found.calls else "1 call" if found.calls == 1 else f"{found.calls} calls"
-    reserved = f", ${found.reserved_usd:.6f} reserved" if found.calls else ""
-    maybe = f"; ${found.maybe_usd:.6f} may have been billed" if found.maybe_attempts else ""
+    reserved = f", {in_full(found.reserved_usd)} reserved" if found.calls else ""
+    maybe = f"; {in_full(found.maybe_usd)} may have been billed" if found.maybe_attempts else ""
     return f"{calls}{reserved}{maybe}"

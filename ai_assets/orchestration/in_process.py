@@ -13,6 +13,8 @@ from ai_assets.storage.stores import Stores
 if TYPE_CHECKING:
     import dagster as dg
 
+INTERRUPTED = "DagsterExecutionInterruptedError"
+
 
 def execute(
     job: "dg.JobDefinition",
@@ -36,6 +38,12 @@ def execute(
         )
 
 
+def was_interrupted(result: "dg.ExecuteInProcessResult") -> bool:
+    """By Ctrl-C or SIGTERM."""
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return any(data.error is not None and data.error.cls_name == INTERRUPTED for data in failures)
+
+
 def why(result: "dg.ExecuteInProcessResult") -> str:
     """The message of the failed step, without the stack trace that the run's log in the UI has."""
     for event in result.all_events:
@@ -43,7 +51,7 @@ def why(result: "dg.ExecuteInProcessResult") -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
                 return data.user_failure_data.description
-            if data.error is not None and data.error.cls_name == "DagsterExecutionInterruptedError":
+            if data.error is not None and data.error.cls_name == INTERRUPTED:
                 return "interrupted; run it again to go on, what was done stays done"
             if data.error is not None:
                 return (data.error.cause or data.error).message.strip()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ai_assets.base.money import dollars
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.inference.prices import usd_of
@@ -47,7 +48,7 @@ def start_backfill(
         dagster_id = api.launch_backfill(
             [(collection.name, asset) for asset in made.assets],
             made.partitions,
-            f"{made.backfill}, at most ${usd_of(made.cap_nusd):,.2f}",
+            f"{made.backfill}, at most {dollars(usd_of(made.cap_nusd))}",
             {BACKFILL_TAG: made.backfill, **({PATIENT_TAG: PATIENT} if patient else {}), **tags},
         )
     except BaseException:

@@ -17,6 +17,7 @@ import dagster as dg
 from pydantic import BaseModel, Field, PrivateAttr
 
 from ai_assets.base.home import Home
+from ai_assets.base.money import in_full
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result
@@ -283,9 +284,9 @@ class _Tally:
             self.unanswered += 1
 
     def __str__(self) -> str:
-        maybe = f", ${self.maybe_usd:.6f} may have been billed" if self.maybe_usd else ""
+        maybe = f", {in_full(self.maybe_usd)} may have been billed" if self.maybe_usd else ""
         unanswered = f", {self.unanswered} unanswered" if self.unanswered else ""
-        return f"{self.answers} answers ({self.reused} reused){unanswered}, ${self.cost_usd:.6f}{maybe}"
+        return f"{self.answers} answers ({self.reused} reused){unanswered}, {in_full(self.cost_usd)}{maybe}"
 
 
 def _log() -> "dg.DagsterLogManager | None":

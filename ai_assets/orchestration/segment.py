@@ -3,11 +3,13 @@
 A run takes many partitions and gives each its own events, so a backfill of 30 days is a few runs.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.definitions.metadata import normalize_metadata
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
@@ -27,12 +29,18 @@ from ai_assets.run.errors import PartitionsFailed
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work
-    from ai_assets.run.sinks import Sinks
+    from ai_assets.run.sinks import Sink, Sinks
+    from ai_assets.run.total import Counted
     from ai_assets.signoff.launches import Launch
     from ai_assets.storage.stores import Stores
 
+TOTAL_TAG = "ai_assets/total"
+"""Of a run: what came of it, in words."""
 COST_TAG = "ai_assets/cost_usd"
 """Of a run: the dollars that its calls cost, all assets and partitions together."""
+
+
+Made = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.Output[None]
 
 
 def segment(collection: Collection) -> dg.AssetsDefinition:
@@ -47,7 +55,9 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         partitions_def=collection.scheme.definition(),
         backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
     )
-    def body(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    def body(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[Made]:
         from ai_assets.inference.records import BACKFILL_TAG
         from ai_assets.run.context import Outcome, Work
         from ai_assets.run.refresh import refresh
@@ -60,8 +70,8 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         try:
             stores = Stores.at(Home.from_environment())
             with (
-                _cost_told(context, stores),
-                heard(context, stores.home) as sinks,
+                _total_told(context, stores, collection) as counted,
+                heard(context, stores.home, counted) as sinks,
                 in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
                 Work(
                     collection,
@@ -81,10 +91,19 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                         yield materialization(collection, event, context.instance)
                     elif (event.asset, event.name) in chosen_checks:
                         yield check_evaluation(collection, event, context.instance)
+            yield from _checks_done(context)
         except (PartitionsFailed, UserError) as error:
             raise failure(error) from None
 
     return body
+
+
+def _checks_done(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+    """To Dagster a check is an output of the op. Verdicts are events, one for each partition, so it is told that the
+    outputs are complete; it would log that they were not yielded."""
+    layer = context.op_execution_context.job_def.asset_layer
+    for key in sorted(context.selected_asset_check_keys, key=str):
+        yield dg.Output(None, output_name=layer.get_op_output_name(key))
 
 
 def launch_of(
@@ -114,7 +133,7 @@ def launch_of(
 
 
 @contextmanager
-def heard(context: dg.AssetExecutionContext, home: Home) -> "Iterator[Sinks]":
+def heard(context: dg.AssetExecutionContext, home: Home, *also: "Sink") -> "Iterator[Sinks]":
     """The run's log, those of whoever started it in this process, and the user's own."""
     from ai_assets.run.configured import configured
     from ai_assets.run.sinks import LogSink, Sinks, added
@@ -123,7 +142,7 @@ def heard(context: dg.AssetExecutionContext, home: Home) -> "Iterator[Sinks]":
         context.log.warning(printable(line))
 
     own = configured(home, report)
-    sinks = Sinks([LogSink(context.log.info), *added.get(), *own], report)
+    sinks = Sinks([LogSink(context.log.info), *also, *added.get(), *own], report)
     try:
         yield sinks
     finally:
@@ -131,16 +150,31 @@ def heard(context: dg.AssetExecutionContext, home: Home) -> "Iterator[Sinks]":
 
 
 @contextmanager
-def _cost_told(context: dg.AssetExecutionContext, stores: "Stores") -> Iterator[None]:
-    """At its end, however it ends, the run has a tag with all that its calls cost."""
-    from ai_assets.costs.funding import run_cost
+def _total_told(context: dg.AssetExecutionContext, stores: "Stores", collection: Collection) -> "Iterator[Counted]":
+    """At its end, however it ends, the run has a line with what came of it, as tags and as an event with numbers."""
+    from dagster._core.events import EngineEventData
 
+    from ai_assets.costs.funding import run_cost
+    from ai_assets.run.total import Counted
+
+    counted, started, failed = Counted(), time.perf_counter(), 0
     try:
-        yield
+        yield counted
+    except PartitionsFailed as error:
+        failed = len(error.errors)
+        raise
     finally:
+        run = context.run
         with stores.state.read() as connection:
-            cost = run_cost(connection, context.run.run_id)
-        context.instance.add_run_tags(context.run.run_id, {COST_TAG: cost})
+            cost = run_cost(connection, run.run_id)
+            total = counted.total(
+                connection, collection.name, [run.run_id], partitions=len(context.partition_keys), failed=failed,
+                seconds=time.perf_counter() - started,
+            )  # fmt: skip
+        context.instance.add_run_tags(run.run_id, {COST_TAG: cost, TOTAL_TAG: total.in_words})
+        context.instance.report_engine_event(
+            f"Total: {total.in_words}", run, EngineEventData(metadata=normalize_metadata(total.described()))
+        )
 
 
 def _observations(

@@ -1,11 +1,10 @@
 """What a plan says, in words and amounts for people: on the command line and on the desk."""
 
-import math
+from decimal import Decimal
 
-from ai_assets.inference.prices import usd_of
+from ai_assets.base import money
+from ai_assets.inference.prices import NUSD
 from ai_assets.planning.records import BudgetOutlook, Money, Plan
-
-MOST_DIGITS = 9
 
 
 def headline(plan: Plan) -> str:
@@ -29,11 +28,7 @@ def interval(money: Money) -> str:
 
 def dollars(nusd: int) -> str:
     """With two digits that count, however small it is, and cents at least."""
-    usd = usd_of(nusd)
-    if not nusd:
-        return "$0"
-    digits = 2 if abs(usd) >= 1 else min(MOST_DIGITS, 1 - math.floor(math.log10(abs(usd))))
-    return f"${usd:,.{max(digits, 2)}f}"
+    return money.dollars(Decimal(nusd) / NUSD, significant=2) if nusd else "$0"
 
 
 def named(found: BudgetOutlook) -> str:

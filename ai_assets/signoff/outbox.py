@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets.base.money import dollars
 from ai_assets.signoff.channels import Message
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import digest
@@ -281,7 +282,7 @@ def _body(news: News) -> str:
     facts: dict[str, Any] = json.loads(news.request.facts)
     told = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in _COUNTED if facts.get(name)]
     if facts.get("cost_usd") is not None:
-        told.append(f"${facts['cost_usd']:.2f}")
+        told.append(dollars(facts["cost_usd"]))
     opened = f"Open since {news.request.opened_at[:16].replace('T', ' ')} UTC ({news.waited})."
     return "\n".join([*([f"{', '.join(told)}."] if told else []), opened, news.next])
 

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
-from ai_assets.costs.tables import dollars, shown
+from ai_assets.base.money import dollars
+from ai_assets.costs.tables import shown
 from ai_assets.desk.markup import markdown
 
 NOTICED = 0.01
@@ -55,10 +56,7 @@ def span(hours: float) -> str:
 
 
 def usd(amount: float | None) -> str:
-    """Small amounts keep the digits that tell them from nothing."""
-    if amount is None:
-        return "unknown"
-    return f"${amount:,.2f}" if amount == 0 or amount >= 0.1 else f"${amount:.4g}"
+    return dollars(amount, significant=4 if amount is not None and amount < 0.1 else 2)
 
 
 def score(value: float | None) -> str:

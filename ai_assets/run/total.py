@@ -1,0 +1,96 @@
+"""The one line that every run ends with, however it ends: what came of it, and what it cost."""
+
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from ai_assets.base.money import dollars
+from ai_assets.inference.run_spend import RunSpend, spend_by_asset, total_of
+from ai_assets.run.context import Outcome
+from ai_assets.run.events import DatasetMade, RunEvent
+from ai_assets.run.sinks import Sink
+
+CANDIDATE = "release_candidate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTotal:
+    partitions: int
+    """Those that were to be run."""
+    candidates: int
+    """Those that have a candidate now."""
+    indexed: int
+    """Documents of those candidates."""
+    quarantined: int
+    failed: int
+    """Partitions."""
+    spend: RunSpend
+    seconds: float
+
+    @property
+    def in_words(self) -> str:
+        spend = self.spend
+        said = [
+            f"{self.candidates:,} of {_count(self.partitions, 'partition')} done",
+            f"{_count(self.indexed, 'document')} indexed",
+            f"{self.quarantined:,} quarantined",
+            f"{_count(self.failed, 'partition')} failed" if self.failed else "",
+            f"{dollars(spend.cost_usd)} for {_count(spend.calls, 'call')}" if spend.calls else "no calls",
+            f"{self.spend.reused:,} answers reused" if self.spend.reused else "",
+            self.spend.retries_in_words,
+            f"{dollars(self.spend.maybe_usd)} may have been billed" if self.spend.maybe_nusd else "",
+            f"{self.seconds:.1f} s",
+        ]
+        return "; ".join(part for part in said if part)
+
+    def described(self) -> dict[str, int | float]:
+        """For programs."""
+        return {
+            "partitions": self.partitions, "candidates": self.candidates, "indexed": self.indexed,
+            "quarantined": self.quarantined, "failed": self.failed, "calls": self.spend.calls,
+            "retried": self.spend.retried, "answers_reused": self.spend.reused, "cost_usd": self.spend.cost_usd,
+            "maybe_usd": self.spend.maybe_usd, "seconds": round(self.seconds, 3),
+        }  # fmt: skip
+
+
+@dataclass
+class Counted(Sink):
+    """Hears of candidates, and so can say at any moment how much came of a run."""
+
+    hears = (DatasetMade,)
+    indexed: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
+
+    def hear(self, event: RunEvent) -> None:
+        if isinstance(event, DatasetMade):
+            self.count(event.outcome)
+
+    def count(self, outcome: Outcome) -> None:
+        if outcome.manifest.asset == CANDIDATE:
+            self.indexed[outcome.manifest.partition] = outcome.documents_out
+        elif outcome.manifest.asset == "documents":
+            self.quarantined[outcome.manifest.partition] = outcome.quarantined
+
+    def total(
+        self,
+        connection: sa.Connection,
+        collection: str,
+        run_ids: list[str],
+        *,
+        partitions: int,
+        failed: int,
+        seconds: float,
+    ) -> RunTotal:
+        return RunTotal(
+            partitions=partitions,
+            candidates=len(self.indexed),
+            indexed=sum(self.indexed.values()),
+            quarantined=sum(self.quarantined.values()),
+            failed=failed,
+            spend=total_of(spend_by_asset(connection, collection, run_ids)),
+            seconds=seconds,
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
