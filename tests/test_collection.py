@@ -54,7 +54,7 @@ WRONG = [
     Case(id="key", text=added("  sorce: x\n"), says=":6: unknown key 'sorce'; did you mean 'source'?"),
     Case(
         id="key like no other", text=added("  5: x\n"),
-        says=":6: unknown key '5'; known here: builtins, checks, chunking, description, embedding, embeddings, freshness, gates, golden, metrics, owners, "
+        says=":6: unknown key '5'; known here: builtins, checks, chunking, description, embedding, embeddings, freshness, gates, golden, metrics, near_duplicates, owners, "
         "partitions, publish, quality, schedule, signoff, source, stages, tenant, watch",
     ),
     Case(id="key of the file", text=BASE.replace("attributes:", "atributes:"), says=":2: unknown key 'atributes'; did you mean 'attributes'?"),

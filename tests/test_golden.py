@@ -20,8 +20,8 @@ from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, golden_labels, golden_samples, verification
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, GoldenLabelRefused, LabelFileRefused
-from ai_assets.signoff.golden_labels import GivenLabel, Place
-from ai_assets.signoff.golden_samples import Asked
+from ai_assets.signoff.golden_labels import GivenLabel, LabelPlace
+from ai_assets.signoff.golden_samples import SampledDocument
 from ai_assets.signoff.golden_status import golden_status
 from ai_assets.signoff.label_files import import_corrections, import_golden
 
@@ -52,7 +52,7 @@ def right(document: str) -> str:
     return "invoice" if int(Path(document).stem) % 2 else "incident"
 
 
-def place(office: Project, document: str) -> Place:
+def place(office: Project, document: str) -> LabelPlace:
     return golden_labels.present_texts(office.stores(), "notes", DAYS, [document])[document]
 
 
@@ -70,7 +70,7 @@ def scores(office: Project, partition: str = DAYS[0]) -> dict[tuple[str, str], t
     return {(row["metric"], row["scope"]): (row["value"], row["n"]) for row in office.stores().lake.rows(manifest)}
 
 
-def asked(office: Project, collection: Collection) -> list[Asked]:
+def asked(office: Project, collection: Collection) -> list[SampledDocument]:
     stage = golden_labels.stage_of(collection)
     with office.stores().state.read() as connection:
         return golden_samples.asked(connection, collection, stage)

@@ -140,7 +140,7 @@ def test_what_it_declares_is_what_it_said(project: Project) -> None:
     done = project.cli("new", "papers", "--from", str(folder))
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "14 files found, 6 of them documents" in said
+    assert "14 files found, 7 of them documents" in said
     assert "1 .png: no format that can be read (such as notes/a.png)" in said
     assert "1 of any kind: the symlink leaves the source folder (such as src/out.conf)" in said
     assert "1 of the documents will be quarantined: empty" in said
@@ -148,7 +148,7 @@ def test_what_it_declares_is_what_it_said(project: Project) -> None:
     source = collection.settings.source
     listing = Source.at(source.path).list(source.include, source.exclude)
     assert {file.path for file in listing} == {
-        "readme.md", "notes/NOTES.TXT", "old/manual.v2.txt", "x/one.html", "y/empty.txt", "src/gone.md",
+        "readme.md", "notes/NOTES.TXT", "old/manual.v2.txt", "x/one.html", "y/empty.txt", "src/gone.md", "src/LICENSE",
     }  # fmt: skip
     assert collection.settings.partitions.by == "shards"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_assets.desk import text_difference
-from ai_assets.desk.text_difference import MOST_SHOWN, Piece, TextDifference, word_count
+from ai_assets.desk.text_difference import MOST_SHOWN, DifferencePiece, TextDifference, word_count
 from ai_assets.desk.text_difference import text_difference as compare
 
 
@@ -22,7 +22,7 @@ def marked(difference: TextDifference) -> str:
     )
 
 
-def side(pieces: Sequence[Piece], kind: str) -> str:
+def side(pieces: Sequence[DifferencePiece], kind: str) -> str:
     """The text before ("removed") or after ("added"), put together again."""
     return "".join(piece.text for piece in pieces if piece.kind in ("same", "folded", kind))
 

@@ -7,8 +7,8 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.signoff import golden_labels, golden_samples
-from ai_assets.signoff.golden_labels import GivenLabel, Place
-from ai_assets.signoff.golden_samples import Asked, waits_for
+from ai_assets.signoff.golden_labels import GivenLabel, LabelPlace
+from ai_assets.signoff.golden_samples import SampledDocument, waits_for
 from ai_assets.signoff.golden_status import GoldenStatus, golden_status
 from ai_assets.signoff.people import Person
 from ai_assets.storage.lake import read_parquet_row
@@ -48,7 +48,7 @@ class LabelChoice:
 class LabelTask:
     """One document to label. What the model says of it is not shown."""
 
-    place: Place
+    place: LabelPlace
     title: str
     path: str
     text: str
@@ -130,7 +130,7 @@ def labelling_view(desk: Desk, person: Person, name: str, document_id: str = "")
     )
 
 
-def asked_place(desk: Desk, person: Person, name: str, document_id: str) -> tuple[Collection, Place] | None:
+def asked_place(desk: Desk, person: Person, name: str, document_id: str) -> tuple[Collection, LabelPlace] | None:
     """Where the document stands in a sample; None where nobody is asked about it."""
     collection = collection_seen(desk, person, name)
     stage = golden_labels.stage_of(collection)
@@ -162,7 +162,7 @@ class _Texts:
             }
         return self._known[partition]
 
-    def task(self, item: Asked, person: Person) -> LabelTask | None:
+    def task(self, item: SampledDocument, person: Person) -> LabelTask | None:
         """None where the text is not the one that was drawn."""
         name, partition = item.place.document_id, item.place.partition
         place, digest = self._places(partition).get(name, (0, None))

@@ -16,7 +16,7 @@ from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.evaluation.verdict import verdicts_of
 from ai_assets.signoff import claims, decisions, outbox, requests
-from ai_assets.signoff.claims import Claim
+from ai_assets.signoff.claims import RequestClaim
 from ai_assets.signoff.decisions import DecisionState
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import Person
@@ -93,7 +93,7 @@ def row_of(
     standing: DecisionState,
     collection: Collection,
     at: str,
-    claim: Claim | None = None,
+    claim: RequestClaim | None = None,
 ) -> InboxRow:
     """`request.changes` needs to hold the authors and the launch only."""
     rules = collection.settings.signoff

@@ -33,7 +33,7 @@ SHORT_ISLAND = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class DifferencePiece:
     """A part of a difference, in reading order."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"use_attribute_docstrings": True}
@@ -48,7 +48,7 @@ class Piece:
 class TextDifference:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"use_attribute_docstrings": True}
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[DifferencePiece]
     added: int
     """Words."""
     removed: int
@@ -75,7 +75,11 @@ def text_difference(before: str | None, after: str | None) -> TextDifference:
     beyond = max(0, len(old) - MOST_COMPARED) + max(0, len(new) - MOST_COMPARED)
     middle = _compared(old[:MOST_COMPARED], new[:MOST_COMPARED])
     parts = [_same(head), *middle, *([] if beyond else [_same(tail)])]
-    pieces = [Piece(kind=kind, text=text, words=word_count(text)) for kind, text in _smoothed(_joined(parts)) if text]
+    pieces = [
+        DifferencePiece(kind=kind, text=text, words=word_count(text))
+        for kind, text in _smoothed(_joined(parts))
+        if text
+    ]
     shown, left_out = _bounded(list(_folded(pieces)))
     return TextDifference(
         pieces=shown,
@@ -323,7 +327,7 @@ def _smoothed(parts: Sequence[Part]) -> list[Part]:
     return _joined(found)
 
 
-def _folded(pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _folded(pieces: Sequence[DifferencePiece]) -> Iterator[DifferencePiece]:
     """What is far from every change is one folded piece."""
     for place, piece in enumerate(pieces):
         if piece.kind != "same":
@@ -336,7 +340,9 @@ def _folded(pieces: Sequence[Piece]) -> Iterator[Piece]:
             continue
         first, last = _after_words(piece.text, before), _before_words(piece.text, after)
         yield from (
-            Piece(kind=kind, text=text if kind == "same" or len(text) <= LONGEST_FOLDED else "", words=word_count(text))
+            DifferencePiece(
+                kind=kind, text=text if kind == "same" or len(text) <= LONGEST_FOLDED else "", words=word_count(text)
+            )
             for kind, text in _three(piece.text, first, last)
             if text
         )
@@ -367,7 +373,7 @@ def _before_words(text: str, number: int) -> int:
         length *= 4
 
 
-def _bounded(pieces: list[Piece]) -> tuple[list[Piece], int]:
+def _bounded(pieces: list[DifferencePiece]) -> tuple[list[DifferencePiece], int]:
     """As many as may be shown, and how many changes are not."""
     total = 0
     for place, piece in enumerate(pieces):
@@ -379,7 +385,7 @@ def _bounded(pieces: list[Piece]) -> tuple[list[Piece], int]:
     return pieces, 0
 
 
-def _changes(pieces: Sequence[Piece]) -> int:
+def _changes(pieces: Sequence[DifferencePiece]) -> int:
     """A word in the place of another is one change."""
     grouped = itertools.groupby(pieces, key=lambda piece: piece.kind in ("added", "removed"))
     return sum(changed for changed, _ in grouped)

@@ -16,7 +16,7 @@ from typing import Literal, Self, cast
 from ai_assets.documents.formats.kinds import ENDINGS, MODULES, PACKED, FileKind, Format, ReadKind, TableKind, kind_of
 from ai_assets.documents.formats.read import Attachment, Read
 from ai_assets.documents.parse_converter import Converter
-from ai_assets.documents.parse_encodings import Guess, declared_in_html, decoded
+from ai_assets.documents.parse_encodings import EncodingGuess, declared_in_html, decoded
 from ai_assets.documents.parse_format_reader import FormatReader
 from ai_assets.documents.parse_ocr import Ocr, OcrLimits
 from ai_assets.documents.parse_table_reader import TableReader
@@ -314,7 +314,7 @@ class Parser:
             return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
         title = shortened(row.title or "") or title_of(text, markdown=False)
         before = shortened(row.title or "") or first_line(text, markdown=False)
-        guess = Guess(encoding=row.encoding, certainty=row.certainty or 0.0) if row.encoding else None
+        guess = EncodingGuess(encoding=row.encoding, certainty=row.certainty or 0.0) if row.encoding else None
         new = row.new or packed or key != row.key or title != before
         found = self._document(file, row.digest, text, title, key=key, partition=row.partition, encoding=guess, new=new)
         return replace(found, same_as=row.key) if key != row.key else found
@@ -338,7 +338,7 @@ class Parser:
         *,
         key: str | None = None,
         partition: str | None = None,
-        encoding: Guess | Read | None = None,
+        encoding: EncodingGuess | Read | None = None,
         new: bool = False,
     ) -> ParsedDocument:
         return ParsedDocument(

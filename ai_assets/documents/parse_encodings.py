@@ -72,7 +72,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Guess:
+class EncodingGuess:
     encoding: str
     certainty: float
 
@@ -145,7 +145,7 @@ def is_damaged_utf8(data: bytes) -> bool:
 # Guessing
 
 
-def guessed(data: bytes) -> Guess | None:
+def guessed(data: bytes) -> EncodingGuess | None:
     """The encoding of a text that is not UTF-8 and has no mark; None for what is no text, or damaged UTF-8."""
     sample = _sample(data)
     if is_damaged_utf8(sample):
@@ -169,7 +169,7 @@ def guessed(data: bytes) -> Guess | None:
     evidence, bound = len(_HIGH.findall(sample)), 0.5 if len(data) < 8 else 0.75 if len(data) < 16 else 1.0
     if len(data) <= len(sample):  # several may read alike: the most usual one names it
         encoding = next((name for name in _CANDIDATES if _by(data, name) == first), encoding)
-    return Guess(encoding=encoding, certainty=min(bound, _certainty(encoding, score, next_best, evidence)))
+    return EncodingGuess(encoding=encoding, certainty=min(bound, _certainty(encoding, score, next_best, evidence)))
 
 
 def _ranked(sample: bytes) -> Iterator[tuple[str, float]]:
@@ -218,12 +218,12 @@ def _reads(text: str) -> bool:
     return odd * 4 <= len(_WITH_ACCENT.findall(text))
 
 
-def _utf16(data: bytes) -> Guess | None:
+def _utf16(data: bytes) -> EncodingGuess | None:
     """Anything can be read as UTF-16, so much is asked of it: letters of one script, or East Asian text with signs."""
     if len(data) % 2 or len(data) < 2 * _SHORTEST_UTF16:
         return None
     lanes = {"utf-16-le": data[1:_SAMPLE:2], "utf-16-be": data[0:_SAMPLE:2]}
-    best: tuple[tuple[int, int], Guess] | None = None
+    best: tuple[tuple[int, int], EncodingGuess] | None = None
     for encoding, upper in lanes.items():
         text = _by(data[:_SAMPLE], encoding, cut=len(data) > _SAMPLE)
         if text is None or not _reads(text) or _by(data, encoding) is None:
@@ -239,7 +239,7 @@ def _utf16(data: bytes) -> Guess | None:
         else:
             continue
         if best is None or (common, signs) > best[0]:
-            best = (common, signs), Guess(encoding=encoding, certainty=certainty if len(text) >= 16 else 0.75)
+            best = (common, signs), EncodingGuess(encoding=encoding, certainty=certainty if len(text) >= 16 else 0.75)
     return best[1] if best else None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ai_assets.documents.formats.kinds import TableKind
-from ai_assets.documents.parse_encodings import Guess, guessed, is_utf8
+from ai_assets.documents.parse_encodings import EncodingGuess, guessed, is_utf8
 from ai_assets.documents.parse_text import Unreadable, normalise, shown_bytes
 from ai_assets.storage.digest import Json, canonical_json, digest, sha256_hex
 
@@ -97,7 +97,7 @@ def read_rows(
     kind: TableKind, stream: io.BufferedReader, table: TableFormat, max_row_bytes: int, delimiter: str | None = None
 ) -> Iterator[TableRow]:
     """Every row in file order. Raises Unreadable, also after some rows, when the file itself cannot be read (on)."""
-    guess: Guess | None = None
+    guess: EncodingGuess | None = None
     if kind != "parquet":
         stream, guess = _utf8(stream)
     match kind:
@@ -114,7 +114,7 @@ def read_rows(
             yield _row(record, table, guess, new=guess is not None or next(iter(record), None) == UNNAMED.format(1))
 
 
-def _row(record: Record, table: TableFormat, guess: Guess | None, *, new: bool) -> TableRow:
+def _row(record: Record, table: TableFormat, guess: EncodingGuess | None, *, new: bool) -> TableRow:
     row_digest = digest(record)
     key = " ".join(normalise(_shown(record.get(table.key)) or "").split()) if table.key else ""
     reason = None
@@ -180,7 +180,7 @@ def _cut(name: str) -> str:
 # Lines
 
 
-def _utf8(stream: io.BufferedReader) -> tuple[io.BufferedReader, Guess | None]:
+def _utf8(stream: io.BufferedReader) -> tuple[io.BufferedReader, EncodingGuess | None]:
     """The stream as UTF-8 without a byte order mark; the encoding, where its beginning is in another and says none."""
     head = stream.read(_HEAD_BYTES)
     stream.seek(3 if head.startswith(codecs.BOM_UTF8) else 0)

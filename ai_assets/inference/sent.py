@@ -19,7 +19,7 @@ _LEVEL = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class SentMessage:
     role: str
     content: str
 
@@ -28,7 +28,7 @@ class Message:
 class SentRequest:
     """A request as it left, read for people."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[SentMessage, ...]
     """The rendered prompt; of an embedding, the text. Empty where the body is not readable so."""
     schema: Json
     """That the answer had to conform to; None where there was none."""
@@ -53,11 +53,11 @@ def read_sent(body: str) -> SentRequest:
     if not isinstance(found, dict):
         return SentRequest(messages=(), schema=None, settings={}, body=body)
     given: dict[str, Any] = dict(found)
-    messages = [Message(role="system", content=_content(given.pop("system")))] if "system" in given else []
+    messages = [SentMessage(role="system", content=_content(given.pop("system")))] if "system" in given else []
     listed = given.pop("messages", None)
     messages += [_message(each) for each in listed] if isinstance(listed, list) else []
     if isinstance(given.get("input"), str):
-        messages.append(Message(role="input", content=given.pop("input")))
+        messages.append(SentMessage(role="input", content=given.pop("input")))
     return SentRequest(messages=tuple(messages), schema=_schema(given), settings=given, body=body)
 
 
@@ -68,10 +68,10 @@ def _json(text: str) -> Any:
         return None
 
 
-def _message(said: Any) -> Message:
+def _message(said: Any) -> SentMessage:
     if not isinstance(said, dict):
-        return Message(role="", content=_content(said))
-    return Message(role=str(said.get("role", "")), content=_content(said.get("content")))
+        return SentMessage(role="", content=_content(said))
+    return SentMessage(role=str(said.get("role", "")), content=_content(said.get("content")))
 
 
 def _content(content: Any) -> str:

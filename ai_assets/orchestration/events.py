@@ -105,9 +105,8 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     stats = outcome.manifest.stats
     found: dict[str, Any] = {"documents": outcome.documents_in}
     if "unanswered" in stats or outcome.manifest.asset == "release_candidate":
-        found["quarantined"] = (
-            outcome.quarantined
-        )  # of `documents` it is among the statuses, and no other asset has any
+        # Of `documents` it is among the statuses, and no other asset has any.
+        found["quarantined"] = outcome.quarantined
     if "spend" in stats and outcome.documents_in:
         found["reuse_share"] = round(outcome.reused / outcome.documents_in, 4)
     elif outcome.manifest.asset not in _MADE_WHOLE:

@@ -18,7 +18,7 @@ from ai_assets.inference import history
 from ai_assets.inference.answer_query import DocumentReuse, left_of, packed_of, reuses_of
 from ai_assets.inference.answer_text import answer_text
 from ai_assets.inference.history import Attempt
-from ai_assets.inference.sent import Message, SentRequest, read_sent, unpacked
+from ai_assets.inference.sent import SentMessage, SentRequest, read_sent, unpacked
 from ai_assets.run.operations import load_operations
 from ai_assets.signoff import forgotten, releases
 from ai_assets.signoff.errors import ReleaseAltered
@@ -179,7 +179,7 @@ def _masked_request(found: SentRequest) -> SentRequest:
     schema, settings = (json.loads(masked(json.dumps(part))) for part in (found.schema, dict(found.settings)))
     return replace(
         found,
-        messages=tuple(Message(role=each.role, content=masked(each.content)) for each in found.messages),
+        messages=tuple(SentMessage(role=each.role, content=masked(each.content)) for each in found.messages),
         schema=schema,
         settings=settings,
         body=masked(found.body),

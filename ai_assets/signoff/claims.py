@@ -14,7 +14,7 @@ from ai_assets.storage.state import StateStore, now
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class RequestClaim:
     request_id: str
     collection: str
     person: str
@@ -23,10 +23,10 @@ class Claim:
     made_at: str
 
 
-TABLE = sa.table("request_claims", *(sa.column(field.name) for field in fields(Claim)))
+TABLE = sa.table("request_claims", *(sa.column(field.name) for field in fields(RequestClaim)))
 
 
-def take(state: StateStore, request: SignoffRequest, *, by: Person) -> Claim:
+def take(state: StateStore, request: SignoffRequest, *, by: Person) -> RequestClaim:
     """Claim it. Of two at the same instant one has it, and the other learns who. Again by the same: no change."""
     _require(by, "reviewer", request, "claiming a request takes the role reviewer")
     with state.write() as connection:
@@ -34,7 +34,7 @@ def take(state: StateStore, request: SignoffRequest, *, by: Person) -> Claim:
         return _put(connection, request, by.name, by=by.name)
 
 
-def assign(state: StateStore, request: SignoffRequest, to: str, *, by: Person) -> Claim:
+def assign(state: StateStore, request: SignoffRequest, to: str, *, by: Person) -> RequestClaim:
     """Give it to somebody who may at least review, whoever has it now."""
     _require(by, "approver", request, "assigning a request to others takes the role approver")
     name = people.known_as(to)
@@ -64,10 +64,10 @@ def give_up(state: StateStore, request: SignoffRequest, *, by: Person) -> bool:
     return True
 
 
-def of(connection: sa.Connection, request_ids: Sequence[str]) -> dict[str, Claim]:
+def of(connection: sa.Connection, request_ids: Sequence[str]) -> dict[str, RequestClaim]:
     """By request; one that nobody has is not there."""
     query = sa.select(TABLE).where(TABLE.c.request_id.in_(list(request_ids)))
-    return {row["request_id"]: Claim(**row) for row in connection.execute(query).mappings()}
+    return {row["request_id"]: RequestClaim(**row) for row in connection.execute(query).mappings()}
 
 
 def candidates(connection: sa.Connection, collection: str) -> list[str]:
@@ -76,11 +76,11 @@ def candidates(connection: sa.Connection, collection: str) -> list[str]:
     return [person.name for person in known if person.may("reviewer", collection)]
 
 
-def _put(connection: sa.Connection, request: SignoffRequest, name: str, *, by: str) -> Claim:
-    claim = Claim(
+def _put(connection: sa.Connection, request: SignoffRequest, name: str, *, by: str) -> RequestClaim:
+    claim = RequestClaim(
         request_id=request.request_id, collection=request.collection, person=name, given_by=by, made_at=now()
     )  # fmt: skip
-    columns = [field.name for field in fields(Claim)]
+    columns = [field.name for field in fields(RequestClaim)]
     insert = sa.text(
         f"INSERT INTO request_claims ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)}) "  # noqa: S608
         "ON CONFLICT (request_id) DO NOTHING"

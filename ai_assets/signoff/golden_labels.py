@@ -65,7 +65,7 @@ TABLE = sa.table("golden_labels", *(sa.column(field.name) for field in fields(Gi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class LabelPlace:
     """A document as it is now, and how it came to be asked about."""
 
     document_id: str
@@ -185,7 +185,7 @@ def in_force(connection: sa.Connection, collection: Collection) -> GoldenInForce
 
 def present_texts(
     stores: "Stores", collection: str, partitions: Iterable[str], wanted: Iterable[str]
-) -> dict[str, Place]:
+) -> dict[str, LabelPlace]:
     """The documents of those names as last computed, where they have a text."""
     names = set(wanted)
     return {place.document_id: place for place in _texts(stores, collection, partitions) if place.document_id in names}
@@ -196,12 +196,12 @@ def documents_of(stores: "Stores", collection: str, partitions: Iterable[str], m
     return [place.document_id for place in islice(_texts(stores, collection, partitions), most)]
 
 
-def _texts(stores: "Stores", collection: str, partitions: Iterable[str]) -> Iterator[Place]:
+def _texts(stores: "Stores", collection: str, partitions: Iterable[str]) -> Iterator[LabelPlace]:
     for partition in sorted(set(partitions)):
         manifest = stores.lake.manifest(collection, "documents", partition)
         for row in stores.lake.rows(manifest, ["document_id", "digest", "status"]) if manifest else ():
             if row["status"] == "ok":
-                yield Place(document_id=row["document_id"], partition=partition, document_digest=row["digest"])
+                yield LabelPlace(document_id=row["document_id"], partition=partition, document_digest=row["digest"])
 
 
 def of_present_texts(stores: "Stores", collection: str, items: Iterable[AgreedLabel]) -> list[AgreedLabel]:
@@ -239,7 +239,14 @@ def model_labels(stores: "Stores", collection: str, stage: str) -> dict[str, str
 
 
 def give(
-    stores: "Stores", collection: Collection, place: Place, answer: Answer, label: str | None, *, note: str, by: Person
+    stores: "Stores",
+    collection: Collection,
+    place: LabelPlace,
+    answer: Answer,
+    label: str | None,
+    *,
+    note: str,
+    by: Person,
 ) -> GivenLabel:
     """Record a person's own answer. The same answer about the same text is not recorded again."""
     stage = stage_of(collection)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import golden_labels
 from ai_assets.signoff.errors import DecisionRefused, GoldenLabelRefused
-from ai_assets.signoff.golden_labels import GivenLabel, Place, Stratum
+from ai_assets.signoff.golden_labels import GivenLabel, LabelPlace, Stratum
 from ai_assets.signoff.people import Person
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.lake import Manifest
@@ -77,10 +77,10 @@ class _Drawable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class SampledDocument:
     """A document of a sample, and how far along it stands."""
 
-    place: Place
+    place: LabelPlace
     opinions: int
     answers: Sequence[GivenLabel]
     """About this text, the newest of each author."""
@@ -219,7 +219,7 @@ def samples(connection: sa.Connection, collection: str, stage: str) -> list[Gold
     return [GoldenSample(**row) for row in connection.execute(query).mappings()]
 
 
-def asked(connection: sa.Connection, collection: Collection, stage: ClassifyStage) -> list[Asked]:
+def asked(connection: sa.Connection, collection: Collection, stage: ClassifyStage) -> list[SampledDocument]:
     """All documents of all samples, in the order in which they are asked about."""
     opinions = {sample.number: sample.opinions for sample in samples(connection, collection.name, stage.name)}
     answers: dict[str, list[GivenLabel]] = {}
@@ -230,8 +230,8 @@ def asked(connection: sa.Connection, collection: Collection, stage: ClassifyStag
     return [_asked(dict(row), opinions[row["number"]], answers.get(row["document_id"], ())) for row in rows]
 
 
-def _asked(row: Mapping[str, object], opinions: int, answers: Sequence[GivenLabel]) -> Asked:
-    place = Place(
+def _asked(row: Mapping[str, object], opinions: int, answers: Sequence[GivenLabel]) -> SampledDocument:
+    place = LabelPlace(
         document_id=str(row["document_id"]),
         partition=str(row["partition"]),
         document_digest=str(row["document_digest"]),
@@ -240,10 +240,10 @@ def _asked(row: Mapping[str, object], opinions: int, answers: Sequence[GivenLabe
         sample=cast(int, row["number"]),
     )
     about = [item for item in answers if item.document_digest == place.document_digest]
-    return Asked(place=place, opinions=opinions, answers=about)
+    return SampledDocument(place=place, opinions=opinions, answers=about)
 
 
-def waits_for(item: Asked, person: str) -> bool:
+def waits_for(item: SampledDocument, person: str) -> bool:
     """Whether this person is asked: they have not answered, and fewer labels are there than are wanted."""
     labels = sum(answer.answer == "label" for answer in item.answers)
     mine = any(answer.author == person and answer.answer != "withdrawn" for answer in item.answers)

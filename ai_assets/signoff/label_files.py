@@ -16,7 +16,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.signoff import corrections, golden_labels
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.errors import DecisionRefused, LabelFileRefused
-from ai_assets.signoff.golden_labels import GivenLabel, Place, Stratum
+from ai_assets.signoff.golden_labels import GivenLabel, LabelPlace, Stratum
 from ai_assets.signoff.people import Person
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.state import now, storable
@@ -151,7 +151,7 @@ def _reason(line: LabelLine, by: Person) -> str:
 
 def _read(
     stores: "Stores", collection: Collection, stage: ClassifyStage, path: Path, keys: Sequence[str]
-) -> tuple[list[LabelLine], Mapping[str, Place]]:
+) -> tuple[list[LabelLine], Mapping[str, LabelPlace]]:
     reading = _Reading()
     labels = [label.name for label in stage.labels]
     for number, fields in _fields_of(path, reading):

@@ -27,7 +27,7 @@ Found = Sequence[tuple[int, float]]
 """Rows that a search found, and how good each is."""
 
 
-class Passages:
+class PassageRows:
     """All passages of a version, by row."""
 
     def __init__(self, table: Any, rows: int) -> None:

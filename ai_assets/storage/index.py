@@ -418,7 +418,7 @@ class _Reader:
         """As `by_vector` and `by_text` of each; nothing where there is nothing to search for."""
         import numpy as np
 
-        passages = batch_search.Passages(self.table, self.rows)
+        passages = batch_search.PassageRows(self.table, self.rows)
         limit = min(4 * documents, self.rows)
         by_vector: list[list[Hit]] = [[] for _ in queries]
         by_text: list[list[Hit]] = [[] for _ in queries]
