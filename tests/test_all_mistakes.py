@@ -16,6 +16,7 @@ from ai_assets.desk.settings import load_desk
 from ai_assets.evaluation.errors import GoldenError
 from ai_assets.evaluation.golden import read_golden_labels
 from ai_assets.inference.load import load_inference
+from ai_assets.ops.dagster_client import essential_message
 from ai_assets.run.operations import load_operations
 
 BASE = """\
@@ -192,3 +193,11 @@ def test_mistakes_of_a_single_file_of_a_collection_keep_its_class(tmp_path: Path
     with pytest.raises(CollectionInvalid) as refused:
         load_collection(tmp_path, "notes")
     assert [mistake.line for mistake in refused.value.mistakes] == [6, 7]
+
+
+def test_what_up_says_of_definitions_that_dagster_refuses_has_every_line() -> None:
+    told = "a/defs.yaml: 2 mistakes\n  a/defs.yaml:6:3: x\n  a/defs.yaml:7:3: y"
+    name = f"{CollectionInvalid.__module__}.CollectionInvalid"
+    cause = {"className": "CollectionInvalid", "message": f"{name}: {told}\n", "stack": []}
+    outer = {"className": "DagsterError", "message": "dagster.DagsterError: it broke\n", "stack": [], "causes": [cause]}
+    assert essential_message(outer) == told

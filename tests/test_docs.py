@@ -182,7 +182,7 @@ def test_the_examples_of_inference_are_valid() -> None:
 def test_the_examples_in_the_documents_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", COLLECTIONS, re.DOTALL)
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}}
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     on_routes = next(yaml.safe_load(block) for block in blocks if "claim_details" in block)
     for block in blocks:
         found = yaml.safe_load(block)
