@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ai_assets.base.errors import ExtensionUnusable
+from ai_assets.base.errors import ExtensionUnusable, Gathered
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.checks.base import Check, OwnCheck
 from ai_assets.collection.errors import CollectionInvalid
@@ -53,16 +53,25 @@ class OwnParts:
 
 
 def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -> OwnParts:
-    """Raises CollectionInvalid, with the line, for what cannot be loaded or does not fit."""
-    loading = _Loading(settings, path, node)
-    metrics = tuple(loading.metric(number) for number in range(len(settings.metrics)))
-    gates = {gate.name: number for number, gate in enumerate(settings.gates) if gate.use is not None}
-    functions = {name: loading.gate(number) for name, number in gates.items()}
+    """Raises CollectionInvalid, with the line of each, for what cannot be loaded or does not fit."""
+    loading, gathered = _Loading(settings, path, node), Gathered()
+    metrics = [gathered.attempt(None, loading.metric, number) for number in range(len(settings.metrics))]
+    declared = {gate.name: number for number, gate in enumerate(settings.gates) if gate.use is not None}
+    gates = {name: gathered.attempt(None, loading.gate, number) for name, number in declared.items()}
+    checks = [gathered.attempt(None, loading.check, number) for number in range(len(settings.checks))]
+    targets = [gathered.attempt(None, loading.target, number) for number in range(len(settings.publish.to))]
+    embeddings = {
+        name: gathered.attempt(None, loading.embedding, name, each)
+        for name, each in settings.every_embedding.items()
+        if each.use
+    }
+    gathered.refuse(CollectionInvalid)
+    functions = {name: function for name, function in gates.items() if function is not None}
     return OwnParts(
-        metrics=metrics,
-        checks=tuple(loading.check(number) for number in range(len(settings.checks))),
-        targets=tuple(loading.target(number) for number in range(len(settings.publish.to))),
-        embeddings={name: loading.embedding(name, each) for name, each in settings.every_embedding.items() if each.use},
+        metrics=tuple(metric for metric in metrics if metric is not None),
+        checks=tuple(check for check in checks if check is not None),
+        targets=tuple(target for target in targets if target is not None),
+        embeddings={name: each for name, each in embeddings.items() if each is not None},
         gates=functions,
         gate_digests={name: source_digest(function) for name, function in functions.items()},
     )

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from ai_assets.base.yaml_settings import Strict, wrong
+from ai_assets.base.yaml_settings import Strict, refuse, wrong
 from ai_assets.extensions import Options, name_of
 
 
@@ -62,7 +62,9 @@ class PublishSettings(Strict):
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [target.name for target in self.to]
-        for number, name in enumerate(names):
-            if name in names[:number]:
-                raise wrong(f"a target '{name}' is there already; give this one another 'name'", "to", number)
+        refuse(
+            wrong(f"a target '{name}' is there already; give this one another 'name'", "to", number)
+            for number, name in enumerate(names)
+            if name in names[:number]
+        )
         return self

@@ -87,7 +87,8 @@ WRONG = [
     Case(id="too little", text=added("  signoff: {approvals: 0}\n"), says=":6: signoff.approvals: should be at least 1 (found 0)"),
     Case(
         id="two problems", text=BASE + STAGE.replace("A bill with amounts.", "bill").replace("A report on an accident.", "fire"),
-        says=":10: stages.0.labels.0.description: should have at least 10 characters (found 'bill'); 1 more problem(s) in this file",
+        says=": 2 mistakes\n  {path}:10:27: stages.0.labels.0.description: should have at least 10 characters (found 'bill')"
+        "\n  {path}:11:28: stages.0.labels.1.description: should have at least 10 characters (found 'fire')",
     ),
     # Dates
     Case(id="no such month", text=BASE.replace("2026-10-07", "2026-13-07"), says=":5: '2026-13-07' is no date: month must be in 1..12"),
@@ -130,7 +131,7 @@ WRONG = [
     Case(id="more approvals than people", text=added("  signoff: {approvals: 2, approvers: [ann]}\n"), says=":6: signoff: 2 approvals are asked of only 1 approvers"),
     # Not even YAML, or not ours
     Case(id="no source", text="type: ai_assets.DocumentCollection\nattributes:\n  partitions: {by: folder}\n", says=":2: source: is missing"),
-    Case(id="no attributes", text="type: ai_assets.DocumentCollection\n", says=":1: source: is missing; 1 more problem(s) in this file"),
+    Case(id="no attributes", text="type: ai_assets.DocumentCollection\n", says=": 2 mistakes\n  {path}:1:1: source: is missing\n  {path}:1:1: partitions: is missing"),
     Case(id="attributes of another kind", text="type: ai_assets.DocumentCollection\nattributes: []\n", says=":2: should be keys with values"),
     Case(id="empty", text="", says=":1: expected 'type: ai_assets.DocumentCollection' and 'attributes:'"),
     Case(id="another type", text=BASE.replace("Collection", "Colection"), says=":1: expected 'type: ai_assets.DocumentCollection' and 'attributes:'"),
@@ -149,7 +150,7 @@ def test_a_wrong_file_is_refused_with_line_place_and_remedy(tmp_path: Path, case
     path.write_text(case.text)
     with pytest.raises(CollectionInvalid) as refused:
         load_collection(tmp_path, "notes")
-    assert str(refused.value) == f"{path}{case.says}"
+    assert str(refused.value) == f"{path}{case.says.replace('{path}', str(path))}"
 
 
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

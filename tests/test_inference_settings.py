@@ -142,7 +142,7 @@ WRONG = [
     Case(id="a budget of a collection and each tenant", text="budgets:\n  - name: a\n    limit_usd: 5\n    of: {collection: mail}\n    each: tenant\n", says=":5: budgets.0.each: it counts only the collection 'mail', and that has one tenant"),
     Case(id="a budget of nobody", text="budgets:\n  - {name: a, limit_usd: 5, of: {tenant: ''}}\n", says=":2: budgets.0.of.tenant: should have at least 1 characters"),
     Case(id="a budget of a run", text="budgets:\n  - {name: a, limit_usd: 5, of: {run: x}}\n", says=":2: budgets.0.of.run: should be 'tenant', 'collection' or 'asset' (found 'run')"),
-    Case(id="several problems", text="retry_share: 2\nbudgets: [{name: a}]\n", says=":1: retry_share: should be at most 1 (found 2); 1 more problem(s) in this file"),
+    Case(id="several problems", text="retry_share: 2\nbudgets: [{name: a}]\n", says=": 2 mistakes\n  {path}:1:1: retry_share: should be at most 1 (found 2)\n  {path}:2:11: budgets.0.limit_usd: is missing"),
 ]  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def test_a_wrong_file_is_refused_with_line_and_remedy(tmp_path: Path, case: Case
     path = written(tmp_path, case.text)
     with pytest.raises(InferenceInvalid) as caught:
         load_inference(path)
-    assert str(caught.value) == f"{path}{case.says}"
+    assert str(caught.value) == f"{path}{case.says.replace('{path}', str(path))}"
 
 
 @pytest.mark.parametrize(

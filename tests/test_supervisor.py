@@ -290,8 +290,18 @@ def test_a_client_without_a_server_says_how_to_start_it() -> None:
         (["Started", ""], "Started"),
         (["Traceback (most recent call last):", '  File "x"', "a.SomeError: broke", "    now"], "a.SomeError: broke"),
         (["\x1b[31mOSError: [Errno 28] No space left\x1b[0m", "Shutting down"], "OSError: [Errno 28] No space left"),
+        (
+            [
+                "    raise it",
+                "CollectionInvalid: a.yaml: 2 mistakes",
+                "  a.yaml:1:1: x",
+                "  a.yaml:2:1: y",
+                "Shutting down",
+            ],
+            "CollectionInvalid: a.yaml: 2 mistakes\n  a.yaml:1:1: x\n  a.yaml:2:1: y",
+        ),
     ],
-    ids=["nothing", "no error", "traceback", "coloured"],
+    ids=["nothing", "no error", "traceback", "coloured", "several mistakes"],
 )
 def test_the_essential_line_of_a_log_is_its_last_error(lines: list[str], essential: str | None) -> None:
     assert essential_line(lines) == essential

@@ -2,7 +2,7 @@
 
     AiAssetsError
       UserError                  a mistake or an environment a person can mend: exit code 2, no traceback
-        DeclarationInvalid       a YAML file that a user wrote is wrong: file, line, what to write
+        DeclarationInvalid       a file that a user wrote is wrong: each mistake with file, line and what to write
         SourceUnavailable        the documents cannot be reached
         ParserUnavailable        what reads files is not installed as it should be
         OcrUnavailable           the program that reads scanned pages, or its data of a language, is not installed
@@ -26,8 +26,15 @@
 Each package continues the tree in an `errors.py` of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec, Self, TypeVar
+
+from ai_assets.base.mistakes import Mistake, told
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Else = TypeVar("_Else")
 
 
 def said_of(error: BaseException) -> str:
@@ -47,8 +54,43 @@ class UserError(AiAssetsError):
 
 
 class DeclarationInvalid(UserError):
-    def __init__(self, path: Path, line: int | None, problem: str) -> None:
-        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
+    """`further` are the other mistakes of the file, and of the files that it names."""
+
+    def __init__(self, path: Path, line: int | None, problem: str, *, further: Sequence[Mistake] = ()) -> None:
+        self.mistakes = (Mistake(path, line, problem), *further)
+        super().__init__(told(self.mistakes))
+
+    @classmethod
+    def of(cls, mistakes: Sequence[Mistake]) -> Self:
+        """One error of them all; at least one."""
+        first, *further = dict.fromkeys(mistakes)
+        return cls(first.path, first.line, first.problem, further=further)
+
+
+class Gathered:
+    """Collects the errors of checks that do not depend on each other, to raise them as one."""
+
+    def __init__(self) -> None:
+        self.errors: list[DeclarationInvalid] = []
+
+    def attempt(self, otherwise: _Else, check: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | _Else:
+        """What the check returns, or `otherwise` where it finds a mistake."""
+        try:
+            return check(*args, **kwargs)
+        except DeclarationInvalid as error:
+            self.errors.append(error)
+            return otherwise
+
+    def refuse(self, invalid: type[DeclarationInvalid], first: Path | None = None) -> None:
+        """Raises what was found. `invalid` is the class of errors of several classes; `first` the file told first."""
+        if not self.errors:
+            return
+        kinds = {type(error) for error in self.errors}
+        if len({error.mistakes for error in self.errors}) == 1:
+            raise self.errors[0]
+        kind = kinds.pop() if len(kinds) == 1 else invalid
+        mistakes = [mistake for error in self.errors for mistake in error.mistakes]
+        raise kind.of(sorted(mistakes, key=lambda mistake: mistake.path != first))
 
 
 class SourceUnavailable(UserError):

@@ -5,14 +5,19 @@ A module of settings derives its models from `Strict`; whoever loads them reads 
 
 import contextlib
 import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.mistakes import Line, Mistake
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Strict(BaseModel):
@@ -20,17 +25,40 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in data:
-                if key not in known and key not in cls.model_fields:
-                    raise PydanticCustomError(
-                        "unknown_key", "unknown key '{key}'{hint}", {"key": str(key), "hint": nearest(str(key), known)}
-                    )
-        return data
+    def _explain_unknown_keys(cls, data: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(data)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            if not any(map(_is_unknown, found)):
+                raise
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        raise _several(list(_explained(found, known))) from None
+
+
+def _explained(problems: Sequence["ErrorDetails"], known: list[str]) -> Iterator[Mapping[str, Any]]:
+    """With the nearest known key for each unknown one, and without the echo of a misspelt key: that it is missing."""
+    unknown = [str(problem["loc"][0]) for problem in problems if _is_unknown(problem)]
+    meant = {match for key in unknown for match in alike(key, known)}
+    for problem in problems:
+        if _is_unknown(problem):
+            key = str(problem["loc"][0])
+            said = f"unknown key '{key}'{nearest(key, known)}"
+            yield {"type": "unknown_key", "loc": (), "input": None, "msg": said, "ctx": {"key": key}}
+        elif problem["type"] != "missing" or len(problem["loc"]) > 1 or problem["loc"][0] not in meant:
+            yield {**problem}
+
+
+def _is_unknown(problem: "ErrorDetails") -> bool:
+    return problem["type"] in ("extra_forbidden", "invalid_key") and len(problem["loc"]) == 1
+
+
+def _several(problems: Sequence[Mapping[str, Any]]) -> PydanticCustomError:
+    """Problems as pydantic lists them, in one error; `located` takes them apart again."""
+    said = "; ".join(str(problem["msg"]).removeprefix("Value error, ") for problem in problems)
+    return PydanticCustomError("several", "{said}", {"said": said, "problems": tuple(problems)})
 
 
 def wrong(problem: str, *at: str | int) -> PydanticCustomError:
@@ -38,10 +66,27 @@ def wrong(problem: str, *at: str | int) -> PydanticCustomError:
     return PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": at})
 
 
+def refuse(problems: Iterable[PydanticCustomError]) -> None:
+    """Raises the problems that the checks of a model found, all at once."""
+    found = list(problems)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise _several([
+            {"type": each.type, "loc": (), "input": None, "msg": each.message(), "ctx": each.context or {}}
+            for each in found
+        ])  # fmt: skip
+
+
 def nearest(found: str, known: list[str], otherwise: str | None = None) -> str:
     """'; did you mean ...' or the whole list of what is known, unless that is long."""
-    match = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
+    match = alike(found, known)
     return f"; did you mean '{match[0]}'?" if match else f"; {otherwise or 'known here: ' + ', '.join(sorted(known))}"
+
+
+def alike(found: str, known: list[str]) -> list[str]:
+    """The known name that was meant, or none."""
+    return difflib.get_close_matches(found, known, n=1, cutoff=0.5)
 
 
 def node_of(path: Path, invalid: type[DeclarationInvalid]) -> yaml.Node | None:
@@ -133,24 +178,29 @@ def _refuse_many(path: Path, node: yaml.Node | None, invalid: type[DeclarationIn
 
 
 def _refuse_repeated(path: Path, node: yaml.Node | None, invalid: type[DeclarationInvalid]) -> None:
+    if found := [Mistake(path, line, problem) for line, problem in _repeated(node)]:
+        raise invalid.of(found)
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[tuple[Line, str]]:
     """What the YAML reader lets pass: of two equal keys it keeps the last, and a date that is none has no line."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[object, int] = {}
         for key, value in node.value:
-            line = key.start_mark.line + 1
+            line = _line(key)
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise invalid(path, line, f"key '{key.value}' is here already, on line {seen[key.value]}")
-                seen[key.value] = line
-            _refuse_repeated(path, value, invalid)
+                    yield line, f"key '{key.value}' is here already, on line {seen[key.value]}"
+                seen.setdefault(key.value, line)
+            yield from _repeated(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_repeated(path, item, invalid)
+            yield from _repeated(item)
     elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:timestamp":
         try:
             yaml.SafeLoader("").construct_yaml_timestamp(node)
         except ValueError as error:
-            raise invalid(path, node.start_mark.line + 1, f"'{node.value}' is no date: {error}") from error
+            yield _line(node), f"'{node.value}' is no date: {error}"
 
 
 _SAYINGS = {
@@ -185,43 +235,65 @@ def located(
     invalid: type[DeclarationInvalid],
     under: tuple[str, ...] = (),
 ) -> DeclarationInvalid:
-    """The first problem, with its place; how many more there are is said at the end.
+    """Every problem, each with its place.
 
     `under` are the keys of the file that lead to what was validated.
     """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    echoes = [p for p in problems[1:] if p["type"] == "too_short" and p["loc"] == first["loc"][: len(p["loc"])]]
-    context = first.get("ctx", {})
+    problems = list(_each(error.errors(include_url=False)))
+    too_short = [place for place, problem in enumerate(problems) if problem["type"] == "too_short"]
+    echoes = {place for place in too_short if any(_lies_in(problem, problems[place]) for problem in problems)}
+    told = [problem for place, problem in enumerate(problems) if place not in echoes]
+    return invalid.of([_mistake(path, node, problem, under) for problem in told])
+
+
+def _lies_in(problem: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:
+    """A list whose items are wrong is too short as well."""
+    return problem is not outer and problem["loc"][: len(outer["loc"])] == outer["loc"]
+
+
+def _each(problems: Iterable[Mapping[str, Any]], *at: str | int) -> Iterator[Mapping[str, Any]]:
+    """With those that a check of ours gathered in one."""
+    for problem in problems:
+        place = (*at, *problem["loc"])
+        if problem["type"] == "several":
+            yield from _each(problem["ctx"]["problems"], *place)
+        else:
+            yield {**problem, "loc": place}
+
+
+def _mistake(path: Path, node: yaml.Node | None, problem: Mapping[str, Any], under: tuple[str, ...]) -> Mistake:
+    context = problem.get("ctx", {})
     # Pydantic's own '[key]' and, so written, the tags of a union are no keys of the file.
-    location = (*(part for part in first["loc"] if not str(part).startswith("[")), *context.get("at", ()))
-    line = line_of(node, *under, *location, *((context["key"],) if first["type"] == "unknown_key" else ()))
+    location = (*(part for part in problem["loc"] if not str(part).startswith("[")), *context.get("at", ()))
+    line = line_of(node, *under, *location, *((context["key"],) if problem["type"] == "unknown_key" else ()))
     where = ".".join(str(part) for part in location)
-    message = first["msg"].removeprefix("Value error, ")
-    found = first["input"]
+    message = problem["msg"].removeprefix("Value error, ")
+    found = problem["input"]
     shown = ""
-    if first["type"] in _SAYINGS:
-        message = _SAYINGS[first["type"]].format(**context)
+    if problem["type"] in _SAYINGS:
+        message = _SAYINGS[problem["type"]].format(**context)
         shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) else ""
-    others = len(problems) - 1 - len(echoes)
-    more = f"; {others} more problem(s) in this file" if others else ""
-    return invalid(path, line, f"{f'{where}: ' if where else ''}{message}{shown}{more}")
+    return Mistake(path, line, f"{f'{where}: ' if where else ''}{message}{shown}")
 
 
-def line_of(node: yaml.Node | None, *location: str | int) -> int | None:
+def line_of(node: yaml.Node | None, *location: str | int) -> Line | None:
     """The line of the deepest part of the location that the file has."""
     if node is None:
         return None
-    line = node.start_mark.line + 1
+    line = _line(node)
     for part in location:
         if isinstance(node, yaml.MappingNode):
             entry = next(((key, value) for key, value in node.value if key.value == part), None)
             if entry is None:
                 break
-            line, node = entry[0].start_mark.line + 1, entry[1]
+            line, node = _line(entry[0]), entry[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            line = _line(node)
         else:
             break
     return line
+
+
+def _line(node: yaml.Node) -> Line:
+    return Line.at(node.start_mark.line + 1, node.start_mark.column + 1)

@@ -1,8 +1,8 @@
-"""Reading `collections/<name>/defs.yaml`: from text to a `Collection`, or to one sentence with file and line."""
+"""Reading `collections/<name>/defs.yaml`: from text to a `Collection`, or to an error with the line of each mistake."""
 
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from ai_assets.base.errors import Gathered
 from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_embeddings, embedded_texts
@@ -290,15 +291,23 @@ def load_collection(root: Path, name: str, inference: Declared | None = None) ->
     if not isinstance(data, dict) or data.get("type") != COMPONENT_TYPE:
         raise CollectionInvalid(path, 1, f"expected 'type: {COMPONENT_TYPE}' and 'attributes:'")
     extra = [key for key in data if key not in ("type", "attributes", "requirements", "template_vars_module")]
-    if extra:
-        raise CollectionInvalid(
-            path, line_of(node, extra[0]), f"unknown key '{extra[0]}'{nearest(str(extra[0]), ['type', 'attributes'])}"
-        )
+    gathered = Gathered()
+    for key in extra:
+        problem = f"unknown key '{key}'{nearest(str(key), ['type', 'attributes'])}"
+        gathered.errors.append(CollectionInvalid(path, line_of(node, key), problem))
+    if extra and "attributes" not in data:  # it is misspelt, and empty attributes lack everything
+        gathered.refuse(CollectionInvalid)
+    settings = gathered.attempt(None, _settings, path, node, data.get("attributes"))
+    gathered.refuse(CollectionInvalid)
+    assert settings is not None
+    return build_collection(name, path.parent, settings, path, node, inference)
+
+
+def _settings(path: Path, node: yaml.Node | None, attributes: Any) -> CollectionSettings:
     try:
-        settings = CollectionSettings.model_validate(beside(data.get("attributes"), path.parent))
+        return CollectionSettings.model_validate(beside(attributes, path.parent))
     except ValidationError as error:
         raise located(path, node, error, CollectionInvalid, under=("attributes",)) from error
-    return build_collection(name, path.parent, settings, path, node, inference)
 
 
 def beside(attributes: Any, folder: Path) -> Any:
@@ -330,48 +339,74 @@ def build_collection(
     """Settings that are already valid, together with the files they name."""
     check_name(name)
     path = path or folder / DEFS_FILE
-    labels: tuple[GoldenLabel, ...] = ()
-    queries: tuple[GoldenQuery, ...] = ()
-    for key, relative in (("labels", settings.golden.labels), ("queries", settings.golden.queries)):
-        if relative is not None and not (folder / relative).is_file():
-            line = line_of(node, "attributes", "golden", key)
-            raise CollectionInvalid(path, line, f"golden {key} file {folder / relative} does not exist")
-    if settings.golden.labels:
-        judged = [stage for stage in settings.stages if isinstance(stage, ClassifyStage)]
-        stage = next(stage for stage in judged if settings.golden.labels_stage in (None, stage.name))
-        labels = read_golden_labels(folder / settings.golden.labels, [label.name for label in stage.labels])
-    if settings.golden.queries:
-        queries = read_golden_queries(folder / settings.golden.queries)
-    for number, item in enumerate(settings.stages):
-        described = item.labels if isinstance(item, ClassifyStage) else ()
-        leaked = {example.strip().casefold() for label in described for example in label.examples}
-        for query in queries:
-            if query.query.strip().casefold() in leaked:
-                where = line_of(node, "attributes", "stages", number, "labels")
-                raise CollectionInvalid(
-                    path,
-                    where,
-                    f"example '{query.query}' is also a golden query; examples and golden data must not overlap",
-                )
+    gathered = Gathered()
+    labels = gathered.attempt(None, _golden_labels, folder, settings, path, node)
+    queries = gathered.attempt((), _golden_queries, folder, settings, path, node)
+    for number, query in _leaked(settings, queries):
+        problem = f"example '{query}' is also a golden query; examples and golden data must not overlap"
+        place = line_of(node, "attributes", "stages", number, "labels")
+        gathered.errors.append(CollectionInvalid(path, place, problem))
     inference = inference or _declared_inference
-    questions = read_questions(settings, path, node, labels, inference)
-    embedding_models = read_embedding_models(settings, path, node, inference)
+    questions = gathered.attempt({}, read_questions, settings, path, node, labels, inference)
+    embedding_models = gathered.attempt({}, read_embedding_models, settings, path, node, inference)
+    asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
+    own = gathered.attempt(OwnParts(), load_own, settings, path, node)
+    gathered.refuse(CollectionInvalid, first=path)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
     if "://" not in source:
         source = str((folder / source).resolve())
-    judging = tuple(item for item in labels if item.document not in shown)
-    asking = read_function_models(settings, path, node, inference)
-    own = load_own(settings, path, node)
+    judging = tuple(item for item in labels or () if item.document not in shown)
     found = Collection(
         name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking
     )
-    for number, check in enumerate(own.checks):
+    _require_fitting_checks(found, path, node)
+    return found
+
+
+def _golden_labels(
+    folder: Path, settings: CollectionSettings, path: Path, node: yaml.Node | None
+) -> tuple[GoldenLabel, ...]:
+    if not settings.golden.labels:
+        return ()
+    file = _golden_file(folder, "labels", settings.golden.labels, path, node)
+    judged = [stage for stage in settings.stages if isinstance(stage, ClassifyStage)]
+    stage = next(stage for stage in judged if settings.golden.labels_stage in (None, stage.name))
+    return read_golden_labels(file, [label.name for label in stage.labels])
+
+
+def _golden_queries(
+    folder: Path, settings: CollectionSettings, path: Path, node: yaml.Node | None
+) -> tuple[GoldenQuery, ...]:
+    if not settings.golden.queries:
+        return ()
+    return read_golden_queries(_golden_file(folder, "queries", settings.golden.queries, path, node))
+
+
+def _golden_file(folder: Path, key: str, relative: str, path: Path, node: yaml.Node | None) -> Path:
+    if not (folder / relative).is_file():
+        line = line_of(node, "attributes", "golden", key)
+        raise CollectionInvalid(path, line, f"golden {key} file {folder / relative} does not exist")
+    return folder / relative
+
+
+def _leaked(settings: CollectionSettings, queries: Sequence[GoldenQuery]) -> Iterator[tuple[int, str]]:
+    """Golden queries that are examples of a label, with the number of the stage."""
+    for number, item in enumerate(settings.stages):
+        described = item.labels if isinstance(item, ClassifyStage) else ()
+        examples = {example.strip().casefold() for label in described for example in label.examples}
+        yield from ((number, query.query) for query in queries if query.query.strip().casefold() in examples)
+
+
+def _require_fitting_checks(found: Collection, path: Path, node: yaml.Node | None) -> None:
+    gathered = Gathered()
+    for number, check in enumerate(found.own.checks):
         from ai_assets.checks.registry import problem_of
 
         if problem := problem_of(found, check):
-            raise CollectionInvalid(path, line_of(node, "attributes", "checks", number), f"checks.{number}: {problem}")
-    return found
+            place = line_of(node, "attributes", "checks", number)
+            gathered.errors.append(CollectionInvalid(path, place, f"checks.{number}: {problem}"))
+    gathered.refuse(CollectionInvalid)
 
 
 def _declared_inference() -> "InferenceSettings":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ai_assets.base.errors import Gathered
 from ai_assets.base.yaml_settings import line_of, nearest
 from ai_assets.collection.embeddings import Models
 from ai_assets.collection.errors import CollectionInvalid
@@ -45,10 +46,10 @@ def read_questions(
     settings: CollectionSettings,
     path: Path,
     node: yaml.Node | None,
-    golden: Sequence[GoldenLabel],
+    golden: Sequence[GoldenLabel] | None,
     inference: Declared,
 ) -> Mapping[str, "Question"]:
-    """By stage, for the stages that have a route."""
+    """By stage, for the stages that have a route. `golden` is None where the file of golden labels is wrong."""
     asking = [
         (number, stage)
         for number, stage in enumerate(settings.stages)
@@ -58,17 +59,18 @@ def read_questions(
         return {}
     from ai_assets.stages.llm import Question
 
-    declared = inference()
+    gathered = Gathered()
+    declared = gathered.attempt(None, inference)
     found = {}
     for number, stage in asking:
         place = _Place(path=path, node=node, number=number)
-        found[stage.name] = Question(
-            stage=stage,
-            prompt=_prompt(settings, stage, place),
-            schema=_schema(stage, place),
-            models=_models(declared, stage, place),
-            examples=_examples(settings, stage, golden, place),
-        )
+        prompt = gathered.attempt(None, _prompt, settings, stage, place)
+        schema = gathered.attempt(None, _schema, stage, place)
+        models = () if declared is None else gathered.attempt((), _models, declared, stage, place)
+        examples = () if golden is None else gathered.attempt((), _examples, settings, stage, golden, place)
+        if prompt is not None:
+            found[stage.name] = Question(stage=stage, prompt=prompt, schema=schema, models=models, examples=examples)
+    gathered.refuse(CollectionInvalid)
     return found
 
 
@@ -76,29 +78,38 @@ def read_function_models(
     settings: CollectionSettings, path: Path, node: yaml.Node | None, inference: Declared
 ) -> Mapping[str, tuple[tuple[str, str], ...]]:
     """By stage that is a function and asks: address and model of each endpoint."""
-    found = {}
+    found, gathered = {}, Gathered()
     for number, stage in enumerate(settings.stages):
         if isinstance(stage, FunctionStage) and stage.models is not None:
             place = _Place(path=path, node=node, number=number)
-            endpoints = _endpoints(inference(), stage.models)
-            if isinstance(endpoints, str):
-                raise place.wrong(endpoints, "route")
-            found[stage.name] = endpoints
+            found[stage.name] = gathered.attempt((), _function_models, inference, stage.models, place)
             for prompt in stage.spec.prompts:
                 if not (path.parent / prompt).is_file():
-                    raise place.wrong(f"its function names the prompt {path.parent / prompt}, which does not exist")
+                    problem = f"its function names the prompt {path.parent / prompt}, which does not exist"
+                    gathered.errors.append(place.wrong(problem))
+    gathered.refuse(CollectionInvalid)
     return found
+
+
+def _function_models(inference: Declared, route: str, place: _Place) -> tuple[tuple[str, str], ...]:
+    endpoints = _endpoints(inference(), route)
+    if isinstance(endpoints, str):
+        raise place.wrong(endpoints, "route")
+    return endpoints
 
 
 def read_embedding_models(
     settings: CollectionSettings, path: Path, node: yaml.Node | None, inference: Declared
 ) -> dict[str, Models]:
     """By name of the embedding on a route: one model each, because vectors of two cannot be compared."""
-    return {
-        name: _embedding_models(each.route, path, node, inference, place_of(name))
+    gathered = Gathered()
+    found = {
+        name: gathered.attempt((), _embedding_models, each.route, path, node, inference, place_of(name))
         for name, each in settings.every_embedding.items()
         if each.route is not None
     }
+    gathered.refuse(CollectionInvalid)
+    return found
 
 
 def _embedding_models(
@@ -171,13 +182,14 @@ def _examples(
     if not golden or settings.golden.labels_stage not in (None, stage.name):
         of = f"those of this collection are for '{settings.golden.labels_stage}'" if golden else "there are none"
         raise place.wrong(f"examples are golden labels of this stage, and {of}", "examples")
-    known = {item.document: item for item in golden}
+    known, gathered = {item.document: item for item in golden}, Gathered()
     for number, name in enumerate(stage.examples):
-        if name not in known:
-            hint = nearest(name, list(known), "see the file of golden labels")
-            raise place.wrong(f"no golden label for document '{name}'{hint}", "examples", number)
         if name in stage.examples[:number]:
-            raise place.wrong(f"'{name}' is here already", "examples", number)
+            gathered.errors.append(place.wrong(f"'{name}' is here already", "examples", number))
+        elif name not in known:
+            hint = nearest(name, list(known), "see the file of golden labels")
+            gathered.errors.append(place.wrong(f"no golden label for document '{name}'{hint}", "examples", number))
+    gathered.refuse(CollectionInvalid)
     if len(stage.examples) == len(known):
         raise place.wrong("all golden labels are used as examples, and none is left to judge with", "examples")
     return tuple(known[name] for name in stage.examples)

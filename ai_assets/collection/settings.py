@@ -7,11 +7,13 @@ import datetime
 import itertools
 import re
 import zoneinfo
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.expectations import Expectation
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
@@ -105,25 +107,25 @@ class PartitionSettings(Strict):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
+        refuse(self._misfits())
+        return self
+
+    def _misfits(self) -> Iterator[PydanticCustomError]:
         timed = self.by in ("day", "week", "month")
         if timed and self.start is None:
-            raise ValueError(f"partitions by {self.by} need a 'start' date")
+            yield wrong(f"partitions by {self.by} need a 'start' date")
         for key in ("start", "end"):
             date = getattr(self, key)
             if date is not None and not EARLIEST <= date <= LATEST:
-                raise wrong(f"{date} is not between {EARLIEST} and {LATEST}", key)
-        if timed and self.start and self.end and self.end < self.start:
-            raise wrong(f"{self.end} is before the 'start' ({self.start})", "end")
+                yield wrong(f"{date} is not between {EARLIEST} and {LATEST}", key)
+        known = all(EARLIEST <= date <= LATEST for date in (self.start, self.end) if date is not None)
+        if timed and known and self.start and self.end and self.end < self.start:
+            yield wrong(f"{self.end} is before the 'start' ({self.start})", "end")
         if self.by == "shards" and self.count is None:
-            raise ValueError("partitions by shards need a 'count'")
-        misplaced = [
-            key
-            for key, used in (("start", timed), ("end", timed), ("column", timed), ("count", self.by == "shards"))
-            if not used and getattr(self, key) is not None
-        ]
-        if misplaced:
-            raise wrong(f"it has no meaning for partitions by {self.by}", misplaced[0])
-        return self
+            yield wrong("partitions by shards need a 'count'")
+        for key, used in (("start", timed), ("end", timed), ("column", timed), ("count", self.by == "shards")):
+            if not used and getattr(self, key) is not None:
+                yield wrong(f"it has no meaning for partitions by {self.by}", key)
 
 
 class ChunkingSettings(Strict):
@@ -181,13 +183,17 @@ class EmbeddingSettings(Strict):
 
     @model_validator(mode="after")
     def _one_backend(self) -> Self:
+        refuse(self._misfits())
+        return self
+
+    def _misfits(self) -> Iterator[PydanticCustomError]:
         if self.use is None and self.options:
-            raise wrong("options are those of an embedder of your own, which 'use' names", "options")
+            yield wrong("options are those of an embedder of your own, which 'use' names", "options")
         if self.use is not None and (other := {"route", "backend"} & self.model_fields_set):
-            raise wrong(
+            yield wrong(
                 f"an embedding has one of 'use', 'route' and 'backend', not both 'use' and '{min(other)}'", "use"
             )
-        if self.route is None:
+        elif self.route is None:
             whose = "built-in" if self.use is None else "its"
             without = {
                 "dimensions": f"{whose} vectors are as long as they are",
@@ -196,12 +202,11 @@ class EmbeddingSettings(Strict):
             }
             for key, why in without.items():
                 if key in self.model_fields_set:
-                    raise wrong(f"it has no meaning without a 'route': {why}", key)
+                    yield wrong(f"it has no meaning without a 'route': {why}", key)
         elif "backend" in self.model_fields_set:
-            raise wrong("an embedding has a 'backend' or a 'route', not both", "backend")
+            yield wrong("an embedding has a 'backend' or a 'route', not both", "backend")
         elif self.dimensions is None:
-            raise wrong("is missing: say how long the vectors of the model on the route are", "dimensions")
-        return self
+            yield wrong("is missing: say how long the vectors of the model on the route are", "dimensions")
 
 
 def place_of(embedding: str) -> tuple[str, ...]:
@@ -238,6 +243,10 @@ class SlaSettings(Strict):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
+        refuse(self._out_of_order())
+        return self
+
+    def _out_of_order(self) -> Iterator[PydanticCustomError]:
         days = self.expire_after_days
         steps = [
             ("remind_after_hours", self.remind_after_hours),
@@ -247,8 +256,7 @@ class SlaSettings(Strict):
         given = [(name, hours) for name, hours in steps if hours is not None]
         for (earlier, before), (later, after) in itertools.pairwise(given):
             if before >= after:
-                raise wrong(f"it must be later than '{earlier}'", later)
-        return self
+                yield wrong(f"it must be later than '{earlier}'", later)
 
 
 class SignoffSettings(Strict):
@@ -276,32 +284,34 @@ class SignoffSettings(Strict):
     sla: SlaSettings = SlaSettings()
 
     @model_validator(mode="after")
-    def _keys_are_keys(self) -> Self:
+    def _possible(self) -> Self:
+        refuse([*self._unusable_keys(), *self._out_of_reach()])
+        return self
+
+    def _unusable_keys(self) -> Iterator[PydanticCustomError]:
+        if self.keys and self.personal_keys != "required":
+            yield wrong("keys are declared, and 'personal_keys' does not require any", "keys")
+            return
         for name, declared in self.keys.items():
-            if self.personal_keys != "required":
-                raise wrong("keys are declared, and 'personal_keys' does not require any", "keys")
             for place, text in enumerate(declared):
                 try:
                     key_id_of(text)
                 except PersonalKeyUnusable as error:
-                    raise wrong(str(error), "keys", name, place) from error
-        return self
+                    yield wrong(str(error), "keys", name, place)
 
     def declared_key_ids(self, name: str) -> set[str]:
         return {key_id_of(text) for text in self.keys.get(name, ())}
 
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
+    def _out_of_reach(self) -> Iterator[PydanticCustomError]:
         people = set(self.approvers)
         named = people if not any(name.startswith(GROUP) for name in people) else set[str]()
         if named and len(named) < self.approvals:
-            raise ValueError(f"{self.approvals} approvals are asked of only {len(named)} approvers")
-        if len(named) == 1 and self.unknown_author == "two":
-            raise wrong("'two' approvals are asked of only 1 approver", "unknown_author")
+            yield wrong(f"{self.approvals} approvals are asked of only {len(named)} approvers")
+        elif len(named) == 1 and self.unknown_author == "two":
+            yield wrong("'two' approvals are asked of only 1 approver", "unknown_author")
         for group, number in self.needed_from.items():
             if not 1 <= number <= self.approvals:
-                raise wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)
-        return self
+                yield wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)
 
 
 class ScheduleSettings(Strict):
@@ -420,49 +430,54 @@ class CollectionSettings(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        refuse(self._inconsistent())
+        return self
+
+    def _inconsistent(self) -> Iterator[PydanticCustomError]:
+        """The checks between parts. None of them depends on what another one finds."""
         names = [stage.name for stage in self.stages]
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise wrong(f"stage '{name}' is declared twice", "stages", number, "name")
+                yield wrong(f"stage '{name}' is declared twice", "stages", number, "name")
             if name in FIXED_ASSETS:
                 problem = f"stage '{name}' takes the name of a built-in asset; choose another"
-                raise wrong(problem, "stages", number, "name")
-        self._check_conditions(names)
-        self._check_embeddings(names)
+                yield wrong(problem, "stages", number, "name")
+        yield from self._wrong_conditions(names)
+        yield from self._wrong_embeddings(names)
         for asset in self.quality:
             if asset not in ("documents", *names):
                 hint = nearest(asset, ["documents", *names])
-                raise wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
-        self._check_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
-        self._check_metrics(names)
+                yield wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
+        yield from self._wrong_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
+        yield from self._wrong_metrics(names)
         for number, gate in enumerate(self.gates):
             if gate.metric == ANSWERED_SHARE:
-                self._check_answered(number, gate)
+                yield from self._wrong_answered(number, gate)
             else:
-                self._check_gate(number, gate)
-        return self
+                yield from self._wrong_gate(number, gate)
 
-    def _check_metrics(self, names: list[str]) -> None:
+    def _wrong_metrics(self, names: list[str]) -> Iterator[PydanticCustomError]:
         taken = list(BUILTIN_METRICS)
         for number, metric in enumerate(self.metrics):
             if metric.name in taken:
-                raise wrong(f"a metric '{metric.name}' is there already; choose another name", "metrics", number)
+                yield wrong(f"a metric '{metric.name}' is there already; choose another name", "metrics", number)
             taken.append(metric.name)
             if metric.stage is not None and metric.stage not in names:
                 problem = f"unknown stage '{metric.stage}'{nearest(metric.stage, names)}"
-                raise wrong(problem, "metrics", number, "stage")
+                yield wrong(problem, "metrics", number, "stage")
 
-    def _check_gate(self, number: int, gate: "GateSettings") -> None:
+    def _wrong_gate(self, number: int, gate: "GateSettings") -> Iterator[PydanticCustomError]:
         own = {metric.name: metric for metric in self.metrics}
         if gate.metric not in (*BUILTIN_METRICS, *own):
             hint = nearest(gate.metric, [*BUILTIN_METRICS, *own])
-            raise wrong(f"unknown metric '{gate.metric}'{hint}", "gates", number, "metric")
+            yield wrong(f"unknown metric '{gate.metric}'{hint}", "gates", number, "metric")
+            return
         if gate.use is not None and gate.name in [earlier.name for earlier in self.gates[:number]]:
-            raise wrong(f"the gate '{gate.name}' is here already", "gates", number)
+            yield wrong(f"the gate '{gate.name}' is here already", "gates", number)
         needed = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else None
         there = self.golden.has_labels if needed == "labels" else self.golden.queries is not None
         if needed is not None and not there:
-            raise wrong(f"the gate on {gate.metric} needs golden {needed}, and none are declared", "gates", number)
+            yield wrong(f"the gate on {gate.metric} needs golden {needed}, and none are declared", "gates", number)
         judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
         if gate.metric in own:
             judged = [stage.name for stage in self.stages]
@@ -470,7 +485,7 @@ class CollectionSettings(Strict):
             judged = [vectors_asset(name) for name in self.embeddings]
         if gate.stage is not None and gate.stage not in judged:
             hint = nearest(gate.stage, judged) if judged else f"; {gate.metric} is not of a stage"
-            raise wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
+            yield wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
 
     @property
     def score_gates(self) -> tuple[GateSettings, ...]:
@@ -482,36 +497,37 @@ class CollectionSettings(Strict):
         """One for each stage that asks a model, as declared or by default."""
         return tuple(answered_gate(self.gates, stage.name) for stage in self.stages if stage.route is not None)
 
-    def _check_answered(self, number: int, gate: GateSettings) -> None:
+    def _wrong_answered(self, number: int, gate: GateSettings) -> Iterator[PydanticCustomError]:
         if gate.use is not None:
             problem = "answered_share is no score; it is judged by a minimum ('min')"
-            raise wrong(problem, "gates", number, "use")
+            yield wrong(problem, "gates", number, "use")
         asking = [stage.name for stage in self.stages if stage.route is not None]
         if not asking:
-            raise wrong(
+            yield wrong(
                 "the gate on answered_share needs a stage that asks a model, and there is none", "gates", number
             )
+            return
         if gate.stage is not None and gate.stage not in asking:
             hint = nearest(gate.stage, asking)
-            raise wrong(f"'{gate.stage}' is no stage that asks a model{hint}", "gates", number, "stage")
+            yield wrong(f"'{gate.stage}' is no stage that asks a model{hint}", "gates", number, "stage")
         same = [earlier.stage for earlier in self.gates[:number] if earlier.metric == ANSWERED_SHARE]
         if gate.stage in same:
-            raise wrong("a gate on answered_share of this stage is here already", "gates", number)
+            yield wrong("a gate on answered_share of this stage is here already", "gates", number)
 
     @property
     def every_embedding(self) -> dict[str, EmbeddingSettings]:
         """By name; the one that search uses comes first."""
         return {FIRST: self.embedding, **self.embeddings}
 
-    def _check_embeddings(self, names: list[str]) -> None:
+    def _wrong_embeddings(self, names: list[str]) -> Iterator[PydanticCustomError]:
         for embedding, declared in self.every_embedding.items():
             for number, name in enumerate(declared.of):
                 if (found := self._unembeddable(name)) is not None:
-                    raise wrong(found, *place_of(embedding), "of", number)
+                    yield wrong(found, *place_of(embedding), "of", number)
         for name in self.embeddings:
             if vectors_asset(name) in names:
                 problem = f"its asset '{vectors_asset(name)}' has the name of a stage; choose another"
-                raise wrong(problem, "embeddings", name)
+                yield wrong(problem, "embeddings", name)
 
     def _unembeddable(self, name: str) -> str | None:
         """Why a text cannot be embedded."""
@@ -530,31 +546,38 @@ class CollectionSettings(Strict):
             return f"'{stage_name}' has no column '{wanted}' of text{nearest(wanted, texts)}"
         return None
 
-    def _check_golden(self, names: list[str]) -> None:
+    def _wrong_golden(self, names: list[str]) -> Iterator[PydanticCustomError]:
         key = "labels" if self.golden.labels else "review"
         if self.golden.has_labels and not names:
-            raise wrong("golden labels are declared, but no stage that assigns labels", "golden", key)
-        if self.golden.has_labels and self.golden.labels_stage is None and len(names) > 1:
+            yield wrong("golden labels are declared, but no stage that assigns labels", "golden", key)
+        elif self.golden.has_labels and self.golden.labels_stage is None and len(names) > 1:
             problem = f"golden labels need 'labels_stage' where there are several stages ({', '.join(names)})"
-            raise wrong(problem, "golden", key)
-        if self.golden.labels_stage is not None and self.golden.labels_stage not in names:
+            yield wrong(problem, "golden", key)
+        elif self.golden.labels_stage is not None and self.golden.labels_stage not in names:
             hint = nearest(self.golden.labels_stage, names)
-            raise wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
+            yield wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
 
-    def _check_conditions(self, names: list[str]) -> None:
+    def _wrong_conditions(self, names: list[str]) -> Iterator[PydanticCustomError]:
         stages = {stage.name: stage for stage in self.stages}
+        unclear = len(stages) < len(names)
         for number, stage in enumerate(self.stages):
             for key in ("when", "after"):
                 for place, earlier in enumerate(getattr(stage, key)):
                     if earlier not in stages:
+                        unclear = True
                         problem = f"stage '{stage.name}' depends on unknown stage '{earlier}'{nearest(earlier, names)}"
-                        raise wrong(problem, "stages", number, key, earlier if key == "when" else place)
+                        yield wrong(problem, "stages", number, key, earlier if key == "when" else place)
             for earlier, condition in stage.when.items():
-                if (found := unmet(condition, stages[earlier])) is not None:
+                if earlier in stages and (found := unmet(condition, stages[earlier])) is not None:
                     problem, column = found
-                    raise wrong(f"stage '{stage.name}' waits for '{earlier}': {problem}", "stages", number, "when",
+                    yield wrong(f"stage '{stage.name}' waits for '{earlier}': {problem}", "stages", number, "when",
                                 earlier, *([] if column == "label" else [column]))  # fmt: skip
-        self.ordered_stages()
+        if unclear:
+            return
+        try:
+            self.ordered_stages()
+        except PydanticCustomError as circle:
+            yield circle
 
     def ordered_stages(self) -> tuple[StageSettings, ...]:
         """The stages, each after those it depends on; a cycle is refused by name."""

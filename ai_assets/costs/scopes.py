@@ -80,9 +80,8 @@ def located(path: Path, found: UnknownScope) -> str:
 
 
 def refuse_misspelt(path: Path, settings: InferenceSettings, collections: Sequence[Collection]) -> None:
-    for found in doubts(settings, collections):
-        if found.misspelt:
-            raise _invalid(path, found)
+    if wrong := [found for found in doubts(settings, collections) if found.misspelt]:
+        raise InferenceInvalid.of([mistake for found in wrong for mistake in _invalid(path, found).mistakes])
 
 
 def _invalid(path: Path, found: UnknownScope) -> InferenceInvalid:

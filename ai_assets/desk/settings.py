@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.home import DESK_URL_VARIABLE, variable
-from ai_assets.base.yaml_settings import Strict, located, read_yaml, wrong
+from ai_assets.base.yaml_settings import Strict, located, read_yaml, refuse, wrong
 from ai_assets.signoff.witness_settings import CheckpointSettings
 
 
@@ -108,11 +108,13 @@ class DeskSettings(Strict):
 
     @model_validator(mode="after")
     def _channels_of_witnesses(self) -> Self:
-        for witness in self.checkpoints.witnesses:
-            if witness.channel is not None and witness.channel not in self.channels:
-                known = ", ".join(sorted(self.channels)) or "none"
-                raise wrong(f"names the channel '{witness.channel}', which is not declared (declared: {known})",
-                            "checkpoints", "witnesses")  # fmt: skip
+        known = ", ".join(sorted(self.channels)) or "none"
+        refuse(
+            wrong(f"names the channel '{witness.channel}', which is not declared (declared: {known})",
+                  "checkpoints", "witnesses")
+            for witness in self.checkpoints.witnesses
+            if witness.channel is not None and witness.channel not in self.channels
+        )  # fmt: skip
         return self
 
 

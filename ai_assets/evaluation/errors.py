@@ -1,17 +1,14 @@
 """Errors about golden data and verdicts. They hang below `UserError`.
 
-GoldenError        a golden file is wrong: file, line, what was found
+GoldenError        a golden file is wrong: each mistake with file, line, what was found
 VerdictUnreadable  a gate's verdict that a newer version wrote
 """
 
-from pathlib import Path
-
-from ai_assets.base.errors import UserError
+from ai_assets.base.errors import DeclarationInvalid, UserError
 
 
-class GoldenError(UserError):
-    def __init__(self, path: Path, line: int | None, problem: str) -> None:
-        super().__init__(f"{path}{f':{line}' if line else ''}: {problem}")
+class GoldenError(DeclarationInvalid):
+    """A file of golden data is wrong."""
 
 
 class VerdictUnreadable(UserError):

@@ -1,12 +1,13 @@
 """Reading golden files: what people say is right, one JSON object per line. Judging against them is `evaluate.py`."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ai_assets.base.errors import Gathered
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.evaluation.errors import GoldenError
 
@@ -44,7 +45,9 @@ def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel
     """All golden labels of the file, each one of `labels` and no document twice; anything else is a GoldenError."""
     read: list[GoldenLabel] = []
     seen: dict[str, tuple[int, str]] = {}
-    for line, item in _records(path, GoldenLabel):
+
+    def accept(line: int, raw: bytes) -> None:
+        item = _record(path, line, raw, GoldenLabel)
         if item.label not in labels:
             raise GoldenError(path, line, f"unknown label '{item.label}'{nearest(item.label, list(labels))}")
         if item.document in seen:
@@ -56,6 +59,8 @@ def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel
             )
         seen[item.document] = (line, item.label)
         read.append(item)
+
+    _each_line(path, accept)
     return tuple(read)
 
 
@@ -63,7 +68,9 @@ def read_golden_queries(path: Path) -> tuple[GoldenQuery, ...]:
     """All golden queries of the file, none twice (case and spacing aside); anything else is a GoldenError."""
     read: list[GoldenQuery] = []
     seen: dict[str, int] = {}
-    for line, item in _records(path, GoldenQuery):
+
+    def accept(line: int, raw: bytes) -> None:
+        item = _record(path, line, raw, GoldenQuery)
         asked = " ".join(item.query.casefold().split())
         if asked in seen:
             raise GoldenError(path, line, f"repeats the query of line {seen[asked]}: '{item.query}'; merge the two")
@@ -71,18 +78,22 @@ def read_golden_queries(path: Path) -> tuple[GoldenQuery, ...]:
             raise GoldenError(path, line, f"names the document '{twice}' twice")
         seen[asked] = line
         read.append(item)
+
+    _each_line(path, accept)
     return tuple(read)
 
 
-def _records(path: Path, kind: type[_Record]) -> Iterator[tuple[int, _Record]]:
-    """Line number and record of every line that is not blank."""
+def _each_line(path: Path, accept: Callable[[int, bytes], None]) -> None:
+    """Number and bytes of every line that is not blank; what is wrong with them is raised at the end."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise GoldenError(path, None, f"cannot be read: {error.strerror or error}") from error
+    gathered = Gathered()
     for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if raw.strip():
-            yield line, _record(path, line, raw, kind)
+            gathered.attempt(None, accept, line, raw)
+    gathered.refuse(GoldenError)
 
 
 def _record(path: Path, line: int, raw: bytes, kind: type[_Record]) -> _Record:

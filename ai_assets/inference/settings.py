@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from ai_assets.base.kinds import EMBED, STAGE_KINDS
-from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.extensions import Options
 from ai_assets.inference.records import RETRYABLE, ErrorClass
 
@@ -134,19 +135,18 @@ class Endpoint(Strict):
         return value
 
     @model_validator(mode="after")
-    def _exclusive_key_has_an_id(self) -> Self:
-        if self.key_exclusive and self.key_id is None:
-            raise wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
+    def _clear(self) -> Self:
+        refuse(self._unclear())
         return self
 
-    @model_validator(mode="after")
-    def _prices_are_clear(self) -> Self:
+    def _unclear(self) -> Iterator[PydanticCustomError]:
+        if self.key_exclusive and self.key_id is None:
+            yield wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
         if self.free and self.prices:
-            raise wrong("an endpoint whose calls are free has no 'prices'", "free")
+            yield wrong("an endpoint whose calls are free has no 'prices'", "free")
         dates = [price.from_ for price in self.prices]
-        if (number := _repeated(dates)) is not None:
-            raise wrong(f"there is a price from {dates[number]} already", "prices", number, "from")
-        return self
+        for number in _repeated(dates):
+            yield wrong(f"there is a price from {dates[number]} already", "prices", number, "from")
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -179,14 +179,13 @@ def _normal_url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _repeated(values: Iterable[object]) -> int | None:
-    """The place of the first value that was there before."""
+def _repeated(values: Iterable[object]) -> Iterator[int]:
+    """The places of values that were there before."""
     seen = set()
     for number, value in enumerate(values):
         if value in seen:
-            return number
+            yield number
         seen.add(value)
-    return None
 
 
 class RouteRule(Strict):
@@ -217,16 +216,19 @@ class Route(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (number := _repeated(self.endpoints)) is not None:
-            raise wrong(f"endpoint '{self.endpoints[number]}' is named twice", "endpoints", number)
+        refuse(self._inconsistent())
+        return self
+
+    def _inconsistent(self) -> Iterator[PydanticCustomError]:
+        for number in _repeated(self.endpoints):
+            yield wrong(f"endpoint '{self.endpoints[number]}' is named twice", "endpoints", number)
         for number, rule in enumerate(self.rules):
             if rule.use not in self.endpoints:
                 hint = nearest(rule.use, list(self.endpoints))
-                raise wrong(f"'{rule.use}' is no endpoint of this route{hint}", "rules", number, "use")
+                yield wrong(f"'{rule.use}' is no endpoint of this route{hint}", "rules", number, "use")
         for number, error in enumerate(self.fallback_on):
             if error in NO_FALLBACK:
-                raise wrong(f"no fallback after '{error}': {NO_FALLBACK[error]}", "fallback_on", number)
-        return self
+                yield wrong(f"no fallback after '{error}': {NO_FALLBACK[error]}", "fallback_on", number)
 
 
 class RetryRule(Strict):
@@ -283,24 +285,25 @@ class Budget(Strict):
         return name
 
     @model_validator(mode="after")
-    def _rises(self) -> Self:
-        for number, (before, percent) in enumerate(pairwise(self.alert_at or ()), start=1):
-            if percent <= before:
-                raise wrong(f"should be more than the {before} before it (found {percent})", "alert_at", number)
-        if (twice := _repeated(self.notify)) is not None:
-            raise wrong(f"channel '{self.notify[twice]}' is named twice", "notify", twice)
+    def _consistent(self) -> Self:
+        refuse([*self._wrong_alerts(), *self._divides_nothing()])
         return self
 
-    @model_validator(mode="after")
-    def _divides_what_it_counts(self) -> Self:
+    def _wrong_alerts(self) -> Iterator[PydanticCustomError]:
+        for number, (before, percent) in enumerate(pairwise(self.alert_at or ()), start=1):
+            if percent <= before:
+                yield wrong(f"should be more than the {before} before it (found {percent})", "alert_at", number)
+        for twice in _repeated(self.notify):
+            yield wrong(f"channel '{self.notify[twice]}' is named twice", "notify", twice)
+
+    def _divides_nothing(self) -> Iterator[PydanticCustomError]:
         for dimension, value in self.of.items():
             if not value:
-                raise wrong("should have at least 1 characters", "of", dimension)
-            if dimension == self.each:
-                raise wrong(f"it counts only the {dimension} '{value}', so there is no other to count apart", "each")
+                yield wrong("should have at least 1 characters", "of", dimension)
+            elif dimension == self.each:
+                yield wrong(f"it counts only the {dimension} '{value}', so there is no other to count apart", "each")
         if self.each == "tenant" and "collection" in self.of:
-            raise wrong(f"it counts only the collection '{self.of['collection']}', and that has one tenant", "each")
-        return self
+            yield wrong(f"it counts only the collection '{self.of['collection']}', and that has one tenant", "each")
 
 
 class InferenceSettings(Strict):
@@ -326,28 +329,31 @@ class InferenceSettings(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        refuse(self._inconsistent())
+        return self
+
+    def _inconsistent(self) -> Iterator[PydanticCustomError]:
         for name, route in self.routes.items():
             if name in self.endpoints:
-                raise wrong("an endpoint has that name, and a request names either; choose another", "routes", name)
+                yield wrong("an endpoint has that name, and a request names either; choose another", "routes", name)
             for number, endpoint in enumerate(route.endpoints):
                 if endpoint not in self.endpoints:
                     hint = nearest(endpoint, list(self.endpoints), "none is declared" if not self.endpoints else None)
-                    raise wrong(f"unknown endpoint '{endpoint}'{hint}", "routes", name, "endpoints", number)
-        self._check_keys()
+                    yield wrong(f"unknown endpoint '{endpoint}'{hint}", "routes", name, "endpoints", number)
+        yield from self._wrong_keys()
         kinds = ("all", *STAGE_KINDS, EMBED)
         for kind, rules in self.retries.items():
             if kind not in kinds:
-                raise wrong(f"'{kind}' is no kind of stage{nearest(kind, list(kinds))}", "retries", kind)
+                yield wrong(f"'{kind}' is no kind of stage{nearest(kind, list(kinds))}", "retries", kind)
             for error in rules:
                 if error not in RETRYABLE:
                     known = nearest(error, sorted(RETRYABLE))
-                    raise wrong(f"'{error}' is never tried again{known}", "retries", kind, error)
+                    yield wrong(f"'{error}' is never tried again{known}", "retries", kind, error)
         names = [budget.name for budget in self.budgets]
-        if (twice := _repeated(names)) is not None:
-            raise wrong(f"budget '{names[twice]}' is declared twice", "budgets", twice, "name")
-        return self
+        for twice in _repeated(names):
+            yield wrong(f"budget '{names[twice]}' is declared twice", "budgets", twice, "name")
 
-    def _check_keys(self) -> None:
+    def _wrong_keys(self) -> Iterator[PydanticCustomError]:
         """One key has one id, and it is exclusive or not, wherever it is named."""
         ids: dict[str, tuple[str, str]] = {}
         exclusive: dict[str, tuple[str, bool]] = {}
@@ -358,8 +364,8 @@ class InferenceSettings(Strict):
                 other, known = ids.setdefault(endpoint.key, (name, endpoint.key_id))
                 if known != endpoint.key_id:
                     said = f"endpoint '{other}' calls the key of {endpoint.key} '{known}', and one key has one id"
-                    raise wrong(said, "endpoints", name, "key_id")
+                    yield wrong(said, "endpoints", name, "key_id")
             other, alone = exclusive.setdefault(endpoint.key_id, (name, endpoint.key_exclusive))
             if alone != endpoint.key_exclusive:
                 said = f"endpoint '{other}' has the same key_id and says {str(alone).lower()}"
-                raise wrong(said, "endpoints", name, "key_exclusive")
+                yield wrong(said, "endpoints", name, "key_exclusive")

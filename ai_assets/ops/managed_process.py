@@ -1,5 +1,6 @@
 """One long-lived process of `ai-assets up`: starting it, its log, and when it is started again."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ LOG_KEPT_BYTES = 20_000_000
 """A log longer than this is set aside once, as `<name>.log.1`, when its process starts."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COUNTED = re.compile(r": \d+ mistakes$")
 _ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt|Exit)\b.*|Error: .*|.* - (?:ERROR|CRITICAL) - .*)$")
 
 
@@ -138,7 +140,13 @@ def last_words(log: Path) -> str | None:
 
 
 def essential_line(lines: Sequence[str]) -> str | None:
-    clean = [text for line in lines if (text := _COLOUR.sub("", line).strip())]
+    """With the lines of the list that it begins, where it says how many mistakes there are."""
+    plain = [text for line in lines if (text := _COLOUR.sub("", line).rstrip()).strip()]
+    for number in reversed(range(len(plain))):
+        if _COUNTED.search(plain[number]):
+            listed = itertools.takewhile(lambda line: line.startswith("  "), plain[number + 1 :])
+            return "\n".join([plain[number].strip(), *listed])
+    clean = [line.strip() for line in plain]
     candidates = [line for line in clean if _ERROR.match(line)] or clean
     return candidates[-1] if candidates else None
 

@@ -1,11 +1,12 @@
 """`function`: a Python function of the project, `@ai_assets.stage`. What it is given is in `function.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
-from ai_assets.base.yaml_settings import wrong
+from ai_assets.base.yaml_settings import refuse, wrong
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.columns import Columns
 from ai_assets.stages.function import FunctionSpec, StageUnusable, resolve
@@ -33,15 +34,19 @@ class FunctionStage(StageSettings):
 
     @model_validator(mode="after")
     def _is_stage(self) -> Self:
+        refuse(self._misfits())
+        return self
+
+    def _misfits(self) -> Iterator[PydanticCustomError]:
         for key in sorted(self.model_fields_set & PROMPTS_ONLY):
-            raise wrong(f"'{key}' has no meaning for a function: it puts its own questions", key)
+            yield wrong(f"'{key}' has no meaning for a function: it puts its own questions", key)
         try:
             spec = self.spec
         except StageUnusable as error:
-            raise wrong(str(error), "function") from error
+            yield wrong(str(error), "function")
+            return
         if spec.cpu and self.models is not None:
-            raise wrong("a stage with cpu=True runs in another process, and cannot ask models", "route")
-        return self
+            yield wrong("a stage with cpu=True runs in another process, and cannot ask models", "route")
 
     def describe(self) -> str:
         said = (self.spec.function.__doc__ or "").strip().partition("\n")[0]

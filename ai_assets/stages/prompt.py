@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ai_assets.base.yaml_settings import nearest, read_text
+from ai_assets.base.errors import Gathered
+from ai_assets.base.mistakes import Line, Mistake
+from ai_assets.base.yaml_settings import alike, nearest, read_text
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.columns import ColumnType
 from ai_assets.storage.digest import Json
@@ -172,8 +174,11 @@ def default_prompt(path: Path, variables: Variables) -> Prompt:
 
 def _read(path: Path, variables: Variables) -> Prompt:
     text = read_text(path, CollectionInvalid).replace("\r\n", "\n")
-    front, body, body_line = _divided(path, text)
-    sections = _sections(path, body, body_line)
+    node, body, body_line = _divided(path, text)
+    gathered = Gathered()
+    front = gathered.attempt({}, _front, path, node)
+    sections = gathered.attempt({}, _sections, path, body, body_line)
+    gathered.refuse(CollectionInvalid)
     return Prompt(
         path=path,
         version=front["version"],
@@ -185,7 +190,7 @@ def _read(path: Path, variables: Variables) -> Prompt:
     )
 
 
-def _divided(path: Path, text: str) -> tuple[dict[str, str], str, int]:
+def _divided(path: Path, text: str) -> tuple[yaml.Node | None, str, int]:
     """The front matter, the body, and the line at which the body begins."""
     lines = text.removeprefix("\ufeff").split("\n")
     if lines[0].rstrip() != "---":
@@ -200,7 +205,7 @@ def _divided(path: Path, text: str) -> tuple[dict[str, str], str, int]:
         raise CollectionInvalid(path, line, f"not valid YAML: {error.problem}") from error
     except RecursionError as error:
         raise CollectionInvalid(path, 1, "the front matter is nested too deep") from error
-    return _front(path, node), "\n".join(lines[end + 1 :]), end + 2
+    return node, "\n".join(lines[end + 1 :]), end + 2
 
 
 def _front(path: Path, node: yaml.Node | None) -> dict[str, str]:
@@ -208,18 +213,26 @@ def _front(path: Path, node: yaml.Node | None) -> dict[str, str]:
     if not isinstance(node, yaml.MappingNode):
         raise CollectionInvalid(path, 1, "the front matter should be keys with values: version, author")
     found: dict[str, str] = {}
+    mistakes: list[Mistake] = []
+    meant: set[str] = set()
     for key, value in node.value:
-        line = key.start_mark.line + 1
+        line = Line.at(key.start_mark.line + 1, key.start_mark.column + 1)
         if key.value not in _KEYS:
-            raise CollectionInvalid(path, line, f"unknown key '{key.value}'{nearest(str(key.value), list(_KEYS))}")
+            mistakes.append(Mistake(path, line, f"unknown key '{key.value}'{nearest(str(key.value), list(_KEYS))}"))
+            meant.update(alike(str(key.value), list(_KEYS)))
+            continue
+        meant.add(key.value)
         if key.value in found:
-            raise CollectionInvalid(path, line, f"key '{key.value}' is here already")
-        if not isinstance(value, yaml.ScalarNode) or not value.value.strip():
-            raise CollectionInvalid(path, line, f"{key.value}: should be text")
-        found[key.value] = value.value.strip()
+            mistakes.append(Mistake(path, line, f"key '{key.value}' is here already"))
+        elif not isinstance(value, yaml.ScalarNode) or not value.value.strip():
+            mistakes.append(Mistake(path, line, f"{key.value}: should be text"))
+        else:
+            found[key.value] = value.value.strip()
     for key in ("version", "author"):
-        if key not in found:
-            raise CollectionInvalid(path, 1, f"'{key}' is missing in the front matter")
+        if key not in meant:
+            mistakes.append(Mistake(path, 1, f"'{key}' is missing in the front matter"))
+    if mistakes:
+        raise CollectionInvalid.of(mistakes)
     return found
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 
 from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
+from ai_assets.base.errors import Gathered
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.prompt import TAGS, TEMPLATE, Example, Prompt, PromptFailed, environment
@@ -38,18 +39,23 @@ TRUSTED, UNTRUSTED = Shape(), Shape(untrusted=True)
 
 
 def check_prompt(prompt: Prompt) -> None:
-    """Raises CollectionInvalid with the line of the prompt file."""
-    known = _shapes(prompt)
+    """Raises CollectionInvalid with the line of the prompt file: of each section its first mistake."""
+    known, gathered = _shapes(prompt), Gathered()
     for role, source in (("system", prompt.system), ("user", prompt.user)):
-        try:
-            _Reading(prompt.path, role, dict(known)).read(environment().parse(source))
-        except TemplateSyntaxError as error:
-            raise CollectionInvalid(prompt.path, error.lineno, f"{error.message}") from error
-        except RecursionError as error:
-            raise CollectionInvalid(prompt.path, None, "it is nested too deep") from error
-        except ValueError as error:  # of Python's own number reader
-            raise CollectionInvalid(prompt.path, None, str(error)) from error
+        gathered.attempt(None, _check_section, prompt, role, source, known)
+    gathered.refuse(CollectionInvalid)
     _try(prompt)
+
+
+def _check_section(prompt: Prompt, role: str, source: str, known: Mapping[str, Shape]) -> None:
+    try:
+        _Reading(prompt.path, role, dict(known)).read(environment().parse(source))
+    except TemplateSyntaxError as error:
+        raise CollectionInvalid(prompt.path, error.lineno, f"{error.message}") from error
+    except RecursionError as error:
+        raise CollectionInvalid(prompt.path, None, "it is nested too deep") from error
+    except ValueError as error:  # of Python's own number reader
+        raise CollectionInvalid(prompt.path, None, str(error)) from error
 
 
 def _shapes(prompt: Prompt) -> Mapping[str, Shape]:

@@ -3,13 +3,15 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from ai_assets.base.yaml_settings import Strict, wrong
+from ai_assets.base.yaml_settings import Strict, refuse, wrong
 from ai_assets.stages.base import PromptStage, Row
 from ai_assets.stages.columns import BUILTIN_CLASSIFY, CORRECTED, Columns, ColumnType
 from ai_assets.stages.prompt import DEFAULTS, clean
@@ -80,22 +82,23 @@ class ClassifyStage(PromptStage):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[LabelSettings, ...]) -> tuple[LabelSettings, ...]:
-        names = [label.name for label in labels]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"label '{name}' is declared twice")
+        counted = Counter(label.name for label in labels)
+        refuse(wrong(f"label '{name}' is declared twice") for name, count in counted.items() if count > 1)
         return labels
 
     @model_validator(mode="after")
     def _one_backend(self) -> Self:
+        refuse(self._misfits())
+        return self
+
+    def _misfits(self) -> Iterator[PydanticCustomError]:
         if self.route is not None and "backend" in self.model_fields_set:
-            raise wrong("a stage has a 'backend' or a 'route', not both", "backend")
+            yield wrong("a stage has a 'backend' or a 'route', not both", "backend")
         if self.route is not None and self.learn > MOST_SHOWN:
-            raise wrong(f"should be at most {MOST_SHOWN} on a route: each is part of every prompt", "learn")
+            yield wrong(f"should be at most {MOST_SHOWN} on a route: each is part of every prompt", "learn")
         if self.route is None:
             for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route", "learn"}):
-                raise wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
-        return self
+                yield wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
 
     @property
     def columns(self) -> Columns:
