@@ -41,7 +41,7 @@ else
     echo "[1/3] Using $venv"
 fi
 
-echo "[2/3] Installing $packages pinned packages (about 2.1 GB on disk; a minute or some, the first time)"
+echo "[2/3] Installing $packages pinned packages (about 2.1 GB on disk; one to three minutes, the first time)"
 log=$venv/set-up.log
 install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
 if command -v uv >/dev/null 2>&1; then
