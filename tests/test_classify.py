@@ -100,6 +100,15 @@ def test_evidence_is_the_telling_sentence():
     assert result.evidence == "A worker was injured and taken to hospital after the fire."
 
 
+def test_a_word_or_two_are_no_evidence_where_a_sentence_is_there():
+    text = "Invoice no. 13 for the church bell: 3 x 40.00 = 120.00, total due 120.00, payment within 30 days."
+    (result,) = CLASSIFIER.classify([("", text)])
+    assert result.label == "invoice"
+    assert "for the church bell" in result.evidence
+    (short,) = CLASSIFIER.classify([("", "Invoice no. 13")])
+    assert short.evidence == "Invoice no."
+
+
 def test_a_text_of_five_megabytes_is_judged_by_its_beginning():
     text = DEV[0]["text"] + "\n" + "filler words " * 400_000
     started = time.perf_counter()

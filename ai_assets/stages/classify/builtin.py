@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["READ_CHARACTERS", "BuiltinClassifier", "Classification", "Label", "sentence_spans"]
 
 ALGORITHM_VERSION = "2"
+_SHORTEST_EVIDENCE = 16
+"""In characters, as not every script has words between spaces."""
 
 
 class BuiltinClassifier:
@@ -104,7 +106,7 @@ class BuiltinClassifier:
         winner = int(order[0])
         runner_up = int(order[1]) if len(order) > 1 else None
         start = end = 0
-        if spans := sentence_spans(text):
+        if spans := _telling(sentence_spans(text)):
             support = self._descriptions.support([text[a:b] for a, b in spans])[:, winner]
             start, end = spans[int(np.argmax(support))]
         return Classification(
@@ -115,3 +117,8 @@ class BuiltinClassifier:
             evidence=text[start : min(end, start + EVIDENCE_CHARACTERS)],
             evidence_start=start,
         )
+
+
+def _telling(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those that are more than a word or two ("Invoice no."), which show a person nothing; all where none is."""
+    return [(start, end) for start, end in spans if end - start >= _SHORTEST_EVIDENCE] or spans
