@@ -5,6 +5,7 @@ nothing; there is no error, because nobody declared it.
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from ai_assets.documents.parse import ParsedDocument
@@ -62,8 +63,21 @@ def place_of(entries: Mapping[str, ListingEntry], document: str) -> ListingEntry
 
 def read(work: Work, entry: ListingEntry, document: str) -> ParsedDocument | None:
     """The document as it is in the source now; None where it was forgotten."""
-    if document in work.forgotten.documents:
-        return None
+    return read_several(work, entry, {document}).get(document)
+
+
+def read_several(work: Work, entry: ListingEntry, documents: AbstractSet[str]) -> dict[str, ParsedDocument]:
+    """Those of one file that are there and not forgotten. A table is gone through once, up to the last of them."""
+    missing = set(documents) - work.forgotten.documents.keys()
+    names = {document.rpartition("#")[2] for document in missing}
+    keys = names | {name.rpartition("~")[0] for name in names}  # a key that came before has a number behind it
+    found: dict[str, ParsedDocument] = {}
+    if not missing:
+        return found
     file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
-    parsed = work.parser.parse(work.source, file, tables_of(work.collection))
-    return next((each for each in parsed if each.document_id == document), None)
+    for each in work.parser.parse(work.source, file, tables_of(work.collection), lambda key, _: key in keys):
+        if each.document_id in missing:
+            found[each.document_id] = each
+            if len(found) == len(missing):
+                break
+    return found

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from ai_assets.documents.parse import ParsedDocument
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.few_shot import FewShotExample, place_of
-from ai_assets.run.datasets.few_shot import read as read_document
+from ai_assets.run.datasets.few_shot import FewShotExample, place_of, read_several
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.digest import digest
 
@@ -30,10 +30,16 @@ def places(work: Work, stage: ClassifyStage) -> Mapping[str, list[str]]:
 
 def read(work: Work, stage: ClassifyStage) -> Sequence[FewShotExample]:
     entries = {entry.path: entry for entry in work.listing.entries}
-    found = []
-    for document, (label, _) in places(work, stage).items():
-        entry = place_of(entries, document)
-        parsed = None if entry is None else read_document(work, entry, document)
-        if parsed is not None and parsed.status == "ok":
-            found.append(FewShotExample(document=document, title=parsed.title or "", text=parsed.text, label=label))
-    return found
+    labels = {document: label for document, (label, _) in places(work, stage).items()}
+    by_file: dict[str, set[str]] = {}
+    for document in labels:
+        if (entry := place_of(entries, document)) is not None:
+            by_file.setdefault(entry.path, set()).add(document)
+    parsed: dict[str, ParsedDocument] = {}
+    for path, documents in by_file.items():
+        parsed |= read_several(work, entries[path], documents)
+    return [
+        FewShotExample(document=document, title=found.title or "", text=found.text, label=label)
+        for document, label in labels.items()
+        if (found := parsed.get(document)) is not None and found.status == "ok"
+    ]
