@@ -11,6 +11,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.run.datasets.builtin_classifier import CALIBRATION
 from ai_assets.run.datasets.builtin_classifier import version_of as version_in
+from ai_assets.run.datasets.few_shot import read_documents
 from ai_assets.stages.base import Row
 from ai_assets.stages.classify.base import Label
 from ai_assets.stages.classify.builtin import BuiltinClassifier
@@ -90,6 +91,25 @@ def test_confidence_is_fitted_once_there_are_enough_golden_labels(project: Proje
     assert manifest.stats[CALIBRATION]["temperature"] > 1
     again = {each.manifest.asset: each for each in project.refresh(enough)}
     assert again[STAGE["name"]].unchanged
+
+
+def test_documents_of_a_table_are_read_in_one_pass_whatever_their_keys(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ["a#1,first", "b,second", "b,third", "c,not wanted"]
+    project.document(f"{DAY}/t.csv", "\n".join(["id,body", *rows]) + "\n")
+    project.document(f"{DAY}/note#2.txt", "A file of its own.")
+    table = {"csv": {"key": "id", "text": ["body"]}}
+    collection = declared(project, source={"path": "documents", "tables": table})
+    opened: list[str] = []
+    with project.work(collection) as work:
+        read = work.source.open
+        monkeypatch.setattr(work.source, "open", lambda path: opened.append(path) or read(path))
+        wanted = [f"{DAY}/t.csv#a#1", f"{DAY}/t.csv#b~2", f"{DAY}/note#2.txt", f"{DAY}/t.csv#gone", "gone.txt"]
+        found = read_documents(work, wanted)
+    assert set(found) == set(wanted[:3])
+    assert "first" in found[wanted[0]].text
+    assert sorted(opened) == [f"{DAY}/note#2.txt", f"{DAY}/t.csv"]
 
 
 def test_a_prompt_takes_fewer_corrections_than_the_built_in_classifier(project: Project) -> None:

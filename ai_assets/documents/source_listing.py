@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import BinaryIO, Literal
@@ -99,6 +99,14 @@ def limits_of(collection: Collection) -> ParseLimits:
         timeout_s=source.parse_timeout_s,
         ocr=OcrLimits(**source.ocr.model_dump()) if source.ocr else None,
     )
+
+
+def path_of(document: str, known: Container[str]) -> str:
+    """The file of a document: a document is a file, or a row or an attachment `file#key` of one."""
+    path = document
+    while path not in known and "#" in path:
+        path = path.rpartition("#")[0]
+    return path
 
 
 def tables_of(collection: Collection) -> dict[Format, TableFormat]:

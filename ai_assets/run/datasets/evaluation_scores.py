@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.documents.passages import OF
-from ai_assets.documents.source_listing import Listing
+from ai_assets.documents.source_listing import Listing, path_of
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, recorded_embedding, spaces_key, vector_column
 from ai_assets.evaluation.gates import GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
@@ -268,9 +268,7 @@ def _there(*found: Evidence | None) -> Sequence[Evidence]:
 
 
 def _partitions_of(listing: Listing, name: str) -> Sequence[str]:
-    """A document is a file, or a row `file#key` of one."""
-    path = name if name in listing.partitions_of_path else name.rpartition("#")[0]
-    return listing.partitions_of_path.get(path, ())
+    return listing.partitions_of_path.get(path_of(name, listing.partitions_of_path), ())
 
 
 def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:

@@ -4,13 +4,13 @@ The partition of such a document may not have been computed yet. One that is gon
 nothing; there is no error, because nobody declared it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.source import SourceFile
-from ai_assets.documents.source_listing import ListingEntry, tables_of
+from ai_assets.documents.source_listing import ListingEntry, path_of, tables_of
 from ai_assets.run.context import Work
 from ai_assets.stages.classify.kind import ClassifyStage
 
@@ -38,46 +38,46 @@ def taught_places(work: Work, stage: ClassifyStage) -> dict[str, str]:
 def lessons(work: Work, stage: ClassifyStage) -> Sequence[FewShotExample]:
     """Read once per run and stage; the newest last."""
     if stage.name not in work.lessons:
-        entries = {entry.path: entry for entry in work.listing.entries}
-        found = []
-        for item in work.corrections.taught.get(stage.name, ()):
-            entry = place_of(entries, item.document_id)
-            document = None if entry is None else read(work, entry, item.document_id)
-            if document is not None and document.status == "ok" and document.digest == item.document_digest:
-                found.append(
-                    FewShotExample(
-                        document=item.document_id,
-                        title=document.title or "",
-                        text=document.text,
-                        label=item.label or "",
-                    )
-                )
-        work.lessons[stage.name] = found
+        taught = work.corrections.taught.get(stage.name, ())
+        there = read_documents(work, [item.document_id for item in taught])
+        work.lessons[stage.name] = [
+            FewShotExample(
+                document=item.document_id, title=found.title or "", text=found.text, label=item.label or ""
+            )
+            for item in taught
+            if (found := there.get(item.document_id)) is not None
+            and found.status == "ok"
+            and found.digest == item.document_digest
+        ]
     return work.lessons[stage.name]
 
 
 def place_of(entries: Mapping[str, ListingEntry], document: str) -> ListingEntry | None:
-    """A document is a file, or a row `file#key` of one."""
-    return entries.get(document) or entries.get(document.rpartition("#")[0])
+    return entries.get(path_of(document, entries))
 
 
-def read(work: Work, entry: ListingEntry, document: str) -> ParsedDocument | None:
-    """The document as it is in the source now; None where it was forgotten."""
-    return read_several(work, entry, {document}).get(document)
-
-
-def read_several(work: Work, entry: ListingEntry, documents: AbstractSet[str]) -> dict[str, ParsedDocument]:
-    """Those of one file that are there and not forgotten. A table is gone through once, up to the last of them."""
-    missing = set(documents) - work.forgotten.documents.keys()
-    names = {document.rpartition("#")[2] for document in missing}
-    keys = names | {name.rpartition("~")[0] for name in names}  # a key that came before has a number behind it
+def read_documents(work: Work, documents: Iterable[str]) -> dict[str, ParsedDocument]:
+    """Those that are there, as they are in the source now, and not forgotten. Each file is read once, and a table no
+    further than the last of them."""
+    entries = {entry.path: entry for entry in work.listing.entries}
+    by_file: dict[str, set[str]] = {}
+    for document in documents:
+        if document not in work.forgotten.documents and (path := path_of(document, entries)) in entries:
+            by_file.setdefault(path, set()).add(document)
     found: dict[str, ParsedDocument] = {}
-    if not missing:
-        return found
+    for path, wanted in by_file.items():
+        found |= _read(work, entries[path], wanted)
+    return found
+
+
+def _read(work: Work, entry: ListingEntry, wanted: AbstractSet[str]) -> dict[str, ParsedDocument]:
+    names = {document.removeprefix(f"{entry.path}#") for document in wanted}
+    keys = names | {name.rpartition("~")[0] for name in names}  # of equal keys, those after the first have a number
     file = SourceFile(path=entry.path, size=entry.size, modified_ns=entry.modified_ns)
+    found: dict[str, ParsedDocument] = {}
     for each in work.parser.parse(work.source, file, tables_of(work.collection), lambda key, _: key in keys):
-        if each.document_id in missing:
+        if each.document_id in wanted:
             found[each.document_id] = each
-            if len(found) == len(missing):
+            if len(found) == len(wanted):
                 break
     return found

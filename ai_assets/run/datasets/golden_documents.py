@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from ai_assets.documents.parse import ParsedDocument
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.few_shot import FewShotExample, place_of, read_several
+from ai_assets.run.datasets.few_shot import FewShotExample, place_of, read_documents
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.digest import digest
 
@@ -29,17 +28,10 @@ def places(work: Work, stage: ClassifyStage) -> Mapping[str, list[str]]:
 
 
 def read(work: Work, stage: ClassifyStage) -> Sequence[FewShotExample]:
-    entries = {entry.path: entry for entry in work.listing.entries}
-    labels = {document: label for document, (label, _) in places(work, stage).items()}
-    by_file: dict[str, set[str]] = {}
-    for document in labels:
-        if (entry := place_of(entries, document)) is not None:
-            by_file.setdefault(entry.path, set()).add(document)
-    parsed: dict[str, ParsedDocument] = {}
-    for path, documents in by_file.items():
-        parsed |= read_several(work, entries[path], documents)
+    wanted = places(work, stage)
+    there = read_documents(work, wanted)
     return [
         FewShotExample(document=document, title=found.title or "", text=found.text, label=label)
-        for document, label in labels.items()
-        if (found := parsed.get(document)) is not None and found.status == "ok"
+        for document, (label, _) in wanted.items()
+        if (found := there.get(document)) is not None and found.status == "ok"
     ]

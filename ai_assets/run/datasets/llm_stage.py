@@ -14,7 +14,7 @@ from ai_assets.inference.records import Request
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
 from ai_assets.run.datasets.documents import ok_rows, versions_of
-from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, place_of, read, taught_places
+from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, place_of, read_documents, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.run.datasets.tries import Tries, settled
 from ai_assets.run.errors import ExampleUnreadable
@@ -315,13 +315,12 @@ def examples_of(work: Work, question: Question) -> list[Example]:
     """Those that are declared, and those that it learns; of a document that is both, what it learns."""
     stage = question.stage
     learned = lessons(work, stage) if isinstance(stage, ClassifyStage) else ()
-    entries = {entry.path: entry for entry in work.listing.entries}
+    known = {lesson.document for lesson in learned}
+    declared = [item for item in question.examples if item.document not in known]
+    there = read_documents(work, [item.document for item in declared])
     found = []
-    for item in question.examples:
-        if item.document in {lesson.document for lesson in learned}:
-            continue
-        entry = place_of(entries, item.document)
-        document = None if entry is None else read(work, entry, item.document)
+    for item in declared:
+        document = there.get(item.document)
         if document is None or document.status != "ok":
             why = document.reason if document else "the file has no such row"
             raise ExampleUnreadable(work.collection.name, stage.name, item.document, why or "it has no text")
