@@ -736,6 +736,6 @@ def test_a_converter_that_cannot_start_is_our_error_and_not_the_documents(
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
     (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(Path(sys.executable).resolve()))
-    monkeypatch.setattr("ai_assets.documents.parse_converter.need", lambda *_: None)  # it is there, and is not found
+    monkeypatch.setattr("ai_assets.documents.parse_process.need", lambda *_: None)  # it is there, and is not found
     with Parser() as parser, pytest.raises(ParserUnavailable, match="No module named 'markitdown'"):
         parse(parser, tmp_path, "a.html", "<p>x")

@@ -202,10 +202,8 @@ class Parser:
             said = self._without_text if without_text else str(reason)
             yield _quarantined(file, said, content=content, key=key)
             return
-        markdown = kind.format != "txt"
-        title = shortened(found.title or "") or title_of(text, markdown=markdown)
-        before = shortened(found.title or "") or first_line(text, markdown=markdown)
-        new = found.new or title != before or kind.packed or key is not None or ending not in _FIRST_ENDINGS
+        title, of_now = _titled(found.title, text, markdown=kind.format != "txt")
+        new = found.new or of_now or kind.packed or key is not None or ending not in _FIRST_ENDINGS
         document = self._document(file, content, text, title, key=key, encoding=found, new=new)
         same = text == found.text  # else the pages begin elsewhere
         yield replace(document, pages=tuple(found.pages) if same else (), read_by=found.read_by)
@@ -312,10 +310,9 @@ class Parser:
             text = self._checked(row.text)
         except Unreadable as reason:
             return _quarantined(file, str(reason), content=row.digest, key=key, partition=row.partition)
-        title = shortened(row.title or "") or title_of(text, markdown=False)
-        before = shortened(row.title or "") or first_line(text, markdown=False)
+        title, of_now = _titled(row.title, text, markdown=False)
         guess = EncodingGuess(encoding=row.encoding, certainty=row.certainty or 0.0) if row.encoding else None
-        new = row.new or packed or key != row.key or title != before
+        new = row.new or packed or key != row.key or of_now
         found = self._document(file, row.digest, text, title, key=key, partition=row.partition, encoding=guess, new=new)
         return replace(found, same_as=row.key) if key != row.key else found
 
@@ -361,6 +358,14 @@ class Parser:
 
 
 _EMPTY = "empty"
+
+
+def _titled(given: str | None, text: str, *, markdown: bool) -> tuple[str | None, bool]:
+    """The title that the file gives or the text has; and whether the first version of the parser had another one."""
+    if title := shortened(given or ""):
+        return title, False
+    title = title_of(text, markdown=markdown)
+    return title, title != first_line(text, markdown=markdown)
 
 
 def _quarantined(

@@ -1,11 +1,8 @@
 """Conversion in another process, so that a hostile or broken file costs a document and never the run."""
 
 import base64
-import json
 
-from ai_assets.base.extras import need
-from ai_assets.documents.parse_process import Deadline, ParserProcess, ProcessDied, ProcessTimedOut
-from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
+from ai_assets.documents.parse_process import FileProcess
 from ai_assets.documents.parse_worker import Converted, ConverterReply
 
 _LARGEST_PICTURE = 64 << 20
@@ -13,16 +10,19 @@ _LARGEST_PICTURE = 64 << 20
 
 
 class Converter:
-    """Owns the worker process: started when first needed, replaced when it dies. Not for use by two threads."""
+    """Of pdf and html files."""
 
     def __init__(self, *, timeout_s: float, memory_bytes: int, max_characters: int) -> None:
-        self._timeout_s, self._memory_bytes, self._max_characters = timeout_s, memory_bytes, max_characters
-        self._worker: ParserProcess | None = None
+        # JSON writes a character in up to 12 bytes, and a title may be as long as a text.
+        self._largest = 24 * max_characters + (1 << 20)
+        self._process = FileProcess(
+            "parse_worker.py", limits=(memory_bytes, max_characters), timeout_s=timeout_s, name="the converter",
+            reading="Reading pdf and html files", package="'markitdown[docx]' pdfminer.six pypdfium2",
+        )  # fmt: skip
 
     def convert(self, format_name: str, data: bytes) -> Converted:
         """Markdown, title and pages; Unreadable with the reason when there is no text to have."""
-        # JSON writes a character in up to 12 bytes, and a title may be as long as a text.
-        reply = self._reply(self._running(), format_name, data, largest=24 * self._max_characters + (1 << 20))
+        reply: ConverterReply = self._process.ask(format_name, data, largest=self._largest)
         return Converted(
             text=reply["text"],
             title=reply["title"],
@@ -33,45 +33,8 @@ class Converter:
 
     def picture(self, page: int) -> bytes:
         """A page of the PDF that was converted last, drawn."""
-        if self._worker is None:
-            raise UnreadNow("could not be read: the converter has ended")
-        reply = self._reply(self._worker, "page", str(page).encode(), largest=_LARGEST_PICTURE)
+        reply: ConverterReply = self._process.ask_again("page", str(page).encode(), largest=_LARGEST_PICTURE)
         return base64.b64decode(reply["picture"])
 
-    def _reply(self, worker: ParserProcess, format_name: str, data: bytes, *, largest: int) -> ConverterReply:
-        try:
-            reply = self._asked(worker, format_name.encode() + b"\n" + data, largest)
-        except BaseException:
-            self.close()
-            raise
-        if reply.get("exhausted"):
-            self.close()
-            raise Unreadable(f"needed more than {shown_bytes(self._memory_bytes)} of memory")
-        if "reason" in reply:
-            raise Unreadable(reply["reason"])
-        return reply
-
-    def _asked(self, worker: ParserProcess, body: bytes, largest: int) -> ConverterReply:
-        deadline = Deadline(self._timeout_s)
-        try:
-            worker.send(body, deadline)
-            reply: ConverterReply = json.loads(worker.receive(deadline, largest))
-        except ProcessTimedOut:
-            raise UnreadNow(f"took longer than {self._timeout_s:g} s") from None
-        except ProcessDied as died:
-            raise UnreadNow(f"could not be read: the converter died of it ({died})") from None
-        return reply
-
     def close(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.close()
-
-    def _running(self) -> ParserProcess:
-        if self._worker is not None and self._worker.alive:
-            return self._worker
-        self.close()
-        need("formats", "Reading pdf and html files")
-        limits = (self._memory_bytes, self._max_characters)
-        self._worker = ParserProcess.start("parse_worker.py", limits, "'markitdown[docx]' pdfminer.six pypdfium2")
-        return self._worker
+        self._process.close()

@@ -176,11 +176,11 @@ def _ranked(sample: bytes) -> Iterator[tuple[str, float]]:
     """Encodings, the likeliest first, as Python names them."""
     import chardet
 
-    if not _HIGH.search(sample) and b"\0" not in sample:
+    if b"\0" in sample:
+        return
+    if not _HIGH.search(sample):
         if b"\x1b$" in sample:
             yield "iso2022_jp_2", 1.0
-        return
-    if b"\0" in sample:
         return
     for found in chardet.detect_all(sample, include_encodings=_CANDIDATES, compat_names=False, ignore_threshold=True):
         if found["encoding"] is not None:

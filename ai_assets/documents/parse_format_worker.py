@@ -1,35 +1,22 @@
 """The process that reads the formats of `formats/`, and unpacks .gz, one file after another, for
 `parse_format_reader.py`.
 
-It has the limits of `parse_worker.py`, and of ours it imports only what parses. A format's libraries are loaded for
-its first file. Run by its path.
+It has the limits of `parse_worker.py`, and of ours it imports only what parses. Run by its path.
 
 Protocol: each message is its length (8 bytes) and a body. In: a kind, a newline, the file; the kind of a packed file
 begins with `gz:`, and `gz:` alone asks for its bytes. Out: a `FormatReply` as JSON.
 """
 
 import base64
-import json
-import logging
 import sys
-import warnings
 import zlib
+from collections.abc import Mapping
 from importlib import import_module
-from typing import BinaryIO
 
 from ai_assets.documents.formats.kinds import MODULES
 from ai_assets.documents.formats.read import Read
 from ai_assets.documents.parse_text import Unreadable, too_many_characters
-from ai_assets.documents.parse_worker import (
-    LENGTH,
-    ConverterReply,
-    FileRefused,
-    channel,
-    confine,
-    die_with,
-    reason_of,
-    receive,
-)
+from ai_assets.documents.parse_worker import ConverterReply, FileRefused, reason_of, serve
 
 GZ = "gz:"
 
@@ -46,28 +33,18 @@ class FormatReply(ConverterReply, total=False):
 
 def main() -> None:
     parent, memory_bytes, max_characters, max_bytes = map(int, sys.argv[1:])
-    die_with(parent)
-    requests, replies = channel()
-    logging.disable()
-    warnings.simplefilter("ignore")
-    # markitdown wants pandas for spreadsheets, which it never sees here; without it, it loads in half the time.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-    try:
-        import defusedxml.ElementTree  # noqa: F401
-        import markitdown.converters  # noqa: F401
-        import openpyxl  # noqa: F401
-        import pptx  # noqa: F401 - all before the limit: the libraries themselves claim address space
-    except ImportError as error:
-        _send(replies, {"reason": str(error)})
-        return
-    confine(memory_bytes)
-    _send(replies, {})
-    while (message := receive(requests)) is not None:
-        kind, _, data = message.partition(b"\n")
-        reply = _reply(kind.decode(), data, max_characters, max_bytes)
-        _send(replies, reply)
-        if reply.get("exhausted"):
-            return
+
+    def answer(_loaded: None, kind: str, data: bytes) -> Mapping[str, object]:
+        return _reply(kind, data, max_characters, max_bytes)
+
+    serve(parent, memory_bytes, _libraries, answer)
+
+
+def _libraries() -> None:
+    import defusedxml.ElementTree  # noqa: F401
+    import markitdown.converters  # noqa: F401
+    import openpyxl  # noqa: F401
+    import pptx  # noqa: F401
 
 
 def _reply(kind: str, data: bytes, max_characters: int, max_bytes: int) -> FormatReply:
@@ -117,12 +94,6 @@ def unpacked(data: bytes, max_bytes: int) -> bytes:
             raise FileRefused("could not be unpacked: it ends early")
         rest = member.unused_data
     return bytes(found)
-
-
-def _send(replies: BinaryIO, reply: FormatReply) -> None:
-    body = json.dumps(reply).encode()  # ASCII, so that a lone surrogate passes
-    replies.write(LENGTH.pack(len(body)) + body)
-    replies.flush()
 
 
 if __name__ == "__main__":

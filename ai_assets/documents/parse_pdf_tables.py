@@ -176,14 +176,3 @@ def _counts(lines: Sequence[Sequence[str]], at: int, step: int | None) -> bool:
     if step is None:
         return all(each >= 0 for each in steps)
     return sum(each == step for each in steps) * 2 > len(steps)
-
-
-def as_markdown(cells: Sequence[Sequence[str]]) -> str:
-    """A pipe table, whose first row is its heading."""
-    width = len(cells[0])
-    lines = [_line(cells[0]), "|" + " --- |" * width, *map(_line, cells[1:])]
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

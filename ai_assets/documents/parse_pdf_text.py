@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
+from ai_assets.documents.formats.read import table as pipe_table
 from ai_assets.documents.parse_pdf_order import Row, rows_in_order, without_furniture
 from ai_assets.documents.parse_pdf_pages import SOFT_HYPHEN, Page
-from ai_assets.documents.parse_pdf_tables import LEADER, as_markdown, table_at
+from ai_assets.documents.parse_pdf_tables import LEADER, table_at
 from ai_assets.documents.parse_text import normalise
 
 _HEADING_SIZE = 1.13
@@ -149,7 +150,7 @@ class _Writer:
             self.in_list = None
         if (table := table_at(rows, place)) is not None:
             cells = [[_clean(cell) for cell in line] for line in table.cells]
-            self._write(as_markdown(cells), row.page)
+            self._write(pipe_table(cells), row.page)
             return place + table.rows
         if (lines := self._code_rows(rows, place)) > 1:
             self._write(_fenced(rows[place : place + lines]), row.page)

@@ -14,9 +14,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ai_assets.base.errors import ParserEnded, ParserUnavailable
+from ai_assets.base.extras import need
+from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
 from ai_assets.documents.parse_worker import LENGTH, ConverterReply
 
 _START_S = 120.0
@@ -157,6 +159,56 @@ class ParserProcess:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+
+
+class FileProcess:
+    """Reads one file after another for whoever owns it: started when first needed, replaced when it dies. Not for use
+    by two threads."""
+
+    def __init__(
+        self, program: str, *, limits: Sequence[int], timeout_s: float, name: str, reading: str, package: str
+    ) -> None:
+        """`limits` begin with its memory; `name` is what people know it as, `reading` what it is for."""
+        self._program, self._limits, self._timeout_s = program, limits, timeout_s
+        self._name, self._reading, self._package = name, reading, package
+        self._process: ParserProcess | None = None
+
+    def ask(self, kind: str, data: bytes, *, largest: int) -> Any:
+        """Its reply; Unreadable with the reason where it has none."""
+        if self._process is None or not self._process.alive:
+            self.close()
+            need("formats", self._reading)
+            self._process = ParserProcess.start(self._program, self._limits, self._package)
+        return self.ask_again(kind, data, largest=largest)
+
+    def ask_again(self, kind: str, data: bytes, *, largest: int) -> Any:
+        """About the file that it has read last: a process that is started for this would know nothing of it."""
+        if self._process is None:
+            raise UnreadNow(f"could not be read: {self._name} has ended")
+        deadline = Deadline(self._timeout_s)
+        try:
+            self._process.send(kind.encode() + b"\n" + data, deadline)
+            reply = json.loads(self._process.receive(deadline, largest))
+        except ProcessTimedOut:
+            self.close()
+            raise UnreadNow(f"took longer than {self._timeout_s:g} s") from None
+        except ProcessDied as died:
+            self.close()
+            raise UnreadNow(f"could not be read: {self._name} died of it ({died})") from None
+        except BaseException:
+            self.close()
+            raise
+        if reply.get("exhausted"):
+            self.close()
+            raise Unreadable(f"needed more than {shown_bytes(self._limits[0])} of memory")
+        if "reason" in reply:
+            raise Unreadable(reply["reason"])
+        return reply
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
 
 def _environment() -> dict[str, str]:

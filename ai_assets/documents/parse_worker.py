@@ -9,29 +9,23 @@ as JSON.
 
 import base64
 import ctypes
-import io
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import struct
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypedDict
+from typing import BinaryIO, TypedDict, TypeVar
 
 from ai_assets.documents.parse_text import too_many_characters
 
-if TYPE_CHECKING:
-    from markitdown import DocumentConverter
-
 LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
-_DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 
 
 class ConverterReply(TypedDict, total=False):
@@ -64,6 +58,7 @@ class Converted:
 
 
 Convert = Callable[[bytes], Converted]
+Loaded = TypeVar("Loaded")
 
 
 class FileRefused(Exception):
@@ -72,21 +67,38 @@ class FileRefused(Exception):
 
 def main() -> None:
     parent, memory_bytes, max_characters = map(int, sys.argv[1:])
+
+    def answer(converters: Mapping[str, Convert], format_name: str, data: bytes) -> Mapping[str, object]:
+        return _convert(converters[format_name], data, max_characters)
+
+    serve(parent, memory_bytes, _converters, answer)
+
+
+def serve(
+    parent: int,
+    memory_bytes: int,
+    load: Callable[[], Loaded],
+    answer: Callable[[Loaded, str, bytes], Mapping[str, object]],
+) -> None:
+    """One file after another, until the parent hangs up or memory is used up. `load` imports what they are read with,
+    before the limit: libraries themselves claim address space."""
     die_with(parent)
     requests, replies = channel()
     logging.disable()
     warnings.simplefilter("ignore")
+    # markitdown wants pandas for spreadsheets, which it never sees here; without it, it loads in half the time.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     try:
-        converters = _converters()
+        loaded = load()
     except ImportError as error:
-        _send(replies, {"reason": str(error)})
+        send(replies, {"reason": str(error)})
         return
     confine(memory_bytes)
-    _send(replies, {})
+    send(replies, {})
     while (message := receive(requests)) is not None:
-        format_name, _, data = message.partition(b"\n")
-        reply = _convert(converters[format_name.decode()], data, max_characters)
-        _send(replies, reply)
+        kind, _, data = message.partition(b"\n")
+        reply = answer(loaded, kind.decode(), data)
+        send(replies, reply)
         if reply.get("exhausted"):
             return
 
@@ -114,27 +126,19 @@ def receive(requests: BinaryIO) -> bytes | None:
 
 
 def _converters() -> dict[str, Convert]:
-    # markitdown wants pandas for spreadsheets, which never come here; without it this process starts in half the time.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-    # The converters themselves and not `MarkItDown`: it would ask a neural network what each file is, 30 ms a time.
-    from markitdown import StreamInfo
-    from markitdown.converters import HtmlConverter
+    # The converter itself and not `MarkItDown`: it would ask a neural network what each file is, 30 ms a time.
+    import markitdown.converters  # noqa: F401
 
-    def by(converter: "DocumentConverter", before: Callable[[bytes], bytes]) -> Convert:
-        def convert(data: bytes) -> Converted:
-            result = converter.convert(io.BytesIO(before(data)), StreamInfo(charset="utf-8"))
-            return Converted(text=_DATA_IMAGE.sub(r"\1", result.markdown), title=result.title)
+    from ai_assets.documents.formats.web import html_converted
 
-        return convert
+    def html(data: bytes) -> Converted:
+        text, title = html_converted(data)
+        return Converted(text=text, title=title)
 
-    return {
-        **_pdf(),
-        "html": by(HtmlConverter(), _html_as_utf8),
-    }
+    return {**_pdf(), "html": html}
 
 
 def _pdf() -> dict[str, Convert]:
-    # Both before the limit: a library itself claims address space.
     import pdfminer.high_level  # noqa: F401
     import pypdfium2  # noqa: F401
 
@@ -197,24 +201,7 @@ def reason_of(error: Exception) -> str:
     return f"could not be read: {type(error).__name__}: {said[:200]}"
 
 
-def _html_as_utf8(data: bytes) -> bytes:
-    """UTF-8 or what the page declares. Left to itself the converter takes anything for Windows text."""
-    from bs4.dammit import EncodingDetector
-
-    marks = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-    marked = next((encoding for mark, encoding in marks if data.startswith(mark)), "utf-8")
-    try:
-        return data.decode(marked).encode()
-    except UnicodeDecodeError as error:
-        declared = EncodingDetector.find_declared_encoding(data, is_html=True)
-        try:
-            return data.decode(declared or "utf-8").encode()
-        except (UnicodeDecodeError, LookupError):
-            saying = f"nor the declared {declared}" if declared else "and no charset is declared"
-            raise FileRefused(f"not valid UTF-8 at byte {error.start}, {saying}") from error
-
-
-def _send(replies: BinaryIO, reply: ConverterReply) -> None:
+def send(replies: BinaryIO, reply: Mapping[str, object]) -> None:
     body = json.dumps(reply).encode()  # ASCII, so that a lone surrogate passes
     replies.write(LENGTH.pack(len(body)) + body)
     replies.flush()

@@ -6,7 +6,7 @@ from email import message_from_bytes
 from email.message import EmailMessage
 
 from ai_assets.documents.formats.read import Attachment, Read, blocks
-from ai_assets.documents.formats.web import markdown_of
+from ai_assets.documents.formats.web import html_converted
 from ai_assets.documents.parse_encodings import decoded
 from ai_assets.documents.parse_worker import FileRefused
 
@@ -34,7 +34,8 @@ def read(data: bytes) -> Read:
         elif named:
             attachments.append(Attachment(name=_name(part), data=_bytes(part)))
     heads = "\n".join(f"{name}: {' '.join(str(message[name]).split())}" for name in _HEADERS if message.get(name))
-    body = bodies["plain"] if any(map(str.strip, bodies["plain"])) else map(markdown_of, bodies["html"])
+    pages = (html_converted(html.encode())[0] for html in bodies["html"])
+    body = bodies["plain"] if any(map(str.strip, bodies["plain"])) else pages
     subject = " ".join(str(message["Subject"] or "").split())
     return Read(text=blocks([heads, *body]), title=subject or None, attachments=attachments)
 

@@ -1,11 +1,22 @@
-"""HTML within other formats, as Markdown."""
+"""What markitdown makes of a file, and HTML as Markdown: by itself, and within other formats."""
 
+import io
 import re
+from typing import Any
 
-DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
+_DATA_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 
 
-def markdown_of(html: str) -> str:
+def converted(converter: Any, data: bytes) -> tuple[str, str | None]:
+    """Markdown and title. Of pictures within the text only their captions stay."""
+    from markitdown import StreamInfo
+
+    found = converter.convert(io.BytesIO(data), StreamInfo(charset="utf-8"))
+    return _DATA_IMAGE.sub(r"\1", found.markdown), found.title
+
+
+def html_converted(data: bytes) -> tuple[str, str | None]:
+    """Of a page in UTF-8; `parse_encodings.py` has made it that."""
     from markitdown.converters import HtmlConverter
 
-    return DATA_IMAGE.sub(r"\1", HtmlConverter().convert_string(html).markdown)
+    return converted(HtmlConverter(), data)

@@ -1,12 +1,11 @@
 """Word documents: what markitdown makes of the body, and what it leaves out: headers, footers, comments."""
 
-import io
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ai_assets.documents.formats.read import Read, blocks, opened, refuse_doctypes, xml_of
-from ai_assets.documents.formats.web import DATA_IMAGE
+from ai_assets.documents.formats.web import converted
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -15,17 +14,15 @@ _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
 def read(data: bytes) -> Read:
-    from markitdown import StreamInfo
     from markitdown.converters import DocxConverter
 
     with opened(data, "Word document", ".docx", "[Content_Types].xml") as archive:
         refuse_doctypes(archive)
-        result = DocxConverter().convert(io.BytesIO(data), StreamInfo(charset="utf-8"))  # type: ignore[no-untyped-call]
-        body = DATA_IMAGE.sub(r"\1", result.markdown)
+        body, title = converted(DocxConverter(), data)  # type: ignore[no-untyped-call]
         parts = list(_beside(archive))
     if not parts:
-        return Read(text=body, title=result.title, new=False)
-    return Read(text=blocks([body, *parts]), title=result.title)
+        return Read(text=body, title=title, new=False)
+    return Read(text=blocks([body, *parts]), title=title)
 
 
 def _beside(archive: zipfile.ZipFile) -> Iterator[str]:

@@ -41,9 +41,7 @@ def lessons(work: Work, stage: ClassifyStage) -> Sequence[FewShotExample]:
         taught = work.corrections.taught.get(stage.name, ())
         there = read_documents(work, [item.document_id for item in taught])
         work.lessons[stage.name] = [
-            FewShotExample(
-                document=item.document_id, title=found.title or "", text=found.text, label=item.label or ""
-            )
+            FewShotExample(document=item.document_id, title=found.title or "", text=found.text, label=item.label or "")
             for item in taught
             if (found := there.get(item.document_id)) is not None
             and found.status == "ok"
