@@ -156,6 +156,8 @@ def opened(chromium: Browser, running: DeskProcess) -> Iterator[Callable[..., Pa
         page.get_by_label("Name").fill("ann")
         page.get_by_label("Password", exact=True).fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("heading", name="Inbox").wait_for()
+        page.wait_for_load_state()  # before it, no script hears a key
         return page
 
     yield open_page
@@ -172,6 +174,7 @@ def test_one_key_labels_a_document(opened: Callable[..., Page], notes: Collectio
     page.get_by_label("Documents").fill("3")
     page.get_by_role("button", name="Draw").click()
     for key, said in (("1", "is invoice"), ("s", "cannot tell"), ("2", "is incident")):
+        page.wait_for_load_state()
         page.locator("#note").focus()
         page.keyboard.press(key)
         expect(page.locator("#note")).to_have_value(key)
