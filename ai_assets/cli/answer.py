@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ai_assets.base.printable import readable_json
-from ai_assets.cli.ledger import Asked, attempts_table
+from ai_assets.cli.ledger import Asked, attempts_table, shortened
 from ai_assets.cli.output import AsJson, console, money, print_json, stores_to_read, table
 from ai_assets.inference import history
 from ai_assets.inference.answer_query import left_of
@@ -54,7 +54,7 @@ def _show(found: AnswerRecord, full: bool) -> None:
         console.print(line)
     for title, text in _texts(found):
         console.print(title, style="bold")
-        console.print(text if full or len(text) <= SHOWN_CHARACTERS else _cut(text))
+        console.print(shortened(text, SHOWN_CHARACTERS, full=full))
     attempts_table("Attempts", found.attempts)
     for item in found.attempts:
         if item.message:
@@ -76,10 +76,6 @@ def _texts(found: AnswerRecord) -> Iterator[tuple[str, str]]:
         yield ("Sent: settings", settings) if found.sent.messages else ("Sent", found.sent.body)
     if found.text is not None:
         yield f"Answer ({found.answered_by})" if found.answered_by else "What came last, and is no answer", found.text
-
-
-def _cut(text: str) -> str:
-    return f"{text[:SHOWN_CHARACTERS]}... (all of it: --full)"
 
 
 def _tokens(found: AnswerRecord) -> str:

@@ -83,10 +83,9 @@ def show(
         if item.message:
             console.print(f"{item.attempt}: {item.message}")
     if text is not None:
-        short = text if full or len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it: --full)"
         title = f"Answer ({found.answered_by})" if found.answered_by else "What came last, and is no answer"
         console.print(title, style="bold")
-        console.print(short)
+        console.print(shortened(text, SHOWN_CHARACTERS, full=full))
     if found.reuses:
         rows = [(r.latest_at[:19], _who(r), r.run_id[:8], r.times, money(r.saved_usd)) for r in found.reuses]
         table("Used again", ("latest (UTC)", "who", "run", "times", "saved"), rows, ("times", "saved"))
@@ -190,6 +189,11 @@ def bar(row: BudgetRow) -> str:
     spent = min(BAR, math.ceil(BAR * row.spent_usd / row.limit_usd))
     open_ = min(BAR - spent, math.ceil(BAR * (row.in_flight_usd + row.maybe_usd) / row.limit_usd))
     return "█" * spent + "▒" * open_ + "░" * (BAR - spent - open_)
+
+
+def shortened(text: str, most: int, *, full: bool) -> str:
+    """For a screen; whole where that is asked for."""
+    return text if full or len(text) <= most else f"{text[:most]}... (all of it: --full)"
 
 
 def attempts_table(title: str, found: Sequence[Attempt]) -> None:

@@ -62,4 +62,4 @@ def declare_newest(chosen: Collection) -> None:
     declared = chosen.folder / DEFS_FILE
     inner = ", ".join(f'{part}: "{to}"' for part, (_, to) in chosen.settings.builtins.older.items())
     text = with_key(declared, declared.read_text(encoding="utf-8"), "builtins", f"{{{inner}}}")
-    write_all("builtins", {}, declared, text, lambda: load_collection(chosen.folder.parent, chosen.name))
+    write_all("builtins", {}, {declared: text}, lambda: load_collection(chosen.folder.parent, chosen.name))

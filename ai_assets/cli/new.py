@@ -8,8 +8,9 @@ import typer
 from rich.status import Status
 
 from ai_assets.base.home import DEFINITIONS_FILE
-from ai_assets.cli.errors import CollectionExists, NothingToScaffold, ScaffoldRefused
+from ai_assets.cli.errors import CollectionExists, NothingToScaffold
 from ai_assets.cli.output import console, errors, home, stores
+from ai_assets.cli.scaffold_entry import write_all
 from ai_assets.cli.scaffold_route import WrittenEndpoint, endpoint_for, prompt_text
 from ai_assets.collection.catalog import FOLDER, Catalog
 from ai_assets.collection.label_proposals import propose
@@ -80,7 +81,9 @@ def new(
         stage = _stage(route, place, found, progress) if route else None
     fitting = guess(name, [file.path for file in found.documents])
     text = defs(name, where, found, fitting, unknown_author(_approvers(name)), stage)
-    _write(root, name, {path: text, **({root / name / PROMPT_FILE: prompt_text(name)} if stage else {})}, endpoint)
+    files = {path: text, **({root / name / PROMPT_FILE: prompt_text(name)} if stage else {})}
+    declared = {endpoint.declared: endpoint.text} if endpoint else {}
+    write_all(name, files, declared, lambda: load_collection(root, name))
     _begin_project(home().project)
     _say(found)
     console.print(f"Wrote {path}: {len(found.documents)} document files, {fitting.reason}.")
@@ -112,29 +115,6 @@ def _stage(route: str, place: Source, found: Survey, progress: Status) -> ModelS
         place, found.documents, lambda number, all_: progress.update(f"Reading a sample: {number} of {all_} documents")
     )
     return ModelStage(route=route, labels=propose(texts, BuiltinEmbedder()), sampled=len(texts))
-
-
-def _write(root: Path, name: str, files: dict[Path, str], endpoint: WrittenEndpoint | None) -> None:
-    """All of it, or nothing where the declaration does not load."""
-    before = endpoint.declared.read_bytes() if endpoint and endpoint.declared.exists() else None
-    for path in files:
-        if path.exists():
-            raise ScaffoldRefused(name, f"{path} exists already; nothing was changed")
-    try:
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        if endpoint is not None:
-            endpoint.declared.write_text(endpoint.text, encoding="utf-8")
-        load_collection(root, name)
-    except BaseException:
-        for path in files:
-            path.unlink(missing_ok=True)
-        if endpoint is not None and before is None:
-            endpoint.declared.unlink(missing_ok=True)
-        elif endpoint is not None and before is not None:
-            endpoint.declared.write_bytes(before)
-        raise
 
 
 def _say(found: Survey) -> None:

@@ -115,5 +115,5 @@ def write_backend(name: str, url: str, model: str, project: Path, inference: Pat
     files = {protocol: _PROTOCOL.format(**words), test: _TEST.format(**words)}
     first = f"routes: {{default: {{endpoints: [{name}]}}}}\n"
     declaration = with_endpoint(name, inference, _ENDPOINT.format(**words), after_the_first=first)
-    write_all(name, files, inference, declaration, lambda: load_inference(inference))
+    write_all(name, files, {inference: declaration}, lambda: load_inference(inference))
     return ScaffoldedBackend(protocol=protocol, test=test, declared=inference)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import yaml
 
-from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.collection.errors import CollectionInvalid
@@ -17,31 +16,28 @@ def write_declared(name: str, collection: Collection, files: Mapping[Path, str],
     """All files and the entry in the collection's declaration, or none of them. Returns the declaration."""
     declared = collection.folder / DEFS_FILE
     after = with_entry(declared, declared.read_text(encoding="utf-8"), entry, under)
-    write_all(name, files, declared, after, lambda: load_collection(collection.folder.parent, collection.name))
+    write_all(name, files, {declared: after}, lambda: load_collection(collection.folder.parent, collection.name))
     return declared
 
 
-def write_all(
-    name: str, files: Mapping[Path, str], declared: Path, declaration: str, load: Callable[[], object]
-) -> None:
-    """A file that is there is never written over; where the declaration does not load, all is as it was."""
+def write_all(name: str, files: Mapping[Path, str], declared: Mapping[Path, str], load: Callable[[], object]) -> None:
+    """New files, and declarations with something added. A new file that is there is never written over; where `load`
+    refuses what was declared, all is as it was."""
     for path in files:
         if path.exists():
             raise ScaffoldRefused(name, f"{path} exists already; nothing was changed")
-    before = declared.read_text(encoding="utf-8") if declared.exists() else None
-    for path, text in files.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    declared.write_text(declaration, encoding="utf-8")
+    before = {path: path.read_text(encoding="utf-8") for path in declared if path.exists()}
     try:
+        for path, text in {**files, **declared}.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
         load()
-    except DeclarationInvalid:
-        for path in files:
-            path.unlink()
-        if before is None:
-            declared.unlink()
-        else:
-            declared.write_text(before, encoding="utf-8")
+    except BaseException:
+        for path in {**files, **declared}:
+            if path in before:
+                path.write_text(before[path], encoding="utf-8")
+            else:
+                path.unlink(missing_ok=True)
         raise
 
 

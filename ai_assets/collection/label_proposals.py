@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.stages.classify.base import unit
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -62,8 +64,7 @@ def propose(texts: Sequence[SampledText], embedder: BuiltinEmbedder) -> list[Pro
     import numpy as np
 
     vectors = np.asarray(embedder.embed([f"{each.title}\n{each.text[:READ_CHARACTERS]}" for each in texts]))
-    vectors = vectors - vectors.mean(axis=0)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    vectors = unit(vectors - vectors.mean(axis=0))
     groups = _groups(vectors)
     if groups is None:
         return []
@@ -119,8 +120,7 @@ def _k_means(vectors: np.ndarray, number: int, seed: int) -> np.ndarray:
     for _ in range(_ROUNDS):
         means = [vectors[groups == each].mean(axis=0) if (groups == each).any() else centres[each]
                  for each in range(number)]  # fmt: skip
-        centres = np.stack(means)
-        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+        centres = unit(np.stack(means))
         after = (vectors @ centres.T).argmax(axis=1)
         if (after == groups).all():
             break

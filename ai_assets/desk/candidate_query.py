@@ -143,13 +143,12 @@ def _read(desk: Desk, request: SignoffRequest, collection: Collection, changes: 
     gone = [name for name in changes["removed"] if name not in there]
     try:
         if live_path is not None:
-            lines = _beside_live(live_path, collection, lines)
-            lines += _removed(live_path, collection, gone) if gone else []
+            lines = _beside_live(live_path, collection, lines, gone)
         else:
             lines += [_bare(name, "removed", {}) for name in gone]
     except DatasetDamaged as error:
         problems.append(str(error))
-        lines += [_bare(name, "removed", {}) for name in gone if name not in {line.document_id for line in lines}]
+        lines += [_bare(name, "removed", {}) for name in gone]
     lines.sort(key=lambda line: (-line.risk, line.document_id))
     return Candidate(
         request_id=request.request_id,
@@ -195,27 +194,24 @@ def _lines(
         yield _line({**row, "leaf": leaf}, change, {move["stage"]: move["from"] for move in moves})
 
 
-def _beside_live(path: Path, collection: Collection, lines: Sequence[DiffLine]) -> list[DiffLine]:
-    """Each that differs with its row in the live file; what cannot be read any more, with what readers lose."""
-    wanted = {line.document_id: line for line in lines if line.change in ("changed", "relabelled", "removed")}
-    if not wanted:
+def _beside_live(path: Path, collection: Collection, lines: Sequence[DiffLine], gone: Sequence[str]) -> list[DiffLine]:
+    """Each that differs with its row in the live file; what cannot be read any more, with what readers lose; and the
+    documents that only the live file has."""
+    differing = {line.document_id: line for line in lines if line.change in ("changed", "relabelled", "removed")}
+    if not differing and not gone:
         return list(lines)
     found: dict[str, DiffLine] = {}
+    lost = {name: _bare(name, "removed", {}) for name in gone}
     for row in light_rows(path, collection):
-        if (line := wanted.get(row["document_id"])) is not None:
-            said = {name: row["headlines"][name] for name in row["headlines"] if name in row["asked"]}
-            placed = replace(line, live_place=row["place"])
+        name = row["document_id"]
+        if name in lost:
+            lost[name] = _line(row, "removed", {})
+        elif (line := differing.get(name)) is not None:
+            found[name] = replace(line, live_place=row["place"])
             if line.removed:
-                placed = replace(placed, before=said, asked=tuple(said), title=row["title"] or line.title)
-            found[line.document_id] = placed
-    return [found.get(line.document_id, line) for line in lines]
-
-
-def _removed(path: Path, collection: Collection, names: Sequence[str]) -> list[DiffLine]:
-    wanted = set(names)
-    found = [_line(row, "removed", {}) for row in light_rows(path, collection) if row["document_id"] in wanted]
-    there = {line.document_id for line in found}
-    return [*found, *(_bare(name, "removed", {}) for name in names if name not in there)]
+                said = {stage: row["headlines"][stage] for stage in row["headlines"] if stage in row["asked"]}
+                found[name] = replace(found[name], before=said, asked=tuple(said), title=row["title"] or line.title)
+    return [*(found.get(line.document_id, line) for line in lines), *lost.values()]
 
 
 def _lines_told(changes: Mapping[str, Any]) -> Iterator[DiffLine]:

@@ -3,8 +3,9 @@
 import datetime
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ AWAY_S = 30.0
 """So long Dagster is not asked again after it did not answer."""
 LATEST = """query($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 1) { __typename
   ... on Error { message } ... on Runs { results { runId status creationTime } } } }"""
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +46,26 @@ class PublicationRuns(DagsterApi):
 
     def latest(self, collection: str) -> PublicationRun | None:
         """None where there is none, or where Dagster does not answer."""
-        with self._turn:
-            at = time.monotonic()
-            known = self._found.get(collection)
-            if at < self._away_until or (known is not None and at < known[0] + FRESH_S):
-                return known[1] if known else None
-            try:
-                run = self._latest(f"{collection}__publish")
-            except (DagsterUnreachable, DagsterRefused):
-                self._away_until = time.monotonic() + AWAY_S
-                return known[1] if known else None
-            self._found[collection] = (time.monotonic(), run)
-            return run
+        return self._fresh(self._found, collection, lambda: self._latest(f"{collection}__publish"))
 
     def is_loaded(self, collection: str) -> bool | None:
         """Whether a code location that Dagster has loaded publishes it; None where Dagster does not answer."""
+        keys = [(collection, "published"), path_of(collection, PUBLISHED)]
+        return self._fresh(self._loaded, collection, lambda: self.knows(keys))
+
+    def _fresh(self, kept: dict[str, tuple[float, Found]], collection: str, ask: Callable[[], Found]) -> Found | None:
+        """Asked for once in a while; what was known before where Dagster does not answer now."""
         with self._turn:
             at = time.monotonic()
-            known = self._loaded.get(collection)
+            known = kept.get(collection)
             if at < self._away_until or (known is not None and at < known[0] + FRESH_S):
                 return known[1] if known else None
             try:
-                found = self.knows([(collection, "published"), path_of(collection, PUBLISHED)])
+                found = ask()
             except (DagsterUnreachable, DagsterRefused):
                 self._away_until = time.monotonic() + AWAY_S
                 return known[1] if known else None
-            self._loaded[collection] = (time.monotonic(), found)
+            kept[collection] = (time.monotonic(), found)
             return found
 
     def _latest(self, job: str) -> PublicationRun | None:

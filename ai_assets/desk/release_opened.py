@@ -1,6 +1,5 @@
 """A release, opened: its documents, one of them, and its difference to another release, for one person."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen, collection_seen, known_view
+from ai_assets.desk.answer_fields import MISSING, fields_of, parsed
 from ai_assets.desk.context import Desk
 from ai_assets.desk.release_query import release_rows
 from ai_assets.desk.views_of_releases import (
@@ -164,33 +164,18 @@ def released_document(
 
 def _stage(stage: StageColumns, row: Mapping[str, Any], part: Part) -> ReleasedStage:
     said = row.get(stage.headline)
+    headline = None if said is None else str(said)
+    data = parsed(headline)
     own = {column: row.get(f"{stage.name}_{column}") for column in (
         "confidence", "rationale", "evidence", "status", "reason", "model", "call", "corrected_by")}  # fmt: skip
     return ReleasedStage(
         stage=stage.name,
-        headline=None if said is None else str(said),
-        fields=_fields(said),
+        headline=headline,
+        fields=() if data is MISSING else fields_of(data),
         prompt=row.get(f"{stage.name}_prompt_version"),
         code_version=part.code_versions.get(stage.name),
         **own,
     )
-
-
-def _fields(said: object) -> Mapping[str, str] | None:
-    try:
-        found = json.loads(said) if isinstance(said, str) and said.startswith("{") else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    return {
-        str(name): "none"
-        if value is None
-        else value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-        for name, value in found.items()
-    }
 
 
 # The difference

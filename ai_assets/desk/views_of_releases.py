@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.desk.answer_fields import Field
 from ai_assets.desk.views import ReleaseRow, View
 from ai_assets.run.released import Move
 
@@ -66,8 +67,8 @@ class ReleasedStage(View):
 
     stage: str
     headline: str | None
-    fields: Mapping[str, str] | None
-    """Of an extraction: the headline by field."""
+    fields: Sequence[Field]
+    """The headline as fields, where it holds data."""
     confidence: float | None
     rationale: str | None
     evidence: str | None

@@ -19,11 +19,7 @@ from ai_assets.storage.state import storable
 UNSURE = "unsure"
 
 
-def overview(http: HttpRequest) -> Response:
-    return _overview(http)
-
-
-def _overview(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
+def overview(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
     found = golden_query.golden_overview(Desk.of(http), person_of(http))
     context = {"found": found, "problem": problem, "size": SIZE, "random_share": RANDOM_SHARE}
     return render(http, "golden.html", context, status_code)
@@ -42,7 +38,7 @@ def _draw(http: HttpRequest, form: Form) -> Response:
             desk.stores, collection, by=person, size=size, random_share=percent / 100, opinions=opinions
         )  # fmt: skip
     except UserError as error:
-        return _overview(http, problem=in_words(error), status_code=status_of(error))
+        return overview(http, problem=in_words(error), status_code=status_of(error))
     return RedirectResponse(f"/golden/{collection.name}", 303)
 
 
@@ -51,11 +47,7 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else -1
 
 
-def page(http: HttpRequest) -> Response:
-    return _page(http)
-
-
-def _page(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
+def page(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
     given, name = http.query_params, http.path_params["collection"]
     document = storable(given.get("id")) or ""
     view = golden_query.labelling_view(Desk.of(http), person_of(http), name, document)
@@ -74,7 +66,7 @@ def _label(http: HttpRequest, form: Form) -> Response:
     found = golden_query.asked_place(desk, person, name, document)
     if found is None or found[1].document_digest != form.one("digest"):
         problem = "The document has changed since it was shown, or is in no sample. Nothing was recorded."
-        return _page(http, problem=problem, status_code=409)
+        return page(http, problem=problem, status_code=409)
     collection, place = found
     answer: golden_labels.Answer = "unsure" if form.one("answer") == UNSURE else "label"
     try:
@@ -83,5 +75,5 @@ def _label(http: HttpRequest, form: Form) -> Response:
             by=person,
         )  # fmt: skip
     except UserError as error:
-        return _page(http, problem=in_words(error), status_code=status_of(error))
+        return page(http, problem=in_words(error), status_code=status_of(error))
     return RedirectResponse(f"/golden/{name}?done=yes", 303)

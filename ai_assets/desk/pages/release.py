@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from ai_assets.base.errors import AiAssetsError, DatasetDamaged
 from ai_assets.desk.context import Desk
-from ai_assets.desk.pages.form import parameter, person_of
+from ai_assets.desk.pages.form import page_number, parameter, person_of
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.release_opened import (
@@ -29,11 +29,6 @@ FIRST_MOVES = 8
 
 def _asked(http: HttpRequest) -> tuple[str, int]:
     return http.path_params["collection"], number_of(http.path_params["number"])
-
-
-def _page_number(http: HttpRequest) -> int:
-    asked = parameter(http.query_params, "page")
-    return max(1, int(asked)) if asked.isdecimal() and len(asked) < 8 else 1
 
 
 def page(http: HttpRequest) -> Response:
@@ -66,8 +61,9 @@ def _documents(
     number, collection = view.row.number, http.path_params["collection"]
 
     def read(search: str) -> ReleasedDocuments:
+        page = page_number(http.query_params)
         return released_documents(
-            Desk.of(http), person_of(http), collection, number, only=only, search=search, page=_page_number(http)
+            Desk.of(http), person_of(http), collection, number, only=only, search=search, page=page
         )  # fmt: skip
 
     try:
@@ -89,9 +85,8 @@ def _without_index(view: ReleaseView, error: AiAssetsError) -> str:
 
 def _base_of(view: ReleaseView) -> int | None:
     """What it is compared with where nobody says: the one before it."""
-    return next((number for number in sorted(view.numbers, reverse=True) if number < view.row.number), None) or next(
-        (number for number in view.numbers if number != view.row.number), None
-    )
+    before = [number for number in view.numbers if number < view.row.number]
+    return max(before or [number for number in view.numbers if number != view.row.number], default=None)
 
 
 def document(http: HttpRequest) -> Response:
@@ -110,7 +105,9 @@ def difference(http: HttpRequest) -> Response:
     found, problem = None, None
     if base is not None:
         try:
-            found = difference_view(desk, person, collection, base, number, change=change, page=_page_number(http))
+            found = difference_view(
+                desk, person, collection, base, number, change=change, page=page_number(http.query_params)
+            )
         except (ReleaseFilesRemoved, DatasetDamaged) as error:
             problem = str(error)
     context = {
