@@ -1,7 +1,6 @@
 """A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
 
 import datetime
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +43,8 @@ class CallState:
     latency_s: float = 0.0
     heard: bool = False
     """Somebody has heard a piece of its answer."""
+    probes: bool = False
+    """Sent to an endpoint that is held to be slow, to see whether it still is."""
     busy: bool = False
     """An intent is being made or is open: it may not be abandoned."""
 
@@ -53,7 +54,6 @@ def ticket_for(
     accounts: Accounts,
     request: Request,
     caller: Caller,
-    p95_s: Callable[[str], float | None],
     moment: datetime.datetime | None = None,
 ) -> CallState:
     """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
@@ -66,7 +66,7 @@ def ticket_for(
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
     claim = Claim(
-        hops=tuple(_hop(*named, request, today) for named in endpoints_for(settings, request, p95_s)),
+        hops=tuple(_hop(*named, request, today) for named in endpoints_for(settings, request)),
         at=0,
         caller=caller,
         document=request.document,

@@ -1,6 +1,7 @@
 """Getting an answer: along a route, attempt by attempt, with waits in between. Lives in the engine's event loop."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
 from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
-from ai_assets.inference.endpoint_pool import EndpointPool
+from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
@@ -26,6 +27,7 @@ from ai_assets.inference.errors import (
     WorkStops,
 )
 from ai_assets.inference.group_commit import Turns
+from ai_assets.inference.latency import CallClass, LatencyMemory
 from ai_assets.inference.ledger_messages import (
     BUDGET_S,
     BudgetShortage,
@@ -44,6 +46,7 @@ from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unansw
 from ai_assets.inference.retry import delay_s, rule_for
 from ai_assets.inference.sent import packed
 from ai_assets.inference.settings import REHEARSAL, InferenceSettings
+from ai_assets.inference.speed_rules import SpeedRules
 from ai_assets.protocols.base import Fault, Reply
 
 LONGEST_WAIT_S = 0.25
@@ -94,9 +97,13 @@ class Job:
 
 
 class Asker:
-    def __init__(self, settings: InferenceSettings, turns: Turns, rehearsal_url: Callable[[], str]) -> None:
+    def __init__(
+        self, settings: InferenceSettings, turns: Turns, latency: LatencyMemory, rehearsal_url: Callable[[], str]
+    ) -> None:
         self._settings = settings
         self._turns = turns
+        self._latency = latency
+        self._speed = SpeedRules(settings, latency, self._turn_away)
         self._rehearsal_url = rehearsal_url
         self._lines: dict[str, EndpointPool] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
@@ -104,12 +111,13 @@ class Asker:
         self._allowance = RetryAllowance(settings.retry_share, time.monotonic())
 
     async def close(self) -> None:
+        await self._speed.close()
         for line in self._lines.values():
             await line.channel.close()
 
-    def p95_s(self, name: str) -> float | None:
-        line = self._lines.get(name)
-        return line.p95_s() if line else None
+    def _turn_away(self) -> None:
+        for line in self._lines.values():
+            line.turn_away()
 
     async def answer(self, job: Job, tickets: Sequence[CallState]) -> list[Result]:
         """Of tickets that may share one request to the provider: one chat, or texts to embed."""
@@ -143,6 +151,14 @@ class Asker:
 
     async def _along_the_route(self, job: Job, tickets: Sequence[CallState]) -> list[_Outcome]:
         found: dict[CallState, _Outcome] = {}
+        while True:
+            self._speed.order(tickets)
+            with contextlib.suppress(TurnedAway):
+                return await self._by_this_order(job, tickets, found)
+
+    async def _by_this_order(
+        self, job: Job, tickets: Sequence[CallState], found: dict[CallState, _Outcome]
+    ) -> list[_Outcome]:
         hops = tickets[0].claim.hops
         for hop in hops:
             _key_of(hop)  # one that is missing is named before anything is sent
@@ -218,7 +234,7 @@ class Asker:
         line = await self._line(tickets[0].claim.hops[at])
         patient_until = time.monotonic() + PATIENCE_S
         while True:
-            await line.enter()
+            await self._enter(line, tickets, at)
             opened = False
             try:
                 job.go_on()
@@ -250,6 +266,15 @@ class Asker:
                 case Wait(seconds=seconds):
                     line.pause(min(seconds, LONGEST_WAIT_S))
 
+    async def _enter(self, line: EndpointPool, tickets: Sequence[CallState], at: int) -> None:
+        """A place in the line; raises TurnedAway where another endpoint has become the first meanwhile."""
+        while True:
+            with contextlib.suppress(TurnedAway):
+                await line.enter()
+                return
+            if at == 0 and self._speed.would_reorder(tickets):
+                raise TurnedAway
+
     async def _send_all(
         self, sent: Sequence[tuple[CallState, Intent]], found: dict[CallState, _Outcome]
     ) -> Fault | None:
@@ -260,6 +285,7 @@ class Asker:
             ticket.attempts += 1
         if first.attempts == 1:
             self._allowance.attempted()
+        flight = self._latency.began(CallClass.of(opened.hop.name, first.request))
         started, in_flight = time.perf_counter(), line.in_flight
         outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
         try:
@@ -274,12 +300,13 @@ class Asker:
             raise
         finally:
             taken_s = time.perf_counter() - started
+            self._latency.ended(flight, taken_s, outcomes[0].error if isinstance(outcomes[0], Fault) else None)
             if isinstance(outcomes[0], Fault):
                 line.trouble = outcomes[0].message
             if isinstance(outcomes[0], Fault) and outcomes[0].error == "rate_limited":
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:
-                line.answered(taken_s)
+                line.answered()
             line.leave()
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)

@@ -1,4 +1,4 @@
-"""The line to one endpoint in this process: its connections, its places, how fast it answers. One event loop only."""
+"""The line to one endpoint in this process: its connections and its places. One event loop only."""
 
 import asyncio
 from collections import deque
@@ -7,11 +7,13 @@ from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
 from ai_assets.protocols.http import Channel
 
-RECENT = 200
-"""So many latest answers tell how fast an endpoint is now."""
 REFUSALS_TO_PAUSE = 20
 """429s in a row, with no answer between them."""
 LONGEST_PAUSE_S = 60.0
+
+
+class TurnedAway(Exception):
+    """From `enter`: another endpoint may be the better one by now."""
 
 
 class EndpointPool:
@@ -25,10 +27,9 @@ class EndpointPool:
         self._refusals = 0
         self.trouble = ""
         """What the last call that failed said."""
-        self._latencies: deque[float] = deque(maxlen=RECENT)
 
     async def enter(self) -> None:
-        """Wait for a place; whoever gets one must `leave`."""
+        """Wait for a place; whoever gets one must `leave`. May raise TurnedAway."""
         if not self._waiting and self._open():
             self.in_flight += 1
             return
@@ -60,9 +61,15 @@ class EndpointPool:
             self._paused_until = until
             loop.call_at(until + 0.001, self.wake)
 
-    def answered(self, seconds: float) -> None:
+    def turn_away(self) -> None:
+        """All who wait for a place look again whether they want one here."""
+        for place in self._waiting:
+            if not place.done():
+                place.set_exception(TurnedAway)
+        self._waiting.clear()
+
+    def answered(self) -> None:
         self.ramp.answered()
-        self._latencies.append(seconds)
         self._refusals = 0
 
     def limited(self, in_flight: int, retry_after_s: float | None) -> None:
@@ -71,12 +78,6 @@ class EndpointPool:
         self._refusals += 1
         if self._refusals >= REFUSALS_TO_PAUSE and retry_after_s:
             self.pause(min(retry_after_s, LONGEST_PAUSE_S))
-
-    def p95_s(self) -> float | None:
-        if not self._latencies:
-            return None
-        ordered = sorted(self._latencies)
-        return ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
 
     def _open(self) -> bool:
         return self.in_flight < self.ramp.limit and asyncio.get_running_loop().time() >= self._paused_until

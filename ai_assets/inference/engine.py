@@ -22,6 +22,7 @@ from ai_assets.inference.dispatch import Asker, Job
 from ai_assets.inference.errors import EngineClosed, WorkStops
 from ai_assets.inference.group_commit import Turns
 from ai_assets.inference.identity import Unhashable
+from ai_assets.inference.latency import LatencyMemory
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import Recall
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
@@ -190,7 +191,7 @@ class Engine:
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, rehearsal.url)
+            self._asker = Asker(self.settings, self._turns, LatencyMemory(self._state), rehearsal.url)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -233,10 +234,10 @@ class Engine:
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}
         tickets: dict[int, CallState] = {}
-        moment, p95_s = self._turns.clock.now(), self._asker.p95_s
+        moment = self._turns.clock.now()
         for place, request in enumerate(requests):
             try:
-                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, p95_s, moment)
+                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, moment)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)
