@@ -247,7 +247,7 @@ class Asker:
             opened = False
             try:
                 job.go_on()
-                if line.signal is not None and await line.signal.look(line.in_flight - 1) > 0:
+                if line.signal is not None and await line.signal.look(line.sent) > 0:
                     line.trouble = f"{line.signal.waiting:g} requests wait at the server"
                     continue
                 for ticket in tickets:
@@ -290,6 +290,7 @@ class Asker:
             self._allowance.attempted()
         started, in_flight, delivery = time.perf_counter(), line.in_flight, opened.hop.delivery
         outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
+        line.sent += 1
         try:
             bodies = [one.hop.body for _, one in sent]
             if first.request.hear is not None and line.channel.streams:
@@ -312,6 +313,7 @@ class Asker:
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:
                 line.answered(taken_s)
+            line.sent -= 1
             line.leave()
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)

@@ -22,6 +22,8 @@ class EndpointPool:
         self.channel = Channel(endpoint, base_url, key)
         self.ramp = Ramp(endpoint.limits.concurrency)
         self.in_flight = 0
+        self.sent = 0
+        """Requests that have left, of the places in flight."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._paused_until = 0.0
         self._refusals = 0

@@ -47,8 +47,11 @@ class QueueSignal:
         self._is_known = False
         self.waiting = 0.0
 
-    async def look(self, in_flight: int) -> float:
-        """Seconds for which nothing is to be sent; 0 where a call may leave. Reads at most once a second."""
+    async def look(self, sent: int) -> float:
+        """Seconds for which nothing is to be sent; 0 where a call may leave. Reads at most once a second.
+
+        `sent`: requests of ours that are there now.
+        """
         now = asyncio.get_running_loop().time()
         if self._read_at is None or now - self._read_at >= POLL_S:
             if self._reading is None or self._reading.done():
@@ -60,7 +63,7 @@ class QueueSignal:
         if self.waiting <= 0:
             self._queued_since = None
             return 0.0
-        if in_flight > 0 or self._queued_since is None:
+        if sent > 0 or self._queued_since is None:
             self._queued_since = now
         if now - self._queued_since >= PATIENCE_S:
             self._queued_since = now

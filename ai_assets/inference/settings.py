@@ -172,7 +172,7 @@ class Endpoint(Strict):
             return None
         if tier not in known:
             return f"no price of the tier '{tier}' is declared; add one to 'prices' with tier: {tier}"
-        return f"an answer may be served without the tier '{tier}', and no price is declared for that; add one without a tier"
+        return f"an answer may be served without the tier '{tier}', so 'prices' needs one without a tier too"
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,4 +1,4 @@
-"""What an endpoint of the protocol `kserve` says under `options`: the names of its tensors, and how they are written."""
+"""The `options` of an endpoint with the protocol `kserve`: what its tensors are called, and how they are sent."""
 
 from __future__ import annotations
 

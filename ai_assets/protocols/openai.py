@@ -16,7 +16,7 @@ from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Priority, Request, RequestKind, Usage
 from ai_assets.protocols.base import MESSAGE_CHARACTERS, Delivery, Fault, NotAnAnswer, Protocol, Reply, Wire
 from ai_assets.protocols.choices import instances
-from ai_assets.protocols.openai_options import OpenAIOptions, options_of
+from ai_assets.protocols.openai_options import options_of
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
