@@ -119,6 +119,11 @@ class Asker:
         for line in self._lines.values():
             line.turn_away()
 
+    def most_texts(self, name: str) -> int | None:
+        """In one request, as far as the server has said or shown."""
+        line = self._lines.get(name)
+        return line.most_texts if line else None
+
     async def answer(self, job: Job, tickets: Sequence[CallState]) -> list[Result]:
         """Of tickets that may share one request to the provider: one chat, or texts to embed."""
         results: dict[CallState, Result] = {}
@@ -184,6 +189,11 @@ class Asker:
     ) -> Fault | None:
         """Fill `found` as far as this endpoint answers; the fault after which it is not asked any more."""
         failures: dict[ErrorClass, int] = {}
+        if len(left) > 1:
+            most = (await self._line(left[0].claim.hops[at])).most_texts
+            if most is not None and len(left) > most:
+                await self._in_parts(job, left, most, found)
+                return None
         while left:
             decisions = await self._claim(job, left, at, may_skip=may_skip)
             if all(isinstance(decision, Wait) for decision in decisions):
@@ -203,6 +213,10 @@ class Asker:
                     case BudgetShortage(final=True, account=Account(of_document=True)):
                         found[ticket] = unanswered(ticket, hop, "budget", _short_of(decision))
             fault = await self._send_all(sent, found) if sent else None
+            if fault is not None and fault.too_many and len(sent) > 1:
+                self._lines[sent[0][1].hop.name].too_many(len(sent))
+                await self._in_parts(job, [ticket for ticket, _ in sent], -(-len(sent) // 2), found)
+                fault = None
             if fault is not None and len(sent) > 1 and fault.error in ONE_OF_THEM:
                 for ticket, _ in sent:
                     (found[ticket],) = await self._along_the_route(job, [ticket])
@@ -214,6 +228,8 @@ class Asker:
             if fault is not None and left:
                 failures[fault.error] = failures.get(fault.error, 0) + 1
                 wait_s = self._wait_s(left[0], fault, failures[fault.error])
+                if wait_s is None and fault.error == "tier_unavailable" and _without_tier(left, at):
+                    continue
                 if wait_s is None:
                     return fault
                 await job.pause(wait_s)
@@ -221,10 +237,19 @@ class Asker:
                     await job.pause(missing_s)
         return None
 
+    async def _in_parts(
+        self, job: Job, tickets: Sequence[CallState], most: int, found: dict[CallState, _Outcome]
+    ) -> None:
+        """One part after another, so that what the first one shows of the server counts for the others."""
+        for first in range(0, len(tickets), most):
+            part = tickets[first : first + most]
+            found.update(zip(part, await self._along_the_route(job, part), strict=True))
+
     def _wait_s(self, ticket: CallState, fault: Fault, failures: int) -> float | None:
         """How long to wait before the next attempt at the same endpoint; None: there is none."""
         rule = rule_for(self._settings, ticket.request.kind, fault.error)
-        if rule is None or failures >= rule.attempts or (fault.retry_after_s or 0) > PATIENCE_S:
+        attempts = 0 if rule is None else min(rule.attempts, fault.attempts or rule.attempts)
+        if rule is None or failures >= attempts or (fault.retry_after_s or 0) > PATIENCE_S:
             return None
         return delay_s(rule, failures, fault.retry_after_s, random.random)
 
@@ -238,6 +263,9 @@ class Asker:
             opened = False
             try:
                 job.go_on()
+                if line.signal is not None and await line.signal.look(line.sent) > 0:
+                    line.trouble = f"{line.signal.waiting:g} requests wait at the server"
+                    continue
                 for ticket in tickets:
                     ticket.busy = True
                 decisions: Sequence[Decision] = await self._turns.take(parcel)
@@ -285,28 +313,36 @@ class Asker:
             ticket.attempts += 1
         if first.attempts == 1:
             self._allowance.attempted()
-        flight = self._latency.began(CallClass.of(opened.hop.name, first.request))
-        started, in_flight = time.perf_counter(), line.in_flight
+        started, in_flight, delivery = time.perf_counter(), line.in_flight, opened.hop.delivery
+        # A tier that is cheap because it may take long says nothing about how fast the endpoint is.
+        flight = self._latency.began(CallClass.of(opened.hop.name, first.request)) if delivery.tier is None else None
         outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
+        line.sent += 1
         try:
             bodies = [one.hop.body for _, one in sent]
             if first.request.hear is not None and line.channel.streams:
-                outcomes = [await line.channel.stream(bodies[0], partial(_hear, first), timeout_s=timeout_s)]
+                hear = partial(_hear, first)
+                outcomes = [await line.channel.stream(bodies[0], hear, timeout_s=timeout_s, delivery=delivery)]
             else:
-                outcomes = await line.channel.send(bodies, first.request.asks_for, timeout_s=timeout_s)
+                asks_for = first.request.asks_for
+                outcomes = await line.channel.send(bodies, asks_for, timeout_s=timeout_s, delivery=delivery)
         except ProtocolFailed as error:
             sent_nothing = error.body is None
             outcomes = [Fault(error="unreachable" if sent_nothing else "garbled", message=str(error), body=error.body)]
             raise
         finally:
+            if delivery.tier is None:
+                outcomes = [_of_no_tier(outcome) for outcome in outcomes]
             taken_s = time.perf_counter() - started
-            self._latency.ended(flight, taken_s, outcomes[0].error if isinstance(outcomes[0], Fault) else None)
+            if flight is not None:
+                self._latency.ended(flight, taken_s, outcomes[0].error if isinstance(outcomes[0], Fault) else None)
             if isinstance(outcomes[0], Fault):
                 line.trouble = outcomes[0].message
             if isinstance(outcomes[0], Fault) and outcomes[0].error == "rate_limited":
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:
                 line.answered()
+            line.sent -= 1
             line.leave()
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
@@ -339,14 +375,38 @@ class Asker:
 
     async def _line(self, hop: Hop) -> EndpointPool:
         line = self._lines.get(hop.name)
-        if line is not None:
-            return line
+        if line is None:
+            line = await self._new_line(hop)
+        if not line.is_known:
+            await line.learn()
+        return line
+
+    async def _new_line(self, hop: Hop) -> EndpointPool:
         base_url = hop.endpoint.base_url
         if base_url == REHEARSAL:
             base_url = await asyncio.get_running_loop().run_in_executor(None, self._rehearsal_url)
         if hop.name not in self._lines:
             self._lines[hop.name] = EndpointPool(hop.name, hop.endpoint, base_url, _key_of(hop))
         return self._lines[hop.name]
+
+
+def _without_tier(tickets: Sequence[CallState], at: int) -> bool:
+    """Ask the same endpoint without the tier that has no room; False where it was not asked for, or nothing else is."""
+    hop = tickets[0].claim.hops[at]
+    if hop.delivery.tier is None or not hop.endpoint.tier_fallback:
+        return False
+    for ticket in tickets:
+        hops = list(ticket.claim.hops)
+        hops[at] = replace(hops[at], delivery=replace(hops[at].delivery, tier=None))
+        ticket.claim = replace(ticket.claim, hops=tuple(hops))
+    return True
+
+
+def _of_no_tier(outcome: Reply | Fault) -> Reply | Fault:
+    """Where no tier was asked for, none can lack room: the provider is busy."""
+    if isinstance(outcome, Fault) and outcome.error == "tier_unavailable":
+        return replace(outcome, error="rate_limited")
+    return outcome
 
 
 def _hear(ticket: CallState, piece: str) -> None:

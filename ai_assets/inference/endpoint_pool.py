@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 
+from ai_assets.inference.errors import ServerMisfit
+from ai_assets.inference.queue_signal import QueueSignal, address_of
 from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
 from ai_assets.protocols.http import Channel
@@ -22,11 +24,41 @@ class EndpointPool:
         self.channel = Channel(endpoint, base_url, key)
         self.ramp = Ramp(endpoint.limits.concurrency)
         self.in_flight = 0
+        self.sent = 0
+        """Requests that have left, of the places in flight."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._paused_until = 0.0
         self._refusals = 0
         self.trouble = ""
         """What the last call that failed said."""
+        self.most_texts: int | None = None
+        """In one request, as the server says or has shown."""
+        self.is_known = False
+        """The server has said what it has and takes, or is one that says nothing."""
+        self._protocol = endpoint.protocol
+        self._learning: asyncio.Task[None] | None = None
+        url = address_of(endpoint, base_url)
+        self.signal = None if url is None else QueueSignal(name, endpoint.protocol, url, self.channel, self.pause)
+
+    async def learn(self) -> None:
+        """What the server says of itself, asked once by all who wait for it. Raises ServerMisfit."""
+        if self._learning is None or self._learning.done():
+            self._learning = asyncio.create_task(self._learn())
+        await asyncio.shield(self._learning)
+
+    async def _learn(self) -> None:
+        limits = await self.channel.learn()
+        if limits is None:
+            return  # it cannot be reached, which the call itself will say
+        if limits.problem is not None:
+            raise ServerMisfit(self.name, self._protocol, limits.problem)
+        self.is_known = True
+        if limits.texts_per_request is not None:
+            self.most_texts = min(limits.texts_per_request, self.most_texts or limits.texts_per_request)
+
+    def too_many(self, texts: int) -> None:
+        """So many in one request were refused for being too many."""
+        self.most_texts = max(1, min(texts // 2, self.most_texts or texts))
 
     async def enter(self) -> None:
         """Wait for a place; whoever gets one must `leave`. May raise TurnedAway."""

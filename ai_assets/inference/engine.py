@@ -10,7 +10,7 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -249,7 +249,8 @@ class Engine:
                     results[place] = result
         job.ended += len(results)
         job.go_on()
-        groups = _groups({place: ticket for place, ticket in tickets.items() if place not in results})
+        left = {place: ticket for place, ticket in tickets.items() if place not in results}
+        groups = _groups(left, self._asker.most_texts)
         running = {self._start(job, list(group.values())): list(group) for group in groups}
         if running:
             await asyncio.wait(running)
@@ -295,8 +296,8 @@ def _characters(request: Request) -> int:
     return sum(len(content) for message in request.messages if isinstance(content := message.get("content"), str))
 
 
-def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
-    """What may share a request to the provider: texts to embed that are asked in the same way; a chat never."""
+def _groups(tickets: dict[int, CallState], most_texts: Callable[[str], int | None]) -> Iterator[dict[int, CallState]]:
+    """What may share a request to the provider: texts that are asked of in the same way; a chat never."""
     alike: dict[Any, dict[int, CallState]] = {}
     for place, ticket in tickets.items():
         request = ticket.request
@@ -304,11 +305,14 @@ def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
             yield {place: ticket}
         else:
             hops = tuple(hop.name for hop in ticket.claim.hops)
-            how = (hops, request.dimensions, request.kind, request.on_ambiguous, request.timeout_s)
+            asked = (request.asks_for, request.query, request.dimensions)
+            how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s)
             alike.setdefault(how, {})[place] = ticket
     for group in alike.values():
-        first = next(iter(group.values())).claim.hops[0].endpoint
+        hop = next(iter(group.values())).claim.hops[0]
+        first = hop.endpoint
         places = iter(group.items())
         together = first.texts_per_request if protocol_of(first.protocol).joins_texts else 1
+        together = min(together, most_texts(hop.name) or together)
         while part := dict(itertools.islice(places, together)):
             yield part

@@ -37,10 +37,16 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
 """Why the next endpoint is not tried after an error of this class."""
 
 
+DEFAULT_TIER = "default"
+Tier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+
 class TokenPrice(Strict):
     """US dollars per million tokens, from a date on."""
 
     from_: datetime.date = Field(alias="from")
+    tier: Tier = DEFAULT_TIER
+    """The tier of service that it is the price of, as the provider's answers name it."""
     input: float = Field(ge=0)
     cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
@@ -48,8 +54,12 @@ class TokenPrice(Strict):
 
     @cached_property
     def version(self) -> str:
-        """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output."""
-        return f"{self.from_} {_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
+        """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output.
+
+        With a tier: `2026-01-01 flex 0.075/-/0.3`.
+        """
+        tier = "" if self.tier == DEFAULT_TIER else f"{self.tier} "
+        return f"{self.from_} {tier}{_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
 
 
 def _plain(usd: float | None) -> str:
@@ -77,6 +87,10 @@ class Endpoint(Strict):
     key: str | None = None
     """The environment variable that holds the key; never the key itself."""
     llm: str = Field(alias="model", min_length=1)
+    tier: Tier | None = None
+    """The tier of service that is asked for, such as `flex`; without it none is named."""
+    tier_fallback: bool = True
+    """Where the tier has no room: ask the same endpoint without it."""
     prices: tuple[TokenPrice, ...] = ()
     free: bool = False
     """Own hardware: calls cost nothing."""
@@ -90,7 +104,7 @@ class Endpoint(Strict):
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     image_tokens: int = Field(default=2000, ge=0)
     """The most tokens that one image can cost; for the reservation."""
-    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    structured: Literal["json_schema", "json_object", "none", "vllm", "vllm_choice"] = "json_schema"
     """How it is told to answer in JSON; whatever it is, answers are checked here."""
     logprobs: bool = True
     """Whether it can say how probable its tokens were."""
@@ -144,9 +158,21 @@ class Endpoint(Strict):
             yield wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
         if self.free and self.prices:
             yield wrong("an endpoint whose calls are free has no 'prices'", "free")
-        dates = [price.from_ for price in self.prices]
+        dates = [(price.from_, price.tier) for price in self.prices]
         for number in _repeated(dates):
-            yield wrong(f"there is a price from {dates[number]} already", "prices", number, "from")
+            of = "" if dates[number][1] == DEFAULT_TIER else f" of '{dates[number][1]}'"
+            yield wrong(f"there is a price{of} from {dates[number][0]} already", "prices", number, "from")
+        if self.tier is not None and (problem := self.unpriced(self.tier)) is not None:
+            yield wrong(problem, "tier")
+
+    def unpriced(self, tier: str) -> str | None:
+        """Why calls cannot be asked of it at this tier: what they cost is not known."""
+        known = {price.tier for price in self.prices}
+        if self.free or not {tier, DEFAULT_TIER} - known:
+            return None
+        if tier not in known:
+            return f"no price of the tier '{tier}' is declared; add one to 'prices' with tier: {tier}"
+        return f"an answer may be served without the tier '{tier}', so 'prices' needs one without a tier too"
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

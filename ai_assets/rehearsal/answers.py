@@ -68,7 +68,7 @@ class ChatAnswer:
             "object": kind,
             "created": int(time.time()),
             "model": self.request.model,
-            "service_tier": "default",
+            "service_tier": self.request.served_tier,
             "system_fingerprint": FINGERPRINT,
         }
 
@@ -139,6 +139,8 @@ def _choice(request: ChatRequest, reading: Reading, number: int, fault: FaultKin
         filled = _filled(request.tool.parameters, reading, fault)
         text, tokens, was_cut = cut(filled.text, request.max_tokens)
         return ChatChoice(arguments=text, tokens=tokens, finish_reason="length" if was_cut else "tool_calls")
+    if request.choice is not None:
+        return ChatChoice(content=request.choice, tokens=count(request.choice))
     found = _structured(request, reading, number, fault)
     said = found.text if found is not None else _prose(reading, number)
     text, tokens, was_cut = cut(said, request.max_tokens)

@@ -22,6 +22,7 @@ from ai_assets.storage.migrations import (
     m018_claims,
     m019_sent_requests,
     m020_golden_labels,
+    m021_tiers,
     m025_latencies,
 )
 
@@ -43,5 +44,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m018_claims", m018_claims.up),
     ("m019_sent_requests", m019_sent_requests.up),
     ("m020_golden_labels", m020_golden_labels.up),
+    ("m021_tiers", m021_tiers.up),
     ("m025_latencies", m025_latencies.up),
 )
