@@ -18,7 +18,6 @@ from ai_assets.inference.endpoint_pool import EndpointPool
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
-    EndpointDown,
     EndpointRefuses,
     KeyMissing,
     KeyUnusable,
@@ -44,15 +43,15 @@ from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unansw
 from ai_assets.inference.retry import delay_s, rule_for
 from ai_assets.inference.sent import packed
 from ai_assets.inference.settings import REHEARSAL, InferenceSettings
+from ai_assets.inference.silence import ASKED_ELSEWHERE
 from ai_assets.protocols.base import Fault, Reply
 
 LONGEST_WAIT_S = 0.25
 """How long a line that must wait for others does not ask again."""
-PATIENCE_S = 600.0
-"""How long requests wait for an endpoint that answers nobody, or for a Retry-After."""
+LONGEST_RETRY_AFTER_S = 600.0
+"""How long requests wait because a provider says so."""
 ONE_OF_THEM: frozenset[ErrorClass] = frozenset({"malformed", "context_too_long", "refused"})
 """What one text can bring on all that were sent with it."""
-
 _Outcome = tuple[Hop, Reply] | Unanswered
 
 
@@ -67,6 +66,8 @@ class Job:
     """Requests taken from the consumer; only its thread counts here."""
     ended: int = 0
     """Only the engine's thread counts here, so none is lost between two of them."""
+    say: Callable[[str], object] | None = None
+    """Hears what its requests wait for; without it the engine's own listener does."""
     stopped: BaseException | None = None
     tasks: dict["asyncio.Task[list[Result]]", Sequence[CallState]] = field(default_factory=dict)
 
@@ -107,6 +108,10 @@ class Asker:
         for line in self._lines.values():
             await line.channel.close()
 
+    def news(self) -> list[str]:
+        """What is to be said now of endpoints that do not answer, or answer again."""
+        return [said for line in self._lines.values() for said in line.news(time.monotonic())]
+
     def p95_s(self, name: str) -> float | None:
         line = self._lines.get(name)
         return line.p95_s() if line else None
@@ -146,14 +151,13 @@ class Asker:
         hops = tickets[0].claim.hops
         for hop in hops:
             _key_of(hop)  # one that is missing is named before anything is sent
-        route = self._settings.routes.get(tickets[0].request.route)
         for at, hop in enumerate(hops):
             more = at + 1 < len(hops)
             left = [ticket for ticket in tickets if ticket not in found]
             fault = await self._at_one_endpoint(job, left, at, found, may_skip=more)
             if fault is None:
                 break
-            if not (more and route and fault.error in route.fallback_on):
+            if not (more and self._falls_back(tickets[0], fault)):
                 if fault.error in ("auth", "quota"):
                     raise EndpointRefuses(hop.name, hop.endpoint.key, fault.error, fault.message)
                 for ticket in tickets:
@@ -163,10 +167,31 @@ class Asker:
                 break
         return [found[ticket] for ticket in tickets]
 
+    def _falls_back(self, ticket: CallState, fault: Fault) -> bool:
+        route = self._settings.routes.get(ticket.request.route)
+        return route is not None and fault.error in route.fallback_on
+
     async def _at_one_endpoint(
         self, job: Job, left: list[CallState], at: int, found: dict[CallState, _Outcome], *, may_skip: bool
     ) -> Fault | None:
         """Fill `found` as far as this endpoint answers; the fault after which it is not asked any more."""
+        line = await self._line(left[0].claim.hops[at])
+        line.silence.begin(time.monotonic(), stays=not may_skip)
+        try:
+            return await self._tried(job, line, left, at, found, may_skip=may_skip)
+        finally:
+            line.silence.end(time.monotonic(), stays=not may_skip)
+
+    async def _tried(
+        self,
+        job: Job,
+        line: EndpointPool,
+        left: list[CallState],
+        at: int,
+        found: dict[CallState, _Outcome],
+        *,
+        may_skip: bool,
+    ) -> Fault | None:
         failures: dict[ErrorClass, int] = {}
         while left:
             decisions = await self._claim(job, left, at, may_skip=may_skip)
@@ -198,7 +223,10 @@ class Asker:
             if fault is not None and left:
                 failures[fault.error] = failures.get(fault.error, 0) + 1
                 wait_s = self._wait_s(left[0], fault, failures[fault.error])
-                if wait_s is None:
+                given_up = line.is_given_up(time.monotonic())
+                if given_up and not (may_skip and self._falls_back(left[0], fault)):
+                    raise line.down(time.monotonic())
+                if wait_s is None or given_up:
                     return fault
                 await job.pause(wait_s)
                 while (missing_s := self._allowance.take(time.monotonic())) > 0:
@@ -208,7 +236,7 @@ class Asker:
     def _wait_s(self, ticket: CallState, fault: Fault, failures: int) -> float | None:
         """How long to wait before the next attempt at the same endpoint; None: there is none."""
         rule = rule_for(self._settings, ticket.request.kind, fault.error)
-        if rule is None or failures >= rule.attempts or (fault.retry_after_s or 0) > PATIENCE_S:
+        if rule is None or failures >= rule.attempts or (fault.retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
             return None
         return delay_s(rule, failures, fault.retry_after_s, random.random)
 
@@ -216,7 +244,6 @@ class Asker:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
         parcel = Parcel(claims=[_at(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
-        patient_until = time.monotonic() + PATIENCE_S
         while True:
             await line.enter()
             opened = False
@@ -231,6 +258,8 @@ class Asker:
                     for ticket in tickets:
                         ticket.busy = False
                     line.leave()
+            if opened:
+                line.silence.obstacle = ""
             if opened or any(_is_answer(decision) for decision in decisions):
                 return decisions
             job.go_on()
@@ -238,16 +267,19 @@ class Asker:
                 case TakenOver():
                     raise LeaseLost
                 case OpenElsewhere(seconds=seconds):
+                    line.silence.obstacle = ASKED_ELSEWHERE
                     await job.pause(seconds * (0.5 + random.random()))
                 case BudgetShortage(final=True) as short:
                     raise _exhausted(short)
-                case BudgetShortage():
+                case BudgetShortage() as short:
+                    line.silence.obstacle = f"what is left of budget '{short.account.name}' is reserved by other calls"
                     line.pause(BUDGET_S)
                 case Wait(reason="broken") if may_skip:
                     return decisions
-                case Wait(reason="broken") if time.monotonic() > patient_until:
-                    raise EndpointDown(line.name, PATIENCE_S, line.trouble)
-                case Wait(seconds=seconds):
+                case Wait(reason="broken") if line.is_given_up(time.monotonic()):
+                    raise line.down(time.monotonic())
+                case Wait(reason=reason, seconds=seconds):
+                    line.silence.blocked(reason)
                     line.pause(min(seconds, LONGEST_WAIT_S))
 
     async def _send_all(
@@ -274,8 +306,7 @@ class Asker:
             raise
         finally:
             taken_s = time.perf_counter() - started
-            if isinstance(outcomes[0], Fault):
-                line.trouble = outcomes[0].message
+            line.note(outcomes[0], time.monotonic())
             if isinstance(outcomes[0], Fault) and outcomes[0].error == "rate_limited":
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:
