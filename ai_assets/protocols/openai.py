@@ -36,6 +36,9 @@ class OpenAI(Protocol):
     def path(self, endpoint: Endpoint, kind: RequestKind) -> str:
         return "embeddings" if kind == "embedding" else "chat/completions"
 
+    def models_path(self, endpoint: Endpoint) -> str | None:
+        return "models"
+
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
         """The order of keys in a message means nothing; in a schema it does. A raw call begins with its path."""
         if request.raw is not None:
