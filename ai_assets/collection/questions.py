@@ -129,11 +129,11 @@ def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> 
 
     variables = _variables(settings, stage)
     if stage.prompt is None:
-        return default_prompt(stage.PROMPT, variables)
+        return default_prompt(stage.own_prompt, variables)
     path = place.path.parent / stage.prompt
     if not path.is_file():
         raise place.wrong(f"the prompt file {path} does not exist", "prompt")
-    return load_prompt(path, stage.PROMPT, variables)
+    return load_prompt(path, stage.own_prompt, variables)
 
 
 def _variables(settings: CollectionSettings, stage: PromptStage) -> "Variables":

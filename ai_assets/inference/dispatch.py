@@ -19,7 +19,6 @@ from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
-    EndpointDown,
     EndpointRefuses,
     KeyMissing,
     KeyUnusable,
@@ -46,16 +45,16 @@ from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unansw
 from ai_assets.inference.retry import delay_s, rule_for
 from ai_assets.inference.sent import packed
 from ai_assets.inference.settings import REHEARSAL, InferenceSettings
+from ai_assets.inference.silence import ASKED_ELSEWHERE
 from ai_assets.inference.speed_rules import SpeedRules
 from ai_assets.protocols.base import Fault, Reply
 
 LONGEST_WAIT_S = 0.25
 """How long a line that must wait for others does not ask again."""
-PATIENCE_S = 600.0
-"""How long requests wait for an endpoint that answers nobody, or for a Retry-After."""
+LONGEST_RETRY_AFTER_S = 600.0
+"""How long requests wait because a provider says so."""
 ONE_OF_THEM: frozenset[ErrorClass] = frozenset({"malformed", "context_too_long", "refused"})
 """What one text can bring on all that were sent with it."""
-
 _Outcome = tuple[Hop, Reply] | Unanswered
 
 
@@ -70,6 +69,8 @@ class Job:
     """Requests taken from the consumer; only its thread counts here."""
     ended: int = 0
     """Only the engine's thread counts here, so none is lost between two of them."""
+    say: Callable[[str], object] | None = None
+    """Hears what its requests wait for; without it the engine's own listener does."""
     stopped: BaseException | None = None
     tasks: dict["asyncio.Task[list[Result]]", Sequence[CallState]] = field(default_factory=dict)
 
@@ -114,6 +115,10 @@ class Asker:
         await self._speed.close()
         for line in self._lines.values():
             await line.channel.close()
+
+    def news(self) -> list[str]:
+        """What is to be said now of endpoints that do not answer, or answer again."""
+        return [said for line in self._lines.values() for said in line.news(time.monotonic())]
 
     def _turn_away(self) -> None:
         for line in self._lines.values():
@@ -167,14 +172,13 @@ class Asker:
         hops = tickets[0].claim.hops
         for hop in hops:
             _key_of(hop)  # one that is missing is named before anything is sent
-        route = self._settings.routes.get(tickets[0].request.route)
         for at, hop in enumerate(hops):
             more = at + 1 < len(hops)
             left = [ticket for ticket in tickets if ticket not in found]
             fault = await self._at_one_endpoint(job, left, at, found, may_skip=more)
             if fault is None:
                 break
-            if not (more and route and fault.error in route.fallback_on):
+            if not (more and self._falls_back(tickets[0], fault)):
                 if fault.error in ("auth", "quota"):
                     raise EndpointRefuses(hop.name, hop.endpoint.key, fault.error, fault.message)
                 for ticket in tickets:
@@ -184,10 +188,31 @@ class Asker:
                 break
         return [found[ticket] for ticket in tickets]
 
+    def _falls_back(self, ticket: CallState, fault: Fault) -> bool:
+        route = self._settings.routes.get(ticket.request.route)
+        return route is not None and fault.error in route.fallback_on
+
     async def _at_one_endpoint(
         self, job: Job, left: list[CallState], at: int, found: dict[CallState, _Outcome], *, may_skip: bool
     ) -> Fault | None:
         """Fill `found` as far as this endpoint answers; the fault after which it is not asked any more."""
+        line = await self._line(left[0].claim.hops[at])
+        line.silence.begin(time.monotonic(), stays=not may_skip)
+        try:
+            return await self._tried(job, line, left, at, found, may_skip=may_skip)
+        finally:
+            line.silence.end(time.monotonic(), stays=not may_skip)
+
+    async def _tried(
+        self,
+        job: Job,
+        line: EndpointPool,
+        left: list[CallState],
+        at: int,
+        found: dict[CallState, _Outcome],
+        *,
+        may_skip: bool,
+    ) -> Fault | None:
         failures: dict[ErrorClass, int] = {}
         if len(left) > 1:
             most = (await self._line(left[0].claim.hops[at])).most_texts
@@ -230,7 +255,10 @@ class Asker:
                 wait_s = self._wait_s(left[0], fault, failures[fault.error])
                 if wait_s is None and fault.error == "tier_unavailable" and _without_tier(left, at):
                     continue
-                if wait_s is None:
+                given_up = line.is_given_up(time.monotonic())
+                if given_up and not (may_skip and self._falls_back(left[0], fault)):
+                    raise line.down(time.monotonic())
+                if wait_s is None or given_up:
                     return fault
                 await job.pause(wait_s)
                 while (missing_s := self._allowance.take(time.monotonic())) > 0:
@@ -249,7 +277,7 @@ class Asker:
         """How long to wait before the next attempt at the same endpoint; None: there is none."""
         rule = rule_for(self._settings, ticket.request.kind, fault.error)
         attempts = 0 if rule is None else min(rule.attempts, fault.attempts or rule.attempts)
-        if rule is None or failures >= attempts or (fault.retry_after_s or 0) > PATIENCE_S:
+        if rule is None or failures >= attempts or (fault.retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
             return None
         return delay_s(rule, failures, fault.retry_after_s, random.random)
 
@@ -257,14 +285,13 @@ class Asker:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
         parcel = Parcel(claims=[_at(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
-        patient_until = time.monotonic() + PATIENCE_S
         while True:
             await self._enter(line, tickets, at)
             opened = False
             try:
                 job.go_on()
                 if line.signal is not None and await line.signal.look(line.sent) > 0:
-                    line.trouble = f"{line.signal.waiting:g} requests wait at the server"
+                    line.silence.obstacle = f"{line.signal.waiting:g} requests wait at the server"
                     continue
                 for ticket in tickets:
                     ticket.busy = True
@@ -275,6 +302,8 @@ class Asker:
                     for ticket in tickets:
                         ticket.busy = False
                     line.leave()
+            if opened:
+                line.silence.obstacle = ""
             if opened or any(_is_answer(decision) for decision in decisions):
                 return decisions
             job.go_on()
@@ -282,16 +311,19 @@ class Asker:
                 case TakenOver():
                     raise LeaseLost
                 case OpenElsewhere(seconds=seconds):
+                    line.silence.obstacle = ASKED_ELSEWHERE
                     await job.pause(seconds * (0.5 + random.random()))
                 case BudgetShortage(final=True) as short:
                     raise _exhausted(short)
-                case BudgetShortage():
+                case BudgetShortage() as short:
+                    line.silence.obstacle = f"what is left of budget '{short.account.name}' is reserved by other calls"
                     line.pause(BUDGET_S)
                 case Wait(reason="broken") if may_skip:
                     return decisions
-                case Wait(reason="broken") if time.monotonic() > patient_until:
-                    raise EndpointDown(line.name, PATIENCE_S, line.trouble)
-                case Wait(seconds=seconds):
+                case Wait(reason="broken") if line.is_given_up(time.monotonic()):
+                    raise line.down(time.monotonic())
+                case Wait(reason=reason, seconds=seconds):
+                    line.silence.blocked(reason)
                     line.pause(min(seconds, LONGEST_WAIT_S))
 
     async def _enter(self, line: EndpointPool, tickets: Sequence[CallState], at: int) -> None:
@@ -336,8 +368,7 @@ class Asker:
             taken_s = time.perf_counter() - started
             if flight is not None:
                 self._latency.ended(flight, taken_s, outcomes[0].error if isinstance(outcomes[0], Fault) else None)
-            if isinstance(outcomes[0], Fault):
-                line.trouble = outcomes[0].message
+            line.note(outcomes[0], time.monotonic())
             if isinstance(outcomes[0], Fault) and outcomes[0].error == "rate_limited":
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:

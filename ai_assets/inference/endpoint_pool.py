@@ -3,10 +3,13 @@
 import asyncio
 from collections import deque
 
-from ai_assets.inference.errors import ServerMisfit
+from ai_assets.inference.admission import BREAKING
+from ai_assets.inference.errors import EndpointDown, ServerMisfit
 from ai_assets.inference.queue_signal import QueueSignal, address_of
 from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
+from ai_assets.inference.silence import Silence, again_line, waiting_line
+from ai_assets.protocols.base import Fault, Reply
 from ai_assets.protocols.http import Channel
 
 REFUSALS_TO_PAUSE = 20
@@ -21,6 +24,7 @@ class TurnedAway(Exception):
 class EndpointPool:
     def __init__(self, name: str, endpoint: Endpoint, base_url: str, key: str | None) -> None:
         self.name = name
+        self.endpoint = endpoint
         self.channel = Channel(endpoint, base_url, key)
         self.ramp = Ramp(endpoint.limits.concurrency)
         self.in_flight = 0
@@ -29,8 +33,7 @@ class EndpointPool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._paused_until = 0.0
         self._refusals = 0
-        self.trouble = ""
-        """What the last call that failed said."""
+        self.silence = Silence()
         self.most_texts: int | None = None
         """In one request, as the server says or has shown."""
         self.is_known = False
@@ -110,6 +113,33 @@ class EndpointPool:
         self._refusals += 1
         if self._refusals >= REFUSALS_TO_PAUSE and retry_after_s:
             self.pause(min(retry_after_s, LONGEST_PAUSE_S))
+
+    def note(self, outcome: Reply | Fault, now: float) -> None:
+        """A refusal is an answer: the endpoint is well. So is a 429, but nothing came of it."""
+        if isinstance(outcome, Fault) and (outcome.error in BREAKING or outcome.error == "rate_limited"):
+            self.silence.failed(outcome.error, outcome.message)
+        else:
+            self.silence.answered(now)
+
+    def is_given_up(self, now: float) -> bool:
+        return self.silence.outlasts(self.endpoint.patience_s, now)
+
+    def down(self, now: float) -> EndpointDown:
+        patience_s, silence = self.endpoint.patience_s, self.silence
+        return EndpointDown(
+            self.name, silent_s=silence.seconds(now), patience_s=patience_s, trouble=silence.trouble or silence.obstacle
+        )
+
+    def news(self, now: float) -> list[str]:
+        """What is to be said now: that it does not answer, and why; or that it answers again."""
+        found, silence = list[str](), self.silence
+        if silence.ended_s is not None:
+            found.append(again_line(self.name, silence.ended_s))
+            silence.ended_s = None
+        if silence.is_due(self.endpoint.patience_s, now):
+            silence.said_at_s = silence.seconds(now)
+            found.append(waiting_line(self.name, self.endpoint, silence, self.in_flight, now))
+        return found
 
     def _open(self) -> bool:
         return self.in_flight < self.ramp.limit and asyncio.get_running_loop().time() >= self._paused_until

@@ -6,6 +6,7 @@ It has a thread of its own with an event loop, so it serves plain code, asynchro
 import asyncio
 import contextlib
 import itertools
+import logging
 import sys
 import threading
 import uuid
@@ -40,18 +41,25 @@ MOST_UNDER_WAY = 512
 MOST_CHUNKS = 64
 """Chunks under way or waiting to be delivered in order: what bounds memory when the first takes long."""
 SWITCH_INTERVAL_S = 0.0005
+WATCH_S = 0.25
+"""How often it is seen whether an endpoint has not answered for long."""
 GRACE_S = 5.0
 """How long closing waits for answers that are on their way."""
 
 _T = TypeVar("_T")
 _Pending = deque[Future[list[Result]]]
+_log = logging.getLogger(__name__)
 
 
 class Engine:
     """Opened by first use; `close` it, or use it in a `with` block."""
 
-    def __init__(self, settings: InferenceSettings, state: StateStore) -> None:
+    def __init__(
+        self, settings: InferenceSettings, state: StateStore, say: Callable[[str], object] = _log.warning
+    ) -> None:
+        """`say` hears what requests wait for, unless a job has a listener of its own."""
         self.settings = settings
+        self._say = say
         self._state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
@@ -61,6 +69,7 @@ class Engine:
         self._turns: Turns
         self._asker: Asker
         self._thread: threading.Thread
+        self._watching: Future[None]
         self._answering: dict[asyncio.Task[Any], Job] = {}
         """Chunks being answered."""
 
@@ -70,14 +79,16 @@ class Engine:
     def __exit__(self, *_exit: object) -> None:
         self.close()
 
-    def map(self, requests: Iterable[Request], caller: Caller) -> Iterator[Result]:
+    def map(
+        self, requests: Iterable[Request], caller: Caller, say: Callable[[str], object] | None = None
+    ) -> Iterator[Result]:
         """Results in the order of the requests, which are read as they are needed.
 
         A request that cannot be answered is an `Unanswered` among the results. What concerns all of them (no budget
         left, no price, no key, another process took over) is raised, once, after the calls in flight have ended.
         """
         changed = threading.Event()
-        job = Job(caller, changed.set)
+        job = Job(caller, changed.set, say=say)
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -98,7 +109,9 @@ class Engine:
         finally:
             self._abandon(job, pending, patience_s)
 
-    async def amap(self, requests: Iterable[Request], caller: Caller) -> AsyncIterator[Result]:
+    async def amap(
+        self, requests: Iterable[Request], caller: Caller, say: Callable[[str], object] | None = None
+    ) -> AsyncIterator[Result]:
         """`map` for asynchronous code."""
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -106,7 +119,7 @@ class Engine:
             with contextlib.suppress(RuntimeError):  # a loop that is closed waits for nothing
                 loop.call_soon_threadsafe(changed.set)
 
-        job = Job(caller, tell)
+        job = Job(caller, tell, say=say)
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -125,12 +138,12 @@ class Engine:
         finally:
             await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
 
-    def call(self, request: Request, caller: Caller) -> Result:
-        (result,) = self.map([request], caller)
+    def call(self, request: Request, caller: Caller, say: Callable[[str], object] | None = None) -> Result:
+        (result,) = self.map([request], caller, say)
         return result
 
-    async def acall(self, request: Request, caller: Caller) -> Result:
-        (result,) = [result async for result in self.amap([request], caller)]
+    async def acall(self, request: Request, caller: Caller, say: Callable[[str], object] | None = None) -> Result:
+        (result,) = [result async for result in self.amap([request], caller, say)]
         return result
 
     def close(self) -> None:
@@ -200,10 +213,24 @@ class Engine:
             # 5 ms that Python lets one go on by default, each of those could take as long as a commit.
             sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
             self._loop = loop
+            self._watching = asyncio.run_coroutine_threadsafe(self._watch(), loop)
         return self._loop
+
+    async def _watch(self) -> None:
+        """Nothing that waits is silent. Listeners may take their time, so they are called beside the loop."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for line in self._asker.news():
+                for say in {job.say or self._say for job in self._answering.values()}:
+                    try:
+                        await loop.run_in_executor(None, say, line)
+                    except Exception:  # noqa: BLE001  # a listener is somebody else's, and the calls are not about it
+                        _log.warning("a listener of waits failed: %s", line, exc_info=True)
 
     async def _shut_down(self) -> bool:
         """Whether somebody had to be cut off, who may just have made an intent."""
+        self._watching.cancel()
         for job in self._answering.values():
             job.stop(EngineClosed())
         if self._answering:

@@ -191,11 +191,12 @@ class EndpointRefuses(WorkStops):
 class EndpointDown(WorkStops):
     """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
 
-    def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:
+    def __init__(self, endpoint: str, *, silent_s: float, patience_s: float, trouble: str) -> None:
         super().__init__(
-            f"Endpoint '{endpoint}' has not responded for {waited_s:.0f} s ({trouble or 'no answer'}), so "
-            "no more calls are made. Look at its status page, or put another endpoint in the route; then run again: "
-            "what was answered is kept and not paid again."
+            f"Endpoint '{endpoint}' has not responded for {silent_s:.0f} s ({trouble or 'no answer'}), so no more "
+            f"calls are made. Find what is wrong: ai-assets inference test {endpoint}. It may fail for longer where "
+            f"endpoints.{endpoint}.patience_s in inference.yaml is more than {patience_s:g}, and another endpoint in "
+            "the route is asked meanwhile. Then run again: what was answered is kept and not paid again."
         )
 
 

@@ -95,6 +95,8 @@ class Request:
     schema: Mapping[str, Json] | None = None
     """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
     tools: tuple[Mapping[str, Json], ...] = ()
+    choices: tuple[str, ...] = ()
+    """The only answers there are, as plain text: for servers that can be held to them. Excludes a schema."""
     temperature: float | None = None
     seed: int | None = None
     max_output_tokens: int = 1024

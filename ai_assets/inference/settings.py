@@ -102,6 +102,8 @@ class Endpoint(Strict):
     """Nothing but this ledger calls with that key, so that the provider's totals prove what it billed."""
     limits: EndpointLimits = EndpointLimits()
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    patience_s: float = Field(default=300.0, gt=0, le=604_800)
+    """How long it may fail without one answer before the work that has no other endpoint stops."""
     image_tokens: int = Field(default=2000, ge=0)
     """The most tokens that one image can cost; for the reservation."""
     structured: Literal["json_schema", "json_object", "none", "vllm", "vllm_choice"] = "json_schema"

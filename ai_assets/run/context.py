@@ -245,7 +245,7 @@ class Work:
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from ai_assets.inference.engine import Engine
 
-        engine = Engine(self.inference, self.stores.state)
+        engine = Engine(self.inference, self.stores.state, self.say_waiting)
         self._closing.callback(engine.close)
         return engine
 
