@@ -7,10 +7,18 @@ from typing import Any
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import KindUnserved, ProtocolFailed
+from ai_assets.inference.errors import BatchUndeclared, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
-from ai_assets.inference.prices import call_price, cost_nusd, input_tokens_at_most, nusd_of, usd_of, worst_case_nusd
+from ai_assets.inference.prices import (
+    batch_price,
+    call_price,
+    cost_nusd,
+    input_tokens_at_most,
+    nusd_of,
+    usd_of,
+    worst_case_nusd,
+)
 from ai_assets.inference.records import (
     NO_USAGE,
     Answer,
@@ -55,6 +63,8 @@ def ticket_for(
     caller: Caller,
     p95_s: Callable[[str], float | None],
     moment: datetime.datetime | None = None,
+    *,
+    in_batch: bool = False,
 ) -> CallState:
     """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
 
@@ -65,9 +75,13 @@ def ticket_for(
     oldest = None
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
+    hops = tuple(_hop(*named, request, today, in_batch=in_batch) for named in endpoints_for(settings, request, p95_s))
+    at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
+    if at is None:
+        raise BatchUndeclared(request.route, [hop.name for hop in hops])
     claim = Claim(
-        hops=tuple(_hop(*named, request, today) for named in endpoints_for(settings, request, p95_s)),
-        at=0,
+        hops=hops,
+        at=at,
         caller=caller,
         document=request.document,
         kind=request.kind,
@@ -79,8 +93,9 @@ def ticket_for(
     return CallState(request, request, claim, today)
 
 
-def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) -> Hop:
-    price = call_price(name, endpoint, today)
+def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, *, in_batch: bool = False) -> Hop:
+    in_batch = in_batch and endpoint.batch is not None
+    price = (batch_price if in_batch else call_price)(name, endpoint, today)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)
@@ -101,10 +116,11 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
         reserve_nusd=reserve,
         flat=most_usd is not None,
         tokens=into + out,
+        in_batch=in_batch,
     )
 
 
-def ended(opened: Intent, outcome: Reply | Fault, latency_s: float) -> AttemptEnd:
+def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:
     """What the ledger records of an attempt."""
     hop = opened.hop
     if isinstance(outcome, Reply):
@@ -173,8 +189,8 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, ticket.today)
-    ticket.claim = replace(ticket.claim, hops=(repair,))
+    repair = _hop(hop.name, hop.endpoint, again, ticket.today, in_batch=hop.in_batch)
+    ticket.claim = replace(ticket.claim, hops=(repair,), at=0)
     ticket.request, ticket.repaired = again, True
     return None
 

@@ -43,7 +43,7 @@ from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
 from ai_assets.inference.sent import packed
-from ai_assets.inference.settings import REHEARSAL, InferenceSettings
+from ai_assets.inference.settings import REHEARSAL, Endpoint, InferenceSettings
 from ai_assets.protocols.base import Fault, Reply
 
 LONGEST_WAIT_S = 0.25
@@ -182,10 +182,12 @@ class Asker:
                         found[ticket] = decision.hop, reply_of(ticket, decision)
                     case HeldAttempt():
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
+                    case OpenElsewhere(job=batch) if batch:
+                        found[ticket] = unanswered(ticket, hop, "in_batch", _in_batch(batch))
                     case Intent():
                         sent.append((ticket, decision))
                     case BudgetShortage(final=True, account=Account(of_document=True)):
-                        found[ticket] = unanswered(ticket, hop, "budget", _short_of(decision))
+                        found[ticket] = unanswered(ticket, hop, "budget", short_of(decision))
             fault = await self._send_all(sent, found) if sent else None
             if fault is not None and len(sent) > 1 and fault.error in ONE_OF_THEM:
                 for ticket, _ in sent:
@@ -214,7 +216,7 @@ class Asker:
 
     async def _claim(self, job: Job, tickets: Sequence[CallState], at: int, *, may_skip: bool) -> Sequence[Decision]:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
-        parcel = Parcel(claims=[_at(ticket.claim, at) for ticket in tickets])
+        parcel = Parcel(claims=[with_body(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
         patient_until = time.monotonic() + PATIENCE_S
         while True:
@@ -240,7 +242,7 @@ class Asker:
                 case OpenElsewhere(seconds=seconds):
                     await job.pause(seconds * (0.5 + random.random()))
                 case BudgetShortage(final=True) as short:
-                    raise _exhausted(short)
+                    raise exhausted(short)
                 case BudgetShortage():
                     line.pause(BUDGET_S)
                 case Wait(reason="broken") if may_skip:
@@ -329,28 +331,38 @@ def _hear(ticket: CallState, piece: str) -> None:
 
 
 def _key_of(hop: Hop) -> str | None:
+    return key_of_endpoint(hop.name, hop.endpoint)
+
+
+def key_of_endpoint(endpoint: str, declared: Endpoint) -> str | None:
     """A line break at its end comes from the file that it was read from."""
-    name = hop.endpoint.key
+    name = declared.key
     if name is None:
         return None
     key = (variable(name) or "").strip()
     if not key:
-        raise KeyMissing(hop.name, name)
+        raise KeyMissing(endpoint, name)
     if not key.isprintable():
-        raise KeyUnusable(hop.name, name)
+        raise KeyUnusable(endpoint, name)
     return key
 
 
 def _is_answer(decision: Decision) -> bool:
     """Whether it settles what becomes of a ticket, with nothing sent."""
     match decision:
+        case OpenElsewhere(job=batch) if batch:
+            return True
         case ReusedAnswer() | HeldAttempt() | BudgetShortage(final=True, account=Account(of_document=True)):
             return True
         case _:
             return False
 
 
-def _short_of(short: BudgetShortage) -> str:
+def _in_batch(batch: str) -> str:
+    return f"it is a line of batch {batch}, which has not ended; asking here too would pay twice: ai-assets batches"
+
+
+def short_of(short: BudgetShortage) -> str:
     left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
     maybe = usd_of(short.balance.held_nusd)
     held = f" ({in_full(maybe)} held: it may have been billed)" if maybe else ""
@@ -360,12 +372,12 @@ def _short_of(short: BudgetShortage) -> str:
     )
 
 
-def _at(claim: Claim, at: int) -> Claim:
+def with_body(claim: Claim, at: int) -> Claim:
     """At one endpoint of the route, with what would be sent there: packed here, where nobody waits for the ledger."""
     return replace(claim, at=at, sent=packed(claim.hops[at].body))
 
 
-def _exhausted(short: BudgetShortage) -> WorkStops:
+def exhausted(short: BudgetShortage) -> WorkStops:
     account, balance = short.account, short.balance
     limit, spent, held, needed = map(
         usd_of, (balance.limit_nusd, balance.spent_nusd, balance.held_nusd, short.amount_nusd)

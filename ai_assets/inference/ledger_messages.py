@@ -30,6 +30,8 @@ class Hop:
     """The most tokens it can use."""
     flat: bool = False
     """Tokens do not say what it costs: the reservation is counted."""
+    in_batch: bool = False
+    """A line of a batch: it takes no place and no tokens of the endpoint's limits."""
 
     @property
     def price_version(self) -> str:
@@ -134,6 +136,8 @@ class OpenElsewhere:
     """Another process is asking this very question; look again soon."""
 
     seconds: float = ELSEWHERE_S
+    job: str = ""
+    """The batch that it is a line of: that may take a day."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +171,8 @@ class AttemptEnd:
     state: State
     error: ErrorClass | None = None
     message: str | None = None
-    latency_s: float
+    latency_s: float | None
+    """None of a line of a batch: what it waited for says nothing of the model."""
     usage: Usage = NO_USAGE
     cost_nusd: int | None = None
     """None where nobody knows: the reservation is held."""

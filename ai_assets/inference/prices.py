@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
@@ -52,6 +53,20 @@ def call_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
     if price is None:
         raise PriceUnknown(name, endpoint.llm, on)
     return price
+
+
+def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+    """What a line of a batch costs: the endpoint's price, times what it declares as `batch.price_share`."""
+    price = call_price(name, endpoint, on)
+    if endpoint.free or endpoint.batch is None or endpoint.batch.price_share is None:
+        return price
+    share = Decimal(str(endpoint.batch.price_share))
+
+    def part(usd: float | None) -> float | None:
+        return None if usd is None else float(Decimal(str(usd)) * share)
+
+    declared = {"from": price.from_, "input": part(price.input), "output": part(price.output)}
+    return TokenPrice.model_validate({**declared, "cached_input": part(price.cached_input)})
 
 
 @dataclass(frozen=True)
