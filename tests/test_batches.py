@@ -12,10 +12,11 @@ from engines import CALLER, ask, attempts, check_books, one, question, questions
 from provider import Provider
 
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.asking import BatchAsker, Pending
+from ai_assets.inference.batch.asking import BatchAsker
 from ai_assets.inference.batch.collecting import Collected, Collector
 from ai_assets.inference.batch.errors import BatchRefused, BatchUnreachable
 from ai_assets.inference.batch.jobs import BatchJob, BatchWait
+from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.errors import BatchUndeclared, BudgetExhausted
 from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.inference.settings import InferenceSettings

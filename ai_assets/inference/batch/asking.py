@@ -21,6 +21,7 @@ from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.errors import RawInBatch
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import head_of, request_line, url_of
+from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.batch.provider import BatchProvider
 from ai_assets.inference.batch.standing import Given, Verdict, given_of, verdict
 from ai_assets.inference.batch.submitting import Submitting
@@ -47,13 +48,6 @@ CHUNK = 256
 """Requests that are looked up and claimed together."""
 AROUND_BYTES = 64
 """Of a line beside its body and what all lines share: its key and the marks around it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pending:
-    """A request whose call travels in a batch, or could not be put into one yet."""
-
-    request: Request
 
 
 @dataclass
@@ -309,7 +303,14 @@ class BatchAsker:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="ai-assets-batch-")
         with self.state.write() as connection:
-            job = jobs.new(connection, endpoint=hop.name, kind=kind, run_id=caller.run_id, price=hop.price)
+            job = jobs.new(
+                connection,
+                endpoint=hop.name,
+                kind=kind,
+                collection=caller.collection,
+                run_id=caller.run_id,
+                price=hop.price,
+            )
         lease = Lease(self.state, job.lease)
         if (holder := lease.try_take()) is not None:  # a collector that was quicker frees it
             raise LeaseBusy(job.lease, holder, 0.0)

@@ -61,12 +61,13 @@ class Collector:
         for provider in self._providers.values():
             provider.close()
 
-    def collect(self, *, within_s: float | None = None) -> Collected:
-        """Every open batch once; `within_s`: after that no more is begun, and what is read stops between two groups."""
+    def collect(self, collection: str | None = None, *, within_s: float | None = None) -> Collected:
+        """Every open batch once, of a collection or of all; `within_s`: after that no more is begun, and what is read
+        stops between two groups."""
         found = Collected()
         until = None if within_s is None else time.monotonic() + within_s
         with self._state.read() as connection:
-            unended = jobs.unended(connection)
+            unended = jobs.unended(connection, collection)
         for job in unended:
             if until is not None and time.monotonic() > until:
                 break
@@ -74,7 +75,9 @@ class Collector:
             if after.state == "ended":
                 found.ended.append(after)
         with self._state.read() as connection:
-            found.open = jobs.unended(connection)  # second batches of one file that were found are among them
+            found.open = jobs.unended(
+                connection, collection
+            )  # second batches of one file that were found are among them
         return found
 
     def cancel(self, job: BatchJob, by: str) -> None:
@@ -83,7 +86,10 @@ class Collector:
             if lease is None:
                 return
             with lease.fenced() as connection:
-                job = jobs.change(connection, jobs.get(connection, job.job_id), cancelled_by=by)
+                job = jobs.get(connection, job.job_id)
+                if job.state == "ended":
+                    return
+                job = jobs.change(connection, job, cancelled_by=by)
                 jobs.hold_waits(connection, job, by)
             if job.state == "submitted":
                 self._cancel(job)

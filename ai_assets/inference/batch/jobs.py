@@ -35,6 +35,7 @@ class BatchJob:
     digest: str
     endpoint: str
     kind: RequestKind
+    collection: str
     run_id: str
     """The run that filled it."""
     state: JobState
@@ -86,6 +87,7 @@ def new(
     *,
     endpoint: str,
     kind: RequestKind,
+    collection: str,
     run_id: str,
     price: TokenPrice,
     duplicate_of: str | None = None,
@@ -97,7 +99,8 @@ def new(
         {"lease": f"{BATCH_LEASE}{job_id}"},
     ).scalar_one()
     row: dict[str, Any] = {
-        "job_id": job_id, "owner_id": owner, "digest": "", "endpoint": endpoint, "kind": kind, "run_id": run_id,
+        "job_id": job_id, "owner_id": owner, "digest": "", "endpoint": endpoint, "kind": kind, "collection": collection,
+        "run_id": run_id,
         "state": "filling", "provider_state": "", "past_ids": "[]", "doubted": 0, "duplicate_of": duplicate_of,
         "lines": 0, "bytes": 0, "tokens": 0, "worst_nusd": 0, "price": price.model_dump_json(by_alias=True),
         "made_at": now(), "message": "", "provider_done": 0, "unknown_lines": 0,
@@ -122,11 +125,11 @@ def change(connection: sa.Connection, job: BatchJob, **values: Any) -> BatchJob:
     return get(connection, job.job_id)
 
 
-def unended(connection: sa.Connection, endpoint: str | None = None) -> list[BatchJob]:
+def unended(connection: sa.Connection, collection: str | None = None) -> list[BatchJob]:
     """The oldest first."""
     where, given = "", {}
-    if endpoint is not None:
-        where, given = " AND endpoint = :endpoint", {"endpoint": endpoint}
+    if collection is not None:
+        where, given = " AND collection = :collection", {"collection": collection}
     query = sa.text(f"SELECT * FROM batch_jobs WHERE state <> 'ended'{where} ORDER BY made_at, job_id")
     return [_read(row) for row in connection.execute(query, given)]
 

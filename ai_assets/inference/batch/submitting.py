@@ -207,7 +207,13 @@ class Submitting:
 def _copied(connection: sa.Connection, job: BatchJob, other: RemoteBatch) -> None:
     """A job of its own with an attempt for each line, held in the budgets as what may have been billed."""
     made = jobs.new(
-        connection, endpoint=job.endpoint, kind=job.kind, run_id=job.run_id, price=job.price, duplicate_of=job.job_id
+        connection,
+        endpoint=job.endpoint,
+        kind=job.kind,
+        collection=job.collection,
+        run_id=job.run_id,
+        price=job.price,
+        duplicate_of=job.job_id,
     )
     jobs.change(
         connection, made, state="submitted", digest=job.digest, provider_id=other.batch_id, provider_state=other.state,

@@ -9,7 +9,8 @@ STATEMENTS = (
     # `duplicate_of`: another batch of the same file that the provider made because an answer to `create` was lost.
     """CREATE TABLE batch_jobs (
         job_id TEXT PRIMARY KEY, owner_id BIGINT NOT NULL UNIQUE, digest TEXT NOT NULL, endpoint TEXT NOT NULL,
-        kind TEXT NOT NULL, run_id TEXT NOT NULL, state TEXT NOT NULL, provider_state TEXT NOT NULL,
+        kind TEXT NOT NULL, collection TEXT NOT NULL, run_id TEXT NOT NULL,
+        state TEXT NOT NULL, provider_state TEXT NOT NULL,
         file_id TEXT, provider_id TEXT, past_ids TEXT NOT NULL, doubted BIGINT NOT NULL, duplicate_of TEXT,
         lines BIGINT NOT NULL, bytes BIGINT NOT NULL, tokens BIGINT NOT NULL, worst_nusd BIGINT NOT NULL,
         price TEXT NOT NULL, made_at TEXT NOT NULL, intent_at TEXT, creating_at TEXT, submitted_at TEXT,
