@@ -18,6 +18,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ai_assets.cli import asking_again
+from ai_assets.cli.batch_waiting import answered_of, say_waits, waits_of
 from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
 from ai_assets.cli.output import (
     AsJson,
@@ -144,6 +145,7 @@ def run(
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Begin the count of tries again for documents without a result.")
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for batches, and go on when they are answered.")] = False,
     by: RunBy = None,
     as_json: AsJson = False,
 ) -> None:
@@ -167,7 +169,7 @@ def run(
         asking_again.reset(chosen, places, keys, person, quiet=as_json)
     insist = bool(partition or partitions)
     with _ended_politely():
-        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author)
+        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author, wait=wait)
     if report.interrupted:
         errors.print(
             "Interrupted. Run it again to go on; what was done stays done, and what was answered is not paid again."
@@ -175,9 +177,11 @@ def run(
     if as_json:
         waiting = {key: item.plain for key, item in asking_again.waiting_of(chosen, places, keys).items()}
         started_by = author.launcher.who if author.launcher else None
-        print_json({**report.described(chosen), "waiting": waiting, "author": started_by})
+        batches = [asdict(found) for found in waits_of(places, name, keys)]
+        print_json({**report.described(chosen), "waiting": waiting, "batches": batches, "author": started_by})
     else:
         _show(chosen, report)
+        say_waits(waits_of(places, name, keys), name)
         asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
     if report.interrupted:
         raise typer.Exit(130)
@@ -203,7 +207,14 @@ def _ended_politely() -> Iterator[None]:
 
 
 def bring_up_to_date(
-    chosen: Collection, places: Stores, keys: Sequence[str], *, quiet: bool, insist: bool = False, author: Author
+    chosen: Collection,
+    places: Stores,
+    keys: Sequence[str],
+    *,
+    quiet: bool,
+    insist: bool = False,
+    author: Author,
+    wait: bool = False,
 ) -> Report:
     """Run those of the partitions that are due; the others are as they should be and only counted.
 
@@ -213,10 +224,14 @@ def bring_up_to_date(
     due = list(keys) if insist else due_partitions(chosen, places, keys)
     report = Report(chosen.name, list(keys), due)
     report.count_settled(places)
+    if wait and not due:
+        due = report.due = answered_of(chosen, places, keys)
     if due:
         tags = None if insist else {PATIENT_TAG: PATIENT}
         try:
             execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
+            while wait and not report.failures and (answered := answered_of(chosen, places, keys)):
+                execute(chosen, places, answered, report, quiet=quiet, tags=tags, author=author)
         except KeyboardInterrupt:
             report.interrupted = True
     with places.state.read() as connection:

@@ -159,6 +159,8 @@ class EmbeddingSettings(Strict):
     """Its keyword arguments."""
     route: str | None = None
     """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
+    tier: Literal["batch"] | None = None
+    """`batch`: texts travel by the provider's Batch API, and the run does not wait for their vectors."""
     dimensions: int | None = Field(default=None, ge=1, le=MOST_DIMENSIONS)
     """How long a vector of that model is (needed with a route)."""
     shorten: bool = False

@@ -6,11 +6,12 @@ from typing import Any
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import KindUnserved, ProtocolFailed
+from ai_assets.inference.errors import BatchUndeclared, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
 from ai_assets.inference.prices import (
     Served,
+    batch_price,
     call_price,
     cost_nusd,
     input_tokens_at_most,
@@ -67,6 +68,8 @@ def ticket_for(
     request: Request,
     caller: Caller,
     moment: datetime.datetime | None = None,
+    *,
+    in_batch: bool = False,
 ) -> CallState:
     """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
 
@@ -77,9 +80,13 @@ def ticket_for(
     oldest = None
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
+    hops = tuple(_hop(*named, request, today, caller, in_batch=in_batch) for named in endpoints_for(settings, request))
+    at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
+    if at is None:
+        raise BatchUndeclared(request.route, [hop.name for hop in hops])
     claim = Claim(
-        hops=tuple(_hop(*named, request, today, caller) for named in endpoints_for(settings, request)),
-        at=0,
+        hops=hops,
+        at=at,
         caller=caller,
         document=request.document,
         kind=request.kind,
@@ -91,8 +98,11 @@ def ticket_for(
     return CallState(request, request, claim, today)
 
 
-def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller) -> Hop:
-    price = call_price(name, endpoint, today)
+def _hop(
+    name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller, *, in_batch: bool = False
+) -> Hop:
+    in_batch = in_batch and endpoint.batch is not None
+    price = (batch_price if in_batch else call_price)(name, endpoint, today)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)
@@ -103,7 +113,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, 
         into = input_tokens_at_most(request, endpoint.image_tokens)
         out = 0 if request.asks_for in OF_TEXTS else request.max_output_tokens
     most_usd = request.raw.max_usd if request.raw is not None else None
-    delivery, prices = _delivery(name, endpoint, request, today, caller)
+    delivery, prices = (AS_USUAL, ()) if in_batch else _delivery(name, endpoint, request, today, caller)
     if prices:
         price = max(prices, key=lambda each: worst_case_nusd(each, into, out))
     reserve = worst_case_nusd(price, into, out) if most_usd is None else nusd_of(most_usd)
@@ -118,6 +128,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, 
         tokens=into + out,
         delivery=delivery,
         prices=prices,
+        in_batch=in_batch,
     )
 
 
@@ -136,7 +147,7 @@ def _delivery(
     return delivery, tier_prices(endpoint, today) if by_tier else ()
 
 
-def ended(opened: Intent, outcome: Reply | Fault, latency_s: float) -> AttemptEnd:
+def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:
     """What the ledger records of an attempt."""
     hop = opened.hop
     if isinstance(outcome, Reply):
@@ -219,8 +230,8 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, ticket.today, ticket.claim.caller)
-    ticket.claim = replace(ticket.claim, hops=(repair,))
+    repair = _hop(hop.name, hop.endpoint, again, ticket.today, ticket.claim.caller, in_batch=hop.in_batch)
+    ticket.claim = replace(ticket.claim, hops=(repair,), at=0)
     ticket.request, ticket.repaired = again, True
     return None
 

@@ -44,7 +44,7 @@ from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
 from ai_assets.inference.sent import packed
-from ai_assets.inference.settings import REHEARSAL, InferenceSettings
+from ai_assets.inference.settings import REHEARSAL, Endpoint, InferenceSettings
 from ai_assets.inference.silence import ASKED_ELSEWHERE
 from ai_assets.inference.speed_rules import SpeedRules
 from ai_assets.protocols.base import Fault, Reply
@@ -215,7 +215,7 @@ class Asker:
     ) -> Fault | None:
         failures: dict[ErrorClass, int] = {}
         if len(left) > 1:
-            most = (await self._line(left[0].claim.hops[at])).most_texts
+            most = line.most_texts
             if most is not None and len(left) > most:
                 await self._in_parts(job, left, most, found)
                 return None
@@ -233,10 +233,12 @@ class Asker:
                         found[ticket] = decision.hop, reply_of(ticket, decision)
                     case HeldAttempt():
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
+                    case OpenElsewhere(job=batch) if batch:
+                        found[ticket] = unanswered(ticket, hop, "in_batch", _in_batch(batch))
                     case Intent():
                         sent.append((ticket, decision))
                     case BudgetShortage(final=True, account=Account(of_document=True)):
-                        found[ticket] = unanswered(ticket, hop, "budget", _short_of(decision))
+                        found[ticket] = unanswered(ticket, hop, "budget", short_of(decision))
             fault = await self._send_all(sent, found) if sent else None
             if fault is not None and fault.too_many and len(sent) > 1:
                 self._lines[sent[0][1].hop.name].too_many(len(sent))
@@ -283,7 +285,7 @@ class Asker:
 
     async def _claim(self, job: Job, tickets: Sequence[CallState], at: int, *, may_skip: bool) -> Sequence[Decision]:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
-        parcel = Parcel(claims=[_at(ticket.claim, at) for ticket in tickets])
+        parcel = Parcel(claims=[with_body(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
         while True:
             await self._enter(line, tickets, at)
@@ -314,7 +316,7 @@ class Asker:
                     line.silence.obstacle = ASKED_ELSEWHERE
                     await job.pause(seconds * (0.5 + random.random()))
                 case BudgetShortage(final=True) as short:
-                    raise _exhausted(short)
+                    raise exhausted(short)
                 case BudgetShortage() as short:
                     line.silence.obstacle = f"what is left of budget '{short.account.name}' is reserved by other calls"
                     line.pause(BUDGET_S)
@@ -447,28 +449,38 @@ def _hear(ticket: CallState, piece: str) -> None:
 
 
 def _key_of(hop: Hop) -> str | None:
+    return key_of_endpoint(hop.name, hop.endpoint)
+
+
+def key_of_endpoint(endpoint: str, declared: Endpoint) -> str | None:
     """A line break at its end comes from the file that it was read from."""
-    name = hop.endpoint.key
+    name = declared.key
     if name is None:
         return None
     key = (variable(name) or "").strip()
     if not key:
-        raise KeyMissing(hop.name, name)
+        raise KeyMissing(endpoint, name)
     if not key.isprintable():
-        raise KeyUnusable(hop.name, name)
+        raise KeyUnusable(endpoint, name)
     return key
 
 
 def _is_answer(decision: Decision) -> bool:
     """Whether it settles what becomes of a ticket, with nothing sent."""
     match decision:
+        case OpenElsewhere(job=batch) if batch:
+            return True
         case ReusedAnswer() | HeldAttempt() | BudgetShortage(final=True, account=Account(of_document=True)):
             return True
         case _:
             return False
 
 
-def _short_of(short: BudgetShortage) -> str:
+def _in_batch(batch: str) -> str:
+    return f"it is a line of batch {batch}, which has not ended; asking here too would pay twice: ai-assets batches"
+
+
+def short_of(short: BudgetShortage) -> str:
     left, needed = usd_of(max(short.balance.left_nusd, 0)), usd_of(short.amount_nusd)
     maybe = usd_of(short.balance.held_nusd)
     held = f" ({in_full(maybe)} held: it may have been billed)" if maybe else ""
@@ -478,12 +490,12 @@ def _short_of(short: BudgetShortage) -> str:
     )
 
 
-def _at(claim: Claim, at: int) -> Claim:
+def with_body(claim: Claim, at: int) -> Claim:
     """At one endpoint of the route, with what would be sent there: packed here, where nobody waits for the ledger."""
     return replace(claim, at=at, sent=packed(claim.hops[at].body))
 
 
-def _exhausted(short: BudgetShortage) -> WorkStops:
+def exhausted(short: BudgetShortage) -> WorkStops:
     account, balance = short.account, short.balance
     limit, spent, held, needed = map(
         usd_of, (balance.limit_nusd, balance.spent_nusd, balance.held_nusd, short.amount_nusd)

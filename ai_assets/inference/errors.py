@@ -11,6 +11,7 @@ UserError
     ServerMisfit               the server has not what is declared of it: a model, a tensor, a metric
     KeyMissing                 the environment variable that should hold a key is empty
     KeyUnusable                it holds what cannot be a key
+    BatchUndeclared            `tier: batch`, and no endpoint of the route says what its Batch API costs
     BudgetExhausted            a call might cost more than its budget has left
     BackfillSpent              the same of what was approved for a backfill, or the backfill is over
     EndpointDown               the provider has not responded for a long time
@@ -54,6 +55,15 @@ class RouteUnknown(UserError):
 
 class WorkStops(UserError):
     """What concerns all calls alike, and is therefore said once and not for each of them."""
+
+
+class BatchUndeclared(WorkStops):
+    def __init__(self, route: str, endpoints: Sequence[str]) -> None:
+        super().__init__(
+            f"Route '{route}' is asked by batch, and none of its endpoints ({', '.join(endpoints)}) declares one. In "
+            "inference.yaml write under the endpoint, if the provider has a Batch API: batch: {price_share: 0.5}, or "
+            "take 'tier: batch' away."
+        )
 
 
 class EndpointUnedited(WorkStops):

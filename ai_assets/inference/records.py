@@ -29,6 +29,8 @@ ErrorClass = Literal[
     "refused",  # the provider or the model will not answer this content
     "context_too_long",  # more tokens than the model reads
     "invalid_output",  # not what the schema asks for, after one repair
+    "not_run",  # a line of a batch that expired or was cancelled before it was run; not billed
+    "in_batch",  # the call is a line of a batch that has not ended
     "held",  # an earlier attempt may have been billed, and the policy is to wait for a person
     "budget",  # the document's own budget is used up
     "unhashable",  # a part of the request has no identity
@@ -37,6 +39,8 @@ RETRYABLE: frozenset[ErrorClass] = frozenset({
     "rate_limited", "tier_unavailable", "overloaded", "server_error", "gateway_error", "unreachable", "timeout",
     "connection_lost", "garbled",
 })  # fmt: skip
+PASSING: frozenset[ErrorClass] = RETRYABLE | {"not_run", "in_batch"}
+"""What goes away by itself, so that a later run asks again."""
 LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
 """If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
 DECLARED_FREE: frozenset[ErrorClass] = frozenset({"overloaded", "server_error", "refused", "context_too_long"})

@@ -31,6 +31,8 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
     "refused": "content that one provider will not answer is for a person to look at",
     "context_too_long": "a rule with 'longer_than_tokens' sends a long request to the right endpoint at once",
     "invalid_output": "the answer was paid for, and a second model would be paid for guessing again",
+    "not_run": "the next batch has it",
+    "in_batch": "its batch brings the answer",
     "held": "a person decides first whether it was paid for",
     "budget": "what is used up at one endpoint is used up at the next",
 }
@@ -75,6 +77,28 @@ class EndpointLimits(Strict):
     """Calls in flight at once; fewer while the provider answers 429."""
 
 
+BATCH_FILL = 0.95
+"""Of the provider's limit of bytes: what a shard takes, for providers count the form around the file too."""
+
+
+class BatchSettings(Strict):
+    """What the provider's Batch API takes and costs; see docs/batch.md for providers."""
+
+    price_share: float | None = Field(default=None, gt=0, le=1)
+    """What a line costs of the endpoint's price: `0.5` is half."""
+    prefix: str = Field(default="/v1", pattern=r"^(/[A-Za-z0-9._-]+)*$", max_length=100)
+    """Before the path in each line: `/v1`, or empty."""
+    max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
+    max_mb: float = Field(default=200.0, gt=0, le=2000)
+    """Megabytes (millions of bytes) of one file."""
+    enqueued_tokens: int | None = Field(default=None, ge=1)
+    """Input tokens that may be in the provider's queue at once; more waits here."""
+
+    @property
+    def most_bytes(self) -> int:
+        return int(self.max_mb * 1_000_000 * BATCH_FILL)
+
+
 class Endpoint(Strict):
     """A model at a provider."""
 
@@ -114,6 +138,8 @@ class Endpoint(Strict):
     """How many texts to embed may share a request; each is a call of its own in the ledger."""
     output_limit: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     """The name of the parameter that limits the output."""
+    batch: BatchSettings | None = None
+    """Stages of `tier: batch` send their calls to its Batch API."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
 
@@ -160,6 +186,10 @@ class Endpoint(Strict):
             yield wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
         if self.free and self.prices:
             yield wrong("an endpoint whose calls are free has no 'prices'", "free")
+        if self.batch is not None and self.batch.price_share is None and not self.free:
+            yield wrong("say what a line costs of the endpoint's price, such as 'price_share: 0.5'", "batch")
+        if self.batch is not None and self.protocol != "openai":
+            yield wrong(f"only the protocol 'openai' has batches, and this one is '{self.protocol}'", "batch")
         dates = [(price.from_, price.tier) for price in self.prices]
         for number in _repeated(dates):
             of = "" if dates[number][1] == DEFAULT_TIER else f" of '{dates[number][1]}'"

@@ -17,6 +17,7 @@ from ai_assets.base.printable import printable
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
+    batch_observation,
     check_evaluation,
     corrections_observation,
     materialization,
@@ -60,6 +61,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
     ) -> Iterator[Made]:
         from ai_assets.inference.records import BACKFILL_TAG
         from ai_assets.run.context import Outcome, Work
+        from ai_assets.run.events import BatchAwaited
         from ai_assets.run.refresh import refresh
         from ai_assets.storage.stores import Stores
 
@@ -89,6 +91,8 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                         for news in _observations(work, event, corrected, context.instance):
                             context.log_event(news)
                         yield materialization(collection, event, context.instance)
+                    elif isinstance(event, BatchAwaited):
+                        context.log_event(batch_observation(collection, event))
                     elif (event.asset, event.name) in chosen_checks:
                         yield check_evaluation(collection, event, context.instance)
             yield from _checks_done(context)

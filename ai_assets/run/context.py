@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ai_assets.embedding.builtin import BuiltinEmbedder
     from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
+    from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.records import Caller
@@ -248,6 +249,20 @@ class Work:
         engine = Engine(self.inference, self.stores.state, self.say_waiting)
         self._closing.callback(engine.close)
         return engine
+
+    @cached_property
+    def batches(self) -> "BatchAsker":
+        """Takes the calls of what is asked by batch; `refresh` submits them when all partitions have asked."""
+        from ai_assets.inference.batch.asking import BatchAsker
+
+        asker = BatchAsker(self.inference, self.stores.state)
+        self._closing.callback(asker.close)
+        return asker
+
+    def submit_batches(self) -> None:
+        """Where any were filled."""
+        if "batches" in self.__dict__:
+            self.batches.submit()
 
     def caller(self, asset: str, partition: str) -> "Caller":
         """Who asks, and so who pays."""

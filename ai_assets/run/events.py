@@ -73,6 +73,20 @@ class DatasetMade(RunEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchAwaited(RunEvent):
+    """A dataset was not made, because calls of it travel in a batch; a later run goes on."""
+
+    asset: str
+    partition: str
+    answered: int
+    calls: int
+
+    @property
+    def said(self) -> str:
+        return f"waiting for batch, {self.answered:,} of {self.calls:,} answered"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckMade(RunEvent):
     check: "CheckOutcome"
 
@@ -102,6 +116,6 @@ class Waiting(RunEvent):
 
 
 __all__ = [
-    "Advanced", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said", "StageBegan",
+    "Advanced", "BatchAwaited", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said", "StageBegan",
     "StageEnded", "Waiting",
 ]  # fmt: skip

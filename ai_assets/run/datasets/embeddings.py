@@ -51,6 +51,8 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
             documents.see(batch, vectors)
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
+            if each.settings.tier == "batch":
+                embedder = replace(embedder, by_batch=work.batches)
             embedder = _ask(work, partition, asset, passages, vectors, embedder, documents.all)
         else:
             _embed(work, passages, vectors, embedder)

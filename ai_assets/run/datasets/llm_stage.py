@@ -10,6 +10,8 @@ from itertools import chain
 from typing import Any
 
 from ai_assets.documents.by_document import Row
+from ai_assets.inference.batch.errors import WaitingForBatch
+from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.records import Request
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
@@ -204,10 +206,17 @@ def _answers(
 
     wanted = requests()
     if (first := next(wanted, None)) is not None:
-        caller, engine = work.caller(stage.name, partition), work.engine
+        caller = work.caller(stage.name, partition)
+        by_batch = stage.tier == "batch"
+        asking = work.batches.map if by_batch else work.engine.map
+        in_batch = asked_now = 0
         with work.waiting():
-            for result in engine.map(chain([first], wanted), caller):
+            for result in asking(chain([first], wanted), caller):
                 number, asked = waiting.popleft()
+                if isinstance(result, Pending):
+                    in_batch += 1
+                    continue
+                asked_now += 1
                 row = row_of(asked, result)
                 before = known.place(asked.input_digest)
                 if row["status"] == "quarantined":
@@ -219,6 +228,8 @@ def _answers(
                     answers.put(number, row)
                 done += 1
                 work.advance(stage.name, partition, done, total)
+        if in_batch:
+            raise WaitingForBatch(stage.name, partition, calls=in_batch + asked_now, waiting=in_batch)
     work.advance(stage.name, partition, total, total)
     return answers
 
