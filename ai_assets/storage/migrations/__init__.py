@@ -22,6 +22,7 @@ from ai_assets.storage.migrations import (
     m018_claims,
     m019_sent_requests,
     m020_golden_labels,
+    m024_devices,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -42,4 +43,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m018_claims", m018_claims.up),
     ("m019_sent_requests", m019_sent_requests.up),
     ("m020_golden_labels", m020_golden_labels.up),
+    ("m024_devices", m024_devices.up),
 )
