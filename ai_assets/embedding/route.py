@@ -97,6 +97,9 @@ class RouteEmbedder:
             raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(why))
         return rows
 
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self.embed(texts)
+
     def embed_each(
         self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | EmbeddingRefusal, float], None]
     ) -> None:

@@ -246,6 +246,33 @@ def _repeated(values: Iterable[object]) -> Iterator[int]:
         seen.add(value)
 
 
+class Device(Strict):
+    """A processor or GPU that models run on here, and what it costs."""
+
+    usd_per_hour: float | None = Field(default=None, ge=0, le=100_000)
+    """Of the time in which a model is loaded or computes; in the ledger, and in no budget."""
+    free: bool = False
+    """Own hardware that is there anyway."""
+    exclusive: bool | None = None
+    """One process at a time holds it, over all that share the state store; by default a GPU is, and `cpu` is not."""
+    idle_s: float = Field(default=30.0, ge=0, le=86_400)
+    """After so long without a text the model is unloaded and the device given back."""
+    wait_s: float = Field(default=3600.0, ge=0, le=604_800)
+    """How long a process waits for a device that another one holds."""
+    batch_tokens: int = Field(default=16_384, ge=1, le=16_777_216)
+    """The most tokens of one batch, padding included; less where memory runs out."""
+
+    @model_validator(mode="after")
+    def _is_priced(self) -> Self:
+        if self.free == (self.usd_per_hour is not None):
+            said = "both" if self.free else "neither"
+            raise ValueError(f"a device has either 'usd_per_hour' or 'free: true', and this one has {said}")
+        return self
+
+
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")]
+
+
 class RouteRule(Strict):
     """Puts an endpoint first when its condition holds."""
 
@@ -374,6 +401,8 @@ class InferenceSettings(Strict):
     retry_share: float = Field(default=0.5, gt=0, le=1)
     """Retries may be at most this share of first attempts; beyond it they wait."""
     budgets: tuple[Budget, ...] = ()
+    devices: dict[DeviceName, Device] = Field(default={})
+    """Where models run that are loaded here; `cuda` is each GPU, `cuda:1` that one. An unnamed `cpu` is free."""
     _missing: Path | None = PrivateAttr(default=None)
 
     @property

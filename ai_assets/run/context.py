@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from ai_assets.base.errors import ExtensionUnusable
+from ai_assets.base.extras import ExtraMissing
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import DEFS_FILE, Collection
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
+from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.run.errors import EmbedderLost, InputMissing
 from ai_assets.run.events import Advanced, Said, Waiting
 from ai_assets.run.sinks import Sinks
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai_assets.embedding.builtin import BuiltinEmbedder
+    from ai_assets.embedding.on_device import DeviceEmbedder
     from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
     from ai_assets.inference.batch.asking import BatchAsker
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.records import Caller
     from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.local_models.host import LocalModels
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
@@ -186,7 +190,7 @@ class Work:
 
     def embedder(
         self, asset: str, partition: str, embedding: Embedding
-    ) -> "BuiltinEmbedder | OwnEmbedder | RouteEmbedder":
+    ) -> "BuiltinEmbedder | OwnEmbedder | DeviceEmbedder | RouteEmbedder":
         """Makes vectors of an embedding of the collection, or of a release, and has `asset` pay for them."""
         from ai_assets.embedding.builtin import BuiltinEmbedder
 
@@ -201,7 +205,8 @@ class Work:
                 waiting=self.waiting,
             )
         if embedding.use is not None:
-            return self._own_embedder(embedding)
+            own = self._own_embedder(embedding)
+            return own if not own.is_local else self._on_device(own, asset, partition)
         builtin = BuiltinEmbedder()
         if embedding.version != builtin.version:
             raise EmbedderLost(self.collection.name, str(embedding), "another version of it is installed")
@@ -217,13 +222,46 @@ class Work:
             if found is None:
                 try:
                     found = own_embedder(embedding.use, embedding.options, self.collection.folder / DEFS_FILE)
-                except ExtensionUnusable as error:
+                except (ExtensionUnusable, ExtraMissing, ModelUnusable) as error:
                     raise EmbedderLost(self.collection.name, str(embedding), str(error)) from error
                 if found.embedding.space != embedding.space:
                     said = f"{embedding.use} is another version by now"
                     raise EmbedderLost(self.collection.name, str(embedding), said)
                 self._own_embedders[embedding.space] = found
                 self._closing.callback(found.close)
+        return found
+
+    def _on_device(self, own: "OwnEmbedder", asset: str, partition: str) -> "DeviceEmbedder":
+        """A model that all partitions share; a question to a release finds it loaded, or goes to the processor."""
+        from ai_assets.embedding.local import LocalEmbedder
+        from ai_assets.embedding.on_device import DeviceEmbedder, placed
+
+        assert isinstance(own.inner, LocalEmbedder)
+        declared = (each for each in self.collection.embeddings if each.embedding.space == own.embedding.space)
+        device = next((each.settings.device for each in declared if each.settings.device), "auto")
+        asks = self.collection.embedding_of(asset) is None
+        return DeviceEmbedder(
+            inner=own.inner,
+            embedding=own.embedding,
+            models=self.local_models,
+            placement=placed(device, self.inference, self.local_models, own.inner.spec, asks=asks),
+            caller=self.caller(asset, partition),
+            state=self.stores.state,
+            say=self.say_waiting,
+            waiting=self.waiting,
+        )
+
+    @cached_property
+    def local_models(self) -> "LocalModels":
+        from ai_assets.local_models.host import LocalModels
+
+        with self._making:
+            if "local_models" in self.__dict__:
+                found: LocalModels = self.__dict__["local_models"]
+                return found
+            found = LocalModels(self.stores.state)
+            self._closing.callback(found.close)
+            self.__dict__["local_models"] = found
         return found
 
     def _route_of(self, embedding: Embedding, asset: str) -> str:

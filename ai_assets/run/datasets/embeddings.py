@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.settings import place_of
 from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.embedding.on_device import DeviceEmbedder
 from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import EmbeddingRefusal, Passage, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
+from ai_assets.inference.prices import usd_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.passages import Passages
 from ai_assets.run.errors import TooManyWithoutVectors
@@ -67,6 +69,10 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
             spent = work.spent(asset, partition)
             from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
             stats |= {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
+        elif isinstance(embedder, DeviceEmbedder):
+            cost_usd = usd_of(embedder.cost_nusd)
+            stats |= {"device": embedder.placement.device, "device_s": round(embedder.device_s, 3)}
+            stats |= {"device_usd": cost_usd}
         schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder), holes=bool(without))
         with work.writing(asset, partition, schema) as out:
             for batch in passages.batches(NAMES):
@@ -158,7 +164,9 @@ def _missing(passages: Passages, vectors: TextVectors) -> Iterator[tuple[int, Pa
                 yield number, Passage(document, text)
 
 
-def _embed(work: Work, passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
+def _embed(
+    work: Work, passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder | DeviceEmbedder
+) -> None:
     missing = _missing(passages, vectors)
     while block := list(islice(missing, embedder.texts_at_once)):
         texts = [passage.text for _, passage in block]
@@ -166,6 +174,8 @@ def _embed(work: Work, passages: Passages, vectors: TextVectors, embedder: Built
             asked = work.texts.vectors(texts)
             with work.waiting():
                 rows = asked.result()
+        elif isinstance(embedder, DeviceEmbedder):
+            rows = embedder.embed(texts, [passage.document for _, passage in block])
         else:
             rows = embedder.embed(texts)
         for (number, _), vector in zip(block, rows, strict=True):

@@ -24,6 +24,7 @@ from ai_assets.storage.migrations import (
     m020_golden_labels,
     m021_tiers,
     m022_batches,
+    m024_devices,
     m025_latencies,
 )
 
@@ -47,5 +48,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m020_golden_labels", m020_golden_labels.up),
     ("m021_tiers", m021_tiers.up),
     ("m022_batches", m022_batches.up),
+    ("m024_devices", m024_devices.up),
     ("m025_latencies", m025_latencies.up),
 )
