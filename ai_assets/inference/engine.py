@@ -24,6 +24,7 @@ from ai_assets.inference.group_commit import Turns
 from ai_assets.inference.identity import Unhashable
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import Recall
+from ai_assets.inference.live_spend import LiveSpend
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
 from ai_assets.inference.rehearsal import RehearsalProvider
 from ai_assets.inference.settings import InferenceSettings
@@ -49,8 +50,10 @@ _Pending = deque[Future[list[Result]]]
 class Engine:
     """Opened by first use; `close` it, or use it in a `with` block."""
 
-    def __init__(self, settings: InferenceSettings, state: StateStore) -> None:
+    def __init__(self, settings: InferenceSettings, state: StateStore, live: LiveSpend | None = None) -> None:
+        """`live` counts what the calls come to while they go on."""
         self.settings = settings
+        self._live = live
         self._state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
@@ -190,7 +193,7 @@ class Engine:
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, rehearsal.url)
+            self._asker = Asker(self.settings, self._turns, rehearsal.url, self._live)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -244,6 +247,8 @@ class Engine:
         for (place, ticket), reused in zip(tickets.items(), recalled, strict=True):
             if reused is not None:
                 ticket.saved_nusd += reused.cost_nusd
+                if self._live is not None:
+                    self._live.reused(ticket.claim.caller)
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
         job.ended += len(results)

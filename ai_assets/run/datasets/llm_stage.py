@@ -140,6 +140,7 @@ class _Answers:
     about: "array[int]" = field(default_factory=lambda: array("q"))
     """Where the spool says which document each row is about, and whether a model is asked about it."""
     reused: int = 0
+    """Documents about which nothing had to be sent: their rows were there, or their answers in the ledger."""
 
     def reserve(self, asked: DocumentQuestion, text: str) -> int:
         """A place for the row of a document."""
@@ -201,7 +202,9 @@ def _answers(
                 yield asked.request
                 continue
             done += 1
+            work.advance(stage.name, partition, done, total, answers.reused)
 
+    work.advance(stage.name, partition, 0, total)
     wanted = requests()
     if (first := next(wanted, None)) is not None:
         caller, engine = work.caller(stage.name, partition), work.engine
@@ -217,9 +220,10 @@ def _answers(
                     answers.keep(number, before)  # the same answer: asking again must not change the dataset
                 else:
                     answers.put(number, row)
+                    answers.reused += bool(row["reused"])
                 done += 1
-                work.advance(stage.name, partition, done, total)
-    work.advance(stage.name, partition, total, total)
+                work.advance(stage.name, partition, done, total, answers.reused)
+    work.advance(stage.name, partition, total, total, answers.reused)
     return answers
 
 
