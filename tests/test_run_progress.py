@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -207,6 +208,20 @@ def test_where_there_is_no_terminal_a_run_says_lines_and_no_bars(project: Projec
     assert said.returncode == 0, said.stderr
     assert "━" not in said.stdout
     assert sum(": 2 documents, candidate " in line for line in said.stdout.splitlines()) == 3
+
+
+def test_the_log_of_a_run_in_dagster_says_how_far_stages_are(
+    office: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ai_assets.run.progress.FIRST_S", 0.0)
+    collection = declared(office)
+    with office.instance() as opened:
+        span = {"dagster/asset_partition_range_start": "2026-10-05", "dagster/asset_partition_range_end": "2026-10-07"}
+        done = office.execute(opened, collection, "notes", **span)
+        said = [entry.user_message for entry in opened.all_logs(done.run_id) if entry.dagster_event is None]
+    assert done.success
+    assert any(line.startswith("documents: 4 of ") for line in said), said
+    assert any(re.fullmatch(r"kind: 12 of 12 documents, 12 calls, \$0\.\d+", line) for line in said), said
 
 
 # What the engine counts
