@@ -36,7 +36,7 @@ from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.documents.source_listing import known_folders, observe
-from ai_assets.inference.run_spend import spend_by_asset
+from ai_assets.inference.run_spend import spend_by_asset, total_of
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.run.context import Outcome
@@ -104,9 +104,7 @@ class Report:
         """What the ledger says: of what did not end, too."""
         with places.state.read() as connection:
             spent = spend_by_asset(connection, self.collection, self.run_ids)
-            self.total = self.counted.total(
-                connection, self.collection, self.run_ids, partitions=len(self.due), failed=failed, seconds=self.seconds
-            )
+        self.total = self.counted.total(total_of(spent), partitions=len(self.due), failed=failed, seconds=self.seconds)
         for asset, found in spent.items():
             row = self._row(asset)
             row.calls, row.retried, row.cost_usd = found.calls, found.retried, found.cost_usd

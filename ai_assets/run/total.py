@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
-
 from ai_assets.base.money import dollars
-from ai_assets.inference.run_spend import RunSpend, spend_by_asset, total_of
+from ai_assets.inference.run_spend import RunSpend
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink
@@ -39,9 +37,9 @@ class RunTotal:
             f"{self.quarantined:,} quarantined",
             f"{_count(self.failed, 'partition')} failed" if self.failed else "",
             f"{dollars(spend.cost_usd)} for {_count(spend.calls, 'call')}" if spend.calls else "no calls",
-            f"{self.spend.reused:,} answers reused" if self.spend.reused else "",
-            self.spend.retries_in_words,
-            f"{dollars(self.spend.maybe_usd)} may have been billed" if self.spend.maybe_nusd else "",
+            f"{spend.reused:,} answers reused" if spend.reused else "",
+            spend.retries_in_words,
+            f"{dollars(spend.maybe_usd)} may have been billed" if spend.maybe_nusd else "",
             f"{self.seconds:.1f} s",
         ]
         return "; ".join(part for part in said if part)
@@ -77,16 +75,7 @@ class Counted(Sink):
         elif outcome.manifest.asset == "documents":
             self.quarantined[outcome.manifest.partition] = outcome.quarantined
 
-    def total(
-        self,
-        connection: sa.Connection,
-        collection: str,
-        run_ids: list[str],
-        *,
-        partitions: int,
-        failed: int,
-        seconds: float,
-    ) -> RunTotal:
+    def total(self, spend: RunSpend, *, partitions: int, failed: int, seconds: float) -> RunTotal:
         return RunTotal(
             partitions=partitions,
             candidates=len(self.indexed),
@@ -94,7 +83,7 @@ class Counted(Sink):
             quarantined=sum(self.quarantined.values()),
             failed=failed,
             reused=self._reused_by_asset(),
-            spend=total_of(spend_by_asset(connection, collection, run_ids)),
+            spend=spend,
             seconds=seconds,
         )
 

@@ -423,24 +423,22 @@ class _Reader:
         by_vector: list[list[Hit]] = [[] for _ in queries]
         by_text: list[list[Hit]] = [[] for _ in queries]
 
-        def enough(hits: list[Hit], found: int) -> bool:
-            return len(hits) >= documents or found < limit or limit >= self.rows
+        def best(found: batch_search.Found) -> list[Hit] | None:
+            """None where a wider search would find more documents."""
+            hits = passages.best(found, documents)
+            return hits if len(hits) >= documents or len(found) < limit or limit >= self.rows else None
 
         there = [number for number, text in enumerate(texts) if text and queries[number].any()]
         if there:
             near = batch_search.by_vectors(self.table, np.stack([queries[n] for n in there]), limit, column, among)
             for number, found in zip(there, near, strict=True):
-                hits = passages.best(found, documents)
-                wider = not enough(hits, len(found))
-                by_vector[number] = self.by_vector(queries[number], documents, column, among) if wider else hits
+                hits, query = best(found), queries[number]
+                by_vector[number] = self.by_vector(query, documents, column, among) if hits is None else hits
         said = [number for number, text in enumerate(texts) if text]
         worded = batch_search.by_texts(self.table, [_text_query(texts[n]) for n in said], limit, among)
         for number, found in zip(said, worded, strict=True):
-            hits = passages.best(found, documents)
-            if enough(hits, len(found)):
-                by_text[number] = weigh_by_words(hits, texts[number])
-            else:
-                by_text[number] = self.by_text(texts[number], documents, among)
+            hits, text = best(found), texts[number]
+            by_text[number] = self.by_text(text, documents, among) if hits is None else weigh_by_words(hits, text)
         return by_vector, by_text
 
     def _best_passages(self, search: Any, column: str, documents: int) -> list[Hit]:
