@@ -52,6 +52,8 @@ class CallState:
     saved_nusd: int = 0
     maybe_nusd: int = 0
     attempts: int = 0
+    sent_key: str = ""
+    """Of the call that was sent last: another one is a repair, or asks another endpoint."""
     repaired: bool = False
     latency_s: float = 0.0
     heard: bool = False

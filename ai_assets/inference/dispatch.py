@@ -40,6 +40,7 @@ from ai_assets.inference.ledger_messages import (
     ReusedAnswer,
     TakenOver,
 )
+from ai_assets.inference.live_spend import LiveSpend
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
@@ -99,9 +100,15 @@ class Job:
 
 class Asker:
     def __init__(
-        self, settings: InferenceSettings, turns: Turns, latency: LatencyMemory, rehearsal_url: Callable[[], str]
+        self,
+        settings: InferenceSettings,
+        turns: Turns,
+        latency: LatencyMemory,
+        rehearsal_url: Callable[[], str],
+        live: LiveSpend | None = None,
     ) -> None:
         self._settings = settings
+        self._live = live
         self._turns = turns
         self._latency = latency
         self._speed = SpeedRules(settings, latency, self._turn_away)
@@ -230,6 +237,8 @@ class Asker:
                 match decision:
                     case ReusedAnswer():
                         ticket.saved_nusd += decision.cost_nusd
+                        if self._live is not None:
+                            self._live.reused(ticket.claim.caller)
                         found[ticket] = decision.hop, reply_of(ticket, decision)
                     case HeldAttempt():
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
@@ -343,8 +352,11 @@ class Asker:
         """One request to the provider; when this returns, its outcome is durable."""
         first, opened = sent[0]
         line, timeout_s = self._lines[opened.hop.name], first.request.timeout_s or opened.hop.endpoint.timeout_s
-        for ticket, _ in sent:
+        for ticket, one in sent:
             ticket.attempts += 1
+            if self._live is not None:
+                self._live.sent(ticket.claim.caller, again=ticket.sent_key == one.hop.key)
+            ticket.sent_key = one.hop.key
         if first.attempts == 1:
             self._allowance.attempted()
         started, in_flight, delivery = time.perf_counter(), line.in_flight, opened.hop.delivery
@@ -400,6 +412,8 @@ class Asker:
             ticket.latency_s = taken_s
             ticket.spent_nusd += ending.cost_nusd or 0
             ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0
+            if self._live is not None:
+                self._live.ended(ticket.claim.caller, ending)
             written.append(self._turns.take(ending))
         answered_before: list[ReusedAnswer | None] = [await turn for turn in written]
         for ticket, _ in sent:

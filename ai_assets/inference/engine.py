@@ -26,6 +26,7 @@ from ai_assets.inference.identity import Unhashable
 from ai_assets.inference.latency import LatencyMemory
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import Recall
+from ai_assets.inference.live_spend import LiveSpend
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
 from ai_assets.inference.rehearsal import RehearsalProvider
 from ai_assets.inference.settings import InferenceSettings
@@ -55,11 +56,16 @@ class Engine:
     """Opened by first use; `close` it, or use it in a `with` block."""
 
     def __init__(
-        self, settings: InferenceSettings, state: StateStore, say: Callable[[str], object] = _log.warning
+        self,
+        settings: InferenceSettings,
+        state: StateStore,
+        say: Callable[[str], object] = _log.warning,
+        live: LiveSpend | None = None,
     ) -> None:
-        """`say` hears what requests wait for, unless a job has a listener of its own."""
+        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts while they go on."""
         self.settings = settings
         self._say = say
+        self._live = live
         self._state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
@@ -204,7 +210,7 @@ class Engine:
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, LatencyMemory(self._state), rehearsal.url)
+            self._asker = Asker(self.settings, self._turns, LatencyMemory(self._state), rehearsal.url, self._live)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -272,6 +278,8 @@ class Engine:
         for (place, ticket), reused in zip(tickets.items(), recalled, strict=True):
             if reused is not None:
                 ticket.saved_nusd += reused.cost_nusd
+                if self._live is not None:
+                    self._live.reused(ticket.claim.caller)
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
         job.ended += len(results)

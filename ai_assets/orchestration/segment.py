@@ -140,13 +140,15 @@ def launch_of(
 def heard(context: dg.AssetExecutionContext, home: Home, *also: "Sink") -> "Iterator[Sinks]":
     """The run's log, those of whoever started it in this process, and the user's own."""
     from ai_assets.run.configured import configured
+    from ai_assets.run.progress import ProgressLines, RunProgress
     from ai_assets.run.sinks import LogSink, Sinks, added
 
     def report(line: str) -> None:
         context.log.warning(printable(line))
 
     own = configured(home, report)
-    sinks = Sinks([LogSink(context.log.info), *also, *added.get(), *own], report)
+    lines = ProgressLines(lambda line: context.log.info(printable(line)), RunProgress())
+    sinks = Sinks([LogSink(context.log.info), lines, *also, *added.get(), *own], report)
     try:
         yield sinks
     finally:

@@ -22,7 +22,7 @@ from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.run.errors import EmbedderLost, InputMissing
-from ai_assets.run.events import Advanced, Said, Waiting
+from ai_assets.run.events import Advanced, CallsMade, Said, Waiting
 from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten
 from ai_assets.signoff.forgotten import Register
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.engine import Engine
+    from ai_assets.inference.live_spend import LiveSpend
     from ai_assets.inference.records import Caller
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.local_models.host import LocalModels
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
 
+ADVANCE_S = 0.05
+"""An asset of a partition says no more often how far it is."""
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160
 
@@ -103,6 +106,8 @@ class Work:
     _closing: ExitStack = field(default_factory=ExitStack)
     _making: threading.Lock = field(default_factory=threading.Lock)
     _own_embedders: "dict[tuple[str, int, str | None], OwnEmbedder]" = field(default_factory=dict)
+    _advanced: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When each asset of a partition that is under way last said how far it is."""
 
     def __enter__(self) -> Self:
         return self
@@ -120,10 +125,24 @@ class Work:
         """What the run waits for, where that is not its own work: one short line."""
         self.sinks.tell(Waiting(**self.own, line=line))
 
-    def advance(self, asset: str, partition: str, done: int, total: int) -> None:
-        """Documents done, and documents in all."""
-        if self.sinks.wants(Advanced):
-            self.sinks.tell(Advanced(**self.own, asset=asset, partition=partition, done=done, total=total))
+    def advance(self, asset: str, partition: str, done: int, total: int, reused: int = 0) -> None:
+        """Documents done, documents in all, and how many of those done were taken over."""
+        if not self.sinks.wants(Advanced):
+            return
+        if done < total:
+            moment = time.monotonic()
+            if moment - self._advanced.get((asset, partition), -ADVANCE_S) < ADVANCE_S:
+                return
+            self._advanced[asset, partition] = moment
+        else:
+            self._advanced.pop((asset, partition), None)
+        self.sinks.tell(Advanced(**self.own, asset=asset, partition=partition, done=done, total=total, reused=reused))
+
+    def tell_calls(self) -> None:
+        """What was called since the last time."""
+        if self.live is not None:
+            for caller, spend in self.live.take().items():
+                self.sinks.tell(CallsMade(**self.own, asset=caller.asset, partition=caller.partition, spend=spend))
 
     @cached_property
     def own(self) -> dict[str, str]:
@@ -280,11 +299,18 @@ class Work:
         return Catalog(self.stores.home).inference_of(self.collection.name)
 
     @cached_property
+    def live(self) -> "LiveSpend | None":
+        """What calls come to while they go on; nothing is counted where no sink hears of it."""
+        from ai_assets.inference.live_spend import LiveSpend
+
+        return LiveSpend() if self.sinks.wants(CallsMade) else None
+
+    @cached_property
     def engine(self) -> "Engine":
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from ai_assets.inference.engine import Engine
 
-        engine = Engine(self.inference, self.stores.state, self.say_waiting)
+        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live)
         self._closing.callback(engine.close)
         return engine
 

@@ -19,6 +19,7 @@ from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.documents import retries
 from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
 from ai_assets.inference.errors import WorkStops
+from ai_assets.run.calls_told import calls_told
 from ai_assets.run.concurrency import as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import (
@@ -69,7 +70,8 @@ def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> It
     started, error = time.perf_counter(), None
     work.sinks.tell(RunBegan(**work.own, partitions=tuple(partitions), assets=tuple(assets), at=now()))
     try:
-        yield
+        with calls_told(work):
+            yield
     except BaseException as found:
         error = str(found) or type(found).__name__
         raise
@@ -170,10 +172,12 @@ def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]
     except BaseException as found:
         error = str(found) or type(found).__name__
         failed = _span(work, partition, asset, began_at, time.perf_counter() - started, None, error)
+        work.tell_calls()
         work.sinks.tell(failed)
         _keep_failed(work, failed)
         raise
     span = _span(work, partition, asset, began_at, time.perf_counter() - started, outcome, None)
+    work.tell_calls()
     work.sinks.tell(span)
     return outcome, span
 

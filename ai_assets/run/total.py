@@ -1,5 +1,6 @@
 """The one line that every run ends with, however it ends: what came of it, and what it cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ai_assets.base.money import dollars
@@ -22,6 +23,8 @@ class RunTotal:
     quarantined: int
     failed: int
     """Partitions."""
+    reused: Mapping[str, int] = field(default_factory=dict)
+    """By asset, documents that were taken over, or made from answers that were in the ledger; those that have any."""
     spend: RunSpend
     seconds: float
 
@@ -41,13 +44,13 @@ class RunTotal:
         ]
         return "; ".join(part for part in said if part)
 
-    def described(self) -> dict[str, int | float]:
+    def described(self) -> dict[str, int | float | dict[str, int]]:
         """For programs."""
         return {
             "partitions": self.partitions, "candidates": self.candidates, "indexed": self.indexed,
-            "quarantined": self.quarantined, "failed": self.failed, "calls": self.spend.calls,
-            "retried": self.spend.retried, "answers_reused": self.spend.reused, "cost_usd": self.spend.cost_usd,
-            "maybe_usd": self.spend.maybe_usd, "seconds": round(self.seconds, 3),
+            "quarantined": self.quarantined, "failed": self.failed, "reused": dict(self.reused),
+            "calls": self.spend.calls, "retried": self.spend.retried, "answers_reused": self.spend.reused,
+            "cost_usd": self.spend.cost_usd, "maybe_usd": self.spend.maybe_usd, "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
 
@@ -58,12 +61,15 @@ class Counted(Sink):
     hears = (DatasetMade,)
     indexed: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+    reused: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By asset and partition."""
 
     def hear(self, event: RunEvent) -> None:
         if isinstance(event, DatasetMade):
             self.count(event.outcome)
 
     def count(self, outcome: Outcome) -> None:
+        self.reused[outcome.manifest.asset, outcome.manifest.partition] = outcome.reused
         if outcome.manifest.asset == CANDIDATE:
             self.indexed[outcome.manifest.partition] = outcome.documents_out
         elif outcome.manifest.asset == "documents":
@@ -76,9 +82,17 @@ class Counted(Sink):
             indexed=sum(self.indexed.values()),
             quarantined=sum(self.quarantined.values()),
             failed=failed,
+            reused=self._reused_by_asset(),
             spend=spend,
             seconds=seconds,
         )
+
+    def _reused_by_asset(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for (asset, _), reused in self.reused.items():
+            if reused:
+                found[asset] = found.get(asset, 0) + reused
+        return found
 
 
 def _count(number: int, noun: str) -> str:
