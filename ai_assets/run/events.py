@@ -129,6 +129,6 @@ class Waiting(RunEvent):
 
 
 __all__ = [
-    "Advanced", "BatchAwaited", "CallsMade", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said", "StageBegan",
-    "StageEnded", "Waiting",
+    "Advanced", "BatchAwaited", "CallsMade", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said",
+    "StageBegan", "StageEnded", "Waiting",
 ]  # fmt: skip
