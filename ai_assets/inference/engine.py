@@ -62,7 +62,7 @@ class Engine:
         say: Callable[[str], object] = _log.warning,
         live: LiveSpend | None = None,
     ) -> None:
-        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts what they come to."""
+        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts the calls."""
         self.settings = settings
         self._say = say
         self._live = live
