@@ -26,6 +26,7 @@ MOST_TRIES = 5
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
+    "tier", "priority",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -51,6 +52,10 @@ class StageSettings(Strict):
     """A longer document is cut, and its row says so."""
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
     """For one call, instead of the endpoint's."""
+    tier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)] | None = None
+    """The provider's tier of service, such as `flex`, instead of the endpoint's; `default` for none."""
+    priority: Literal["interactive", "normal", "batch"] | None = None
+    """At a server that orders its requests; without it `normal`, and `batch` in a backfill."""
     reuse_for: str | None = None
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
