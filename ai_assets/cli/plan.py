@@ -23,8 +23,8 @@ from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import known_folders, look, stored_listing
 from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
-from ai_assets.planning.records import StagePlan
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.planning.records import StagePlan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
 from ai_assets.storage.stores import Stores
 
