@@ -142,7 +142,7 @@ class Summary:
                     likely_nusd=self.money.likely_nusd // BATCH_SHARE,
                     high_nusd=-(-self.money.high_nusd // BATCH_SHARE),
                 ),
-                note="at half the price, as providers have it; a stage asks so with tier: batch (docs/batch.md)",
+                note="at half the price, as providers have it; by tier: batch (docs/batch.md)",
             )
         ]
         for name, price in self._prices.items():
