@@ -161,6 +161,7 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
 def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
     """Address and model of each in order, or what is wrong."""
     from ai_assets.inference.errors import InferenceMissing
+    from ai_assets.inference.identity import model_of
     from ai_assets.inference.routes import names_of
 
     names = names_of(declared, route)
@@ -170,7 +171,7 @@ def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, st
         known = [*declared.routes, *declared.endpoints]
         hint = nearest(route, known) if known else "; inference.yaml declares none"
         return f"unknown route or endpoint '{route}'{hint}"
-    return tuple((declared.endpoints[name].base_url, declared.endpoints[name].llm) for name in names)
+    return tuple(model_of(declared.endpoints[name]) for name in names)
 
 
 def _examples(

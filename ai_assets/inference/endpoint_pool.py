@@ -1,21 +1,24 @@
-"""The line to one endpoint in this process: its connections, its places, how fast it answers. One event loop only."""
+"""The line to one endpoint in this process: its connections and its places. One event loop only."""
 
 import asyncio
 from collections import deque
 
 from ai_assets.inference.admission import BREAKING
-from ai_assets.inference.errors import EndpointDown
+from ai_assets.inference.errors import EndpointDown, ServerMisfit
+from ai_assets.inference.queue_signal import QueueSignal, address_of
 from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
 from ai_assets.inference.silence import Silence, again_line, waiting_line
 from ai_assets.protocols.base import Fault, Reply
 from ai_assets.protocols.http import Channel
 
-RECENT = 200
-"""So many latest answers tell how fast an endpoint is now."""
 REFUSALS_TO_PAUSE = 20
 """429s in a row, with no answer between them."""
 LONGEST_PAUSE_S = 60.0
+
+
+class TurnedAway(Exception):
+    """From `enter`: another endpoint may be the better one by now."""
 
 
 class EndpointPool:
@@ -25,14 +28,43 @@ class EndpointPool:
         self.channel = Channel(endpoint, base_url, key)
         self.ramp = Ramp(endpoint.limits.concurrency)
         self.in_flight = 0
+        self.sent = 0
+        """Requests that have left, of the places in flight."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._paused_until = 0.0
         self._refusals = 0
         self.silence = Silence()
-        self._latencies: deque[float] = deque(maxlen=RECENT)
+        self.most_texts: int | None = None
+        """In one request, as the server says or has shown."""
+        self.is_known = False
+        """The server has said what it has and takes, or is one that says nothing."""
+        self._protocol = endpoint.protocol
+        self._learning: asyncio.Task[None] | None = None
+        url = address_of(endpoint, base_url)
+        self.signal = None if url is None else QueueSignal(name, endpoint.protocol, url, self.channel, self.pause)
+
+    async def learn(self) -> None:
+        """What the server says of itself, asked once by all who wait for it. Raises ServerMisfit."""
+        if self._learning is None or self._learning.done():
+            self._learning = asyncio.create_task(self._learn())
+        await asyncio.shield(self._learning)
+
+    async def _learn(self) -> None:
+        limits = await self.channel.learn()
+        if limits is None:
+            return  # it cannot be reached, which the call itself will say
+        if limits.problem is not None:
+            raise ServerMisfit(self.name, self._protocol, limits.problem)
+        self.is_known = True
+        if limits.texts_per_request is not None:
+            self.most_texts = min(limits.texts_per_request, self.most_texts or limits.texts_per_request)
+
+    def too_many(self, texts: int) -> None:
+        """So many in one request were refused for being too many."""
+        self.most_texts = max(1, min(texts // 2, self.most_texts or texts))
 
     async def enter(self) -> None:
-        """Wait for a place; whoever gets one must `leave`."""
+        """Wait for a place; whoever gets one must `leave`. May raise TurnedAway."""
         if not self._waiting and self._open():
             self.in_flight += 1
             return
@@ -64,9 +96,15 @@ class EndpointPool:
             self._paused_until = until
             loop.call_at(until + 0.001, self.wake)
 
-    def answered(self, seconds: float) -> None:
+    def turn_away(self) -> None:
+        """All who wait for a place look again whether they want one here."""
+        for place in self._waiting:
+            if not place.done():
+                place.set_exception(TurnedAway)
+        self._waiting.clear()
+
+    def answered(self) -> None:
         self.ramp.answered()
-        self._latencies.append(seconds)
         self._refusals = 0
 
     def limited(self, in_flight: int, retry_after_s: float | None) -> None:
@@ -102,12 +140,6 @@ class EndpointPool:
             silence.said_at_s = silence.seconds(now)
             found.append(waiting_line(self.name, self.endpoint, silence, self.in_flight, now))
         return found
-
-    def p95_s(self) -> float | None:
-        if not self._latencies:
-            return None
-        ordered = sorted(self._latencies)
-        return ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
 
     def _open(self) -> bool:
         return self.in_flight < self.ramp.limit and asyncio.get_running_loop().time() >= self._paused_until

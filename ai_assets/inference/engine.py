@@ -23,8 +23,10 @@ from ai_assets.inference.dispatch import Asker, Job
 from ai_assets.inference.errors import EngineClosed, WorkStops
 from ai_assets.inference.group_commit import Turns
 from ai_assets.inference.identity import Unhashable
+from ai_assets.inference.latency import LatencyMemory
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import Recall
+from ai_assets.inference.live_spend import LiveSpend
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
 from ai_assets.inference.rehearsal import RehearsalProvider
 from ai_assets.inference.settings import InferenceSettings
@@ -54,11 +56,16 @@ class Engine:
     """Opened by first use; `close` it, or use it in a `with` block."""
 
     def __init__(
-        self, settings: InferenceSettings, state: StateStore, say: Callable[[str], object] = _log.warning
+        self,
+        settings: InferenceSettings,
+        state: StateStore,
+        say: Callable[[str], object] = _log.warning,
+        live: LiveSpend | None = None,
     ) -> None:
-        """`say` hears what requests wait for, unless a job has a listener of its own."""
+        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts the calls."""
         self.settings = settings
         self._say = say
+        self._live = live
         self._state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
@@ -203,7 +210,7 @@ class Engine:
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, rehearsal.url)
+            self._asker = Asker(self.settings, self._turns, LatencyMemory(self._state), rehearsal.url, self._live)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -260,10 +267,10 @@ class Engine:
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}
         tickets: dict[int, CallState] = {}
-        moment, p95_s = self._turns.clock.now(), self._asker.p95_s
+        moment = self._turns.clock.now()
         for place, request in enumerate(requests):
             try:
-                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, p95_s, moment)
+                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, moment)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)
@@ -271,11 +278,14 @@ class Engine:
         for (place, ticket), reused in zip(tickets.items(), recalled, strict=True):
             if reused is not None:
                 ticket.saved_nusd += reused.cost_nusd
+                if self._live is not None:
+                    self._live.reused(ticket.claim.caller)
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
         job.ended += len(results)
         job.go_on()
-        groups = _groups({place: ticket for place, ticket in tickets.items() if place not in results})
+        left = {place: ticket for place, ticket in tickets.items() if place not in results}
+        groups = _groups(left, self._asker.most_texts)
         running = {self._start(job, list(group.values())): list(group) for group in groups}
         if running:
             await asyncio.wait(running)
@@ -321,8 +331,8 @@ def _characters(request: Request) -> int:
     return sum(len(content) for message in request.messages if isinstance(content := message.get("content"), str))
 
 
-def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
-    """What may share a request to the provider: texts to embed that are asked in the same way; a chat never."""
+def _groups(tickets: dict[int, CallState], most_texts: Callable[[str], int | None]) -> Iterator[dict[int, CallState]]:
+    """What may share a request to the provider: texts that are asked of in the same way; a chat never."""
     alike: dict[Any, dict[int, CallState]] = {}
     for place, ticket in tickets.items():
         request = ticket.request
@@ -330,11 +340,14 @@ def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
             yield {place: ticket}
         else:
             hops = tuple(hop.name for hop in ticket.claim.hops)
-            how = (hops, request.dimensions, request.kind, request.on_ambiguous, request.timeout_s)
+            asked = (request.asks_for, request.query, request.dimensions)
+            how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s)
             alike.setdefault(how, {})[place] = ticket
     for group in alike.values():
-        first = next(iter(group.values())).claim.hops[0].endpoint
+        hop = next(iter(group.values())).claim.hops[0]
+        first = hop.endpoint
         places = iter(group.items())
         together = first.texts_per_request if protocol_of(first.protocol).joins_texts else 1
+        together = min(together, most_texts(hop.name) or together)
         while part := dict(itertools.islice(places, together)):
             yield part

@@ -25,7 +25,7 @@ MOST_TRIES = 5
 """Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
-    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
+    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries", "tier",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -102,6 +102,8 @@ class PromptStage(StageSettings):
     """
 
     route: str | None = "default"
+    tier: Literal["batch"] | None = None
+    """`batch`: its calls travel by the provider's Batch API, and the run does not wait for them."""
     DESCRIPTION: ClassVar[str]
     COLUMNS: ClassVar[Mapping[str, ColumnType]]
     """Those beside what every call has, in the order in which people read them."""
