@@ -63,6 +63,8 @@ class Job:
     caller: Caller
     changed: Callable[[], object]
     """Tells the consumer that there is a result, or room for more requests."""
+    rank: int = 0
+    """Of calls that wait for an endpoint those of the lowest go first."""
     fed: int = 0
     """Requests taken from the consumer; only its thread counts here."""
     ended: int = 0
@@ -216,9 +218,9 @@ class Asker:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
         parcel = Parcel(claims=[_at(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
-        patient_until = time.monotonic() + PATIENCE_S
+        patient_until, place = time.monotonic() + PATIENCE_S, line.place(job.rank)
         while True:
-            await line.enter()
+            await line.enter(place)
             opened = False
             try:
                 job.go_on()
@@ -280,10 +282,14 @@ class Asker:
                 line.limited(in_flight, outcomes[0].retry_after_s)
             else:
                 line.answered(taken_s)
-            line.leave()
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
-            settled = await asyncio.shield(self._settle(sent, outcomes, taken_s))
+            written = self._end(sent, outcomes, taken_s)
+            line.leave()  # once its end is on its way to the ledger: else whoever enters finds the endpoint full there
+            # Each alone: a future that is shielded needs no task.
+            settled = [await asyncio.shield(turn) for turn in written]
+            for ticket, _ in sent:
+                ticket.busy = False
         fault: Fault | None = None
         for (ticket, one), outcome, before in zip(sent, outcomes, settled, strict=True):
             if isinstance(outcome, Reply):
@@ -294,10 +300,9 @@ class Asker:
                 fault = outcome
         return fault
 
-    async def _settle(
+    def _end(
         self, sent: Sequence[tuple[CallState, Intent]], outcomes: Sequence[Reply | Fault], taken_s: float
-    ) -> Sequence[ReusedAnswer | None]:
-        """Where another attempt has answered the same call before, its answer."""
+    ) -> list[asyncio.Future[ReusedAnswer | None]]:
         written = []
         for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
             ending = ended(opened, outcome, taken_s)
@@ -305,10 +310,7 @@ class Asker:
             ticket.spent_nusd += ending.cost_nusd or 0
             ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0
             written.append(self._turns.take(ending))
-        answered_before: list[ReusedAnswer | None] = [await turn for turn in written]
-        for ticket, _ in sent:
-            ticket.busy = False
-        return answered_before
+        return written
 
     async def _line(self, hop: Hop) -> EndpointPool:
         line = self._lines.get(hop.name)

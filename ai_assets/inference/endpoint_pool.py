@@ -1,6 +1,8 @@
 """The line to one endpoint in this process: its connections, its places, how fast it answers. One event loop only."""
 
 import asyncio
+import heapq
+import itertools
 from collections import deque
 
 from ai_assets.inference.ramp import Ramp
@@ -13,6 +15,9 @@ REFUSALS_TO_PAUSE = 20
 """429s in a row, with no answer between them."""
 LONGEST_PAUSE_S = 60.0
 
+Place = tuple[int, int]
+"""In the line: rank and number."""
+
 
 class EndpointPool:
     def __init__(self, name: str, endpoint: Endpoint, base_url: str, key: str | None) -> None:
@@ -20,24 +25,29 @@ class EndpointPool:
         self.channel = Channel(endpoint, base_url, key)
         self.ramp = Ramp(endpoint.limits.concurrency)
         self.in_flight = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[tuple[Place, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
         self._paused_until = 0.0
         self._refusals = 0
         self.trouble = ""
         """What the last call that failed said."""
         self._latencies: deque[float] = deque(maxlen=RECENT)
 
-    async def enter(self) -> None:
-        """Wait for a place; whoever gets one must `leave`."""
+    def place(self, rank: int) -> Place:
+        """At the end of those of its rank; it stays the same for who could not use it and enters again."""
+        return rank, next(self._numbers)
+
+    async def enter(self, place: Place) -> None:
+        """Wait until one may leave; whoever has entered must `leave`."""
         if not self._waiting and self._open():
             self.in_flight += 1
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        entered = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (place, entered))
         try:
-            await place
+            await entered
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if entered.done() and not entered.cancelled():
                 self.leave()
             raise
 
@@ -47,10 +57,10 @@ class EndpointPool:
 
     def wake(self) -> None:
         while self._waiting and self._open():
-            place = self._waiting.popleft()
-            if not place.done():
+            _, entered = heapq.heappop(self._waiting)
+            if not entered.done():
                 self.in_flight += 1
-                place.set_result(None)
+                entered.set_result(None)
 
     def pause(self, seconds: float) -> None:
         """Nobody enters for so long; whoever asked learns it once, for all."""

@@ -62,6 +62,7 @@ class Engine:
         self._thread: threading.Thread
         self._answering: dict[asyncio.Task[Any], Job] = {}
         """Chunks being answered."""
+        self._ranks: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> "Engine":
         return self
@@ -76,7 +77,7 @@ class Engine:
         left, no price, no key, another process took over) is raised, once, after the calls in flight have ended.
         """
         changed = threading.Event()
-        job = Job(caller, changed.set)
+        job = Job(caller, changed.set, self._rank_of(caller))
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -105,7 +106,7 @@ class Engine:
             with contextlib.suppress(RuntimeError):  # a loop that is closed waits for nothing
                 loop.call_soon_threadsafe(changed.set)
 
-        job = Job(caller, tell)
+        job = Job(caller, tell, self._rank_of(caller))
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -122,7 +123,8 @@ class Engine:
             patience_s = self._longest_call_s
             raise
         finally:
-            await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
+            if pending:  # not so after a single question that was answered, which is what most asynchronous code asks
+                await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
 
     def call(self, request: Request, caller: Caller) -> Result:
         (result,) = self.map([request], caller)
@@ -165,6 +167,14 @@ class Engine:
         # The garbage collector ends a forgotten iterator in any thread, and the engine's own must not wait for itself.
         if threading.current_thread() not in (self._thread, self._turns.thread):
             futures.wait(left, patience_s)
+
+    def _rank_of(self, caller: Caller) -> int:
+        """The partitions of a run in the order in which they began to ask: so they end one after another, and others
+        can begin, instead of all of them at the end. Who asks for no partition goes first."""
+        if not caller.partition:
+            return 0
+        with self._opening:
+            return self._ranks.setdefault((caller.run_id, caller.partition), len(self._ranks) + 1)
 
     @property
     def _longest_call_s(self) -> float:
