@@ -129,11 +129,11 @@ def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> 
 
     variables = _variables(settings, stage)
     if stage.prompt is None:
-        return default_prompt(stage.PROMPT, variables)
+        return default_prompt(stage.own_prompt, variables)
     path = place.path.parent / stage.prompt
     if not path.is_file():
         raise place.wrong(f"the prompt file {path} does not exist", "prompt")
-    return load_prompt(path, stage.PROMPT, variables)
+    return load_prompt(path, stage.own_prompt, variables)
 
 
 def _variables(settings: CollectionSettings, stage: PromptStage) -> "Variables":
@@ -161,6 +161,7 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
 def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
     """Address and model of each in order, or what is wrong."""
     from ai_assets.inference.errors import InferenceMissing
+    from ai_assets.inference.identity import model_of
     from ai_assets.inference.routes import names_of
 
     names = names_of(declared, route)
@@ -170,7 +171,7 @@ def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, st
         known = [*declared.routes, *declared.endpoints]
         hint = nearest(route, known) if known else "; inference.yaml declares none"
         return f"unknown route or endpoint '{route}'{hint}"
-    return tuple((declared.endpoints[name].base_url, declared.endpoints[name].llm) for name in names)
+    return tuple(model_of(declared.endpoints[name]) for name in names)
 
 
 def _examples(

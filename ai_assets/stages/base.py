@@ -6,7 +6,7 @@ A kind is one class in one file, registered by one line in `base/kinds.py`; a co
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -25,7 +25,7 @@ MOST_TRIES = 5
 """Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
-    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
+    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries", "tier",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -102,6 +102,8 @@ class PromptStage(StageSettings):
     """
 
     route: str | None = "default"
+    tier: Literal["batch"] | None = None
+    """`batch`: its calls travel by the provider's Batch API, and the run does not wait for them."""
     DESCRIPTION: ClassVar[str]
     COLUMNS: ClassVar[Mapping[str, ColumnType]]
     """Those beside what every call has, in the order in which people read them."""
@@ -119,6 +121,25 @@ class PromptStage(StageSettings):
     def answer_schema(self, folder: Path) -> Mapping[str, Json] | None:
         """The JSON schema of an answer; None for text. `folder` is that of the collection. Raises SchemaWrong."""
         return None
+
+    @property
+    def own_prompt(self) -> Path:
+        """The file that is used where it names none."""
+        return self.PROMPT
+
+    def demonstrations(self) -> Sequence[tuple[str, str]]:
+        """Texts and the answers to them, which the model is shown as turns of the conversation, before the document."""
+        return ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only answers there are, where an answer is plain text."""
+        return ()
+
+    @property
+    def reads_cut_off(self) -> bool:
+        """Whether an answer that reached the limit of its tokens can still be read."""
+        return False
 
     def prompt_values(self) -> Mapping[str, Any]:
         """What its prompt may name beside the document: plain values, lists and mappings. All of it is trusted."""

@@ -157,8 +157,11 @@ def _kept_files(
 
 def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], arrived: "NewRows") -> None:
     entries = work.listing.by_partition.get(partition, ())
+    taken = 0
     for number, entry in enumerate(entries, start=1):
-        if entry.path not in kept:
+        if entry.path in kept:
+            taken += 1
+        else:
             if (gone := work.forgotten.documents.get(entry.path)) is not None:
                 arrived.add(_bare(entry, "quarantined", gone.reason))
             elif entry.duplicate_of is not None:
@@ -168,7 +171,7 @@ def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], ar
             else:
                 for row in parsed_rows(work, partition, entry):
                     arrived.add(row)
-        work.advance("documents", partition, number, len(entries))
+        work.advance("documents", partition, number, len(entries), taken)
 
 
 def _of_kept(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> tuple[bytearray, set[str]]:
