@@ -21,6 +21,7 @@ from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.local_models.errors import ModelUnusable
+from ai_assets.run.baton import Baton
 from ai_assets.run.errors import EmbedderLost, InputMissing
 from ai_assets.run.events import Advanced, CallsMade, Said, Waiting
 from ai_assets.run.sinks import Sinks
@@ -101,7 +102,7 @@ class Work:
     """By stage, the documents it learns from, read when the first is needed."""
     lease: threading.local = field(default_factory=threading.local)
     """What the current thread holds while it writes."""
-    baton: "threading.Lock | None" = None
+    baton: Baton | None = None
     """Where several partitions are under way at once: who holds it computes, and passes it on while it waits."""
     _closing: ExitStack = field(default_factory=ExitStack)
     _making: threading.Lock = field(default_factory=threading.Lock)
@@ -365,11 +366,8 @@ class Work:
         if self.baton is None:
             yield
             return
-        self.baton.release()
-        try:
+        with self.baton.passed_on():
             yield
-        finally:
-            self.baton.acquire()
 
     @contextmanager
     def fenced(self) -> Iterator[sa.Connection]:
