@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
@@ -64,8 +65,8 @@ class RouteEmbedder:
     """Takes the texts that have no vector yet, for who does not wait."""
     has_vectors: bool = False
     """Some text of the same kind has one: then a text without is the exception."""
-    reused: int = 0
-    """Texts whose vector came from the ledger."""
+    from_ledger: array[int] = field(default_factory=lambda: array("q"))
+    """Places of the texts whose vector came from the ledger."""
 
     @property
     def name(self) -> str:
@@ -96,6 +97,9 @@ class RouteEmbedder:
         for place, why in refused:
             raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(why))
         return rows
+
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self.embed(texts)
 
     def embed_each(
         self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | EmbeddingRefusal, float], None]
@@ -144,7 +148,8 @@ class RouteEmbedder:
                     misfits.append((place, passage, vector, (result.endpoint, len(result.vector))))
                     continue
                 embedded += 1
-                self.reused += result.reused
+                if result.reused:
+                    self.from_ledger.append(place)
                 take(place, vector, result.cost_usd + result.saved_usd)
         if in_batch:
             raise WaitingForBatch(self.caller.asset, self.caller.partition, calls=calls, waiting=in_batch)

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.processes import boot_clock_s, boot_id
+from ai_assets.inference import latency
 from ai_assets.inference.ledger_clock import LedgerClock
 from ai_assets.inference.ledger_messages import Operation
 from ai_assets.inference.ledger_sql import OWNER_SHIFT, LedgerSql
@@ -195,3 +196,4 @@ def _forget_other_boots(connection: sa.Connection) -> None:
         "INSERT INTO clock (boot) VALUES (:boot)",
     ):
         connection.execute(sa.text(statement), {"boot": boot_id()} if ":boot" in statement else {})
+    latency.forget(connection)

@@ -8,6 +8,7 @@ from ai_assets.inference.accounts import Account, Balance
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.records import LOST, NO_USAGE, Caller, ErrorClass, Usage
 from ai_assets.inference.settings import Endpoint, TokenPrice
+from ai_assets.protocols.base import AS_USUAL, Delivery
 
 ELSEWHERE_S = 0.1
 BUDGET_S = 0.05
@@ -22,6 +23,7 @@ class Hop:
     name: str
     endpoint: Endpoint
     price: TokenPrice
+    """At which it is reserved: the dearest that it may be served at."""
     key: str
     body: bytes
     reserve_nusd: int
@@ -30,6 +32,9 @@ class Hop:
     """The most tokens it can use."""
     flat: bool = False
     """Tokens do not say what it costs: the reservation is counted."""
+    delivery: Delivery = AS_USUAL
+    prices: tuple[TokenPrice, ...] = ()
+    """Of each tier that it may be served at; none where only `price` is declared."""
     in_batch: bool = False
     """A line of a batch: it takes no place and no tokens of the endpoint's limits."""
 
@@ -179,6 +184,8 @@ class AttemptEnd:
     body: str | None = None
     provider_id: str | None = None
     answered_model: str | None = None
+    served: tuple[str, str] | None = None
+    """The tier that it was served at and the version of its price, where prices differ by tier or one was asked for."""
 
 
 Decision = Intent | ReusedAnswer | OpenElsewhere | HeldAttempt | TakenOver | BudgetShortage | Wait

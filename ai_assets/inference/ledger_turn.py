@@ -150,7 +150,7 @@ class LedgerTurn:
             was = {row.attempt_id: row for row in self._read("states", ids)}
         answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
         first = {row.attempt_id: row for row in self._read("answered_before", answered)}
-        rows, bodies, settled, kept, twice = [], [], [], [], []
+        rows, bodies, settled, kept, twice, tiers = [], [], [], [], [], []
         for item in self._endings:
             usage, attempt_id = item.usage, item.opened.attempt_id
             before = was.get(attempt_id)
@@ -170,12 +170,16 @@ class LedgerTurn:
             ])  # fmt: skip
             if item.body is not None:
                 bodies.append([attempt_id, storable(item.body)])
+            if item.served is not None:
+                tier, price = item.served
+                tiers.append([attempt_id, storable(tier) or None, price])
             if item.state == "settled" and attempt_id not in first:
                 settled.append([item.opened.hop.key, attempt_id])
             if item.state == "failed" and item.opened.expired_id is not None and not self._taken_for_dead:
                 kept.append([item.opened.hop.key, item.opened.expired_id])
             self._account_for(item, before)
         self._write("end", rows)
+        self._write("note_tiers", tiers)
         self._write("mark_duplicates", twice)
         self._write("add_answers", bodies)
         self._write("point", kept)

@@ -47,6 +47,9 @@ def provider(
     price_input: Annotated[float, typer.Option(help="US dollars per million tokens.")] = _DEFAULT.price_input,
     price_cached_input: Annotated[float | None, typer.Option(help="The same for cached tokens.")] = None,
     price_output: Annotated[float, typer.Option(help="The same for output.")] = _DEFAULT.price_output,
+    setting: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=JSON", help="Any other setting; repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as a line of JSON.")] = False,
 ) -> None:
     """Rehearse on a local server that speaks the OpenAI protocol, fails on demand and counts what would be billed."""
@@ -72,6 +75,7 @@ def provider(
         "price_input": price_input,
         "price_cached_input": price_cached_input,
         "price_output": price_output,
+        **_settings(setting or []),
     })  # fmt: skip
     rules: list[Rule] = read_script(script) if script is not None else []
     from ai_assets.rehearsal.server import run
@@ -88,6 +92,18 @@ def _shares(declared: list[str]) -> dict[str, Any]:
             found[kind.strip()] = float(share)
         except ValueError as e:
             raise ShareWrong(kind.strip(), share) from e
+    return found
+
+
+def _settings(declared: list[str]) -> dict[str, Any]:
+    """`vllm=true`, `tei_batch=8`, `serve_tier=default`: the value is JSON, or text where that is none."""
+    found: dict[str, Any] = {}
+    for each in declared:
+        name, _, value = each.partition("=")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
     return found
 
 

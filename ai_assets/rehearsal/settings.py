@@ -13,6 +13,9 @@ FaultKind = Literal[
     "rate_limited",  # 429 with Retry-After
     "rate_limited_bare",  # 429 without it
     "insufficient_quota",  # 429 with that code
+    "flex_unavailable",  # 429 with code resource_unavailable, where the tier flex was asked for
+    "flex_capacity",  # 498 with code capacity_exceeded, where the tier flex was asked for
+    "backend_failed",  # 424, as text-embeddings-inference says it
     "server_error",  # 500
     "overloaded",  # 503
     "error_page",  # 500 with a page instead of the error object
@@ -37,7 +40,8 @@ FaultKind = Literal[
 ]  # fmt: skip
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 UNBILLED: frozenset[FaultKind] = frozenset({
-    "rate_limited", "rate_limited_bare", "insufficient_quota", "server_error", "overloaded", "error_page",
+    "rate_limited", "rate_limited_bare", "insufficient_quota", "flex_unavailable", "flex_capacity", "backend_failed",
+    "server_error", "overloaded", "error_page",
     "bad_gateway", "gateway_timeout", "unauthorized", "content_filter", "context_too_long", "reset_before",
 })  # fmt: skip
 
@@ -76,6 +80,27 @@ class Behaviour(BaseModel):
     price_cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
     price_output: float = Field(default=0.60, ge=0)
+    serve_tier: Literal["default", "flex", "priority"] | None = None
+    """The tier that every chat is served at, whatever was asked for; by default the one that was."""
+    vllm: bool = False
+    """Take what vLLM adds to the protocol, and have its /metrics."""
+    queued: int = Field(default=0, ge=0)
+    """Requests that wait there beside those that really do, as /metrics says."""
+    tei_type: Literal["embedding", "classifier", "reranker"] | None = None
+    """What the model of text-embeddings-inference is; by default everything."""
+    tei_batch: int = Field(default=32, ge=1)
+    """Texts in one of its requests, at most."""
+    tei_input: int = Field(default=512, ge=1)
+    """Tokens of a text, at most."""
+    tei_truncates: bool = False
+    kserve_metadata: bool = True
+    """Whether the model of the Open Inference Protocol says what its tensors are called."""
+    kserve_column: bool = False
+    """Its texts have the shape [n, 1]."""
+    kserve_binary: bool = True
+    """Whether an answer is in the binary form where that is asked for."""
+    labels: tuple[str, ...] = Field(default=("invoice", "letter", "report"), min_length=1)
+    """What classification models of both know."""
 
     @property
     def max_body_bytes(self) -> int:

@@ -157,9 +157,7 @@ class BatchAsker:
             if request.raw is not None:
                 raise RawInBatch
             try:
-                tickets[place] = ticket_for(
-                    self.settings, self._accounts, request, caller, lambda _name: None, in_batch=True
-                )
+                tickets[place] = ticket_for(self.settings, self._accounts, request, caller, in_batch=True)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)

@@ -142,6 +142,7 @@ class _Answers:
     about: "array[int]" = field(default_factory=lambda: array("q"))
     """Where the spool says which document each row is about, and whether a model is asked about it."""
     reused: int = 0
+    """Documents about which nothing had to be sent: their rows were there, or their answers in the ledger."""
 
     def reserve(self, asked: DocumentQuestion, text: str) -> int:
         """A place for the row of a document."""
@@ -203,12 +204,13 @@ def _answers(
                 yield asked.request
                 continue
             done += 1
+            work.advance(stage.name, partition, done, total, answers.reused)
 
+    work.advance(stage.name, partition, 0, total)
     wanted = requests()
     if (first := next(wanted, None)) is not None:
         caller = work.caller(stage.name, partition)
-        by_batch = stage.tier == "batch"
-        asking = work.batches.map if by_batch else work.engine.map
+        asking = work.batches.map if stage.by_batch else work.engine.map
         in_batch = asked_now = 0
         with work.waiting():
             for result in asking(chain([first], wanted), caller):
@@ -226,11 +228,12 @@ def _answers(
                     answers.keep(number, before)  # the same answer: asking again must not change the dataset
                 else:
                     answers.put(number, row)
+                    answers.reused += bool(row["reused"])
                 done += 1
-                work.advance(stage.name, partition, done, total)
+                work.advance(stage.name, partition, done, total, answers.reused)
         if in_batch:
             raise WaitingForBatch(stage.name, partition, calls=in_batch + asked_now, waiting=in_batch)
-    work.advance(stage.name, partition, total, total)
+    work.advance(stage.name, partition, total, total, answers.reused)
     return answers
 
 
