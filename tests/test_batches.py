@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import CALLER, ask, attempts, check_books, one, question, questions, rows, states, to_embed
+from engines import CALLER, PRICE, ask, attempts, check_books, one, question, questions, rows, states, to_embed
 from provider import Provider
 
 from ai_assets.inference.batch import jobs
@@ -138,7 +138,16 @@ def test_a_line_costs_its_share_of_the_price(desk: Desk, provider: Provider) -> 
     desk.until_ended()
     (balance,) = check_books(desk.state).values()
     assert balance.spent_nusd / 1e9 == pytest.approx(provider.stats()["billed_usd"], abs=1e-8)
-    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 0.075/-/0.3"}
+    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 batch 0.075/-/0.3"}
+
+
+def test_a_price_that_is_declared_for_the_tier_is_what_a_line_costs(local: str, provider: Provider) -> None:
+    prices = [dict(PRICE), {"from": "2026-01-01", "tier": "batch", "input": 0.01, "output": 0.02}]
+    desk = Desk(local, declared(provider, {}, prices=prices))
+    desk.ask(questions(2))
+    desk.until_ended()
+    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 batch 0.01/-/0.02"}
+    desk.state.close()
 
 
 def test_what_travels_is_reserved_at_the_price_of_the_batch(desk: Desk) -> None:
