@@ -569,6 +569,17 @@ def test_a_run_that_ends_before_it_submits_leaves_its_calls_free(desk: Desk, pro
     assert provider.batches() == []
 
 
+def test_a_restored_store_adopts_the_batch_that_it_does_not_know(desk: Desk, provider: Provider) -> None:
+    desk.ask(questions(5))
+    with desk.state.write() as connection:  # as it was when the backup was made
+        jobs.change(connection, desk.jobs[0], state="uploaded", provider_id=None, submitted_at=None)
+        jobs.after_restore(connection)
+    desk.until_ended()
+    assert len(provider.batches()) == 1
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+    assert provider.stats()["billed_batch"] == 5
+
+
 def test_no_key_appears_in_what_is_kept(local: str, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCH_KEY", "wrong-key-of-mine")
     provider.configure(key="right-key-of-mine")
