@@ -9,6 +9,8 @@ from conftest import STAGE, Project
 from engines import check_books, declare
 from provider import Provider
 
+pytestmark = pytest.mark.slow
+
 DAY = "2026-10-05"
 
 

@@ -92,7 +92,8 @@ class Collector:
                 job = jobs.change(connection, job, cancelled_by=by)
                 jobs.hold_waits(connection, job, by)
             if job.state == "submitted":
-                self._cancel(job)
+                with contextlib.suppress(ProviderSilent):  # the next look asks again
+                    self._cancel(job)
 
     # One job
 
