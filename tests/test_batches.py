@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import CALLER, ask, attempts, check_books, one, question, questions, rows, states, to_embed
+from engines import CALLER, PRICE, ask, attempts, check_books, one, question, questions, rows, states, to_embed
 from provider import Provider
 
 from ai_assets.inference.batch import jobs
@@ -138,7 +138,16 @@ def test_a_line_costs_its_share_of_the_price(desk: Desk, provider: Provider) -> 
     desk.until_ended()
     (balance,) = check_books(desk.state).values()
     assert balance.spent_nusd / 1e9 == pytest.approx(provider.stats()["billed_usd"], abs=1e-8)
-    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 0.075/-/0.3"}
+    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 batch 0.075/-/0.3"}
+
+
+def test_a_price_that_is_declared_for_the_tier_is_what_a_line_costs(local: str, provider: Provider) -> None:
+    prices = [dict(PRICE), {"from": "2026-01-01", "tier": "batch", "input": 0.01, "output": 0.02}]
+    desk = Desk(local, declared(provider, {}, prices=prices))
+    desk.ask(questions(2))
+    desk.until_ended()
+    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 batch 0.01/-/0.02"}
+    desk.state.close()
 
 
 def test_what_travels_is_reserved_at_the_price_of_the_batch(desk: Desk) -> None:
@@ -558,6 +567,17 @@ def test_a_run_that_ends_before_it_submits_leaves_its_calls_free(desk: Desk, pro
     assert states(desk.url) == {"failed": 5}
     check_books(desk.state)
     assert provider.batches() == []
+
+
+def test_a_restored_store_adopts_the_batch_that_it_does_not_know(desk: Desk, provider: Provider) -> None:
+    desk.ask(questions(5))
+    with desk.state.write() as connection:  # as it was when the backup was made
+        jobs.change(connection, desk.jobs[0], state="uploaded", provider_id=None, submitted_at=None)
+        jobs.after_restore(connection)
+    desk.until_ended()
+    assert len(provider.batches()) == 1
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+    assert provider.stats()["billed_batch"] == 5
 
 
 def test_no_key_appears_in_what_is_kept(local: str, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from ai_assets.backup.vault import Backup, Vault
 from ai_assets.base.home import KEYS, Home, variable
 from ai_assets.base.processes import is_alive
 from ai_assets.inference import resolving
+from ai_assets.inference.batch import jobs
 from ai_assets.inference.prices import usd_of
 from ai_assets.signoff.keys import KINDS, TRUST, VARIABLES, Kind, Trust
 from ai_assets.storage import workers
@@ -179,6 +180,7 @@ def _settle(connection: sa.Connection) -> _OpenAttempts:
     # What targets serve is theirs to say: they may have been brought to a later release since.
     connection.execute(sa.text("UPDATE target_states SET serves = NULL, tries = 0, next_try_at = NULL"))
     resolving.reap(connection)
+    jobs.after_restore(connection)
     row = connection.execute(
         sa.text("SELECT count(*) AS attempts, COALESCE(sum(reserved_nusd), 0) AS nusd FROM attempts "
                 "WHERE state = 'ambiguous'")

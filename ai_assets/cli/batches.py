@@ -99,7 +99,8 @@ def cancel(named: Named, by: By = None, as_json: AsJson = False) -> None:
 @app.command("collect")
 def collect(as_json: AsJson = False) -> None:
     """Read the results of all batches now, as the sensors do each minute."""
-    places, ended, settled, notes = stores(), 0, 0, []
+    places, ended, settled = stores(), 0, 0
+    notes: list[str] = []
     for each in all_collections():
         with Collector(Catalog(places.home).inference_of(each.name), places.state) as collector:
             found = collector.collect(each.name)

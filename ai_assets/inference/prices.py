@@ -18,6 +18,7 @@ from ai_assets.inference.records import Request, Usage
 from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
+BATCH_TIER = "batch"
 NUSD = 10**9
 """Nano-dollars in a dollar."""
 FREE = TokenPrice.model_validate({"from": datetime.date.min, "input": 0.0})
@@ -66,7 +67,10 @@ def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]
 
 
 def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
-    """What a line of a batch costs: the endpoint's price, times what it declares as `batch.price_share`."""
+    """What a line of a batch costs: a price that is declared for the tier `batch`, else the endpoint's, times what it
+    declares as `batch.price_share`."""
+    if not endpoint.free and (declared := price_at(endpoint, on, BATCH_TIER)) is not None:
+        return declared
     price = call_price(name, endpoint, on)
     if endpoint.free or endpoint.batch is None or endpoint.batch.price_share is None:
         return price
@@ -78,7 +82,7 @@ def _shared(price: TokenPrice, share: float) -> TokenPrice:
     def part(usd: float | None) -> float | None:
         return None if usd is None else float(Decimal(str(usd)) * Decimal(str(share)))
 
-    declared = {"from": price.from_, "input": part(price.input), "output": part(price.output)}
+    declared = {"from": price.from_, "tier": BATCH_TIER, "input": part(price.input), "output": part(price.output)}
     return TokenPrice.model_validate({**declared, "cached_input": part(price.cached_input)})
 
 

@@ -85,7 +85,7 @@ class BatchSettings(Strict):
     """What the provider's Batch API takes and costs; see docs/batch.md for providers."""
 
     price_share: float | None = Field(default=None, gt=0, le=1)
-    """What a line costs of the endpoint's price: `0.5` is half."""
+    """What a line costs of the endpoint's price: `0.5` is half. Not needed where `prices` has one of `tier: batch`."""
     prefix: str = Field(default="/v1", pattern=r"^(/[A-Za-z0-9._-]+)*$", max_length=100)
     """Before the path in each line: `/v1`, or empty."""
     max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
@@ -186,7 +186,8 @@ class Endpoint(Strict):
             yield wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
         if self.free and self.prices:
             yield wrong("an endpoint whose calls are free has no 'prices'", "free")
-        if self.batch is not None and self.batch.price_share is None and not self.free:
+        priced = self.free or any(price.tier == "batch" for price in self.prices)
+        if self.batch is not None and self.batch.price_share is None and not priced:
             yield wrong("say what a line costs of the endpoint's price, such as 'price_share: 0.5'", "batch")
         if self.batch is not None and self.protocol != "openai":
             yield wrong(f"only the protocol 'openai' has batches, and this one is '{self.protocol}'", "batch")

@@ -92,7 +92,8 @@ class Collector:
                 job = jobs.change(connection, job, cancelled_by=by)
                 jobs.hold_waits(connection, job, by)
             if job.state == "submitted":
-                self._cancel(job)
+                with contextlib.suppress(ProviderSilent):  # the next look asks again
+                    self._cancel(job)
 
     # One job
 
@@ -126,11 +127,16 @@ class Collector:
         endpoint = self._settings.endpoints[job.endpoint]
         submitting = Submitting(self._state, lease, job, endpoint, self._provider(job), self._step)
         match job.state:
+            case "filling" if job.doubted:
+                self._end(submitting, Settled(), "it was being filled when the backup was made")
             case "filling":
                 submitting.give_up("the process that filled it ended before it was submitted")
             case "sealed":
                 if submitting.look_up_file():
-                    submitting.create()
+                    if job.doubted:
+                        submitting.adopt()
+                    else:
+                        submitting.create()
             case "uploaded" if job.cancelled_by:
                 submitting.give_up(f"cancelled by {job.cancelled_by} before it was created")
             case "uploaded":

@@ -134,6 +134,19 @@ def unended(connection: sa.Connection, collection: str | None = None) -> list[Ba
     return [_read(row) for row in connection.execute(query, given)]
 
 
+def after_restore(connection: sa.Connection) -> None:
+    """The store is older than what happened: what had not been created by then may have been since, so it is looked up.
+
+    A file that was being filled is not known by its name, so its lines may have been billed.
+    """
+    connection.execute(
+        sa.text(
+            "UPDATE batch_jobs SET doubted = 1, state = CASE WHEN state = 'uploaded' THEN 'creating' ELSE state END "
+            "WHERE state IN ('filling', 'sealed', 'uploaded', 'creating')"
+        )
+    )
+
+
 def listed(connection: sa.Connection, *, ended: bool, most: int = 200) -> list[BatchJob]:
     """The newest first; with `ended` those that are over too."""
     where = "" if ended else "WHERE state <> 'ended'"

@@ -60,6 +60,5 @@ def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
 
 def asks_by_batch(collection: Collection) -> bool:
     """Whether a stage or an embedding of it declares `tier: batch`."""
-    tiers = [getattr(stage, "tier", None) for stage in collection.stages]
-    tiers += [each.settings.tier for each in collection.embeddings]
-    return "batch" in tiers
+    embeddings = (each.settings.tier for each in collection.embeddings)
+    return any(stage.by_batch for stage in collection.stages) or "batch" in embeddings
