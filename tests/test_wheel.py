@@ -17,7 +17,7 @@ from ai_assets.base.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = {
-    "Answer", "Caller", "Document", "DocumentCollection", "LLMResource", "Quarantine", "Request", "Stage",
+    "Answer", "Caller", "Document", "DocumentCollection", "GPUResource", "LLMResource", "Quarantine", "Request", "Stage",
     "Unanswered", "collection_automation", "collection_definitions", "cost_definitions", "load_collections",
     "shared_definitions", "signed", "stage",
 }  # fmt: skip
