@@ -24,6 +24,7 @@ from ai_assets.documents.source_listing import known_folders, look, stored_listi
 from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.planning.records import StagePlan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
 from ai_assets.storage.stores import Stores
 
@@ -124,10 +125,14 @@ def show(plan: Plan) -> None:
     console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.")
 
 
+def _endpoint(stage: StagePlan) -> str:
+    return f"{stage.endpoint} ({stage.tier})" if stage.tier else stage.endpoint
+
+
 def _show_stages(plan: Plan) -> None:
     rows = [
         (
-            stage.stage, stage.endpoint, f"{stage.documents:,}", f"{stage.kept:,}", f"{stage.reused:,}",
+            stage.stage, _endpoint(stage), f"{stage.documents:,}", f"{stage.kept:,}", f"{stage.reused:,}",
             _calls(stage.calls), f"{stage.unknown:,}", f"{stage.input_tokens:,}", f"{stage.output_tokens.likely:,.0f}",
             dollars(stage.money.low_nusd), dollars(stage.money.likely_nusd), dollars(stage.money.high_nusd),
             "?" if stage.seconds is None else time_of(stage.seconds.likely),

@@ -82,6 +82,8 @@ class StagePlan:
     money: Money
     seconds: Range | None
     """Waiting for the model, within its limits; None where nothing is known of its pace."""
+    tier: str | None = None
+    """The tier of service that calls are asked for at: its price is the likely one, the dearest is the most."""
 
 
 @dataclass(frozen=True, kw_only=True)

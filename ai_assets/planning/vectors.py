@@ -163,9 +163,7 @@ def _look_up_block(
         )
         for document, text in texts
     ]
-    tickets = [
-        ticket_for(around.inference, around.accounts, request, caller, lambda _name: None) for request in requests
-    ]
+    tickets = [ticket_for(around.inference, around.accounts, request, caller) for request in requests]
     keys = [hop.key for ticket in tickets for hop in ticket.claim.hops]
     with work.stores.state.read() as connection:
         known = look_up(connection, keys, bodies=False)
