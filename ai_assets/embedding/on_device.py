@@ -11,7 +11,7 @@ from ai_assets.embedding.embed import unit_rows
 from ai_assets.inference.device_use import DeviceUse, Share, record
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import ModelFailed
-from ai_assets.local_models.spec import CPU, Computed, Embed, ModelSpec
+from ai_assets.local_models.spec import CPU, ComputedRows, EmbedTexts, ModelSpec
 from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class DeviceEmbedder:
         computed = self.models.ask(
             self.inner.spec,
             self.placement,
-            Embed(texts=given, prompt=prompt),
+            EmbedTexts(texts=given, prompt=prompt),
             say=self.say,
             waiting=self.waiting,
         )
@@ -85,7 +85,7 @@ class DeviceEmbedder:
         self._write_down(computed, began_at, [(documents[place], len(texts[place])) for place in there])
         return rows
 
-    def _write_down(self, computed: Computed, began_at: str, texts: Sequence[tuple[str, int]]) -> None:
+    def _write_down(self, computed: ComputedRows, began_at: str, texts: Sequence[tuple[str, int]]) -> None:
         sizes: dict[str, int] = {}
         for document, size in texts:
             sizes[document] = sizes.get(document, 0) + size

@@ -34,7 +34,7 @@ from ai_assets.local_models.errors import (
     TextDoesNotFit,
 )
 from ai_assets.local_models.remembered_batches import recall, remember
-from ai_assets.local_models.spec import Computed, Failed, ModelSpec, Question
+from ai_assets.local_models.spec import ComputedRows, ModelFailure, ModelQuestion, ModelSpec
 from ai_assets.storage.leases import Lease, hold
 from ai_assets.storage.state import StateStore
 
@@ -68,11 +68,11 @@ class LocalModels:
         self,
         spec: ModelSpec,
         placement: Placement,
-        question: Question,
+        question: ModelQuestion,
         *,
         say: Say = lambda _line: None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> Computed:
+    ) -> ComputedRows:
         """What the model makes of the texts; it is loaded where it is not. `waiting` is around all of it."""
         require(spec)
         with self._lock:
@@ -164,7 +164,7 @@ class _HostedModel:
     def is_loaded(self) -> bool:
         return self._process is not None
 
-    def ask(self, question: Question, say: Say) -> Computed:
+    def ask(self, question: ModelQuestion, say: Say) -> ComputedRows:
         with self._lock:
             process = self._loaded(say)
             try:
@@ -174,7 +174,7 @@ class _HostedModel:
                 self._unload()
                 raise
             self._used_at = time.monotonic()
-            if isinstance(found, Failed):
+            if isinstance(found, ModelFailure):
                 self._unload()
                 raise self._error(found)
             if found.limits != self._limits:
@@ -194,7 +194,7 @@ class _HostedModel:
                 most = self._placement.settings.batch_tokens
                 tokens = recall(self._state, self._spec, self._placement.device, most)
                 self._limits = replace(BatchLimits(), tokens=tokens)
-                start = worker.Start(
+                start = worker.ModelStart(
                     spec=self._spec, device=self._placement.device, limits=self._limits, memory_bytes=self._memory_bytes
                 )
                 self._process = _started(start, self._placement, self._spec)
@@ -226,7 +226,7 @@ class _HostedModel:
             process.end()
             self._slots.give_back(self._placement)
 
-    def _error(self, found: Failed) -> Exception:
+    def _error(self, found: ModelFailure) -> Exception:
         model, device = self._spec.model, self._placement.device
         match found.kind:
             case "device":
@@ -242,7 +242,7 @@ class _HostedModel:
 class _ModelProcess:
     """The other end of `worker.py`."""
 
-    def __init__(self, start: worker.Start, placement: Placement, spec: ModelSpec) -> None:
+    def __init__(self, start: worker.ModelStart, placement: Placement, spec: ModelSpec) -> None:
         self._spec, self._device = spec, placement.device
         self._ours, theirs = socket.socketpair()
         environment = {
@@ -264,10 +264,10 @@ class _ModelProcess:
         with contextlib.suppress(OSError):  # it has ended: the first question is told why
             worker.send(self._ours, start)
 
-    def ask(self, question: Question) -> Computed | Failed:
+    def ask(self, question: ModelQuestion) -> ComputedRows | ModelFailure:
         try:
             worker.send(self._ours, question)
-            found: Computed | Failed = worker.receive(self._stream)
+            found: ComputedRows | ModelFailure = worker.receive(self._stream)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self._process.wait()
             code = self._process.returncode
@@ -282,7 +282,7 @@ class _ModelProcess:
         self._ours.close()
 
 
-def _started(start: worker.Start, placement: Placement, spec: ModelSpec) -> _ModelProcess:
+def _started(start: worker.ModelStart, placement: Placement, spec: ModelSpec) -> _ModelProcess:
     """Started by a thread that stays: the kernel ends a child with the thread that started it."""
     global _starter
     with _starter_lock:

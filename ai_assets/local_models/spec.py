@@ -31,7 +31,7 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed:
+class EmbedTexts:
     """Vectors are wanted."""
 
     texts: tuple[str, ...]
@@ -40,7 +40,7 @@ class Embed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class ScoreTexts:
     """How well texts answer a query."""
 
     query: str
@@ -48,17 +48,17 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classify:
+class ClassifyTexts:
     """The probability of each label."""
 
     texts: tuple[str, ...]
 
 
-Question = Embed | Score | Classify
+ModelQuestion = EmbedTexts | ScoreTexts | ClassifyTexts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computed:
+class ComputedRows:
     """What came of it."""
 
     rows: object
@@ -73,7 +73,7 @@ class Computed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
+class ModelFailure:
     """Why nothing came of it."""
 
     kind: Literal["device", "memory", "load", "compute"]

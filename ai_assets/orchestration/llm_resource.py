@@ -161,7 +161,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def caller(self, **who: Unpack[CallerFields]) -> Caller:
         """Who asks, as it will stand in the ledger."""
-        return replace(_caller(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
+        return replace(caller_of_step(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
 
     def spend(self, **who: Unpack[CallerFields]) -> "Spend":
         """What the calls of this asset came to in this run, and in this partition where the run is of one.
@@ -216,7 +216,7 @@ def _context() -> dg.OpExecutionContext | None:
     return None if found is None else found.op_execution_context
 
 
-def _caller(tenant: str, run_id: str) -> Caller:
+def caller_of_step(tenant: str, run_id: str) -> Caller:
     context = _context()
     if context is None:
         return Caller(tenant=tenant, run_id=run_id)
