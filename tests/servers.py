@@ -6,6 +6,7 @@ git. Without an index to install from the tests are skipped, and say so.
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from conftest import free_port
 
 REPOSITORY = Path(__file__).parent.parent
 FOLDER = Path(os.environ.get("AI_ASSETS_TEST_SERVERS") or REPOSITORY / ".servers")
-INSTALL_S, START_S, STOP_S = 900, 180, 20
+INSTALL_S, START_S, STOP_S = 900, 600, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Server:
     """The first part is a program of the environment."""
     ready: str
     """A path that answers 200 once it serves."""
+    environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """Written beside the environment, for servers that load a program or a setting of ours."""
 
@@ -51,11 +53,14 @@ LLAMA = Server(
              "--n_threads", "2", "--n_ctx", "4096"],
     ready="/v1/models",
 )  # fmt: skip
+LITELLM_KEY = f"sk-{secrets.token_hex(16)}"
+"""Without one the proxy does not start."""
 LITELLM = Server(
     name="litellm",
     packages=["litellm[proxy]==1.108.7"],
     command=["litellm", "--config", "{folder}/litellm.yaml", "--port", "{port}", "--host", "127.0.0.1"],
     ready="/health/liveliness",
+    environment={"LITELLM_MASTER_KEY": LITELLM_KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
 )
 KSERVE = Server(
     name="kserve",
@@ -96,10 +101,11 @@ def serving(server: Server, files: Mapping[str, str] | None = None) -> Iterator[
     port = free_port()
     program, *arguments = [part.format(port=port, folder=FOLDER) for part in server.command]
     log = FOLDER / f"{server.name}.log"
-    quiet = {"NO_PROXY": "*", "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    offline = {"NO_PROXY": "*", "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [environment / "bin" / program, *arguments], cwd=FOLDER, env={**os.environ, **quiet},
+            [environment / "bin" / program, *arguments],
+            cwd=FOLDER, env={**os.environ, **offline, **server.environment},
             stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
