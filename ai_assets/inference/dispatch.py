@@ -15,7 +15,7 @@ from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
 from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
-from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
+from ai_assets.inference.endpoint_pool import EndpointPool, Place, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
@@ -66,6 +66,8 @@ class Job:
     caller: Caller
     changed: Callable[[], object]
     """Tells the consumer that there is a result, or room for more requests."""
+    rank: int = 0
+    """Of calls that wait for an endpoint those of the lowest go first."""
     fed: int = 0
     """Requests taken from the consumer; only its thread counts here."""
     ended: int = 0
@@ -296,8 +298,9 @@ class Asker:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
         parcel = Parcel(claims=[with_body(ticket.claim, at) for ticket in tickets])
         line = await self._line(tickets[0].claim.hops[at])
+        place = line.place(job.rank)
         while True:
-            await self._enter(line, tickets, at)
+            await self._enter(line, place, tickets, at)
             opened = False
             try:
                 job.go_on()
@@ -337,11 +340,11 @@ class Asker:
                     line.silence.blocked(reason)
                     line.pause(min(seconds, LONGEST_WAIT_S))
 
-    async def _enter(self, line: EndpointPool, tickets: Sequence[CallState], at: int) -> None:
-        """A place in the line; raises TurnedAway where another endpoint has become the first meanwhile."""
+    async def _enter(self, line: EndpointPool, place: Place, tickets: Sequence[CallState], at: int) -> None:
+        """Enters the line; raises TurnedAway where another endpoint has become the first meanwhile."""
         while True:
             with contextlib.suppress(TurnedAway):
-                await line.enter()
+                await line.enter(place)
                 return
             if at == 0 and self._speed.would_reorder(tickets):
                 raise TurnedAway
@@ -388,10 +391,14 @@ class Asker:
             else:
                 line.answered()
             line.sent -= 1
-            line.leave()
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
-            settled = await asyncio.shield(self._settle(sent, outcomes, taken_s))
+            written = self._end(sent, outcomes, taken_s)
+            line.leave()  # once its end is on its way to the ledger: else whoever enters finds the endpoint full there
+            # Each alone: a future that is shielded needs no task.
+            settled = [await asyncio.shield(turn) for turn in written]
+            for ticket, _ in sent:
+                ticket.busy = False
         fault: Fault | None = None
         for (ticket, one), outcome, before in zip(sent, outcomes, settled, strict=True):
             if isinstance(outcome, Reply):
@@ -402,10 +409,9 @@ class Asker:
                 fault = outcome
         return fault
 
-    async def _settle(
+    def _end(
         self, sent: Sequence[tuple[CallState, Intent]], outcomes: Sequence[Reply | Fault], taken_s: float
-    ) -> Sequence[ReusedAnswer | None]:
-        """Where another attempt has answered the same call before, its answer."""
+    ) -> list[asyncio.Future[ReusedAnswer | None]]:
         written = []
         for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
             ending = ended(opened, outcome, taken_s)
@@ -415,10 +421,7 @@ class Asker:
             if self._live is not None:
                 self._live.ended(ticket.claim.caller, ending)
             written.append(self._turns.take(ending))
-        answered_before: list[ReusedAnswer | None] = [await turn for turn in written]
-        for ticket, _ in sent:
-            ticket.busy = False
-        return answered_before
+        return written
 
     async def _line(self, hop: Hop) -> EndpointPool:
         line = self._lines.get(hop.name)

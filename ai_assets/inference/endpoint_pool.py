@@ -1,7 +1,8 @@
 """The line to one endpoint in this process: its connections and its places. One event loop only."""
 
 import asyncio
-from collections import deque
+import heapq
+import itertools
 
 from ai_assets.inference.admission import BREAKING
 from ai_assets.inference.errors import EndpointDown, ServerMisfit
@@ -15,6 +16,9 @@ from ai_assets.protocols.http import Channel
 REFUSALS_TO_PAUSE = 20
 """429s in a row, with no answer between them."""
 LONGEST_PAUSE_S = 60.0
+
+Place = tuple[int, int]
+"""In the line: rank and number."""
 
 
 class TurnedAway(Exception):
@@ -30,7 +34,8 @@ class EndpointPool:
         self.in_flight = 0
         self.sent = 0
         """Requests that have left, of the places in flight."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[tuple[Place, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
         self._paused_until = 0.0
         self._refusals = 0
         self.silence = Silence()
@@ -63,17 +68,21 @@ class EndpointPool:
         """So many in one request were refused for being too many."""
         self.most_texts = max(1, min(texts // 2, self.most_texts or texts))
 
-    async def enter(self) -> None:
-        """Wait for a place; whoever gets one must `leave`. May raise TurnedAway."""
+    def place(self, rank: int) -> Place:
+        """At the end of those of its rank; it stays the same for who could not use it and enters again."""
+        return rank, next(self._numbers)
+
+    async def enter(self, place: Place) -> None:
+        """Wait until one may leave; whoever has entered must `leave`. May raise TurnedAway."""
         if not self._waiting and self._open():
             self.in_flight += 1
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        entered = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (place, entered))
         try:
-            await place
+            await entered
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if entered.done() and not entered.cancelled() and entered.exception() is None:
                 self.leave()
             raise
 
@@ -83,10 +92,10 @@ class EndpointPool:
 
     def wake(self) -> None:
         while self._waiting and self._open():
-            place = self._waiting.popleft()
-            if not place.done():
+            _, entered = heapq.heappop(self._waiting)
+            if not entered.done():
                 self.in_flight += 1
-                place.set_result(None)
+                entered.set_result(None)
 
     def pause(self, seconds: float) -> None:
         """Nobody enters for so long; whoever asked learns it once, for all."""
@@ -98,9 +107,9 @@ class EndpointPool:
 
     def turn_away(self) -> None:
         """All who wait for a place look again whether they want one here."""
-        for place in self._waiting:
-            if not place.done():
-                place.set_exception(TurnedAway)
+        for _, entered in self._waiting:
+            if not entered.done():
+                entered.set_exception(TurnedAway)
         self._waiting.clear()
 
     def answered(self) -> None:

@@ -78,6 +78,7 @@ class Engine:
         self._watching: Future[None]
         self._answering: dict[asyncio.Task[Any], Job] = {}
         """Chunks being answered."""
+        self._ranks: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> "Engine":
         return self
@@ -94,7 +95,7 @@ class Engine:
         left, no price, no key, another process took over) is raised, once, after the calls in flight have ended.
         """
         changed = threading.Event()
-        job = Job(caller, changed.set, say=say)
+        job = Job(caller, changed.set, self._rank_of(caller), say=say)
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -125,7 +126,7 @@ class Engine:
             with contextlib.suppress(RuntimeError):  # a loop that is closed waits for nothing
                 loop.call_soon_threadsafe(changed.set)
 
-        job = Job(caller, tell, say=say)
+        job = Job(caller, tell, self._rank_of(caller), say=say)
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -142,7 +143,8 @@ class Engine:
             patience_s = self._longest_call_s
             raise
         finally:
-            await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
+            if pending:  # not so after a single question that was answered, which is what most asynchronous code asks
+                await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
 
     def call(self, request: Request, caller: Caller, say: Callable[[str], object] | None = None) -> Result:
         (result,) = self.map([request], caller, say)
@@ -185,6 +187,14 @@ class Engine:
         # The garbage collector ends a forgotten iterator in any thread, and the engine's own must not wait for itself.
         if threading.current_thread() not in (self._thread, self._turns.thread):
             futures.wait(left, patience_s)
+
+    def _rank_of(self, caller: Caller) -> int:
+        """The partitions of a run in the order in which they began to ask: so they end one after another, and others
+        can begin, instead of all of them at the end. Who asks for no partition goes first."""
+        if not caller.partition:
+            return 0
+        with self._opening:
+            return self._ranks.setdefault((caller.run_id, caller.partition), len(self._ranks) + 1)
 
     @property
     def _longest_call_s(self) -> float:

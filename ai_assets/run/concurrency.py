@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
+from ai_assets.run.baton import Baton
 from ai_assets.run.context import Work
 
 LANES = 8
@@ -59,7 +60,7 @@ def in_lanes(
         _tell(happened, partition, compute if not stopping.is_set() else lambda _partition: iter(()))
 
     left = len(partitions)
-    work.baton = threading.Lock()
+    work.baton = Baton()
     pool = ThreadPoolExecutor(min(LANES, max(len(partitions), 1)), thread_name_prefix=THREADS)
     try:
         for partition in partitions:

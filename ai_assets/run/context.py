@@ -21,6 +21,7 @@ from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.local_models.errors import ModelUnusable
+from ai_assets.run.baton import Baton
 from ai_assets.run.errors import EmbedderLost, InputMissing
 from ai_assets.run.events import Advanced, CallsMade, Said, Waiting
 from ai_assets.run.sinks import Sinks
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
-    from ai_assets.signoff.golden_labels import GoldenInForce
+    from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
 
@@ -101,7 +102,7 @@ class Work:
     """By stage, the documents it learns from, read when the first is needed."""
     lease: threading.local = field(default_factory=threading.local)
     """What the current thread holds while it writes."""
-    baton: "threading.Lock | None" = None
+    baton: Baton | None = None
     """Where several partitions are under way at once: who holds it computes, and passes it on while it waits."""
     _closing: ExitStack = field(default_factory=ExitStack)
     _making: threading.Lock = field(default_factory=threading.Lock)
@@ -185,10 +186,20 @@ class Work:
             return in_force(connection, self.collection)
 
     def people_said(self, partition: str) -> str:
-        """One version of all that people said of a partition's labels: corrections, and golden ones where there are."""
+        """One version of all that people said of a partition's labels: corrections, golden ones where there are, and
+        those of the whole collection that confidence is fitted to."""
+        from ai_assets.signoff import calibration_labels
         from ai_assets.signoff.golden_labels import with_golden
 
-        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition))
+        fitted_to = calibration_labels.version(self.calibration_labels)
+        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition), fitted_to)
+
+    @cached_property
+    def calibration_labels(self) -> "Mapping[str, AgreedLabel]":
+        """Golden labels of the desk that the built-in classifier's confidence is fitted to, by document."""
+        from ai_assets.signoff.calibration_labels import calibrating
+
+        return calibrating(self.collection, self.golden_labels, self.corrections)
 
     @cached_property
     def source(self) -> Source:
@@ -355,11 +366,8 @@ class Work:
         if self.baton is None:
             yield
             return
-        self.baton.release()
-        try:
+        with self.baton.passed_on():
             yield
-        finally:
-            self.baton.acquire()
 
     @contextmanager
     def fenced(self) -> Iterator[sa.Connection]:

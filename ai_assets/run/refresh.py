@@ -12,10 +12,12 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from ai_assets.base.collector import old_objects_left_alone
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.checks.base import CheckOutcome
 from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
+from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
 from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
 from ai_assets.inference.errors import WorkStops
@@ -53,7 +55,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     all that is yielded, and more.
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
-    with run_told(work, partitions, wanted):
+    with run_told(work, partitions, wanted), old_objects_left_alone():
         for event in _refresh(work, partitions, wanted):
             if isinstance(event, Outcome):
                 work.sinks.tell(DatasetMade(**work.own, outcome=event))
@@ -87,6 +89,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     computed = [asset for asset in wanted if asset not in judged]
     # What waits for models begins before what computes meanwhile.
     assets = sorted(computed, key=lambda asset: asset not in work.collection.asking)
+    leading, place = leads_to_models(work.collection), {partition: at for at, partition in enumerate(partitions)}
     told = 0
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
@@ -96,7 +99,8 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
         with failures.collecting(partition), _leased(work, partition) as lease:
 
             def build(asset: str) -> Iterator[Event]:
-                with _holding(work, lease), work.baton or nullcontext():
+                rank = (asset not in leading, place[partition])
+                with _holding(work, lease), work.baton.held(rank) if work.baton is not None else nullcontext():
                     made = spanned(work, partition, asset, partial(_build, work, partition, asset))
                     yield from _announced(work, *made)
 
@@ -142,6 +146,18 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
             _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
+
+
+def leads_to_models(collection: Collection) -> frozenset[str]:
+    """The assets that ask models, and those that must be there before: while one computes, others may wait for answers;
+    what comes after the last question can be computed while answers are awaited."""
+    found, left = set[str](), list(collection.asking)
+    while left:
+        asset = left.pop()
+        if asset not in found and asset in collection.asset_names:
+            found.add(asset)
+            left += collection.inputs_of(asset)
+    return frozenset(found)
 
 
 def _submitted(work: Work, failures: "_Failures") -> Iterator[Event]:

@@ -414,6 +414,7 @@ class History:
 
     def __init__(self, work: Work, partition: str, cause: str) -> None:
         self._work, self._partition, self._cause = work, partition, cause
+        self._at = now()
         self._events: list[dict[str, Any]] = []
 
     def tell(self, before: Row | None, row: Row) -> None:
@@ -428,7 +429,7 @@ class History:
             {
                 "collection": self._work.collection.name, "document_id": row["document_id"],
                 "partition": self._partition, "event": event, "digest": row["digest"],
-                "reason": row["reason"] or row["duplicate_of"], "run_id": self._work.run_id, "happened_at": now(),
+                "reason": row["reason"] or row["duplicate_of"], "run_id": self._work.run_id, "happened_at": self._at,
                 "cause": self._cause,
             }
         )  # fmt: skip
