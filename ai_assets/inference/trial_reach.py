@@ -60,15 +60,16 @@ async def _reach(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: 
     import aiohttp
 
     protocol = protocol_of(endpoint.protocol)
-    path = protocol.models_path(endpoint)
+    path, about = protocol.models_path(endpoint), protocol.info(endpoint)
     timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 10.0))
     async with aiohttp.ClientSession(timeout=timeout, headers=dict(protocol.headers(endpoint, key))) as session:
         try:
-            page = await _get(session, base_url if path is None else f"{base_url}/{path}")
+            page = await _get(session, "/".join(part for part in (base_url, path or about) if part))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return Reach(problem=why_not(error, base_url, timeout_s))
         if path is None:
-            return Reach(status=page.status)
+            problem = protocol.learn(endpoint, page.status, page.text).problem if about else None
+            return Reach(status=page.status, problem=problem and f"cannot be used as it is declared: {problem}")
         found = read(page.status, page.text, page.location, endpoint, base_url)
         if found.models is not None or page.status not in (200, 404, 405):
             return found

@@ -64,7 +64,7 @@ class OpenAI(Protocol):
         return Wire(body=body[:-1] + b"," + _encode(added).encode("ascii")[1:] if added else body)
 
     def models_path(self, endpoint: Endpoint) -> str | None:
-        return "models"
+        return options_of(endpoint).at("models") if endpoint.options else "models"
 
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
         """The order of keys in a message means nothing; in a schema it does. A raw call begins with its path."""
@@ -165,6 +165,8 @@ def _payload(endpoint: Endpoint, request: Request) -> dict[str, Json]:
         payload["tools"] = list(request.tools)
     if request.schema is not None:
         _ask_for_schema(payload, endpoint, request.schema)
+    elif request.choices and endpoint.structured in ("vllm", "vllm_choice"):
+        payload["structured_outputs"] = {"choice": list(request.choices)}
     return payload
 
 
