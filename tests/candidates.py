@@ -21,12 +21,14 @@ def asked(
     *,
     facts: Mapping[str, Any] | None = None,
     risk: float = 0.2,
+    passages: Sequence[Mapping[str, Any]] = (),
     **told: Any,
 ) -> SignoffRequest:
     """A request with all documents added, as a run would have made it."""
     files = {}
     if documents:
-        files = {"documents_file": _written(stores, collection, partition, documents).name, "chunks_file": "none"}
+        chunks = _written(stores, collection, partition, passages).name if passages else "none"
+        files = {"documents_file": _written(stores, collection, partition, documents).name, "chunks_file": chunks}
     summary = {
         "added": sorted(row["document_id"] for row in documents), "changed": [], "removed": [], "unchanged": 0,
         "relabelled": {}, "documents": len(documents), "quarantined": 0, "scores": [], "cost_usd": 0.0,

@@ -182,7 +182,8 @@ def test_inbox_request_documents_and_document_are_what_the_pages_show(desk: Desk
     page = ann.get(f"{where}/documents", per_page=2, sort="name", page=2).json()
     assert [row["document_id"] for row in page["rows"]] == ["00002.txt", "00003.txt"]
     one = ann.get(f"{where}/document", id="00002.txt").json()
-    assert one["spans"][0] == {"text": "Text of note 2.", "stages": ["kind"]}
+    marked = {"text": "Text of note 2.", "stages": ["kind"], "anchors": ["passage-1"], "values": [], "page": None}
+    assert one["spans"][0] == marked
     assert ann.get(f"{where}/state").json() == {
         "status": "open",
         "publication": {

@@ -16,9 +16,9 @@ from test_stage_settings import KIND, declare
 from ai_assets.collection.loading import Collection
 from ai_assets.desk import candidate_query, reading
 from ai_assets.desk.context import Desk
-from ai_assets.desk.document_view import evidence_in
 from ai_assets.signoff import notes
 from ai_assets.signoff.people import Person
+from ai_assets.stages.evidence import evidence_in
 from ai_assets.storage.state import storable
 
 PRICED = """\

@@ -1,11 +1,13 @@
 """`ai-assets search` and `ai-assets explain`: questions to the live release."""
 
 import textwrap
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores_to_read, table
+from ai_assets.documents.places import Place
 from ai_assets.run.explain import explain as explain_document
 from ai_assets.run.explain import search as search_live
 from ai_assets.run.explain import without_vectors
@@ -51,7 +53,7 @@ def explain(
     rows: list[tuple[str, object]] = []
     for key, value in found.items():
         if isinstance(value, dict):
-            rows += [(f"{key}.{inner}", _shown(item)) for inner, item in value.items() if item is not None]
+            rows += [(f"{key}.{inner}", _shown(inner, item)) for inner, item in value.items() if item is not None]
         elif key != "history":
             rows.append((key, value))
     table(f"{name}: {document}", ("what", "value"), rows)
@@ -67,6 +69,18 @@ def _place(page: int | None, headings: str | None) -> str:
     return ", ".join([*([f"page {page}"] if page else []), *([headings] if headings else [])])
 
 
-def _shown(item: object) -> object:
-    """A list of passages as their number: `--json` has each of them."""
-    return f"{len(item)} (each with its place: --json)" if isinstance(item, list) else item
+def _shown(name: str, item: object) -> object:
+    """Evidence with where it stands; a list of passages as their number: `--json` has each of them."""
+    if not isinstance(item, list):
+        return item
+    if name.endswith(".evidence_at"):
+        return "; ".join(_stands(found) for found in item)
+    return f"{len(item)} (each with its place: --json)"
+
+
+def _stands(found: Mapping[str, Any]) -> str:
+    place = Place(**{name: value for name, value in found.items() if name != "text"})
+    passage = f"passage {place.passage}" if place.passage is not None else f"character {place.start + 1:,}"
+    return (
+        f"{textwrap.shorten(found['text'], 60, placeholder=' …')!r}: {', '.join(filter(None, (place.said, passage)))}"
+    )

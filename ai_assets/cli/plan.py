@@ -102,12 +102,15 @@ def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[
 def show(plan: Plan) -> None:
     """The plan as tables."""
     console.print(headline(plan), style="bold")
+    if plan.planned and plan.devices and not plan.stages:
+        _show_devices(plan)
     if not plan.planned or not plan.stages:
         for note in plan.notes:
             console.print(note)
         return
     console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.")
     _show_stages(plan)
+    _show_devices(plan)
     _show_ways(plan)
     _show_budgets(plan)
     for stage in plan.stages:
@@ -141,6 +144,20 @@ def _show_stages(plan: Plan) -> None:
         "low", "likely", "high", "time",
     )  # fmt: skip
     table("", columns, rows, columns[2:])
+
+
+def _show_devices(plan: Plan) -> None:
+    rows = [
+        (
+            each.stage, each.device, each.model, f"{each.documents:,}", f"{each.kept:,}", f"{each.texts:,}",
+            f"{each.input_tokens:,}", "?" if each.cost_nusd is None else dollars(each.cost_nusd), each.price,
+            "?" if each.seconds is None else time_of(each.seconds),
+        )
+        for each in plan.devices
+    ]  # fmt: skip
+    if rows:
+        columns = ("stage", "device", "model", "docs", "kept", "texts", "tokens", "likely", "price", "time")
+        table("On hardware of your own (in no budget)", columns, rows, columns[3:8])
 
 
 def _show_ways(plan: Plan) -> None:

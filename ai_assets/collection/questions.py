@@ -13,7 +13,7 @@ from ai_assets.collection.embeddings import Models
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings, place_of
 from ai_assets.evaluation.golden import GoldenLabel
-from ai_assets.stages.base import PromptStage
+from ai_assets.stages.base import BATCH, PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.schema import SchemaWrong
@@ -132,11 +132,11 @@ def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> 
 
     variables = _variables(settings, stage)
     if stage.prompt is None:
-        return default_prompt(stage.PROMPT, variables)
+        return default_prompt(stage.own_prompt, variables)
     path = place.path.parent / stage.prompt
     if not path.is_file():
         raise place.wrong(f"the prompt file {path} does not exist", "prompt")
-    return load_prompt(path, stage.PROMPT, variables)
+    return load_prompt(path, stage.own_prompt, variables)
 
 
 def _variables(settings: CollectionSettings, stage: PromptStage) -> "Variables":
@@ -165,9 +165,13 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
 
 def _unpriced(declared: "InferenceSettings", route: str, tier: str) -> str | None:
     """Why its calls cannot be asked at this tier."""
+    from ai_assets.inference.errors import BatchUndeclared
     from ai_assets.inference.routes import names_of
 
-    for name in names_of(declared, route):
+    names = names_of(declared, route)
+    if tier == BATCH:
+        return None if any(declared.endpoints[name].batch for name in names) else str(BatchUndeclared(route, names))
+    for name in names:
         if (problem := declared.endpoints[name].unpriced(tier)) is not None:
             return f"endpoint '{name}' of inference.yaml: {problem}"
     return None

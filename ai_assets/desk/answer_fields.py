@@ -1,15 +1,20 @@
 """An answer that holds data, as a tree of named fields: beside the live one where there is one to compare with."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
+
+from ai_assets.desk.evidence import EvidenceAt
+from ai_assets.stages.evidence import parsed_json
 
 FieldChange = Literal["same", "added", "removed", "changed"]
 MOST_FIELDS = 200
 """Of one level; the rest are counted."""
 DEEPEST = 8
 LONGEST_VALUE = 2_000
+Find = Callable[[str, object], EvidenceAt | None]
+"""Where the document has the value of a field of this name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class Field:
     fields: "Sequence[Field]" = ()
     more: int = 0
     """Further fields in it that are not listed."""
+    at: EvidenceAt | None = None
+    """Where the document has this value word for word; null where it does not, or the value is too short to tell."""
 
 
 class _Missing:
@@ -39,22 +46,20 @@ MISSING = _Missing()
 
 def parsed(text: str | None) -> object:
     """What a column of JSON holds; MISSING where it holds something else than a record or a list."""
-    if not text or text[0] not in "{[":
-        return MISSING
-    try:
-        found: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return MISSING
-    return found if isinstance(found, dict | list) else MISSING
+    found = parsed_json(text)
+    return MISSING if found is None else found
 
 
-def fields_of(now: object, before: object = MISSING, *, depth: int = 0) -> list[Field]:
+def fields_of(
+    now: object, before: object = MISSING, *, depth: int = 0, find: Find | None = None
+) -> list[Field]:  # fmt: skip
     """The members of a record or a list. What only the one before has comes last, as removed."""
     new, old = _members(now), _members(before)
     compared = not isinstance(before, _Missing)
     names = list(dict.fromkeys([*new, *old]))
     return [
-        _field(name, new.get(name, MISSING), old.get(name, MISSING), compared, depth) for name in names[:MOST_FIELDS]
+        _field(name, new.get(name, MISSING), old.get(name, MISSING), compared, depth, find)
+        for name in names[:MOST_FIELDS]
     ]
 
 
@@ -66,11 +71,11 @@ def _members(value: object) -> Mapping[str, object]:
     return {}
 
 
-def _field(name: str, now: object, before: object, compared: bool, depth: int) -> Field:
+def _field(name: str, now: object, before: object, compared: bool, depth: int, find: Find | None) -> Field:
     change = _change(now, before) if compared else "same"
     shown = before if isinstance(now, _Missing) else now
     if _is_nested(shown) and depth < DEEPEST:
-        inner = fields_of(now, before if compared else MISSING, depth=depth + 1)
+        inner = fields_of(now, before if compared else MISSING, depth=depth + 1, find=find)
         was = None if change != "changed" or _is_nested(before) else _in_words(before)
         more = max(0, len(_members(shown)) - MOST_FIELDS)
         return Field(name=name, value=None, before=was, change=change, fields=inner, more=more)
@@ -79,6 +84,7 @@ def _field(name: str, now: object, before: object, compared: bool, depth: int) -
         value=_in_words(now),
         before=_in_words(before) if change in ("changed", "removed") else None,
         change=change,
+        at=find(name, now) if find is not None and not isinstance(now, _Missing) else None,
     )
 
 

@@ -16,6 +16,7 @@ from ai_assets.desk.api_parameters import (
     OfCollection,
     Page,
     PerPage,
+    PlaceInText,
     Someone,
     TheCollection,
     TheDesk,
@@ -161,10 +162,14 @@ def documents(
 
 @router.get("/requests/{request_id}/document", tags=["documents"], responses=SAFE)
 def document(
-    desk: TheDesk, person: Someone, request_id: TheRequest, document_id: Annotated[DocumentId, Query(alias="id")]
+    desk: TheDesk,
+    person: Someone,
+    request_id: TheRequest,
+    document_id: Annotated[DocumentId, Query(alias="id")],
+    at: PlaceInText = 0,
 ) -> DocumentView:
     """One document: its text with the evidence in it, what each stage says, where from, and its history."""
-    return reading.document_view(desk, person, request_id, document_id)
+    return reading.document_view(desk, person, request_id, document_id, at=at)
 
 
 @router.get("/unanswered", tags=["documents"], responses=SAFE)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 
 from ai_assets.desk.answer_query import answer_view
 from ai_assets.desk.api_document import SAFE
-from ai_assets.desk.api_parameters import Containing, Page, PerPage, Someone, TheCollection, TheDesk
+from ai_assets.desk.api_parameters import Containing, Page, PerPage, PlaceInText, Someone, TheCollection, TheDesk
 from ai_assets.desk.api_records import GREATEST_NUMBER, CallKey, DocumentId, Text
 from ai_assets.desk.release_opened import difference_view, release_view, released_document, released_documents
 from ai_assets.desk.views_of_answers import AnswerView
@@ -64,9 +64,10 @@ def document(
     number: TheNumber,
     id: Annotated[DocumentId, Query(description="Of the document.")],  # noqa: A002 - as the pages have it
     partition: InPartition = "",
+    at: PlaceInText = 0,
 ) -> ReleasedDocument:
-    """One document as it was released: its text, labels and provenance."""
-    return released_document(desk, person, collection, number, id, partition)
+    """One document as it was released: its text with the evidence in it, labels and provenance."""
+    return released_document(desk, person, collection, number, id, partition, at=at)
 
 
 @router.get(OF_RELEASE + "/difference", tags=["releases"], responses=SAFE, name="release_difference")

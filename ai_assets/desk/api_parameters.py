@@ -32,6 +32,10 @@ TheRun = Annotated[RunId, Path(description="The id of a run, as Dagster knows it
 OfCollection = Annotated[CollectionName | None, Query(description="Only of this collection.")]
 Page = Annotated[int, Query(ge=1, le=MOST_PAGES, description="Beyond the last page, the last one is answered.")]
 PerPage = Annotated[int, Query(ge=1, le=200)]
+PlaceInText = Annotated[
+    int,
+    Query(ge=0, le=999_999_999, description="A place in the text; of a long one that part is answered."),
+]
 Containing = Annotated[Text, Query(max_length=200, description="Only what has these characters in its name.")]
 Moment = Annotated[
     MomentText,

@@ -70,12 +70,19 @@ class Candidate:
     """Where in `lines` a document is."""
     documents_path: Path | None
     live_path: Path | None
+    chunks_path: Path | None
+    """Of the passages of its documents."""
+    live_chunks_path: Path | None
     damaged: str | None
     """What of it cannot be shown, in a sentence."""
 
     def path_of(self, line: DiffLine) -> Path | None:
         """The file that its `place` is in: of the candidate, where it has the document at all."""
         return self.live_path if line.removed and line.status != UNREADABLE else self.documents_path
+
+    def chunks_of(self, line: DiffLine) -> Path | None:
+        """The passages of the text that is shown: of the live release, where readers would lose the document."""
+        return self.live_chunks_path if line.removed else self.chunks_path
 
     def place_of(self, document_id: str) -> int:
         """Where in `lines` it is; it must be somewhere."""
@@ -157,8 +164,15 @@ def _read(desk: Desk, request: SignoffRequest, collection: Collection, changes: 
         places={line.document_id: place for place, line in enumerate(lines)},
         documents_path=path,
         live_path=live_path,
+        chunks_path=_beside(folder, files),
+        live_chunks_path=_beside(folder, live_files),
         damaged=f"Not all of this request can be shown: {' '.join(problems)}" if problems else None,
     )
+
+
+def _beside(folder: Path, files: Mapping[str, str] | None) -> Path | None:
+    name = files.get("chunks_file") if files else None
+    return folder / name if name else None
 
 
 def _files(desk: Desk, request: SignoffRequest, changes: Mapping[str, Any]) -> Mapping[str, str] | None:

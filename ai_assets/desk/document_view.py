@@ -1,8 +1,8 @@
 """One document of a request: its text with the evidence in it, what each stage says, where from, and its history."""
 
-import itertools
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,12 +17,14 @@ from ai_assets.desk.audit_query import entry_of
 from ai_assets.desk.candidate_query import DiffLine, candidate_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import marks_of
+from ai_assets.desk.evidence import MarkedText
 from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.text_difference import TextDifference, text_difference, word_count
 from ai_assets.desk.unanswered_query import retries_of
-from ai_assets.desk.views import DocumentView, HistoryEntry, Span, StageView
+from ai_assets.desk.views import DocumentView, HistoryEntry, StageView
 from ai_assets.inference import history as ledger
 from ai_assets.run.frozen_lines import StageColumns, stages_in
+from ai_assets.run.places import places_or_why
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
 from ai_assets.signoff.corrections import Correction
 from ai_assets.signoff.people import Person
@@ -34,15 +36,14 @@ from ai_assets.storage.lake import read_parquet_row
 from ai_assets.storage.state import now
 
 LONGEST_LABEL = 60
-LONGEST_TEXT = 200_000
-"""Characters that are shown; nobody reads more on one page."""
 Row = Mapping[str, Any]
 _ABOUT_DOCUMENTS = ("corrected", "noted", "retry asked")
 _ELSEWHERE = ("viewed", "noted")
 """Views say nothing of a document; notes have a place of their own."""
 
 
-def document_view(desk: Desk, person: Person, request_id: str, document_id: str) -> DocumentView:
+def document_view(desk: Desk, person: Person, request_id: str, document_id: str, *, at: int = 0) -> DocumentView:
+    """`at`: a place in the text; of a long text the part is shown that has it."""
     with desk.stores.state.read() as connection:
         request, collection = request_seen(desk, person, connection, request_id)
         candidate = candidate_of(desk, connection, request, collection)
@@ -57,9 +58,14 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         reason = row["reason"]
         if line.removed and live is not None:  # it is there still, and cannot be read
             row, live = _stored(line, live), None
+        places, unplaced = places_or_why(
+            desk.stores.lake, collection.name, request.partition, row, candidate.chunks_of(line)
+        )
+        damaged = damaged or unplaced
+        marked = MarkedText(row["text"] or "", places, at=at)
         given = corrections.current(connection, collection.name)
         stages = [
-            _stage(connection, collection, stage, row, live, line, given.get((stage.name, document_id)))
+            _stage(connection, collection, stage, row, live, line, given.get((stage.name, document_id)), marked)
             for stage in stages_in(row, collection)
         ]
         marks = marks_of(connection, request, candidate)
@@ -67,8 +73,7 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         history = _history(connection, request, document_id)
         standing = decisions.standings(connection, [request])[request_id]
         without = retries_of(connection, person, collection, partition=request.partition, document_id=document_id)
-    text = row["text"] or ""
-    shown = text[:LONGEST_TEXT]
+    text, part = marked.text, marked.part()
     made = {"authors": candidate.changes.get("authors", []), "launch": candidate.changes.get("launch")}
     light = told(request, **made)
     return DocumentView(
@@ -81,12 +86,13 @@ def document_view(desk: Desk, person: Person, request_id: str, document_id: str)
         near_duplicate=_near_duplicate(row),
         source_digest=row["source_digest"] or "",
         reason=reason,
-        spans=list(_spans(shown, row, [stage.stage for stage in stages])),
-        cut=len(text) > len(shown),
+        spans=marked.spans(),
+        cut=part.end - part.start < part.length,
+        part=part,
         position=place + 1,
         total=len(candidate.lines),
         lost=line.removed,
-        words=word_count(shown),
+        words=word_count(marked.shown),
         difference=None if live is None or line.removed else text_difference(live.get("text"), text),
         risk_parts=line.risk_parts,
         stages=stages,
@@ -134,29 +140,6 @@ def _near_duplicate(row: Row) -> str | None:
     return None if name is None else f"{name} ({similarity or 0:.0%} alike)"
 
 
-# The text
-
-
-def _spans(text: str, row: Row, stages: Sequence[str]) -> Iterator[Span]:
-    marks = {stage: found for stage in stages if (found := evidence_in(text, row, stage)) is not None}
-    edges = sorted({0, len(text), *(edge for mark in marks.values() for edge in mark)})
-    for start, end in itertools.pairwise(edges):
-        yield Span(
-            text=text[start:end],
-            stages=tuple(stage for stage, (first, last) in marks.items() if first <= start and end <= last),
-        )
-
-
-def evidence_in(text: str, row: Row, stage: str) -> tuple[int, int] | None:
-    """Where the stage's evidence stands: where it says, else where the words are, else nowhere."""
-    evidence, start = row.get(f"{stage}_evidence"), row.get(f"{stage}_evidence_start")
-    if not evidence:
-        return None
-    if start is None or start < 0 or text[start : start + len(evidence)] != evidence:
-        start = text.find(evidence)
-    return None if start < 0 else (start, start + len(evidence))
-
-
 # What the stages say
 
 
@@ -168,7 +151,9 @@ def _stage(
     live: Row | None,
     line: DiffLine,
     correction: Correction | None,
+    marked: MarkedText,
 ) -> StageView:
+    evidence = marked.evidence(row, stage.name, parsed(_said(row.get(stage.headline))))
     declared = next((item for item in collection.stages if item.name == stage.name), None)
     found = {
         name: row.get(f"{stage.name}_{name}")
@@ -181,7 +166,8 @@ def _stage(
         before=None if line.removed else line.before.get(stage.name),
         **found,
         asked=row.get(stage.headline) is not None or found["status"] is not None,
-        **_against_live(stage, declared, row, live),
+        evidence_at=evidence,
+        **_against_live(stage, declared, row, live, marked),
         columns={} if declared is None else _beside(declared, row),
         provenance=_provenance(connection, row, stage.name),
         labels=[label.name for label in declared.labels] if isinstance(declared, ClassifyStage) else [],
@@ -199,14 +185,16 @@ class _Compared(TypedDict):
     changes: Sequence[Field]
 
 
-def _against_live(stage: StageColumns, declared: StageSettings | None, row: Row, live: Row | None) -> _Compared:
+def _against_live(
+    stage: StageColumns, declared: StageSettings | None, row: Row, live: Row | None, marked: MarkedText
+) -> _Compared:  # fmt: skip
     """The headline by its kind, and all other columns that differ."""
-    said = _said(row.get(stage.headline))
-    data, was = parsed(said), MISSING if live is None else parsed(_said(live.get(stage.headline)))
-    found = _Compared(fields=() if data is MISSING else fields_of(data, was), difference=None, changes=())
+    said, before = _said(row.get(stage.headline)), None if live is None else _said(live.get(stage.headline))
+    data, was = parsed(said), MISSING if live is None else parsed(before)
+    fields = [] if data is MISSING else fields_of(data, was, find=partial(marked.value, stage.name))
+    found = _Compared(fields=fields, difference=None, changes=())
     if live is None:
         return found
-    before = _said(live.get(stage.headline))
     if data is MISSING and said != before and _is_prose(said, before):
         found["difference"] = text_difference(before, said)
     published = declared.columns.published if declared is not None else ()

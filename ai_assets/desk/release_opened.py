@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen, collection_seen, known_view
 from ai_assets.desk.answer_fields import MISSING, fields_of, parsed
 from ai_assets.desk.context import Desk
+from ai_assets.desk.evidence import MarkedText
 from ai_assets.desk.release_query import release_rows
 from ai_assets.desk.views_of_releases import (
     DifferenceView,
@@ -25,17 +27,17 @@ from ai_assets.desk.views_of_releases import (
 from ai_assets.run import released
 from ai_assets.run.explain import search_release
 from ai_assets.run.frozen_lines import StageColumns, stages_in
+from ai_assets.run.places import places_or_why
 from ai_assets.run.released import DocumentMove, ReleasedFilter, ReleaseDifference, ReleasedLine
 from ai_assets.signoff import releases
 from ai_assets.signoff.errors import ReleaseFilesRemoved
+from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.state import storable
 
 MOST_LABELS = 60
 MOST_HITS = 20
-LONGEST_TEXT = 200_000
-"""Characters that are shown; nobody reads more on one page."""
 CHANGES = ("all", *released.MOVES)
 
 
@@ -138,13 +140,18 @@ def _row(line: ReleasedLine, passage: str | None = None) -> ReleasedRow:
 
 
 def released_document(
-    desk: Desk, person: Person, name: str, number: int, document_id: str, partition: str = ""
+    desk: Desk, person: Person, name: str, number: int, document_id: str, partition: str = "", *, at: int = 0
 ) -> ReleasedDocument:  # fmt: skip
+    """`at`: a place in the text; of a long text the part is shown that has it."""
     collection, release = _with_files(desk, person, name, number)
     found = storable(document_id) or ""
     line, row = released.document_of(desk.stores, collection, release, found, partition)
     part = release.parts[line.partition]
-    text = row.get("text") or ""
+    _, chunks = snapshot_paths(desk.stores.lake, release.collection, line.partition, part)
+    places, unplaced = places_or_why(desk.stores.lake, release.collection, line.partition, row, chunks)
+    marked = MarkedText(row.get("text") or "", places, at=at)
+    stages = [_stage(stage, row, part, marked) for stage in stages_in(list(row), collection)]
+    shown = marked.part()
     live = next((item.live for item in release_rows(desk, person, name) if item.number == number), False)
     return ReleasedDocument(
         row=_row(line),
@@ -154,24 +161,29 @@ def released_document(
         digest=row.get("digest") or "",
         leaf=line.leaf,
         reason=row.get("reason"),
-        text=text[:LONGEST_TEXT],
-        cut=len(text) > LONGEST_TEXT,
-        stages=[_stage(stage, row, part) for stage in stages_in(list(row), collection)],
+        text=marked.shown,
+        cut=shown.end - shown.start < shown.length,
+        spans=marked.spans(),
+        part_of_text=shown,
+        stages=stages,
         part=_part(line.partition, part),
         live=live,
+        unplaced=unplaced,
     )
 
 
-def _stage(stage: StageColumns, row: Mapping[str, Any], part: Part) -> ReleasedStage:
+def _stage(stage: StageColumns, row: Mapping[str, Any], part: Part, marked: MarkedText) -> ReleasedStage:
     said = row.get(stage.headline)
     headline = None if said is None else str(said)
     data = parsed(headline)
+    evidence = marked.evidence(row, stage.name, data)
     own = {column: row.get(f"{stage.name}_{column}") for column in (
         "confidence", "rationale", "evidence", "status", "reason", "model", "call", "corrected_by")}  # fmt: skip
     return ReleasedStage(
         stage=stage.name,
         headline=headline,
-        fields=() if data is MISSING else fields_of(data),
+        fields=() if data is MISSING else fields_of(data, find=partial(marked.value, stage.name)),
+        evidence_at=evidence,
         prompt=row.get(f"{stage.name}_prompt_version"),
         code_version=part.code_versions.get(stage.name),
         **own,

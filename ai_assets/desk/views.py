@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ai_assets.desk.answer_fields import Field
+from ai_assets.desk.evidence import EvidenceAt, Span, TextPart
 from ai_assets.desk.text_difference import TextDifference
 from ai_assets.evaluation.verdict import Baseline, Interval, Ruling
 from ai_assets.signoff.decisions import Verdict
@@ -273,14 +274,6 @@ class RequestView(View):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span(View):
-    """A piece of a document's text; marked pieces are evidence of these stages."""
-
-    text: str
-    stages: Sequence[str] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageView(View):
     """What one stage says of a document, and where that comes from."""
 
@@ -311,6 +304,8 @@ class StageView(View):
     """Of a headline that is a text, where the live release has another one."""
     changes: Sequence[Field] = ()
     """What else of its answer differs from the live release."""
+    evidence_at: Sequence[EvidenceAt] = ()
+    """Where its evidence stands in the document; empty where the document does not have it word for word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,8 +324,11 @@ class DocumentView(View):
     reason: str | None
     """Why there is no text: what was wrong with the file, or who asked to forget the document."""
     spans: Sequence[Span]
-    """The text, whole or up to a limit."""
+    """The text, whole or the part that was asked for."""
     cut: bool
+    """There is more text than `spans` hold."""
+    part: TextPart
+    """Which part of the text `spans` are, and on which pages."""
     position: int
     """Of the documents in order of risk, beginning with 1."""
     total: int

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ai_assets.desk.answer_fields import Field
+from ai_assets.desk.evidence import EvidenceAt, Span, TextPart
 from ai_assets.desk.views import ReleaseRow, View
 from ai_assets.run.released import Move
 
@@ -82,6 +83,8 @@ class ReleasedStage(View):
     corrected_by: str | None
     code_version: str | None
     """Of the stage when the release's candidate was made."""
+    evidence_at: Sequence[EvidenceAt] = ()
+    """Where its evidence stands in the document; empty where the document does not have it word for word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +100,19 @@ class ReleasedDocument(View):
     reason: str | None
     """Why there is no text."""
     text: str
+    """Whole, or the part that was asked for."""
     cut: bool
+    """There is more text."""
+    spans: Sequence[Span]
+    """The same text, with the evidence and the beginnings of pages in it."""
+    part_of_text: TextPart
+    """Which part of the text that is, and on which pages."""
     stages: Sequence[ReleasedStage]
     part: ReleasePart
+    """The partition that it is in."""
     live: bool
+    unplaced: str | None = None
+    """Why pages and passages cannot be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def chunk_document(
     splitter = MarkdownSplitter(max_characters, overlap)
     seen: Counter[str] = Counter()
     chunks: list[Chunk] = []
-    headings = _Headings(text)
+    headings = Headings(text)
     for section_start, section in _sections(text, headings.starts, smallest=max_characters * _SMALLEST_SECTION):
         for offset, passage in splitter.chunk_indices(section):
             digest = hashlib.sha256(passage.encode()).hexdigest()
@@ -114,7 +114,7 @@ def kind_of(passage: str) -> ChunkKind:
     return "list" if all(_ITEM.match(line) or line[0] in " \t" for line in lines) and _ITEM.match(lines[0]) else "text"
 
 
-class _Headings:
+class Headings:
     """The headings of a Markdown text, and which of them stand above a place."""
 
     def __init__(self, text: str) -> None:

@@ -1,17 +1,17 @@
 """A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
 
 import datetime
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import KindUnserved, ProtocolFailed
+from ai_assets.inference.errors import BatchUndeclared, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
 from ai_assets.inference.prices import (
     Served,
+    batch_price,
     call_price,
     cost_nusd,
     input_tokens_at_most,
@@ -52,10 +52,14 @@ class CallState:
     saved_nusd: int = 0
     maybe_nusd: int = 0
     attempts: int = 0
+    sent_key: str = ""
+    """Of the call that was sent last: another one is a repair, or asks another endpoint."""
     repaired: bool = False
     latency_s: float = 0.0
     heard: bool = False
     """Somebody has heard a piece of its answer."""
+    probes: bool = False
+    """Sent to an endpoint that is held to be slow, to see whether it still is."""
     busy: bool = False
     """An intent is being made or is open: it may not be abandoned."""
 
@@ -65,8 +69,9 @@ def ticket_for(
     accounts: Accounts,
     request: Request,
     caller: Caller,
-    p95_s: Callable[[str], float | None],
     moment: datetime.datetime | None = None,
+    *,
+    in_batch: bool = False,
 ) -> CallState:
     """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
 
@@ -77,9 +82,13 @@ def ticket_for(
     oldest = None
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
+    hops = tuple(_hop(*named, request, today, caller, in_batch=in_batch) for named in endpoints_for(settings, request))
+    at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
+    if at is None:
+        raise BatchUndeclared(request.route, [hop.name for hop in hops])
     claim = Claim(
-        hops=tuple(_hop(*named, request, today, caller) for named in endpoints_for(settings, request, p95_s)),
-        at=0,
+        hops=hops,
+        at=at,
         caller=caller,
         document=request.document,
         kind=request.kind,
@@ -91,8 +100,11 @@ def ticket_for(
     return CallState(request, request, claim, today)
 
 
-def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller) -> Hop:
-    price = call_price(name, endpoint, today)
+def _hop(
+    name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller, *, in_batch: bool = False
+) -> Hop:
+    in_batch = in_batch and endpoint.batch is not None
+    price = (batch_price if in_batch else call_price)(name, endpoint, today)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)
@@ -103,7 +115,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, 
         into = input_tokens_at_most(request, endpoint.image_tokens)
         out = 0 if request.asks_for in OF_TEXTS else request.max_output_tokens
     most_usd = request.raw.max_usd if request.raw is not None else None
-    delivery, prices = _delivery(name, endpoint, request, today, caller)
+    delivery, prices = (AS_USUAL, ()) if in_batch else _delivery(name, endpoint, request, today, caller)
     if prices:
         price = max(prices, key=lambda each: worst_case_nusd(each, into, out))
     reserve = worst_case_nusd(price, into, out) if most_usd is None else nusd_of(most_usd)
@@ -118,6 +130,7 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date, 
         tokens=into + out,
         delivery=delivery,
         prices=prices,
+        in_batch=in_batch,
     )
 
 
@@ -136,7 +149,7 @@ def _delivery(
     return delivery, tier_prices(endpoint, today) if by_tier else ()
 
 
-def ended(opened: Intent, outcome: Reply | Fault, latency_s: float) -> AttemptEnd:
+def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:
     """What the ledger records of an attempt."""
     hop = opened.hop
     if isinstance(outcome, Reply):
@@ -219,8 +232,8 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, ticket.today, ticket.claim.caller)
-    ticket.claim = replace(ticket.claim, hops=(repair,))
+    repair = _hop(hop.name, hop.endpoint, again, ticket.today, ticket.claim.caller, in_batch=hop.in_batch)
+    ticket.claim = replace(ticket.claim, hops=(repair,), at=0)
     ticket.request, ticket.repaired = again, True
     return None
 

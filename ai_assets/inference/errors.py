@@ -11,6 +11,7 @@ UserError
     ServerMisfit               the server has not what is declared of it: a model, a tensor, a metric
     KeyMissing                 the environment variable that should hold a key is empty
     KeyUnusable                it holds what cannot be a key
+    BatchUndeclared            `tier: batch`, and no endpoint of the route says what its Batch API costs
     BudgetExhausted            a call might cost more than its budget has left
     BackfillSpent              the same of what was approved for a backfill, or the backfill is over
     EndpointDown               the provider has not responded for a long time
@@ -54,6 +55,15 @@ class RouteUnknown(UserError):
 
 class WorkStops(UserError):
     """What concerns all calls alike, and is therefore said once and not for each of them."""
+
+
+class BatchUndeclared(WorkStops):
+    def __init__(self, route: str, endpoints: Sequence[str]) -> None:
+        super().__init__(
+            f"Route '{route}' is asked by batch, and none of its endpoints ({', '.join(endpoints)}) declares one. In "
+            "inference.yaml write under the endpoint, if the provider has a Batch API: batch: {price_share: 0.5}, or "
+            "take 'tier: batch' away."
+        )
 
 
 class EndpointUnedited(WorkStops):
@@ -191,11 +201,12 @@ class EndpointRefuses(WorkStops):
 class EndpointDown(WorkStops):
     """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
 
-    def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:
+    def __init__(self, endpoint: str, *, silent_s: float, patience_s: float, trouble: str) -> None:
         super().__init__(
-            f"Endpoint '{endpoint}' has not responded for {waited_s:.0f} s ({trouble or 'no answer'}), so "
-            "no more calls are made. Look at its status page, or put another endpoint in the route; then run again: "
-            "what was answered is kept and not paid again."
+            f"Endpoint '{endpoint}' has not responded for {silent_s:.0f} s ({trouble or 'no answer'}), so no more "
+            f"calls are made. Find what is wrong: ai-assets inference test {endpoint}. It may fail for longer where "
+            f"endpoints.{endpoint}.patience_s in inference.yaml is more than {patience_s:g}, and another endpoint in "
+            "the route is asked meanwhile. Then run again: what was answered is kept and not paid again."
         )
 
 

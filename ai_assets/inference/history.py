@@ -65,8 +65,12 @@ class Attempt:
     """How the endpoint was spoken to, and so how its answer reads."""
     key_id: str | None
     """The provider's public id of the key it was made with; None where the endpoint declared none then."""
-    tier: str | None
+    tier: str | None = None
     """The tier of service that its answer named; None where prices did not differ by tier, or it named none."""
+    gpu_s: float | None = None
+    """Of a model that ran here: for how long a GPU was ours for it."""
+    cpu_s: float | None = None
+    """The same of all cores together."""
 
 
 @dataclass(frozen=True, kw_only=True)

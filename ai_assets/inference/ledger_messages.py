@@ -35,6 +35,8 @@ class Hop:
     delivery: Delivery = AS_USUAL
     prices: tuple[TokenPrice, ...] = ()
     """Of each tier that it may be served at; none where only `price` is declared."""
+    in_batch: bool = False
+    """A line of a batch: it takes no place and no tokens of the endpoint's limits."""
 
     @property
     def price_version(self) -> str:
@@ -139,6 +141,8 @@ class OpenElsewhere:
     """Another process is asking this very question; look again soon."""
 
     seconds: float = ELSEWHERE_S
+    job: str = ""
+    """The batch that it is a line of: that may take a day."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +176,8 @@ class AttemptEnd:
     state: State
     error: ErrorClass | None = None
     message: str | None = None
-    latency_s: float
+    latency_s: float | None
+    """None of a line of a batch: what it waited for says nothing of the model."""
     usage: Usage = NO_USAGE
     cost_nusd: int | None = None
     """None where nobody knows: the reservation is held."""

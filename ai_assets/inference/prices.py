@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
@@ -62,6 +63,23 @@ def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]
         return (FREE,)
     found = (price_at(endpoint, on, tier) for tier in dict.fromkeys(price.tier for price in endpoint.prices))
     return tuple(price for price in found if price is not None)
+
+
+def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+    """What a line of a batch costs: the endpoint's price, times what it declares as `batch.price_share`."""
+    price = call_price(name, endpoint, on)
+    if endpoint.free or endpoint.batch is None or endpoint.batch.price_share is None:
+        return price
+    return _shared(price, endpoint.batch.price_share)
+
+
+@lru_cache(maxsize=256)
+def _shared(price: TokenPrice, share: float) -> TokenPrice:
+    def part(usd: float | None) -> float | None:
+        return None if usd is None else float(Decimal(str(usd)) * Decimal(str(share)))
+
+    declared = {"from": price.from_, "input": part(price.input), "output": part(price.output)}
+    return TokenPrice.model_validate({**declared, "cached_input": part(price.cached_input)})
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ ErrorClass = Literal[
     "refused",  # the provider or the model will not answer this content
     "context_too_long",  # more tokens than the model reads
     "invalid_output",  # not what the schema asks for, after one repair
+    "not_run",  # a line of a batch that expired or was cancelled before it was run; not billed
+    "in_batch",  # the call is a line of a batch that has not ended
     "held",  # an earlier attempt may have been billed, and the policy is to wait for a person
     "budget",  # the document's own budget is used up
     "unhashable",  # a part of the request has no identity
@@ -37,6 +39,8 @@ RETRYABLE: frozenset[ErrorClass] = frozenset({
     "rate_limited", "tier_unavailable", "overloaded", "server_error", "gateway_error", "unreachable", "timeout",
     "connection_lost", "garbled",
 })  # fmt: skip
+PASSING: frozenset[ErrorClass] = RETRYABLE | {"not_run", "in_batch"}
+"""What goes away by itself, so that a later run asks again."""
 LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
 """If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
 DECLARED_FREE: frozenset[ErrorClass] = frozenset({"overloaded", "server_error", "refused", "context_too_long"})
@@ -95,6 +99,8 @@ class Request:
     schema: Mapping[str, Json] | None = None
     """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
     tools: tuple[Mapping[str, Json], ...] = ()
+    choices: tuple[str, ...] = ()
+    """The only answers there are, as plain text: for servers that can be held to them. Excludes a schema."""
     temperature: float | None = None
     seed: int | None = None
     max_output_tokens: int = 1024

@@ -5,13 +5,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ai_assets.inference.prices import call_price, price_at, tier_prices
+from ai_assets.inference.prices import batch_price, call_price, price_at, tier_prices
 from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
 from ai_assets.planning.estimate import Estimate, Volume, money_of
 from ai_assets.planning.findings import PlanContext
 from ai_assets.planning.preview import READ_AHEAD
 from ai_assets.planning.records import NOTHING, Alternative, Money, Range, StagePlan
 from ai_assets.planning.totals import Tally
+from ai_assets.stages.base import BATCH
 
 BATCH_SHARE = 2
 """Providers take half the price for what may wait a day."""
@@ -56,6 +57,8 @@ class Summary:
     def _money(self, found: Estimate, tier: str | None) -> Money:
         """At the tier that is asked for, and at most at the dearest that it may be served at."""
         endpoints = self._around.inference.endpoints
+        if tier == BATCH:
+            return money_of(found, {name: batch_price(name, endpoints[name], _today()) for name in found.volumes})
         prices = {
             name: call_price(name, endpoints[name], _today(), _tier(tier, endpoints[name])) for name in found.volumes
         }
@@ -139,7 +142,7 @@ class Summary:
                     likely_nusd=self.money.likely_nusd // BATCH_SHARE,
                     high_nusd=-(-self.money.high_nusd // BATCH_SHARE),
                 ),
-                note="at half the price, as providers have it; the engine submits no batches yet",
+                note="at half the price, as providers have it; by tier: batch (docs/batch.md)",
             )
         ]
         for name, price in self._prices.items():
@@ -168,7 +171,9 @@ class Summary:
                     f"{stage.stage}: {stage.held} calls may have been billed and wait: ai-assets ledger ambiguous."
                 )
         said += [
-            f"{stage.stage}: asked for at the tier '{stage.tier}'; served without it, it may cost the most."
+            f"{stage.stage}: its calls travel by batch; a run does not wait for them, and they may take a day."
+            if stage.tier == BATCH
+            else f"{stage.stage}: asked for at the tier '{stage.tier}'; served without it, it may cost the most."
             for stage in self.stages
             if stage.tier is not None
         ]

@@ -159,6 +159,10 @@ class Protocol(ABC):
     def decode(self, body: str, kind: RequestKind) -> Reply | Fault:
         """An answer, fresh or from the ledger. Raises `NotAnAnswer` where it is none."""
 
+    def models_path(self, endpoint: Endpoint) -> str | None:
+        """Where a GET lists the models as OpenAI does, below the `base_url`; None where nothing does."""
+        return None
+
     def headers(self, endpoint: Endpoint, key: str | None) -> Mapping[str, str]:
         """Of every request, beside the content type."""
         return {"authorization": f"Bearer {key}"} if key else {}

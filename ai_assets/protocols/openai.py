@@ -63,6 +63,9 @@ class OpenAI(Protocol):
             added["priority"] = PRIORITIES[delivery.priority]
         return Wire(body=body[:-1] + b"," + _encode(added).encode("ascii")[1:] if added else body)
 
+    def models_path(self, endpoint: Endpoint) -> str | None:
+        return "models"
+
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
         """The order of keys in a message means nothing; in a schema it does. A raw call begins with its path."""
         if request.raw is not None:

@@ -35,6 +35,9 @@ def provider(
     hang_s: Annotated[float, typer.Option(help="How long a hanging request is kept.")] = _DEFAULT.hang_s,
     drip_s: Annotated[float, typer.Option(help="How long a dripping answer takes.")] = _DEFAULT.drip_s,
     batch_seconds: Annotated[float, typer.Option(help="How long a batch takes.")] = _DEFAULT.batch_seconds,
+    batch_queue_tokens: Annotated[
+        int | None, typer.Option(help="Input tokens of all batches at once; one that passes it fails.")
+    ] = None,
     context_tokens: Annotated[int, typer.Option(help="Longer requests are refused.")] = _DEFAULT.context_tokens,
     max_body_mb: Annotated[float, typer.Option(help="Larger requests are refused.")] = _DEFAULT.max_body_mb,
     models: Annotated[
@@ -64,6 +67,7 @@ def provider(
         "hang_s": hang_s,
         "drip_s": drip_s,
         "batch_seconds": batch_seconds,
+        "batch_queue_tokens": batch_queue_tokens,
         "context_tokens": context_tokens,
         "max_body_mb": max_body_mb,
         "models": [name.strip() for name in models.split(",") if name.strip()],

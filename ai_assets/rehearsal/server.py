@@ -22,7 +22,7 @@ from ai_assets.rehearsal.errors import PortTaken, Refusal, SettingWrong
 from ai_assets.rehearsal.limits import ConcurrencyGate
 from ai_assets.rehearsal.page import page
 from ai_assets.rehearsal.session import RehearsalSession
-from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, rules
+from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, batch_rules, rules
 from ai_assets.rehearsal.wire import (
     ClosedConnection,
     Delivery,
@@ -67,6 +67,7 @@ class Provider:
             ("GET", "/rehearsal/config"): self._config,
             ("POST", "/rehearsal/config"): self._configure,
             ("POST", "/rehearsal/script"): self._take_script,
+            ("POST", "/rehearsal/batch-script"): self._take_batch_script,
             ("POST", "/rehearsal/reset"): self._reset,
         }
 
@@ -253,8 +254,13 @@ class Provider:
         self.session.rules = rules(await json_body(request, self.session.behaviour))
         return json_response({"rules": len(self.session.rules)})
 
+    async def _take_batch_script(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.session.batch_rules = batch_rules(await json_body(request, self.session.behaviour))
+        return json_response({"rules": len(self.session.batch_rules)})
+
     async def _reset(self, _request: web.BaseRequest) -> web.StreamResponse:
         self.session.reset()
+        self._desk.forget()
         return json_response(self.session.stats())
 
 

@@ -68,6 +68,8 @@ class Behaviour(BaseModel):
     hang_s: float = Field(default=300.0, ge=0)
     drip_s: float = Field(default=2.0, ge=0)
     batch_seconds: float = Field(default=2.0, ge=0)
+    batch_queue_tokens: int | None = Field(default=None, ge=1)
+    """Input tokens of all unended batches together; one that passes it fails after it was created."""
     context_tokens: int = Field(default=128_000, ge=1)
     max_body_mb: float = Field(default=50.0, gt=0)
     models: tuple[str, ...] = ()
@@ -157,6 +159,47 @@ class Rule(BaseModel):
     """None: always."""
     after: int = Field(default=0, ge=0)
     """So many matching requests are spared first."""
+
+
+BatchRequestKind = Literal["upload", "list_files", "create", "list", "retrieve", "content", "cancel"]
+BatchFault = Literal[
+    "lost",  # it is done, and the connection is reset instead of the answer
+    "lost_later",  # the connection is reset, and it is done half a second later
+    "twice",  # it is done twice, and the connection is reset instead of the answer
+    "reset",  # nothing is done, and the connection is reset
+    "unavailable",  # nothing is done: 503
+    "busy",  # nothing is done: 429
+    "refused",  # nothing is done: 400
+    "cut",  # of a content, half of it, and the connection is closed
+    "altered",  # of a content: a result of a call that nobody asked, each result twice, and a line that is no JSON
+]  # fmt: skip
+
+
+class BatchRule(BaseModel):
+    """Which request about files and batches gets which fault, and how often."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request: BatchRequestKind
+    fault: BatchFault
+    times: int = Field(default=1, ge=0)
+    after: int = Field(default=0, ge=0)
+    """So many requests of that kind are spared first."""
+
+
+def batch_rules(found: object) -> list[BatchRule]:
+    """Rules from parsed JSON, or the first mistake in them."""
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise ScriptWrong("batch script", "a script is a list of rules.")
+    made = []
+    for number, each in enumerate(found, start=1):
+        try:
+            made.append(BatchRule.model_validate(each))
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "rule"
+            raise ScriptWrong(f"batch script, rule {number}", f"'{where}': {_lower(first['msg'])}.") from e
+    return made
 
 
 def rules(found: object, where: str = "script") -> list[Rule]:

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,14 +10,18 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.passages import STRUCTURE
+from ai_assets.documents.places import Places
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import PAGES, READ_BY, SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
+from ai_assets.run.places import places_or_why, rows_of
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Release
+from ai_assets.stages.base import StageSettings
+from ai_assets.stages.evidence import found_evidence, parsed_json
 from ai_assets.storage.index import IndexUnavailable
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
 from ai_assets.storage.ranking import Hit
@@ -61,7 +65,7 @@ def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: i
         return []  # it has no passages
     made_by = known[embedding]
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", "", made_by).embed([text])[0]
+        vector = work.embedder("search", "", made_by).embed_queries([text])[0]
     column = vector_column(embedding)
     return index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
 
@@ -105,7 +109,7 @@ def search_release(collection: Collection, stores: Stores, release: Release, tex
         hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
         return ReleaseHits(hits=hits, by_words=True)
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", "", made_by).embed([text])[0]
+        vector = work.embedder("search", "", made_by).embed_queries([text])[0]
     hits = index.search(release.index_version, vector, text, k, column=vector_column(FIRST), of=made_by.of)
     return ReleaseHits(hits=hits, by_words=False)
 
@@ -170,6 +174,9 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
     found[READ_BY] = row.get(READ_BY)
     found[PAGES] = len(json.loads(row[PAGES])) if row.get(PAGES) else None
     found["passages"] = _passages(collection, stores, partition, document)
+    chunks = stores.lake.manifest(collection.name, "chunks", partition)
+    there = stores.lake.path(chunks) if chunks is not None else None
+    places, _ = places_or_why(stores.lake, collection.name, partition, row, there)
     found["parsed_by"] = manifest.code_version
     found["run"] = manifest.run_id
     for each in collection.embeddings:
@@ -184,8 +191,18 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
         if answer and made:
             for name in stage.columns.explained:
                 found[f"{stage.name}.{name}"] = answer.get(name)
+            columns = {f"{stage.name}_{name}": value for name, value in answer.items()}
+            if evidence := _evidence(stage, row["text"], columns, places):
+                found[f"{stage.name}.evidence_at"] = evidence
             found[f"{stage.name}.code_version"] = made.code_version
     return found
+
+
+def _evidence(stage: StageSettings, text: str | None, row: Mapping[str, Any], places: Places) -> list[dict[str, Any]]:
+    """Its evidence with where each quote stands, as the desk shows it; `row` has the columns of a frozen document."""
+    headline = row.get(f"{stage.name}_{stage.columns.headline}")
+    quotes = found_evidence(text or "", row, stage.name, parsed_json(headline))
+    return [{"text": quote.text, **vars(places.of(quote.start, quote.end))} for quote in quotes]
 
 
 def _passages(collection: Collection, stores: Stores, partition: str, document: str) -> list[dict[str, Any]] | None:
@@ -197,7 +214,7 @@ def _passages(collection: Collection, stores: Stores, partition: str, document: 
     names = ["document_id", "chunk_id", "start", "end", *(name for name in STRUCTURE if name in there)]
     found: list[dict[str, Any]] = []
     for batch in stores.lake.batches(manifest, names):
-        found += [{name: row[name] for name in names[1:]} for row in _of_document(batch, document)]
+        found += [{name: row[name] for name in names[1:]} for row in rows_of(batch, document)]
     return found
 
 
@@ -208,10 +225,12 @@ def _live(
     part = live.parts.get(partition) if live else None
     if live is None or part is None:
         return None
-    documents, _ = snapshot_paths(stores.lake, collection.name, partition, part)
+    documents, chunks = snapshot_paths(stores.lake, collection.name, partition, part)
     row = _row(read_batches(documents), document)
     if row is None:
         return None
+    places, _ = places_or_why(stores.lake, collection.name, partition, row, chunks)
+    evidence = {stage.name: _evidence(stage, row["text"], row, places) for stage in collection.stages}
     return {
         "release": live.number,
         "candidate": part.digest,
@@ -221,21 +240,15 @@ def _live(
         "source_digest": row["source_digest"],
         **({WITHOUT: row[WITHOUT]} if row.get(WITHOUT) else {}),
         **{stage.name: row.get(f"{stage.name}_{stage.columns.headline}") for stage in collection.stages},
+        **{f"{name}.evidence_at": found for name, found in evidence.items() if found},
     }
 
 
 def _row(batches: Iterable[Any], document: str) -> dict[str, Any] | None:
     for batch in batches:
-        if rows := _of_document(batch, document):
+        if rows := rows_of(batch, document):
             return rows[0]
     return None
-
-
-def _of_document(batch: Any, document: str) -> list[dict[str, Any]]:
-    import pyarrow.compute as pc
-
-    rows: list[dict[str, Any]] = batch.filter(pc.equal(batch["document_id"], document)).to_pylist()
-    return rows
 
 
 def _hint(document: str, known: list[str]) -> str:

@@ -13,7 +13,7 @@ from ai_assets.desk import reading
 from ai_assets.desk.access import whole_request_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import line_of
-from ai_assets.desk.pages.form import Form, FormIncomplete, person_of
+from ai_assets.desk.pages.form import Form, FormIncomplete, person_of, place_in_text
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
@@ -52,7 +52,9 @@ def _show(
     http: HttpRequest, document_id: str, typed: DocumentFormInput, *, done: str | None = None,
     problem: str | None = None, status_code: int = 200,
 ) -> Response:  # fmt: skip
-    view = reading.document_view(Desk.of(http), person_of(http), http.path_params["request_id"], document_id)
+    view = reading.document_view(
+        Desk.of(http), person_of(http), http.path_params["request_id"], document_id, at=place_in_text(http.query_params)
+    )
     context = {"view": view, "typed": typed, "done": done, "problem": problem}
     return render(http, "document.html", context, status_code)
 

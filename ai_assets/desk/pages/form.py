@@ -67,3 +67,9 @@ def page_number(query: QueryParams) -> int:
     """What is no number of a page is the first."""
     text = query.get("page", "1")
     return min(max(1, int(text)), LAST_PAGE) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+
+
+def place_in_text(query: QueryParams) -> int:
+    """In characters; what is no number is the beginning."""
+    text = query.get("at", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

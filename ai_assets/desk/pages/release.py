@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from ai_assets.base.errors import AiAssetsError, DatasetDamaged
 from ai_assets.desk.context import Desk
-from ai_assets.desk.pages.form import page_number, parameter, person_of
+from ai_assets.desk.pages.form import page_number, parameter, person_of, place_in_text
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.release_opened import (
@@ -92,7 +92,8 @@ def _base_of(view: ReleaseView) -> int | None:
 def document(http: HttpRequest) -> Response:
     desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
     document_id, partition = http.query_params.get("id", ""), parameter(http.query_params, "partition")
-    view = released_document(desk, person, collection, number, document_id, partition)
+    at = place_in_text(http.query_params)
+    view = released_document(desk, person, collection, number, document_id, partition, at=at)
     return render(http, "release_document.html", {"collection": collection, "number": number, "view": view})
 
 
