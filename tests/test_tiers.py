@@ -264,6 +264,13 @@ def test_structured_outputs_are_asked_for_as_vllm_has_them(structured: str, prov
     assert "structured_outputs" in refused.message
 
 
+def test_a_label_alone_is_a_choice_among_the_labels(provider: Provider, state_url: str) -> None:
+    provider.configure(vllm=True)
+    declared = settings({"own": endpoint(provider.url, free=True, structured="vllm_choice")})
+    (found,) = answers(asked(state_url, declared, [question("pump", choices=("invoice", "pump"))]))
+    assert found.text == "pump"
+
+
 def test_waiting_requests_stop_us_sending_and_a_free_server_gets_all(provider: Provider, state_url: str) -> None:
     provider.configure(vllm=True, concurrency=4, over_limit="queue", latency_ms=20)
     found = asked(state_url, vllm(provider, metrics=True), questions(60))
