@@ -367,11 +367,11 @@ def test_a_stage_asks_at_its_own_tier_and_one_without_a_price_is_refused_at_load
 ) -> None:
     project.document("2026-10-05/a.txt", "The pump in hall 1 leaks. It was seen on Monday.")
     stage = {"name": "brief", "kind": "summarise", "tier": "flex"}
-    declare(project, provider.url)
+    declare(project.root, provider.url)
     with pytest.raises(CollectionInvalid, match="no price of the tier 'flex' is declared") as raised:
         project.declare(stages=[stage])
     assert "tier: endpoint 'mini' of inference.yaml" in str(raised.value)
-    declare(project, provider.url, prices=[dict(PRICE), FLEX])
+    declare(project.root, provider.url, prices=[dict(PRICE), FLEX])
     project.refresh(project.declare(stages=[stage]))
     assert provider.stats()["tiers"] == {"flex": 1}
     project.refresh(project.declare(stages=[{**stage, "tier": "default"}]))
