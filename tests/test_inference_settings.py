@@ -39,7 +39,7 @@ endpoints:
     model: gpt-4o-mini
   large: {base_url: rehearsal, model: gpt-4o}
 """
-FALLBACKS = "connection_lost, garbled, gateway_error, overloaded, rate_limited, server_error, timeout, unreachable"
+FALLBACKS = "connection_lost, garbled, gateway_error, overloaded, rate_limited, server_error, tier_unavailable, timeout, unreachable"
 
 
 def mini(lines: str) -> str:
@@ -87,11 +87,11 @@ WRONG = [
     # Endpoints
     Case(id="name of an endpoint", text="endpoints:\n  Mini: {base_url: rehearsal, model: m}\n", says=":2: endpoints.Mini: has characters that cannot stand there; it must match ^[a-z][a-z0-9_-]*$ (found 'Mini')"),
     Case(id="no model", text="endpoints:\n  a: {base_url: rehearsal}\n", says=":2: endpoints.a.model: is missing"),
-    Case(id="no protocol of ours", text=mini("    protocol: anthropic\n"), says=":5: endpoints.mini.protocol: the protocol 'anthropic' cannot be used: there is none of that name; known here: openai; your own is module:name"),
+    Case(id="no protocol of ours", text=mini("    protocol: anthropic\n"), says=":5: endpoints.mini.protocol: the protocol 'anthropic' cannot be used: there is none of that name; known here: kserve, openai, tei; your own is module:name"),
     Case(id="almost a protocol", text=mini("    protocol: opnai\n"), says=":5: endpoints.mini.protocol: the protocol 'opnai' cannot be used: there is none of that name; did you mean 'openai'?; your own is module:name"),
     Case(id="a protocol that is nowhere", text=mini("    protocol: nowhere_here:Mine\n"), says=":5: endpoints.mini.protocol: the protocol 'nowhere_here:Mine' cannot be used: importing nowhere_here failed: ModuleNotFoundError: No module named 'nowhere_here'"),
     Case(id="no class of a protocol", text=mini("    protocol: json:JSONDecoder\n"), says=":5: endpoints.mini.protocol: the protocol 'json:JSONDecoder' cannot be used: it is not a class that derives from Protocol (from ai_assets.protocols import Protocol)"),
-    Case(id="options that it does not know", text=mini("    options: {threads: 4}\n"), says=":5: endpoints.mini: the protocol 'openai' knows no options; it was given 'threads'"),
+    Case(id="options that it does not know", text=mini("    options: {threads: 4}\n"), says=":5: endpoints.mini: the protocol 'openai' knows no option 'threads'; known here: api_version, deployment, key_header, metrics, priority"),
     Case(id="options that JSON has not", text=mini("    options: {since: 2026-10-05}\n"), says=":5: endpoints.mini.options: the option 'since' is no plain value (Object of type date is not JSON serializable); write a date as text, in quotes"),
     Case(id="almost the rehearsal", text=at("rehersal"), says=URL + "no URL; did you mean 'rehearsal'?"),
     Case(id="a host without http", text=at("api.openai.com/v1"), says=URL + "no URL; it should be such as https://api.openai.com/v1, or rehearsal"),
@@ -123,7 +123,7 @@ WRONG = [
     Case(id="a rule for an endpoint elsewhere", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: large, slower_than_s: 5}\n", says=":10: routes.default.rules.0.use: 'large' is no endpoint of this route; known here: mini"),
     Case(id="a rule with two conditions", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: mini, slower_than_s: 5, longer_than_tokens: 9}\n", says=":10: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has both"),
     Case(id="a rule without condition", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules: [{use: mini}]\n", says=":9: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has neither"),
-    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'overloaded', 'server_error', 'gateway_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'held', 'budget' or 'unhashable' (found 'busy')"),
+    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'tier_unavailable', 'overloaded', 'server_error', 'gateway_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'not_run', 'in_batch', 'held', 'budget' or 'unhashable' (found 'busy')"),
     *(
         Case(id=f"fallback on {error}", text=BASE + f"routes:\n  default:\n    endpoints: [mini]\n    fallback_on: [timeout, {error}]\n", says=f":9: routes.default.fallback_on.1: no fallback after '{error}': {why}")
         for error, why in NO_FALLBACK.items()

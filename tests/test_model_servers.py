@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
+from conftest import Project
 from engines import CALLER, attempts, check_books, opened, question, settings, to_embed
 from provider import Provider
 
@@ -19,6 +21,7 @@ from ai_assets.inference.settings import Endpoint, InferenceSettings
 from ai_assets.protocols.base import Delivery, Fault, NotAnAnswer
 from ai_assets.protocols.registry import protocol_of
 
+DAY = "2026-10-05"
 LABELS = ["invoice", "letter", "report"]
 EMBEDDING = {"input": "text", "output": "embedding"}
 SCHEMA = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
@@ -405,3 +408,24 @@ def test_a_tier_and_a_priority_are_no_matter_of_these_servers() -> None:
         body = protocol.encode(endpoint, to_embed(1))
         delivery = Delivery(tier="flex", priority="batch")
         assert protocol.wire(endpoint, body, "embedding", delivery).body == body
+
+
+# In a collection
+
+
+def test_a_stage_takes_its_labels_from_a_classification_model(project: Project, provider: Provider) -> None:
+    provider.configure(labels=["invoice", "letter"])
+    project.document(f"{DAY}/a.txt", "Invoice: pay this invoice.")
+    project.document(f"{DAY}/b.txt", "A letter to a friend, the letter of May.")
+    server = {"protocol": "tei", "base_url": provider.root, "model": "rehearsal-embed", "free": True}
+    (project.root / "inference.yaml").write_text(yaml.safe_dump({"endpoints": {"labels": server}}))
+    labels = [{"name": name, "description": f"It is a document of the kind {name}."} for name in ("invoice", "letter")]
+    stage = {"name": "kind", "kind": "classify", "route": "labels", "ask": "predict", "labels": labels}
+    collection = project.declare(stages=[stage])
+    for _ in range(2):
+        project.refresh(collection)
+        with project.stores() as stores:
+            rows = stores.lake.read(stores.lake.manifest("notes", "kind", DAY)).to_pylist()
+        found = {row["document_id"].rpartition("/")[2]: row["label"] for row in rows}
+        assert found == {"a.txt": "invoice", "b.txt": "letter"}
+        assert provider.stats()["billed"] == 1, "both texts share a request, and the second run asks nothing"

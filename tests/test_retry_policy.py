@@ -14,6 +14,7 @@ from ai_assets.inference.settings import InferenceSettings, RetryRule
 NOTHING = InferenceSettings()
 POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
     "rate_limited": (10, 1, 60),
+    "tier_unavailable": (2, 1, 10),
     "overloaded": (8, 1, 60),
     "server_error": (6, 0.5, 30),
     "gateway_error": (3, 0.5, 30),

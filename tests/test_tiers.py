@@ -6,9 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import CALLER, PRICE, attempts, check_books, endpoint, opened, question, questions, settings, to_embed
+from conftest import Project
+from engines import (
+    CALLER,
+    PRICE,
+    attempts,
+    check_books,
+    declare,
+    endpoint,
+    opened,
+    question,
+    questions,
+    settings,
+    to_embed,
+)
 from provider import Provider
 
+from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.inference.errors import InferenceInvalid, PriceUnknown, ServerMisfit
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.load import load_inference
@@ -264,6 +278,13 @@ def test_structured_outputs_are_asked_for_as_vllm_has_them(structured: str, prov
     assert "structured_outputs" in refused.message
 
 
+def test_a_label_alone_is_a_choice_among_the_labels(provider: Provider, state_url: str) -> None:
+    provider.configure(vllm=True)
+    declared = settings({"own": endpoint(provider.url, free=True, structured="vllm_choice")})
+    (found,) = answers(asked(state_url, declared, [question("pump", choices=("invoice", "pump"))]))
+    assert found.text == "pump"
+
+
 def test_waiting_requests_stop_us_sending_and_a_free_server_gets_all(provider: Provider, state_url: str) -> None:
     provider.configure(vllm=True, concurrency=4, over_limit="queue", latency_ms=20)
     found = asked(state_url, vllm(provider, metrics=True), questions(60))
@@ -336,3 +357,22 @@ def test_another_deployment_is_another_call_and_another_api_version_is_not() -> 
     assert key(deployment="a", api_version="1") == key(deployment="a", api_version="2")
     assert len({key(deployment="a"), key(deployment="b"), key()}) == 3
     assert key(priority=True, metrics=True) == key()
+
+
+# Of a stage
+
+
+def test_a_stage_asks_at_its_own_tier_and_one_without_a_price_is_refused_at_load(
+    project: Project, provider: Provider
+) -> None:
+    project.document("2026-10-05/a.txt", "The pump in hall 1 leaks. It was seen on Monday.")
+    stage = {"name": "brief", "kind": "summarise", "tier": "flex"}
+    declare(project.root, provider.url)
+    with pytest.raises(CollectionInvalid, match="no price of the tier 'flex' is declared") as raised:
+        project.declare(stages=[stage])
+    assert "tier: endpoint 'mini' of inference.yaml" in str(raised.value)
+    declare(project.root, provider.url, prices=[dict(PRICE), FLEX])
+    project.refresh(project.declare(stages=[stage]))
+    assert provider.stats()["tiers"] == {"flex": 1}
+    project.refresh(project.declare(stages=[{**stage, "tier": "default"}]))
+    assert provider.stats()["billed"] == 1, "another tier is no other question"

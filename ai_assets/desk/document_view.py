@@ -270,7 +270,7 @@ def _paid(connection: sa.Connection, call: str) -> dict[str, str | None]:
     known = sum(attempt.cost_usd or 0.0 for attempt in made)
     maybe = sum(attempt.reserved_usd for attempt in made if attempt.state == "ambiguous")
     more = f", and {dollars(maybe, at_least=4)} more at most" if maybe else ""
-    return {"endpoint": answered.endpoint, "dollars": f"{in_full(known)}{more}"}
+    return {"endpoint": answered.endpoint, "tier": answered.tier, "dollars": f"{in_full(known)}{more}"}
 
 
 # What happened

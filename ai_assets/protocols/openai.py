@@ -163,6 +163,8 @@ def _payload(endpoint: Endpoint, request: Request) -> dict[str, Json]:
         payload["logprobs"] = True
     if request.tools:
         payload["tools"] = list(request.tools)
+    if request.choices and endpoint.structured == "vllm_choice":
+        payload["structured_outputs"] = {"choice": list(request.choices)}
     if request.schema is not None:
         _ask_for_schema(payload, endpoint, request.schema)
     elif request.choices and endpoint.structured in ("vllm", "vllm_choice"):

@@ -164,6 +164,11 @@ class PromptStage(StageSettings):
     def asks_logprobs(self) -> bool:
         return False
 
+    @property
+    def asks_labels(self) -> bool:
+        """A classification model is given the document alone, and says its labels: `Answer.labels`."""
+        return False
+
     def complaint(self, answer: "Answer", text: str) -> str | None:
         """What is wrong with an answer, in words for the model, which is asked once more for a better one."""
         return None

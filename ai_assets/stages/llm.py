@@ -64,6 +64,7 @@ class Question:
             [stage.temperature, stage.seed, stage.max_output_tokens, stage.max_input_characters],
             [getattr(stage, name, None) for name in ("logprobs", "max_sentences", "max_words")],
             [[item.document, item.label] for item in self.examples],
+            *(["predict"] if stage.asks_labels else []),
         ]
 
     @cached_property
@@ -132,14 +133,17 @@ def ask(
             problem = str(failed)
     request = None
     if problem is None:
+        predicts = stage.asks_labels
         request = Request(
-            messages=tuple({"role": role, "content": content} for role, content in messages),
-            schema=question.schema,
-            temperature=stage.temperature,
+            messages=() if predicts else tuple({"role": role, "content": content} for role, content in messages),
+            text=text if predicts else None,
+            labels=predicts,
+            schema=None if predicts else question.schema,
+            temperature=None if predicts else stage.temperature,
             seed=stage.seed,
             max_output_tokens=stage.max_output_tokens,
-            logprobs=stage.asks_logprobs,
-            choices=stage.choices,
+            logprobs=stage.asks_logprobs and not predicts,
+            choices=() if predicts else stage.choices,
             route=stage.route or "default",
             kind=stage.kind_name,
             document=document.document_id,

@@ -29,6 +29,9 @@ LABEL_TOKENS = 32
 MOST_SHOWN = 100
 """In a prompt."""
 
+_CHAT_ONLY = frozenset({
+    "prompt", "after", "answer", "examples", "learn", "logprobs", "temperature", "seed", "max_output_tokens",
+})  # fmt: skip
 OF_BUILTIN = (
     "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
     "correction overrides the classifier's label. Stale when the document, the labels, the classifier or the "
@@ -73,6 +76,8 @@ class ClassifyStage(PromptStage):
     route: str | None = None
     backend: Literal["builtin"] = "builtin"
     """Without a route."""
+    ask: Literal["chat", "predict"] = "chat"
+    """On a route: a chat model is asked in words, a classification model (`tei`, `kserve`) for its own labels."""
     labels: tuple[LabelSettings, ...] = Field(min_length=2)
     examples: tuple[str, ...] = ()
     """Documents with a golden label that the prompt shows as examples; the evaluation leaves them out."""
@@ -109,6 +114,9 @@ class ClassifyStage(PromptStage):
             yield wrong("a stage has a 'backend' or a 'route', not both", "backend")
         if self.route is not None and self.learn > MOST_SHOWN:
             yield wrong(f"should be at most {MOST_SHOWN} on a route: each is part of every prompt", "learn")
+        if self.asks_labels:
+            for key in sorted(self.model_fields_set & _CHAT_ONLY):
+                yield wrong(f"'{key}' has no meaning with 'ask: predict': the model is given the text alone", key)
         if self.route is None:
             for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route", "learn"}):
                 yield wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
@@ -120,6 +128,10 @@ class ClassifyStage(PromptStage):
     def describe(self) -> str:
         labels = ", ".join(label.name for label in self.labels)
         return (self.DESCRIPTION if self.route else OF_BUILTIN).format(labels=labels)
+
+    @property
+    def asks_labels(self) -> bool:
+        return self.ask == "predict"
 
     @property
     def asks_logprobs(self) -> bool:
@@ -157,12 +169,16 @@ class ClassifyStage(PromptStage):
         return {**super().prompt_values(), "labels": labels}
 
     def complaint(self, answer: "Answer", text: str) -> str | None:
+        if self.asks_labels:
+            return None
         if self.answer == "label":
             problem = _not_one(named_labels(answer.text, self.names))
             return None if problem is None else f"{problem}; answer with one of these alone: {', '.join(self.names)}"
         return wrong_quotes(quotes_of(answer.data), text)
 
     def read(self, answer: "Answer", text: str) -> Row | str:
+        if self.asks_labels:
+            return _predicted(self, answer)
         return _label_alone(self, answer) if self.answer == "label" else _classification(self, text, answer)
 
 
@@ -225,6 +241,26 @@ def _classification(stage: ClassifyStage, text: str, answer: "Answer") -> Row | 
         "evidence": text[found[0] : found[1]] if found else None,
         "evidence_start": found[0] if found else None,
         "evidence_found": found is not None,
+    }
+
+
+def _predicted(stage: ClassifyStage, answer: "Answer") -> Row | str:
+    """The likeliest of the declared labels; a model may know others, or give scores that are no probabilities."""
+    names = {label.name for label in stage.labels}
+    known = [each for each in answer.labels if each.label in names]
+    if not known:
+        said = ", ".join(f"'{each.label}'" for each in answer.labels[:5]) or "none"
+        return f"invalid_output: no label of this stage; the model's are {said}"
+    best, second = known[0], known[1] if len(known) > 1 else None
+    confidence = _probability(best.score)
+    return {
+        "label": best.label,
+        "confidence": confidence,
+        "confidence_from": None if confidence is None else "scores",
+        "runner_up": second.label if second else None,
+        "runner_up_confidence": _probability(second.score) if second else None,
+        "rationale": "",
+        "evidence_found": False,
     }
 
 
