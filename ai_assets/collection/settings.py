@@ -261,6 +261,9 @@ class GoldenSettings(Strict):
     queries: str | None = None
     review: bool = False
     """Labels come from the desk: there may be no file, and no label yet. Beside a file they count without this, too."""
+    calibrate: bool = False
+    """The built-in classifier's confidence is fitted to those labels of the desk whose documents were drawn at random,
+    beside the labels of the file. Not by itself: a fit makes all confidences anew."""
 
     @property
     def has_labels(self) -> bool:
@@ -586,6 +589,8 @@ class CollectionSettings(Strict):
 
     def _wrong_golden(self, names: list[str]) -> Iterator[PydanticCustomError]:
         key = "labels" if self.golden.labels else "review"
+        if self.golden.calibrate and not self.golden.has_labels:
+            yield wrong("needs golden labels: a file of them, or 'review: true'", "golden", "calibrate")
         if self.golden.has_labels and not names:
             yield wrong("golden labels are declared, but no stage that assigns labels", "golden", key)
         elif self.golden.has_labels and self.golden.labels_stage is None and len(names) > 1:

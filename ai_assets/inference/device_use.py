@@ -131,6 +131,8 @@ class Pace:
 
     tokens: int
     wall_s: float
+    charged_s: float
+    """What counts for its price: of a GPU the same, of a processor the seconds of all cores."""
 
 
 def pace(connection: sa.Connection, model: str, device: str) -> Pace | None:
@@ -138,11 +140,12 @@ def pace(connection: sa.Connection, model: str, device: str) -> Pace | None:
     row = connection.execute(_PACE, {"model": model, "device": device, "protocol": PROTOCOL}).one()
     if not row.tokens or not row.wall_s:
         return None
-    return Pace(tokens=int(row.tokens), wall_s=float(row.wall_s))
+    return Pace(tokens=int(row.tokens), wall_s=float(row.wall_s), charged_s=float(row.charged_s or 0.0))
 
 
 _PACE = sa.text(
-    "SELECT sum(input_tokens) AS tokens, sum(latency_s) AS wall_s FROM (SELECT input_tokens, latency_s "
+    "SELECT sum(input_tokens) AS tokens, sum(latency_s) AS wall_s, "
+    "sum(coalesce(gpu_s, cpu_s)) AS charged_s FROM (SELECT input_tokens, latency_s, gpu_s, cpu_s "
     "FROM attempts WHERE model = :model AND endpoint = :device AND protocol = :protocol "
     "ORDER BY attempt_id DESC LIMIT 5000) AS newest"
 )

@@ -70,10 +70,13 @@ def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
     price = call_price(name, endpoint, on)
     if endpoint.free or endpoint.batch is None or endpoint.batch.price_share is None:
         return price
-    share = Decimal(str(endpoint.batch.price_share))
+    return _shared(price, endpoint.batch.price_share)
 
+
+@lru_cache(maxsize=256)
+def _shared(price: TokenPrice, share: float) -> TokenPrice:
     def part(usd: float | None) -> float | None:
-        return None if usd is None else float(Decimal(str(usd)) * share)
+        return None if usd is None else float(Decimal(str(usd)) * Decimal(str(share)))
 
     declared = {"from": price.from_, "input": part(price.input), "output": part(price.output)}
     return TokenPrice.model_validate({**declared, "cached_input": part(price.cached_input)})

@@ -28,7 +28,10 @@ BLOCK_TEXTS = 1_024
 EQUAL = 0.9999
 """The least cosine at which a vector of half precision counts as the same."""
 PROBED_TEXTS = 32
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "unable to allocate")
+NO_MEMORY = (
+    "not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "unable to allocate",
+    "could not create a primitive", "could not create a memory",  # what oneDNN says then, on processors
+)  # fmt: skip
 
 
 class DeviceMissing(Exception):

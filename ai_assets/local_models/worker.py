@@ -29,7 +29,7 @@ class Start:
     device: str
     limits: BatchLimits
     memory_bytes: int | None = None
-    """The most that this process may claim: for tests of what happens then, and for small machines."""
+    """The most that this process may claim once the model is loaded: for tests of what happens then."""
 
 
 class Loaded:
@@ -105,8 +105,6 @@ def main() -> None:
     with socket.socket(fileno=os.dup(0)) as parent, parent.makefile("rb") as stream:
         try:
             start: Start = receive(stream)
-            if start.memory_bytes is not None:
-                _confine(start.memory_bytes)
             loaded: Loaded | None = None
             while True:
                 question: Question = receive(stream)
@@ -115,6 +113,8 @@ def main() -> None:
                     loaded = _load(start, parent)
                     if loaded is None:
                         return
+                    if start.memory_bytes is not None:
+                        _confine(start.memory_bytes)
                 _answer(parent, loaded, question, began, cpu_before)
         except EOFError:
             return
@@ -169,7 +169,10 @@ def _said(error: Exception) -> str:
 def _confine(memory_bytes: int) -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    import psutil
+
+    most = psutil.Process().memory_info().vms + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def _only(found: Any) -> Mapping[str, Any]:
 def _rows(output: Mapping[str, Any], texts: int) -> Iterator[dict[str, Json]]:
     """The tensor as one row per text: numbers packed, a text as it is."""
     shape, datatype = [int(each) for each in output["shape"]], output["datatype"]
-    values = _binary(output) if "raw" in output else list(_flat(output["data"]))
+    values = _binary(output) if "raw" in output else _flat(output["data"])
     size = 1
     for each in shape:
         size *= each
@@ -235,16 +235,14 @@ def _rows(output: Mapping[str, Any], texts: int) -> Iterator[dict[str, Json]]:
                 raise NotAnAnswer(f"a text was expected for each text, and {width} came back")
             yield {"text": str(row[0])}
         else:
-            yield {"row": packed([number(each) for each in row])}
+            yield {"row": packed(row)}
 
 
-def _flat(data: Any) -> Iterator[Any]:
+def _flat(data: list[Any]) -> list[Any]:
     """Row by row; some servers nest what the protocol wants flat."""
-    for each in data:
-        if isinstance(each, list):
-            yield from _flat(each)
-        else:
-            yield each
+    if not data or not isinstance(data[0], list):
+        return data
+    return _flat([each for row in data for each in row])
 
 
 def _binary(output: Mapping[str, Any]) -> list[Any]:

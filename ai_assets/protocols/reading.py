@@ -27,7 +27,16 @@ def as_answer() -> Iterator[None]:
 
 
 def packed(vector: Sequence[float]) -> str:
-    """Little-endian float32, which is what servers compute in, as base64: a third of the digits."""
+    """Little-endian float32, which is what servers compute in, as base64: a third of the digits.
+
+    Raises `NotAnAnswer` where it holds something else than finite numbers; looked at as a whole, for it is long.
+    """
+    try:
+        is_finite = math.isfinite(sum(vector))
+    except TypeError as error:
+        raise NotAnAnswer(f"a vector holds what is no number: {error}") from error
+    if not is_finite:
+        raise NotAnAnswer("a vector holds what is no finite number")
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
 
 

@@ -165,7 +165,7 @@ def _parts(found: Any, asked: Mapping[str, Any], number_of_texts: int) -> Iterat
             yield {"labels": [{"label": str(each["label"]), "score": number(each["score"])} for each in row]}
         return
     for vector in found:
-        yield {"vector": packed([number(each) for each in vector])}
+        yield {"vector": packed(vector)}
 
 
 def _error(body: bytes) -> tuple[str, str | None]:

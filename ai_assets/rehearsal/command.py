@@ -48,7 +48,7 @@ def provider(
     price_cached_input: Annotated[float | None, typer.Option(help="The same for cached tokens.")] = None,
     price_output: Annotated[float, typer.Option(help="The same for output.")] = _DEFAULT.price_output,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=JSON", help="Any other setting; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=JSON", help="Any other setting; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as a line of JSON.")] = False,
 ) -> None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
-    from ai_assets.signoff.golden_labels import GoldenInForce
+    from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
 
@@ -186,10 +186,20 @@ class Work:
             return in_force(connection, self.collection)
 
     def people_said(self, partition: str) -> str:
-        """One version of all that people said of a partition's labels: corrections, and golden ones where there are."""
+        """One version of all that people said of a partition's labels: corrections, golden ones where there are, and
+        those of the whole collection that confidence is fitted to."""
+        from ai_assets.signoff import calibration_labels
         from ai_assets.signoff.golden_labels import with_golden
 
-        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition))
+        fitted_to = calibration_labels.version(self.calibration_labels)
+        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition), fitted_to)
+
+    @cached_property
+    def calibration_labels(self) -> "Mapping[str, AgreedLabel]":
+        """Golden labels of the desk that the built-in classifier's confidence is fitted to, by document."""
+        from ai_assets.signoff.calibration_labels import calibrating
+
+        return calibrating(self.collection, self.golden_labels, self.corrections)
 
     @cached_property
     def source(self) -> Source:

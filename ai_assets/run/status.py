@@ -15,7 +15,7 @@ from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.batch import jobs
-from ai_assets.signoff import corrections, golden_labels, releases, requests
+from ai_assets.signoff import calibration_labels, corrections, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.storage.lake import Manifest
@@ -126,13 +126,16 @@ def observed_states(
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
     nothing = Listing(()).digest_of("")
     settings = collection.settings_digest
+    fitted_to = calibration_labels.version(calibration_labels.calibrating(collection, golden, corrected))
     states: dict[str, PartitionState] = {}
     for key in collection.scheme.keys(sorted(listed.keys() | refreshed.keys())):
         done = refreshed.get(key)
         digest = listed.get(key, nothing)
         if done is None:
             states[key] = "missing" if key in listed else "empty"
-        elif _made_from(done) != (digest, settings, with_golden(corrected.version(key), golden.version(key))):
+        elif _made_from(done) != (
+            digest, settings, with_golden(corrected.version(key), golden.version(key), fitted_to)
+        ):  # fmt: skip
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"

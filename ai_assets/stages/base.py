@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 MOST_TRIES = 5
 """Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
+BATCH = "batch"
+"""The tier whose calls travel by the provider's Batch API."""
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
-    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries", "tier",
+    "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
+    "tier", "priority",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -51,6 +54,11 @@ class StageSettings(Strict):
     """A longer document is cut, and its row says so."""
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
     """For one call, instead of the endpoint's."""
+    tier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)] | None = None
+    """The provider's tier of service, such as `flex`, instead of the endpoint's; `default` for none. `batch`: its calls
+    travel by the provider's Batch API, and the run does not wait for them."""
+    priority: Literal["interactive", "normal", "batch"] | None = None
+    """At a server that orders its requests; without it `normal`, and `batch` in a backfill."""
     reuse_for: str | None = None
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -64,6 +72,15 @@ class StageSettings(Strict):
         if value is not None and _SPAN.fullmatch(value) is None:
             raise ValueError(f"'{value}' is no span of time such as 30d, 12h or 90m")
         return value
+
+    @property
+    def by_batch(self) -> bool:
+        return self.tier == BATCH
+
+    @property
+    def served_at(self) -> str | None:
+        """The tier that is asked for with each call."""
+        return None if self.by_batch else self.tier
 
     @property
     def reuse_for_s(self) -> float | None:
@@ -102,8 +119,6 @@ class PromptStage(StageSettings):
     """
 
     route: str | None = "default"
-    tier: Literal["batch"] | None = None
-    """`batch`: its calls travel by the provider's Batch API, and the run does not wait for them."""
     DESCRIPTION: ClassVar[str]
     COLUMNS: ClassVar[Mapping[str, ColumnType]]
     """Those beside what every call has, in the order in which people read them."""

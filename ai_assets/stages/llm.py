@@ -145,6 +145,8 @@ def ask(
             document=document.document_id,
             prompt=question.prompt.version,
             timeout_s=stage.timeout_s,
+            tier=stage.served_at,
+            priority=stage.priority,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,
             check=_check(stage, text),

@@ -318,6 +318,8 @@ class _Context:
             document=self._document.id,
             prompt=self.tag,
             timeout_s=stage.timeout_s,
+            tier=stage.served_at,
+            priority=stage.priority,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,
         )

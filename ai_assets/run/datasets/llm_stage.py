@@ -210,8 +210,7 @@ def _answers(
     wanted = requests()
     if (first := next(wanted, None)) is not None:
         caller = work.caller(stage.name, partition)
-        by_batch = stage.tier == "batch"
-        asking = work.batches.map if by_batch else work.engine.map
+        asking = work.batches.map if stage.by_batch else work.engine.map
         in_batch = asked_now = 0
         with work.waiting():
             for result in asking(chain([first], wanted), caller):
