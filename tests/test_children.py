@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+import ai_assets
 from ai_assets.documents.parse_process import FileProcess
 from ai_assets.run.text_process import TextProcess
 
@@ -76,3 +77,11 @@ def test_a_fork_starts_children_of_its_own() -> None:
         "assert os.waitpid(pid, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("package", ["run", "documents", "embedding", "local_models", "stages"])
+def test_what_a_thread_of_a_run_may_start_is_started_so(package: str) -> None:
+    """But tesseract, which a thread waits for."""
+    files = (Path(ai_assets.__file__).parent / package).rglob("*.py")
+    alone = [file.name for file in files if "subprocess.Popen(" in file.read_text(encoding="utf-8")]
+    assert alone == (["parse_ocr.py"] if package == "documents" else [])

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import ai_assets.base.child_main
+from ai_assets.base.children import start_child
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.base.extras import need
 from ai_assets.base.processes import usable_cores
@@ -255,10 +256,9 @@ class _ModelProcess:
             "TRANSFORMERS_OFFLINE": "1",
         }
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = start_child(
                 [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), worker.__name__],
-                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                env=environment,
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
         self._stream = self._ours.makefile("rb")
         with contextlib.suppress(OSError):  # it has ended: the first question is told why
