@@ -3,20 +3,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test test-fast test-slow setup lint bench soak pictures lock
+.PHONY: run test test-fast test-slow test-servers test-gpu setup lint bench soak pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not servers" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # The inner loop, in two minutes: what starts no process, server, database or browser.
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not slow" --fast -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not servers" --fast -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# Models that torch runs, on a processor: torch is in an environment of its own, which takes 1.5 GB and minutes.
+test-gpu: setup
+	@sh tests/gpu_environment.sh $(VENV) .venv-gpu $(PYTEST_ARGS)
 
 # Kills, containers, browsers, dbt and large files.
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# Model servers that nobody here wrote, installed below .servers/ (1.3 GB) by pip; skipped loudly without an index.
+test-servers: setup
+	@$(BIN)/python -m pytest tests/test_real_servers.py $(PYTEST_ARGS)
 
 setup: $(STAMP)
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
         load_collections,
         shared_definitions,
     )
+    from ai_assets.orchestration.gpu_resource import GPUResource
     from ai_assets.orchestration.llm_resource import LLMResource
     from ai_assets.signed_asset.definitions import signed
     from ai_assets.stages.function import Document, Quarantine, Stage, stage
 
 _WITH_DAGSTER = {
     "DocumentCollection": "ai_assets.orchestration.component",
+    "GPUResource": "ai_assets.orchestration.gpu_resource",
     "LLMResource": "ai_assets.orchestration.llm_resource",
     "collection_automation": "ai_assets.orchestration.component",
     "collection_definitions": "ai_assets.orchestration.component",
@@ -46,6 +48,7 @@ __all__ = [
     "Caller",
     "Document",
     "DocumentCollection",
+    "GPUResource",
     "LLMResource",
     "Quarantine",
     "Request",

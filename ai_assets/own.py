@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ai_assets.base.errors import ExtensionUnusable, Gathered
+from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.checks.base import Check, OwnCheck
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings, place_of
+from ai_assets.embedding.local import BACKENDS
 from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
 from ai_assets.extensions import Kind, load, load_class
+from ai_assets.local_models.errors import DimensionsDiffer, ModelUnusable
 from ai_assets.source_digest import source_digest
 from ai_assets.targets.base import Target
 
@@ -63,7 +66,7 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
     embeddings = {
         name: gathered.attempt(None, loading.embedding, name, each)
         for name, each in settings.every_embedding.items()
-        if each.use
+        if each.use or each.is_local
     }
     gathered.refuse(CollectionInvalid)
     functions = {name: function for name, function in gates.items() if function is not None}
@@ -158,11 +161,25 @@ class _Loading:
         return OwnTarget(name=declared.name, use=declared.use, kind=found, options=declared.options)
 
     def embedding(self, name: str, declared: EmbeddingSettings) -> Embedding:
+        if declared.is_local:
+            return self._local_embedding(name, declared)
         assert declared.use is not None
         try:
             return own_embedder(declared.use, declared.options, self.path).embedding
         except ExtensionUnusable as error:
             raise self._wrong(error, *place_of(name), "use") from error
+
+    def _local_embedding(self, name: str, declared: EmbeddingSettings) -> Embedding:
+        try:
+            found = own_embedder(BACKENDS[declared.backend], declared.local_options, self.path).embedding
+        except ExtraMissing as error:
+            raise self._wrong(error, *place_of(name), "backend") from error
+        except ModelUnusable as error:
+            raise self._wrong(error, *place_of(name), "model") from error
+        if declared.dimensions not in (None, found.dimensions):
+            differ = DimensionsDiffer(found.model, found=found.dimensions, declared=declared.dimensions or 0)
+            raise self._wrong(differ, *place_of(name), "dimensions")
+        return found
 
     def _require_fits(
         self, kind: Kind, use: str, function: Callable[..., Any], given: int, options: Mapping[str, Any], *at: str | int

@@ -1,4 +1,4 @@
-"""The engine with everything it does: `engine_client.py URL CALLS CONCURRENCY STATE_URL [again]`, a line of JSON."""
+"""The engine with everything it does: `engine_client.py URL CALLS CONCURRENCY STATE_URL [PROTOCOL]`, a line of JSON."""
 
 import json
 import resource
@@ -12,14 +12,17 @@ from ai_assets.storage.state import StateStore
 from bench.requests import messages
 
 
-def settings(url: str, concurrency: int) -> InferenceSettings:
+def settings(url: str, concurrency: int, protocol: str = "openai") -> InferenceSettings:
     backoff = {"attempts": 12, "base_s": 0.25, "cap_s": 8}
     return InferenceSettings.model_validate(
         {
             "endpoints": {
                 "bench": {
                     "base_url": url,
-                    "model": "rehearsal-mini",
+                    "protocol": protocol,
+                    "model": MODELS.get(protocol, "rehearsal-mini"),
+                    "options": OPTIONS.get(protocol, {}),
+                    "texts_per_request": 1,
                     "errors_are_free": True,
                     "prices": [{"from": "2026-01-01", "input": 0.15, "output": 0.6}],
                     "limits": {"concurrency": concurrency},
@@ -34,7 +37,14 @@ def settings(url: str, concurrency: int) -> InferenceSettings:
     )
 
 
-def request(number: int) -> Request:
+MODELS = {"tei": "rehearsal-embed"}
+OPTIONS = {"kserve": {"input": "text", "output": "embedding"}}
+"""Of protocols whose calls here are texts to embed, each in a request of its own."""
+
+
+def request(number: int, protocol: str = "openai") -> Request:
+    if protocol != "openai":
+        return Request(text=messages(number)[-1]["content"], route="bench", kind="embed", document=f"doc-{number:06d}")
     return Request(
         messages=tuple(messages(number)),
         route="bench",
@@ -44,11 +54,12 @@ def request(number: int) -> Request:
     )
 
 
-def main(url: str, calls: int, concurrency: int, state_url: str) -> dict[str, float]:
+def main(url: str, calls: int, concurrency: int, state_url: str, protocol: str = "openai") -> dict[str, float]:
     started, cpu = time.perf_counter(), time.process_time()
     answered = reused = 0
-    with Engine(settings(url, concurrency), StateStore(state_url)) as engine:
-        for result in engine.map(map(request, range(calls)), Caller(collection="bench", asset="labels", run_id="run")):
+    asked = (request(number, protocol) for number in range(calls))
+    with Engine(settings(url, concurrency, protocol), StateStore(state_url)) as engine:
+        for result in engine.map(asked, Caller(collection="bench", asset="labels", run_id="run")):
             answered += isinstance(result, Answer)
             reused += isinstance(result, Answer) and result.reused
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -63,4 +74,4 @@ def main(url: str, calls: int, concurrency: int, state_url: str) -> dict[str, fl
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])))
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], *sys.argv[5:])))

@@ -1,4 +1,7 @@
-"""Golden queries after an edit: asked one by one, as they were, and as the evaluation asks them now."""
+"""Golden queries after an edit: asked one by one, asked together, and computed as the evaluation does now.
+
+Processor time, as the machine may be busy: what one by one and together take is measured on some of the queries.
+"""
 
 import random
 import tempfile
@@ -12,9 +15,9 @@ from ai_assets.storage.index import SearchIndex
 from bench.measure import WORDS, Figure
 
 PASSAGES = 3_000
-QUERIES = 400
-"""Of the 2,981 of issue 14: what one takes does not depend on how many there are."""
-OF_ISSUE = 2_981
+QUERIES = 2_981
+"""Of issue 14."""
+ASKED = 300
 DEPTH = 10
 
 
@@ -38,20 +41,23 @@ def measure() -> list[Figure]:
         version = index.replace({"all": rows}, base_version=None)
         questions = list(zip(embedder.embed(queries), queries, strict=True))
         index.search(version, *questions[0], DEPTH)
-        started = time.perf_counter()
-        alone = [index.search(version, vector, text, DEPTH) for vector, text in questions]
-        one_by_one_s = time.perf_counter() - started
-        started = time.perf_counter()
-        together = index.search_many(version, questions, DEPTH)
-        together_s = time.perf_counter() - started
+        started = time.process_time()
+        alone = [index.search(version, vector, text, DEPTH) for vector, text in questions[:ASKED]]
+        one_by_one_s = (time.process_time() - started) / ASKED * QUERIES
+        started = time.process_time()
+        together = index.search_many(version, questions[:ASKED], DEPTH)
+        together_s = (time.process_time() - started) / ASKED * QUERIES
+        started = time.process_time()
+        computed = index.documents_found(version, questions, DEPTH)
+        computed_s = time.process_time() - started
     assert together == alone
-    detail = (
-        f"{one_by_one_s / QUERIES * 1000:.1f} ms and {together_s / QUERIES * 1000:.1f} ms a query; {OF_ISSUE} would "
-    )
-    detail += f"take {one_by_one_s / QUERIES * OF_ISSUE:.0f} s and {together_s / QUERIES * OF_ISSUE:.0f} s"
+    assert computed.documents[:ASKED] == [[hit.document_id for hit in hits] for hits in alone]
+    detail = f"{QUERIES} queries take {computed_s:.1f} s of processor time, and {computed.asked} of them were asked; "
+    detail += f"together they would take {together_s:.0f} s and one by one {one_by_one_s:.0f} s"
     return [
         Figure(
-            name="golden queries together, against one by one", value=one_by_one_s / together_s, limit=2.0,
+            name="golden queries computed, against asked together", value=together_s / computed_s, limit=4.0,
             at_most=False, detail=detail,
-        )
+        ),
+        Figure(name="processor seconds of golden queries", value=computed_s, limit=3.0, at_most=True, detail=detail),
     ]  # fmt: skip

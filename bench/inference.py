@@ -23,7 +23,7 @@ REPEATS = 3
 
 
 def measure() -> list[Figure]:
-    return [*_speed(), *_bare_cost(), _memory(), _faults(), *_ramp()]
+    return [*_speed(), *_protocols(), *_bare_cost(), _memory(), _faults(), *_ramp()]
 
 
 def run_module(module: str, *arguments: str | int | Path) -> dict[str, Any]:
@@ -47,25 +47,34 @@ def _rate(provider: Provider, calls: int) -> float:
     return float(calls / (stats["last_call_at"] - stats["first_call_at"]))
 
 
-def bare_calls(provider: Provider, calls: int) -> tuple[float, dict[str, Any]]:
+def bare_calls(provider: Provider, calls: int, protocol: str = "openai") -> tuple[float, dict[str, Any]]:
     provider.reset()
-    found = run_module("bench.bare_client", provider.url, calls, CONCURRENCY)
+    found = run_module("bench.bare_client", _url(provider, protocol), calls, CONCURRENCY, protocol)
     assert found["answered"] == calls, found
     return _rate(provider, calls), found
 
 
-def _engine(provider: Provider, calls: int, concurrency: int = CONCURRENCY) -> tuple[float, dict[str, Any]]:
+def _url(provider: Provider, protocol: str) -> str:
+    return provider.url if protocol == "openai" else provider.root
+
+
+def _engine(
+    provider: Provider, calls: int, concurrency: int = CONCURRENCY, protocol: str = "openai"
+) -> tuple[float, dict[str, Any]]:
     provider.reset()
     with _state() as url:
-        found = run_module("bench.engine_client", provider.url, calls, concurrency, url)
+        found = run_module("bench.engine_client", _url(provider, protocol), calls, concurrency, url, protocol)
     assert found["answered"] == calls, found
     assert provider.stats()["billed_twice"] == 0
     return _rate(provider, calls), found
 
 
-def _alternated(provider: Provider, calls: int) -> tuple[float, float]:
+def _alternated(provider: Provider, calls: int, protocol: str = "openai") -> tuple[float, float]:
     """Medians of engine and bare client, taken in turns, so that a noisy minute hits both."""
-    pairs = [(_engine(provider, calls)[0], bare_calls(provider, calls)[0]) for _ in range(REPEATS)]
+    pairs = [
+        (_engine(provider, calls, protocol=protocol)[0], bare_calls(provider, calls, protocol)[0])
+        for _ in range(REPEATS)
+    ]
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
@@ -77,6 +86,18 @@ def _speed() -> list[Figure]:
                at_most=False, detail=f"{ours:.0f} and {bare:.0f} calls/s"),
         *_peers(),
     ]  # fmt: skip
+
+
+def _protocols() -> list[Figure]:
+    """Of the model servers: a text in each request, as the bare client sends it."""
+    found = []
+    for protocol in ("kserve", "tei"):
+        with Provider(answers="quick", latency_ms=50) as provider:
+            ours, bare = _alternated(provider, 1000, protocol)
+        name = f"1,000 texts through {protocol}, 50 ms, 64 at once: speed / bare aiohttp"
+        detail = f"{ours:.0f} and {bare:.0f} calls/s"
+        found.append(Figure(name=name, value=ours / bare, limit=0.75, at_most=False, detail=detail))
+    return found
 
 
 def _peers() -> list[Figure]:

@@ -144,7 +144,7 @@ def _answered(work: Work, inference: InferenceSettings, partition: str, document
     question, accounts = work.collection.questions["kind"], Accounts(())
     caller = work.caller("kind", partition)
     requests = (ask(question, document, {}).request for document in documents)
-    tickets = (ticket_for(inference, accounts, each, caller, lambda _name: None) for each in requests if each)
+    tickets = (ticket_for(inference, accounts, each, caller) for each in requests if each)
     return [ticket.claim.hops[0].key for ticket in tickets]
 
 

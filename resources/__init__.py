@@ -7,5 +7,6 @@ Which models there are, at what price, in which order they are tried and how oft
 from collections.abc import Mapping
 
 from ai_assets import LLMResource
+from resources.gpu import GPU
 
-RESOURCES: Mapping[str, object] = {"llm": LLMResource()}
+RESOURCES: Mapping[str, object] = {"gpu": GPU, "llm": LLMResource()}

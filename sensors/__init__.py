@@ -9,8 +9,9 @@ from ai_assets.orchestration import automation
 
 
 def of_a_collection(collection: Collection) -> list[dg.SensorDefinition]:
-    """Runs when its source changes; publishes what is signed, and nothing else."""
-    return [automation.source_changes(collection), automation.publication(collection)]
+    """Runs when its source changes; publishes what is signed, and nothing else; collects what it asked by batch."""
+    watching = [automation.source_changes(collection), automation.publication(collection)]
+    return [*watching, *automation.batches(collection)]
 
 
 def of_all(collections: Sequence[Collection]) -> list[dg.SensorDefinition]:

@@ -128,6 +128,27 @@ class Provider:
         """These rules instead of those before."""
         self._post("/rehearsal/script", list(rules))
 
+    def batch_script(self, *rules: Mapping[str, Any]) -> None:
+        """What happens to requests about files and batches."""
+        self._post("/rehearsal/batch-script", list(rules))
+
+    def batches(self) -> list[dict[str, Any]]:
+        """All that were created, the newest first."""
+        found: list[dict[str, Any]] = []
+        while True:
+            after = f"&after={found[-1]['id']}" if found else ""
+            page = _checked(requests.get(f"{self.url}/batches?limit=100{after}", timeout=60.0))
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+
+    def crowd(self, number: int) -> None:
+        """So many batches of somebody else, which hold nothing and cost nothing."""
+        kept = requests.post(f"{self.url}/files", files={"file": ("x", b"x")}, data={"purpose": "batch"}, timeout=60.0)
+        body = {"input_file_id": _checked(kept)["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        for each in range(number):
+            _checked(requests.post(f"{self.url}/batches", json={**body, "metadata": {"job": str(each)}}, timeout=60.0))
+
     def reset(self) -> None:
         """Counts from nought, and no rules; settings stay."""
         self._post("/rehearsal/reset", {})

@@ -20,6 +20,7 @@ from ai_assets.inference.prices import cost_nusd, input_tokens_at_most, usd_of, 
 from ai_assets.inference.records import DECLARED_FREE, LOST, ErrorClass, Request, Usage
 from ai_assets.inference.retry import DEFAULTS
 from ai_assets.inference.settings import InferenceSettings, Route, TokenPrice
+from ai_assets.protocols.registry import protocol_of
 from ai_assets.run.operations import OperationsSettings, RetentionSettings
 from ai_assets.signoff.witness_settings import WITNESS_KINDS
 from ai_assets.stages.function_kind import PROMPTS_ONLY, FunctionStage
@@ -174,9 +175,11 @@ def test_the_environment_table_names_variables_that_are_read() -> None:
 
 def test_the_examples_of_inference_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", INFERENCE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 9
     for block in blocks:
-        InferenceSettings.model_validate(yaml.safe_load(block))
+        declared = InferenceSettings.model_validate(yaml.safe_load(block))
+        for endpoint in declared.endpoints.values():
+            assert protocol_of(endpoint.protocol).problem(endpoint) is None
 
 
 def test_the_examples_in_the_documents_are_valid() -> None:

@@ -190,14 +190,13 @@ def test_a_missing_key_of_any_endpoint_is_named_before_anything_is_sent(
 
 
 def test_an_endpoint_that_answers_nobody_for_long_stops_the_work_and_not_each_document(
-    provider: Provider, state_url: str, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, state_url: str
 ) -> None:
-    monkeypatch.setattr("ai_assets.inference.dispatch.PATIENCE_S", 0.5)
     provider.configure(fault={"overloaded": 1.0})
-    declared = settings({"mini": endpoint(provider.url, limits={"concurrency": 16})})
-    with pytest.raises(EndpointDown, match=r"Endpoint 'mini' has not responded for .*HTTP 503.*then run again"):
+    declared = settings({"mini": endpoint(provider.url, limits={"concurrency": 16}, patience_s=0.5)})
+    with pytest.raises(EndpointDown, match=r"Endpoint 'mini' has not responded for .*HTTP 503.*Then run again"):
         ask(state_url, declared, questions(40))
     check_books(state_url)
     provider.configure(fault={})
-    monkeypatch.setattr("ai_assets.inference.dispatch.PATIENCE_S", 60.0)
+    declared = settings({"mini": endpoint(provider.url, limits={"concurrency": 16})})
     assert all(isinstance(result, Answer) for result in ask(state_url, declared, questions(40)))

@@ -1,6 +1,7 @@
 """Claims about several partitions under way at once, where a stage asks a model."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,12 +14,13 @@ from test_stage_settings import KIND, declare
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.run.baton import Baton
 from ai_assets.run.concurrency import LANES, THREADS, as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import chunks, function_stage
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import RunEvent, StageBegan, StageEnded
-from ai_assets.run.refresh import refresh
+from ai_assets.run.refresh import leads_to_models, refresh
 from ai_assets.run.sinks import Sink, Sinks
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
@@ -77,6 +79,37 @@ def test_only_one_partition_computes_at_a_time(
         assert sorted(candidates(work)) == DAYS
     assert len(computing) == len(DAYS)
     assert len(set(computing)) > 1
+
+
+def test_the_baton_goes_to_the_lowest_rank_and_else_to_who_came_first() -> None:
+    baton, order = Baton(), list[str]()
+
+    def compute(name: str, rank: tuple[int, ...]) -> None:
+        with baton.held(rank):
+            order.append(name)
+
+    ranks = {"chunks of 0": (1, 0), "documents of 2": (0, 2), "documents of 1": (0, 1), "vectors of 0": (1, 0)}
+    with baton.held((9,)):
+        threads = []
+        for name, rank in ranks.items():
+            threads.append(threading.Thread(target=compute, args=(name, rank)))
+            threads[-1].start()
+            while len(baton._line) < len(threads):
+                time.sleep(0.001)
+        with baton.passed_on():
+            for thread in threads:
+                thread.join()
+        order.append("again")
+    assert order == ["documents of 1", "documents of 2", "chunks of 0", "vectors of 0", "again"]
+
+
+def test_what_leads_to_a_question_goes_before_what_follows_from_it(office: Project) -> None:
+    second = {"name": "second", "kind": "summarise", "after": ["letters"]}
+    folder = office.root / "collections" / "notes"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own.py").write_text(OWN)
+    collection = declare(office, [KIND, LETTERS, second], partitions=PARTITIONS)
+    assert leads_to_models(collection) == {"documents", "kind", "letters", "second"}
 
 
 def test_a_partition_that_fails_leaves_the_others(office: Project, provider: Provider) -> None:

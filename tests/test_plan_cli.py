@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
+import yaml
 from conftest import Project
 from provider import Provider
 from test_plan import BRIEF, DAY, KIND, NEXT, office, planned, prompt, run  # noqa: F401 - a fixture
@@ -47,6 +48,30 @@ def test_json_has_everything_and_money_as_decimal_text(declared: Project) -> Non
     assert 0 < low < likely < high
     assert Decimal(stage["money"]["likely_usd"]) == likely
     assert said["already_usd"] == "0.000000000"
+
+
+def test_a_tier_is_named_and_its_price_is_the_likely_one(declared: Project) -> None:
+    def money(more: str) -> tuple[Decimal, Decimal, str]:
+        done = declared.cli("plan", "notes", "--partition", DAY, "--stage", "kind", "--json")
+        assert done.returncode == 0, done.stderr
+        stage = json.loads(done.stdout)["stages"][0]
+        assert stage["tier"] == (more or None)
+        return Decimal(stage["money"]["likely_usd"]), Decimal(stage["money"]["high_usd"]), done.stdout
+
+    likely, high, _ = money("")
+    path = declared.root / "inference.yaml"
+    found = yaml.safe_load(path.read_text())
+    for each in found["endpoints"].values():
+        if price := next(iter(each.get("prices", ())), None):
+            halved = {name: price[name] / 2 for name in ("input", "output") if name in price}
+            each["prices"].append({"from": price["from"], "tier": "flex", **halved})
+            each["tier"] = "flex"
+    path.write_text(yaml.safe_dump(found))
+    at_flex, at_most, _ = money("flex")
+    assert at_flex < likely
+    assert at_most == high
+    shown = declared.cli("plan", "notes", "--stage", "kind")
+    assert "asked for at the tier 'flex'; served without it, it may cost the most" in shown.stdout
 
 
 def test_a_range_of_partitions(declared: Project) -> None:

@@ -495,6 +495,9 @@ FAULTS: list[tuple[str, type[Exception] | None, str | None, int]] = [
     ("rate_limited", RATE, "429", 0),
     ("rate_limited_bare", RATE, "429", 0),
     ("insufficient_quota", RATE, "429", 0),
+    ("flex_unavailable", RATE, "429", 0),
+    ("flex_capacity", openai.APIStatusError, "498", 0),
+    ("backend_failed", openai.APIStatusError, "424", 0),
     ("server_error", openai.InternalServerError, "500", 0),
     ("overloaded", openai.InternalServerError, "503", 0),
     ("error_page", openai.InternalServerError, "500", 0),
@@ -524,11 +527,12 @@ def test_a_fault_shows_as_itself_and_is_billed_or_not(
     client: OpenAI, provider: Provider, kind: str, error: type[Exception] | None, status: str, delivered: int
 ) -> None:
     provider.script([{"fault": kind}])
+    tier = {"service_tier": "flex"} if kind.startswith("flex_") else {}
     if error is None:
         ask(client, INVOICE, schema=LABEL_SCHEMA)
     else:
         with pytest.raises(error):
-            ask(client, INVOICE, schema=LABEL_SCHEMA)
+            ask(client, INVOICE, schema=LABEL_SCHEMA, **tier)
     billed = int(kind not in UNBILLED)
     stats = settled(provider)
     assert stats["statuses"] == {status: 1}

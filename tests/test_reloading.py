@@ -2,24 +2,20 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import eventually, free_port
+from conftest import eventually
+from real_up import Up, up
 from signing import PASSWORD, known
 
 from ai_assets.base.home import LOCATION_VARIABLE, PASSWORD_VARIABLE, Home
 from ai_assets.cli.new import DEFINITIONS
 from ai_assets.ops import definition_watch
-from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.ops.definition_watch import DefinitionWatch, changed
 from ai_assets.ops.trial_load import TrialLoad, ignored_by, spec_of
 from ai_assets.orchestration.code_location import CodeLocation
@@ -235,63 +231,15 @@ def test_sensors_wait_while_the_files_do_not_load_and_only_while_that_up_lives(
 # Real processes
 
 
-@dataclass
-class Up:
-    root: Path
-    port: int
-    desk_port: int
-    process: "subprocess.Popen[bytes]"
-
-    @property
-    def home(self) -> Home:
-        return Home(root=self.root / ".ai-assets", project=self.root)
-
-    @property
-    def said(self) -> str:
-        return (self.root / "up.txt").read_text()
-
-    @property
-    def api(self) -> DagsterApi:
-        return DagsterApi(f"http://127.0.0.1:{self.port}", timeout_s=60)
-
-    def says(self, text: str, times: int = 1) -> None:
-        eventually(lambda: self.said.count(text) >= times or self.process.poll() is not None, 180)
-        assert self.said.count(text) >= times, self.said
-
-
-def clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("AI_ASSETS", "DAGSTER"))}
-
-
-@contextmanager
-def up(root: Path) -> Iterator[Up]:
-    port, desk_port = free_port(), free_port()
-    ports = ["--port", str(port), "--desk-port", str(desk_port)]
-    with (root / "up.txt").open("wb") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).parent / "ai-assets", "up", *ports], cwd=root, env=clean(), stdout=output,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        yield Up(root, port, desk_port, process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-
-
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DAGSTER_HOME", "AI_ASSETS_HOME"):
         monkeypatch.setenv(name, "")
 
 
-def ai_assets(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [Path(sys.executable).parent / "ai-assets", *arguments], cwd=root, env={**clean(), PASSWORD_VARIABLE: PASSWORD},
-        capture_output=True, text=True, check=False, timeout=180,
-    )  # fmt: skip
+def ai_assets(running: Up, *arguments: str) -> None:
+    done = running.ai_assets(*arguments, **{PASSWORD_VARIABLE: PASSWORD})
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def publication_ticks(running: Up, collection: str) -> list[str]:
@@ -320,11 +268,11 @@ def test_a_collection_made_while_up_runs_is_run_signed_and_published_and_a_broke
         (more / f"{number}.txt").write_text(f"Note {number}: the conveyor of hall {number} was looked at on Monday.")
     with up(root) as running:
         running.says("1 partition of letters waits for sign-off")
-        ai_assets(root, "new", "post", "--from", str(more))
+        ai_assets(running, "new", "post", "--from", str(more))
         running.says("collections/post/defs.yaml changed; reloaded; new: post")
         running.says("of post wait")
         known(Stores.at(running.home).state, "ann")
-        ai_assets(root, "signoff", "approve", "post", "--by", "ann", "--all")
+        ai_assets(running, "signoff", "approve", "post", "--by", "ann", "--all")
         eventually(lambda: live_release(running, "post") == 1, 120)
         file = root / "collections" / "post" / "defs.yaml"
         good = file.read_text()
@@ -333,7 +281,7 @@ def test_a_collection_made_while_up_runs_is_run_signed_and_published_and_a_broke
         assert "defs.yaml:" in running.said.split("from before go on: ")[1]
         health = running.api.health(0)
         assert (health.code_loaded, dict(health.code_errors)) == (True, {})
-        ai_assets(root, "signoff", "approve", "letters", "--by", "ann", "--all")
+        ai_assets(running, "signoff", "approve", "letters", "--by", "ann", "--all")
         eventually(
             lambda: any("this waits until they do" in said for said in publication_ticks(running, "letters")), 90
         )

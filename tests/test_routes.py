@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ai_assets.inference.errors import RouteUnknown
 from ai_assets.inference.records import Request
-from ai_assets.inference.routes import endpoints_for
+from ai_assets.inference.routes import endpoints_for, order_of
 from ai_assets.inference.settings import InferenceSettings
 
 NAMES = ("near", "long", "fast", "alone")
@@ -28,8 +28,9 @@ SLOW: dict[str, object] = {"use": "fast", "slower_than_s": 5}
 SHORT_TEXT, LONG_TEXT = "short", "x" * 5000
 
 
-def order(settings: InferenceSettings, request: Request, **p95_s: float) -> list[str]:
-    return [name for name, _ in endpoints_for(settings, request, p95_s.get)]
+def order(settings: InferenceSettings, request: Request, **taken_s: float) -> list[str]:
+    """Where every endpoint takes as long as it is said here, and the others no time."""
+    return order_of(settings, request, lambda first, limit_s: taken_s.get(first, 0.0) > limit_s)
 
 
 def asks(text: str, route: str = "default") -> Request:
@@ -41,7 +42,7 @@ class Case:
     id: str
     rules: tuple[dict[str, object], ...] = ()
     text: str = SHORT_TEXT
-    near_p95_s: float | None = None
+    near_s: float | None = None
     tried: list[str]
 
 
@@ -50,17 +51,17 @@ CASES = [
     Case(id="short enough", rules=(LONG,), tried=["near", "long", "fast"]),
     Case(id="too long", rules=(LONG,), text=LONG_TEXT, tried=["long", "near", "fast"]),
     Case(id="nothing known of speed", rules=(SLOW,), tried=["near", "long", "fast"]),
-    Case(id="fast enough", rules=(SLOW,), near_p95_s=5, tried=["near", "long", "fast"]),
-    Case(id="too slow", rules=(SLOW,), near_p95_s=5.1, tried=["fast", "near", "long"]),
-    Case(id="first of two", rules=(LONG, SLOW), text=LONG_TEXT, near_p95_s=9, tried=["long", "near", "fast"]),
-    Case(id="second of two", rules=(LONG, SLOW), near_p95_s=9, tried=["fast", "near", "long"]),
-    Case(id="the other first", rules=(SLOW, LONG), text=LONG_TEXT, near_p95_s=9, tried=["fast", "near", "long"]),
+    Case(id="fast enough", rules=(SLOW,), near_s=5, tried=["near", "long", "fast"]),
+    Case(id="too slow", rules=(SLOW,), near_s=5.1, tried=["fast", "near", "long"]),
+    Case(id="first of two", rules=(LONG, SLOW), text=LONG_TEXT, near_s=9, tried=["long", "near", "fast"]),
+    Case(id="second of two", rules=(LONG, SLOW), near_s=9, tried=["fast", "near", "long"]),
+    Case(id="the other first", rules=(SLOW, LONG), text=LONG_TEXT, near_s=9, tried=["fast", "near", "long"]),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_the_first_rule_that_holds_puts_its_endpoint_first(case: Case) -> None:
-    known = {} if case.near_p95_s is None else {"near": case.near_p95_s}
+    known = {} if case.near_s is None else {"near": case.near_s}
     assert order(settings_with(*case.rules), asks(case.text), **known) == case.tried
 
 
@@ -69,7 +70,8 @@ def test_slow_is_said_of_the_routes_own_first_endpoint() -> None:
 
 
 def test_an_endpoint_named_directly_stands_alone_with_its_model() -> None:
-    ((name, endpoint),) = endpoints_for(settings_with(LONG), asks(LONG_TEXT, route="alone"), lambda _: 99)
+    assert order(settings_with(SLOW), asks(SHORT_TEXT, route="alone"), near=99, alone=99) == ["alone"]
+    ((name, endpoint),) = endpoints_for(settings_with(LONG), asks(LONG_TEXT, route="alone"))
     assert (name, endpoint.llm) == ("alone", "alone-model")
 
 
@@ -89,7 +91,7 @@ def test_an_endpoint_named_directly_stands_alone_with_its_model() -> None:
 )
 def test_a_name_nobody_declared_is_refused_with_the_nearest(settings: InferenceSettings, route: str, says: str) -> None:
     with pytest.raises(RouteUnknown) as caught:
-        endpoints_for(settings, asks(SHORT_TEXT, route=route), lambda _: None)
+        endpoints_for(settings, asks(SHORT_TEXT, route=route))
     assert str(caught.value) == says
 
 
@@ -103,8 +105,8 @@ def test_a_name_nobody_declared_is_refused_with_the_nearest(settings: InferenceS
     st.dictionaries(st.sampled_from(NAMES), st.floats(0, 20)),
 )
 def test_rules_lose_no_endpoint_and_move_at_most_one(
-    rules: list[dict[str, object]], length: int, p95_s: dict[str, float]
+    rules: list[dict[str, object]], length: int, taken_s: dict[str, float]
 ) -> None:
-    tried = order(settings_with(*rules), asks("x" * length), **p95_s)
+    tried = order(settings_with(*rules), asks("x" * length), **taken_s)
     assert sorted(tried) == ["fast", "long", "near"]
     assert [name for name in tried if name != tried[0]] == [n for n in ("near", "long", "fast") if n != tried[0]]

@@ -3,24 +3,22 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import eventually, free_port
+from conftest import eventually
 from desks import Visitor
+from real_up import Up, up
 from signing import known
 
 from ai_assets.base.home import SEVERAL_VARIABLE, Home
 from ai_assets.collection.catalog import Catalog, CatalogEntry
-from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.ops.supervisor import LocationsAlike, named_apart, workspace_of
 from ai_assets.orchestration.automation.shared_work import done_elsewhere
 from ai_assets.orchestration.code_location import CodeLocation, CodeLocationUnusable, code_locations
@@ -182,57 +180,10 @@ def test_a_collection_asks_the_models_of_its_own_project(tmp_path: Path) -> None
 # Real processes
 
 
-@dataclass
-class Workspace:
-    root: Path
-    port: int
-    desk_port: int
-    process: "subprocess.Popen[bytes]"
-
-    @property
-    def home(self) -> Home:
-        return Home(root=self.root / ".ai-assets", project=self.root)
-
-    @property
-    def said(self) -> str:
-        return (self.root / "up.txt").read_text()
-
-    @property
-    def api(self) -> DagsterApi:
-        return DagsterApi(f"http://127.0.0.1:{self.port}", timeout_s=60)
-
-    def ai_assets(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [Path(sys.executable).parent / "ai-assets", *arguments], cwd=self.root, env=clean(), capture_output=True,
-            text=True, timeout=180, check=False,
-        )  # fmt: skip
-
-
-def clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("AI_ASSETS", "DAGSTER"))}
-
-
-@contextmanager
-def up(root: Path) -> Iterator[Workspace]:
-    port, desk_port = free_port(), free_port()
-    ports = ["--port", str(port), "--desk-port", str(desk_port)]
-    with (root / "up.txt").open("wb") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).parent / "ai-assets", "up", "--no-first-run", *ports], cwd=root, env=clean(),
-            stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        yield Workspace(root, port, desk_port, process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-
-
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    with up(two_projects(tmp_path_factory.mktemp("workspace"))) as found:
-        eventually(lambda: "Stop it with Ctrl-C" in found.said or found.process.poll() is not None, 240)
-        assert found.process.poll() is None, found.said
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(two_projects(tmp_path_factory.mktemp("workspace")), "--no-first-run") as found:
+        found.says("Stop it with Ctrl-C", timeout_s=240)
         yield found
 
 
@@ -243,7 +194,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_both_locations_are_served_and_the_home_knows_the_collections_of_both(running: Workspace) -> None:
+def test_both_locations_are_served_and_the_home_knows_the_collections_of_both(running: Up) -> None:
     health = running.api.health(0)
     assert (health.code_loaded, dict(health.code_errors)) == (True, {})
     assert Catalog(running.home).names() == sorted(NAMES)
@@ -255,7 +206,7 @@ def test_both_locations_are_served_and_the_home_knows_the_collections_of_both(ru
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_starts_in_the_location_of_its_collection_though_the_other_has_a_job_of_that_name(
-    running: Workspace, name: str
+    running: Up, name: str
 ) -> None:
     run_id = running.api.launch_run(name, {"dagster/partition": "shard-0"})
     eventually(lambda: running.api.run_status(run_id) in ("SUCCESS", "FAILURE"), 180)
@@ -268,7 +219,7 @@ def test_a_run_starts_in_the_location_of_its_collection_though_the_other_has_a_j
 
 
 @pytest.mark.slow
-def test_the_desk_shows_the_collections_of_both_and_starts_runs_in_either(running: Workspace) -> None:
+def test_the_desk_shows_the_collections_of_both_and_starts_runs_in_either(running: Up) -> None:
     known(Stores.at(running.home).state, "ann")
     ann = Visitor(f"http://127.0.0.1:{running.desk_port}")
     ann.sign_in("ann")
@@ -284,14 +235,14 @@ def test_the_desk_shows_the_collections_of_both_and_starts_runs_in_either(runnin
 
 
 @pytest.mark.slow
-def test_a_command_runs_a_collection_of_either_location(running: Workspace) -> None:
+def test_a_command_runs_a_collection_of_either_location(running: Up) -> None:
     for name in NAMES:
         done = running.ai_assets("run", name, "--json")
         assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-def test_the_sensors_of_both_tick_and_only_one_does_what_is_done_once(running: Workspace) -> None:
+def test_the_sensors_of_both_tick_and_only_one_does_what_is_done_once(running: Up) -> None:
     def ticks(sensor: str) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         with instance(running.home) as opened:
@@ -311,7 +262,7 @@ def test_the_sensors_of_both_tick_and_only_one_does_what_is_done_once(running: W
 
 
 @pytest.mark.slow
-def test_one_that_breaks_later_is_named_and_the_other_goes_on(running: Workspace) -> None:
+def test_one_that_breaks_later_is_named_and_the_other_goes_on(running: Up) -> None:
     file = running.root / "letters_project" / "letters_definitions.py"
     text = file.read_text()
     file.write_text("raise RuntimeError('broken by an edit')\n")
@@ -332,7 +283,7 @@ def test_one_that_breaks_later_is_named_and_the_other_goes_on(running: Workspace
     eventually(lambda: "the code location the_letters is loaded again" in running.said, 120)
 
 
-def _processes(running: Workspace) -> list[Any]:
+def _processes(running: Up) -> list[Any]:
     from ai_assets.base.processes import started_by_up
 
     return started_by_up(running.home.root)

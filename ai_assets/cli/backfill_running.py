@@ -8,6 +8,7 @@ import typer
 
 from ai_assets.base.errors import UserError
 from ai_assets.cli.backfill_progress import Meter
+from ai_assets.cli.batch_waiting import answered_of
 from ai_assets.cli.launching import Author
 from ai_assets.cli.output import errors, home
 from ai_assets.collection.loading import Collection
@@ -73,6 +74,8 @@ def run_here(
     try:
         with Meter(places.state, made, quiet=quiet) as meter, meter.running():
             execute(chosen, places, list(made.partitions), report, quiet=True, assets=assets, tags=tags, author=author)
+            while not report.failures and (answered := answered_of(chosen, places, made.partitions)):
+                execute(chosen, places, answered, report, quiet=True, assets=assets, tags=tags, author=author)
     except KeyboardInterrupt:
         backfills.end(places, made, "stopped")
         errors.print(f"Interrupted; what was done is kept. Go on: ai-assets backfill {chosen.name}")
@@ -123,7 +126,9 @@ def _wait(places: Stores, made: Backfill, meter: Meter) -> bool:
                 status = api.backfill_status(made.dagster_id)
             except DagsterUnreachable as error:
                 raise DagsterGone(made) from error
-            if status.done:
+            with places.state.read() as connection:
+                waits = status.succeeded and backfills.is_waiting(connection, made)
+            if status.done and not waits:
                 return status.succeeded
         else:
             sweep(places)

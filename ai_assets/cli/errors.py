@@ -7,6 +7,7 @@ NoReviewers                          a decision before anybody may decide
 PersonKnown                          somebody is added twice
 PersonDisabled                       a disabled person is given something
 LauncherUnclear                      a token and a name of different people
+NoEndpoints                          `ai-assets inference test` without one to test
 """
 
 from pathlib import Path
@@ -66,4 +67,12 @@ class LauncherUnclear(UserError):
     def __init__(self, by: str, holder: str) -> None:
         super().__init__(
             f"--by says {by}, and AI_ASSETS_TOKEN is a token of {holder}. Leave one of them out; nothing was started."
+        )
+
+
+class NoEndpoints(UserError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} declares no endpoint, so there is none to test. Write one under `endpoints:`; "
+            "inference.example.yaml has some to start from."
         )

@@ -24,6 +24,7 @@ from ai_assets.documents.source_listing import known_folders, look, stored_listi
 from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
+from ai_assets.planning.records import StagePlan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
 from ai_assets.storage.stores import Stores
 
@@ -101,12 +102,15 @@ def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[
 def show(plan: Plan) -> None:
     """The plan as tables."""
     console.print(headline(plan), style="bold")
+    if plan.planned and plan.devices and not plan.stages:
+        _show_devices(plan)
     if not plan.planned or not plan.stages:
         for note in plan.notes:
             console.print(note)
         return
     console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.")
     _show_stages(plan)
+    _show_devices(plan)
     _show_ways(plan)
     _show_budgets(plan)
     for stage in plan.stages:
@@ -121,10 +125,14 @@ def show(plan: Plan) -> None:
     console.print(f"The actual cost lies between low and high about {plan.level:.0%} of the time.")
 
 
+def _endpoint(stage: StagePlan) -> str:
+    return f"{stage.endpoint} ({stage.tier})" if stage.tier else stage.endpoint
+
+
 def _show_stages(plan: Plan) -> None:
     rows = [
         (
-            stage.stage, stage.endpoint, f"{stage.documents:,}", f"{stage.kept:,}", f"{stage.reused:,}",
+            stage.stage, _endpoint(stage), f"{stage.documents:,}", f"{stage.kept:,}", f"{stage.reused:,}",
             _calls(stage.calls), f"{stage.unknown:,}", f"{stage.input_tokens:,}", f"{stage.output_tokens.likely:,.0f}",
             dollars(stage.money.low_nusd), dollars(stage.money.likely_nusd), dollars(stage.money.high_nusd),
             "?" if stage.seconds is None else time_of(stage.seconds.likely),
@@ -136,6 +144,20 @@ def _show_stages(plan: Plan) -> None:
         "low", "likely", "high", "time",
     )  # fmt: skip
     table("", columns, rows, columns[2:])
+
+
+def _show_devices(plan: Plan) -> None:
+    rows = [
+        (
+            each.stage, each.device, each.model, f"{each.documents:,}", f"{each.kept:,}", f"{each.texts:,}",
+            f"{each.input_tokens:,}", "?" if each.cost_nusd is None else dollars(each.cost_nusd), each.price,
+            "?" if each.seconds is None else time_of(each.seconds),
+        )
+        for each in plan.devices
+    ]  # fmt: skip
+    if rows:
+        columns = ("stage", "device", "model", "docs", "kept", "texts", "tokens", "likely", "price", "time")
+        table("On hardware of your own (in no budget)", columns, rows, columns[3:8])
 
 
 def _show_ways(plan: Plan) -> None:

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ai_assets.cli import asking_again
+from ai_assets.cli.batch_waiting import answered_of, say_waits, waits_of
 from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
 from ai_assets.cli.output import (
     AsJson,
@@ -32,18 +32,19 @@ from ai_assets.cli.output import (
     stores,
     table,
 )
+from ai_assets.cli.run_progress import followed
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.documents.source_listing import known_folders, observe
-from ai_assets.inference.run_spend import spend_by_asset
+from ai_assets.inference.run_spend import spend_by_asset, total_of
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
 from ai_assets.run.context import Outcome
-from ai_assets.run.events import Advanced, DatasetMade, RunEvent, Waiting
+from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink, hearing
 from ai_assets.run.status import due_partitions, partition_states
-from ai_assets.run.total import Counted, RunTotal
+from ai_assets.run.total import CANDIDATE, Counted, RunTotal
 from ai_assets.signoff import releases
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.served import lost_snapshots
@@ -104,9 +105,7 @@ class Report:
         """What the ledger says: of what did not end, too."""
         with places.state.read() as connection:
             spent = spend_by_asset(connection, self.collection, self.run_ids)
-            self.total = self.counted.total(
-                connection, self.collection, self.run_ids, partitions=len(self.due), failed=failed, seconds=self.seconds
-            )
+        self.total = self.counted.total(total_of(spent), partitions=len(self.due), failed=failed, seconds=self.seconds)
         for asset, found in spent.items():
             row = self._row(asset)
             row.calls, row.retried, row.cost_usd = found.calls, found.retried, found.cost_usd
@@ -146,6 +145,7 @@ def run(
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Begin the count of tries again for documents without a result.")
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for batches, and go on when they are answered.")] = False,
     by: RunBy = None,
     as_json: AsJson = False,
 ) -> None:
@@ -169,7 +169,7 @@ def run(
         asking_again.reset(chosen, places, keys, person, quiet=as_json)
     insist = bool(partition or partitions)
     with _ended_politely():
-        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author)
+        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author, wait=wait)
     if report.interrupted:
         errors.print(
             "Interrupted. Run it again to go on; what was done stays done, and what was answered is not paid again."
@@ -177,9 +177,11 @@ def run(
     if as_json:
         waiting = {key: item.plain for key, item in asking_again.waiting_of(chosen, places, keys).items()}
         started_by = author.launcher.who if author.launcher else None
-        print_json({**report.described(chosen), "waiting": waiting, "author": started_by})
+        batches = [asdict(found) for found in waits_of(places, name, keys)]
+        print_json({**report.described(chosen), "waiting": waiting, "batches": batches, "author": started_by})
     else:
         _show(chosen, report)
+        say_waits(waits_of(places, name, keys), name)
         asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
     if report.interrupted:
         raise typer.Exit(130)
@@ -205,7 +207,14 @@ def _ended_politely() -> Iterator[None]:
 
 
 def bring_up_to_date(
-    chosen: Collection, places: Stores, keys: Sequence[str], *, quiet: bool, insist: bool = False, author: Author
+    chosen: Collection,
+    places: Stores,
+    keys: Sequence[str],
+    *,
+    quiet: bool,
+    insist: bool = False,
+    author: Author,
+    wait: bool = False,
 ) -> Report:
     """Run those of the partitions that are due; the others are as they should be and only counted.
 
@@ -215,10 +224,14 @@ def bring_up_to_date(
     due = list(keys) if insist else due_partitions(chosen, places, keys)
     report = Report(chosen.name, list(keys), due)
     report.count_settled(places)
+    if wait and not due:
+        due = report.due = answered_of(chosen, places, keys)
     if due:
         tags = None if insist else {PATIENT_TAG: PATIENT}
         try:
             execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
+            while wait and not report.failures and (answered := answered_of(chosen, places, keys)):
+                execute(chosen, places, answered, report, quiet=quiet, tags=tags, author=author)
         except KeyboardInterrupt:
             report.interrupted = True
     with places.state.read() as connection:
@@ -270,8 +283,8 @@ def execute(
 
     with (
         instance(home()) as dagster,
-        _progress(report, len(keys), quiet) as drawn,
-        hearing(drawn, _Waits()),
+        followed(report.collection, len(keys), quiet=quiet) as shown,
+        hearing(_Counts(report, quiet=quiet or console.is_terminal), *shown),
     ):
         register_folders(chosen, dagster, keys)
         dynamic = chosen.settings.partitions.by == "folder"
@@ -292,60 +305,19 @@ def execute(
                 return
 
 
-@contextmanager
-def _progress(report: Report, partitions: int, quiet: bool) -> Iterator[Sink]:
-    """Bars on a terminal, a line per finished partition elsewhere."""
-    if quiet or not console.is_terminal:
-        yield _Lines(report, quiet)
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as drawn:
-        yield _Bars(report, drawn, partitions)
-
-
-class _Lines(Sink):
-    """Counts for the table at the end, and a line per candidate."""
+class _Counts(Sink):
+    """For the table at the end; and a line per candidate, where there are no bars."""
 
     hears = (DatasetMade,)
 
-    def __init__(self, report: Report, quiet: bool) -> None:
+    def __init__(self, report: Report, *, quiet: bool) -> None:
         self._report, self._quiet = report, quiet
 
     def hear(self, event: RunEvent) -> None:
         if isinstance(event, DatasetMade):
             self._report.see(event.outcome)
-            if not self._quiet and event.outcome.manifest.asset == "release_candidate":
+            if not self._quiet and event.outcome.manifest.asset == CANDIDATE:
                 console.print(f"{event.outcome.manifest.partition}: {_sentence(event.outcome)}")
-
-
-class _Bars(Sink):
-    """The same count, and two bars: of candidates, and of what is computed just now."""
-
-    hears = (DatasetMade, Advanced)
-
-    def __init__(self, report: Report, drawn: Progress, partitions: int) -> None:
-        self._report, self._drawn = report, drawn
-        self._whole = drawn.add_task(f"{report.collection}: candidates", total=partitions)
-        self._part = drawn.add_task("", total=None)
-
-    def hear(self, event: RunEvent) -> None:
-        if isinstance(event, Advanced):
-            said = f"{event.partition}: {event.asset}"
-            self._drawn.update(self._part, description=said, completed=event.done, total=event.total)
-        elif isinstance(event, DatasetMade):
-            self._report.see(event.outcome)
-            if event.outcome.manifest.asset == "release_candidate":
-                self._drawn.advance(self._whole)
-
-
-class _Waits(Sink):
-    """What the run waits for, on standard error."""
-
-    hears = (Waiting,)
-
-    def hear(self, event: RunEvent) -> None:
-        if isinstance(event, Waiting):
-            errors.print(event.line)
 
 
 def _sentence(outcome: Outcome) -> str:
@@ -356,34 +328,47 @@ def _sentence(outcome: Outcome) -> str:
     return f"{found}, candidate {digest[:12]}{' (unchanged)' if outcome.unchanged else ''}"
 
 
+def _columns(rows: Sequence[ReportRow]) -> dict[str, list[str]]:
+    """Of the table at the end; of quarantined documents and calls only where there are any."""
+    found = {
+        "asset": [row.asset for row in rows],
+        "partitions": [str(row.partitions) for row in rows],
+        "docs in": [str(row.documents_in) for row in rows],
+        "out": [str(row.documents_out) for row in rows],
+        "reused": [str(row.reused) for row in rows],
+        "quarantined": [str(row.quarantined) for row in rows],
+        "calls": [str(row.calls or "") for row in rows],
+        "retried": [str(row.retried or "") for row in rows],
+        "seconds": [f"{row.seconds:.2f}" for row in rows],
+        "dollars": [money(row.cost_usd) for row in rows],
+    }
+    seldom = {"quarantined", "calls", "retried"}
+    return {name: cells for name, cells in found.items() if name not in seldom or {*cells} - {"", "0"}}
+
+
+FIRST_LEFT_OUT = ("docs in", "partitions", "seconds")
+
+
+def fitting_columns(rows: Sequence[ReportRow], width: int) -> dict[str, list[str]]:
+    """A narrow terminal has fewer columns: none is cut."""
+    shown = _columns(rows)
+    for name in FIRST_LEFT_OUT:
+        if sum(2 + max(map(len, (heading, *cells))) for heading, cells in shown.items()) <= width:
+            break
+        del shown[name]
+    return shown
+
+
 def _show(chosen: Collection, report: Report) -> None:
     if not report.due:
         console.print(f"Every partition of {report.collection} is up to date; nothing to run.")
-    rows = [
-        (
-            row.asset, row.partitions, row.documents_in, row.documents_out, row.reused, row.quarantined,
-            row.calls or "", row.retried or "", f"{row.seconds:.2f}", money(row.cost_usd),
-        )
-        for row in report.ordered_rows(chosen)
-    ]  # fmt: skip
-    columns = (
-        "asset",
-        "partitions",
-        "docs in",
-        "out",
-        "reused",
-        "quarantined",
-        "calls",
-        "retried",
-        "seconds",
-        "dollars",
-    )
+    columns = fitting_columns(report.ordered_rows(chosen), console.width)
     ended = len(report.counted.indexed) if report.interrupted else len(report.due)
     table(
         f"{report.collection}: {ended} of {len(report.partitions)} partitions run in {report.seconds:.1f} s",
-        columns,
-        rows,
-        columns[1:],
+        list(columns),
+        list(zip(*columns.values(), strict=True)),
+        list(columns)[1:],
     )
     if report.total is not None:
         console.print(f"Total: {report.total.in_words}")

@@ -13,7 +13,7 @@ from ai_assets.collection.embeddings import Models
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings, place_of
 from ai_assets.evaluation.golden import GoldenLabel
-from ai_assets.stages.base import PromptStage
+from ai_assets.stages.base import BATCH, PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.schema import SchemaWrong
@@ -82,7 +82,7 @@ def read_function_models(
     for number, stage in enumerate(settings.stages):
         if isinstance(stage, FunctionStage) and stage.models is not None:
             place = _Place(path=path, node=node, number=number)
-            found[stage.name] = gathered.attempt((), _function_models, inference, stage.models, place)
+            found[stage.name] = gathered.attempt((), _function_models, inference, stage.models, stage.tier, place)
             for prompt in stage.spec.prompts:
                 if not (path.parent / prompt).is_file():
                     problem = f"its function names the prompt {path.parent / prompt}, which does not exist"
@@ -91,10 +91,13 @@ def read_function_models(
     return found
 
 
-def _function_models(inference: Declared, route: str, place: _Place) -> tuple[tuple[str, str], ...]:
-    endpoints = _endpoints(inference(), route)
+def _function_models(inference: Declared, route: str, tier: str | None, place: _Place) -> tuple[tuple[str, str], ...]:
+    declared = inference()
+    endpoints = _endpoints(declared, route)
     if isinstance(endpoints, str):
         raise place.wrong(endpoints, "route")
+    if tier is not None and (problem := _unpriced(declared, route, tier)) is not None:
+        raise place.wrong(problem, "tier")
     return endpoints
 
 
@@ -129,11 +132,11 @@ def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> 
 
     variables = _variables(settings, stage)
     if stage.prompt is None:
-        return default_prompt(stage.PROMPT, variables)
+        return default_prompt(stage.own_prompt, variables)
     path = place.path.parent / stage.prompt
     if not path.is_file():
         raise place.wrong(f"the prompt file {path} does not exist", "prompt")
-    return load_prompt(path, stage.PROMPT, variables)
+    return load_prompt(path, stage.own_prompt, variables)
 
 
 def _variables(settings: CollectionSettings, stage: PromptStage) -> "Variables":
@@ -155,12 +158,29 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
     found = _endpoints(declared, stage.route or "")
     if isinstance(found, str):
         raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
+    if stage.tier is not None and (problem := _unpriced(declared, stage.route or "", stage.tier)) is not None:
+        raise place.wrong(problem, "tier")
     return found
+
+
+def _unpriced(declared: "InferenceSettings", route: str, tier: str) -> str | None:
+    """Why its calls cannot be asked at this tier."""
+    from ai_assets.inference.errors import BatchUndeclared
+    from ai_assets.inference.routes import names_of
+
+    names = names_of(declared, route)
+    if tier == BATCH:
+        return None if any(declared.endpoints[name].batch for name in names) else str(BatchUndeclared(route, names))
+    for name in names:
+        if (problem := declared.endpoints[name].unpriced(tier)) is not None:
+            return f"endpoint '{name}' of inference.yaml: {problem}"
+    return None
 
 
 def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
     """Address and model of each in order, or what is wrong."""
     from ai_assets.inference.errors import InferenceMissing
+    from ai_assets.inference.identity import model_of
     from ai_assets.inference.routes import names_of
 
     names = names_of(declared, route)
@@ -170,7 +190,7 @@ def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, st
         known = [*declared.routes, *declared.endpoints]
         hint = nearest(route, known) if known else "; inference.yaml declares none"
         return f"unknown route or endpoint '{route}'{hint}"
-    return tuple((declared.endpoints[name].base_url, declared.endpoints[name].llm) for name in names)
+    return tuple(model_of(declared.endpoints[name]) for name in names)
 
 
 def _examples(

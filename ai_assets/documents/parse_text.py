@@ -59,8 +59,9 @@ def _piles() -> "re.Pattern[str]":
 def normalise(text: str) -> str:
     """NFC, lines ended by \\n, no control characters but \\n and \\t, no lone surrogates, no blank ends. Idempotent."""
     text = _CONTROLS.sub("", _NEWLINES.sub("\n", text))
-    text = _SURROGATES.sub("\ufffd", text)
-    return unicodedata.normalize("NFC", text).strip(_BLANK)
+    if not text.isascii():  # what is left to do changes nothing of one that is
+        text = unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", text))
+    return text.strip(_BLANK)
 
 
 def shortened(title: str, most: int = TITLE_CHARACTERS) -> str | None:

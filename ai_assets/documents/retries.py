@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ai_assets.inference.records import RETRYABLE
+from ai_assets.inference.records import PASSING
 from ai_assets.stages.base import MOST_TRIES
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now, storable
@@ -96,7 +96,7 @@ def first(
         document_id=document_id,
         question=question,
         tries=0,
-        passes=error in RETRYABLE if passes is None else passes,
+        passes=error in PASSING if passes is None else passes,
         error=error,
         message=message,
         call=call,

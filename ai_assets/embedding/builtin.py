@@ -135,6 +135,9 @@ class BuiltinEmbedder(Embedder):
                 np.divide(total, length, out=row, casting="same_kind")
         return rows
 
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self.embed(texts)
+
     def sums(self, texts: Sequence[str]) -> np.ndarray:
         """As `embed`, but not of length one: a text of telling words is longer than one of words that say little."""
         import numpy as np

@@ -29,6 +29,10 @@ class Embedder(ABC):
     def embed(self, texts: Sequence[str]) -> np.ndarray | Sequence[Sequence[float]]:
         """One row per text, in order; a row of zeros where a text has nothing to embed. Rows are made of length one."""
 
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray | Sequence[Sequence[float]]:
+        """The same for questions; some models want to be told which of both a text is."""
+        return self.embed(texts)
+
     def close(self) -> None:  # noqa: B027  # most have nothing to close
         """Give memory and connections back."""
 

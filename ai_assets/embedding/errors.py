@@ -6,14 +6,14 @@ VectorUnusable    the model's vectors are not what is declared
 """
 
 from ai_assets.base.errors import UserError
-from ai_assets.inference.records import RETRYABLE
+from ai_assets.inference.records import PASSING
 
 
 class EmbeddingFailed(UserError):
     """`said` begins with the class of the error."""
 
     def __init__(self, collection: str, partition: str, document: str, said: str, others: int) -> None:
-        self.passes = said.partition(":")[0] in RETRYABLE
+        self.passes = said.partition(":")[0] in PASSING
         more = f" (and {others} more {'text' if others == 1 else 'texts'} of this partition)" if others else ""
         super().__init__(
             f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. This is not about the "
@@ -25,7 +25,7 @@ class EmbeddingFailed(UserError):
 
 class QueryNotEmbedded(UserError):
     def __init__(self, collection: str, query: str, said: str) -> None:
-        self.passes = said.partition(":")[0] in RETRYABLE
+        self.passes = said.partition(":")[0] in PASSING
         shown = query if len(query) <= 80 else query[:80] + "…"
         super().__init__(
             f"The query '{shown}' could not be embedded: {said.rstrip('.')}. Try again; if it stays so, look at what "

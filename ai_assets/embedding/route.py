@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.embedding.spec import Embedding
+from ai_assets.inference.batch.errors import WaitingForBatch
+from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Unanswered
 from ai_assets.stages.prompt import clean
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.engine import Engine
 
 
@@ -57,10 +61,12 @@ class RouteEmbedder:
     advance: Callable[[int], None] = lambda _answered: None
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around the wait for answers."""
+    by_batch: BatchAsker | None = None
+    """Takes the texts that have no vector yet, for who does not wait."""
     has_vectors: bool = False
     """Some text of the same kind has one: then a text without is the exception."""
-    reused: int = 0
-    """Texts whose vector came from the ledger."""
+    from_ledger: array[int] = field(default_factory=lambda: array("q"))
+    """Places of the texts whose vector came from the ledger."""
 
     @property
     def name(self) -> str:
@@ -92,6 +98,9 @@ class RouteEmbedder:
             raise QueryNotEmbedded(self.caller.collection, clean(texts[place]), str(why))
         return rows
 
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self.embed(texts)
+
     def embed_each(
         self, passages: Iterable[Passage], take: Callable[[int, np.ndarray | EmbeddingRefusal, float], None]
     ) -> None:
@@ -115,9 +124,15 @@ class RouteEmbedder:
                 else:
                     take(place, np.zeros(self.dimensions, dtype=np.float32), 0.0)
 
+        in_batch = calls = 0
+        asking = self.engine.map if self.by_batch is None else self.by_batch.map
         with self.waiting():
-            for answered, result in enumerate(self.engine.map(requests(), self.caller), start=1):
+            for answered, result in enumerate(asking(requests(), self.caller), start=1):
                 place, passage = asked.popleft()
+                calls += 1
+                if isinstance(result, Pending):
+                    in_batch += 1
+                    continue
                 self.advance(answered)
                 if isinstance(result, Unanswered):
                     refused = EmbeddingRefusal(result.error, result.message)
@@ -133,8 +148,11 @@ class RouteEmbedder:
                     misfits.append((place, passage, vector, (result.endpoint, len(result.vector))))
                     continue
                 embedded += 1
-                self.reused += result.reused
+                if result.reused:
+                    self.from_ledger.append(place)
                 take(place, vector, result.cost_usd + result.saved_usd)
+        if in_batch:
+            raise WaitingForBatch(self.caller.asset, self.caller.partition, calls=calls, waiting=in_batch)
         if failed:
             raise self._failure(*failed[0], others=len(failed) - 1)
         if misfits and not (embedded or self.has_vectors):

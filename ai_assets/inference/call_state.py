@@ -1,30 +1,42 @@
 """A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
 
 import datetime
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import KindUnserved, ProtocolFailed
+from ai_assets.inference.errors import BatchUndeclared, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
-from ai_assets.inference.prices import call_price, cost_nusd, input_tokens_at_most, nusd_of, usd_of, worst_case_nusd
+from ai_assets.inference.prices import (
+    Served,
+    batch_price,
+    call_price,
+    cost_nusd,
+    input_tokens_at_most,
+    nusd_of,
+    served_at,
+    tier_prices,
+    usd_of,
+    worst_case_nusd,
+)
 from ai_assets.inference.records import (
     NO_USAGE,
+    OF_TEXTS,
     Answer,
     Caller,
     ErrorClass,
     Request,
     Result,
     Unanswered,
+    Usage,
     may_be_billed,
 )
 from ai_assets.inference.routes import endpoints_for
-from ai_assets.inference.settings import Endpoint, InferenceSettings
+from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
 from ai_assets.inference.validation import parse, repair_of
-from ai_assets.protocols.base import Fault, NotAnAnswer, Reply
+from ai_assets.protocols.base import AS_USUAL, Delivery, Fault, NotAnAnswer, Reply
 from ai_assets.protocols.registry import protocol_of
 
 
@@ -40,10 +52,14 @@ class CallState:
     saved_nusd: int = 0
     maybe_nusd: int = 0
     attempts: int = 0
+    sent_key: str = ""
+    """Of the call that was sent last: another one is a repair, or asks another endpoint."""
     repaired: bool = False
     latency_s: float = 0.0
     heard: bool = False
     """Somebody has heard a piece of its answer."""
+    probes: bool = False
+    """Sent to an endpoint that is held to be slow, to see whether it still is."""
     busy: bool = False
     """An intent is being made or is open: it may not be abandoned."""
 
@@ -53,8 +69,9 @@ def ticket_for(
     accounts: Accounts,
     request: Request,
     caller: Caller,
-    p95_s: Callable[[str], float | None],
     moment: datetime.datetime | None = None,
+    *,
+    in_batch: bool = False,
 ) -> CallState:
     """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
 
@@ -65,9 +82,13 @@ def ticket_for(
     oldest = None
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
+    hops = tuple(_hop(*named, request, today, caller, in_batch=in_batch) for named in endpoints_for(settings, request))
+    at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
+    if at is None:
+        raise BatchUndeclared(request.route, [hop.name for hop in hops])
     claim = Claim(
-        hops=tuple(_hop(*named, request, today) for named in endpoints_for(settings, request, p95_s)),
-        at=0,
+        hops=hops,
+        at=at,
         caller=caller,
         document=request.document,
         kind=request.kind,
@@ -79,8 +100,11 @@ def ticket_for(
     return CallState(request, request, claim, today)
 
 
-def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) -> Hop:
-    price = call_price(name, endpoint, today)
+def _hop(
+    name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller, *, in_batch: bool = False
+) -> Hop:
+    in_batch = in_batch and endpoint.batch is not None
+    price = (batch_price if in_batch else call_price)(name, endpoint, today)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)
@@ -89,8 +113,11 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
         into, out = request.raw.input_tokens, request.raw.output_tokens
     else:
         into = input_tokens_at_most(request, endpoint.image_tokens)
-        out = 0 if request.text is not None else request.max_output_tokens
+        out = 0 if request.asks_for in OF_TEXTS else request.max_output_tokens
     most_usd = request.raw.max_usd if request.raw is not None else None
+    delivery, prices = (AS_USUAL, ()) if in_batch else _delivery(name, endpoint, request, today, caller)
+    if prices:
+        price = max(prices, key=lambda each: worst_case_nusd(each, into, out))
     reserve = worst_case_nusd(price, into, out) if most_usd is None else nusd_of(most_usd)
     return Hop(
         name=name,
@@ -101,25 +128,47 @@ def _hop(name: str, endpoint: Endpoint, request: Request, today: datetime.date) 
         reserve_nusd=reserve,
         flat=most_usd is not None,
         tokens=into + out,
+        delivery=delivery,
+        prices=prices,
+        in_batch=in_batch,
     )
 
 
-def ended(opened: Intent, outcome: Reply | Fault, latency_s: float) -> AttemptEnd:
+def _delivery(
+    name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller
+) -> tuple[Delivery, tuple[TokenPrice, ...]]:
+    """How it is to be served, and the prices of the tiers that it may be served at where there are several."""
+    tier = endpoint.tier if request.tier is None else request.tier
+    if tier == DEFAULT_TIER:
+        tier = None
+    priority = request.priority or ("batch" if caller.backfill else "normal")
+    delivery = AS_USUAL if tier is None and priority == "normal" else Delivery(tier=tier, priority=priority)
+    if tier is not None:
+        call_price(name, endpoint, today, tier)
+    by_tier = tier is not None or any(price.tier != DEFAULT_TIER for price in endpoint.prices)
+    return delivery, tier_prices(endpoint, today) if by_tier else ()
+
+
+def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:
     """What the ledger records of an attempt."""
     hop = opened.hop
     if isinstance(outcome, Reply):
         # An answer that does not say what it used is counted as the most it can have used.
         unsaid = "no usage was reported; the reservation was counted" if outcome.usage is None else None
+        served = _served(hop, outcome.tier, outcome.usage)
         return AttemptEnd(
             opened=opened,
             state="settled",
-            message="tokens do not say what it cost; the most that was declared was counted" if hop.flat else unsaid,
+            message="tokens do not say what it cost; the most that was declared was counted"
+            if hop.flat
+            else unsaid or served.note,
             latency_s=latency_s,
             usage=outcome.usage or NO_USAGE,
-            cost_nusd=hop.reserve_nusd if outcome.usage is None or hop.flat else cost_nusd(hop.price, outcome.usage),
+            cost_nusd=hop.reserve_nusd if outcome.usage is None or hop.flat else cost_nusd(served.price, outcome.usage),
             body=outcome.body,
             provider_id=outcome.provider_id,
             answered_model=outcome.model,
+            served=(outcome.tier or "", _version(hop, served)) if hop.prices else None,
         )
     cost = _cost_nusd(hop, outcome)
     return AttemptEnd(
@@ -135,10 +184,20 @@ def ended(opened: Intent, outcome: Reply | Fault, latency_s: float) -> AttemptEn
     )
 
 
+def _served(hop: Hop, tier: str | None, usage: Usage | None) -> Served:
+    if not hop.prices:
+        return Served(price=hop.price)
+    return served_at(hop.prices, hop.delivery.tier, tier, usage or NO_USAGE)
+
+
+def _version(hop: Hop, served: Served) -> str:
+    return "free" if hop.endpoint.free else served.price.version
+
+
 def _cost_nusd(hop: Hop, fault: Fault) -> int | None:
     """What the provider counted, else nothing where that is sure. None: it may have been billed."""
     if fault.usage is not None:
-        return cost_nusd(hop.price, fault.usage)
+        return cost_nusd(_served(hop, fault.tier, fault.usage).price, fault.usage)
     # A refusal that came as an answer is no error of HTTP, so no promise about errors covers it.
     free = (hop.endpoint.errors_are_free and not fault.answered) or hop.endpoint.free
     return None if may_be_billed(fault.error, errors_are_free=free) else 0
@@ -173,8 +232,8 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, ticket.today)
-    ticket.claim = replace(ticket.claim, hops=(repair,))
+    repair = _hop(hop.name, hop.endpoint, again, ticket.today, ticket.claim.caller, in_batch=hop.in_batch)
+    ticket.claim = replace(ticket.claim, hops=(repair,), at=0)
     ticket.request, ticket.repaired = again, True
     return None
 
@@ -188,6 +247,8 @@ def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
         text=reply.text,
         data=data,
         vector=reply.vector,
+        score=reply.score,
+        labels=reply.labels,
         tool_calls=reply.tool_calls,
         token_logprobs=reply.token_logprobs,
         finish_reason=reply.finish_reason,
@@ -199,6 +260,7 @@ def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
         reused=ticket.attempts == 0,
         repaired=ticket.repaired,
         latency_s=ticket.latency_s,
+        tier=reply.tier,
     )
 
 

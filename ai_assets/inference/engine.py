@@ -6,11 +6,12 @@ It has a thread of its own with an event loop, so it serves plain code, asynchro
 import asyncio
 import contextlib
 import itertools
+import logging
 import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -22,8 +23,10 @@ from ai_assets.inference.dispatch import Asker, Job
 from ai_assets.inference.errors import EngineClosed, WorkStops
 from ai_assets.inference.group_commit import Turns
 from ai_assets.inference.identity import Unhashable
+from ai_assets.inference.latency import LatencyMemory
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import Recall
+from ai_assets.inference.live_spend import LiveSpend
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
 from ai_assets.inference.rehearsal import RehearsalProvider
 from ai_assets.inference.settings import InferenceSettings
@@ -39,18 +42,30 @@ MOST_UNDER_WAY = 512
 MOST_CHUNKS = 64
 """Chunks under way or waiting to be delivered in order: what bounds memory when the first takes long."""
 SWITCH_INTERVAL_S = 0.0005
+WATCH_S = 0.25
+"""How often it is seen whether an endpoint has not answered for long."""
 GRACE_S = 5.0
 """How long closing waits for answers that are on their way."""
 
 _T = TypeVar("_T")
 _Pending = deque[Future[list[Result]]]
+_log = logging.getLogger(__name__)
 
 
 class Engine:
     """Opened by first use; `close` it, or use it in a `with` block."""
 
-    def __init__(self, settings: InferenceSettings, state: StateStore) -> None:
+    def __init__(
+        self,
+        settings: InferenceSettings,
+        state: StateStore,
+        say: Callable[[str], object] = _log.warning,
+        live: LiveSpend | None = None,
+    ) -> None:
+        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts the calls."""
         self.settings = settings
+        self._say = say
+        self._live = live
         self._state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
@@ -60,8 +75,10 @@ class Engine:
         self._turns: Turns
         self._asker: Asker
         self._thread: threading.Thread
+        self._watching: Future[None]
         self._answering: dict[asyncio.Task[Any], Job] = {}
         """Chunks being answered."""
+        self._ranks: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> "Engine":
         return self
@@ -69,14 +86,16 @@ class Engine:
     def __exit__(self, *_exit: object) -> None:
         self.close()
 
-    def map(self, requests: Iterable[Request], caller: Caller) -> Iterator[Result]:
+    def map(
+        self, requests: Iterable[Request], caller: Caller, say: Callable[[str], object] | None = None
+    ) -> Iterator[Result]:
         """Results in the order of the requests, which are read as they are needed.
 
         A request that cannot be answered is an `Unanswered` among the results. What concerns all of them (no budget
         left, no price, no key, another process took over) is raised, once, after the calls in flight have ended.
         """
         changed = threading.Event()
-        job = Job(caller, changed.set)
+        job = Job(caller, changed.set, self._rank_of(caller), say=say)
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -97,7 +116,9 @@ class Engine:
         finally:
             self._abandon(job, pending, patience_s)
 
-    async def amap(self, requests: Iterable[Request], caller: Caller) -> AsyncIterator[Result]:
+    async def amap(
+        self, requests: Iterable[Request], caller: Caller, say: Callable[[str], object] | None = None
+    ) -> AsyncIterator[Result]:
         """`map` for asynchronous code."""
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -105,7 +126,7 @@ class Engine:
             with contextlib.suppress(RuntimeError):  # a loop that is closed waits for nothing
                 loop.call_soon_threadsafe(changed.set)
 
-        job = Job(caller, tell)
+        job = Job(caller, tell, self._rank_of(caller), say=say)
         chunks, pending, patience_s = _chunks(requests), _Pending(), GRACE_S
         try:
             while True:
@@ -122,14 +143,15 @@ class Engine:
             patience_s = self._longest_call_s
             raise
         finally:
-            await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
+            if pending:  # not so after a single question that was answered, which is what most asynchronous code asks
+                await loop.run_in_executor(None, self._abandon, job, pending, patience_s)
 
-    def call(self, request: Request, caller: Caller) -> Result:
-        (result,) = self.map([request], caller)
+    def call(self, request: Request, caller: Caller, say: Callable[[str], object] | None = None) -> Result:
+        (result,) = self.map([request], caller, say)
         return result
 
-    async def acall(self, request: Request, caller: Caller) -> Result:
-        (result,) = [result async for result in self.amap([request], caller)]
+    async def acall(self, request: Request, caller: Caller, say: Callable[[str], object] | None = None) -> Result:
+        (result,) = [result async for result in self.amap([request], caller, say)]
         return result
 
     def close(self) -> None:
@@ -166,6 +188,14 @@ class Engine:
         if threading.current_thread() not in (self._thread, self._turns.thread):
             futures.wait(left, patience_s)
 
+    def _rank_of(self, caller: Caller) -> int:
+        """The partitions of a run in the order in which they began to ask: so they end one after another, and others
+        can begin, instead of all of them at the end. Who asks for no partition goes first."""
+        if not caller.partition:
+            return 0
+        with self._opening:
+            return self._ranks.setdefault((caller.run_id, caller.partition), len(self._ranks) + 1)
+
     @property
     def _longest_call_s(self) -> float:
         """What is on its way is paid for, so it is waited for: until the last of it has timed out."""
@@ -190,7 +220,7 @@ class Engine:
             self._turns = Turns(self._state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, rehearsal.url)
+            self._asker = Asker(self.settings, self._turns, LatencyMemory(self._state), rehearsal.url, self._live)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -199,10 +229,24 @@ class Engine:
             # 5 ms that Python lets one go on by default, each of those could take as long as a commit.
             sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
             self._loop = loop
+            self._watching = asyncio.run_coroutine_threadsafe(self._watch(), loop)
         return self._loop
+
+    async def _watch(self) -> None:
+        """Nothing that waits is silent. Listeners may take their time, so they are called beside the loop."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for line in self._asker.news():
+                for say in {job.say or self._say for job in self._answering.values()}:
+                    try:
+                        await loop.run_in_executor(None, say, line)
+                    except Exception:  # noqa: BLE001  # a listener is somebody else's, and the calls are not about it
+                        _log.warning("a listener of waits failed: %s", line, exc_info=True)
 
     async def _shut_down(self) -> bool:
         """Whether somebody had to be cut off, who may just have made an intent."""
+        self._watching.cancel()
         for job in self._answering.values():
             job.stop(EngineClosed())
         if self._answering:
@@ -233,10 +277,10 @@ class Engine:
     async def _answer_all(self, job: Job, requests: list[Request]) -> list[Result]:
         results: dict[int, Result] = {}
         tickets: dict[int, CallState] = {}
-        moment, p95_s = self._turns.clock.now(), self._asker.p95_s
+        moment = self._turns.clock.now()
         for place, request in enumerate(requests):
             try:
-                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, p95_s, moment)
+                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, moment)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)
@@ -244,11 +288,14 @@ class Engine:
         for (place, ticket), reused in zip(tickets.items(), recalled, strict=True):
             if reused is not None:
                 ticket.saved_nusd += reused.cost_nusd
+                if self._live is not None:
+                    self._live.reused(ticket.claim.caller)
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
         job.ended += len(results)
         job.go_on()
-        groups = _groups({place: ticket for place, ticket in tickets.items() if place not in results})
+        left = {place: ticket for place, ticket in tickets.items() if place not in results}
+        groups = _groups(left, self._asker.most_texts)
         running = {self._start(job, list(group.values())): list(group) for group in groups}
         if running:
             await asyncio.wait(running)
@@ -294,8 +341,8 @@ def _characters(request: Request) -> int:
     return sum(len(content) for message in request.messages if isinstance(content := message.get("content"), str))
 
 
-def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
-    """What may share a request to the provider: texts to embed that are asked in the same way; a chat never."""
+def _groups(tickets: dict[int, CallState], most_texts: Callable[[str], int | None]) -> Iterator[dict[int, CallState]]:
+    """What may share a request to the provider: texts that are asked of in the same way; a chat never."""
     alike: dict[Any, dict[int, CallState]] = {}
     for place, ticket in tickets.items():
         request = ticket.request
@@ -303,11 +350,14 @@ def _groups(tickets: dict[int, CallState]) -> Iterator[dict[int, CallState]]:
             yield {place: ticket}
         else:
             hops = tuple(hop.name for hop in ticket.claim.hops)
-            how = (hops, request.dimensions, request.kind, request.on_ambiguous, request.timeout_s)
+            asked = (request.asks_for, request.query, request.dimensions)
+            how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s)
             alike.setdefault(how, {})[place] = ticket
     for group in alike.values():
-        first = next(iter(group.values())).claim.hops[0].endpoint
+        hop = next(iter(group.values())).claim.hops[0]
+        first = hop.endpoint
         places = iter(group.items())
         together = first.texts_per_request if protocol_of(first.protocol).joins_texts else 1
+        together = min(together, most_texts(hop.name) or together)
         while part := dict(itertools.islice(places, together)):
             yield part

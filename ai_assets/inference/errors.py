@@ -8,8 +8,10 @@ UserError
   WorkStops                    concerns all calls alike
     EndpointUnedited           it still holds what `ai-assets new --route` wrote
     PriceUnknown               nobody said what a call costs, so none is made
+    ServerMisfit               the server has not what is declared of it: a model, a tensor, a metric
     KeyMissing                 the environment variable that should hold a key is empty
     KeyUnusable                it holds what cannot be a key
+    BatchUndeclared            `tier: batch`, and no endpoint of the route says what its Batch API costs
     BudgetExhausted            a call might cost more than its budget has left
     BackfillSpent              the same of what was approved for a backfill, or the backfill is over
     EndpointDown               the provider has not responded for a long time
@@ -55,6 +57,15 @@ class WorkStops(UserError):
     """What concerns all calls alike, and is therefore said once and not for each of them."""
 
 
+class BatchUndeclared(WorkStops):
+    def __init__(self, route: str, endpoints: Sequence[str]) -> None:
+        super().__init__(
+            f"Route '{route}' is asked by batch, and none of its endpoints ({', '.join(endpoints)}) declares one. In "
+            "inference.yaml write under the endpoint, if the provider has a Batch API: batch: {price_share: 0.5}, or "
+            "take 'tier: batch' away."
+        )
+
+
 class EndpointUnedited(WorkStops):
     def __init__(self, endpoint: str, keys: Sequence[str], *, key: str | None, is_priced: bool) -> None:
         needed = [f"{name} (still a placeholder)" for name in keys]
@@ -68,21 +79,34 @@ class EndpointUnedited(WorkStops):
 
 
 class PriceUnknown(WorkStops):
-    def __init__(self, endpoint: str, model: str, on: datetime.date) -> None:
+    def __init__(self, endpoint: str, model: str, on: datetime.date, tier: str | None = None) -> None:
+        of, named = (f" of the tier '{tier}'", f"tier: {tier}, ") if tier else ("", "")
         super().__init__(
-            f"Endpoint '{endpoint}' (model {model}) has no price for {on}, and without one no budget can hold; nothing "
-            f"was sent. In inference.yaml write: prices: [{{from: {on}, input: USD, output: USD}}] with US dollars per "
-            "million tokens, or free: true where calls cost nothing."
+            f"Endpoint '{endpoint}' (model {model}) has no price{of} for {on}, and without one no budget can hold; "
+            f"nothing was sent. In inference.yaml write: prices: [{{from: {on}, {named}input: USD, output: USD}}] with "
+            "US dollars per million tokens, or free: true where calls cost nothing."
         )
 
 
 class KindUnserved(WorkStops):
     def __init__(self, endpoint: str, protocol: str, kind: str) -> None:
-        what = {"embedding": "embed a text", "raw": "take a call of OpenAI's own client"}.get(kind, "chat")
+        what = {
+            "embedding": "embed a text",
+            "raw": "take a call of OpenAI's own client",
+            "rerank": "compare a text with a query",
+            "predict": "classify a text",
+        }.get(kind, "chat")
         super().__init__(
             f"Endpoint '{endpoint}' was asked to {what}, and its protocol '{protocol}' cannot; nothing was sent. Put "
             "an endpoint with another protocol into the route, or name another route."
         )
+
+
+class ServerMisfit(WorkStops):
+    """What a server says of itself is not what is declared of it."""
+
+    def __init__(self, endpoint: str, protocol: str, problem: str) -> None:
+        super().__init__(f"Endpoint '{endpoint}' ({protocol}) was not asked anything: {problem}.")
 
 
 class ProtocolFailed(WorkStops):
@@ -177,11 +201,12 @@ class EndpointRefuses(WorkStops):
 class EndpointDown(WorkStops):
     """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
 
-    def __init__(self, endpoint: str, waited_s: float, trouble: str) -> None:
+    def __init__(self, endpoint: str, *, silent_s: float, patience_s: float, trouble: str) -> None:
         super().__init__(
-            f"Endpoint '{endpoint}' has not responded for {waited_s:.0f} s ({trouble or 'no answer'}), so "
-            "no more calls are made. Look at its status page, or put another endpoint in the route; then run again: "
-            "what was answered is kept and not paid again."
+            f"Endpoint '{endpoint}' has not responded for {silent_s:.0f} s ({trouble or 'no answer'}), so no more "
+            f"calls are made. Find what is wrong: ai-assets inference test {endpoint}. It may fail for longer where "
+            f"endpoints.{endpoint}.patience_s in inference.yaml is more than {patience_s:g}, and another endpoint in "
+            "the route is asked meanwhile. Then run again: what was answered is kept and not paid again."
         )
 
 

@@ -55,7 +55,7 @@ class Attempt:
     cost_usd: float | None
     """None where nobody knows, or not yet."""
     price: str | None
-    """The price that it was reserved at, as `Price.version` has it, or `free`."""
+    """The price that it was reserved at, as `Price.version` has it, or `free`; once served, that of its tier."""
     prompt: str
     """The version of the prompt; empty where the request had none."""
     provider_id: str | None
@@ -65,6 +65,12 @@ class Attempt:
     """How the endpoint was spoken to, and so how its answer reads."""
     key_id: str | None
     """The provider's public id of the key it was made with; None where the endpoint declared none then."""
+    tier: str | None = None
+    """The tier of service that its answer named; None where prices did not differ by tier, or it named none."""
+    gpu_s: float | None = None
+    """Of a model that ran here: for how long a GPU was ours for it."""
+    cpu_s: float | None = None
+    """The same of all cores together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from ai_assets.inference.errors import ProtocolFailed
 from ai_assets.inference.records import Request, RequestKind
 from ai_assets.inference.settings import Endpoint
-from ai_assets.protocols.registry import OPENAI, protocol_of
+from ai_assets.protocols.registry import BUILTIN, OPENAI, protocol_of
 from ai_assets.storage.digest import canonical_json, sha256_hex
 
 KEY_CHARACTERS = 40
@@ -19,12 +19,22 @@ def call_key(endpoint: Endpoint, body: bytes, sample: int, kind: RequestKind) ->
 
     The OpenAI protocol has everything in its bytes. Others may have the model or their options in the address.
     """
-    name = protocol_of(endpoint.protocol).name
-    where = f"1\n{endpoint.base_url}\n{sample}\n"
-    if name != OPENAI:
-        options = canonical_json(endpoint.options)
-        where = f"2\n{name}\n{kind}\n{endpoint.llm}\n{options}\n{endpoint.base_url}\n{sample}\n"
+    protocol = protocol_of(endpoint.protocol)
+    address = protocol.address(endpoint)
+    where = f"1\n{address}\n{sample}\n"
+    if protocol.name != OPENAI:
+        options = canonical_json(protocol.decisive(endpoint))
+        where = f"2\n{protocol.name}\n{kind}\n{endpoint.llm}\n{options}\n{address}\n{sample}\n"
     return sha256_hex(where.encode() + body)[:KEY_CHARACTERS]
+
+
+def model_of(endpoint: Endpoint) -> tuple[str, str]:
+    """Address and model, which a row of a stage depends on; at built-in model servers their options are in it too."""
+    protocol = protocol_of(endpoint.protocol)
+    address = protocol.address(endpoint)
+    if protocol.name in BUILTIN and (options := protocol.decisive(endpoint)):
+        address = f"{address} {canonical_json(options)}"
+    return address, endpoint.llm
 
 
 def body_of(endpoint: Endpoint, request: Request) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.processes import boot_clock_s, boot_id
+from ai_assets.inference import latency
 from ai_assets.inference.ledger_clock import LedgerClock
 from ai_assets.inference.ledger_messages import Operation
 from ai_assets.inference.ledger_sql import OWNER_SHIFT, LedgerSql
@@ -27,6 +28,8 @@ from ai_assets.storage import workers
 from ai_assets.storage.state import now, storable
 
 REAP_EVERY_S = 0.5
+BATCH_LEASE = "batch:"
+"""Before the id of a job: the lease of an owner that is a batch, whose attempts outlive every process."""
 
 
 class Ledger:
@@ -37,6 +40,7 @@ class Ledger:
         self.sql = LedgerSql(dialect)
         self._sequence = 0
         self._callers: dict[Caller, int] = {}
+        self._batches: dict[int, str] = {}
         self._reaped_at = 0.0
         self._suspects = False
         self.clock = LedgerClock()
@@ -77,6 +81,28 @@ class Ledger:
         )
         return turn.run()
 
+    def apply_in_batch(
+        self, connection: sa.Connection, operations: Sequence[Operation], *, late: bool = False
+    ) -> list[Any]:
+        """A turn of a batch, whose lease the caller holds. `late`: its attempts may have been resolved meanwhile."""
+        moment_s = boot_clock_s()
+        if connection.dialect.name != "sqlite":
+            moment_s = workers.read_clock(connection).now_s
+            self.clock.set_by(moment_s)
+        return LedgerTurn(self, connection, operations, moment_s, fenced=False, taken_for_dead=late).run()
+
+    def batch_of(self, connection: sa.Connection, attempt_id: int) -> str:
+        """The batch that an open attempt is a line of; empty where a process has sent it."""
+        owner = attempt_id >> OWNER_SHIFT
+        if owner not in self._batches:
+            if len(self._batches) > 10_000:
+                self._batches.clear()
+            lease: str = connection.execute(
+                sa.text("SELECT lease FROM owners WHERE owner_id = :owner"), {"owner": owner}
+            ).scalar_one()
+            self._batches[owner] = lease.removeprefix(BATCH_LEASE) if lease.startswith(BATCH_LEASE) else ""
+        return self._batches[owner]
+
     def applied(self, connection: sa.Connection) -> int:
         """The last turn that was committed: after a broken connection it tells whether a commit had come through."""
         statement = sa.text("SELECT batch FROM owners WHERE owner_id = :owner")
@@ -87,10 +113,11 @@ class Ledger:
         self._reaped_at, self._suspects = time.monotonic(), False
         statement = sa.text(
             "SELECT DISTINCT owners.owner_id, owners.worker_id FROM attempts "
-            "JOIN owners ON owners.owner_id = (attempts.attempt_id >> :shift) WHERE attempts.state = 'intent'"
+            "JOIN owners ON owners.owner_id = (attempts.attempt_id >> :shift) "
+            "WHERE attempts.state = 'intent' AND owners.lease NOT LIKE :batches"
         )
         found = 0
-        for row in connection.execute(statement, {"shift": OWNER_SHIFT}).all():
+        for row in connection.execute(statement, {"shift": OWNER_SHIFT, "batches": f"{BATCH_LEASE}%"}).all():
             if row.owner_id != self.owner_id and not workers.is_live(connection, row.worker_id):
                 workers.end(connection, row.worker_id)
                 found += self._orphan(connection, row.owner_id)
@@ -151,8 +178,11 @@ class Ledger:
 
 def is_owner_live(connection: sa.Connection, owner_id: int) -> bool:
     """Whether the process that made an attempt, by the bits above OWNER_SHIFT of its number, may still end it."""
-    statement = sa.text("SELECT worker_id FROM owners WHERE owner_id = :owner")
-    return workers.is_live(connection, connection.execute(statement, {"owner": owner_id}).scalar_one_or_none())
+    statement = sa.text("SELECT lease, worker_id FROM owners WHERE owner_id = :owner")
+    row = connection.execute(statement, {"owner": owner_id}).one_or_none()
+    if row is None:
+        return False
+    return row.lease.startswith(BATCH_LEASE) or workers.is_live(connection, row.worker_id)
 
 
 def _forget_other_boots(connection: sa.Connection) -> None:
@@ -166,3 +196,4 @@ def _forget_other_boots(connection: sa.Connection) -> None:
         "INSERT INTO clock (boot) VALUES (:boot)",
     ):
         connection.execute(sa.text(statement), {"boot": boot_id()} if ":boot" in statement else {})
+    latency.forget(connection)

@@ -8,6 +8,7 @@ from ai_assets.inference.accounts import Account, Balance
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.records import LOST, NO_USAGE, Caller, ErrorClass, Usage
 from ai_assets.inference.settings import Endpoint, TokenPrice
+from ai_assets.protocols.base import AS_USUAL, Delivery
 
 ELSEWHERE_S = 0.1
 BUDGET_S = 0.05
@@ -22,6 +23,7 @@ class Hop:
     name: str
     endpoint: Endpoint
     price: TokenPrice
+    """At which it is reserved: the dearest that it may be served at."""
     key: str
     body: bytes
     reserve_nusd: int
@@ -30,6 +32,11 @@ class Hop:
     """The most tokens it can use."""
     flat: bool = False
     """Tokens do not say what it costs: the reservation is counted."""
+    delivery: Delivery = AS_USUAL
+    prices: tuple[TokenPrice, ...] = ()
+    """Of each tier that it may be served at; none where only `price` is declared."""
+    in_batch: bool = False
+    """A line of a batch: it takes no place and no tokens of the endpoint's limits."""
 
     @property
     def price_version(self) -> str:
@@ -134,6 +141,8 @@ class OpenElsewhere:
     """Another process is asking this very question; look again soon."""
 
     seconds: float = ELSEWHERE_S
+    job: str = ""
+    """The batch that it is a line of: that may take a day."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,13 +176,16 @@ class AttemptEnd:
     state: State
     error: ErrorClass | None = None
     message: str | None = None
-    latency_s: float
+    latency_s: float | None
+    """None of a line of a batch: what it waited for says nothing of the model."""
     usage: Usage = NO_USAGE
     cost_nusd: int | None = None
     """None where nobody knows: the reservation is held."""
     body: str | None = None
     provider_id: str | None = None
     answered_model: str | None = None
+    served: tuple[str, str] | None = None
+    """The tier that it was served at and the version of its price, where prices differ by tier or one was asked for."""
 
 
 Decision = Intent | ReusedAnswer | OpenElsewhere | HeldAttempt | TakenOver | BudgetShortage | Wait

@@ -116,6 +116,9 @@ def _texts(dialect: str) -> Mapping[str, str]:
         f"FROM ({rows({'attempt_id': _N, 'duplicate_of': _N})}) AS given WHERE attempts.attempt_id = given.attempt_id",
         "end": f"UPDATE attempts SET {ended} FROM ({rows(_ENDED)}) AS given "
         "WHERE attempts.attempt_id = given.attempt_id",
+        "note_tiers": "UPDATE attempts SET tier = given.tier, price = given.price "
+        f"FROM ({rows({'attempt_id': _N, 'tier': _T, 'price': _T})}) AS given "
+        "WHERE attempts.attempt_id = given.attempt_id",
         "add_answers": insert("answers", {"attempt_id": _N, "body": _T}) + " ON CONFLICT (attempt_id) DO NOTHING",
         # An answer that comes after a newer attempt was made is still the answer.
         "point": f"UPDATE calls SET attempt_id = given.attempt_id FROM ({rows(pointer)}) AS given "

@@ -150,7 +150,7 @@ class LedgerTurn:
             was = {row.attempt_id: row for row in self._read("states", ids)}
         answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
         first = {row.attempt_id: row for row in self._read("answered_before", answered)}
-        rows, bodies, settled, kept, twice = [], [], [], [], []
+        rows, bodies, settled, kept, twice, tiers = [], [], [], [], [], []
         for item in self._endings:
             usage, attempt_id = item.usage, item.opened.attempt_id
             before = was.get(attempt_id)
@@ -162,19 +162,24 @@ class LedgerTurn:
                     attempt_id=first[attempt_id].first_id, hop=item.opened.hop, body=first[attempt_id].body,
                     cost_nusd=first[attempt_id].cost_nusd or 0,
                 )  # fmt: skip
+            latency_s = None if item.latency_s is None else round(item.latency_s, 6)
             rows.append([
-                attempt_id, item.state, item.error, storable(item.message), self._at, round(item.latency_s, 6),
+                attempt_id, item.state, item.error, storable(item.message), self._at, latency_s,
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens, item.cost_nusd,
                 storable(item.provider_id), storable(item.answered_model),
             ])  # fmt: skip
             if item.body is not None:
                 bodies.append([attempt_id, storable(item.body)])
+            if item.served is not None:
+                tier, price = item.served
+                tiers.append([attempt_id, storable(tier) or None, price])
             if item.state == "settled" and attempt_id not in first:
                 settled.append([item.opened.hop.key, attempt_id])
             if item.state == "failed" and item.opened.expired_id is not None and not self._taken_for_dead:
                 kept.append([item.opened.hop.key, item.opened.expired_id])
             self._account_for(item, before)
         self._write("end", rows)
+        self._write("note_tiers", tiers)
         self._write("mark_duplicates", twice)
         self._write("add_answers", bodies)
         self._write("point", kept)
@@ -199,7 +204,7 @@ class LedgerTurn:
                 balance.spent_nusd += item.cost_nusd
         if item.opened.backfill and item.cost_nusd is not None and was != "failed":
             self._put_back(item.opened, reserved - item.cost_nusd)
-        if was == "intent":
+        if was == "intent" and not item.opened.hop.in_batch:
             state, hop = self._endpoints[item.opened.hop.name], item.opened.hop
             if item.state != "ambiguous":
                 state.give_back(hop.tokens - item.usage.input_tokens - item.usage.output_tokens)
@@ -242,13 +247,15 @@ class LedgerTurn:
         row = self._known.get(hop.key)
         if hop.key in self._opened or (row is not None and row.state == "intent"):
             self._ledger.suspect()
-            return OpenElsewhere()
+            return OpenElsewhere(job="" if row is None else self._ledger.batch_of(self._connection, row.attempt_id))
         if (held := self._held(claim)) is not None:
             return held
         if (short := self._short(claim, hop.reserve_nusd)) is not None:
             self._ledger.suspect()
             return short
         state, limits = self._endpoints[hop.name], hop.endpoint.limits
+        if hop.in_batch:
+            return self._open(claim, hop, row, carried=True)
         if carried:
             state.charge(limits, hop.tokens)
         else:

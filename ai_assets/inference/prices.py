@@ -6,15 +6,16 @@ Money is whole nano-dollars inside (`_nusd`), so that sums are exact; dollars ar
 import datetime
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
 from ai_assets.inference.errors import EndpointUnedited, PriceUnknown
 from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Request, Usage
-from ai_assets.inference.settings import Endpoint, TokenPrice
+from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
 NUSD = 10**9
@@ -37,21 +38,48 @@ def usd_of(nusd: int) -> float:
     return nusd / NUSD
 
 
-def price_at(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
+def price_at(endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> TokenPrice | None:
     """The newest price whose date has come. None: nobody said what a call costs on that day."""
     if endpoint.free:
         return FREE
-    return max((price for price in endpoint.prices if price.from_ <= on), key=lambda price: price.from_, default=None)
+    wanted = DEFAULT_TIER if tier is None else tier
+    come = (price for price in endpoint.prices if price.tier == wanted and price.from_ <= on)
+    return max(come, key=lambda price: price.from_, default=None)
 
 
-def call_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+def call_price(name: str, endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> TokenPrice:
     """The price of a call that is about to be made; without one, or at an endpoint that is a scaffold, none is made."""
-    price = price_at(endpoint, on)
+    price = price_at(endpoint, on, tier)
     if endpoint.unedited:
         raise EndpointUnedited(name, endpoint.unedited, key=endpoint.key, is_priced=price is not None)
     if price is None:
-        raise PriceUnknown(name, endpoint.llm, on)
+        raise PriceUnknown(name, endpoint.llm, on, tier)
     return price
+
+
+def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
+    """Of each tier that has a price today, in the order in which they are declared; one where no tier is declared."""
+    if endpoint.free:
+        return (FREE,)
+    found = (price_at(endpoint, on, tier) for tier in dict.fromkeys(price.tier for price in endpoint.prices))
+    return tuple(price for price in found if price is not None)
+
+
+def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+    """What a line of a batch costs: the endpoint's price, times what it declares as `batch.price_share`."""
+    price = call_price(name, endpoint, on)
+    if endpoint.free or endpoint.batch is None or endpoint.batch.price_share is None:
+        return price
+    return _shared(price, endpoint.batch.price_share)
+
+
+@lru_cache(maxsize=256)
+def _shared(price: TokenPrice, share: float) -> TokenPrice:
+    def part(usd: float | None) -> float | None:
+        return None if usd is None else float(Decimal(str(usd)) * Decimal(str(share)))
+
+    declared = {"from": price.from_, "input": part(price.input), "output": part(price.output)}
+    return TokenPrice.model_validate({**declared, "cached_input": part(price.cached_input)})
 
 
 @dataclass(frozen=True)
@@ -80,6 +108,35 @@ def cost_nusd(price: TokenPrice, usage: Usage) -> int:
     fresh = max(0, usage.input_tokens - usage.cached_tokens)
     total = fresh * rates.input + usage.cached_tokens * rates.cached + usage.output_tokens * rates.output
     return -(-total // rates.denominator)
+
+
+DEFAULT_NAMES = frozenset({"", DEFAULT_TIER, "standard", "on_demand"})
+"""What providers call the tier of a request that asks for none: OpenAI, Azure, Groq."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """The price of a call by the tier that its answer names."""
+
+    price: TokenPrice
+    note: str | None = None
+    """Why it is not simply the price of that tier."""
+
+
+def served_at(prices: Sequence[TokenPrice], asked: str | None, answered: str | None, usage: Usage) -> Served:
+    """`prices` are those of `tier_prices`. What is not known is counted at the dearest price that is declared."""
+    if len(prices) == 1 and asked is None:
+        return Served(price=prices[0])  # nothing was declared by tier
+    tier = DEFAULT_TIER if answered in DEFAULT_NAMES or (answered is None and asked is None) else answered
+    found = next((price for price in prices if price.tier == tier), None)
+    if found is not None:
+        return Served(price=found)
+    dearest = max(prices, key=lambda price: cost_nusd(price, usage))
+    if answered is None:
+        said = f"the tier '{asked}' was asked for, and the answer does not say at which it was served"
+    else:
+        said = f"it was served at the tier '{answered}', of which no price is declared"
+    return Served(price=dearest, note=f"{said}; the dearest price was counted")
 
 
 def worst_case_nusd(price: TokenPrice, input_tokens_at_most: int, output_tokens_at_most: int) -> int:

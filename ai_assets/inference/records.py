@@ -9,9 +9,13 @@ from ai_assets.storage.digest import Json
 BACKFILL_TAG = "ai_assets/backfill"
 """Of a run: the backfill that it belongs to."""
 
-RequestKind = Literal["chat", "embedding", "raw"]
+RequestKind = Literal["chat", "embedding", "raw", "rerank", "predict"]
+OF_TEXTS: frozenset[RequestKind] = frozenset({"embedding", "rerank", "predict"})
+"""Asked of a text: several texts can share a request, and nothing is written for an answer."""
+Priority = Literal["interactive", "normal", "batch"]
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
+    "tier_unavailable",  # 498, 429: the tier that was asked for has no room; not billed
     "overloaded",  # 503, 529 with the protocol's error object: the provider is busy
     "server_error",  # 500 with the protocol's error object
     "gateway_error",  # 502, 504, 408 and any 5xx without the error object: maybe billed
@@ -25,14 +29,18 @@ ErrorClass = Literal[
     "refused",  # the provider or the model will not answer this content
     "context_too_long",  # more tokens than the model reads
     "invalid_output",  # not what the schema asks for, after one repair
+    "not_run",  # a line of a batch that expired or was cancelled before it was run; not billed
+    "in_batch",  # the call is a line of a batch that has not ended
     "held",  # an earlier attempt may have been billed, and the policy is to wait for a person
     "budget",  # the document's own budget is used up
     "unhashable",  # a part of the request has no identity
 ]  # fmt: skip
 RETRYABLE: frozenset[ErrorClass] = frozenset({
-    "rate_limited", "overloaded", "server_error", "gateway_error", "unreachable", "timeout", "connection_lost",
-    "garbled",
+    "rate_limited", "tier_unavailable", "overloaded", "server_error", "gateway_error", "unreachable", "timeout",
+    "connection_lost", "garbled",
 })  # fmt: skip
+PASSING: frozenset[ErrorClass] = RETRYABLE | {"not_run", "in_batch"}
+"""What goes away by itself, so that a later run asks again."""
 LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
 """If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
 DECLARED_FREE: frozenset[ErrorClass] = frozenset({"overloaded", "server_error", "refused", "context_too_long"})
@@ -79,7 +87,11 @@ class Request:
     messages: tuple[Mapping[str, Json], ...] = ()
     """As the OpenAI protocol has them: role and content (text, or parts with images as data URLs)."""
     text: str | None = None
-    """For an embedding: the text. Excludes messages."""
+    """The text to embed, to compare with `query`, or to find the labels of. Excludes messages."""
+    query: str | None = None
+    """How relevant the text is to this query: then `Answer.score` says it."""
+    labels: bool = False
+    """Which labels a classification model gives the text: then `Answer.labels` holds them."""
     raw: RawCall | None = None
     """A call of a client of the provider's own, instead of a question."""
     dimensions: int | None = None
@@ -87,6 +99,8 @@ class Request:
     schema: Mapping[str, Json] | None = None
     """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
     tools: tuple[Mapping[str, Json], ...] = ()
+    choices: tuple[str, ...] = ()
+    """The only answers there are, as plain text: for servers that can be held to them. Excludes a schema."""
     temperature: float | None = None
     seed: int | None = None
     max_output_tokens: int = 1024
@@ -103,6 +117,10 @@ class Request:
     """Version of the prompt it was made from; no part of its identity."""
     timeout_s: float | None = None
     """Instead of the endpoint's."""
+    tier: str | None = None
+    """The provider's tier of service, such as `flex`, instead of the endpoint's. No part of its identity."""
+    priority: Priority | None = None
+    """At a server that knows priorities; without one `normal`, and `batch` in a backfill."""
     reuse_for_s: float | None = None
     """How old an answer may be and still be reused; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -118,7 +136,11 @@ class Request:
     def asks_for(self) -> RequestKind:
         if self.raw is not None:
             return "raw"
-        return "chat" if self.text is None else "embedding"
+        if self.text is None:
+            return "chat"
+        if self.query is not None:
+            return "rerank"
+        return "predict" if self.labels else "embedding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +154,12 @@ class Usage:
 
 
 NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    label: str
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +176,10 @@ class Answer:
     data: Json = None
     """The parsed text, where the request has a schema."""
     vector: tuple[float, ...] = ()
+    score: float | None = None
+    """How relevant the text is to the query of the request, as the model says it."""
+    labels: tuple[LabelScore, ...] = ()
+    """The labels of the text, the likeliest first."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     token_logprobs: tuple[tuple[str, float], ...] | None = None
     """Token and log probability, in order; None where the endpoint gives none."""
@@ -164,6 +196,8 @@ class Answer:
     reused: bool = False
     repaired: bool = False
     latency_s: float = 0.0
+    tier: str | None = None
+    """The tier that the provider says it was served at; None where it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

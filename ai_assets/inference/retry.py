@@ -8,6 +8,7 @@ from ai_assets.inference.settings import InferenceSettings, RetryRule
 
 DEFAULTS: Mapping[ErrorClass, RetryRule] = MappingProxyType({
     "rate_limited": RetryRule(attempts=10, base_s=1, cap_s=60),
+    "tier_unavailable": RetryRule(attempts=2, base_s=1, cap_s=10),
     "overloaded": RetryRule(attempts=8, base_s=1, cap_s=60),
     "server_error": RetryRule(attempts=6, base_s=0.5, cap_s=30),
     "gateway_error": RetryRule(attempts=3, base_s=0.5, cap_s=30),

@@ -51,13 +51,18 @@ class RunSpend:
         """'12 retried: 429 from endpoint a'; nothing where nothing was."""
         if not self.retried:
             return ""
+        why = self.errors_in_words
+        return f"{self.retried:,} retried{': ' if why else ''}{why}"
+
+    @property
+    def errors_in_words(self) -> str:
+        """'2 × 429 from endpoint a, 1 × timeout from endpoint b'; the number stands only where there are several."""
         most = sorted(self.errors.items(), key=lambda item: (-item[1], item[0]))
         several = len(most) > 1
-        why = [
+        return ", ".join(
             f"{f'{number} × ' if several else ''}{STATUS.get(error, error.replace('_', ' '))} from endpoint {endpoint}"
             for (error, endpoint), number in most
-        ]
-        return f"{self.retried:,} retried{': ' if why else ''}{', '.join(why)}"
+        )
 
 
 STATUS = {"rate_limited": "429"}

@@ -31,16 +31,24 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
     "refused": "content that one provider will not answer is for a person to look at",
     "context_too_long": "a rule with 'longer_than_tokens' sends a long request to the right endpoint at once",
     "invalid_output": "the answer was paid for, and a second model would be paid for guessing again",
+    "not_run": "the next batch has it",
+    "in_batch": "its batch brings the answer",
     "held": "a person decides first whether it was paid for",
     "budget": "what is used up at one endpoint is used up at the next",
 }
 """Why the next endpoint is not tried after an error of this class."""
 
 
+DEFAULT_TIER = "default"
+Tier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+
 class TokenPrice(Strict):
     """US dollars per million tokens, from a date on."""
 
     from_: datetime.date = Field(alias="from")
+    tier: Tier = DEFAULT_TIER
+    """The tier of service that it is the price of, as the provider's answers name it."""
     input: float = Field(ge=0)
     cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
@@ -48,8 +56,12 @@ class TokenPrice(Strict):
 
     @cached_property
     def version(self) -> str:
-        """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output."""
-        return f"{self.from_} {_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
+        """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output.
+
+        With a tier: `2026-01-01 flex 0.075/-/0.3`.
+        """
+        tier = "" if self.tier == DEFAULT_TIER else f"{self.tier} "
+        return f"{self.from_} {tier}{_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
 
 
 def _plain(usd: float | None) -> str:
@@ -65,6 +77,28 @@ class EndpointLimits(Strict):
     """Calls in flight at once; fewer while the provider answers 429."""
 
 
+BATCH_FILL = 0.95
+"""Of the provider's limit of bytes: what a shard takes, for providers count the form around the file too."""
+
+
+class BatchSettings(Strict):
+    """What the provider's Batch API takes and costs; see docs/batch.md for providers."""
+
+    price_share: float | None = Field(default=None, gt=0, le=1)
+    """What a line costs of the endpoint's price: `0.5` is half."""
+    prefix: str = Field(default="/v1", pattern=r"^(/[A-Za-z0-9._-]+)*$", max_length=100)
+    """Before the path in each line: `/v1`, or empty."""
+    max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
+    max_mb: float = Field(default=200.0, gt=0, le=2000)
+    """Megabytes (millions of bytes) of one file."""
+    enqueued_tokens: int | None = Field(default=None, ge=1)
+    """Input tokens that may be in the provider's queue at once; more waits here."""
+
+    @property
+    def most_bytes(self) -> int:
+        return int(self.max_mb * 1_000_000 * BATCH_FILL)
+
+
 class Endpoint(Strict):
     """A model at a provider."""
 
@@ -77,6 +111,10 @@ class Endpoint(Strict):
     key: str | None = None
     """The environment variable that holds the key; never the key itself."""
     llm: str = Field(alias="model", min_length=1)
+    tier: Tier | None = None
+    """The tier of service that is asked for, such as `flex`; without it none is named."""
+    tier_fallback: bool = True
+    """Where the tier has no room: ask the same endpoint without it."""
     prices: tuple[TokenPrice, ...] = ()
     free: bool = False
     """Own hardware: calls cost nothing."""
@@ -88,9 +126,11 @@ class Endpoint(Strict):
     """Nothing but this ledger calls with that key, so that the provider's totals prove what it billed."""
     limits: EndpointLimits = EndpointLimits()
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    patience_s: float = Field(default=300.0, gt=0, le=604_800)
+    """How long it may fail without one answer before the work that has no other endpoint stops."""
     image_tokens: int = Field(default=2000, ge=0)
     """The most tokens that one image can cost; for the reservation."""
-    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    structured: Literal["json_schema", "json_object", "none", "vllm", "vllm_choice"] = "json_schema"
     """How it is told to answer in JSON; whatever it is, answers are checked here."""
     logprobs: bool = True
     """Whether it can say how probable its tokens were."""
@@ -98,6 +138,8 @@ class Endpoint(Strict):
     """How many texts to embed may share a request; each is a call of its own in the ledger."""
     output_limit: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     """The name of the parameter that limits the output."""
+    batch: BatchSettings | None = None
+    """Stages of `tier: batch` send their calls to its Batch API."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
 
@@ -144,9 +186,25 @@ class Endpoint(Strict):
             yield wrong("an exclusive key needs its 'key_id', by which the provider's exports name it", "key_exclusive")
         if self.free and self.prices:
             yield wrong("an endpoint whose calls are free has no 'prices'", "free")
-        dates = [price.from_ for price in self.prices]
+        if self.batch is not None and self.batch.price_share is None and not self.free:
+            yield wrong("say what a line costs of the endpoint's price, such as 'price_share: 0.5'", "batch")
+        if self.batch is not None and self.protocol != "openai":
+            yield wrong(f"only the protocol 'openai' has batches, and this one is '{self.protocol}'", "batch")
+        dates = [(price.from_, price.tier) for price in self.prices]
         for number in _repeated(dates):
-            yield wrong(f"there is a price from {dates[number]} already", "prices", number, "from")
+            of = "" if dates[number][1] == DEFAULT_TIER else f" of '{dates[number][1]}'"
+            yield wrong(f"there is a price{of} from {dates[number][0]} already", "prices", number, "from")
+        if self.tier is not None and (problem := self.unpriced(self.tier)) is not None:
+            yield wrong(problem, "tier")
+
+    def unpriced(self, tier: str) -> str | None:
+        """Why calls cannot be asked of it at this tier: what they cost is not known."""
+        known = {price.tier for price in self.prices}
+        if self.free or not {tier, DEFAULT_TIER} - known:
+            return None
+        if tier not in known:
+            return f"no price of the tier '{tier}' is declared; add one to 'prices' with tier: {tier}"
+        return f"an answer may be served without the tier '{tier}', so 'prices' needs one without a tier too"
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -186,6 +244,33 @@ def _repeated(values: Iterable[object]) -> Iterator[int]:
         if value in seen:
             yield number
         seen.add(value)
+
+
+class Device(Strict):
+    """A processor or GPU that models run on here, and what it costs."""
+
+    usd_per_hour: float | None = Field(default=None, ge=0, le=100_000)
+    """Of the time in which a model is loaded or computes; in the ledger, and in no budget."""
+    free: bool = False
+    """Own hardware that is there anyway."""
+    exclusive: bool | None = None
+    """One process at a time holds it, over all that share the state store; by default a GPU is, and `cpu` is not."""
+    idle_s: float = Field(default=30.0, ge=0, le=86_400)
+    """After so long without a text the model is unloaded and the device given back."""
+    wait_s: float = Field(default=3600.0, ge=0, le=604_800)
+    """How long a process waits for a device that another one holds."""
+    batch_tokens: int = Field(default=16_384, ge=1, le=16_777_216)
+    """The most tokens of one batch, padding included; less where memory runs out."""
+
+    @model_validator(mode="after")
+    def _is_priced(self) -> Self:
+        if self.free == (self.usd_per_hour is not None):
+            said = "both" if self.free else "neither"
+            raise ValueError(f"a device has either 'usd_per_hour' or 'free: true', and this one has {said}")
+        return self
+
+
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")]
 
 
 class RouteRule(Strict):
@@ -316,6 +401,8 @@ class InferenceSettings(Strict):
     retry_share: float = Field(default=0.5, gt=0, le=1)
     """Retries may be at most this share of first attempts; beyond it they wait."""
     budgets: tuple[Budget, ...] = ()
+    devices: dict[DeviceName, Device] = Field(default={})
+    """Where models run that are loaded here; `cuda` is each GPU, `cuda:1` that one. An unnamed `cpu` is free."""
     _missing: Path | None = PrivateAttr(default=None)
 
     @property

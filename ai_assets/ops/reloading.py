@@ -83,9 +83,7 @@ class LocationReload:
         self._look_at = now + watch.pause_s
         if prints != self._seen:
             self._seen, self._quiet_at = prints, now + QUIET_S
-        elif (self._retry_at is not None and now >= self._retry_at) or (
-            now >= self._quiet_at and prints != self._tried
-        ):
+        elif self._is_retry_due(now) or (now >= self._quiet_at and prints != self._tried):
             self._begin()
 
     def _begin(self) -> None:
@@ -94,10 +92,10 @@ class LocationReload:
 
     def _loaded(self, trial: "_Trial") -> Iterator[str]:
         self._trial, found = None, trial.result()
-        before, first = self._watch, self._watch is None
-        kept = before.files | before.folders if before is not None and found.error else frozenset()
-        files = {path for path in kept if before and path in before.files} | {*found.files, *self.also}
-        folders = {path for path in kept if before and path in before.folders} | found.folders
+        first, files, folders = self._watch is None, {*found.files, *self.also}, set(found.folders)
+        if self._watch is not None and found.error is not None:  # it may not have come to all that they are made of
+            files |= self._watch.files
+            folders |= self._watch.folders
         watch = self._watch = DefinitionWatch.of(files, folders)
         prints = self._seen = watch.look()
         self._look_at = self._quiet_at = time.monotonic() + QUIET_S

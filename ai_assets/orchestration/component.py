@@ -121,7 +121,11 @@ def collection_automation(collection: Collection) -> dg.Definitions:
     """The schedule and the sensors of one collection: changes of the source, and the gate to publication."""
     return dg.Definitions(
         schedules=list(automation.nightly(collection)),
-        sensors=[automation.source_changes(collection), automation.publication(collection)],
+        sensors=[
+            automation.source_changes(collection),
+            automation.publication(collection),
+            *automation.batches(collection),
+        ],
     )
 
 

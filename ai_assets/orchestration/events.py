@@ -16,6 +16,7 @@ from ai_assets.orchestration.specs import key_of
 if TYPE_CHECKING:
     from ai_assets.checks.base import CheckOutcome
     from ai_assets.run.context import Outcome
+    from ai_assets.run.events import BatchAwaited
     from ai_assets.storage.lake import Manifest
 
 DATA_VERSION = "dagster/data_version"
@@ -60,6 +61,16 @@ def corrections_observation(
     if last is not None and last.tags.get(DATA_VERSION) == version:
         return None
     return dg.AssetObservation(key, partition=partition, tags=version_tags(version))
+
+
+def batch_observation(collection: Collection, waiting: "BatchAwaited") -> dg.AssetObservation:
+    """In place of a dataset whose calls travel in a batch."""
+    return dg.AssetObservation(
+        key_of(collection, waiting.asset),
+        partition=waiting.partition,
+        description=f"{waiting.said}. Its sensor collects the answers and asks for the run that goes on.",
+        metadata={"batch/answered": waiting.answered, "batch/calls": waiting.calls},
+    )
 
 
 def data_version(manifest: "Manifest") -> str:

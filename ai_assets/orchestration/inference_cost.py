@@ -3,8 +3,11 @@
 The op must stay a generator of events, as the segment's: a day without news gets none.
 """
 
+import contextlib
+import datetime
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from ai_assets.storage.stores import Stores
 
 GROUP = JOB = "costs"
-FIRST_DAY = "2026-01-01"
 LEDGER = dg.AssetKey([GROUP, "inference_cost"])
 RECONCILES = "reconciles"
 _PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start")
@@ -43,7 +45,7 @@ class CostsFailed(UserError):
 
 def cost_assets() -> list[dg.AssetsDefinition]:
     """The op. A run of chosen days brings those up to date, any other all that are due; both build the warehouse."""
-    days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, timezone="UTC", end_offset=1)
+    days = dg.DailyPartitionsDefinition(start_date=first_day(Home.from_environment()), timezone="UTC", end_offset=1)
     ledger = dg.AssetSpec(
         LEDGER,
         description=_DESCRIPTION,
@@ -73,6 +75,43 @@ def cost_assets() -> list[dg.AssetsDefinition]:
             raise failure(error) from None
 
     return [body]
+
+
+def first_day(home: Home) -> str:
+    """Of the axis: the first day that has a copy, else the first of the ledger, else today (UTC).
+
+    Read when definitions are loaded, so it is a look at the names of folders in all but the youngest homes.
+    """
+    days = [path.name for path in _folders(home.lake / LEDGER.path[0] / LEDGER.path[1]) if _is_day(path.name)]
+    return min(days) if days else _first_of_ledger(home) or datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return list(place.iterdir())
+    except OSError:
+        return []
+
+
+def _is_day(name: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(name).isoformat() == name
+    except ValueError:
+        return False
+
+
+def _first_of_ledger(home: Home) -> str | None:
+    from ai_assets.costs.building import oldest_call
+    from ai_assets.storage.state import StateStore
+
+    if not home.root.is_dir():
+        return None  # looking makes no home
+    try:
+        with contextlib.closing(StateStore.reading(home.state_url, lambda _line: None)) as state:
+            oldest = oldest_call(state)
+    except (UserError, OSError):
+        return None  # whoever needs the store says what is wrong with it
+    return oldest[:10] if oldest else None
 
 
 def costs_job() -> "dg.UnresolvedAssetJobDefinition":

@@ -8,7 +8,7 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
@@ -81,18 +81,18 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     def map(self, requests: Iterable[str | Request], **who: Unpack[CallerFields]) -> Iterator[Result]:
         """Results in the order of the requests; what cannot be answered is an `Unanswered` among them."""
         caller = self.caller(**who)
-        return _told(self._engine().map(_requests(requests), caller), _log())
+        return _told(self._engine().map(_requests(requests), caller, _waits()), _log())
 
     def amap(self, requests: Iterable[str | Request], **who: Unpack[CallerFields]) -> AsyncIterator[Result]:
         """`map` for asynchronous code."""
         caller = self.caller(**who)
-        return _atold(self._engine().amap(_requests(requests), caller), _log())
+        return _atold(self._engine().amap(_requests(requests), caller, _waits()), _log())
 
     def call(self, request: str | Request, **who: Unpack[CallerFields]) -> Result:
-        return self._engine().call(_request(request), self.caller(**who))
+        return self._engine().call(_request(request), self.caller(**who), _waits())
 
     async def acall(self, request: str | Request, **who: Unpack[CallerFields]) -> Result:
-        return await self._engine().acall(_request(request), self.caller(**who))
+        return await self._engine().acall(_request(request), self.caller(**who), _waits())
 
     @overload
     def ask(self, prompt: str, *, output: type[Output], **given: Unpack[AskOptions]) -> Output: ...
@@ -126,8 +126,8 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         and is not tried again; one that is in the ledger already comes in one piece.
         """
         request, who = _asked(prompt, None, given)
-        engine, caller = self._engine(), self.caller(**who)
-        return TextStream(lambda hear: engine.call(replace(request, hear=hear), caller))
+        engine, caller, say = self._engine(), self.caller(**who), _waits()
+        return TextStream(lambda hear: engine.call(replace(request, hear=hear), caller, say))
 
     def client(
         self, *, route: str = "default", max_usd: float | None = None, sample: int = 0, **who: Unpack[CallerFields]
@@ -141,7 +141,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
         shared = self._opened()
         return openai_client(
-            lambda request: shared.engine().call(request, self.caller(**who)),
+            lambda request: shared.engine().call(request, self.caller(**who), _waits()),
             shared.settings, route=route, max_usd=max_usd, sample=sample,
         )  # fmt: skip
 
@@ -292,6 +292,12 @@ class _Tally:
 def _log() -> "dg.DagsterLogManager | None":
     context = _context()
     return None if context is None else context.log
+
+
+def _waits() -> Callable[[str], object] | None:
+    """Hears what calls wait for: the log of the run; in a plain program Python's own, as the engine has it."""
+    log = _log()
+    return None if log is None else log.warning
 
 
 def _told(results: Iterator[Result], log: "dg.DagsterLogManager | None") -> Iterator[Result]:

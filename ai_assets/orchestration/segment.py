@@ -17,6 +17,7 @@ from ai_assets.base.printable import printable
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
+    batch_observation,
     check_evaluation,
     corrections_observation,
     materialization,
@@ -60,6 +61,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
     ) -> Iterator[Made]:
         from ai_assets.inference.records import BACKFILL_TAG
         from ai_assets.run.context import Outcome, Work
+        from ai_assets.run.events import BatchAwaited
         from ai_assets.run.refresh import refresh
         from ai_assets.storage.stores import Stores
 
@@ -89,6 +91,8 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                         for news in _observations(work, event, corrected, context.instance):
                             context.log_event(news)
                         yield materialization(collection, event, context.instance)
+                    elif isinstance(event, BatchAwaited):
+                        context.log_event(batch_observation(collection, event))
                     elif (event.asset, event.name) in chosen_checks:
                         yield check_evaluation(collection, event, context.instance)
             yield from _checks_done(context)
@@ -136,13 +140,15 @@ def launch_of(
 def heard(context: dg.AssetExecutionContext, home: Home, *also: "Sink") -> "Iterator[Sinks]":
     """The run's log, those of whoever started it in this process, and the user's own."""
     from ai_assets.run.configured import configured
+    from ai_assets.run.progress import ProgressLines, RunProgress
     from ai_assets.run.sinks import LogSink, Sinks, added
 
     def report(line: str) -> None:
         context.log.warning(printable(line))
 
     own = configured(home, report)
-    sinks = Sinks([LogSink(context.log.info), *also, *added.get(), *own], report)
+    lines = ProgressLines(lambda line: context.log.info(printable(line)), RunProgress())
+    sinks = Sinks([LogSink(context.log.info), lines, *also, *added.get(), *own], report)
     try:
         yield sinks
     finally:
@@ -155,6 +161,7 @@ def _total_told(context: dg.AssetExecutionContext, stores: "Stores", collection:
     from dagster._core.events import EngineEventData
 
     from ai_assets.costs.funding import run_cost
+    from ai_assets.inference.run_spend import spend_by_asset, total_of
     from ai_assets.run.total import Counted
 
     counted, started, failed = Counted(), time.perf_counter(), 0
@@ -167,10 +174,9 @@ def _total_told(context: dg.AssetExecutionContext, stores: "Stores", collection:
         run = context.run
         with stores.state.read() as connection:
             cost = run_cost(connection, run.run_id)
-            total = counted.total(
-                connection, collection.name, [run.run_id], partitions=len(context.partition_keys), failed=failed,
-                seconds=time.perf_counter() - started,
-            )  # fmt: skip
+            spent = total_of(spend_by_asset(connection, collection.name, [run.run_id]))
+        seconds = time.perf_counter() - started
+        total = counted.total(spent, partitions=len(context.partition_keys), failed=failed, seconds=seconds)
         context.instance.add_run_tags(run.run_id, {COST_TAG: cost, TOTAL_TAG: total.in_words})
         context.instance.report_engine_event(
             f"Total: {total.in_words}", run, EngineEventData(metadata=normalize_metadata(total.described()))

@@ -17,9 +17,10 @@ from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.funding import PASSING, asking, in_dollars, smallest_call_nusd
 from ai_assets.inference.accounts import Account, accounts_of, of_backfill
+from ai_assets.inference.batch import jobs
 from ai_assets.inference.earmarks import close, set_aside
 from ai_assets.inference.prices import NUSD, nusd_of
-from ai_assets.inference.records import Caller
+from ai_assets.inference.records import BACKFILL_TAG, Caller
 from ai_assets.inference.settings import MOST_USD, InferenceSettings
 from ai_assets.storage.leases import is_held
 from ai_assets.storage.state import now, upsert
@@ -206,6 +207,18 @@ def open_of(connection: sa.Connection, collection: str) -> Backfill | None:
     return None if row is None else _backfill(row)
 
 
+def is_waiting(connection: sa.Connection, backfill: Backfill) -> bool:
+    """Whether calls of its partitions travel in batches, or runs are still to read their answers."""
+    waits = jobs.waits(connection, backfill.collection)
+    return any(wait.partition in backfill.partitions and not wait.held_by for wait in waits)
+
+
+def tags_of_waiting(connection: sa.Connection, collection: str) -> dict[str, str]:
+    """Of the runs that go on: they belong to the backfill that is under way."""
+    found = open_of(connection, collection)
+    return {BACKFILL_TAG: found.backfill} if found is not None and is_waiting(connection, found) else {}
+
+
 def any_of_dagster(connection: sa.Connection) -> bool:
     """Whether one is under way that Dagster runs."""
     statement = sa.text("SELECT count(*) FROM backfills WHERE state = 'open' AND dagster_id IS NOT NULL")
@@ -271,6 +284,9 @@ def sweep(stores: Stores, instance: "DagsterInstance | None") -> list[str]:
     for item in under_way:
         if item.dagster_id is not None and instance is not None:
             succeeded = _succeeded(instance, item.dagster_id)
+            with stores.state.read() as connection:
+                if succeeded and is_waiting(connection, item):
+                    continue  # its runs have ended, and others go on once its batches are answered
             if succeeded is not None:
                 with stores.state.write() as connection:
                     progress = progress_of(connection, item.backfill)

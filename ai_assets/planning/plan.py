@@ -15,6 +15,7 @@ from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.at_once import ConcurrentReservations
 from ai_assets.planning.budget_check import PlannedCalls, has_document_budgets, outlooks
+from ai_assets.planning.devices import device_tallies
 from ai_assets.planning.estimate import Estimate, estimate
 from ai_assets.planning.findings import PlanContext, StageFindings
 from ai_assets.planning.partition_plan import PartitionPlanner
@@ -81,7 +82,7 @@ def plan(
             keys = list(dict.fromkeys(partitions))
         work.patient = partitions is None  # as `ai-assets run` does with the same arguments
         around = _surroundings(work, inference, keys)
-        return _planned(around, states, keys, chosen, advance)
+        return _planned(around, states, keys, chosen, advance, wants_devices=stages is None)
 
 
 @contextmanager
@@ -156,6 +157,8 @@ def _planned(
     keys: Sequence[str],
     chosen: Sequence[str],
     advance: Callable[[int, int], None],
+    *,
+    wants_devices: bool,
 ) -> Plan:
     work, inference = around.work, around.inference
     tallies = {name: _tally(work.collection, inference, name) for name in _paid(work.collection)}
@@ -163,6 +166,7 @@ def _planned(
     spans: list[PlannedCalls] = []
     at_once = ConcurrentReservations(inference)
     documents: Counts[str] = Counts()
+    devices = device_tallies(work.collection.embeddings) if wants_devices else []
     for number, key in enumerate(keys, start=1):
         walk = PartitionPlanner(around, key)
         for found in _found(around, walk):
@@ -171,6 +175,8 @@ def _planned(
             tallies[found.stage].add(found, seen)
             if found.stage in chosen:
                 spans.append(_span(found, has_document_budgets(inference)))
+        for tally in devices:
+            tally.add(around, walk)
         documents.update({name: count for name, count in walk.statuses.items() if name != "deleted"})
         if walk.documents is None:
             documents["unread"] += math.ceil(walk.texts.unread.documents)
@@ -200,6 +206,7 @@ def _planned(
         dearest_call_nusd=max((span.reserve_nusd for span in spans if span.calls), default=0),
         in_flight_calls=at_once.calls,
         in_flight_nusd=at_once.nusd,
+        devices=[tally.plan(around) for tally in devices if keys],
         notes=[*summary.notes(), *_of_functions(work, documents.get("ok", 0) + documents.get("unread", 0))],
     )
 

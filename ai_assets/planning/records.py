@@ -82,6 +82,30 @@ class StagePlan:
     money: Money
     seconds: Range | None
     """Waiting for the model, within its limits; None where nothing is known of its pace."""
+    tier: str | None = None
+    """The tier of service that calls are asked for at: its price is the likely one, the dearest is the most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicePlan:
+    """What an embedding would take of a device of one's own, whose price is in no budget."""
+
+    stage: str
+    device: str
+    model: str
+    documents: int
+    kept: int
+    """Passages that have their vector."""
+    texts: int
+    """To embed; likely, where files are not read yet."""
+    unknown: int
+    """Documents whose text is not known yet."""
+    input_tokens: int
+    seconds: float | None
+    """None where the model has not run on that device yet."""
+    cost_nusd: int | None
+    price: str
+    """Such as `1.99/h` or `free`; or why there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +164,8 @@ class Plan:
     """So many of them at once, at most: their endpoints' `concurrency`."""
     in_flight_nusd: int = 0
     """The most that these can cost: what a kill can make somebody pay for again."""
+    devices: Sequence[DevicePlan] = ()
+    """What models that are loaded here would take; in none of the sums."""
     level: float = LEVEL
     notes: Sequence[str] = ()
     """What was assumed."""
@@ -165,7 +191,9 @@ def described(plan: Plan) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            name.replace("_nusd", "_usd"): decimal(each) if name.endswith("_nusd") else _plain(each)
+            name.replace("_nusd", "_usd"): decimal(each)
+            if name.endswith("_nusd") and each is not None
+            else _plain(each)
             for name, each in value.items()
         }
     if isinstance(value, list | tuple):

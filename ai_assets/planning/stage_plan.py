@@ -122,7 +122,7 @@ class StagePlanner:
             self._chances[document] = (chance, row)
 
     def _ticket(self, request: Request) -> CallState:
-        return ticket_for(self._around.inference, self._around.accounts, request, self._caller, lambda _name: None)
+        return ticket_for(self._around.inference, self._around.accounts, request, self._caller)
 
     def _pair(self, asked: DocumentQuestion, call: str | None) -> None:
         tokens = self._past.by_key.get(call or "")

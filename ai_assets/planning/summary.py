@@ -3,14 +3,16 @@
 import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from ai_assets.inference.prices import call_price, price_at
-from ai_assets.inference.settings import InferenceSettings, TokenPrice
+from ai_assets.inference.prices import batch_price, call_price, price_at, tier_prices
+from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
 from ai_assets.planning.estimate import Estimate, Volume, money_of
 from ai_assets.planning.findings import PlanContext
 from ai_assets.planning.preview import READ_AHEAD
 from ai_assets.planning.records import NOTHING, Alternative, Money, Range, StagePlan
 from ai_assets.planning.totals import Tally
+from ai_assets.stages.base import BATCH
 
 BATCH_SHARE = 2
 """Providers take half the price for what may wait a day."""
@@ -47,13 +49,28 @@ class Summary:
             output_tokens=_whole(found.total("output_tokens")),
             tokens_from=found.tokens_from,
             output_from=found.output_from,
-            money=money_of(found, self._priced(found)),
+            money=self._money(found, self._stage_tier(name)),
             seconds=self._seconds(found.volumes),
+            tier=_tier(self._stage_tier(name), self._around.inference.endpoints.get(tally.endpoint)),
         )
 
-    def _priced(self, found: Estimate) -> dict[str, TokenPrice]:
+    def _money(self, found: Estimate, tier: str | None) -> Money:
+        """At the tier that is asked for, and at most at the dearest that it may be served at."""
         endpoints = self._around.inference.endpoints
-        return {name: call_price(name, endpoints[name], _today()) for name in found.volumes}
+        if tier == BATCH:
+            return money_of(found, {name: batch_price(name, endpoints[name], _today()) for name in found.volumes})
+        prices = {
+            name: call_price(name, endpoints[name], _today(), _tier(tier, endpoints[name])) for name in found.volumes
+        }
+        money = money_of(found, prices)
+        if all(price.tier == DEFAULT_TIER for price in prices.values()):
+            return money
+        most = max(money_of(found, prices | {name: each}).high_nusd for name in prices
+                   for each in tier_prices(endpoints[name], _today()))  # fmt: skip
+        return replace(money, high_nusd=max(money.high_nusd, most))
+
+    def _stage_tier(self, name: str) -> str | None:
+        return next((stage.tier for stage in self._around.work.collection.stages if stage.name == name), None)
 
     @property
     def seconds(self) -> Range | None:
@@ -125,7 +142,7 @@ class Summary:
                     likely_nusd=self.money.likely_nusd // BATCH_SHARE,
                     high_nusd=-(-self.money.high_nusd // BATCH_SHARE),
                 ),
-                note="at half the price, as providers have it; the engine submits no batches yet",
+                note="at half the price, as providers have it; by tier: batch (docs/batch.md)",
             )
         ]
         for name, price in self._prices.items():
@@ -153,12 +170,25 @@ class Summary:
                 said.append(
                     f"{stage.stage}: {stage.held} calls may have been billed and wait: ai-assets ledger ambiguous."
                 )
+        said += [
+            f"{stage.stage}: its calls travel by batch; a run does not wait for them, and they may take a day."
+            if stage.tier == BATCH
+            else f"{stage.stage}: asked for at the tier '{stage.tier}'; served without it, it may cost the most."
+            for stage in self.stages
+            if stage.tier is not None
+        ]
         if any(stage.seconds is None for stage in self.stages):
             said.append("How long the model takes is not known: it has not been asked yet, and has no limits declared.")
         return said
 
     def _when(self, name: str) -> Sequence[str]:
         return next((list(stage.when) for stage in self._around.work.collection.stages if stage.name == name), [])
+
+
+def _tier(declared: str | None, endpoint: Endpoint | None) -> str | None:
+    """That calls are asked for at: the stage's, else the endpoint's; None for none."""
+    tier = declared or (endpoint.tier if endpoint is not None else None)
+    return None if tier == DEFAULT_TIER else tier
 
 
 def _prices(inference: InferenceSettings) -> dict[str, TokenPrice]:

@@ -1,6 +1,6 @@
 """What a run would embed on a route: passages without a vector, and the golden questions of the evaluation."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ai_assets.collection.embeddings import DeclaredEmbedding
@@ -30,14 +30,23 @@ FILLED = 0.7
 
 
 def passages_of(around: PlanContext, walk: PartitionPlanner, each: DeclaredEmbedding) -> StageFindings:
-    """The passages of one partition that this embedding is of."""
+    """The passages of one partition that this embedding is of, and the calls for those without a vector."""
+    found, texts = texts_to_embed(around, walk, each)
+    _look_up(around, found, each, texts)
+    return found
+
+
+def texts_to_embed(
+    around: PlanContext, walk: PartitionPlanner, each: DeclaredEmbedding
+) -> tuple[StageFindings, Sequence[tuple[str, str]]]:
+    """Document and text of each that has no vector, once; and what is known of the others."""
     work, partition = around.work, walk.partition
     found = StageFindings(stage=each.asset, partition=partition)
     if (chunks := _unchanged(walk)) is not None:
         same = settled(work, partition, each.asset, {"chunks": chunks.manifest.version})
         if same is not None:
             found.documents, found.kept = same.documents_in, same.manifest.rows
-            return found
+            return found, ()
     known = _known_digests(around, partition, each)
     texts: dict[str, tuple[str, str]] = {}
     for row in _passages(around, walk):
@@ -47,7 +56,6 @@ def passages_of(around: PlanContext, walk: PartitionPlanner, each: DeclaredEmbed
             found.kept += 1
         elif row["text"].strip():
             texts.setdefault(row["text_digest"], (row["document_id"], row["text"]))
-    _look_up(around, found, each, texts.values())
     found.documents = len(walk.texts.documents)
     unmade = _unmade(around, walk, each)
     found.unread += unmade
@@ -59,7 +67,7 @@ def passages_of(around: PlanContext, walk: PartitionPlanner, each: DeclaredEmbed
         more = 1 + settings.overlap / settings.max_characters
         found.unread.append((CERTAIN, UnreadFiles(files=unread, documents=passages, text_bytes=bytes_read * more)))
         found.unknown += round(walk.texts.unread.documents)
-    return found
+    return found, list(texts.values())
 
 
 def questions_name(each: DeclaredEmbedding) -> str:
@@ -155,9 +163,7 @@ def _look_up_block(
         )
         for document, text in texts
     ]
-    tickets = [
-        ticket_for(around.inference, around.accounts, request, caller, lambda _name: None) for request in requests
-    ]
+    tickets = [ticket_for(around.inference, around.accounts, request, caller) for request in requests]
     keys = [hop.key for ticket in tickets for hop in ticket.claim.hops]
     with work.stores.state.read() as connection:
         known = look_up(connection, keys, bodies=False)

@@ -10,6 +10,9 @@ from ai_assets.planning.records import BudgetOutlook, Money, Plan
 def headline(plan: Plan) -> str:
     """All of it in one sentence."""
     documents = sum(plan.documents.values())
+    if not plan.stages and plan.devices:
+        texts = sum(each.texts for each in plan.devices)
+        return f"{plan.collection} asks no provider; models that are loaded here would embed {plural(texts, 'text')}."
     if not plan.stages:
         return f"{plan.collection} asks no models: a run costs nothing."
     if not plan.planned:

@@ -12,14 +12,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ai_assets.inference.records import ErrorClass, Request, RequestKind, Usage
+from ai_assets.inference.records import ErrorClass, LabelScore, Priority, Request, RequestKind, Usage
 from ai_assets.protocols import faults
+from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import Endpoint
 
 MESSAGE_CHARACTERS = 300
 """What is kept of a provider's own words about an error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """How a request is to be served. It changes no answer, so it is added after the call has its identity."""
+
+    tier: str | None = None
+    priority: Priority = "normal"
+
+
+AS_USUAL = Delivery()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wire:
+    """What is posted."""
+
+    body: bytes
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerLimits:
+    """What a server says of itself when it is asked, once."""
+
+    texts_per_request: int | None = None
+    problem: str | None = None
+    """It has not what is declared of it: then nothing is sent, and this is said."""
+
+
+NO_LIMITS = ServerLimits()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +62,16 @@ class Reply:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     token_logprobs: tuple[tuple[str, float], ...] | None = None
     vector: tuple[float, ...] = ()
+    score: float | None = None
+    labels: tuple[LabelScore, ...] = ()
     finish_reason: str = "stop"
     """`length` where the answer was cut off at the limit of its tokens."""
     usage: Usage | None = None
     """None where the provider does not say: then the most that the call can have used is counted."""
     model: str = ""
     """As the provider names it; empty where it does not."""
+    tier: str | None = None
+    """The tier of service that it says it was served at."""
     body: str = ""
     """The answer as it came."""
     provider_id: str | None = None
@@ -52,6 +88,12 @@ class Fault:
     """What the provider counted for it; None where it says nothing."""
     answered: bool = False
     """It came as an answer (HTTP 200), such as a refusal of the model itself."""
+    tier: str | None = None
+    """The tier of service that such an answer was served at."""
+    too_many: bool = False
+    """Fewer texts in one request may pass."""
+    attempts: int | None = None
+    """After how many attempts that ended so there is no other, where the protocol knows better than `retries`."""
     body: str | None = None
     provider_id: str | None = None
 
@@ -66,9 +108,9 @@ class Protocol(ABC):
     name: ClassVar[str]
     """Stands in each row of the ledger and in the identity of calls: after another name all is paid for again."""
     kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat"})
-    """What can be asked: `chat`, `embedding` or both."""
+    """What can be asked: `chat`, `embedding`, `rerank`, `predict`."""
     joins_texts: ClassVar[bool] = False
-    """Several texts to embed can share a request: then it has `join` and `split`."""
+    """Several texts can share a request: then it has `join` and `split`."""
 
     streams: ClassVar[bool] = False
     """An answer can be told as it comes, in server-sent events: then it has `streaming`, `piece` and `assembled`."""
@@ -78,9 +120,33 @@ class Protocol(ABC):
         given = ", ".join(f"'{name}'" for name in sorted(endpoint.options))
         return f"the protocol '{self.name}' knows no options; it was given {given}" if given else None
 
+    def address(self, endpoint: Endpoint) -> str:
+        """Where the model is: a part of the identity of its calls."""
+        return endpoint.base_url
+
+    def decisive(self, endpoint: Endpoint) -> Mapping[str, Json]:
+        """Of the endpoint's `options`, those that can change an answer: a part of the identity of its calls."""
+        return endpoint.options
+
     @abstractmethod
     def path(self, endpoint: Endpoint, kind: RequestKind) -> str:
         """Where requests go, below the endpoint's `base_url`."""
+
+    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: Delivery) -> Wire:
+        """What is posted: `body`, as `encode` or `join` made it, and what changes no answer."""
+        return Wire(body=body)
+
+    def text(self, headers: Mapping[str, str], raw: bytes) -> str:
+        """An answer as `split` and `decode` read it. May raise `NotAnAnswer`."""
+        return raw.decode("utf-8", "replace")
+
+    def info(self, endpoint: Endpoint) -> str | None:
+        """Where the server says of itself what it has and takes, below the `base_url`; asked once, before anything."""
+        return None
+
+    def learn(self, endpoint: Endpoint, status: int, said: str) -> ServerLimits:
+        """What that answer says."""
+        return NO_LIMITS
 
     @abstractmethod
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
@@ -92,6 +158,10 @@ class Protocol(ABC):
     @abstractmethod
     def decode(self, body: str, kind: RequestKind) -> Reply | Fault:
         """An answer, fresh or from the ledger. Raises `NotAnAnswer` where it is none."""
+
+    def models_path(self, endpoint: Endpoint) -> str | None:
+        """Where a GET lists the models as OpenAI does, below the `base_url`; None where nothing does."""
+        return None
 
     def headers(self, endpoint: Endpoint, key: str | None) -> Mapping[str, str]:
         """Of every request, beside the content type."""

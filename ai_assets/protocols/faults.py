@@ -10,6 +10,8 @@ from ai_assets.inference.records import ErrorClass
 
 GATEWAY_STATUSES = frozenset({408, 424, 460, 499, 502, 504, *range(520, 528), 530})
 """Said by something between here and the model, or of the connection to it: the model may have run all the same."""
+NO_CAPACITY = 498
+"""Groq's, for its flex tier."""
 BUSY_STATUSES = frozenset({503, 529})
 
 
@@ -27,6 +29,8 @@ class ErrorBody:
 def class_of(status: int, told: ErrorBody) -> ErrorClass:
     """What an HTTP error means for who pays and who tries again."""
     known = f"{told.code} {told.said}".lower()
+    if status == NO_CAPACITY or (status == 429 and "resource unavailable" in known.replace("_", " ")):
+        return "tier_unavailable"
     if status in GATEWAY_STATUSES:
         return "gateway_error"
     if status == 429:

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 
 from ai_assets.base.masking import without
 from ai_assets.inference.errors import ProtocolFailed
-from ai_assets.inference.records import RequestKind
+from ai_assets.inference.records import OF_TEXTS, RequestKind
 from ai_assets.inference.settings import Endpoint
-from ai_assets.protocols.base import MESSAGE_CHARACTERS, Fault, NotAnAnswer, Reply
+from ai_assets.protocols.base import (
+    AS_USUAL,
+    MESSAGE_CHARACTERS,
+    NO_LIMITS,
+    Delivery,
+    Fault,
+    NotAnAnswer,
+    Reply,
+    ServerLimits,
+    Wire,
+)
 from ai_assets.protocols.faults import error_of
 from ai_assets.protocols.registry import protocol_of
 
@@ -21,12 +31,16 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 LARGE_BYTES = 2**19
+ASIDE_TIMEOUT_S = 10.0
+"""For what is read beside calls: what a server says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Response:
     text: str
     provider_id: str | None
+    garbled: NotAnAnswer | None = None
+    """Its bytes are no answer at all."""
 
 
 _Reader = Callable[["aiohttp.ClientResponse"], Awaitable[bytes]]
@@ -60,7 +74,34 @@ class Channel:
     async def close(self) -> None:
         await self._session.close()
 
-    async def send(self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float) -> Sequence[Reply | Fault]:
+    async def learn(self) -> ServerLimits | None:
+        """What the server says of itself; None where it could not be reached: then it may be asked again."""
+        with self._own_code():
+            path = self._protocol.info(self._endpoint)
+        if path is None:
+            return NO_LIMITS
+        found = await self.read_aside(path)
+        if found is None:
+            return None
+        with self._own_code():
+            limits = self._protocol.learn(self._endpoint, *found)
+        return replace(limits, problem=self._clean(limits.problem)) if limits.problem else limits
+
+    async def read_aside(self, path: str) -> tuple[int, str] | None:
+        """Status and text of what is no call: below the `base_url`, or at an address of its own. None: not reached."""
+        import aiohttp
+
+        url = path if "://" in path else f"{self._base_url}/{path}"
+        try:
+            timeout = aiohttp.ClientTimeout(total=ASIDE_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+                return response.status, (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+
+    async def send(
+        self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float, delivery: Delivery = AS_USUAL
+    ) -> Sequence[Reply | Fault]:
         """One attempt for one request, or for texts that share one; a single fault is everyone's.
 
         Raises ProtocolFailed where a protocol of the user's own fails; if an answer had come, that is its `body`.
@@ -72,10 +113,11 @@ class Channel:
                 path = written.decode("ascii")
             else:
                 path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
-        response = await self._post(path, body, timeout_s)
+            wire = protocol.wire(self._endpoint, body, kind, delivery)
+        response = await self._post(path, wire, timeout_s)
         if isinstance(response, Fault):
             return [response]
-        joined = kind == "embedding" and protocol.joins_texts
+        joined = kind in OF_TEXTS and protocol.joins_texts
         return self._read(
             response, kind, lambda text: protocol.split(text, bodies) if joined else [text], number=len(bodies)
         )
@@ -84,11 +126,14 @@ class Channel:
     def streams(self) -> bool:
         return self._protocol.streams
 
-    async def stream(self, body: bytes, tell: Callable[[str], None], *, timeout_s: float) -> Reply | Fault:
+    async def stream(
+        self, body: bytes, tell: Callable[[str], None], *, timeout_s: float, delivery: Delivery = AS_USUAL
+    ) -> Reply | Fault:
         """One attempt for one chat: as `send`, and its text is told piece by piece as it comes."""
         protocol, events = self._protocol, list[str]()
         with self._own_code():
             path, body = protocol.path(self._endpoint, "chat"), protocol.streaming(body)
+            wire = protocol.wire(self._endpoint, body, "chat", delivery)
 
         async def read(response: aiohttp.ClientResponse) -> bytes:
             if response.status != 200:
@@ -103,7 +148,7 @@ class Channel:
                         tell(piece)
             return b""
 
-        response = await self._post(path, body, timeout_s, read)
+        response = await self._post(path, wire, timeout_s, read)
         if isinstance(response, Fault):
             return replace(response, body="\n".join(events)) if events else response
         response = replace(response, text="\n".join(events))
@@ -114,6 +159,8 @@ class Channel:
         self, response: _Response, kind: RequestKind, parts_of: Callable[[str], Sequence[str]], *, number: int
     ) -> Sequence[Reply | Fault]:
         """What the answer says to each of so many bodies; one fault, where it is no answer."""
+        if response.garbled is not None:
+            return [self._garbled(response, response.garbled)]
         found: list[Reply | Fault] = []
         with self._own_code(lambda: response.text):
             try:
@@ -136,16 +183,16 @@ class Channel:
         except Exception as error:
             raise ProtocolFailed(self._protocol.name, error, come() if come is not None else None) from error
 
-    async def _post(self, path: str, body: bytes, timeout_s: float, read: _Reader = _whole) -> _Response | Fault:
+    async def _post(self, path: str, wire: Wire, timeout_s: float, read: _Reader = _whole) -> _Response | Fault:
         """One attempt, and never two: aiohttp does not repeat a POST."""
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
         # What aiohttp is given in one piece it writes in one piece, and while it does nothing else happens.
-        data = body if len(body) < LARGE_BYTES else io.BytesIO(body)
+        data = wire.body if len(wire.body) < LARGE_BYTES else io.BytesIO(wire.body)
         try:
             async with self._session.post(
-                f"{self._base_url}/{path}", data=data, timeout=timeout, allow_redirects=False
+                f"{self._base_url}/{path}", data=data, headers=wire.headers, timeout=timeout, allow_redirects=False
             ) as response:
                 raw = await read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -163,7 +210,11 @@ class Channel:
                 fault = self._protocol.fault(response.status, response.headers, raw)
             message = self._clean(fault.message)[:MESSAGE_CHARACTERS]
             return replace(fault, message=message, provider_id=provider_id)
-        return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id)
+        with self._own_code(lambda: self._clean(raw.decode("utf-8", "replace"))):
+            try:
+                return _Response(self._clean(self._protocol.text(response.headers, raw)), provider_id)
+            except NotAnAnswer as error:
+                return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id, error)
 
     def _garbled(self, response: _Response, error: NotAnAnswer) -> Fault:
         told = error_of(response.text.encode("utf-8", "replace"))

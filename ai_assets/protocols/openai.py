@@ -13,14 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ai_assets.inference.memo import remembered
-from ai_assets.inference.records import Request, RequestKind, Usage
-from ai_assets.protocols.base import MESSAGE_CHARACTERS, Fault, NotAnAnswer, Protocol, Reply
+from ai_assets.inference.records import Priority, Request, RequestKind, Usage
+from ai_assets.protocols.base import MESSAGE_CHARACTERS, Delivery, Fault, NotAnAnswer, Protocol, Reply, Wire
+from ai_assets.protocols.choices import instances
+from ai_assets.protocols.openai_options import options_of
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import Endpoint
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+PRIORITIES: Mapping[Priority, int] = {"interactive": 0, "normal": 10, "batch": 20}
+"""As vLLM has them: the lowest is served first, and a request without one counts as 0."""
 DONE = "[DONE]"
 """Ends a stream of events."""
 MOST_TOKENS = 10**9
@@ -33,8 +37,34 @@ class OpenAI(Protocol):
     joins_texts: ClassVar[bool] = True
     streams: ClassVar[bool] = True
 
+    def problem(self, endpoint: Endpoint) -> str | None:
+        return options_of(endpoint).problem
+
+    def address(self, endpoint: Endpoint) -> str:
+        return f"{endpoint.base_url}{options_of(endpoint).folder}" if endpoint.options else endpoint.base_url
+
+    def decisive(self, endpoint: Endpoint) -> Mapping[str, Json]:
+        return {}  # what is sent is all in the body, and a deployment in the address
+
     def path(self, endpoint: Endpoint, kind: RequestKind) -> str:
-        return "embeddings" if kind == "embedding" else "chat/completions"
+        path = "embeddings" if kind == "embedding" else "chat/completions"
+        return options_of(endpoint).at(path) if endpoint.options else path
+
+    def headers(self, endpoint: Endpoint, key: str | None) -> Mapping[str, str]:
+        if key is not None and options_of(endpoint).is_azure:
+            return {"api-key": key}
+        return super().headers(endpoint, key)
+
+    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: Delivery) -> Wire:
+        if kind != "chat":
+            return Wire(body=body)  # embeddings have no tiers, and what a client of the provider's own sends is its own
+        added: dict[str, Json] = {} if delivery.tier is None else {"service_tier": delivery.tier}
+        if endpoint.options and options_of(endpoint).priority:
+            added["priority"] = PRIORITIES[delivery.priority]
+        return Wire(body=body[:-1] + b"," + _encode(added).encode("ascii")[1:] if added else body)
+
+    def models_path(self, endpoint: Endpoint) -> str | None:
+        return "models"
 
     def encode(self, endpoint: Endpoint, request: Request) -> bytes:
         """The order of keys in a message means nothing; in a schema it does. A raw call begins with its path."""
@@ -100,6 +130,8 @@ def _assembled(events: Sequence[str]) -> dict[str, Any]:
         if chunk.get("error"):
             raise NotAnAnswer(f"the provider broke the answer off with an error: {chunk['error']}"[:MESSAGE_CHARACTERS])
         head = head or {name: chunk.get(name) for name in ("id", "model", "created")}
+        if chunk.get("service_tier"):
+            head["service_tier"] = chunk["service_tier"]
         usage = chunk.get("usage") or usage
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
@@ -140,6 +172,10 @@ def _ask_for_schema(payload: dict[str, Json], endpoint: Endpoint, schema: Mappin
     if endpoint.structured == "json_schema":
         described: dict[str, Json] = {"name": "answer", "schema": schema, "strict": _whole_is_strict(schema)}
         payload["response_format"] = {"type": "json_schema", "json_schema": described}
+        return
+    if endpoint.structured in ("vllm", "vllm_choice"):
+        choices = instances(schema) if endpoint.structured == "vllm_choice" else None
+        payload["structured_outputs"] = {"json": schema} if choices is None else {"choice": choices}
         return
     if endpoint.structured == "json_object":
         payload["response_format"] = {"type": "json_object"}
@@ -190,18 +226,18 @@ def _raw(body: str) -> Reply:
         into = usage.get("input_tokens_details") or {}
         usage = {"prompt_tokens": usage["input_tokens"], "completion_tokens": usage.get("output_tokens"),
                  "prompt_tokens_details": into}  # fmt: skip
-    return Reply(text=body, usage=_usage(usage), model=str(said.get("model") or ""))
+    return Reply(text=body, usage=_usage(usage), model=str(said.get("model") or ""), tier=_tier(said))
 
 
 def _chat(body: Any) -> Reply | Fault:
     """A refusal is a Fault that was paid for."""
-    usage = _usage(body.get("usage"))
+    usage, tier = _usage(body.get("usage")), _tier(body)
     choice = body["choices"][0]
     message = choice["message"]
     finish = str(choice.get("finish_reason") or "stop")
     if message.get("refusal") or finish == "content_filter":
         said = str(message.get("refusal") or "the provider's content filter stopped the answer")
-        return Fault(error="refused", message=said[:MESSAGE_CHARACTERS], usage=usage)
+        return Fault(error="refused", message=said[:MESSAGE_CHARACTERS], usage=usage, tier=tier)
     if finish == "error":
         raise NotAnAnswer("the provider broke the answer off with an error")
     content = message.get("content")
@@ -214,7 +250,13 @@ def _chat(body: Any) -> Reply | Fault:
         finish_reason=finish,
         usage=usage,
         model=str(body.get("model") or ""),
+        tier=tier,
     )
+
+
+def _tier(body: Any) -> str | None:
+    said = body.get("service_tier")
+    return said[:MESSAGE_CHARACTERS] if isinstance(said, str) and said else None
 
 
 def _parts(body: Any, weights: Sequence[int]) -> Iterator[str]:

@@ -10,7 +10,11 @@ from ai_assets.extensions import builtin, installed, load_class
 from ai_assets.protocols.base import Protocol
 
 OPENAI = "openai"
-BUILTIN = {OPENAI: "ai_assets.protocols.openai:OpenAI"}
+BUILTIN = {
+    OPENAI: "ai_assets.protocols.openai:OpenAI",
+    "kserve": "ai_assets.protocols.kserve:KServe",
+    "tei": "ai_assets.protocols.tei:TextEmbeddingsInference",
+}
 
 _loaded: dict[str, Protocol] = {}
 

@@ -8,7 +8,7 @@ from typing import Any
 from ai_assets.rehearsal.chat import ChatRequest, Schema, compact_json
 from ai_assets.rehearsal.logprobs import token_logprobs
 from ai_assets.rehearsal.reading import Reading, read, schema_in_prompt
-from ai_assets.rehearsal.replies import reply, summary
+from ai_assets.rehearsal.replies import prose
 from ai_assets.rehearsal.schemas import SchemaValue, fill, violate
 from ai_assets.rehearsal.settings import FaultKind
 from ai_assets.rehearsal.tokens import TokenUsage, count, cut, split
@@ -68,7 +68,7 @@ class ChatAnswer:
             "object": kind,
             "created": int(time.time()),
             "model": self.request.model,
-            "service_tier": "default",
+            "service_tier": self.request.served_tier,
             "system_fingerprint": FINGERPRINT,
         }
 
@@ -139,8 +139,10 @@ def _choice(request: ChatRequest, reading: Reading, number: int, fault: FaultKin
         filled = _filled(request.tool.parameters, reading, fault)
         text, tokens, was_cut = cut(filled.text, request.max_tokens)
         return ChatChoice(arguments=text, tokens=tokens, finish_reason="length" if was_cut else "tool_calls")
+    if request.choice is not None:
+        return ChatChoice(content=request.choice, tokens=count(request.choice))
     found = _structured(request, reading, number, fault)
-    said = found.text if found is not None else _prose(reading, number)
+    said = found.text if found is not None else prose(reading, number)
     text, tokens, was_cut = cut(said, request.max_tokens)
     return ChatChoice(content=text, tokens=tokens, finish_reason="length" if was_cut else "stop", filled=found)
 
@@ -159,11 +161,7 @@ def _structured(request: ChatRequest, reading: Reading, number: int, fault: Faul
     schema = _schema(request, reading)
     if schema is not None:
         return _filled(schema, reading, fault)
-    return SchemaValue({"answer": _prose(reading, number)}) if request.json_object else None
-
-
-def _prose(reading: Reading, number: int) -> str:
-    return summary(reading) if reading.wants_summary else reply(reading, number)
+    return SchemaValue({"answer": prose(reading, number)}) if request.json_object else None
 
 
 def _filled(schema: Schema, reading: Reading, fault: FaultKind | None) -> SchemaValue:

@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from ai_assets.rehearsal.calls import ReceivedCall
+from ai_assets.rehearsal.chat import ChatRequest
 from ai_assets.rehearsal.daily_usage import DailyUsage
 from ai_assets.rehearsal.limits import RateWindows
 from ai_assets.rehearsal.settings import Behaviour
+from ai_assets.rehearsal.tiers import DEFAULT, PRICES
 from ai_assets.rehearsal.tokens import TokenUsage
 
 BATCH_DISCOUNT = Decimal("0.5")
@@ -50,9 +52,12 @@ class Books:
     billed_usd: float = 0.0
     peak_in_flight: int = 0
     connections: int = 0
+    metrics_read: int = 0
     tokens: Tokens = field(default_factory=Tokens)
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    tiers: Counter[str] = field(default_factory=Counter)
+    """Bills by the tier that was served."""
     first_call_at: float | None = None
     last_call_at: float | None = None
     windows: RateWindows = field(default_factory=RateWindows)
@@ -81,7 +86,9 @@ class Books:
         tokens.cached += usage.cached_tokens
         tokens.output += usage.output_tokens
         tokens.reasoning += usage.reasoning_tokens
-        cost = price_usd(usage, behaviour) * (BATCH_DISCOUNT if batch else 1)
+        tier = call.request.served_tier if isinstance(call.request, ChatRequest) else DEFAULT
+        cost = price_usd(usage, behaviour) * (BATCH_DISCOUNT if batch else PRICES[tier])
+        self.tiers[tier] += 1
         self.days.add(key_id, call.request.model, usage, cost)
         self.billed_usd += float(cost)
         if batch:
@@ -122,7 +129,9 @@ class Books:
             "tokens": asdict(self.tokens),
             "statuses": dict(sorted(self.statuses.items())),
             "faults": dict(sorted(self.faults.items())),
+            "tiers": dict(sorted(self.tiers.items())),
             "connections": self.connections,
+            "metrics_read": self.metrics_read,
             "first_call_at": self.first_call_at,
             "last_call_at": self.last_call_at,
             "rate_window_max": {

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ai_assets.rehearsal.errors import Refusal
+from ai_assets.rehearsal.settings import Behaviour
+from ai_assets.rehearsal.tiers import DEFAULT, read_tier, served
 from ai_assets.rehearsal.tokens import IMAGE_TOKENS, PER_MESSAGE, PER_REPLY, count, count_repeated
 from ai_assets.storage.digest import Json
 
@@ -17,6 +19,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TEXT_PARTS = {"text": "text", "refusal": "refusal"}
 _OTHER_PARTS = ("image_url", "input_audio", "file")
 _MOST = 10_000
+_USUAL = Behaviour()
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -47,6 +50,10 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     choices: int = 1
+    tier: str = DEFAULT
+    served_tier: str = DEFAULT
+    choice: str | None = None
+    """The text that is answered, where the request names the texts to choose from."""
     max_tokens: int | None = None
     input_tokens: int = 0
 
@@ -79,8 +86,28 @@ compact_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encod
 """Made once: `json.dumps` makes an encoder for every call."""
 
 
-def read_chat(body: Mapping[str, Any], size: int) -> ChatRequest:
+OF_OPENAI = frozenset({
+    "messages", "model", "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
+    "max_completion_tokens", "max_tokens", "metadata", "modalities", "moderation", "n", "parallel_tool_calls",
+    "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning_effort",
+    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream", "stream_options",
+    "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity", "web_search_options",
+})  # fmt: skip
+OF_VLLM = frozenset({"structured_outputs", "priority"})
+_STRUCTURES = ("json", "choice", "regex", "grammar", "json_object", "structural_tag")
+
+
+def check_fields(body: Mapping[str, Any], behaviour: Behaviour) -> None:
+    """OpenAI refuses what it does not know; so a parameter of another server does not go unnoticed."""
+    known = OF_OPENAI | OF_VLLM if behaviour.vllm else OF_OPENAI
+    for name in body:
+        if name not in known:
+            raise Refusal(400, f"Unrecognized request argument supplied: {name}", code="unknown_parameter", param=name)
+
+
+def read_chat(body: Mapping[str, Any], size: int, behaviour: Behaviour = _USUAL) -> ChatRequest:
     """The request, or the refusal that OpenAI would give. It never costs more tokens than it has bytes."""
+    check_fields(body, behaviour)
     model = read_model(body)
     declared = body.get("messages")
     if declared is None:
@@ -92,6 +119,12 @@ def read_chat(body: Mapping[str, Any], size: int) -> ChatRequest:
         raise Refusal(400, message, code="empty_array", param="messages")
     messages = tuple([_message(each, f"messages[{number}]") for number, each in enumerate(declared)])
     schema, json_object, format_tokens = _response_format(body.get("response_format"), messages)
+    choice = None
+    if body.get("structured_outputs") is not None:
+        schema, choice, format_tokens = _structured_outputs(body["structured_outputs"], messages)
+    _optional(body, "priority", int)
+    _optional(body, "user", str)
+    tier = read_tier(body)
     tool, tool_tokens = _tool(body, messages)
     logprobs, top = _optional(body, "logprobs", bool), _optional(body, "top_logprobs", int, 0, 20)
     if top and not logprobs:
@@ -112,6 +145,9 @@ def read_chat(body: Mapping[str, Any], size: int) -> ChatRequest:
         stream=bool(_optional(body, "stream", bool)),
         include_usage=bool(options.get("include_usage")),
         choices=_optional(body, "n", int, 1, 128) or 1,
+        tier=tier,
+        served_tier=served(tier, behaviour),
+        choice=choice,
         max_tokens=_optional(body, "max_completion_tokens", int, 1) or _optional(body, "max_tokens", int, 1),
         input_tokens=min(tokens + format_tokens + tool_tokens, size),
     )
@@ -218,6 +254,22 @@ def _response_format(declared: object, messages: Sequence[ChatMessage]) -> tuple
         message = f"Invalid schema for response_format '{inner['name']}': {problem}"
         raise Refusal(400, message, param="response_format")
     return schema, False, count_repeated(text)
+
+
+def _structured_outputs(declared: object, messages: Sequence[ChatMessage]) -> tuple[Schema | None, str | None, int]:
+    """vLLM's: a schema, or the one of several texts that shares most words with the conversation."""
+    if not isinstance(declared, dict) or len(declared) != 1 or next(iter(declared)) not in _STRUCTURES:
+        raise Refusal(400, "You can only use one kind of constraint for structured outputs ('json', 'choice', ...).")
+    if "json" in declared:
+        described = {"type": "json_schema", "json_schema": {"name": "json", "schema": declared["json"]}}
+        schema, _, tokens = _response_format(described, messages)
+        return schema, None, tokens
+    texts = declared.get("choice")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, "'choice' should be a list of texts; the other constraints are not read here.")
+    words = set(re.findall(r"\w+", " ".join(message.text for message in messages).lower()))
+    best = max(texts, key=lambda text: len(words & set(re.findall(r"\w+", text.lower()))))
+    return None, best, 0
 
 
 def _tool(body: Mapping[str, Any], messages: Sequence[ChatMessage]) -> tuple[Tool | None, int]:

@@ -35,6 +35,9 @@ def provider(
     hang_s: Annotated[float, typer.Option(help="How long a hanging request is kept.")] = _DEFAULT.hang_s,
     drip_s: Annotated[float, typer.Option(help="How long a dripping answer takes.")] = _DEFAULT.drip_s,
     batch_seconds: Annotated[float, typer.Option(help="How long a batch takes.")] = _DEFAULT.batch_seconds,
+    batch_queue_tokens: Annotated[
+        int | None, typer.Option(help="Input tokens of all batches at once; one that passes it fails.")
+    ] = None,
     context_tokens: Annotated[int, typer.Option(help="Longer requests are refused.")] = _DEFAULT.context_tokens,
     max_body_mb: Annotated[float, typer.Option(help="Larger requests are refused.")] = _DEFAULT.max_body_mb,
     models: Annotated[
@@ -44,6 +47,9 @@ def provider(
     price_input: Annotated[float, typer.Option(help="US dollars per million tokens.")] = _DEFAULT.price_input,
     price_cached_input: Annotated[float | None, typer.Option(help="The same for cached tokens.")] = None,
     price_output: Annotated[float, typer.Option(help="The same for output.")] = _DEFAULT.price_output,
+    setting: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=JSON", help="Any other setting; repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as a line of JSON.")] = False,
 ) -> None:
     """Rehearse on a local server that speaks the OpenAI protocol, fails on demand and counts what would be billed."""
@@ -61,6 +67,7 @@ def provider(
         "hang_s": hang_s,
         "drip_s": drip_s,
         "batch_seconds": batch_seconds,
+        "batch_queue_tokens": batch_queue_tokens,
         "context_tokens": context_tokens,
         "max_body_mb": max_body_mb,
         "models": [name.strip() for name in models.split(",") if name.strip()],
@@ -68,6 +75,7 @@ def provider(
         "price_input": price_input,
         "price_cached_input": price_cached_input,
         "price_output": price_output,
+        **_settings(setting or []),
     })  # fmt: skip
     rules: list[Rule] = read_script(script) if script is not None else []
     from ai_assets.rehearsal.server import run
@@ -84,6 +92,18 @@ def _shares(declared: list[str]) -> dict[str, Any]:
             found[kind.strip()] = float(share)
         except ValueError as e:
             raise ShareWrong(kind.strip(), share) from e
+    return found
+
+
+def _settings(declared: list[str]) -> dict[str, Any]:
+    """`vllm=true`, `tei_batch=8`, `serve_tier=default`: the value is JSON, or text where that is none."""
+    found: dict[str, Any] = {}
+    for each in declared:
+        name, _, value = each.partition("=")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
     return found
 
 

@@ -58,6 +58,14 @@ def refusal(kind: FaultKind, behaviour: Behaviour) -> Refusal | None:
         case "insufficient_quota":
             message = "You exceeded your current quota, please check your plan and billing details."
             return Refusal(429, message, kind="insufficient_quota", code="insufficient_quota")
+        case "flex_unavailable":
+            message = "Resource unavailable. Please try again later or use the default service tier."
+            return Refusal(429, message, kind="resource_unavailable", code="resource_unavailable")
+        case "flex_capacity":
+            message = "Flex tier capacity exceeded, please try again later."
+            return Refusal(498, message, kind="flex_tier_capacity_exceeded", code="capacity_exceeded")
+        case "backend_failed":
+            return Refusal(424, "Backend error: the model failed", kind="backend")
         case "server_error" | "server_error_billed":
             message = "The server had an error while processing your request. Sorry about that!"
             return Refusal(500, message, kind="server_error")

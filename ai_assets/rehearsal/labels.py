@@ -7,13 +7,17 @@ answer after an upgrade.
 import functools
 import re
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.rehearsal.letters import tells
 from ai_assets.rehearsal.reading import Reading
 from ai_assets.stages.classify.base import Classification, Label
 from ai_assets.stages.classify.first_version import FirstClassifier
 
 _QUICK_STEPS = 1000
+_READ_SENTENCES = 300
 _TELLING = re.compile(r"[^\W\d_]{5}")
 
 
@@ -22,7 +26,21 @@ def classify(reading: Reading, names: tuple[str, ...], described: str = "") -> C
     if reading.quick:
         return _by_hash(reading, names)
     labels = _labels(f"{reading.prompt}\n{described}", names)
-    return _classifier(labels).classify([(reading.title, reading.body)])[0]
+    said = _classifier(labels).classify([(reading.title, reading.body)])[0]
+    if tells(said.evidence):
+        return said
+    described = next(label.description for label in labels if label.name == said.label)
+    evidence = _likest(described, reading.told[:_READ_SENTENCES])
+    return replace(said, evidence=evidence, evidence_start=reading.body.find(evidence)) if evidence else said
+
+
+def _likest(text: str, sentences: Sequence[str]) -> str:
+    """The sentence that is most like the text: a model quotes what says something, and no salutation."""
+    if not sentences:
+        return ""
+    rows = embedder().embed([text, *sentences])
+    likeness = rows[1:] @ rows[0]
+    return sentences[max(range(len(sentences)), key=lambda number: (round(float(likeness[number]), 6), -number))]
 
 
 def _by_hash(reading: Reading, names: tuple[str, ...]) -> Classification:

@@ -122,6 +122,10 @@ class ConcurrencyGate:
         else:
             self.in_flight += 1
 
+    @property
+    def waiting(self) -> int:
+        return sum(not turn.done() for turn in self._waiting)
+
     def leave(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()

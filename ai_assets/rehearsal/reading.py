@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ai_assets.rehearsal.chat import ChatMessage, Schema
+from ai_assets.rehearsal.letters import promised, signature, tells, wants_reply
 from ai_assets.stages.classify.builtin import READ_CHARACTERS, sentence_spans
 
 QUICK_CHARACTERS = 400
@@ -65,6 +66,9 @@ class Reading:
     most_sentences: int | None
     """Of a summary, if the instructions say so."""
     most_words: int | None
+    wants_reply: bool
+    promise: str
+    """What the instructions want an answer to promise."""
     quick: bool
 
     @functools.cached_property
@@ -72,6 +76,15 @@ class Reading:
         if self.quick:
             return [each for each in (line.strip() for line in self.body.split(". ")) if each]
         return [self.body[start:end] for start, end in sentence_spans(self.body)]
+
+    @functools.cached_property
+    def told(self) -> list[str]:
+        """Sentences that say something, without the frame of a letter; all where none does."""
+        return [sentence for sentence in self.sentences if tells(sentence)] or self.sentences
+
+    @functools.cached_property
+    def signature(self) -> str:
+        return "" if self.quick else signature(self.text)
 
     @functools.cached_property
     def first_line(self) -> str:
@@ -93,7 +106,11 @@ class Reading:
     def phrases(self) -> list[str]:
         """Words with capitals that belong together: names of people, companies and things."""
         found = dict.fromkeys(_PHRASE.findall(self.text))
-        return [phrase for phrase in found if phrase.partition(" ")[0].lower() not in _OPENERS]
+        return [
+            phrase
+            for phrase in found
+            if phrase.partition(" ")[0].lower() not in _OPENERS and not any(map(str.isdigit, phrase))
+        ]
 
     def first(self, kind: str) -> ExtractedValue | None:
         match = PATTERNS[kind].search(self.text)
@@ -108,11 +125,16 @@ class Reading:
         return match[1].strip(" *_|\t\r") if match else None
 
     def sentence_with(self, raw: str) -> str:
-        """The first sentence that holds these words; else the first; empty where there is none."""
+        """The first sentence that holds these words; else the first that says something; empty where there is none."""
         for sentence in self.sentences:
             if raw and raw in sentence:
                 return sentence
-        return self.sentences[0] if self.sentences else ""
+        return self.told[0] if self.told else ""
+
+    def sentence_of_most(self, raws: Sequence[str]) -> str:
+        """The sentence that holds most of these words; empty where none holds any."""
+        held = [sum(raw in sentence for raw in raws) for sentence in self.told]
+        return self.told[held.index(max(held))] if any(held) else ""
 
 
 def read(messages: Sequence[ChatMessage], *, quick: bool) -> Reading:
@@ -140,6 +162,8 @@ def _reading(document: str, prompt: str, asked: str, *, quick: bool) -> Reading:
         most_sentences=_limit(asked, "sentence") if wants_summary else None,
         most_words=_limit(asked, "word") if wants_summary else None,
         wants_summary=wants_summary,
+        wants_reply=wants_reply(asked),
+        promise=promised(asked),
         quick=quick,
     )
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from ai_assets.rehearsal.chat import Schema
+from ai_assets.rehearsal.letters import reference_after
 from ai_assets.rehearsal.reading import ExtractedValue, Reading, dates_in, number_in
 from ai_assets.rehearsal.replies import summary
 
@@ -20,6 +21,8 @@ _NAME_WORDS = frozenset(
     "name vendor supplier customer client company person author organisation organization buyer seller sender "
     "recipient party employee".split()
 )
+_FIRM_WORDS = frozenset("vendor supplier company organisation organization seller recipient".split())
+"""Names that stand in the text rather than below it."""
 _TITLE_WORDS = frozenset("title subject heading headline topic".split())
 _DATE_WORDS = frozenset("date day deadline due issued since until datum expiry".split())
 _PROSE_WORDS = frozenset("reason rationale explanation description text answer content sentence body note".split())
@@ -38,6 +41,8 @@ Result = tuple[Any, ExtractedValue | None]
 def string(schema: Schema, words: Sequence[str], reading: Reading, given: ExtractedValue | None = None) -> Result:
     form = schema.get("format")
     found = given or _formatted(form, reading) if form in _FORMS else given or _named(words, reading)
+    if given is None and "pattern" in schema and set(words) & _REFERENCE_WORDS:
+        found = _of_the_pattern(schema, found, reading)
     if form in _FORMS and found is None:
         return _FORMS[form](reading), None
     text = str(found.value) if found is not None else reading.sentence_with("")
@@ -68,12 +73,31 @@ def _named(words: Sequence[str], reading: Reading) -> ExtractedValue | None:
     if known & _TITLE_WORDS:
         return _plain(reading.first_line)
     if known & _REFERENCE_WORDS:
-        return reading.first("reference")
+        after = reference_after([word for word in words if word not in _REFERENCE_WORDS], reading.text)
+        return _plain(after) if after else reading.first("reference")
     if known & _NAME_WORDS:
-        return _plain(reading.phrases[0] if reading.phrases else "")
+        firm = reading.phrases[0] if reading.phrases else ""
+        return _plain(firm if known & _FIRM_WORDS else reading.signature or firm)
     if known & _PROSE_WORDS:
         return _plain(reading.sentence_with(""))
     return None
+
+
+def names_in(words: Sequence[str], reading: Reading) -> list[str]:
+    """Of a list of names, people or firms: those that the document has; none for another list."""
+    if reading.quick or not {word.removesuffix("s") for word in words} & (_NAME_WORDS | {"people"}):
+        return []
+    return list(dict.fromkeys([*reading.phrases, *filter(None, [reading.signature])]))
+
+
+def _of_the_pattern(schema: Schema, found: ExtractedValue | None, reading: Reading) -> ExtractedValue | None:
+    """A number that looks as the schema wants it, wherever the document has it."""
+    pattern = schema["pattern"]
+    if found is not None and _compiled(pattern).search(str(found.value)):
+        return found
+    loose = _compiled(rf"(?<![\w-])(?:{pattern.removeprefix('^').removesuffix('$')})(?![\w-])")
+    match = loose.search(reading.text)
+    return _plain(match.group()) if match and _compiled(pattern).search(match.group()) else found
 
 
 def _plain(text: str) -> ExtractedValue | None:

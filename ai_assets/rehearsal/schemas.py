@@ -13,13 +13,15 @@ from typing import Any
 from ai_assets.rehearsal.chat import Schema, compact_json
 from ai_assets.rehearsal.labels import classify
 from ai_assets.rehearsal.reading import ExtractedValue, Reading
-from ai_assets.rehearsal.scalars import integer, number, string
+from ai_assets.rehearsal.scalars import integer, names_in, number, string
 from ai_assets.stages.classify.builtin import Classification
 
 MAX_DEPTH = 6
 """From here on nothing is made that is not required."""
 DEEPEST = 40
 MOST_ITEMS = 3
+_PLAIN_TEXT = frozenset({"type", "description", "title", "minLength"})
+_REASONS = frozenset({"reason", "rationale", "explanation", "why"})
 _EVIDENCE = ("evidence", "quote", "quotes")
 _RUNNER_UP = re.compile(r"runner.?up|second|alternative", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -149,7 +151,7 @@ class _Filler:
             case "array":
                 return self._array(schema, name, depth)
             case "string":
-                return _made(string(schema, words_of(name), self.reading))
+                return self._reason(schema, name) or _made(string(schema, words_of(name), self.reading))
             case "number":
                 return self._confidence(schema, name) or _made(number(schema, words_of(name), self.reading))
             case "integer":
@@ -196,6 +198,15 @@ class _Filler:
             )
         self.labels.append((name, said))
         return GeneratedValue(said.label, raw=said.evidence)
+
+    def _reason(self, schema: Schema, name: str) -> GeneratedValue | None:
+        """Why the label before it was chosen, in a sentence."""
+        if not self.labels or self.reading.quick or not _REASONS & set(words_of(name)):
+            return None
+        said = self.labels[-1][1]
+        rather = f' rather than "{said.runner_up}"' if said.runner_up else ""
+        text = f'It reads like "{said.label}"{rather}, above all where it says: {" ".join(said.evidence.split())}'
+        return _made(string(schema, [], self.reading, ExtractedValue(text, "")))
 
     def _confidence(self, schema: Schema, name: str) -> GeneratedValue | None:
         """A number named confidence is the classifier's, of the label before it."""
@@ -270,7 +281,11 @@ class _Filler:
         named = next((each for other, each in made.items() if about and words_of(other) == about), None)
         said = named or next((each for each in made.values() if each.raw), None)
         by_label = said is not None and any(said.raw == label.evidence for _, label in self.labels)
-        sentence = said.raw if said is not None and by_label else self.reading.sentence_with(said.raw if said else "")
+        if said is not None and by_label:
+            sentence = said.raw
+        else:
+            most = "" if named else self.reading.sentence_of_most([each.raw for each in made.values() if each.raw])
+            sentence = most or self.reading.sentence_with(said.raw if said else "")
         found = said is not None and said.found
         return self._told(declared, sentence, found=found)
 
@@ -313,6 +328,10 @@ class _Filler:
                 return told
         if depth >= MAX_DEPTH and least <= len(values):
             return GeneratedValue(values, found=False)
+        if not values and least <= 1 and resolved.keys() <= _PLAIN_TEXT and _types(resolved) == ["string"]:
+            names = names_in(words_of(name), self.reading)[:most]
+            if names:
+                return GeneratedValue(names, raw=names[0])
         before = len(self.labels)
         made = self.make(items, name, depth + 1)
         if made.found and len(values) < max(least, 1):

@@ -2,8 +2,10 @@
 
 import asyncio
 import hmac
+import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import unquote
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -11,23 +13,26 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from ai_assets.base.errors import UserError
-from ai_assets.rehearsal import faults
+from ai_assets.rehearsal import faults, kserve, tei
 from ai_assets.rehearsal.batches import BatchDesk
 from ai_assets.rehearsal.books import Books
-from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, ReceivedCall, read_call
+from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS, ReceivedCall, read_call, read_texts
 from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import PortTaken, Refusal, SettingWrong
 from ai_assets.rehearsal.limits import ConcurrencyGate
 from ai_assets.rehearsal.page import page
 from ai_assets.rehearsal.session import RehearsalSession
-from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, rules
+from ai_assets.rehearsal.settings import UNBILLED, Behaviour, Rule, batch_rules, rules
 from ai_assets.rehearsal.wire import (
     ClosedConnection,
     Delivery,
+    Refuse,
     close,
     json_body,
     json_response,
     read_body,
+    refusal_of_kserve,
+    refusal_of_tei,
     refusal_response,
     reset,
     unknown_url,
@@ -36,6 +41,8 @@ from ai_assets.rehearsal.wire import (
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Ready = Callable[[str, int], None]
 """Told host and port once it listens."""
+AZURE_FOLDER = "/openai/"
+_AZURE = re.compile(r"/openai/(?:v1|deployments/(?P<deployment>[^/]+))/(?P<rest>chat/completions|embeddings)")
 UNANSWERED = "none"
 """The status of calls whose connection ended without one."""
 _SHUTDOWN_S = 0.5
@@ -60,13 +67,14 @@ class Provider:
             ("GET", "/rehearsal/config"): self._config,
             ("POST", "/rehearsal/config"): self._configure,
             ("POST", "/rehearsal/script"): self._take_script,
+            ("POST", "/rehearsal/batch-script"): self._take_batch_script,
             ("POST", "/rehearsal/reset"): self._reset,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The one place where a refusal becomes a response."""
         try:
-            found = self._routes.get((request.method, request.path))
+            found = self._routes.get((request.method, request.path)) or self._of_other_servers(request)
             if found is not None:
                 return await found(request)
             if not request.path.startswith("/v1/"):
@@ -82,10 +90,64 @@ class Provider:
         key = self.session.behaviour.key
         if key is None:
             return
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        if request.path.startswith(AZURE_FOLDER):
+            given = request.headers.get("api-key", "")
+        else:
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not hmac.compare_digest(given.encode("utf-8", "replace"), key.encode()):
             shown = f"{given[:3]}***{given[-2:]}" if len(given) > 8 else "***"
             raise Refusal(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
+
+    def _of_other_servers(self, request: web.BaseRequest) -> Handler | None:
+        """Azure, text-embeddings-inference, the Open Inference Protocol, and vLLM's metrics."""
+        path, is_post = request.path, request.method == "POST"
+        if is_post and (found := _AZURE.fullmatch(path)) is not None:
+            if found["deployment"] and not request.query.get("api-version"):
+                raise Refusal(404, "Resource not found", code="404")
+            return lambda asked: self._call(asked, f"/v1/{found['rest']}")
+        if is_post and path in tei.PATHS:
+            return lambda asked: self._call(asked, path)
+        if request.method == "GET" and path == tei.INFO:
+            return self._info
+        if (model := kserve.PATH.fullmatch(path)) is not None:
+            if is_post and model["verb"] == "infer":
+                return lambda asked: self._call(asked, path)
+            if not is_post:
+                return self._model
+        if not is_post and path in ("/v2", "/v2/health/live", "/v2/health/ready"):
+            return self._health
+        return self._metrics if path == "/metrics" and self.session.behaviour.vllm else None
+
+    async def _info(self, _request: web.BaseRequest) -> web.StreamResponse:
+        return json_response(tei.info(self.session.behaviour))
+
+    async def _model(self, request: web.BaseRequest) -> web.StreamResponse:
+        found = kserve.PATH.fullmatch(request.path)
+        assert found is not None
+        try:
+            said = kserve.metadata(unquote(found["model"]), self.session.behaviour)
+        except Refusal as refused:
+            return refusal_of_kserve(refused, {})
+        return json_response({"name": said["name"], "ready": True} if found["verb"] == "ready" else said)
+
+    async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/v2":
+            return json_response({"name": "rehearsal", "version": "2", "extensions": ["binary_tensor_data"]})
+        return json_response({request.path.rpartition("/")[2]: True})
+
+    async def _metrics(self, _request: web.BaseRequest) -> web.StreamResponse:
+        self.session.books.metrics_read += 1
+        waiting, running = self._gate.waiting + self.session.behaviour.queued, self._gate.in_flight
+        label = '{engine="0",model_name="rehearsal-mini"}'
+        lines = [
+            "# HELP vllm:num_requests_running Number of requests in model execution batches.",
+            "# TYPE vllm:num_requests_running gauge",
+            f"vllm:num_requests_running{label} {float(running)}",
+            "# HELP vllm:num_requests_waiting Number of requests waiting to be processed.",
+            "# TYPE vllm:num_requests_waiting gauge",
+            f"vllm:num_requests_waiting{label} {float(waiting)}",
+        ]
+        return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
 
     async def _call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         session, books, entered, status = self.session, self.session.books, False, UNANSWERED
@@ -97,14 +159,17 @@ class Provider:
             body = await read_body(request, session.behaviour)
             await self._gate.enter(session.behaviour)
             entered = True
-            call = read_call(path, body, session.behaviour)
+            if path in (CHAT, EMBEDDINGS):
+                call = read_call(path, body, session.behaviour)
+            else:
+                call = read_texts(path, body, request.headers, session.behaviour)
             response = await self._answer(request, call, books, f"req_{number:012x}")
             sent = response.answered if isinstance(response, ClosedConnection) else response.status
             status = str(sent) if sent else UNANSWERED
             return response
         except Refusal as e:
             status = str(e.status)
-            return refusal_response(e, {"x-request-id": f"req_{number:012x}", **e.headers})
+            return _refuse(path)(e, {"x-request-id": f"req_{number:012x}", **e.headers})
         finally:
             session.in_flight -= 1
             books.statuses[status] += 1
@@ -134,7 +199,8 @@ class Provider:
             if (wait_s := _latency_s(behaviour, call.digest)) > 0:
                 await asyncio.sleep(wait_s)
             headers = {"x-request-id": request_id, **books.windows.headers(behaviour, now)}
-            response, delivered = await Delivery(request, said, headers, behaviour).send(fault)
+            delivery = Delivery(request, said, headers, behaviour, _refuse(request.path))
+            response, delivered = await delivery.send(fault)
             return response
         except ConnectionResetError:  # the client has gone; what it asked for is billed all the same
             return close(request)
@@ -188,9 +254,20 @@ class Provider:
         self.session.rules = rules(await json_body(request, self.session.behaviour))
         return json_response({"rules": len(self.session.rules)})
 
+    async def _take_batch_script(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.session.batch_rules = batch_rules(await json_body(request, self.session.behaviour))
+        return json_response({"rules": len(self.session.batch_rules)})
+
     async def _reset(self, _request: web.BaseRequest) -> web.StreamResponse:
         self.session.reset()
+        self._desk.forget()
         return json_response(self.session.stats())
+
+
+def _refuse(path: str) -> Refuse:
+    if path in tei.PATHS:
+        return refusal_of_tei
+    return refusal_of_kserve if kserve.PATH.fullmatch(path) else refusal_response
 
 
 def _latency_s(behaviour: Behaviour, digest: str) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 from ai_assets.rehearsal.books import Books
 from ai_assets.rehearsal.calls import EncodedAnswer, PrefixCache, ReceivedCall, answered
 from ai_assets.rehearsal.faults import Faults
-from ai_assets.rehearsal.settings import Behaviour, FaultKind, Rule
+from ai_assets.rehearsal.settings import BatchFault, BatchRequestKind, BatchRule, Behaviour, FaultKind, Rule
 
 
 class RehearsalSession:
@@ -23,6 +23,19 @@ class RehearsalSession:
         self.books = Books()
         self._faults = Faults(self._script)
         self._prefixes = PrefixCache()
+        self.batch_rules: list[BatchRule] = []
+
+    def batch_fault(self, request: BatchRequestKind) -> BatchFault | None:
+        """Asked once per request about files and batches."""
+        for rule in self.batch_rules:
+            if rule.request != request or rule.times == 0:
+                continue
+            if rule.after > 0:
+                rule.after -= 1
+                continue
+            rule.times -= 1
+            return rule.fault
+        return None
 
     def change(self, settings: Mapping[str, Any]) -> None:
         self.behaviour = self.behaviour.changed(settings)

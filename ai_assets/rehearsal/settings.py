@@ -13,6 +13,9 @@ FaultKind = Literal[
     "rate_limited",  # 429 with Retry-After
     "rate_limited_bare",  # 429 without it
     "insufficient_quota",  # 429 with that code
+    "flex_unavailable",  # 429 with code resource_unavailable, where the tier flex was asked for
+    "flex_capacity",  # 498 with code capacity_exceeded, where the tier flex was asked for
+    "backend_failed",  # 424, as text-embeddings-inference says it
     "server_error",  # 500
     "overloaded",  # 503
     "error_page",  # 500 with a page instead of the error object
@@ -37,7 +40,8 @@ FaultKind = Literal[
 ]  # fmt: skip
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 UNBILLED: frozenset[FaultKind] = frozenset({
-    "rate_limited", "rate_limited_bare", "insufficient_quota", "server_error", "overloaded", "error_page",
+    "rate_limited", "rate_limited_bare", "insufficient_quota", "flex_unavailable", "flex_capacity", "backend_failed",
+    "server_error", "overloaded", "error_page",
     "bad_gateway", "gateway_timeout", "unauthorized", "content_filter", "context_too_long", "reset_before",
 })  # fmt: skip
 
@@ -64,6 +68,8 @@ class Behaviour(BaseModel):
     hang_s: float = Field(default=300.0, ge=0)
     drip_s: float = Field(default=2.0, ge=0)
     batch_seconds: float = Field(default=2.0, ge=0)
+    batch_queue_tokens: int | None = Field(default=None, ge=1)
+    """Input tokens of all unended batches together; one that passes it fails after it was created."""
     context_tokens: int = Field(default=128_000, ge=1)
     max_body_mb: float = Field(default=50.0, gt=0)
     models: tuple[str, ...] = ()
@@ -74,6 +80,27 @@ class Behaviour(BaseModel):
     price_cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
     price_output: float = Field(default=0.60, ge=0)
+    serve_tier: Literal["default", "flex", "priority"] | None = None
+    """The tier that every chat is served at, whatever was asked for; by default the one that was."""
+    vllm: bool = False
+    """Take what vLLM adds to the protocol, and have its /metrics."""
+    queued: int = Field(default=0, ge=0)
+    """Requests that wait there beside those that really do, as /metrics says."""
+    tei_type: Literal["embedding", "classifier", "reranker"] | None = None
+    """What the model of text-embeddings-inference is; by default everything."""
+    tei_batch: int = Field(default=32, ge=1)
+    """Texts in one of its requests, at most."""
+    tei_input: int = Field(default=512, ge=1)
+    """Tokens of a text, at most."""
+    tei_truncates: bool = False
+    kserve_metadata: bool = True
+    """Whether the model of the Open Inference Protocol says what its tensors are called."""
+    kserve_column: bool = False
+    """Its texts have the shape [n, 1]."""
+    kserve_binary: bool = True
+    """Whether an answer is in the binary form where that is asked for."""
+    labels: tuple[str, ...] = Field(default=("invoice", "letter", "report"), min_length=1)
+    """What classification models of both know."""
 
     @property
     def max_body_bytes(self) -> int:
@@ -132,6 +159,47 @@ class Rule(BaseModel):
     """None: always."""
     after: int = Field(default=0, ge=0)
     """So many matching requests are spared first."""
+
+
+BatchRequestKind = Literal["upload", "list_files", "create", "list", "retrieve", "content", "cancel"]
+BatchFault = Literal[
+    "lost",  # it is done, and the connection is reset instead of the answer
+    "lost_later",  # the connection is reset, and it is done half a second later
+    "twice",  # it is done twice, and the connection is reset instead of the answer
+    "reset",  # nothing is done, and the connection is reset
+    "unavailable",  # nothing is done: 503
+    "busy",  # nothing is done: 429
+    "refused",  # nothing is done: 400
+    "cut",  # of a content, half of it, and the connection is closed
+    "altered",  # of a content: a result of a call that nobody asked, each result twice, and a line that is no JSON
+]  # fmt: skip
+
+
+class BatchRule(BaseModel):
+    """Which request about files and batches gets which fault, and how often."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request: BatchRequestKind
+    fault: BatchFault
+    times: int = Field(default=1, ge=0)
+    after: int = Field(default=0, ge=0)
+    """So many requests of that kind are spared first."""
+
+
+def batch_rules(found: object) -> list[BatchRule]:
+    """Rules from parsed JSON, or the first mistake in them."""
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise ScriptWrong("batch script", "a script is a list of rules.")
+    made = []
+    for number, each in enumerate(found, start=1):
+        try:
+            made.append(BatchRule.model_validate(each))
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "rule"
+            raise ScriptWrong(f"batch script, rule {number}", f"'{where}': {_lower(first['msg'])}.") from e
+    return made
 
 
 def rules(found: object, where: str = "script") -> list[Rule]:

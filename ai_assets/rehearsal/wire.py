@@ -4,16 +4,18 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from ai_assets.rehearsal import faults
+from ai_assets.rehearsal import faults, kserve, tei
 from ai_assets.rehearsal.calls import EncodedAnswer
 from ai_assets.rehearsal.errors import Refusal
 from ai_assets.rehearsal.settings import Behaviour, FaultKind
 
+Refuse = Callable[[Refusal, Mapping[str, str]], web.Response]
+"""An error in the words of the protocol that was spoken."""
 GARBAGE = b"\x16\x03\x01<html>upstream connect error or disconnect/reset before headers"
 _DRIP_STEP_S = 0.005
 _GONE_CHECK_S = 0.05
@@ -23,17 +25,23 @@ class Delivery:
     """Puts an answer on the wire, or what a fault makes of it."""
 
     def __init__(
-        self, request: web.BaseRequest, said: EncodedAnswer, headers: Mapping[str, str], behaviour: Behaviour
+        self,
+        request: web.BaseRequest,
+        said: EncodedAnswer,
+        headers: Mapping[str, str],
+        behaviour: Behaviour,
+        refuse: Refuse,
     ) -> None:
         self._request = request
         self._said = said
-        self._headers = headers
+        self._headers = {**headers, **said.headers} if said.headers else headers
         self._behaviour = behaviour
+        self._refuse = refuse
 
     async def send(self, fault: FaultKind | None) -> tuple[web.StreamResponse, bool]:
         """The response, and whether the whole answer went out while somebody was there to take it."""
         if fault is not None and (refused := faults.refusal(fault, self._behaviour)) is not None:
-            return await self._whole(refusal_response(refused, self._headers)), False
+            return await self._whole(self._refuse(refused, self._headers)), False
         match fault:
             case "hang":
                 await _silence(self._request, self._behaviour.hang_s)
@@ -56,6 +64,8 @@ class Delivery:
 
     @property
     def _content_type(self) -> str:
+        if kserve.HEADER_LENGTH in self._said.headers:
+            return "application/octet-stream"
         return "text/event-stream" if self._said.streams else "application/json"
 
     async def _whole(self, response: web.Response) -> web.Response:
@@ -165,6 +175,18 @@ def refusal_response(refused: Refusal, headers: Mapping[str, str]) -> web.Respon
     if refused.page is None:
         return json_response(refused.body, status=refused.status, headers=headers)
     return web.Response(text=refused.page, status=refused.status, headers=headers, content_type="text/html")
+
+
+def refusal_of_tei(refused: Refusal, headers: Mapping[str, str]) -> web.Response:
+    if refused.page is not None:
+        return refusal_response(refused, headers)
+    return json_response(tei.error_body(refused), status=refused.status, headers=headers)
+
+
+def refusal_of_kserve(refused: Refusal, headers: Mapping[str, str]) -> web.Response:
+    if refused.page is not None:
+        return refusal_response(refused, headers)
+    return json_response({"error": str(refused)}, status=refused.status, headers=headers)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -13,6 +13,8 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from ai_assets.base.errors import LeaseLost, UserError
+from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
+from ai_assets.run.baton import Baton
 from ai_assets.run.context import Work
 
 LANES = 8
@@ -58,7 +60,7 @@ def in_lanes(
         _tell(happened, partition, compute if not stopping.is_set() else lambda _partition: iter(()))
 
     left = len(partitions)
-    work.baton = threading.Lock()
+    work.baton = Baton()
     pool = ThreadPoolExecutor(min(LANES, max(len(partitions), 1)), thread_name_prefix=THREADS)
     try:
         for partition in partitions:
@@ -87,15 +89,17 @@ def as_ready(
 ) -> Iterator[_Event]:
     """The events of each asset, which is built as soon as all that it is made from has been.
 
+    What waits for a batch holds up what is made from it, and nothing else; in the end that is raised.
     After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised:
     of several one that ends the run rather than its partition, else that of the first asset in order.
     """
     happened: SimpleQueue[_Event | _LaneEnd[_Event]] = SimpleQueue()
 
     left, running, errors = list(assets), set[str](), dict[str, BaseException]()
+    waits: dict[str, WaitingForBatch] = {}
     with ThreadPoolExecutor(max(len(assets), 1), thread_name_prefix=THREADS) as pool:
         while left or running:
-            missing = {*left, *running}
+            missing = {*left, *running, *waits}
             for asset in [] if errors else [each for each in left if missing.isdisjoint(inputs_of(each))]:
                 left.remove(asset)
                 running.add(asset)
@@ -107,8 +111,12 @@ def as_ready(
                 yield event
                 continue
             running.remove(event.name)
-            if event.error is not None:
+            if isinstance(event.error, WaitingForBatch):
+                waits[event.name] = event.error
+            elif event.error is not None:
                 errors[event.name] = event.error
+    if not errors and waits:
+        raise WaitingForBatches([waits[asset] for asset in assets if asset in waits])
     if errors:
         found = [errors[asset] for asset in assets if asset in errors]
         raise next((error for error in found if _ends_the_run(error)), found[0])

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from ai_assets.base.errors import ExtensionUnusable
+from ai_assets.base.extras import ExtraMissing
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import DEFS_FILE, Collection
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
+from ai_assets.local_models.errors import ModelUnusable
+from ai_assets.run.baton import Baton
 from ai_assets.run.errors import EmbedderLost, InputMissing
-from ai_assets.run.events import Advanced, Said, Waiting
+from ai_assets.run.events import Advanced, CallsMade, Said, Waiting
 from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten
 from ai_assets.signoff.forgotten import Register
@@ -35,19 +38,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai_assets.embedding.builtin import BuiltinEmbedder
+    from ai_assets.embedding.on_device import DeviceEmbedder
     from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
+    from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.engine import Engine
+    from ai_assets.inference.live_spend import LiveSpend
     from ai_assets.inference.records import Caller
     from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.local_models.host import LocalModels
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
-    from ai_assets.signoff.golden_labels import GoldenInForce
+    from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
 
+ADVANCE_S = 0.05
+"""An asset of a partition says no more often how far it is."""
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 160
 
@@ -93,11 +102,13 @@ class Work:
     """By stage, the documents it learns from, read when the first is needed."""
     lease: threading.local = field(default_factory=threading.local)
     """What the current thread holds while it writes."""
-    baton: "threading.Lock | None" = None
+    baton: Baton | None = None
     """Where several partitions are under way at once: who holds it computes, and passes it on while it waits."""
     _closing: ExitStack = field(default_factory=ExitStack)
     _making: threading.Lock = field(default_factory=threading.Lock)
     _own_embedders: "dict[tuple[str, int, str | None], OwnEmbedder]" = field(default_factory=dict)
+    _advanced: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When each asset of a partition that is under way last said how far it is."""
 
     def __enter__(self) -> Self:
         return self
@@ -115,10 +126,24 @@ class Work:
         """What the run waits for, where that is not its own work: one short line."""
         self.sinks.tell(Waiting(**self.own, line=line))
 
-    def advance(self, asset: str, partition: str, done: int, total: int) -> None:
-        """Documents done, and documents in all."""
-        if self.sinks.wants(Advanced):
-            self.sinks.tell(Advanced(**self.own, asset=asset, partition=partition, done=done, total=total))
+    def advance(self, asset: str, partition: str, done: int, total: int, reused: int = 0) -> None:
+        """Documents done, documents in all, and how many of those done were taken over."""
+        if not self.sinks.wants(Advanced):
+            return
+        if done < total:
+            moment = time.monotonic()
+            if moment - self._advanced.get((asset, partition), -ADVANCE_S) < ADVANCE_S:
+                return
+            self._advanced[asset, partition] = moment
+        else:
+            self._advanced.pop((asset, partition), None)
+        self.sinks.tell(Advanced(**self.own, asset=asset, partition=partition, done=done, total=total, reused=reused))
+
+    def tell_calls(self) -> None:
+        """What was called since the last time."""
+        if self.live is not None:
+            for caller, spend in self.live.take().items():
+                self.sinks.tell(CallsMade(**self.own, asset=caller.asset, partition=caller.partition, spend=spend))
 
     @cached_property
     def own(self) -> dict[str, str]:
@@ -161,10 +186,20 @@ class Work:
             return in_force(connection, self.collection)
 
     def people_said(self, partition: str) -> str:
-        """One version of all that people said of a partition's labels: corrections, and golden ones where there are."""
+        """One version of all that people said of a partition's labels: corrections, golden ones where there are, and
+        those of the whole collection that confidence is fitted to."""
+        from ai_assets.signoff import calibration_labels
         from ai_assets.signoff.golden_labels import with_golden
 
-        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition))
+        fitted_to = calibration_labels.version(self.calibration_labels)
+        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition), fitted_to)
+
+    @cached_property
+    def calibration_labels(self) -> "Mapping[str, AgreedLabel]":
+        """Golden labels of the desk that the built-in classifier's confidence is fitted to, by document."""
+        from ai_assets.signoff.calibration_labels import calibrating
+
+        return calibrating(self.collection, self.golden_labels, self.corrections)
 
     @cached_property
     def source(self) -> Source:
@@ -185,7 +220,7 @@ class Work:
 
     def embedder(
         self, asset: str, partition: str, embedding: Embedding
-    ) -> "BuiltinEmbedder | OwnEmbedder | RouteEmbedder":
+    ) -> "BuiltinEmbedder | OwnEmbedder | DeviceEmbedder | RouteEmbedder":
         """Makes vectors of an embedding of the collection, or of a release, and has `asset` pay for them."""
         from ai_assets.embedding.builtin import BuiltinEmbedder
 
@@ -200,7 +235,8 @@ class Work:
                 waiting=self.waiting,
             )
         if embedding.use is not None:
-            return self._own_embedder(embedding)
+            own = self._own_embedder(embedding)
+            return own if not own.is_local else self._on_device(own, asset, partition)
         builtin = BuiltinEmbedder()
         if embedding.version != builtin.version:
             raise EmbedderLost(self.collection.name, str(embedding), "another version of it is installed")
@@ -216,13 +252,46 @@ class Work:
             if found is None:
                 try:
                     found = own_embedder(embedding.use, embedding.options, self.collection.folder / DEFS_FILE)
-                except ExtensionUnusable as error:
+                except (ExtensionUnusable, ExtraMissing, ModelUnusable) as error:
                     raise EmbedderLost(self.collection.name, str(embedding), str(error)) from error
                 if found.embedding.space != embedding.space:
                     said = f"{embedding.use} is another version by now"
                     raise EmbedderLost(self.collection.name, str(embedding), said)
                 self._own_embedders[embedding.space] = found
                 self._closing.callback(found.close)
+        return found
+
+    def _on_device(self, own: "OwnEmbedder", asset: str, partition: str) -> "DeviceEmbedder":
+        """A model that all partitions share; a question to a release finds it loaded, or goes to the processor."""
+        from ai_assets.embedding.local import LocalEmbedder
+        from ai_assets.embedding.on_device import DeviceEmbedder, placed
+
+        assert isinstance(own.inner, LocalEmbedder)
+        declared = (each for each in self.collection.embeddings if each.embedding.space == own.embedding.space)
+        device = next((each.settings.device for each in declared if each.settings.device), "auto")
+        asks = self.collection.embedding_of(asset) is None
+        return DeviceEmbedder(
+            inner=own.inner,
+            embedding=own.embedding,
+            models=self.local_models,
+            placement=placed(device, self.inference, self.local_models, own.inner.spec, asks=asks),
+            caller=self.caller(asset, partition),
+            state=self.stores.state,
+            say=self.say_waiting,
+            waiting=self.waiting,
+        )
+
+    @cached_property
+    def local_models(self) -> "LocalModels":
+        from ai_assets.local_models.host import LocalModels
+
+        with self._making:
+            if "local_models" in self.__dict__:
+                found: LocalModels = self.__dict__["local_models"]
+                return found
+            found = LocalModels(self.stores.state)
+            self._closing.callback(found.close)
+            self.__dict__["local_models"] = found
         return found
 
     def _route_of(self, embedding: Embedding, asset: str) -> str:
@@ -241,13 +310,34 @@ class Work:
         return Catalog(self.stores.home).inference_of(self.collection.name)
 
     @cached_property
+    def live(self) -> "LiveSpend | None":
+        """What calls come to while they go on; nothing is counted where no sink hears of it."""
+        from ai_assets.inference.live_spend import LiveSpend
+
+        return LiveSpend() if self.sinks.wants(CallsMade) else None
+
+    @cached_property
     def engine(self) -> "Engine":
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from ai_assets.inference.engine import Engine
 
-        engine = Engine(self.inference, self.stores.state)
+        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live)
         self._closing.callback(engine.close)
         return engine
+
+    @cached_property
+    def batches(self) -> "BatchAsker":
+        """Takes the calls of what is asked by batch; `refresh` submits them when all partitions have asked."""
+        from ai_assets.inference.batch.asking import BatchAsker
+
+        asker = BatchAsker(self.inference, self.stores.state)
+        self._closing.callback(asker.close)
+        return asker
+
+    def submit_batches(self) -> None:
+        """Where any were filled."""
+        if "batches" in self.__dict__:
+            self.batches.submit()
 
     def caller(self, asset: str, partition: str) -> "Caller":
         """Who asks, and so who pays."""
@@ -276,11 +366,8 @@ class Work:
         if self.baton is None:
             yield
             return
-        self.baton.release()
-        try:
+        with self.baton.passed_on():
             yield
-        finally:
-            self.baton.acquire()
 
     @contextmanager
     def fenced(self) -> Iterator[sa.Connection]:

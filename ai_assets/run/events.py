@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ai_assets.checks.base import CheckOutcome
+    from ai_assets.inference.run_spend import RunSpend
     from ai_assets.run.context import Outcome
 
 
@@ -73,18 +74,44 @@ class DatasetMade(RunEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchAwaited(RunEvent):
+    """A dataset was not made, because calls of it travel in a batch; a later run goes on."""
+
+    asset: str
+    partition: str
+    answered: int
+    calls: int
+
+    @property
+    def said(self) -> str:
+        return f"waiting for batch, {self.answered:,} of {self.calls:,} answered"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckMade(RunEvent):
     check: "CheckOutcome"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advanced(RunEvent):
-    """How far an asset of a partition is; one for each document or so."""
+    """How far an asset of a partition is: at its beginning, several times a second, and at its end."""
 
     asset: str
     partition: str
     done: int
+    """Documents, those that were taken over included."""
     total: int
+    reused: int
+    """Of those done: taken over, or made from answers that were in the ledger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallsMade(RunEvent):
+    """What the calls of an asset of a partition came to since the last such event, at most a second ago."""
+
+    asset: str
+    partition: str
+    spend: "RunSpend"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +129,6 @@ class Waiting(RunEvent):
 
 
 __all__ = [
-    "Advanced", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said", "StageBegan",
-    "StageEnded", "Waiting",
+    "Advanced", "BatchAwaited", "CallsMade", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said",
+    "StageBegan", "StageEnded", "Waiting",
 ]  # fmt: skip

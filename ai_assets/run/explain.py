@@ -65,7 +65,7 @@ def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: i
         return []  # it has no passages
     made_by = known[embedding]
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", "", made_by).embed([text])[0]
+        vector = work.embedder("search", "", made_by).embed_queries([text])[0]
     column = vector_column(embedding)
     return index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
 
@@ -109,7 +109,7 @@ def search_release(collection: Collection, stores: Stores, release: Release, tex
         hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
         return ReleaseHits(hits=hits, by_words=True)
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", "", made_by).embed([text])[0]
+        vector = work.embedder("search", "", made_by).embed_queries([text])[0]
     hits = index.search(release.index_version, vector, text, k, column=vector_column(FIRST), of=made_by.of)
     return ReleaseHits(hits=hits, by_words=False)
 

@@ -12,12 +12,16 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from ai_assets.base.collector import old_objects_left_alone
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.checks.base import CheckOutcome
 from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
+from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
+from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
 from ai_assets.inference.errors import WorkStops
+from ai_assets.run.calls_told import calls_told
 from ai_assets.run.concurrency import as_ready, in_lanes
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import (
@@ -32,7 +36,7 @@ from ai_assets.run.datasets import (
     release_candidate,
 )
 from ai_assets.run.errors import PartitionsFailed
-from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
+from ai_assets.run.events import BatchAwaited, CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
 from ai_assets.run.spans import record_span
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
@@ -41,7 +45,7 @@ from ai_assets.storage.leases import Lease, hold
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import record_dataset
 
-Event = Outcome | CheckOutcome
+Event = Outcome | CheckOutcome | BatchAwaited
 
 
 def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
@@ -51,10 +55,12 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
     all that is yielded, and more.
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
-    with run_told(work, partitions, wanted):
+    with run_told(work, partitions, wanted), old_objects_left_alone():
         for event in _refresh(work, partitions, wanted):
             if isinstance(event, Outcome):
                 work.sinks.tell(DatasetMade(**work.own, outcome=event))
+            elif isinstance(event, BatchAwaited):
+                work.sinks.tell(event)
             else:
                 work.sinks.tell(CheckMade(**work.own, check=event))
             yield event
@@ -66,7 +72,8 @@ def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> It
     started, error = time.perf_counter(), None
     work.sinks.tell(RunBegan(**work.own, partitions=tuple(partitions), assets=tuple(assets), at=now()))
     try:
-        yield
+        with calls_told(work):
+            yield
     except BaseException as found:
         error = str(found) or type(found).__name__
         raise
@@ -82,6 +89,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     computed = [asset for asset in wanted if asset not in judged]
     # What waits for models begins before what computes meanwhile.
     assets = sorted(computed, key=lambda asset: asset not in work.collection.asking)
+    leading, place = leads_to_models(work.collection), {partition: at for at, partition in enumerate(partitions)}
     told = 0
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
@@ -91,7 +99,8 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
         with failures.collecting(partition), _leased(work, partition) as lease:
 
             def build(asset: str) -> Iterator[Event]:
-                with _holding(work, lease), work.baton or nullcontext():
+                rank = (asset not in leading, place[partition])
+                with _holding(work, lease), work.baton.held(rank) if work.baton is not None else nullcontext():
                     made = spanned(work, partition, asset, partial(_build, work, partition, asset))
                     yield from _announced(work, *made)
 
@@ -106,7 +115,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
         told += 1
         if failures.lost is not None:
             return  # said once, at the end
-        found = errors.get(partition)
+        found = errors.get(partition) or failures.waiting_said(partition)
         work.say(f"{partition}: {found}" if found else f"{partition} ({told} of {len(partitions)}): computed")
 
     if work.collection.asks_models:
@@ -116,9 +125,10 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
             yield from compute(partition)
             done(partition)
     failures.refuse_if_lost()
+    yield from _submitted(work, failures)
     corpus = evaluation_scores.CorpusEvaluation(work)
     for partition in partitions if judged else ():
-        if partition in errors:
+        if partition in errors or partition in failures.waiting:
             continue
         with failures.collecting(partition), _leased(work, partition):
             scored = partial(evaluation_scores.build, work, partition, corpus)
@@ -131,9 +141,40 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
             work.say(f"{partition}: {errors[partition]}")
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
         for partition in partitions:
+            if partition in failures.waiting and partition not in errors:
+                continue  # it is as due as it was, once its batches have ended
             _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
+
+
+def leads_to_models(collection: Collection) -> frozenset[str]:
+    """The assets that ask models, and those that must be there before: while one computes, others may wait for answers;
+    what comes after the last question can be computed while answers are awaited."""
+    found, left = set[str](), list(collection.asking)
+    while left:
+        asset = left.pop()
+        if asset not in found and asset in collection.asset_names:
+            found.add(asset)
+            left += collection.inputs_of(asset)
+    return frozenset(found)
+
+
+def _submitted(work: Work, failures: "_Failures") -> Iterator[Event]:
+    """What all partitions asked by batch is sent; where the provider does not take it, they have failed."""
+    try:
+        work.submit_batches()
+    except UserError as error:
+        for partition in failures.waiting:
+            failures.errors[partition] = str(error)
+            if error.passes:
+                failures.passing.add(partition)
+        return
+    for partition, waits in failures.waiting.items():
+        for wait in waits:
+            yield BatchAwaited(
+                **work.own, asset=wait.asset, partition=partition, answered=wait.calls - wait.waiting, calls=wait.calls
+            )
 
 
 def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]) -> tuple[Outcome, StageEnded]:
@@ -142,13 +183,17 @@ def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]
     work.sinks.tell(StageBegan(**work.own, partition=partition, asset=asset, at=began_at))
     try:
         outcome = build()
+    except WaitingForBatch:
+        raise  # it has not failed, and is computed by another run
     except BaseException as found:
         error = str(found) or type(found).__name__
         failed = _span(work, partition, asset, began_at, time.perf_counter() - started, None, error)
+        work.tell_calls()
         work.sinks.tell(failed)
         _keep_failed(work, failed)
         raise
     span = _span(work, partition, asset, began_at, time.perf_counter() - started, outcome, None)
+    work.tell_calls()
     work.sinks.tell(span)
     return outcome, span
 
@@ -230,11 +275,19 @@ class _Failures:
     passing: set[str] = field(default_factory=set)
     """Partitions whose error may go away by itself."""
     lost: LeaseLost | None = None
+    waiting: dict[str, Sequence[WaitingForBatch]] = field(default_factory=dict)
+    """Partitions of which calls travel in batches."""
+
+    def waiting_said(self, partition: str) -> str | None:
+        waits = self.waiting.get(partition)
+        return "; ".join(f"{wait.asset}: {wait}" for wait in waits) if waits else None
 
     @contextmanager
     def collecting(self, partition: str) -> Iterator[None]:
         try:
             yield
+        except WaitingForBatches as found:
+            self.waiting[partition] = found.waits
         except LeaseLost as error:
             self.lost = self.lost or error
             self.errors[partition] = str(self.lost)

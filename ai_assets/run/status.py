@@ -14,7 +14,8 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
-from ai_assets.signoff import corrections, golden_labels, releases, requests
+from ai_assets.inference.batch import jobs
+from ai_assets.signoff import calibration_labels, corrections, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.storage.lake import Manifest
@@ -25,13 +26,14 @@ from ai_assets.targets.serving import TargetState
 
 PartitionState = Literal[
     "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
-    "unreadable", "empty",
+    "unreadable", "empty", "waiting for batch", "batch cancelled",
 ]  # fmt: skip
 """`ask again`: documents without an answer are due to be asked about once more; nothing else is missing. `unreadable`:
-none of its files can be read, so there is nothing that anybody could sign."""
+none of its files can be read, so there is nothing that anybody could sign. `waiting for batch`: calls of it travel, and
+a run that goes on is asked for when they are answered; `batch cancelled`: by a person, so a person has it go on."""
 
 
-DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again")
+DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again", "batch cancelled")
 """What a run would change."""
 
 
@@ -119,17 +121,21 @@ def observed_states(
         corrected = corrections.in_force(connection, collection)
         golden = golden_labels.in_force(connection, collection)
         waiting = retries.waiting(connection, collection)
+        travelling = jobs.waits(connection, collection.name)
     if listing is not None:
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
     nothing = Listing(()).digest_of("")
     settings = collection.settings_digest
+    fitted_to = calibration_labels.version(calibration_labels.calibrating(collection, golden, corrected))
     states: dict[str, PartitionState] = {}
     for key in collection.scheme.keys(sorted(listed.keys() | refreshed.keys())):
         done = refreshed.get(key)
         digest = listed.get(key, nothing)
         if done is None:
             states[key] = "missing" if key in listed else "empty"
-        elif _made_from(done) != (digest, settings, with_golden(corrected.version(key), golden.version(key))):
+        elif _made_from(done) != (
+            digest, settings, with_golden(corrected.version(key), golden.version(key), fitted_to)
+        ):  # fmt: skip
             states[key] = "stale"
         elif done.status == "failed":
             states[key] = "failed"
@@ -137,6 +143,8 @@ def observed_states(
             states[key] = "ask again"
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
+    states |= {wait.partition: "batch cancelled" for wait in travelling if wait.held_by and wait.partition in states}
+    states |= {wait.partition: "waiting for batch" for wait in travelling if wait.waiting and wait.partition in states}
     for key in _unreadable(collection, stores, [key for key, state in states.items() if state == "up to date"]):
         states[key] = "unreadable"
     return states, waiting
@@ -177,9 +185,23 @@ def due_partitions(
     with a file gone or damaged.
     """
     states = partition_states(collection, stores, listing)
+    with stores.state.read() as connection:
+        answered = {wait.partition for wait in jobs.waits(connection, collection.name) if not wait.waiting}
     return [
-        key for key in keys if states[key] in DUE or (states[key] != "empty" and not _intact(collection, stores, key))
+        key
+        for key in keys
+        if states[key] in DUE
+        or (states[key] != "waiting for batch" and key in answered)
+        or (states[key] not in ("empty", "waiting for batch") and not _intact(collection, stores, key))
     ]
+
+
+def answered_partitions(collection: Collection, stores: Stores) -> list[str]:
+    """Those that waited for batches, all of which have ended, and that nobody has stopped."""
+    with stores.state.read() as connection:
+        waits = jobs.waits(connection, collection.name)
+    stay = {wait.partition for wait in waits if wait.waiting or wait.held_by}
+    return list(dict.fromkeys(wait.partition for wait in waits if wait.partition not in stay))
 
 
 def _intact(collection: Collection, stores: Stores, partition: str) -> bool:

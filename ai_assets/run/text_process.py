@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import ai_assets.base.child_main
+from ai_assets.base.children import start_child
 from ai_assets.base.processes import usable_cores
 from ai_assets.documents.parse_text import language_of
 from ai_assets.documents.parse_worker import LENGTH, receive
@@ -38,9 +39,9 @@ class TextProcess:
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = start_child(
                 [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), __name__],
-                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             )  # fmt: skip
         self._asked: deque[Future[Any]] = deque()

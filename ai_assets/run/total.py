@@ -1,11 +1,10 @@
 """The one line that every run ends with, however it ends: what came of it, and what it cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
-
 from ai_assets.base.money import dollars
-from ai_assets.inference.run_spend import RunSpend, spend_by_asset, total_of
+from ai_assets.inference.run_spend import RunSpend
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink
@@ -24,6 +23,8 @@ class RunTotal:
     quarantined: int
     failed: int
     """Partitions."""
+    reused: Mapping[str, int] = field(default_factory=dict)
+    """By asset, documents that were taken over, or made from answers that were in the ledger; those that have any."""
     spend: RunSpend
     seconds: float
 
@@ -36,20 +37,20 @@ class RunTotal:
             f"{self.quarantined:,} quarantined",
             f"{_count(self.failed, 'partition')} failed" if self.failed else "",
             f"{dollars(spend.cost_usd)} for {_count(spend.calls, 'call')}" if spend.calls else "no calls",
-            f"{self.spend.reused:,} answers reused" if self.spend.reused else "",
-            self.spend.retries_in_words,
-            f"{dollars(self.spend.maybe_usd)} may have been billed" if self.spend.maybe_nusd else "",
+            f"{spend.reused:,} answers reused" if spend.reused else "",
+            spend.retries_in_words,
+            f"{dollars(spend.maybe_usd)} may have been billed" if spend.maybe_nusd else "",
             f"{self.seconds:.1f} s",
         ]
         return "; ".join(part for part in said if part)
 
-    def described(self) -> dict[str, int | float]:
+    def described(self) -> dict[str, int | float | dict[str, int]]:
         """For programs."""
         return {
             "partitions": self.partitions, "candidates": self.candidates, "indexed": self.indexed,
-            "quarantined": self.quarantined, "failed": self.failed, "calls": self.spend.calls,
-            "retried": self.spend.retried, "answers_reused": self.spend.reused, "cost_usd": self.spend.cost_usd,
-            "maybe_usd": self.spend.maybe_usd, "seconds": round(self.seconds, 3),
+            "quarantined": self.quarantined, "failed": self.failed, "reused": dict(self.reused),
+            "calls": self.spend.calls, "retried": self.spend.retried, "answers_reused": self.spend.reused,
+            "cost_usd": self.spend.cost_usd, "maybe_usd": self.spend.maybe_usd, "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
 
@@ -60,36 +61,38 @@ class Counted(Sink):
     hears = (DatasetMade,)
     indexed: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+    reused: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By asset and partition."""
 
     def hear(self, event: RunEvent) -> None:
         if isinstance(event, DatasetMade):
             self.count(event.outcome)
 
     def count(self, outcome: Outcome) -> None:
+        self.reused[outcome.manifest.asset, outcome.manifest.partition] = outcome.reused
         if outcome.manifest.asset == CANDIDATE:
             self.indexed[outcome.manifest.partition] = outcome.documents_out
         elif outcome.manifest.asset == "documents":
             self.quarantined[outcome.manifest.partition] = outcome.quarantined
 
-    def total(
-        self,
-        connection: sa.Connection,
-        collection: str,
-        run_ids: list[str],
-        *,
-        partitions: int,
-        failed: int,
-        seconds: float,
-    ) -> RunTotal:
+    def total(self, spend: RunSpend, *, partitions: int, failed: int, seconds: float) -> RunTotal:
         return RunTotal(
             partitions=partitions,
             candidates=len(self.indexed),
             indexed=sum(self.indexed.values()),
             quarantined=sum(self.quarantined.values()),
             failed=failed,
-            spend=total_of(spend_by_asset(connection, collection, run_ids)),
+            reused=self._reused_by_asset(),
+            spend=spend,
             seconds=seconds,
         )
+
+    def _reused_by_asset(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for (asset, _), reused in self.reused.items():
+            if reused:
+                found[asset] = found.get(asset, 0) + reused
+        return found
 
 
 def _count(number: int, noun: str) -> str:

@@ -149,9 +149,11 @@ class GoldenInForce:
 NOTHING = GoldenInForce(())
 
 
-def with_golden(corrections: str, golden: str) -> str:
-    """One version of all that people said of a partition's labels; without golden labels that of the corrections."""
-    return digest([corrections, golden])[:32] if golden else corrections
+def with_golden(corrections: str, golden: str, fitted_to: str = "") -> str:
+    """One version of all that people said of a partition's labels; without golden labels that of the corrections.
+    `fitted_to`: of those that confidence is fitted to in the whole collection."""
+    said = digest([corrections, golden])[:32] if golden else corrections
+    return digest([said, fitted_to])[:32] if fitted_to else said
 
 
 # Looking

@@ -4,10 +4,10 @@ An export proves itself without the store: the records hold their own order, and
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -19,6 +19,8 @@ from ai_assets.signoff.audit_errors import AuditBroken, ExportUnreadable
 from ai_assets.signoff.authority import Authority, one_sided, password_digest
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.state import StateStore, now
+
+Key = TypeVar("Key", bound="tuple[Any, ...] | str")
 
 EXPORT_FORMAT = 2
 READABLE_FORMATS = (1, 2)
@@ -278,53 +280,38 @@ def _hold_people(connection: sa.Connection, known: Authority) -> None:
 
 
 def _hold_corrections(connection: sa.Connection, told: _ChainState) -> None:
-    rows = connection.execute(sa.text("SELECT * FROM corrections")).mappings()
-    held = {
-        (row["collection"], row["stage"], row["document_id"], row["number"]): {
-            name: row[name] for name in (*CORRECTED, "author")
-        }
-        for row in rows
-    }
-    for key in sorted({*held, *told.corrections}):
-        name, here, there = (
-            f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})",
-            held.get(key),
-            told.corrections.get(key),
-        )
-        if here is None or there is None:
-            raise one_sided(name, in_table=here is not None)
-        for column, value in there.items():
-            if here[column] != value:
-                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+    held = _rows_of(connection, "corrections", ("collection", "stage", "document_id", "number"), (*CORRECTED, "author"))
+    _hold(held, told.corrections, lambda key: f"correction {key[3]} of {key[1]} of {key[2]} ({key[0]})")
 
 
 def _hold_labels(connection: sa.Connection, told: _ChainState) -> None:
-    names = ("collection", "stage", "document_id", "author", "number")
-    held = {
-        tuple(row[name] for name in names): {
-            **{name: row[name] for name in (*LABELLED, "recorded_by")},
-            "inclusion": None if row["inclusion"] is None else repr(row["inclusion"]),
-        }
-        for row in connection.execute(sa.text("SELECT * FROM golden_labels")).mappings()
-    }
-    for key in sorted({*held, *told.labels}):
-        name, here, there = (
-            f"golden label {key[4]} of {key[3]} of {key[2]} ({key[0]})",
-            held.get(key),
-            told.labels.get(key),
-        )
-        if here is None or there is None:
-            raise one_sided(name, in_table=here is not None)
-        for column, value in there.items():
-            if here[column] != value:
-                raise AuditBroken(name, f"the table says {column} '{here[column]}', the chain '{value}'")
+    named = ("collection", "stage", "document_id", "author", "number")
+    held = _rows_of(connection, "golden_labels", named, (*LABELLED, "recorded_by"))
+    for row in held.values():  # as the chain writes it
+        row["inclusion"] = None if row["inclusion"] is None else repr(row["inclusion"])
+    _hold(held, told.labels, lambda key: f"golden label {key[4]} of {key[3]} of {key[2]} ({key[0]})")
 
 
 def _hold_limits(connection: sa.Connection, told: _ChainState) -> None:
     rows = connection.execute(sa.text("SELECT * FROM budget_limits")).mappings()
     held = {row["name"]: {column: row[column] for column in row if column != "name"} for row in rows}
-    for budget in sorted({*held, *told.limits}):
-        name, here, there = f"limit of budget {budget}", held.get(budget), told.limits.get(budget)
+    _hold(held, told.limits, lambda name: f"limit of budget {name}")
+
+
+def _rows_of(
+    connection: sa.Connection, table: str, named: Sequence[str], columns: Sequence[str]
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """By the columns that name a row, what it says in these."""
+    rows = connection.execute(sa.select(sa.text("*")).select_from(sa.table(table))).mappings()
+    return {tuple(row[name] for name in named): {name: row[name] for name in columns} for row in rows}
+
+
+def _hold(
+    held: Mapping[Key, Mapping[str, Any]], told: Mapping[Key, Mapping[str, Any]], name_of: Callable[[Key], str]
+) -> None:
+    """Rows of a table against what the chain says of them."""
+    for key in sorted({*held, *told}):
+        name, here, there = name_of(key), held.get(key), told.get(key)
         if here is None or there is None:
             raise one_sided(name, in_table=here is not None)
         for column, value in there.items():

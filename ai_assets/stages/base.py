@@ -6,7 +6,7 @@ A kind is one class in one file, registered by one line in `base/kinds.py`; a co
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 MOST_TRIES = 5
 """Of a stage that declares nothing else, of documents that could not be read, and of partitions that failed."""
+BATCH = "batch"
+"""The tier whose calls travel by the provider's Batch API."""
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
+    "tier", "priority",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -51,6 +54,11 @@ class StageSettings(Strict):
     """A longer document is cut, and its row says so."""
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
     """For one call, instead of the endpoint's."""
+    tier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)] | None = None
+    """The provider's tier of service, such as `flex`, instead of the endpoint's; `default` for none. `batch`: its calls
+    travel by the provider's Batch API, and the run does not wait for them."""
+    priority: Literal["interactive", "normal", "batch"] | None = None
+    """At a server that orders its requests; without it `normal`, and `batch` in a backfill."""
     reuse_for: str | None = None
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -64,6 +72,15 @@ class StageSettings(Strict):
         if value is not None and _SPAN.fullmatch(value) is None:
             raise ValueError(f"'{value}' is no span of time such as 30d, 12h or 90m")
         return value
+
+    @property
+    def by_batch(self) -> bool:
+        return self.tier == BATCH
+
+    @property
+    def served_at(self) -> str | None:
+        """The tier that is asked for with each call."""
+        return None if self.by_batch else self.tier
 
     @property
     def reuse_for_s(self) -> float | None:
@@ -119,6 +136,25 @@ class PromptStage(StageSettings):
     def answer_schema(self, folder: Path) -> Mapping[str, Json] | None:
         """The JSON schema of an answer; None for text. `folder` is that of the collection. Raises SchemaWrong."""
         return None
+
+    @property
+    def own_prompt(self) -> Path:
+        """The file that is used where it names none."""
+        return self.PROMPT
+
+    def demonstrations(self) -> Sequence[tuple[str, str]]:
+        """Texts and the answers to them, which the model is shown as turns of the conversation, before the document."""
+        return ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only answers there are, where an answer is plain text."""
+        return ()
+
+    @property
+    def reads_cut_off(self) -> bool:
+        """Whether an answer that reached the limit of its tokens can still be read."""
+        return False
 
     def prompt_values(self) -> Mapping[str, Any]:
         """What its prompt may name beside the document: plain values, lists and mappings. All of it is trusted."""

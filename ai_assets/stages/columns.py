@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 ColumnType = Literal["text", "number", "integer", "truth", "texts"]
@@ -62,6 +63,13 @@ _EXPLAINED = (*_PUBLISHED, "endpoint", "cost_usd")
 
 
 def columns_of_calls(headline: str, own: Mapping[str, ColumnType]) -> Columns:
+    """Made once: a run asks for them with every row."""
+    return _columns_of_calls(headline, tuple(own.items()))
+
+
+@lru_cache(maxsize=256)
+def _columns_of_calls(headline: str, items: tuple[tuple[str, ColumnType], ...]) -> Columns:
+    own = dict(items)
     return Columns(
         dataset={**_OF_EVERY_CALL, **own},
         published=(*own, *_PUBLISHED),

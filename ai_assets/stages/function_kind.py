@@ -40,6 +40,8 @@ class FunctionStage(StageSettings):
     def _misfits(self) -> Iterator[PydanticCustomError]:
         for key in sorted(self.model_fields_set & PROMPTS_ONLY):
             yield wrong(f"'{key}' has no meaning for a function: it puts its own questions", key)
+        if self.by_batch:
+            yield wrong("the calls of a function cannot travel by batch: each may depend on the one before", "tier")
         try:
             spec = self.spec
         except StageUnusable as error:

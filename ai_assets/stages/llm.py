@@ -71,6 +71,17 @@ class Question:
         return digest(self.identity)
 
     @cached_property
+    def demonstrations(self) -> tuple[tuple[str, str], ...]:
+        """Turns before the document, in the very form in which it is shown."""
+        columns = self.prompt.variables.stages
+        nothing = {name: dict.fromkeys(columns[name]) for name in columns}
+        turns: list[tuple[str, str]] = []
+        for text, answer in self.stage.demonstrations():
+            shown = {"title": None, "text": clean(text), "language": None, "path": ""}
+            turns += [("user", self.prompt.render(shown, nothing)[1]), ("assistant", answer)]
+        return tuple(turns)
+
+    @cached_property
     def least_input_tokens(self) -> int:
         """What is reserved for the input when the document is of one letter."""
         document = PromptDocument(document_id="", digest="", title=None, text=".", language=None, path="")
@@ -116,7 +127,7 @@ def ask(
     if problem is None:
         try:
             system, user = question.prompt.render(shown, stages, examples)
-            messages = (("system", system), ("user", user))
+            messages = (("system", system), *question.demonstrations, ("user", user))
         except PromptFailed as failed:
             problem = str(failed)
     request = None
@@ -128,11 +139,14 @@ def ask(
             seed=stage.seed,
             max_output_tokens=stage.max_output_tokens,
             logprobs=stage.asks_logprobs,
+            choices=stage.choices,
             route=stage.route or "default",
             kind=stage.kind_name,
             document=document.document_id,
             prompt=question.prompt.version,
             timeout_s=stage.timeout_s,
+            tier=stage.served_at,
+            priority=stage.priority,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,
             check=_check(stage, text),
@@ -190,7 +204,7 @@ def row_of(asked: DocumentQuestion, result: Result | None) -> Row:
 def _read(asked: DocumentQuestion, answer: Answer) -> Row | str:
     """The kind's own columns; or why this is no answer."""
     stage = asked.question.stage
-    if answer.finish_reason == "length":
+    if answer.finish_reason == "length" and not stage.reads_cut_off:
         return f"cut off: the answer is longer than max_output_tokens ({stage.max_output_tokens})"
     return stage.read(answer, asked.text)
 

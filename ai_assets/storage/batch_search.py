@@ -83,3 +83,14 @@ def by_texts(table: Any, queries: Sequence[Any], limit: int, among: str | None) 
 def within(search: Any, among: str | None) -> Any:
     """Rows are left out before the best are taken, so that there are as many as are asked for."""
     return search if among is None else search.where(among, prefilter=True)
+
+
+def among(of: Sequence[str]) -> str | None:
+    """A condition: passages of these texts; None for all."""
+    return condition("of", of) if of else None
+
+
+def condition(column: str, values: Sequence[str]) -> str:
+    """The column has one of these values."""
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"

@@ -1,5 +1,6 @@
 """What watches and asks for runs, as functions of collections: the source, the clock, people's decisions, money."""
 
+from ai_assets.orchestration.automation.batches import batches
 from ai_assets.orchestration.automation.budgets import budgets
 from ai_assets.orchestration.automation.deadlines import deadlines
 from ai_assets.orchestration.automation.inference_cost import inference_cost
@@ -7,4 +8,6 @@ from ai_assets.orchestration.automation.publication import publication
 from ai_assets.orchestration.automation.retention import retention
 from ai_assets.orchestration.automation.source_changes import nightly, source_changes
 
-__all__ = ["budgets", "deadlines", "inference_cost", "nightly", "publication", "retention", "source_changes"]
+__all__ = [
+    "batches", "budgets", "deadlines", "inference_cost", "nightly", "publication", "retention", "source_changes",
+]  # fmt: skip

@@ -4,7 +4,7 @@ An unchanged source starts nothing, and only partitions that changed are observe
 answer, and partitions that failed for a reason that may pass, are tried again when their back-off is over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import dagster as dg
@@ -38,7 +38,7 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if held := held_back(Home.from_environment()):
             return dg.SkipReason(held)
-        if _busy(collection, context.instance):
+        if is_busy(collection, context.instance):
             return dg.SkipReason("a run of this collection is queued or under way")
         due, again, events = _due(collection, context.instance, failed=False)
         if not due and not again:
@@ -46,8 +46,8 @@ def source_changes(collection: Collection) -> dg.SensorDefinition:
         if poor := _no_money(collection):
             return dg.SkipReason(poor)
         requests = [
-            *_requests(collection, context, due, "source changed", "sensor"),
-            *_requests(collection, context, again, "tried again", "sensor"),
+            *run_requests(collection, context, due, "source changed", "sensor"),
+            *run_requests(collection, context, again, "tried again", "sensor"),
         ]
         return dg.SensorResult(run_requests=requests, asset_events=events)
 
@@ -78,7 +78,7 @@ def nightly(collection: Collection) -> Iterator[dg.ScheduleDefinition]:
             return dg.SkipReason(poor)
         wanted = {*due, *again}
         in_order = [key for key in collection.scheme.keys(sorted(wanted)) if key in wanted]
-        return list(_requests(collection, context, in_order, "nightly", "schedule"))
+        return list(run_requests(collection, context, in_order, "nightly", "schedule"))
 
     yield body
 
@@ -150,18 +150,20 @@ def _no_money(collection: Collection) -> str | None:
         return funding.no_money(connection, collection, settings, funding.day_of(now()))
 
 
-def _requests(
+def run_requests(
     collection: Collection,
     context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext,
     due: Sequence[str],
     reason: str,
     kind: Literal["sensor", "schedule"],
+    sensor: str = "source_changes",
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[dg.RunRequest]:
     """Neighbouring partitions share a run, up to the collection's limit. Dagster orders folders as they came to it."""
     from ai_assets.signoff.launches import Launcher, issued_or_said
     from ai_assets.storage.stores import Stores
 
-    who = f"{collection.name}__source_changes" if kind == "sensor" else f"{collection.name}__nightly"
+    who = f"{collection.name}__{sensor}" if kind == "sensor" else f"{collection.name}__nightly"
     itself = Launcher(kind=kind, who=who, proof="itself")
     dynamic = collection.settings.partitions.by == "folder"
     known = context.instance.get_dynamic_partitions(collection.scheme.dynamic_name) if dynamic else None
@@ -175,11 +177,11 @@ def _requests(
             for group in groups
         ]
     for group, ticket in zip(groups, tickets, strict=True):
-        tags = {RANGE_START: group[0], RANGE_END: group[-1], REASON: reason, PATIENT_TAG: PATIENT}
-        yield dg.RunRequest(tags={**tags, **ticket})
+        own = {RANGE_START: group[0], RANGE_END: group[-1], REASON: reason, PATIENT_TAG: PATIENT}
+        yield dg.RunRequest(tags={**own, **(tags or {}), **ticket})
 
 
-def _busy(collection: Collection, instance: dg.DagsterInstance) -> bool:
+def is_busy(collection: Collection, instance: dg.DagsterInstance) -> bool:
     under_way = dg.RunsFilter(
         job_name=collection.name,
         statuses=[

@@ -54,7 +54,7 @@ def build(work: Work, partition: str) -> Outcome:
             del preview[PREVIEW_ROWS:]
             for row in rows:
                 out.append(row)
-            work.advance("chunks", partition, number, total)
+            work.advance("chunks", partition, number, total, reused)
     return work.commit(
         "chunks",
         partition,

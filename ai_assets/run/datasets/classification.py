@@ -115,7 +115,7 @@ def _classified(
             places.append(spool.append_row({**found, DIGEST: row["digest"]}))
         if len(block) == BLOCK:
             classify()
-            work.advance(stage.name, partition, len(places), total)
+            work.advance(stage.name, partition, len(places), total, reused)
     classify()
     return places, reused
 

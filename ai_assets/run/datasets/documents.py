@@ -157,8 +157,11 @@ def _kept_files(
 
 def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], arrived: "NewRows") -> None:
     entries = work.listing.by_partition.get(partition, ())
+    taken = 0
     for number, entry in enumerate(entries, start=1):
-        if entry.path not in kept:
+        if entry.path in kept:
+            taken += 1
+        else:
             if (gone := work.forgotten.documents.get(entry.path)) is not None:
                 arrived.add(_bare(entry, "quarantined", gone.reason))
             elif entry.duplicate_of is not None:
@@ -168,7 +171,7 @@ def _read_files(work: Work, partition: str, kept: Mapping[str, ListingEntry], ar
             else:
                 for row in parsed_rows(work, partition, entry):
                     arrived.add(row)
-        work.advance("documents", partition, number, len(entries))
+        work.advance("documents", partition, number, len(entries), taken)
 
 
 def _of_kept(work: Work, previous: Manifest | None, kept: Mapping[str, ListingEntry]) -> tuple[bytearray, set[str]]:
@@ -411,6 +414,7 @@ class History:
 
     def __init__(self, work: Work, partition: str, cause: str) -> None:
         self._work, self._partition, self._cause = work, partition, cause
+        self._at = now()
         self._events: list[dict[str, Any]] = []
 
     def tell(self, before: Row | None, row: Row) -> None:
@@ -425,7 +429,7 @@ class History:
             {
                 "collection": self._work.collection.name, "document_id": row["document_id"],
                 "partition": self._partition, "event": event, "digest": row["digest"],
-                "reason": row["reason"] or row["duplicate_of"], "run_id": self._work.run_id, "happened_at": now(),
+                "reason": row["reason"] or row["duplicate_of"], "run_id": self._work.run_id, "happened_at": self._at,
                 "cause": self._cause,
             }
         )  # fmt: skip

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.settings import place_of
 from ai_assets.embedding.builtin import BuiltinEmbedder
+from ai_assets.embedding.on_device import DeviceEmbedder
 from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import EmbeddingRefusal, Passage, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
+from ai_assets.inference.prices import usd_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.passages import Passages
 from ai_assets.run.errors import TooManyWithoutVectors
@@ -51,10 +53,12 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
             documents.see(batch, vectors)
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
-            embedder = _ask(work, partition, asset, passages, vectors, embedder, documents.all)
+            if each.settings.tier == "batch":
+                embedder = replace(embedder, by_batch=work.batches)
+            embedder, documents = _ask(work, partition, asset, passages, vectors, embedder, documents)
         else:
             _embed(work, passages, vectors, embedder)
-        work.advance(asset, partition, documents.all, documents.all)
+        work.advance(asset, partition, documents.all, documents.all, documents.all - documents.changed)
         without = _without(work, partition, asset, passages, vectors) if vectors.refused else {}
         _refuse_too_many(work, partition, each, without, documents.all)
         stats: dict[str, Json] = _told(without)
@@ -63,8 +67,12 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         from_ledger, cost_usd = 0, 0.0
         if isinstance(embedder, RouteEmbedder):
             spent = work.spent(asset, partition)
-            from_ledger, cost_usd = embedder.reused, spent["cost_usd"]
+            from_ledger, cost_usd = len(embedder.from_ledger), spent["cost_usd"]
             stats |= {"paid_usd": round(math.fsum(vectors.paid_usd), 9), "spend": spent}
+        elif isinstance(embedder, DeviceEmbedder):
+            cost_usd = usd_of(embedder.cost_nusd)
+            stats |= {"device": embedder.placement.device, "device_s": round(embedder.device_s, 3)}
+            stats |= {"device_usd": cost_usd}
         schema = _schema(embedder.dimensions, paid=isinstance(embedder, RouteEmbedder), holes=bool(without))
         with work.writing(asset, partition, schema) as out:
             for batch in passages.batches(NAMES):
@@ -101,9 +109,12 @@ def without_vectors(manifest: Manifest) -> int:
 
 
 class _Documents:
-    """How many there are, counted as their chunks go by, and of how many a text has no vector yet."""
+    """How many there are, counted as their chunks go by, and of how many a text has no vector yet.
 
-    def __init__(self) -> None:
+    `bought` are the texts that have one now and were paid for; without it, those that had none before are without."""
+
+    def __init__(self, bought: "np.ndarray | None" = None) -> None:
+        self._bought = bought
         self.all = self.changed = 0
         self.preview: list[dict[str, str]] = []
         self._last: str | None = None
@@ -111,7 +122,8 @@ class _Documents:
 
     def see(self, batch: "pa.RecordBatch", vectors: TextVectors) -> None:
         names: list[str] = batch["document_id"].to_pylist()
-        for name, known in zip(names, vectors.known[vectors.numbers(digests_in(batch))].tolist(), strict=True):
+        there = vectors.known if self._bought is None else ~self._bought
+        for name, known in zip(names, there[vectors.numbers(digests_in(batch))].tolist(), strict=True):
             if name != self._last:
                 self.all, self._last, self._last_changed = self.all + 1, name, False
             if not known and not self._last_changed:
@@ -156,7 +168,9 @@ def _missing(passages: Passages, vectors: TextVectors) -> Iterator[tuple[int, Pa
                 yield number, Passage(document, text)
 
 
-def _embed(work: Work, passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder) -> None:
+def _embed(
+    work: Work, passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder | DeviceEmbedder
+) -> None:
     missing = _missing(passages, vectors)
     while block := list(islice(missing, embedder.texts_at_once)):
         texts = [passage.text for _, passage in block]
@@ -164,6 +178,8 @@ def _embed(work: Work, passages: Passages, vectors: TextVectors, embedder: Built
             asked = work.texts.vectors(texts)
             with work.waiting():
                 rows = asked.result()
+        elif isinstance(embedder, DeviceEmbedder):
+            rows = embedder.embed(texts, [passage.document for _, passage in block])
         else:
             rows = embedder.embed(texts)
         for (number, _), vector in zip(block, rows, strict=True):
@@ -177,12 +193,20 @@ def _ask(
     passages: Passages,
     vectors: TextVectors,
     embedder: RouteEmbedder,
-    documents: int,
-) -> RouteEmbedder:
-    """Of a text that the model does not embed, the reason is noted; what concerns other texts too is raised."""
+    documents: _Documents,
+) -> tuple[RouteEmbedder, _Documents]:
+    """Of a text that the model does not embed, the reason is noted; what concerns other texts too is raised.
+
+    The documents are counted again where vectors came from the ledger: nothing was paid for those.
+    """
 
     def advance(done: int) -> None:
-        work.advance(asset, partition, documents * done // len(vectors), documents)
+        made = documents.changed * done // max(1, len(vectors) - already)
+        kept = documents.all - documents.changed
+        work.advance(asset, partition, kept + made, documents.all, kept)
+
+    already = int(vectors.known.sum())
+    advance(0)
 
     asked: list[int] = []
 
@@ -199,7 +223,15 @@ def _ask(
 
     asking = replace(embedder, advance=advance, has_vectors=bool(vectors.known.any()))
     asking.embed_each(missing(), take)
-    return asking
+    if not asking.from_ledger:
+        return asking, documents
+    bought = ~vectors.known
+    for place in asking.from_ledger:
+        bought[asked[place]] = False
+    counted = _Documents(bought)
+    for batch in passages.batches(NAMES):
+        counted.see(batch, vectors)
+    return asking, counted
 
 
 # Documents without vectors

@@ -162,10 +162,9 @@ class CorpusEvaluation:
     def _ranked(self, each: DeclaredEmbedding, version: int, kept: Rankings) -> Mapping[str, Sequence[str]]:
         def ask(queries: Sequence[str]) -> Sequence[Sequence[str]]:
             embedder = self.work.embedder("evaluation_scores", "", each.embedding)
-            questions = list(zip(embedder.embed(list(queries)), queries, strict=True))
+            questions = list(zip(embedder.embed_queries(list(queries)), queries, strict=True))
             index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
-            answers = index.search_many(version, questions, DEPTH, column=column, of=of)
-            return [[hit.document_id for hit in hits] for hits in answers]
+            return index.documents_found(version, questions, DEPTH, column=column, of=of).documents
 
         return kept.answers(each.name, [item.query for item in self.queries], ask)
 

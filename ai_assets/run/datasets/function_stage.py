@@ -110,6 +110,7 @@ class _Rows:
         self.spool = spool
         self.places: list[list[int]] = []
         self.reused = 0
+        """Documents whose rows were there, or all of whose answers were in the ledger."""
 
     def reserve(self) -> int:
         self.places.append([])
@@ -145,12 +146,15 @@ def _compute(
                 if kept[0]["status"] == "quarantined" and document.id in tries.known:
                     said.passing.add(document.id)
                 done += 1
+                work.advance(stage.name, partition, done, total, rows.reused)
             else:
                 yield number, question, document
 
+    work.advance(stage.name, partition, 0, total)
     with _Runner.of(work, partition, stage) as runner, _patiently(work, stage):
         for number, question, outcome in runner.map(wanted()):
             rows.put(number, _made(stage, question, outcome))
+            rows.reused += outcome.from_ledger
             if outcome.passes:
                 said.passing.add(outcome.document)
                 tries.count(outcome.document, question, {"reason": outcome.reason, "call": outcome.call})
@@ -162,8 +166,8 @@ def _compute(
                     "ask the same again (no random numbers, no clock)"
                 )
             done += 1
-            work.advance(stage.name, partition, done, total)
-    work.advance(stage.name, partition, total, total)
+            work.advance(stage.name, partition, done, total, rows.reused)
+    work.advance(stage.name, partition, total, total, rows.reused)
 
 
 @contextmanager
@@ -220,6 +224,8 @@ class _DocumentOutcome:
     calls: int = 0
     cost_usd: float = 0.0
     otherwise: int = 0
+    from_ledger: bool = False
+    """It was asked about, and all answers were there already."""
 
 
 def _made(stage: FunctionStage, question: str, outcome: _DocumentOutcome) -> list[Row]:
@@ -261,7 +267,7 @@ class _Context:
         self._runner, self._document = runner, document
         self.tag = f"{runner.stage.name} {question[:16]}"
         self.keys: set[str] = set()
-        self.calls, self.cost_usd = 0, 0.0
+        self.calls, self.sent, self.cost_usd = 0, 0, 0.0
 
     def log(self, line: str) -> None:
         self._runner.work.say(f"{self._runner.stage.name} of {self._document.id}: {line}")
@@ -312,12 +318,15 @@ class _Context:
             document=self._document.id,
             prompt=self.tag,
             timeout_s=stage.timeout_s,
+            tier=stage.served_at,
+            priority=stage.priority,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,
         )
 
     def _reply(self, result: Result) -> _Reply:
         self.calls += 1
+        self.sent += result.attempts > 0
         self.cost_usd += result.cost_usd + result.saved_usd
         if result.call:
             self.keys.add(result.call)
@@ -421,7 +430,12 @@ class _Runner:
     def _outcome(self, context: _Context, document: Document, rows: list[dict[str, Any]]) -> _DocumentOutcome:
         unused = self._before.get((document.id, context.tag), set()) - context.keys
         return _DocumentOutcome(
-            document=document.id, rows=rows, calls=context.calls, cost_usd=context.cost_usd, otherwise=len(unused)
+            document=document.id,
+            rows=rows,
+            calls=context.calls,
+            cost_usd=context.cost_usd,
+            otherwise=len(unused),
+            from_ledger=context.calls > 0 and not context.sent,
         )
 
     def _failed(self, context: _Context, document: Document, error: BaseException) -> _DocumentOutcome:

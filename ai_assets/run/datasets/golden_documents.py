@@ -12,7 +12,8 @@ MOST = 400
 
 
 def places(work: Work, stage: ClassifyStage) -> Mapping[str, list[str]]:
-    """By document, its golden label and the digest of its file, not of what the stage learns from. No text is read."""
+    """By document, its golden label and the digest of its file, not of what the stage learns from; for a label given on
+    the desk, the digest of the text that was read, too. No text is read."""
     if work.collection.settings.golden.labels_stage not in (None, stage.name):
         return {}
     shown = work.collection.shown | {item.document_id for item in work.corrections.taught.get(stage.name, ())}
@@ -24,6 +25,10 @@ def places(work: Work, stage: ClassifyStage) -> Mapping[str, list[str]]:
         entry = place_of(entries, item.document)
         if entry is not None and entry.problem is None:
             found[item.document] = [item.label, entry.digest]
+    for name, said in work.calibration_labels.items():
+        entry = place_of(entries, name)
+        if entry is not None and entry.problem is None:
+            found[name] = [said.label, entry.digest, said.document_digest]
     return found
 
 
@@ -32,6 +37,6 @@ def read(work: Work, stage: ClassifyStage) -> Sequence[FewShotExample]:
     there = read_documents(work, wanted)
     return [
         FewShotExample(document=document, title=found.title or "", text=found.text, label=label)
-        for document, (label, _) in wanted.items()
-        if (found := there.get(document)) is not None and found.status == "ok"
+        for document, (label, _, *text) in wanted.items()
+        if (found := there.get(document)) is not None and found.status == "ok" and text in ([], [found.digest])
     ]

@@ -10,6 +10,8 @@ from itertools import chain
 from typing import Any
 
 from ai_assets.documents.by_document import Row
+from ai_assets.inference.batch.errors import WaitingForBatch
+from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.records import Request
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
@@ -140,6 +142,7 @@ class _Answers:
     about: "array[int]" = field(default_factory=lambda: array("q"))
     """Where the spool says which document each row is about, and whether a model is asked about it."""
     reused: int = 0
+    """Documents about which nothing had to be sent: their rows were there, or their answers in the ledger."""
 
     def reserve(self, asked: DocumentQuestion, text: str) -> int:
         """A place for the row of a document."""
@@ -201,13 +204,21 @@ def _answers(
                 yield asked.request
                 continue
             done += 1
+            work.advance(stage.name, partition, done, total, answers.reused)
 
+    work.advance(stage.name, partition, 0, total)
     wanted = requests()
     if (first := next(wanted, None)) is not None:
-        caller, engine = work.caller(stage.name, partition), work.engine
+        caller = work.caller(stage.name, partition)
+        asking = work.batches.map if stage.by_batch else work.engine.map
+        in_batch = asked_now = 0
         with work.waiting():
-            for result in engine.map(chain([first], wanted), caller):
+            for result in asking(chain([first], wanted), caller):
                 number, asked = waiting.popleft()
+                if isinstance(result, Pending):
+                    in_batch += 1
+                    continue
+                asked_now += 1
                 row = row_of(asked, result)
                 before = known.place(asked.input_digest)
                 if row["status"] == "quarantined":
@@ -217,9 +228,12 @@ def _answers(
                     answers.keep(number, before)  # the same answer: asking again must not change the dataset
                 else:
                     answers.put(number, row)
+                    answers.reused += bool(row["reused"])
                 done += 1
-                work.advance(stage.name, partition, done, total)
-    work.advance(stage.name, partition, total, total)
+                work.advance(stage.name, partition, done, total, answers.reused)
+        if in_batch:
+            raise WaitingForBatch(stage.name, partition, calls=in_batch + asked_now, waiting=in_batch)
+    work.advance(stage.name, partition, total, total, answers.reused)
     return answers
 
 

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.stages.classify.style_features import manner
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -58,6 +60,37 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
         if any(character.isalnum() for character in sentence):
             spans.append((found.start(), found.start() + len(sentence)))
     return spans
+
+
+def decided(
+    labels: Sequence[Label],
+    scores: np.ndarray,
+    temperature: float,
+    text: str,
+    support: Callable[[int], np.ndarray],
+    spans: Sequence[tuple[int, int]],
+) -> Classification:
+    """The label of the highest score, with the sentence of `spans` that supports it most."""
+    import numpy as np
+
+    odds = np.exp((scores - scores.max()) / temperature)
+    confidences = odds / odds.sum()
+    order = np.argsort(-confidences, kind="stable")
+    winner = int(order[0])
+    runner_up = int(order[1]) if len(order) > 1 else None
+    start, end = spans[int(np.argmax(support(winner)))] if spans else (0, 0)
+    return Classification(
+        label=labels[winner].name,
+        confidence=float(confidences[winner]),
+        runner_up=None if runner_up is None else labels[runner_up].name,
+        runner_up_confidence=None if runner_up is None else float(confidences[runner_up]),
+        evidence=text[start : min(end, start + EVIDENCE_CHARACTERS)],
+        evidence_start=start,
+    )
+
+
+def manner_of(text: str) -> np.ndarray:
+    return manner(text, len(sentence_spans(text)))
 
 
 def clauses(description: str) -> list[str]:

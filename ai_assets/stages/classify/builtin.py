@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ai_assets.stages.classify.base import (
-    EVIDENCE_CHARACTERS,
     READ_CHARACTERS,
     Classification,
     Label,
+    decided,
     distinct,
     sentence_spans,
 )
@@ -97,26 +97,13 @@ class BuiltinClassifier:
         return (self._learned or self._descriptions).scores(read)
 
     def _classify(self, title: str, text: str) -> Classification:
-        import numpy as np
-
+        spans = _telling(sentence_spans(text))
+        sentences = [text[start:end] for start, end in spans]
         scores = self._scores(title, text)
-        odds = np.exp((scores - scores.max()) / self.temperature)
-        confidences = odds / odds.sum()
-        order = np.argsort(-confidences, kind="stable")
-        winner = int(order[0])
-        runner_up = int(order[1]) if len(order) > 1 else None
-        start = end = 0
-        if spans := _telling(sentence_spans(text)):
-            support = self._descriptions.support([text[a:b] for a, b in spans])[:, winner]
-            start, end = spans[int(np.argmax(support))]
-        return Classification(
-            label=self._labels[winner].name,
-            confidence=float(confidences[winner]),
-            runner_up=None if runner_up is None else self._labels[runner_up].name,
-            runner_up_confidence=None if runner_up is None else float(confidences[runner_up]),
-            evidence=text[start : min(end, start + EVIDENCE_CHARACTERS)],
-            evidence_start=start,
-        )
+        return decided(
+            self._labels, scores, self.temperature, text,
+            lambda winner: self._descriptions.support(sentences)[:, winner], spans,
+        )  # fmt: skip
 
 
 def _telling(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -18,12 +18,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from ai_assets.stages.classify.base import (
-    EVIDENCE_CHARACTERS,
     READ_CHARACTERS,
     Classification,
     Label,
     clauses,
+    decided,
     distinct,
+    manner_of,
     sentence_spans,
     unit,
 )
@@ -78,31 +79,17 @@ class FirstClassifier:
         return _Profile(self._labels, self._embedder)
 
     def _classify(self, title: str, text: str) -> Classification:
-        import numpy as np
-
         spans = sentence_spans(text)
         sentences = [text[start:end] for start, end in spans]
         tokens = [_tokens(sentence) for sentence in sentences]
         meanings, by_title = self._profile.meanings(sentences, title)
         counts = Counter(chain(_tokens(title), *tokens))
         views = self._profile.views(meanings, by_title, counts, manner(f"{title}\n{text}", len(sentences)))
-        odds = np.exp((views - views.max()) / _TEMPERATURE)
-        confidences = odds / odds.sum()
-        order = np.argsort(-confidences, kind="stable")
-        winner = int(order[0])
-        runner_up = int(order[1]) if len(order) > 1 else None
-        start = end = 0
-        if spans:
-            support = meanings[:, winner] + [self._profile.share(winner, each) for each in tokens]
-            start, end = spans[int(np.argmax(support))]
-        return Classification(
-            label=self._labels[winner].name,
-            confidence=float(confidences[winner]),
-            runner_up=None if runner_up is None else self._labels[runner_up].name,
-            runner_up_confidence=None if runner_up is None else float(confidences[runner_up]),
-            evidence=text[start : min(end, start + EVIDENCE_CHARACTERS)],
-            evidence_start=start,
-        )
+
+        def support(winner: int) -> np.ndarray:
+            return meanings[:, winner] + [self._profile.share(winner, each) for each in tokens]
+
+        return decided(self._labels, views, _TEMPERATURE, text, support, spans)
 
 
 class _Profile:
@@ -128,7 +115,7 @@ class _Profile:
         self._cues = embedder.embed(known)
         self._kin: dict[str, list[float]] = {}
         spoken = [label.examples or (label.description,) for label in labels]
-        manners = np.stack([np.mean([_manner(text) for text in each], axis=0) for each in spoken])
+        manners = np.stack([np.mean([manner_of(text) for text in each], axis=0) for each in spoken])
         self._manner_centre = manners.mean(axis=0)
         self._manner_spread = manners.std(axis=0) + 0.2
         self._manners = self._in_manner_space(manners)
@@ -193,10 +180,6 @@ class _Profile:
     def _in_manner_space(self, rates: np.ndarray) -> np.ndarray:
         relative = (rates - self._manner_centre) / self._manner_spread
         return unit(relative)
-
-
-def _manner(text: str) -> np.ndarray:
-    return manner(text, len(sentence_spans(text)))
 
 
 def _tokens(text: str) -> list[str]:

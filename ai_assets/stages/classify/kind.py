@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ai_assets.base.yaml_settings import Strict, refuse, wrong
 from ai_assets.stages.base import PromptStage, Row
+from ai_assets.stages.classify.label_text import NamedLabels, named_labels
 from ai_assets.stages.columns import BUILTIN_CLASSIFY, CORRECTED, Columns, ColumnType
 from ai_assets.stages.prompt import DEFAULTS, clean
 from ai_assets.stages.quotes import find_quote, quotes_of, wrong_quotes
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from ai_assets.inference.records import Answer
 
 
+LABEL_PROMPT = DEFAULTS / "classify_label.md"
 MOST_LEARNED = 5000
+LABEL_TOKENS = 32
 MOST_SHOWN = 100
 """In a prompt."""
 
@@ -76,6 +79,8 @@ class ClassifyStage(PromptStage):
     learn: int = Field(default=0, ge=0, le=MOST_LEARNED)
     """How many of the newest corrections it is shown as examples; their documents judge nothing meanwhile. On a route
     at most 100, because each is part of every prompt."""
+    answer: Literal["reasoned", "label"] = "reasoned"
+    """`label`: the label alone, as plain text, which small models can give; without a reason and a quote."""
     logprobs: bool = True
     """Take the confidence from the probability of the label's tokens, where the endpoint gives it."""
 
@@ -85,6 +90,14 @@ class ClassifyStage(PromptStage):
         counted = Counter(label.name for label in labels)
         refuse(wrong(f"label '{name}' is declared twice") for name, count in counted.items() if count > 1)
         return labels
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        """A label is short, and a small model may go on talking."""
+        if isinstance(data, Mapping) and data.get("answer") == "label":
+            return {"max_output_tokens": LABEL_TOKENS, **data}
+        return data
 
     @model_validator(mode="after")
     def _one_backend(self) -> Self:
@@ -112,8 +125,29 @@ class ClassifyStage(PromptStage):
     def asks_logprobs(self) -> bool:
         return self.logprobs
 
-    def answer_schema(self, folder: Path) -> Mapping[str, Json]:
-        return classification_schema([label.name for label in self.labels])
+    @property
+    def names(self) -> list[str]:
+        return [label.name for label in self.labels]
+
+    def answer_schema(self, folder: Path) -> Mapping[str, Json] | None:
+        return None if self.answer == "label" else classification_schema(self.names)
+
+    @property
+    def own_prompt(self) -> Path:
+        return LABEL_PROMPT if self.answer == "label" else self.PROMPT
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return tuple(self.names) if self.answer == "label" else ()
+
+    @property
+    def reads_cut_off(self) -> bool:
+        return self.answer == "label"
+
+    def demonstrations(self) -> Sequence[tuple[str, str]]:
+        """Each label's description as a document of it: small models repeat the form of what they are shown, and do
+        not follow a description of it."""
+        return [(label.description, label.name) for label in self.labels] if self.answer == "label" else ()
 
     def prompt_values(self) -> Mapping[str, Any]:
         labels = [
@@ -123,10 +157,35 @@ class ClassifyStage(PromptStage):
         return {**super().prompt_values(), "labels": labels}
 
     def complaint(self, answer: "Answer", text: str) -> str | None:
+        if self.answer == "label":
+            problem = _not_one(named_labels(answer.text, self.names))
+            return None if problem is None else f"{problem}; answer with one of these alone: {', '.join(self.names)}"
         return wrong_quotes(quotes_of(answer.data), text)
 
     def read(self, answer: "Answer", text: str) -> Row | str:
-        return _classification(self, text, answer)
+        return _label_alone(self, answer) if self.answer == "label" else _classification(self, text, answer)
+
+
+def _not_one(found: NamedLabels) -> str | None:
+    if found.label is not None:
+        return None
+    if found.names:
+        return f"the answer names several labels ({', '.join(found.names)})"
+    return "the answer names no label of this stage"
+
+
+def _label_alone(stage: ClassifyStage, answer: "Answer") -> Row | str:
+    found = named_labels(answer.text, stage.names)
+    if (problem := _not_one(found)) is not None:
+        return f"invalid_output: {problem}"
+    measured = _joint_probability(answer.token_logprobs or (), found.start, found.end)
+    return {
+        "label": found.label,
+        "confidence": measured,
+        "confidence_from": None if measured is None else "logprobs",
+        "runner_up": None,
+        "runner_up_confidence": None,
+    }
 
 
 def classification_schema(labels: Sequence[str]) -> Mapping[str, Json]:
@@ -188,9 +247,16 @@ def label_probability(label: str, tokens: Sequence[tuple[str, float]] | None) ->
             return None
     except ValueError:
         return None
+    return _joint_probability(tokens, found.start(1), found.end(1))
+
+
+def _joint_probability(tokens: Sequence[tuple[str, float]], start: int, end: int) -> float | None:
+    """Of the tokens that make up this span of the answer."""
+    if not tokens:
+        return None
     total, position = 0.0, 0
     for token, logprob in tokens:
-        if position < found.end(1) and position + len(token) > found.start(1):
+        if position < end and position + len(token) > start:
             total += logprob
         position += len(token)
     return _probability(math.exp(min(total, 0.0)))

@@ -13,8 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ai_assets.stages.classify.base import sentence_spans, unit
-from ai_assets.stages.classify.style_features import manner
+from ai_assets.stages.classify.base import manner_of, unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -196,7 +195,7 @@ class MannerHead:
     def __init__(self, of: int, reads: Sequence[ReadText], labels: np.ndarray) -> None:
         import numpy as np
 
-        self._rates = np.stack([_manner(read.whole) for read in reads])
+        self._rates = np.stack([manner_of(read.whole) for read in reads])
         self._labels, self._of = labels, of
         self._fitted = self._fit(np.ones(len(labels), dtype=bool))
         others = ~np.eye(len(labels), dtype=bool)
@@ -205,7 +204,7 @@ class MannerHead:
         )
 
     def scores(self, read: ReadText) -> np.ndarray:
-        return self._scores(_manner(read.whole), self._fitted)
+        return self._scores(manner_of(read.whole), self._fitted)
 
     def _fit(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         import numpy as np
@@ -228,7 +227,3 @@ class MannerHead:
         centre, spread, directions = fitted
         found: np.ndarray = directions @ unit((rates - centre) / spread)
         return found
-
-
-def _manner(text: str) -> np.ndarray:
-    return manner(text, len(sentence_spans(text)))

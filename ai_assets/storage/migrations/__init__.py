@@ -22,6 +22,10 @@ from ai_assets.storage.migrations import (
     m018_claims,
     m019_sent_requests,
     m020_golden_labels,
+    m021_tiers,
+    m022_batches,
+    m024_devices,
+    m025_latencies,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -42,4 +46,8 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m018_claims", m018_claims.up),
     ("m019_sent_requests", m019_sent_requests.up),
     ("m020_golden_labels", m020_golden_labels.up),
+    ("m021_tiers", m021_tiers.up),
+    ("m022_batches", m022_batches.up),
+    ("m024_devices", m024_devices.up),
+    ("m025_latencies", m025_latencies.up),
 )

@@ -1,0 +1,56 @@
+"""Waiting for batches in a command: results are collected now and then, and what is waited for is said."""
+
+import time
+from collections.abc import Sequence
+
+from ai_assets.cli.output import console, errors
+from ai_assets.collection.catalog import Catalog
+from ai_assets.collection.loading import Collection
+from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.collecting import Collector
+from ai_assets.inference.batch.errors import waiting_said
+from ai_assets.inference.batch.jobs import BatchWait
+from ai_assets.run.status import answered_partitions
+from ai_assets.storage.stores import Stores
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+
+
+def waits_of(places: Stores, collection: str, partitions: Sequence[str]) -> list[BatchWait]:
+    with places.state.read() as connection:
+        return [wait for wait in jobs.waits(connection, collection) if wait.partition in partitions]
+
+
+def say_waits(waits: Sequence[BatchWait], collection: str) -> None:
+    """What a run of these partitions would wait for, and how to wait."""
+    for wait in waits:
+        held = f" (a batch of it was cancelled by {wait.held_by})" if wait.held_by else ""
+        console.print(f"{wait.partition} {wait.asset}: {waiting_said(wait.answered, wait.calls)}{held}")
+    if waits:
+        console.print(
+            f"The sensor {collection}__batches collects the answers and goes on; or wait here: ai-assets run "
+            f"{collection} --wait    look: ai-assets batches list"
+        )
+
+
+def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -> list[str]:
+    """Those of the partitions that a run can go on with: waits until there are any, as long as there are batches."""
+    pause_s, said = FIRST_PAUSE_S, ""
+    settings = Catalog(places.home).inference_of(chosen.name)
+    while waits_of(places, chosen.name, partitions):
+        with Collector(settings, places.state) as collector:
+            found = collector.collect(chosen.name)
+        for note in found.notes:
+            errors.print(note)
+        answered = [key for key in answered_partitions(chosen, places) if key in partitions]
+        left = [wait for wait in waits_of(places, chosen.name, partitions) if not wait.held_by]
+        if answered or not left:
+            return answered
+        done, calls = sum(wait.answered for wait in left), sum(wait.calls for wait in left)
+        if said != (said := waiting_said(done, calls)):
+            errors.print(f"{chosen.name}: {said}")
+            pause_s = FIRST_PAUSE_S
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
+    return []

@@ -1,0 +1,151 @@
+"""`ai-assets inference`: whether the endpoints of inference.yaml work, and what to change where they do not."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from ai_assets.base.money import in_full
+from ai_assets.cli.errors import NoEndpoints
+from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores, table
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.trial import TIMEOUT_S, Trial, tried
+from ai_assets.storage.state import StateStore
+
+app = typer.Typer(help="Endpoints of inference.yaml: whether they work, and what to change.", no_args_is_help=True)
+AT_ONCE = 8
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps the name of the one command."""
+
+
+@app.command("test")
+def try_endpoints(
+    endpoint: Annotated[
+        str | None, typer.Argument(metavar="[ENDPOINT]", help="A name under `endpoints`; all by default.")
+    ] = None,
+    call: Annotated[
+        bool, typer.Option("--call/--no-call", help="Make the smallest calls, which are paid; or only reach it.")
+    ] = True,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="For each call and each look, in seconds.")
+    ] = TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Reach an endpoint, make one tiny call, and say what it can, what it costs and which keys to change."""
+    settings = load_inference(home().inference)
+    if not settings.endpoints:
+        raise NoEndpoints(home().inference)
+    names = [endpoint] if endpoint is not None else list(settings.endpoints)
+    places = stores() if call else None
+    found = _all_of(names, settings, None if places is None else places.state, timeout_s, quiet=as_json)
+    if as_json:
+        print_json({"endpoints": [described(trial) for trial in found]})
+    elif endpoint is not None:
+        _show(found[0], called=call)
+    else:
+        _show_all(found)
+    if not all(trial.works for trial in found):
+        raise typer.Exit(1)
+
+
+def _all_of(
+    names: Sequence[str], settings: InferenceSettings, state: StateStore | None, timeout_s: float, *, quiet: bool
+) -> list[Trial]:
+    def one(name: str) -> Trial:
+        trial = tried(name, settings, state, timeout_s=timeout_s)
+        if not quiet and len(names) > 1:
+            errors.print(f"{name}: {'works' if trial.works else 'does not work'}")
+        return trial
+
+    if not quiet:
+        errors.print(f"Trying {', '.join(names)}; each look may take {timeout_s:g} s …")
+    with ThreadPoolExecutor(min(len(names), AT_ONCE)) as pool:
+        return list(pool.map(one, names))
+
+
+def described(trial: Trial) -> dict[str, Any]:
+    return {**asdict(trial), "works": trial.works, "lines": trial.lines}
+
+
+def _show(trial: Trial, *, called: bool) -> None:
+    console.print(f"{trial.endpoint}: model {trial.model} at {trial.base_url}", style="bold")
+    for name, value in facts(trial):
+        console.print(f"  {name:<18} {value}")
+    for note in trial.notes:
+        console.print(f"  note: {note}")
+    if trial.calls:
+        maybe = f", {in_full(trial.maybe_usd)} maybe billed" if trial.maybe_usd else ""
+        console.print(f"  {'paid':<18} {in_full(trial.cost_usd)} for {_calls(trial)}{maybe}")
+    if trial.problem is not None:
+        errors.print(led("failed:", "bold red", f" {trial.problem}"))
+    if trial.lines:
+        console.print(f"In {home().inference}:")
+        for line in trial.lines:
+            console.print(f"  {line}")
+    elif trial.works:
+        console.print("Nothing needs to be changed." if called else "It can be reached; without --no-call it is asked.")
+
+
+def _calls(trial: Trial) -> str:
+    return f"{trial.calls} {'call' if trial.calls == 1 else 'calls'}"
+
+
+def facts(trial: Trial) -> list[tuple[str, str]]:
+    """What is known, in words; what was not tried is left out."""
+    found: list[tuple[str, str]] = []
+    if trial.reached_s is not None:
+        models = "" if trial.models is None else f"; it lists {len(trial.models)} model{'s'[: len(trial.models) != 1]}"
+        found.append(("reached", f"in {trial.reached_s:.2f} s{models}"))
+    if trial.latency_s is not None:
+        found.append(("answers", f"in {trial.latency_s:.2f} s, as {trial.answered_model or trial.model}"))
+    if trial.structured is not None:
+        found.append(("structured output", trial.structured or "no"))
+    if trial.logprobs is not None:
+        found.append(("logprobs", _yes(trial.logprobs)))
+    if trial.usage is not None:
+        found.append(("usage", _yes(trial.usage)))
+    if trial.embedding_dimensions is not None:
+        found.append(("embeddings", _dimensions(trial.embedding_dimensions)))
+    found.append(("price", trial.price or "none for today"))
+    return found
+
+
+def _yes(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"
+
+
+def _dimensions(count: int | None) -> str:
+    return "" if count is None else f"{count} dimensions" if count else "no"
+
+
+def _show_all(found: Sequence[Trial]) -> None:
+    columns = (
+        "endpoint", "model", "works", "seconds", "structured", "logprobs", "usage", "embeddings", "price", "change",
+    )  # fmt: skip
+    rows = [
+        (
+            trial.endpoint, trial.answered_model or trial.model, _yes(trial.works),
+            "" if trial.latency_s is None else f"{trial.latency_s:.2f}",
+            "" if trial.structured is None else trial.structured or "no", _yes(trial.logprobs), _yes(trial.usage),
+            _dimensions(trial.embedding_dimensions), trial.price or "none",
+            ", ".join(f"{key}: {value}" for key, value in trial.changes.items()),
+        )
+        for trial in found
+    ]  # fmt: skip
+    table("Endpoints", columns, rows, ("seconds",))
+    for trial in found:
+        if trial.problem is not None:
+            errors.print(led("failed:", "bold red", f" {trial.problem}"))
+        for note in trial.notes:
+            console.print(f"{trial.endpoint}: {note}")
+    calls, cost_usd = sum(trial.calls for trial in found), sum(trial.cost_usd for trial in found)
+    if calls:
+        console.print(
+            f"{calls} calls, {in_full(cost_usd)} paid (ai-assets ledger list). One alone: inference test NAME"
+        )

@@ -1,0 +1,365 @@
+"""Asking by batch: answers that the ledger has come at once, and all other calls become lines of a file.
+
+One `BatchAsker` per run: stages and partitions that ask the same endpoint share its files. Nothing is sent before
+`submit`, except files that are full.
+"""
+
+import contextlib
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from ai_assets.base.errors import LeaseBusy, UserError
+from ai_assets.inference.accounts import Account, Accounts
+from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.errors import RawInBatch
+from ai_assets.inference.batch.jobs import BatchJob
+from ai_assets.inference.batch.lines import head_of, request_line, url_of
+from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.batch.provider import BatchProvider
+from ai_assets.inference.batch.standing import Given, Verdict, given_of, verdict
+from ai_assets.inference.batch.submitting import Submitting
+from ai_assets.inference.call_state import CallState, held, judged, reply_of, ticket_for, unanswered
+from ai_assets.inference.dispatch import exhausted, key_of_endpoint, short_of, with_body
+from ai_assets.inference.identity import Unhashable
+from ai_assets.inference.ledger import Ledger
+from ai_assets.inference.ledger_messages import (
+    BudgetShortage,
+    HeldAttempt,
+    Hop,
+    Intent,
+    Parcel,
+    Recall,
+    ReusedAnswer,
+)
+from ai_assets.inference.prices import estimated_tokens
+from ai_assets.inference.records import Caller, Request, RequestKind, Result, Unanswered
+from ai_assets.inference.settings import BatchSettings, InferenceSettings
+from ai_assets.storage.leases import Lease
+from ai_assets.storage.state import StateStore, now
+
+CHUNK = 256
+"""Requests that are looked up and claimed together."""
+AROUND_BYTES = 64
+"""Of a line beside its body and what all lines share: its key and the marks around it."""
+
+
+@dataclass
+class _Filling:
+    """A file that takes more lines, and its job."""
+
+    job: BatchJob
+    lease: Lease
+    ledger: Ledger
+    path: Path
+    out: BinaryIO
+    head: bytes
+    limits: BatchSettings
+    lines: int = 0
+    size: int = 0
+    tokens: int = 0
+    worst_nusd: int = 0
+
+    def takes(self, lines: int, size: int, tokens: int) -> bool:
+        """So much more; a single line goes whatever it holds, for the provider to refuse."""
+        limits = self.limits
+        fits = self.lines + lines <= limits.max_lines and self.size + size <= limits.most_bytes
+        if limits.enqueued_tokens is not None:
+            fits = fits and self.tokens + tokens <= limits.enqueued_tokens
+        return fits or self.lines + lines == 1
+
+
+@dataclass
+class BatchAsker:
+    """Close it, or use it in a `with` block: what was not submitted by then is free again."""
+
+    settings: InferenceSettings
+    state: StateStore
+    step: Callable[[str], None] = lambda _name: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _filling: dict[tuple[str, RequestKind], _Filling] = field(default_factory=dict)
+    _submitted: list[str] = field(default_factory=list)
+    _providers: dict[str, BatchProvider] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._accounts = Accounts(self.settings.budgets)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether there is something to submit."""
+        return bool(self._filling)
+
+    def map(self, requests: Iterable[Request], caller: Caller) -> Iterator[Result | Pending]:
+        """In order. When it has ended, who asks is known to wait, or to have all of its answers."""
+        wanted, calls, waiting = iter(requests), 0, 0
+        with self.state.read() as connection:
+            began = jobs.since(connection, caller)
+        while chunk := list(islice(wanted, CHUNK)):
+            for result in self._chunk(chunk, caller, began):
+                calls += 1
+                waiting += isinstance(result, Pending)
+                yield result
+        with self.state.write() as connection:
+            if waiting:
+                jobs.keep_wait(connection, caller, calls, now())
+            else:
+                jobs.end_wait(connection, caller)
+
+    def submit(self) -> list[str]:
+        """Upload what was collected and have it begun; the ids of all jobs of this asker."""
+        with self._lock:
+            errors: list[UserError] = []
+            for key in list(self._filling):
+                try:
+                    self._submit(key)
+                except UserError as error:  # the others are submitted all the same
+                    errors.append(error)
+            if errors:
+                raise errors[0]
+            return list(self._submitted)
+
+    def close(self) -> None:
+        with self._lock:
+            for filling in self._filling.values():
+                filling.out.close()
+                with contextlib.suppress(UserError):  # who takes the lease over does it too
+                    self._submitting(filling).give_up("the run ended before it was submitted")
+                filling.lease.give_back()
+            self._filling.clear()
+            for provider in self._providers.values():
+                provider.close()
+            self._providers.clear()
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = None
+
+    # What is asked
+
+    def _chunk(self, requests: Sequence[Request], caller: Caller, began: str | None) -> Iterator[Result | Pending]:
+        results: dict[int, Result | Pending] = {}
+        tickets: dict[int, CallState] = {}
+        for place, request in enumerate(requests):
+            if request.raw is not None:
+                raise RawInBatch
+            try:
+                tickets[place] = ticket_for(self.settings, self._accounts, request, caller, in_batch=True)
+            except Unhashable as error:
+                said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
+                results[place] = Unanswered(request=request, error="unhashable", message=said)
+        for ticket in tickets.values():  # a key that is missing is named before anything is noted
+            hop = _hop_of(ticket)
+            key_of_endpoint(hop.name, hop.endpoint)
+        self._recall(tickets, results)
+        left = {place: ticket for place, ticket in tickets.items() if place not in results}
+        if left:
+            self._claim(left, results, caller, began)
+        yield from (results[place] for place in range(len(requests)))
+
+    def _recall(self, tickets: dict[int, CallState], results: dict[int, Result | Pending]) -> None:
+        """Answers that are there; one that does not fit makes of its request a repair, which may be there too."""
+        left = dict(tickets)
+        while left:
+            with self.state.write() as connection:
+                ledger = Ledger(connection.dialect.name, 0)
+                recall = Recall(claims=[ticket.claim for ticket in left.values()])
+                (found,) = ledger.apply_in_batch(connection, [recall])
+            repaired: dict[int, CallState] = {}
+            for (place, ticket), reused in zip(left.items(), found, strict=True):
+                if reused is None:
+                    continue
+                ticket.saved_nusd += reused.cost_nusd
+                result = judged(ticket, reused.hop, reply_of(ticket, reused))
+                if result is not None:
+                    results[place] = result
+                elif not ticket.claim.hops[0].in_batch:
+                    said = "the answer does not fit, and the endpoint that gave it has no batches to repair it in"
+                    results[place] = unanswered(ticket, ticket.claim.hops[0], "invalid_output", said)
+                else:
+                    repaired[place] = ticket
+            left = repaired
+
+    def _claim(
+        self, tickets: dict[int, CallState], results: dict[int, Result | Pending], caller: Caller, began: str | None
+    ) -> None:
+        """Each becomes a line of a file, unless it is one already or has failed for good."""
+        with self.state.read() as connection:
+            known = given_of(connection, [_hop_of(ticket).key for ticket in tickets.values()])
+        wanted: dict[int, CallState] = {}
+        for place, ticket in tickets.items():
+            row = known.get(_hop_of(ticket).key)
+            found = verdict(row, began, ticket.request.on_ambiguous)
+            if found is Verdict.ASK:
+                wanted[place] = ticket
+            elif found is Verdict.WAIT:
+                results[place] = Pending(request=ticket.asked)
+            else:
+                results[place] = _failed(ticket, row, found)
+        if wanted:
+            self._put(wanted, results, caller)
+
+    def _put(self, tickets: dict[int, CallState], results: dict[int, Result | Pending], caller: Caller) -> None:
+        with self._lock:
+            left = deque(tickets.items())
+            while left:
+                filling = self._file_for(left[0][1], caller)
+                part = self._taken(filling, left)
+                if not part:
+                    self._submit((filling.job.endpoint, filling.job.kind))
+                    continue
+                short = self._open(filling, part, results, caller)
+                if short is None:
+                    continue
+                if short.final:
+                    raise exhausted(short)
+                for place, ticket in [*part, *left]:  # what comes back of lines on their way pays for them
+                    results.setdefault(place, Pending(request=ticket.asked))
+                return
+
+    def _taken(self, filling: _Filling, left: "deque[tuple[int, CallState]]") -> list[tuple[int, CallState]]:
+        """From the left, as many as the file takes."""
+        part: list[tuple[int, CallState]] = []
+        size = tokens = 0
+        while left:
+            ticket = left[0][1]
+            hop = _hop_of(ticket)
+            size += len(hop.body) + len(filling.head) + AROUND_BYTES
+            tokens += estimated_tokens(ticket.request)
+            alike = _key_of(ticket) == (filling.job.endpoint, filling.job.kind) and hop.price == filling.job.price
+            if not alike or not filling.takes(len(part) + 1, size, tokens):
+                break
+            part.append(left.popleft())
+        return part
+
+    def _open(
+        self,
+        filling: _Filling,
+        part: Sequence[tuple[int, CallState]],
+        results: dict[int, Result | Pending],
+        caller: Caller,
+    ) -> BudgetShortage | None:
+        """Intents first, then their lines; the first shortage of money that is not one document's own."""
+        claims = [Parcel(claims=[with_body(ticket.claim, ticket.claim.at)]) for _, ticket in part]
+        with filling.lease.fenced() as connection:
+            jobs.begin_wait(connection, caller, now())
+            decisions = [found for (found,) in filling.ledger.apply_in_batch(connection, claims)]
+        short: BudgetShortage | None = None
+        for (place, ticket), decision in zip(part, decisions, strict=True):
+            match decision:
+                case Intent():
+                    self._write(filling, ticket, decision.hop)
+                    results[place] = Pending(request=ticket.asked)
+                case ReusedAnswer():  # it came this very moment: the next run reads it
+                    results[place] = Pending(request=ticket.asked)
+                case HeldAttempt():
+                    hop = _hop_of(ticket)
+                    results[place] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
+                case BudgetShortage(final=True, account=Account(of_document=True)):
+                    results[place] = unanswered(ticket, _hop_of(ticket), "budget", short_of(decision))
+                case BudgetShortage():
+                    short = short or decision
+                case _:
+                    results[place] = Pending(request=ticket.asked)
+        return short
+
+    def _write(self, filling: _Filling, ticket: CallState, hop: Hop) -> None:
+        line = request_line(hop.key, filling.head, hop.body)
+        filling.out.write(line)
+        filling.lines += 1
+        filling.size += len(line)
+        filling.tokens += estimated_tokens(ticket.request)
+        filling.worst_nusd += hop.reserve_nusd
+
+    # Files
+
+    def _file_for(self, ticket: CallState, caller: Caller) -> _Filling:
+        key, hop = _key_of(ticket), _hop_of(ticket)
+        found = self._filling.get(key)
+        if found is not None and found.job.price != hop.price:
+            self._submit(key)
+            found = None
+        if found is None:
+            found = self._filling[key] = self._new(hop, ticket.request.asks_for, caller)
+        return found
+
+    def _new(self, hop: Hop, kind: RequestKind, caller: Caller) -> _Filling:
+        assert hop.endpoint.batch is not None
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="ai-assets-batch-")
+        with self.state.write() as connection:
+            job = jobs.new(
+                connection,
+                endpoint=hop.name,
+                kind=kind,
+                collection=caller.collection,
+                run_id=caller.run_id,
+                price=hop.price,
+            )
+        lease = Lease(self.state, job.lease)
+        if (holder := lease.try_take()) is not None:  # a collector that was quicker frees it
+            raise LeaseBusy(job.lease, holder, 0.0)
+        path = Path(self._folder.name) / f"{job.job_id}.jsonl"
+        out = path.open("wb", buffering=2**20)
+        head = head_of(url_of(hop.endpoint.batch.prefix, kind))
+        ledger = Ledger(self.state.dialect, job.owner_id)
+        return _Filling(job, lease, ledger, path, out, head, hop.endpoint.batch)
+
+    def _submitting(self, filling: _Filling) -> Submitting:
+        name = filling.job.endpoint
+        endpoint = self.settings.endpoints[name]
+        if name not in self._providers:
+            self._providers[name] = BatchProvider(name, endpoint)
+        return Submitting(self.state, filling.lease, filling.job, endpoint, self._providers[name], self.step)
+
+    def _submit(self, key: tuple[str, RequestKind]) -> None:
+        filling = self._filling.pop(key)
+        try:
+            filling.out.close()
+            submitting = self._submitting(filling)
+            if not filling.lines:
+                submitting.give_up("no call was put into it")
+                return
+            submitting.seal(
+                lines=filling.lines, size=filling.size, tokens=filling.tokens, worst_nusd=filling.worst_nusd
+            )
+            self._submitted.append(filling.job.job_id)
+            self.step("sealed")
+            submitting.upload(filling.path)
+            filling.path.unlink(missing_ok=True)
+            self.step("uploaded")
+            submitting.create()
+        finally:
+            filling.lease.give_back()
+
+
+def _key_of(ticket: CallState) -> tuple[str, RequestKind]:
+    return _hop_of(ticket).name, ticket.request.asks_for
+
+
+def _hop_of(ticket: CallState) -> Hop:
+    return ticket.claim.hops[ticket.claim.at]
+
+
+def _failed(ticket: CallState, row: Given | None, found: Verdict) -> Unanswered:
+    assert row is not None
+    hop = _hop_of(ticket)
+    if found is Verdict.HELD:
+        return held(ticket, hop, row.reserved_nusd, row.message or "an earlier attempt")
+    if row.state == "ambiguous":
+        ticket.maybe_nusd += row.reserved_nusd
+    ticket.spent_nusd += row.cost_nusd or 0
+    return unanswered(ticket, hop, row.error or "connection_lost", row.message or "", row.body)

@@ -1,0 +1,96 @@
+"""What goes wrong with batches, in the error tree below `UserError`.
+
+BatchRefused       the provider takes no such batch: its words, and the lines are free again
+BatchUnreachable   the provider cannot be reached, and nothing was sent
+BatchUnknown       a command names a batch that is not here, or several
+RehearsalForgets   a rehearsal provider that ends with the run cannot hold a batch
+RawInBatch         a call of a client of the provider's own
+WaitingForBatch    an asset of a partition has calls in a batch; no error: the run ends, and another one goes on
+WaitingForBatches  the same of all assets of a partition that wait
+ProviderSilent     no answer, or none that says what was done: it may have been done
+ProviderRefused    an answer that says that nothing was done
+"""
+
+from collections.abc import Sequence
+
+from ai_assets.base.errors import AiAssetsError, UserError
+
+
+class BatchRefused(UserError):
+    def __init__(self, endpoint: str, step: str, said: str) -> None:
+        super().__init__(
+            f"The provider of endpoint '{endpoint}' did not {step}: {said}. Its lines are free again, and nothing was "
+            "billed. Fix the cause (the key, the model, the endpoint's 'batch' in inference.yaml) and run again."
+        )
+
+
+class BatchUnreachable(UserError):
+    passes = True
+
+    def __init__(self, endpoint: str, step: str, said: str) -> None:
+        super().__init__(
+            f"The provider of endpoint '{endpoint}' could not be asked to {step}: {said}. Nothing was billed, and the "
+            "calls are free again. Run again once it answers."
+        )
+
+
+class BatchUnknown(UserError):
+    def __init__(self, asked: str, fitting: int) -> None:
+        found = "there is none" if not fitting else f"it fits {fitting}"
+        super().__init__(f"No batch is meant by '{asked}': {found}. See all: ai-assets batches list --all")
+
+
+class RehearsalForgets(UserError):
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' is the rehearsal provider, which a run starts for itself and which forgets its "
+            "batches when the run ends. Start one that stays (ai-assets provider), and name it in "
+            "AI_ASSETS_REHEARSAL_URL."
+        )
+
+
+class RawInBatch(UserError):
+    def __init__(self) -> None:
+        super().__init__(
+            "A call of the provider's own client cannot travel in a batch: ask a question or embed a text, or take "
+            "'tier: batch' away."
+        )
+
+
+class WaitingForBatch(AiAssetsError):
+    """Its run ends without this dataset and without an error; a later run finds the answers in the ledger."""
+
+    def __init__(self, asset: str, partition: str, *, calls: int, waiting: int) -> None:
+        super().__init__(waiting_said(calls - waiting, calls))
+        self.asset, self.partition, self.calls, self.waiting = asset, partition, calls, waiting
+
+
+class WaitingForBatches(AiAssetsError):
+    """The same of all assets of a partition that wait."""
+
+    def __init__(self, waits: Sequence[WaitingForBatch]) -> None:
+        super().__init__("; ".join(f"{wait.asset}: {wait}" for wait in waits))
+        self.waits = tuple(waits)
+
+
+def waiting_said(answered: int, calls: int) -> str:
+    return f"waiting for batch, {answered:,} of {calls:,} answered"
+
+
+class ProviderSilent(Exception):
+    """`sent`: whether the request can have reached it."""
+
+    def __init__(self, said: str, *, sent: bool = True) -> None:
+        super().__init__(said)
+        self.sent = sent
+
+
+class ProviderRefused(Exception):
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+    @property
+    def passes(self) -> bool:
+        """It is busy, and may take the same request later."""
+        return self.status in (408, 409, 425, 429)

@@ -1,0 +1,291 @@
+# ruff: noqa: S608 - the parts put together are all from here
+"""Batches as the state store knows them: a row per file, and which assets wait for theirs. Queries only.
+
+    filling -> sealed -> uploaded -> creating -> submitted -> ended
+                            ^------------/ nothing was made of it, or the queue of the provider is full
+
+A step is noted before its request leaves where a lost answer matters (`creating`), and otherwise after it. All of it is
+written under the job's lease, `batch:JOB`.
+"""
+
+import datetime
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from ai_assets.inference.ledger import BATCH_LEASE
+from ai_assets.inference.ledger_sql import OWNER_SHIFT
+from ai_assets.inference.records import Caller, RequestKind
+from ai_assets.inference.settings import TokenPrice
+from ai_assets.storage.state import now
+
+JobState = Literal["filling", "sealed", "uploaded", "creating", "submitted", "ended"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchJob:
+    """One file of calls, and the batch that it is at the provider."""
+
+    job_id: str
+    owner_id: int
+    digest: str
+    endpoint: str
+    kind: RequestKind
+    collection: str
+    run_id: str
+    """The run that filled it."""
+    state: JobState
+    provider_state: str
+    """As the provider last said it; empty before."""
+    file_id: str | None
+    provider_id: str | None
+    past_ids: tuple[str, ...]
+    """Batches of it of which the provider ran nothing, because its queue was full."""
+    doubted: bool
+    """An answer about it was lost, so there may be more than one."""
+    duplicate_of: str | None
+    lines: int
+    bytes: int
+    tokens: int
+    """Of the input, about."""
+    worst_nusd: int
+    price: TokenPrice
+    made_at: str
+    intent_at: str | None
+    creating_at: str | None
+    submitted_at: str | None
+    expires_at: str | None
+    next_look_at: str | None
+    cancelled_by: str | None
+    ended_at: str | None
+    message: str
+    provider_done: int
+    """Lines that the provider has done, as it last said."""
+    unknown_lines: int
+    """Results that settled nothing: of calls that nobody asked, or that could not be read."""
+
+    @property
+    def lease(self) -> str:
+        return f"{BATCH_LEASE}{self.job_id}"
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.digest}.jsonl"
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Its attempts: from `low` up to, and without, `high`."""
+        return {"low": self.owner_id << OWNER_SHIFT, "high": (self.owner_id + 1) << OWNER_SHIFT}
+
+
+def new(
+    connection: sa.Connection,
+    *,
+    endpoint: str,
+    kind: RequestKind,
+    collection: str,
+    run_id: str,
+    price: TokenPrice,
+    duplicate_of: str | None = None,
+) -> BatchJob:
+    """A job with an owner for its attempts."""
+    job_id = uuid.uuid4().hex[:12]
+    owner: int = connection.execute(
+        sa.text("INSERT INTO owners (lease, batch, reaped, worker_id) VALUES (:lease, 0, 0, NULL) RETURNING owner_id"),
+        {"lease": f"{BATCH_LEASE}{job_id}"},
+    ).scalar_one()
+    row: dict[str, Any] = {
+        "job_id": job_id, "owner_id": owner, "digest": "", "endpoint": endpoint, "kind": kind, "collection": collection,
+        "run_id": run_id,
+        "state": "filling", "provider_state": "", "past_ids": "[]", "doubted": 0, "duplicate_of": duplicate_of,
+        "lines": 0, "bytes": 0, "tokens": 0, "worst_nusd": 0, "price": price.model_dump_json(by_alias=True),
+        "made_at": now(), "message": "", "provider_done": 0, "unknown_lines": 0,
+    }  # fmt: skip
+    connection.execute(
+        sa.text(f"INSERT INTO batch_jobs ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"), row
+    )
+    return get(connection, job_id)
+
+
+def get(connection: sa.Connection, job_id: str) -> BatchJob:
+    return _read(connection.execute(sa.text("SELECT * FROM batch_jobs WHERE job_id = :job"), {"job": job_id}).one())
+
+
+def change(connection: sa.Connection, job: BatchJob, **values: Any) -> BatchJob:
+    if "past_ids" in values:
+        values["past_ids"] = json.dumps(values["past_ids"])
+    changes = ", ".join(f"{name} = :{name}" for name in values)
+    connection.execute(
+        sa.text(f"UPDATE batch_jobs SET {changes} WHERE job_id = :job_id"), {**values, "job_id": job.job_id}
+    )
+    return get(connection, job.job_id)
+
+
+def unended(connection: sa.Connection, collection: str | None = None) -> list[BatchJob]:
+    """The oldest first."""
+    where, given = "", {}
+    if collection is not None:
+        where, given = " AND collection = :collection", {"collection": collection}
+    query = sa.text(f"SELECT * FROM batch_jobs WHERE state <> 'ended'{where} ORDER BY made_at, job_id")
+    return [_read(row) for row in connection.execute(query, given)]
+
+
+def listed(connection: sa.Connection, *, ended: bool, most: int = 200) -> list[BatchJob]:
+    """The newest first; with `ended` those that are over too."""
+    where = "" if ended else "WHERE state <> 'ended'"
+    query = sa.text(f"SELECT * FROM batch_jobs {where} ORDER BY made_at DESC, job_id LIMIT :most")
+    return [_read(row) for row in connection.execute(query, {"most": most})]
+
+
+def found(connection: sa.Connection, named: str) -> list[BatchJob]:
+    """Those whose id begins so, or which the provider calls so."""
+    query = sa.text("SELECT * FROM batch_jobs WHERE substr(job_id, 1, :long) = :named OR provider_id = :named")
+    return [_read(row) for row in connection.execute(query, {"named": named, "long": len(named)})]
+
+
+def enqueued_tokens(connection: sa.Connection, endpoint: str) -> int:
+    """Of the batches that are at the provider of this endpoint."""
+    query = sa.text(
+        "SELECT COALESCE(sum(tokens), 0) FROM batch_jobs WHERE endpoint = :endpoint AND duplicate_of IS NULL "
+        "AND state IN ('creating', 'submitted')"
+    )
+    return int(connection.execute(query, {"endpoint": endpoint}).scalar_one())
+
+
+def attempt_counts(connection: sa.Connection, job: BatchJob) -> Mapping[str, int]:
+    """Attempts of its calls by state."""
+    query = sa.text(
+        "SELECT state, count(*) AS number FROM attempts WHERE attempt_id >= :low AND attempt_id < :high GROUP BY state"
+    )
+    return {row.state: int(row.number) for row in connection.execute(query, job.bounds)}
+
+
+def cost_nusd(connection: sa.Connection, job: BatchJob) -> int:
+    query = sa.text("SELECT COALESCE(sum(cost_nusd), 0) FROM attempts WHERE attempt_id >= :low AND attempt_id < :high")
+    return int(connection.execute(query, job.bounds).scalar_one())
+
+
+def _read(row: Any) -> BatchJob:
+    values = dict(row._mapping)
+    values["price"] = TokenPrice.model_validate_json(values["price"])
+    values["past_ids"] = tuple(json.loads(values["past_ids"]))
+    values["doubted"] = bool(values["doubted"])
+    return BatchJob(**values)
+
+
+# Who waits
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchWait:
+    """An asset of a partition some of whose calls travel in batches."""
+
+    collection: str
+    asset: str
+    partition: str
+    since: str
+    run_id: str
+    calls: int
+    """What it asks in all."""
+    waiting: int
+    """Of them in a batch that has not ended."""
+    held_by: str | None
+    """Who cancelled a batch of it."""
+
+    @property
+    def answered(self) -> int:
+        return max(self.calls - self.waiting, 0)
+
+
+def since(connection: sa.Connection, caller: Caller) -> str | None:
+    """When the asset began to wait; None where it does not."""
+    query = sa.text("SELECT since FROM batch_waits WHERE collection = :c AND asset = :a AND partition = :p")
+    found: str | None = connection.execute(query, _of(caller)).scalar_one_or_none()
+    return found
+
+
+def begin_wait(connection: sa.Connection, caller: Caller, at: str) -> None:
+    connection.execute(
+        sa.text(
+            "INSERT INTO batch_waits (collection, asset, partition, since, run_id, calls) "
+            "VALUES (:c, :a, :p, :at, :run, 0) ON CONFLICT (collection, asset, partition) DO NOTHING"
+        ),
+        {**_of(caller), "at": at, "run": caller.run_id},
+    )
+
+
+def keep_wait(connection: sa.Connection, caller: Caller, calls: int, at: str) -> None:
+    """It goes on waiting, of so many calls."""
+    begin_wait(connection, caller, at)
+    connection.execute(
+        sa.text(
+            "UPDATE batch_waits SET calls = :calls, run_id = :run, held_by = NULL "
+            "WHERE collection = :c AND asset = :a AND partition = :p"
+        ),
+        {**_of(caller), "calls": calls, "run": caller.run_id},
+    )
+
+
+def end_wait(connection: sa.Connection, caller: Caller) -> None:
+    connection.execute(
+        sa.text("DELETE FROM batch_waits WHERE collection = :c AND asset = :a AND partition = :p"), _of(caller)
+    )
+
+
+def waits(connection: sa.Connection, collection: str | None = None) -> list[BatchWait]:
+    where, given = "", {}
+    if collection is not None:
+        where, given = " WHERE collection = :collection", {"collection": collection}
+    rows: Sequence[Any] = connection.execute(
+        sa.text(f"SELECT * FROM batch_waits{where} ORDER BY collection, partition, asset"), given
+    ).all()
+    if not rows:
+        return []
+    travelling = _travelling(connection)
+    return [
+        BatchWait(
+            collection=row.collection, asset=row.asset, partition=row.partition, since=row.since, run_id=row.run_id,
+            calls=int(row.calls), waiting=travelling.get((row.collection, row.asset, row.partition), 0),
+            held_by=row.held_by,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def hold_waits(connection: sa.Connection, job: BatchJob, by: str) -> None:
+    """Of the assets whose calls are in this job: somebody cancelled it, so that no run is asked for by itself."""
+    connection.execute(
+        sa.text(
+            "UPDATE batch_waits SET held_by = :by WHERE EXISTS (SELECT 1 FROM callers WHERE "
+            "callers.collection = batch_waits.collection AND callers.asset = batch_waits.asset "
+            "AND callers.partition = batch_waits.partition AND callers.caller_id IN (SELECT caller_id FROM attempts "
+            "WHERE attempt_id >= :low AND attempt_id < :high))"
+        ),
+        {"by": by, **job.bounds},
+    )
+
+
+def _travelling(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
+    """Lines of batches that have not ended, by who asks. The state is written out: the index is of open ones only."""
+    query = sa.text(
+        "SELECT callers.collection, callers.asset, callers.partition, count(*) AS number FROM attempts "
+        "JOIN batch_jobs ON batch_jobs.owner_id = (attempts.attempt_id >> :shift) "
+        "AND batch_jobs.state <> 'ended' AND batch_jobs.duplicate_of IS NULL "
+        "JOIN callers ON callers.caller_id = attempts.caller_id WHERE attempts.state = 'intent' "
+        "GROUP BY callers.collection, callers.asset, callers.partition"
+    )
+    rows = connection.execute(query, {"shift": OWNER_SHIFT})
+    return {(row.collection, row.asset, row.partition): int(row.number) for row in rows}
+
+
+def _of(caller: Caller) -> dict[str, str]:
+    return {"c": caller.collection, "a": caller.asset, "p": caller.partition}
+
+
+def plus(moment: str, seconds: float) -> str:
+    found = datetime.datetime.fromisoformat(moment) + datetime.timedelta(seconds=seconds)
+    return found.isoformat(timespec="milliseconds")

@@ -1,0 +1,173 @@
+"""Whether there is a server at an endpoint's address, and which models it lists. Nothing is paid."""
+
+import asyncio
+import errno
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ai_assets.base.masking import without
+from ai_assets.inference.settings import Endpoint
+from ai_assets.protocols.registry import protocol_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+MOST_NAMED = 5
+PAGE_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What an address answers."""
+
+    seconds: float = 0.0
+    status: int | None = None
+    """Of its list of models, or of the address where the protocol has none; None where nothing answered."""
+    models: Sequence[str] | None = None
+    """None where it gives no list."""
+    problem: str | None = None
+    """Why no call can come of it: what was found and what to do, as the rest of a sentence about the endpoint."""
+    note: str | None = None
+    """What is odd and need not matter."""
+    changes: dict[str, str] = field(default_factory=dict)
+    """Keys of the endpoint, and what they should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    status: int
+    text: str
+    location: str
+
+
+def reach(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: float) -> Reach:
+    """One or two GETs below `base_url`."""
+    started = time.perf_counter()
+    found = asyncio.run(_reach(endpoint, base_url, key, timeout_s))
+    return replace(
+        found,
+        seconds=time.perf_counter() - started,
+        problem=None if found.problem is None else without(found.problem, [key]),
+        note=None if found.note is None else without(found.note, [key]),
+    )
+
+
+async def _reach(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: float) -> Reach:
+    import aiohttp
+
+    protocol = protocol_of(endpoint.protocol)
+    path = protocol.models_path(endpoint)
+    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 10.0))
+    async with aiohttp.ClientSession(timeout=timeout, headers=dict(protocol.headers(endpoint, key))) as session:
+        try:
+            page = await _get(session, base_url if path is None else f"{base_url}/{path}")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return Reach(problem=why_not(error, base_url, timeout_s))
+        if path is None:
+            return Reach(status=page.status)
+        found = read(page.status, page.text, page.location, endpoint, base_url)
+        if found.models is not None or page.status not in (200, 404, 405):
+            return found
+        for other in _other_addresses(base_url):
+            try:
+                page = await _get(session, f"{other}/{path}")
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                continue
+            if _names(page.text) is not None and page.status == 200:
+                said = f"has no list of models at {base_url}, and one at {other}: that is where its API begins"
+                return Reach(status=found.status, problem=said, changes={"base_url": other})
+        return found
+
+
+async def _get(session: "aiohttp.ClientSession", url: str) -> _Page:
+    async with session.get(url, allow_redirects=False) as response:
+        text = (await response.content.read(PAGE_BYTES)).decode("utf-8", "replace")
+        return _Page(response.status, text, response.headers.get("location", ""))
+
+
+def _other_addresses(base_url: str) -> list[str]:
+    """Where the API of a server begins, if not where it is said to."""
+    parts = urlsplit(base_url)
+    root = f"{parts.scheme}://{parts.netloc}"
+    return [other for other in dict.fromkeys((f"{base_url}/v1", f"{root}/v1", root)) if other != base_url]
+
+
+def read(status: int, text: str, location: str, endpoint: Endpoint, base_url: str) -> Reach:
+    """What the answer to a request for the list of models says. Pure."""
+    names = _names(text) if status == 200 else None
+    if names is not None:
+        return Reach(status=status, models=names, note=_unlisted(endpoint.llm, names))
+    if status in (401, 403):
+        wanted = f"check the environment variable {endpoint.key}" if endpoint.key else "name the variable of a `key:`"
+        return Reach(status=status, problem=f"refuses the key (HTTP {status}): {wanted}")
+    if 300 <= status < 400:
+        said = f"answers with a redirect to {location or 'nowhere'}, which is not followed: write the address behind it"
+        return Reach(status=status, problem=said)
+    if status == 200:
+        kind = "a page of HTML" if text.lstrip()[:1] == "<" else "something else than a list of models"
+        return Reach(
+            status=status, note=f"answers {kind} at {base_url}/models, so it may be no server of this protocol"
+        )
+    return Reach(status=status, note=f"gives no list of models (HTTP {status})")
+
+
+def _names(text: str) -> list[str] | None:
+    try:
+        found: Any = json.loads(text)
+        return [str(model["id"]) for model in found["data"]]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def _unlisted(model: str, names: Sequence[str]) -> str | None:
+    if model in names or not names:
+        return None
+    return f"lists no model '{model}'; it has {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def why_not(error: BaseException, base_url: str, timeout_s: float) -> str:
+    """What kept a connection from being made or used, and what to do about it."""
+    import aiohttp
+
+    parts = urlsplit(base_url)
+    where = parts.netloc
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return f"cannot be found: no address is known for '{parts.hostname}'; check the spelling in base_url"
+        case aiohttp.ClientConnectorCertificateError():
+            said = getattr(error.certificate_error, "verify_message", "") or "not trusted"
+            return (
+                f"shows a certificate for {where} that is not accepted ({said}); install its authority "
+                "(SSL_CERT_FILE names a file of them), or correct the name in base_url"
+            )
+        case aiohttp.ClientConnectorSSLError():
+            return f"speaks no TLS at {where}; where it is plain HTTP, write base_url: http://{where}{parts.path}"
+        case aiohttp.ConnectionTimeoutError():
+            return f"cannot be reached: {where} does not take a connection; is a firewall or another network between?"
+        case aiohttp.ClientConnectorError() if error.os_error.errno == errno.ECONNREFUSED:
+            return f"is not there: {where} refuses the connection; start the server, or correct the port in base_url"
+        case aiohttp.ClientConnectorError():
+            said = error.os_error.strerror or str(error.os_error)
+            return f"cannot be reached: {where}: {said}"
+        case TimeoutError():
+            return (
+                f"takes the connection at {where} and does not answer within {timeout_s:g} s; is it still loading, or "
+                "something else than a model server?"
+            )
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
+            also = f"; if it speaks TLS, write base_url: https://{where}{parts.path}" if parts.scheme == "http" else ""
+            return f"ends the connection at {where} without an answer{also}"
+        case aiohttp.InvalidURL():
+            return f"has an address that cannot be used: {base_url}"
+        case _:
+            said = (str(error) or type(error).__name__).splitlines()[0][:200]
+            return f"does not speak HTTP at {where} ({said}); check the port in base_url"

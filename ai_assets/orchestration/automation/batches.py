@@ -1,0 +1,65 @@
+"""Batches at a provider: their results are collected each minute, and the runs that go on are asked for."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection
+from ai_assets.orchestration.automation.source_changes import is_busy, run_requests
+from ai_assets.orchestration.held_back import held_back
+from ai_assets.orchestration.sources import register_folders
+
+INTERVAL_S = 60
+WITHIN_S = 30.0
+"""A tick of a sensor may take a minute; what is left is read by the next one."""
+
+
+def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
+    """Of a collection that asks by batch; none for others."""
+    if not asks_by_batch(collection):
+        return
+
+    @dg.sensor(
+        name=f"{collection.name}__batches",
+        job_name=collection.name,
+        minimum_interval_seconds=INTERVAL_S,
+        description="Collects the results of batches, and starts a run for partitions all of whose batches have ended.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from ai_assets.collection.catalog import Catalog
+        from ai_assets.inference.batch.collecting import Collector
+        from ai_assets.planning.backfills import tags_of_waiting
+        from ai_assets.run.status import answered_partitions
+        from ai_assets.storage.stores import Stores
+
+        with Stores.at(Home.from_environment()) as stores:
+            try:
+                settings = Catalog(stores.home).inference_of(collection.name)
+            except DeclarationInvalid as error:
+                return dg.SkipReason(str(error))
+            with Collector(settings, stores.state) as collector:
+                found = collector.collect(collection.name, within_s=WITHIN_S)
+            answered = answered_partitions(collection, stores)
+            with stores.state.read() as connection:
+                tags = tags_of_waiting(connection, collection.name)
+        if not answered:
+            return dg.SkipReason(found.in_words)
+        if held := held_back(Home.from_environment()):
+            return dg.SkipReason(held)
+        if is_busy(collection, context.instance):
+            return dg.SkipReason(f"{found.in_words}; a run of this collection is queued or under way")
+        register_folders(collection, context.instance, answered)
+        asked = run_requests(collection, context, answered, "batch answered", "sensor", "batches", tags)
+        return dg.SensorResult(run_requests=list(asked))
+
+    yield body
+
+
+def asks_by_batch(collection: Collection) -> bool:
+    """Whether a stage or an embedding of it declares `tier: batch`."""
+    tiers = [getattr(stage, "tier", None) for stage in collection.stages]
+    tiers += [each.settings.tier for each in collection.embeddings]
+    return "batch" in tiers

