@@ -46,7 +46,7 @@ bench: setup
 soak: setup
 	@$(BIN)/python -m bench.soak $(SOAK_ARGS)
 
-# The pictures in docs/, anew; needs chromium.
+# The pictures in docs/, taken again in less than a minute on two idle cores; needs chromium.
 pictures: setup
 	@$(BIN)/python docs/pictures
 

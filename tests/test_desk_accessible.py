@@ -3,20 +3,16 @@ keyboard alone, and without scripts."""
 
 import re
 from collections.abc import Callable, Iterator
-from urllib.parse import quote
 
+import desk_gallery
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import CHROMIUM, Project
 from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from provider import Provider
 from signing import PASSWORD, known
-from spent import Spending
 
-from ai_assets.documents.retries import failed_again, first, record_partition, replace_all
-from ai_assets.inference import history
 from ai_assets.signoff import people
 
 pytestmark = pytest.mark.slow
@@ -43,23 +39,8 @@ def told(tmp_path_factory: pytest.TempPathFactory, as_told: Project) -> Iterator
             people.join(connection, "rita", "legal", by="test")
             people.give(connection, "group:legal", "approver", "strict", by="test")
             people.disable(connection, "nob", by="test")
-        spend(found)
+        desk_gallery.spend(found)
         yield found
-
-
-def spend(told: Story) -> None:
-    """Models were asked about some documents, lately and a while ago, and the figures are built."""
-    with Provider() as provider:
-        spending = Spending(project=told.project, provider=provider)
-        spending.declare()
-        for days_ago in (20, 4, 0):
-            for asset in ("kind", "summary", "a stage whose name is longer than a phone is wide"):
-                run = {"run_id": f"{asset} {days_ago}", "days_ago": days_ago, "asset": asset}
-                spending.ask(*(f"{DAYS[0]}/{n}.txt" for n in range(2)), ODD, collection="notes", partition=DAYS[0],
-                             **run)  # fmt: skip
-        spending.lose("lost.txt", collection="notes", partition=DAYS[1], run_id="lost")
-    built = told.project.cli("cost")  # not in this process, where the browser's loop runs
-    assert built.returncode == 0, built.stderr
 
 
 @pytest.fixture(scope="module")
@@ -86,72 +67,7 @@ def opened(chromium: Browser, told: Story, ann: Visitor) -> Iterator[Callable[..
 @pytest.fixture(scope="module")
 def addresses(told: Story, ann: Visitor) -> dict[str, str]:
     """Every page of the desk that can be opened by its address, with something on it."""
-    rejected, approved, published = (told.latest(day) for day in DAYS[9:12])
-    fields = {"verdict": "approve", "confirmed": "yes"}
-    decision = f"/requests/{published.request_id}/decision"
-    ann.submit(decision, **fields, digest=published.digest)
-    told.publish()
-    ann.submit(f"/requests/{approved.request_id}/decision", **fields, digest=approved.digest)
-    lost = {"verdict": "reject", "confirmed": "yes", "reason": "no", "digest": rejected.digest}
-    ann.submit(f"/requests/{rejected.request_id}/decision", **lost)
-    odd = f"/requests/{told.latest(DAYS[0]).request_id}"
-    note = {"document": ODD, "kind": "second look", "text": "is it an incident?"}
-    ann.submit(f"{odd}/notes", **note)
-    leave_without_an_answer(told)
-    return {
-        "inbox": "/",
-        "inbox, all": "/?status=all",
-        "inbox, none": "/?text=nothing-like-it",
-        "request": odd,
-        "request with a failed gate": f"/requests/{told.latest(DAYS[0], 'strict').request_id}",
-        "request, approved": f"/requests/{approved.request_id}",
-        "request, rejected": f"/requests/{rejected.request_id}",
-        "request, published": f"/requests/{published.request_id}",
-        "document": f"{odd}/document?id={quote(ODD, safe='')}",
-        "unanswered": "/unanswered",
-        "unanswered, all": "/unanswered?show=all",
-        "unanswered, none": "/unanswered?collection=strict",
-        "audit": "/audit",
-        "audit, none": "/audit?actor=nobody",
-        "runs": "/runs",
-        "runs of one, without Dagster": "/runs/notes",
-        "price": f"/runs/notes?price=yes&first={DAYS[0]}",
-        "releases": "/releases",
-        "releases of one": "/releases/notes?at=2100-01-01T00:00",
-        "release": "/releases/notes/1",
-        "release, searched": "/releases/notes/1?search=pump",
-        "release, filtered": "/releases/notes/1?stage=kind&status=ok",
-        "release, none": "/releases/notes/1?text=nothing-like-it",
-        "release, compared": "/releases/notes/1/difference",
-        "released document": f"/releases/notes/1/document?id={DAYS[11]}/0.txt",
-        "answer": f"/answers/{a_call(told)}",
-        "people": "/people",
-        "people, none": "/people?text=nobody-like-them",
-        "person": "/people/rita",
-        "person, disabled": "/people/nob",
-        "costs": "/costs",
-        "costs by stage": "/costs?days=90&collection=notes&by=asset",
-        "costs, none": "/costs?from=2020-01-01&to=2020-01-07",
-        "account": "/account",
-        "nothing there": "/nowhere",
-    }
-
-
-def a_call(told: Story) -> str:
-    """About the document with the odd name."""
-    with told.stores.state.read() as connection:
-        return history.attempts(connection, document=ODD, limit=1)[0].call
-
-
-def leave_without_an_answer(told: Story) -> None:
-    """One document needs a person, another is asked about again by itself, and a partition failed."""
-    place = {"collection": "notes", "partition": DAYS[0], "asset": "kind"}
-    refused = first(**place, document_id=ODD, question="q", error="refused", message="HTTP 400: " + "a long word " * 30)
-    garbled = first(**place, document_id=f"{DAYS[0]}/1.txt", question="q", error="garbled", message="<html>")
-    with told.stores.state.write() as connection:
-        found = [failed_again(None, refused), failed_again(None, garbled)]
-        replace_all(connection, "notes", "kind", DAYS[0], found)
-        record_partition(connection, "notes", DAYS[1], question="q", error="The disk is full.", passes=False)
+    return desk_gallery.addresses(told, ann)
 
 
 def violations(page: Page, *rules: str) -> list[str]:

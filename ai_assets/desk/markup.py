@@ -33,6 +33,7 @@ def markdown(text: str) -> Markup:
         _parser().render(text),
         tags=set(TAGS),
         attributes={"a": {"href"}, "ol": {"start"}},
+        set_tag_attribute_values={"table": {"tabindex": "0"}},  # a wide one scrolls, by keys too
         allowed_classes={"p": {HEADING}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from ai_assets.base.money import dollars
 from ai_assets.costs.tables import shown
+from ai_assets.desk.answer_fields import Field
 from ai_assets.desk.markup import markdown
 
 NOTICED = 0.01
@@ -123,6 +124,11 @@ def soft(text: str) -> Markup:
     return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
 
 
+def without_quotes(fields: Sequence[Field]) -> list[Field]:
+    """The fields of an answer but for its evidence, which stands below them with its places."""
+    return [field for field in fields if field.name != "evidence" or field.change != "same"]
+
+
 _SIGN = re.compile(r"([_/.\-]+)(?=\w)")
 _MARKUP = re.compile(r"(?m)^\s{0,3}(?:#{1,6}|>|[-*+]|\|[-:| ]+\|)\s|[*`|]|\[([^\]]*)\]\([^)]*\)|__")
 
@@ -151,7 +157,7 @@ def _unquoted(value: str) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
     "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
-    "markdown": markdown,
+    "markdown": markdown, "without_quotes": without_quotes,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,
