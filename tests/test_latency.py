@@ -1,5 +1,6 @@
 """Claims about how fast endpoints are: judged over all processes, for each call when it leaves, and taken back."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from conftest import Project
 from engines import CALLER, attempts, check_books, endpoint, opened, question, questions, settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -261,3 +263,17 @@ def test_a_slow_endpoint_is_taken_back(
 def _went_to_near(engine: Engine, first: int) -> int:
     results = engine.map(questions(50, first=first), CALLER)
     return sum(1 for result in results if result.endpoint == "near")
+
+
+def test_the_command_shows_what_is_known(project: Project) -> None:
+    assert "No endpoint has answered" in project.cli("inference", "speed").stdout
+    memory = LatencyMemory(project.stores().state)
+    tell(memory, 0.8, 10)
+    memory.is_slow(WATCH)
+    memory.share()
+    shown = project.cli("inference", "speed").stdout
+    assert "slower than 0.4 s" in shown
+    (found,) = json.loads(project.cli("inference", "speed", "--json").stdout)["endpoints"]
+    assert (found["endpoint"], found["kind"], found["size"], found["answers"]) == ("near", "classify", "short", 10)
+    assert 0.8 <= found["p95_s"] <= 0.84
+    assert found["slow_limits_s"] == [0.4]

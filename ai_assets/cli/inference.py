@@ -1,4 +1,4 @@
-"""`ai-assets inference`: whether the endpoints of inference.yaml work, and what to change where they do not."""
+"""`ai-assets inference`: whether the endpoints of inference.yaml work, what to change, and how fast they are."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,18 +10,16 @@ import typer
 from ai_assets.base.money import in_full
 from ai_assets.cli.errors import NoEndpoints
 from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores, table
+from ai_assets.inference.latency import EndpointSpeed, speeds
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.trial import TIMEOUT_S, Trial, tried
 from ai_assets.storage.state import StateStore
 
-app = typer.Typer(help="Endpoints of inference.yaml: whether they work, and what to change.", no_args_is_help=True)
+app = typer.Typer(
+    help="Endpoints of inference.yaml: whether they work, what to change, how fast they are.", no_args_is_help=True
+)
 AT_ONCE = 8
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps the name of the one command."""
 
 
 @app.command("test")
@@ -52,6 +50,30 @@ def try_endpoints(
         _show_all(found)
     if not all(trial.works for trial in found):
         raise typer.Exit(1)
+
+
+@app.command("speed")
+def speed(as_json: AsJson = False) -> None:
+    """How fast each endpoint has answered in the last ten minutes, over all processes, and which is slow now."""
+    with stores().state.read() as connection:
+        found = speeds(connection)
+    if as_json:
+        print_json({"endpoints": [described_speed(each) for each in found]})
+    elif not found:
+        console.print("No endpoint has answered in the last ten minutes.")
+    else:
+        rows = [
+            (each.calls.endpoint, each.calls.kind, each.calls.size, f"{each.answers:,}", f"{each.p50_s:.2f}",
+             f"{each.p95_s:.2f}", ", ".join(f"slower than {limit:g} s" for limit in each.slow_limits_s))
+            for each in found
+        ]  # fmt: skip
+        columns = ("endpoint", "kind", "request", "answers", "p50 s", "p95 s", "left for another")
+        table("The last ten minutes", columns, rows, ("answers", "p50 s", "p95 s"))
+
+
+def described_speed(found: EndpointSpeed) -> dict[str, Any]:
+    measured = asdict(found)
+    return {**measured.pop("calls"), **measured}
 
 
 def _all_of(
