@@ -304,7 +304,8 @@ def test_a_release_is_rolled_back_with_a_reason(told: Story, ann: Visitor, rita:
 def test_the_chain_is_filtered_and_its_export_proves_itself(told: Story, ann: Visitor) -> None:
     decide(ann, told.latest(DAYS[10]), "reject", reason="<em>no</em>")
     page = ann.get("/audit?action=rejected&actor=ann").text
-    assert "&lt;em&gt;no&lt;/em&gt;" in page
+    assert "&lt;em&gt;no&lt;" in page
+    assert "<em>no" not in page
     assert "<strong>requested</strong>" not in page
     assert ann.get("/audit?since=never").status_code == 400
     assert ann.get("/audit?before=x").status_code == 400

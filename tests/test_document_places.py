@@ -19,7 +19,7 @@ from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.evidence import LONGEST_TEXT, part_of
 from ai_assets.desk.views import DocumentView
-from ai_assets.documents.places import PageStart, Passage, Places
+from ai_assets.documents.places import FoundPassage, PageStart, TextPlaces
 from ai_assets.run.explain import explain
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.evidence import found_evidence, value_in
@@ -31,8 +31,8 @@ FINDINGS = TEXT.index("## Findings")
 KRAKEN = "The invoice of the kraken is due."
 
 
-def passage(start: int, end: int, page: int | None = None, page_end: int | None = None) -> Passage:
-    return Passage(chunk_id=f"c{start}", start=start, end=end, page=page, page_end=page_end, kind="text")
+def passage(start: int, end: int, page: int | None = None, page_end: int | None = None) -> FoundPassage:
+    return FoundPassage(chunk_id=f"c{start}", start=start, end=end, page=page, page_end=page_end, kind="text")
 
 
 # Places
@@ -51,7 +51,7 @@ def test_a_place_has_page_headings_and_passage(
     words: str, page: int, page_end: int, headings: str, number: int
 ) -> None:
     starts = [0, FINDINGS, TEXT.index("Seven")]
-    places = Places(TEXT, [passage(FINDINGS, len(TEXT)), passage(0, FINDINGS)], starts)
+    places = TextPlaces(TEXT, [passage(FINDINGS, len(TEXT)), passage(0, FINDINGS)], starts)
     found = places.of(TEXT.index(words), TEXT.index(words) + len(words))
     assert (found.page, found.page_end, found.headings, found.passage) == (page, page_end, headings, number)
     assert places.pages() == [PageStart(page=n, start=start) for n, start in enumerate(starts, 1)]
@@ -69,14 +69,14 @@ def test_a_place_has_page_headings_and_passage(
     ],
 )
 def test_without_exact_borders_the_passages_bound_the_page(start: int, end: int, pages: tuple[int, int]) -> None:
-    places = Places("x" * 100, [passage(0, 10, 1, 1), passage(10, 20, 1, 3), passage(30, 40, 3, 3)])
+    places = TextPlaces("x" * 100, [passage(0, 10, 1, 1), passage(10, 20, 1, 3), passage(30, 40, 3, 3)])
     found = places.of(start, end)
     assert (found.page, found.page_end) == pages
     assert [page.page for page in places.pages()] == [1, 3]
 
 
 def test_without_passages_the_text_alone_says_the_headings() -> None:
-    found = Places(TEXT).of(FINDINGS + 15, FINDINGS + 20)
+    found = TextPlaces(TEXT).of(FINDINGS + 15, FINDINGS + 20)
     assert (found.page, found.passage, found.said) == (None, None, "Report > Findings")
 
 

@@ -31,6 +31,8 @@ POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
     "held": None,
     "budget": None,
     "unhashable": None,
+    "not_run": None,
+    "in_batch": None,
 }
 """Attempts, base and cap; None is never tried again."""
 errors = st.sampled_from(sorted(RETRYABLE))

@@ -236,7 +236,7 @@ def test_the_engine_counts_as_the_ledger_does(tmp_path: Path) -> None:
             {"match": "hall 3 ", "fault": "reset_after", "times": 1},
         ])  # fmt: skip
         declared = settings({"mini": endpoint(provider.url), "other": endpoint(provider.url, model="large")})
-        with Engine(declared, state, live) as engine:
+        with Engine(declared, state, live=live) as engine:
             list(engine.map(questions(30), CALLER))
             list(engine.map(questions(40), CALLER))
     counted = live.take()

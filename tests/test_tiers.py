@@ -30,7 +30,7 @@ from ai_assets.inference.prices import served_at, tier_prices
 from ai_assets.inference.queue_signal import waiting_in
 from ai_assets.inference.records import Answer, Caller, Request, Result, Unanswered, Usage
 from ai_assets.inference.settings import Endpoint, InferenceSettings
-from ai_assets.protocols.base import Delivery
+from ai_assets.protocols.base import CallDelivery
 from ai_assets.protocols.choices import instances
 from ai_assets.protocols.registry import protocol_of
 
@@ -240,7 +240,7 @@ def test_batch_work_has_a_positive_number_and_a_person_has_none(priority: Any, b
     declared = Endpoint.model_validate(endpoint("http://h/v1", free=True, options={"priority": True}))
     kind = priority or ("batch" if backfill else "normal")
     protocol = protocol_of("openai")
-    wire = protocol.wire(declared, protocol.encode(declared, question(1)), "chat", Delivery(priority=kind))
+    wire = protocol.wire(declared, protocol.encode(declared, question(1)), "chat", CallDelivery(priority=kind))
     assert wire.body.endswith(b',"priority":%d}' % sent)
 
 

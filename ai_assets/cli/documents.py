@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, led, print_json, stores_to_read, table
-from ai_assets.documents.places import Place
+from ai_assets.documents.places import TextPlace
 from ai_assets.run.explain import explain as explain_document
 from ai_assets.run.explain import search as search_live
 from ai_assets.run.explain import without_vectors
@@ -79,7 +79,7 @@ def _shown(name: str, item: object) -> object:
 
 
 def _stands(found: Mapping[str, Any]) -> str:
-    place = Place(**{name: value for name, value in found.items() if name != "text"})
+    place = TextPlace(**{name: value for name, value in found.items() if name != "text"})
     passage = f"passage {place.passage}" if place.passage is not None else f"character {place.start + 1:,}"
     return (
         f"{textwrap.shorten(found['text'], 60, placeholder=' …')!r}: {', '.join(filter(None, (place.said, passage)))}"

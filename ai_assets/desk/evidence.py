@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ai_assets.documents.places import Place, Places
+from ai_assets.documents.places import TextPlace, TextPlaces
 from ai_assets.stages.evidence import FoundQuote, found_evidence, value_in
 
 LONGEST_TEXT = 200_000
@@ -25,7 +25,7 @@ class EvidenceAt(_Documented):
     """Words of the document, and where they stand."""
 
     text: str
-    place: Place
+    place: TextPlace
     anchor: str
     """Of the mark in the text of the page."""
     shown: bool
@@ -101,7 +101,7 @@ class _Mark:
 class MarkedText:
     """A text whose marks are collected while the answers about it are read."""
 
-    def __init__(self, text: str, places: Places, *, at: int = 0) -> None:
+    def __init__(self, text: str, places: TextPlaces, *, at: int = 0) -> None:
         self.text = text
         self._places = places
         self._start, self._end = part_of(text, max(0, at))

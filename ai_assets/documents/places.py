@@ -11,7 +11,7 @@ FIRST_PAGE = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
+class FoundPassage:
     """A chunk of the document's own text, without the text."""
 
     chunk_id: str
@@ -34,7 +34,7 @@ class Passage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TextPlace:
     """Where a stretch of the text stands; what is not known is None."""
 
     start: int
@@ -69,23 +69,23 @@ class PageStart:
     start: int
 
 
-class Places:
+class TextPlaces:
     """The structure of one document's text.
 
     `page_starts` are exact, where the dataset of documents still holds the very text. Without them pages are known by
     the passages, each of which says on which page it begins and on which it ends.
     """
 
-    def __init__(self, text: str, passages: Iterable[Passage] = (), page_starts: Sequence[int] = ()) -> None:
+    def __init__(self, text: str, passages: Iterable[FoundPassage] = (), page_starts: Sequence[int] = ()) -> None:
         self.passages = sorted(passages, key=lambda passage: (passage.start, passage.end))
         self._text = text
         self._headings: Headings | None = None
         self._starts = list(page_starts)
 
-    def of(self, start: int, end: int) -> Place:
+    def of(self, start: int, end: int) -> TextPlace:
         number = self._passage_at(start, end)
         passage = None if number is None else self.passages[number]
-        return Place(
+        return TextPlace(
             start=start,
             end=end,
             page=self._page_at(start, earliest=True),

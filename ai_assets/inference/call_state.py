@@ -36,7 +36,7 @@ from ai_assets.inference.records import (
 from ai_assets.inference.routes import endpoints_for
 from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
 from ai_assets.inference.validation import parse, repair_of
-from ai_assets.protocols.base import AS_USUAL, Delivery, Fault, NotAnAnswer, Reply
+from ai_assets.protocols.base import AS_USUAL, CallDelivery, Fault, NotAnAnswer, Reply
 from ai_assets.protocols.registry import protocol_of
 
 
@@ -136,13 +136,13 @@ def _hop(
 
 def _delivery(
     name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller
-) -> tuple[Delivery, tuple[TokenPrice, ...]]:
+) -> tuple[CallDelivery, tuple[TokenPrice, ...]]:
     """How it is to be served, and the prices of the tiers that it may be served at where there are several."""
     tier = endpoint.tier if request.tier is None else request.tier
     if tier == DEFAULT_TIER:
         tier = None
     priority = request.priority or ("batch" if caller.backfill else "normal")
-    delivery = AS_USUAL if tier is None and priority == "normal" else Delivery(tier=tier, priority=priority)
+    delivery = AS_USUAL if tier is None and priority == "normal" else CallDelivery(tier=tier, priority=priority)
     if tier is not None:
         call_price(name, endpoint, today, tier)
     by_tier = tier is not None or any(price.tier != DEFAULT_TIER for price in endpoint.prices)

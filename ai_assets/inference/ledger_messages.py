@@ -8,7 +8,7 @@ from ai_assets.inference.accounts import Account, Balance
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.records import LOST, NO_USAGE, Caller, ErrorClass, Usage
 from ai_assets.inference.settings import Endpoint, TokenPrice
-from ai_assets.protocols.base import AS_USUAL, Delivery
+from ai_assets.protocols.base import AS_USUAL, CallDelivery
 
 ELSEWHERE_S = 0.1
 BUDGET_S = 0.05
@@ -32,7 +32,7 @@ class Hop:
     """The most tokens it can use."""
     flat: bool = False
     """Tokens do not say what it costs: the reservation is counted."""
-    delivery: Delivery = AS_USUAL
+    delivery: CallDelivery = AS_USUAL
     prices: tuple[TokenPrice, ...] = ()
     """Of each tier that it may be served at; none where only `price` is declared."""
     in_batch: bool = False

@@ -157,7 +157,7 @@ NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
-class LabelScore:
+class ModelLabelScore:
     label: str
     score: float
 
@@ -178,7 +178,7 @@ class Answer:
     vector: tuple[float, ...] = ()
     score: float | None = None
     """How relevant the text is to the query of the request, as the model says it."""
-    labels: tuple[LabelScore, ...] = ()
+    labels: tuple[ModelLabelScore, ...] = ()
     """The labels of the text, the likeliest first."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     token_logprobs: tuple[tuple[str, float], ...] | None = None

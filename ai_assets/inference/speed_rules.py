@@ -49,7 +49,8 @@ class SpeedRules:
         if self._sharing is not None:
             self._sharing.cancel()
             await asyncio.wait([self._sharing])
-            await self._share()
+            with contextlib.suppress(StateUnavailable):
+                self._memory.share()  # here, as at the end of a program no thread can be had
 
     def _names(self, ticket: CallState, *, probes: bool) -> list[str]:
         ticket.probes = False
@@ -66,10 +67,8 @@ class SpeedRules:
         every_s = latency.SHARE_EVERY_S if self._watched else UNWATCHED_EVERY_S
         while True:
             await asyncio.sleep(every_s)
-            if self._memory.has_news:
-                await self._share()
-
-    async def _share(self) -> None:
-        with contextlib.suppress(StateUnavailable):  # it is told with the next
-            if await asyncio.get_running_loop().run_in_executor(None, self._memory.share):
-                self._changed()
+            if not self._memory.has_news:
+                continue
+            with contextlib.suppress(StateUnavailable):  # it is told with the next
+                if await asyncio.get_running_loop().run_in_executor(None, self._memory.share):
+                    self._changed()

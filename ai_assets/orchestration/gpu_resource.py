@@ -15,7 +15,6 @@ from pydantic import Field, PrivateAttr
 from ai_assets.base.home import Home, project_directory
 from ai_assets.embedding.local import BACKENDS, LocalEmbedder, folder_of
 from ai_assets.extensions import builtin
-from ai_assets.inference.device_use import DeviceUse, Share, record
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import BACKFILL_TAG
 from ai_assets.local_models.devices import place
@@ -29,8 +28,6 @@ from ai_assets.local_models.spec import (
     ScoreTexts,
 )
 from ai_assets.orchestration.llm_resource import caller_of_step
-from ai_assets.storage.state import now
-from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +85,9 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
         return ModelSpec(backend="torch", model=folder.name, folder=folder.path, task=folder.task, dtype=self.dtype)
 
     def _ask(self, spec: ModelSpec, device: str, name: str, question: ModelQuestion) -> ComputedRows:
+        from ai_assets.inference.device_use import DeviceUse, Share, record
+        from ai_assets.storage.state import now
+
         state, models = _shared()
         placement = place(device, load_inference(Home.from_environment().inference))
         began_at, log = now(), dg.get_dagster_logger()
@@ -122,6 +122,7 @@ def _shared() -> tuple[StateStore, LocalModels]:
     """For all steps and threads of this process."""
     global _models
     from ai_assets.local_models.host import LocalModels
+    from ai_assets.storage.stores import Stores
 
     with _opening:
         if _models is None:

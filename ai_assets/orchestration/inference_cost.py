@@ -5,6 +5,7 @@ The op must stay a generator of events, as the segment's: a day without news get
 
 import contextlib
 import datetime
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -101,11 +102,19 @@ def _is_day(name: str) -> bool:
 
 
 def _first_of_ledger(home: Home) -> str | None:
+    file = Path(home.state_url.removeprefix("sqlite:///"))
+    if home.state_url.startswith("sqlite:///"):  # the usual one is read without SQLAlchemy, which takes long to import
+        if not file.is_file():
+            return None
+        try:
+            with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                (first,) = connection.execute("SELECT min(sent_at) FROM attempts").fetchone()
+        except sqlite3.Error:
+            return None  # whoever needs the store says what is wrong with it
+        return first[:10] if first else None
     from ai_assets.costs.building import oldest_call
     from ai_assets.storage.state import StateStore
 
-    if not home.root.is_dir():
-        return None  # looking makes no home
     try:
         with contextlib.closing(StateStore.reading(home.state_url, lambda _line: None)) as state:
             oldest = oldest_call(state)

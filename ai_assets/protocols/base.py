@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ai_assets.inference.records import ErrorClass, LabelScore, Priority, Request, RequestKind, Usage
+from ai_assets.inference.records import ErrorClass, ModelLabelScore, Priority, Request, RequestKind, Usage
 from ai_assets.protocols import faults
 from ai_assets.storage.digest import Json
 
@@ -24,14 +24,14 @@ MESSAGE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Delivery:
+class CallDelivery:
     """How a request is to be served. It changes no answer, so it is added after the call has its identity."""
 
     tier: str | None = None
     priority: Priority = "normal"
 
 
-AS_USUAL = Delivery()
+AS_USUAL = CallDelivery()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ class Reply:
     token_logprobs: tuple[tuple[str, float], ...] | None = None
     vector: tuple[float, ...] = ()
     score: float | None = None
-    labels: tuple[LabelScore, ...] = ()
+    labels: tuple[ModelLabelScore, ...] = ()
     finish_reason: str = "stop"
     """`length` where the answer was cut off at the limit of its tokens."""
     usage: Usage | None = None
@@ -132,7 +132,7 @@ class Protocol(ABC):
     def path(self, endpoint: Endpoint, kind: RequestKind) -> str:
         """Where requests go, below the endpoint's `base_url`."""
 
-    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: Delivery) -> Wire:
+    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: CallDelivery) -> Wire:
         """What is posted: `body`, as `encode` or `join` made it, and what changes no answer."""
         return Wire(body=body)
 

@@ -16,7 +16,7 @@ from ai_assets.protocols.base import (
     AS_USUAL,
     MESSAGE_CHARACTERS,
     NO_LIMITS,
-    Delivery,
+    CallDelivery,
     Fault,
     NotAnAnswer,
     Reply,
@@ -100,7 +100,7 @@ class Channel:
             return None
 
     async def send(
-        self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float, delivery: Delivery = AS_USUAL
+        self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float, delivery: CallDelivery = AS_USUAL
     ) -> Sequence[Reply | Fault]:
         """One attempt for one request, or for texts that share one; a single fault is everyone's.
 
@@ -127,7 +127,7 @@ class Channel:
         return self._protocol.streams
 
     async def stream(
-        self, body: bytes, tell: Callable[[str], None], *, timeout_s: float, delivery: Delivery = AS_USUAL
+        self, body: bytes, tell: Callable[[str], None], *, timeout_s: float, delivery: CallDelivery = AS_USUAL
     ) -> Reply | Fault:
         """One attempt for one chat: as `send`, and its text is told piece by piece as it comes."""
         protocol, events = self._protocol, list[str]()

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from ai_assets.inference.records import LabelScore, Request, RequestKind
+from ai_assets.inference.records import ModelLabelScore, Request, RequestKind
 from ai_assets.protocols import faults
-from ai_assets.protocols.base import NO_LIMITS, Delivery, Fault, NotAnAnswer, Protocol, Reply, ServerLimits, Wire
+from ai_assets.protocols.base import NO_LIMITS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, ServerLimits, Wire
 from ai_assets.protocols.kserve_options import options_of
 from ai_assets.protocols.reading import as_answer, encode_json, number, packed, unpacked
 from ai_assets.storage.digest import Json
@@ -73,7 +73,7 @@ class KServe(Protocol):
         ]
         return encode_json({**read[0], "inputs": inputs}).encode("ascii")
 
-    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: Delivery) -> Wire:
+    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: CallDelivery) -> Wire:
         options = options_of(endpoint)
         if not (options.column or options.binary):
             return Wire(body=body)
@@ -273,7 +273,7 @@ def _of_numbers(row: tuple[float, ...], kind: RequestKind, model: str) -> Reply:
         if len(row) != 1:
             raise NotAnAnswer(f"one score was expected, and {len(row)} numbers came back")
         return Reply(score=row[0], model=model)
-    return Reply(labels=_sorted(LabelScore(str(place), score) for place, score in enumerate(row)), model=model)
+    return Reply(labels=_sorted(ModelLabelScore(str(place), score) for place, score in enumerate(row)), model=model)
 
 
 def _of_json(found: Any, kind: RequestKind, model: str) -> Reply:
@@ -283,12 +283,16 @@ def _of_json(found: Any, kind: RequestKind, model: str) -> Reply:
     if kind == "rerank":
         return Reply(score=number(found["score"] if isinstance(found, dict) else found), model=model)
     if isinstance(found, dict) and "label" not in found:
-        return Reply(labels=_sorted(LabelScore(str(name), number(score)) for name, score in found.items()), model=model)
+        return Reply(
+            labels=_sorted(ModelLabelScore(str(name), number(score)) for name, score in found.items()), model=model
+        )
     every = found if isinstance(found, list) else [found]
-    return Reply(labels=_sorted(LabelScore(str(each["label"]), number(each["score"])) for each in every), model=model)
+    return Reply(
+        labels=_sorted(ModelLabelScore(str(each["label"]), number(each["score"])) for each in every), model=model
+    )
 
 
-def _sorted(labels: Any) -> tuple[LabelScore, ...]:
+def _sorted(labels: Any) -> tuple[ModelLabelScore, ...]:
     return tuple(sorted(labels, key=lambda each: -each.score))
 
 

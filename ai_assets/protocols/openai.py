@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Priority, Request, RequestKind, Usage
-from ai_assets.protocols.base import MESSAGE_CHARACTERS, Delivery, Fault, NotAnAnswer, Protocol, Reply, Wire
+from ai_assets.protocols.base import MESSAGE_CHARACTERS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, Wire
 from ai_assets.protocols.choices import instances
 from ai_assets.protocols.openai_options import options_of
 from ai_assets.storage.digest import Json
@@ -55,7 +55,7 @@ class OpenAI(Protocol):
             return {"api-key": key}
         return super().headers(endpoint, key)
 
-    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: Delivery) -> Wire:
+    def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: CallDelivery) -> Wire:
         if kind != "chat":
             return Wire(body=body)  # embeddings have no tiers, and what a client of the provider's own sends is its own
         added: dict[str, Json] = {} if delivery.tier is None else {"service_tier": delivery.tier}

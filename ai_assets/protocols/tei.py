@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.inference.records import LabelScore, Request, RequestKind, Usage
+from ai_assets.inference.records import ModelLabelScore, Request, RequestKind, Usage
 from ai_assets.protocols import faults
 from ai_assets.protocols.base import NO_LIMITS, Fault, NotAnAnswer, Protocol, Reply, ServerLimits
 from ai_assets.protocols.reading import as_answer, encode_json, number, packed, shares, unpacked
@@ -104,7 +104,7 @@ class TextEmbeddingsInference(Protocol):
                 return Reply(vector=unpacked(found["vector"]), usage=usage)
             if kind == "rerank":
                 return Reply(score=number(found["score"]), usage=usage)
-            labels = [LabelScore(str(each["label"]), number(each["score"])) for each in found["labels"]]
+            labels = [ModelLabelScore(str(each["label"]), number(each["score"])) for each in found["labels"]]
             labels.sort(key=lambda each: -each.score)
             return Reply(labels=tuple(labels), usage=usage)
 

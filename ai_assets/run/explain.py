@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.passages import STRUCTURE
-from ai_assets.documents.places import Places
+from ai_assets.documents.places import TextPlaces
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import PAGES, READ_BY, SHOWN
@@ -198,7 +198,9 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
     return found
 
 
-def _evidence(stage: StageSettings, text: str | None, row: Mapping[str, Any], places: Places) -> list[dict[str, Any]]:
+def _evidence(
+    stage: StageSettings, text: str | None, row: Mapping[str, Any], places: TextPlaces
+) -> list[dict[str, Any]]:
     """Its evidence with where each quote stands, as the desk shows it; `row` has the columns of a frozen document."""
     headline = row.get(f"{stage.name}_{stage.columns.headline}")
     quotes = found_evidence(text or "", row, stage.name, parsed_json(headline))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.documents.passages import OF
-from ai_assets.documents.places import Passage, Places
+from ai_assets.documents.places import FoundPassage, TextPlaces
 from ai_assets.run.datasets.documents import PAGES
 from ai_assets.storage.lake import Lake, parquet_columns, read_batches
 
@@ -18,31 +18,31 @@ OWN_TEXT = "text"
 _READ = ("document_id", "chunk_id", "start", "end", "kind", "page", "page_end", OF)
 
 
-def places_of(lake: Lake, collection: str, partition: str, row: Mapping[str, Any], chunks: Path | None) -> Places:
+def places_of(lake: Lake, collection: str, partition: str, row: Mapping[str, Any], chunks: Path | None) -> TextPlaces:
     """`row`: the document, as a dataset or a frozen file has it; `chunks`: the file that has its passages."""
     text = row.get("text") or ""
     if not text:
-        return Places("")
+        return TextPlaces("")
     starts = _page_starts(lake, collection, partition, row)
-    return Places(text, passages_of(chunks, row["document_id"]) if chunks is not None else (), starts)
+    return TextPlaces(text, passages_of(chunks, row["document_id"]) if chunks is not None else (), starts)
 
 
 def places_or_why(
     lake: Lake, collection: str, partition: str, row: Mapping[str, Any], chunks: Path | None
-) -> tuple[Places, str | None]:
+) -> tuple[TextPlaces, str | None]:
     """Where a file is damaged: what the text alone says, and a sentence why that is all."""
     try:
         return places_of(lake, collection, partition, row, chunks), None
     except DatasetDamaged as error:
-        return Places(row.get("text") or ""), f"Pages and passages of this document cannot be shown: {error}"
+        return TextPlaces(row.get("text") or ""), f"Pages and passages of this document cannot be shown: {error}"
 
 
-def passages_of(chunks: Path, document_id: str) -> list[Passage]:
+def passages_of(chunks: Path, document_id: str) -> list[FoundPassage]:
     """Those of its own text."""
     there = set(parquet_columns(chunks))
     names = [name for name in _READ if name in there]
     return [
-        Passage.of(found)
+        FoundPassage.of(found)
         for batch in read_batches(chunks, names)
         for found in rows_of(batch, document_id)
         if found.get(OF) in (None, OWN_TEXT)

@@ -17,7 +17,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class RankingPart:
     """Documents that may be among the best of one search, and what that adds to their score."""
 
     documents: np.ndarray
@@ -28,7 +28,7 @@ class Part:
     """Which are certainly among the best, and not left out for another one."""
 
 
-def vector_part(scores: np.ndarray, documents: int, weight: float, error: float) -> Part | None:
+def vector_part(scores: np.ndarray, documents: int, weight: float, error: float) -> RankingPart | None:
     """Of each document's nearest passage; -inf where it has none. `error`: how far each score may be off. None where
     the scores are too close to each other."""
     import numpy as np
@@ -39,18 +39,18 @@ def vector_part(scores: np.ndarray, documents: int, weight: float, error: float)
     candidates, members, last = found
     spread = float(scores[candidates].max()) - last
     if len(candidates) == 1:
-        return Part(documents=candidates, low=np.zeros(1), high=np.zeros(1), members=members)
+        return RankingPart(documents=candidates, low=np.zeros(1), high=np.zeros(1), members=members)
     if spread <= 4 * error + 1e-9:
         return None
     above = scores[candidates] - last
     low = np.maximum(above - 2 * error, 0) * weight / (spread + 2 * error)
     high = np.maximum(above + 2 * error, 0) * weight / (spread - 2 * error)
-    return Part(documents=candidates, low=np.where(members, low, 0), high=high, members=members)
+    return RankingPart(documents=candidates, low=np.where(members, low, 0), high=high, members=members)
 
 
 def text_part(
     scores: np.ndarray, documents: int, error: float, low_shares: np.ndarray, high_shares: np.ndarray
-) -> Part:
+) -> RankingPart:
     """Of each document's best passage; 0 where none has a word. `error`: by which share a score may be off. Shares: the
     least and the largest share of the query's words among the passages that may be the document's best."""
     import numpy as np
@@ -62,13 +62,15 @@ def text_part(
     ratio = scores[candidates] / scores[candidates].max()
     low = np.where(members, ratio * (1 - 3 * error) * low_shares[candidates], 0)
     high = np.minimum(ratio * (1 + 3 * error), 1) * high_shares[candidates]
-    return Part(documents=candidates, low=low, high=high, members=members)
+    return RankingPart(documents=candidates, low=low, high=high, members=members)
 
 
-def nothing() -> Part:
+def nothing() -> RankingPart:
     import numpy as np
 
-    return Part(documents=np.zeros(0, dtype=int), low=np.zeros(0), high=np.zeros(0), members=np.zeros(0, dtype=bool))
+    return RankingPart(
+        documents=np.zeros(0, dtype=int), low=np.zeros(0), high=np.zeros(0), members=np.zeros(0, dtype=bool)
+    )
 
 
 def _first(
@@ -89,7 +91,7 @@ def _first(
     return there[taken], found[taken] > next_one + error, float(last)
 
 
-def first_of(by_vector: Part, by_text: Part, k: int) -> list[int] | None:
+def first_of(by_vector: RankingPart, by_text: RankingPart, k: int) -> list[int] | None:
     """The first `k` documents; None where the bounds do not decide it."""
     import numpy as np
 

@@ -130,7 +130,7 @@ def ranked(
     texts = TextScores(passages.texts, passages.titles, [each for each in words if each], tokenize)
     decided = [number for number, each in enumerate(words) if each is not None]
     asked = [
-        Question(vector=questions[n][0], text=questions[n][1], words=each, content=content_words(questions[n][1]))
+        SearchQuestion(vector=questions[n][0], text=questions[n][1], words=each, content=content_words(questions[n][1]))
         for n in decided
         if (each := words[n])
     ]
@@ -148,7 +148,7 @@ def ranked(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class SearchQuestion:
     vector: np.ndarray
     text: str
     words: TextQuery
@@ -163,7 +163,7 @@ class _Scorer:
         self._passages, self._texts, self._depth = passages, texts, depth
         self._longest = float(np.sqrt((passages.vectors.astype(np.float64) ** 2).sum(axis=1).max()))
 
-    def answers(self, block: Sequence[Question]) -> Iterator[list[str] | None]:
+    def answers(self, block: Sequence[SearchQuestion]) -> Iterator[list[str] | None]:
         by_vector, by_text = self._by_vector(block), self._texts.scores([each.words for each in block])
         by_vector[:, self._passages.without_vector | self._passages.left_out] = -math.inf
         by_text[:, self._passages.left_out] = 0
@@ -175,7 +175,7 @@ class _Scorer:
             yield None if found is None else [self._passages.names[document] for document in found]
 
     def _first(
-        self, question: Question, near: np.ndarray, worded: np.ndarray, low: np.ndarray, high: np.ndarray
+        self, question: SearchQuestion, near: np.ndarray, worded: np.ndarray, low: np.ndarray, high: np.ndarray
     ) -> list[int] | None:
         if not question.text:
             return []
@@ -190,7 +190,7 @@ class _Scorer:
         by_text = text_part(worded, of_each, question.words.error, low, high)
         return first_of(by_vector, by_text, self._depth.documents)
 
-    def _by_vector(self, block: Sequence[Question]) -> np.ndarray:
+    def _by_vector(self, block: Sequence[SearchQuestion]) -> np.ndarray:
         import numpy as np
 
         queries, vectors = np.stack([each.vector for each in block]).astype(np.float64), self._passages.vectors
@@ -207,7 +207,7 @@ class _Scorer:
         length = float(np.sqrt((query.astype(np.float64) ** 2).sum())) * self._longest
         return (len(query) / _LANES + 2 * _LANES) * _ROUNDING * (1 + length)
 
-    def agrees(self, table: Any, sample: Sequence[Question], column: str, of: Sequence[str]) -> bool:
+    def agrees(self, table: Any, sample: Sequence[SearchQuestion], column: str, of: Sequence[str]) -> bool:
         """Whether LanceDB gives the passages that it finds the scores that are computed here."""
         import numpy as np
 

@@ -89,7 +89,7 @@ def _phrase(found: Sequence[tuple[str, int]]) -> tuple[str, ...] | None:
     return tuple(words) if usual else None
 
 
-class Field:
+class TextField:
     """One column of all passages, as far as the wanted words go."""
 
     def __init__(self, texts: Sequence[str | None], wanted: Iterable[str], tokenize: Tokenize) -> None:
@@ -161,7 +161,7 @@ class TextScores:
         asked = list(queries)
         self._rows = len(bodies)
         wanted = {word for query in asked for word in query.words}
-        self._body, self._title = Field(bodies, wanted, tokenize), Field(titles, wanted, tokenize)
+        self._body, self._title = TextField(bodies, wanted, tokenize), TextField(titles, wanted, tokenize)
 
     def scores(self, queries: Sequence[TextQuery]) -> np.ndarray:
         """Queries x passages; 0 where a passage has none of the words."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.errors import ProviderRefused, ProviderSilent
+from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineProblem, LineResult, read_results
 from ai_assets.inference.batch.provider import BatchProvider, RemoteBatch
@@ -114,7 +114,7 @@ class Collector:
             found.looked += 1
             try:
                 return self._advance(job, lease, found, until)
-            except (ProviderSilent, ProviderRefused) as error:
+            except (ProviderSilent, BatchApiRefused) as error:
                 found.notes.append(f"batch {job.job_id}: {error}")
             except LeaseLost:
                 raise
@@ -153,7 +153,7 @@ class Collector:
         assert job.provider_id is not None
         try:
             remote = provider.look(job.provider_id)
-        except ProviderRefused as error:
+        except BatchApiRefused as error:
             if error.status != 404 or jobs.plus(job.submitted_at or job.made_at, GONE_AFTER_S) > now():
                 raise
             self._end(submitting, Settled(), f"the provider does not know it any more: {error}")
@@ -218,7 +218,7 @@ class Collector:
 
     def _cancel(self, job: BatchJob) -> None:
         assert job.provider_id is not None
-        with contextlib.suppress(ProviderRefused):  # it has ended meanwhile
+        with contextlib.suppress(BatchApiRefused):  # it has ended meanwhile
             self._provider(job).cancel(job.provider_id)
 
     def _provider(self, job: BatchJob) -> BatchProvider:

@@ -8,7 +8,7 @@ RawInBatch         a call of a client of the provider's own
 WaitingForBatch    an asset of a partition has calls in a batch; no error: the run ends, and another one goes on
 WaitingForBatches  the same of all assets of a partition that wait
 ProviderSilent     no answer, or none that says what was done: it may have been done
-ProviderRefused    an answer that says that nothing was done
+BatchApiRefused    an answer that says that nothing was done
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ class ProviderSilent(Exception):
         self.sent = sent
 
 
-class ProviderRefused(Exception):
+class BatchApiRefused(Exception):
     def __init__(self, status: int, said: str) -> None:
         super().__init__(said)
         self.status = status

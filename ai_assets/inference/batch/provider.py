@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ai_assets.base.home import REHEARSAL_VARIABLE, variable
 from ai_assets.base.masking import without
-from ai_assets.inference.batch.errors import ProviderRefused, ProviderSilent, RehearsalForgets
+from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent, RehearsalForgets
 from ai_assets.inference.dispatch import key_of_endpoint
 from ai_assets.inference.settings import REHEARSAL, Endpoint
 from ai_assets.protocols.base import MESSAGE_CHARACTERS
@@ -131,7 +131,7 @@ class BatchProvider:
             said = self._clean(f"HTTP {error.status_code}: {error.message}")
             if error.status_code >= 500:
                 raise ProviderSilent(said) from None
-            raise ProviderRefused(error.status_code, said) from None
+            raise BatchApiRefused(error.status_code, said) from None
         except openai.APIConnectionError as error:
             raise ProviderSilent(self._clean(_reason(error)), sent=_can_have_been_sent(error)) from None
         except Exception as error:  # the boundary to the package: a broken stream or an answer that it cannot read

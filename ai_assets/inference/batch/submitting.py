@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.errors import BatchRefused, BatchUnreachable, ProviderRefused, ProviderSilent
+from ai_assets.inference.batch.errors import BatchApiRefused, BatchRefused, BatchUnreachable, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import digest_of, url_of
 from ai_assets.inference.batch.provider import DIGEST, JOB, BatchProvider, RemoteBatch, RemoteFile
@@ -60,7 +60,7 @@ class Submitting:
         self.step("before upload")
         try:
             found = self.provider.upload(self.job.file_name, path)
-        except ProviderRefused as error:
+        except BatchApiRefused as error:
             self.give_up(f"the file was refused: {error}")
             raise BatchRefused(self.job.endpoint, "take the file", str(error)) from error
         except ProviderSilent as silent:
@@ -97,7 +97,7 @@ class Submitting:
         self.step("before create")
         try:
             made = self.provider.create(self.job.file_id, url, self._metadata)
-        except ProviderRefused as error:
+        except BatchApiRefused as error:
             if error.passes:
                 self._wait(f"the provider is busy: {error}")
                 return
@@ -143,7 +143,7 @@ class Submitting:
         self.step("before cancel")
         try:
             self.provider.cancel(other.batch_id)
-        except (ProviderRefused, ProviderSilent):
+        except (BatchApiRefused, ProviderSilent):
             return  # it has ended, or the next look asks again
         self.step("after cancel")
 
@@ -176,7 +176,7 @@ class Submitting:
     def _found_again(self) -> RemoteFile | None:
         try:
             return self.provider.find_file(self.job.file_name)
-        except (ProviderRefused, ProviderSilent):
+        except (BatchApiRefused, ProviderSilent):
             return None
 
     def _submitted(self, made: RemoteBatch) -> None:
