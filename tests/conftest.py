@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from llama import Llama, serving
+from warm import WarmCommand
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
@@ -45,6 +45,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
+WARM = WarmCommand()
+"""Of this worker of pytest."""
 CHROMIUM = Path("/usr/bin/chromium")
 DAYS: Mapping[str, Any] = {"by": "day", "start": "2026-10-05", "end": "2026-10-07"}
 LABELS: list[dict[str, Any]] = [
@@ -143,16 +145,8 @@ class Project:
         self.refresh(collection)
 
     def cli(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """The real command, in a process of its own."""
-        return subprocess.run(
-            [Path(sys.executable).parent / "ai-assets", *arguments],
-            cwd=self.root,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        """The real command, in a process of its own (warm.py)."""
+        return WARM.run(arguments, cwd=self.root, env={**os.environ, **environment}, timeout_s=300)
 
 
 def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
