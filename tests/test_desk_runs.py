@@ -34,7 +34,7 @@ from ai_assets.storage.stores import Stores
 pytestmark = pytest.mark.slow
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
-STAGE = {**KIND, "max_output_tokens": 60}
+STAGE = {**KIND, "max_output_tokens": 100}
 PATIENCE_MS = 60_000
 
 

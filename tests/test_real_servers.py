@@ -114,14 +114,14 @@ def test_a_run_that_sends_it_all_the_same_ends_by_patience_and_names_the_paramet
     assert "ai-assets inference test real" in str(ended.value)
 
 
-@pytest.mark.slow
+@pytest.mark.servers
 def test_a_weak_model_labels_at_least_half_of_the_sample_letters_and_the_other_rows_say_why(
     llama: str, project: Project
 ) -> None:
     declared = yaml.safe_load((REPOSITORY / "collections" / "reports" / "defs.yaml").read_text())
     labels = declared["attributes"]["stages"][0]["labels"]
     stage = {"name": "kind", "kind": "classify", "route": "default", "answer": "label", "labels": labels}
-    collection = project.declare(stages=[stage], partitions={"by": "none"})
+    collection = project.declare(stages=[stage], partitions={"by": "shards", "count": 1})
     endpoints = {"real": {"base_url": f"{llama}/v1", "model": "smollm2", "free": True, "timeout_s": 600,
                           "limits": {"concurrency": 1}}}  # fmt: skip
     found = {"endpoints": endpoints, "routes": {"default": {"endpoints": ["real"]}}}

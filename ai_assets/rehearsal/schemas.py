@@ -205,7 +205,7 @@ class _Filler:
             return None
         said = self.labels[-1][1]
         rather = f' rather than "{said.runner_up}"' if said.runner_up else ""
-        text = f'It reads like "{said.label}"{rather}, above all where it says: {" ".join(said.evidence.split())}'
+        text = f'It reads like "{said.label}"{rather}.'
         return _made(string(schema, [], self.reading, ExtractedValue(text, "")))
 
     def _confidence(self, schema: Schema, name: str) -> GeneratedValue | None:
