@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,6 +42,15 @@ class Provider:
             elif value is not None:
                 self._arguments += [option, str(value)]
         self._process: subprocess.Popen[str] | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """To one test: its books are empty, and afterwards it behaves as before."""
+        before = self.configure()
+        self.reset()
+        yield
+        self.configure(**{name: value for name, value in before.items() if name != "key"})
+        self.script([])
 
     def start(self) -> Self:
         process = subprocess.Popen(

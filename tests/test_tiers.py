@@ -47,11 +47,8 @@ def server() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(server: Provider) -> Iterator[Provider]:
-    before = server.configure()
-    server.reset()
-    yield server
-    server.configure(**{name: value for name, value in before.items() if name != "key"})
-    server.script([])
+    with server.lent():
+        yield server
 
 
 def flex(provider: Provider, **more: Any) -> InferenceSettings:

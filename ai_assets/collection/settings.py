@@ -263,7 +263,7 @@ class GoldenSettings(Strict):
     """Labels come from the desk: there may be no file, and no label yet. Beside a file they count without this, too."""
     calibrate: bool = False
     """The built-in classifier's confidence is fitted to those labels of the desk whose documents were drawn at random,
-    beside the labels of the file. Not by itself: a fit makes all confidences anew."""
+    beside the labels of the file. Not by itself: a fit computes every confidence again."""
 
     @property
     def has_labels(self) -> bool:

