@@ -40,9 +40,8 @@ _SENTENCE_END = re.compile(r"(?<!\b\w)(?<!\b[A-Za-z]{2})[.!?؟।]+[\"'”’)\]
 
 def too_long(text: str, max_sentences: int | None, max_words: int | None) -> str | None:
     """Counted in the text's favour: neither '3. May' nor 'e.g. this' nor 'Dr. Ash' ends a sentence."""
-    sentences, words = len(_SENTENCE_END.findall(text.strip())), len(text.split())
-    if max_sentences is not None and sentences > max_sentences:
+    if max_sentences is not None and (sentences := len(_SENTENCE_END.findall(text.strip()))) > max_sentences:
         return f"it has {sentences} sentences; write at most {max_sentences}"
-    if max_words is not None and words > max_words:
+    if max_words is not None and (words := len(text.split())) > max_words:
         return f"it has {words} words; write at most {max_words}"
     return None

@@ -97,6 +97,8 @@ class DigestIndex:
         self._sorted = None
 
     def get(self, digest: str) -> int | None:
+        if not self._numbers:
+            return None
         number = int(self.find(digests_of(bytes.fromhex(digest)))[0])
         return None if number < 0 else number
 
