@@ -121,11 +121,11 @@ def test_a_weak_model_labels_at_least_half_of_the_sample_letters_and_the_other_r
     declared = yaml.safe_load((REPOSITORY / "collections" / "reports" / "defs.yaml").read_text())
     labels = declared["attributes"]["stages"][0]["labels"]
     stage = {"name": "kind", "kind": "classify", "route": "default", "answer": "label", "labels": labels}
-    collection = project.declare(stages=[stage], partitions={"by": "shards", "count": 1})
     endpoints = {"real": {"base_url": f"{llama}/v1", "model": "smollm2", "free": True, "timeout_s": 600,
                           "limits": {"concurrency": 1}}}  # fmt: skip
     found = {"endpoints": endpoints, "routes": {"default": {"endpoints": ["real"]}}}
     (project.root / "inference.yaml").write_text(yaml.safe_dump(found))
+    collection = project.declare(stages=[stage], partitions={"by": "shards", "count": 1})
     for letter in LETTERS[:12]:
         project.document(letter.name, letter.read_text())
     with suppress(PartitionsFailed):  # its gate may want more than half; the rows are there
