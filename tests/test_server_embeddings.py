@@ -1,4 +1,4 @@
-"""Claims about a whole collection whose vectors come from a model server: KServe's protocol, plain and binary, and TEI's.
+"""Claims about a whole collection whose vectors come from a model server: KServe's, plain and binary, and TEI's.
 
 Passages, vectors, what they cost by document, the index, search, and a run that was killed.
 """

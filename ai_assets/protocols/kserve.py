@@ -76,7 +76,7 @@ class KServe(Protocol):
         return encode_json({**read[0], "inputs": inputs}).encode("ascii")
 
     def wire(self, endpoint: Endpoint, body: bytes, kind: RequestKind, delivery: CallDelivery) -> Wire:
-        # Its id is optional by the protocol, and KServe answers 500 where a model gives back the one that was not there.
+        # Optional by the protocol, and KServe answers 500 where a model gives back the id that was not there.
         options, id_ = options_of(endpoint), hashlib.sha256(body).hexdigest()[:ID_CHARACTERS]
         if not (options.column or options.binary):
             return Wire(body=b'{"id":"' + id_.encode("ascii") + b'",' + body[1:])
@@ -127,7 +127,9 @@ class KServe(Protocol):
             model = str(found.get("model_name") or "")
             if kind == "chat":
                 (row,) = _rows(_only(found), 1)
-                return Reply(text=_said(row["text"]), model=model)
+                if "text" not in row:
+                    raise NotAnAnswer("numbers came back, and a chat is answered by a text (BYTES)")
+                return Reply(text=str(row["text"]), model=model)
             if "text" in found:
                 return _of_json(json.loads(found["text"]), kind, model)
             numbers = unpacked(found["row"])
@@ -263,10 +265,6 @@ def _binary(output: Mapping[str, Any]) -> list[Any]:
         found.append(raw[at + 4 : at + 4 + length].decode("utf-8", "replace"))
         at += 4 + length
     return found
-
-
-def _said(text: Json) -> str:
-    return str(text)
 
 
 def _of_numbers(row: tuple[float, ...], kind: RequestKind, model: str) -> Reply:
