@@ -66,6 +66,15 @@ def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]
     return tuple(price for price in found if price is not None)
 
 
+def all_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
+    """Those, and what a line of a batch costs."""
+    found, usual = tier_prices(endpoint, on), price_at(endpoint, on)
+    share = None if endpoint.batch is None else endpoint.batch.price_share
+    if endpoint.free or usual is None or share is None or any(price.tier == BATCH_TIER for price in found):
+        return found
+    return (*found, _shared(usual, share))
+
+
 def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
     """What a line of a batch costs: a price that is declared for the tier `batch`, else the endpoint's, times what it
     declares as `batch.price_share`."""
