@@ -326,7 +326,7 @@ def table_of_lines(by: Dimension, found: Sequence[SpendRow], total_usd: Decimal)
     if by == "error":
         measures: Sequence[Column] = (COUNTS[1], MONEY[0], MONEY[2])
     else:
-        measures = (*COUNTS, Column("tokens", "tokens", "count"), *DEVICE, *MONEY, TODAY, PER_MILLION)
+        measures = (*COUNTS, *MONEY, Column("tokens", "tokens", "count"), *DEVICE, TODAY, PER_MILLION)
     rows = [
         [
             *line.names,

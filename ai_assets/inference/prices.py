@@ -19,6 +19,8 @@ from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
 BATCH_TIER = "batch"
+USUAL_BATCH_SHARE = 0.5
+"""Providers take half the price for what may wait a day."""
 NUSD = 10**9
 """Nano-dollars in a dollar."""
 FREE = TokenPrice.model_validate({"from": datetime.date.min, "input": 0.0})
@@ -73,6 +75,23 @@ def all_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
     if endpoint.free or usual is None or share is None or any(price.tier == BATCH_TIER for price in found):
         return found
     return (*found, _shared(usual, share))
+
+
+def reserved_prices(endpoint: Endpoint, on: datetime.date, *, by_batch: bool = False) -> tuple[TokenPrice, ...]:
+    """Of which the dearest is reserved for a call; none where nobody says what one costs."""
+    if by_batch and endpoint.batch is not None:
+        lines = tuple(price for price in all_prices(endpoint, on) if price.tier == BATCH_TIER)
+        return lines or tier_prices(endpoint, on)
+    return tier_prices(endpoint, on)
+
+
+def usual_batch_price(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
+    """As declared, else as providers usually have it, for who does not use batches yet."""
+    price = price_at(endpoint, on)
+    if endpoint.free or price is None:
+        return price
+    declared = next((each for each in all_prices(endpoint, on) if each.tier == BATCH_TIER), None)
+    return declared or _shared(price, USUAL_BATCH_SHARE)
 
 
 def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
