@@ -280,6 +280,20 @@ def test_a_server_that_only_embeds_works(state: StateStore) -> None:
     assert found.answered_model == "e5"
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("embedding", None), ("score", "refuses even the smallest request (HTTP 400: the output 'score'")],
+)
+def test_a_model_of_kserve_that_only_embeds_works_and_what_neither_chats_nor_embeds_is_told(
+    output: str, words: str | None, provider: Provider, state: StateStore
+) -> None:
+    options = {"input": "text", "output": output}
+    found = trial(state, provider.root, protocol="kserve", options=options, free=True)
+    assert found.works is (words is None), found.problem
+    assert found.embedding_dimensions == (256 if words is None else 0)
+    assert (words or "") in (found.problem or "")
+
+
 def test_a_server_that_counts_no_tokens_is_told_of(state: StateStore) -> None:
     said = {"model": "m", "choices": [{"message": {"content": '{"answer": "yes"}'}, "finish_reason": "stop"}]}
     with answering({CHAT: (200, json.dumps(said))}) as server:

@@ -19,7 +19,9 @@ import sqlalchemy as sa
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
 
 from ai_assets.base.home import Home
+from ai_assets.costs.cost_query import unit_costs
 from ai_assets.costs.marts import assets_of_sources, models, project
+from ai_assets.costs.window import Scope, Window
 from ai_assets.embedding.spec import recorded_embeddings
 from ai_assets.inference.prices import cost_nusd, price_at
 from ai_assets.inference.records import Usage
@@ -27,6 +29,7 @@ from ai_assets.inference.settings import InferenceSettings
 from ai_assets.signoff.releases import Part, Release, publish_release
 from ai_assets.storage.lake import write_parquet
 from ai_assets.storage.stores import Stores
+from ai_assets.storage.warehouse import reading
 
 pytestmark = pytest.mark.slow
 
@@ -287,6 +290,98 @@ def test_what_nobody_has_a_price_for_is_unknown_and_not_nothing(home: Home) -> N
         ledger.attempt(ledger.caller(), "2026-11-01T12:00:00.000+00:00", endpoint="gone")
         build(stores)
     assert ask(home, "SELECT cost_today_usd FROM marts.spend") == [(None,)]
+
+
+# Tiers of service, and models that run here
+
+TIERED: dict[str, Any] = {
+    "endpoints": {
+        "mini": {
+            "base_url": "http://mini", "model": "small", "batch": {"price_share": 0.25},
+            "prices": [{"from": "2026-01-01", "input": 2, "output": 4},
+                       {"from": "2026-01-01", "tier": "flex", "input": 1, "output": 2}],
+        },
+        "big": {
+            "base_url": "http://big", "model": "large", "batch": {},
+            "prices": [{"from": "2026-01-01", "input": 8, "output": 8},
+                       {"from": "2026-01-01", "tier": "batch", "input": 3, "output": 3}],
+        },
+        "own": {"base_url": "http://own", "model": "local", "free": True},
+    },
+    "devices": {"cuda": {"usd_per_hour": 1.8}},
+}  # fmt: skip
+SENT = "2026-11-01T12:00:00.000+00:00"
+
+
+@pytest.fixture(scope="module")
+def tiered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    """A document for each way in which an attempt was priced: a million tokens each, or a hundred seconds of a GPU."""
+    with Stores.at(home_at(tmp_path_factory.mktemp("tiered"), declared=TIERED)) as stores:
+        ledger = Ledger(stores)
+        small, large = {"endpoint": "mini", "model": "small"}, {"endpoint": "big", "model": "large"}
+        for document, served in (
+            ("usual", {**small, "price": "2026-01-01 1/-/2"}),
+            ("before prices were noted", {**small, "price": None}),
+            ("flex", {**small, "price": "2025-11-01 flex 0.9/-/1.8"}),
+            ("by batch, at a share", {**small, "price": "2026-01-01 batch 0.5/-/1"}),
+            ("by batch, at a price", {**large, "price": "2026-01-01 batch 3/0.3/3"}),
+            ("flex where none is", {**large, "price": "2026-01-01 flex 4/-/4"}),
+            ("free", {"endpoint": "own", "model": "local", "price": "free"}),
+            ("free now", {"endpoint": "own", "model": "local", "price": "2026-01-01 flex 1/-/1"}),
+        ):
+            tokens = {"input_tokens": 1_000_000, "cached_tokens": 0, "output_tokens": 0}
+            ledger.attempt(ledger.caller(), SENT, document=document, **served, **tokens)
+        here = {"kind": "embed", "protocol": "here", "model": "e5", "cost_nusd": 7, "output_tokens": 0}
+        caller = ledger.caller(asset="embeddings")
+        for document, served in (
+            ("on a GPU", {"endpoint": "cuda:0", "gpu_s": 100.0, "cpu_s": 30.25, "price": "1/h"}),
+            ("on a GPU for a moment", {"endpoint": "cuda:0", "gpu_s": 0.0000004, "cpu_s": 0.1, "price": "1/h"}),
+            ("on a processor", {"endpoint": "cpu", "cpu_s": 12.5, "price": "free"}),
+            ("on what nobody declares", {"endpoint": "mps", "gpu_s": 1.0, "cpu_s": 1.0, "price": "1/h"}),
+        ):
+            ledger.attempt(caller, SENT, document=document, **here, **served)
+        build(stores)
+        yield stores
+
+
+def test_what_it_would_cost_today_is_at_the_tier_that_it_was_counted_at(tiered: Stores) -> None:
+    found = dict(ask(tiered.home, "SELECT document, cost_today_usd FROM staging.stg_attempts"))
+    assert found == {
+        "usual": Decimal(2), "before prices were noted": Decimal(2), "flex": Decimal(1),
+        "by batch, at a share": Decimal("0.5"), "by batch, at a price": Decimal(3), "flex where none is": None,
+        "free": Decimal(0), "free now": Decimal(0), "on a GPU": Decimal("0.05"), "on a GPU for a moment": Decimal(0),
+        "on a processor": Decimal(0), "on what nobody declares": None,
+    }  # fmt: skip
+
+
+def test_seconds_of_devices_are_the_ledgers_and_of_nothing_else(tiered: Stores) -> None:
+    found = ask(tiered.home, "SELECT endpoint, sum(gpu_s), sum(cpu_s), sum(cost_usd) FROM marts.spend GROUP BY 1")
+    by_endpoint = {row[0]: row[1:] for row in found}
+    assert by_endpoint["cuda:0"] == (Decimal(100), Decimal("30.35"), Decimal("0.000000014"))
+    assert by_endpoint["cpu"] == (None, Decimal("12.5"), Decimal("0.000000007"))
+    assert by_endpoint["mini"][:2] == (None, None)
+
+
+def test_own_hardware_is_held_against_providers_by_what_a_million_tokens_cost(tiered: Stores) -> None:
+    scope = Scope(window=Window(first=datetime.date(2026, 11, 1), last=datetime.date(2026, 11, 1)))
+    with reading(tiered.home.warehouse) as warehouse:
+        found = {(item.endpoint, item.is_own): item for item in unit_costs(warehouse, scope)}
+    gpu = found["cuda:0", True]
+    assert (gpu.gpu_s, gpu.cpu_s, gpu.tokens, gpu.cost_today_usd) == (100.0, 30.35, 200, Decimal("0.05"))
+    assert gpu.today_per_million_tokens == Decimal(250)
+    assert found["mini", False].cost_today_usd == Decimal("5.5")
+    assert found["mini", False].today_per_million_tokens == Decimal("1.375")
+    assert found["big", False].today_per_million_tokens is None, "a part of it has no price now"
+
+
+def test_another_rate_of_a_device_is_built_in_and_changes_no_history(tiered: Stores) -> None:
+    dearer = json.loads(json.dumps(TIERED))
+    dearer["devices"]["cuda"]["usd_per_hour"] = 3.6
+    declare(tiered.home, dearer)
+    spent = "SELECT sum(cost_usd), sum(cost_today_usd) FROM marts.spend WHERE endpoint = 'cuda:0'"
+    (before,) = ask(tiered.home, spent)
+    assert not build(tiered).unchanged
+    assert ask(tiered.home, spent) == [(before[0], before[1] * 2)]
 
 
 # The project as dbt reads it

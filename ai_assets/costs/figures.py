@@ -57,6 +57,9 @@ class Totals:
     """What the same tokens would cost now, of all whose price is known now."""
     unpriced_usd: Decimal
     """What was paid for the others."""
+    gpu_s: float
+    cpu_s: float
+    """Of models that are loaded here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,17 @@ class SpendRow:
     cost_usd: Decimal
     saved_usd: Decimal
     maybe_usd: Decimal
+    tokens: int
+    """In and out."""
+    cost_today_usd: Decimal | None
+    """None where the price of some of it is not known now."""
+    gpu_s: float | None
+    cpu_s: float | None
+    """Of models that are loaded here; None where all requests left for a server."""
+
+    @property
+    def usd_per_million_tokens(self) -> Decimal | None:
+        return per_million(self.cost_usd, self.tokens)
 
     @property
     def label(self) -> str:
@@ -119,6 +133,43 @@ class EndpointUse:
     failed: int
     ambiguous: int
     most_frequent_error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitCost:
+    """What a model cost at an endpoint, or on a device here, for one kind of stage."""
+
+    kind: str
+    endpoint: str
+    """Or the device."""
+    model: str
+    answers: int
+    tokens: int
+    gpu_s: float | None
+    cpu_s: float | None
+    """None where it is somebody else's machine."""
+    cost_usd: Decimal
+    cost_today_usd: Decimal | None
+
+    @property
+    def is_own(self) -> bool:
+        return self.cpu_s is not None
+
+    @property
+    def runs(self) -> str:
+        return "on a device here" if self.is_own else "at an endpoint"
+
+    @property
+    def usd_per_million_tokens(self) -> Decimal | None:
+        return per_million(self.cost_usd, self.tokens)
+
+    @property
+    def today_per_million_tokens(self) -> Decimal | None:
+        return None if self.cost_today_usd is None else per_million(self.cost_today_usd, self.tokens)
+
+
+def per_million(usd: Decimal, tokens: int) -> Decimal | None:
+    return usd * 1_000_000 / tokens if tokens else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +276,9 @@ COUNTS = (Column("calls", "calls", "count"), Column("attempts", "attempts", "cou
           Column("reused", "reused", "count"))  # fmt: skip
 MONEY = (Column("cost_usd", "paid", "usd"), Column("saved_usd", "saved", "usd"),
          Column("maybe_usd", "maybe billed", "usd"))  # fmt: skip
+TODAY = Column("cost_today_usd", "at today's prices", "usd")
+DEVICE = (Column("gpu_s", "GPU", "seconds"), Column("cpu_s", "processor", "seconds"))
+PER_MILLION = Column("usd_per_million_tokens", "per million tokens", "usd")
 COLUMNS: Mapping[type, Sequence[Column]] = {
     Waste: (Column("category", "where it went"), Column("attempts", "attempts", "count"), MONEY[0], MONEY[2],
             Column("means", "means")),
@@ -235,6 +289,11 @@ COLUMNS: Mapping[type, Sequence[Column]] = {
         Column("attempts", "attempts", "count"), Column("retries", "retries", "count"),
         Column("failed", "failed", "count"), Column("ambiguous", "maybe billed", "count"),
         Column("most_frequent_error", "most frequent error"),
+    ),
+    UnitCost: (
+        Column("kind", "kind"), Column("endpoint", "endpoint or device"), Column("model", "model"),
+        Column("runs", "runs"), Column("answers", "answers", "count"), Column("tokens", "tokens", "count"), *DEVICE,
+        MONEY[0], TODAY, PER_MILLION, Column("today_per_million_tokens", "per million, today", "usd"),
     ),
     ErrorCount: (Column("error", "error"), Column("endpoint", "endpoint"), Column("model", "model"), COUNTS[1],
                  MONEY[0], MONEY[2]),
@@ -264,7 +323,10 @@ def table_of(kind: type, items: Sequence[object]) -> Table:
 def table_of_lines(by: Dimension, found: Sequence[SpendRow], total_usd: Decimal) -> Table:
     """With the share of each in a total. Errors belong to attempts: nothing is known of calls and reuse."""
     keys = [Column(key, key.removesuffix("_id")) for key in KEYS[by]]
-    measures = (COUNTS[1], MONEY[0], MONEY[2]) if by == "error" else (*COUNTS, *MONEY)
+    if by == "error":
+        measures: Sequence[Column] = (COUNTS[1], MONEY[0], MONEY[2])
+    else:
+        measures = (*COUNTS, *MONEY, Column("tokens", "tokens", "count"), *DEVICE, TODAY, PER_MILLION)
     rows = [
         [
             *line.names,

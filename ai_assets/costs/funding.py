@@ -12,7 +12,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.costs.tables import dollars
 from ai_assets.inference import budget_status
 from ai_assets.inference.budget_status import AccountStatus
-from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
+from ai_assets.inference.prices import BATCH_TIER, NUSD, REQUEST_TOKENS, nusd_of, reserved_prices, worst_case_nusd
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.stages.function_kind import FunctionStage
@@ -99,6 +99,7 @@ class AskingAsset:
     max_output_tokens: int
     always: bool
     """Every document goes through it: without money for it no partition gets on."""
+    by_batch: bool = False
 
 
 def asking(collection: Collection) -> Iterator[AskingAsset]:
@@ -110,6 +111,7 @@ def asking(collection: Collection) -> Iterator[AskingAsset]:
                 least_input_tokens=REQUEST_TOKENS + 1,
                 max_output_tokens=0,
                 always=not each.embedding.of,
+                by_batch=each.settings.tier == BATCH_TIER,
             )
     for name, question in collection.questions.items():
         yield AskingAsset(
@@ -118,6 +120,7 @@ def asking(collection: Collection) -> Iterator[AskingAsset]:
             least_input_tokens=question.least_input_tokens,
             max_output_tokens=question.stage.max_output_tokens,
             always=not question.stage.when,
+            by_batch=question.stage.by_batch,
         )
     for stage in collection.stages:
         if isinstance(stage, FunctionStage) and stage.models is not None:
@@ -137,11 +140,14 @@ def smallest_call_nusd(asks: AskingAsset, settings: InferenceSettings, on: datet
     """
     route = settings.routes.get(asks.route)
     names = {route.endpoints[0], *(rule.use for rule in route.rules)} if route is not None else {asks.route}
-    prices = [price_at(settings.endpoints[name], on) for name in names if name in settings.endpoints]
-    known = [price for price in prices if price is not None]
-    if not prices or len(known) < len(prices):
+    asked = [settings.endpoints[name] for name in names if name in settings.endpoints]
+    prices = [reserved_prices(endpoint, on, by_batch=asks.by_batch) for endpoint in asked]
+    if not prices or not all(prices):
         return None
-    return min(worst_case_nusd(price, asks.least_input_tokens, asks.max_output_tokens) for price in known)
+    return min(
+        max(worst_case_nusd(price, asks.least_input_tokens, asks.max_output_tokens) for price in by_tier)
+        for by_tier in prices
+    )
 
 
 def no_money(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "costs"
 ATTEMPTS_ASSET, REUSES_ASSET = "inference_cost", "reuses"
-VERSION = "days-1"
+VERSION = "days-2"
 """Of how a day is exported: days of another version are exported again."""
 CHUNK_ROWS = 50_000
 GRACE_S = 300

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from ai_assets.costs.day_rows import ATTEMPT_FACTS, ATTEMPTS, ORIGIN, REUSES, Rows
 from ai_assets.costs.ledger_days import ExportedDay
-from ai_assets.inference.prices import NUSD, price_at, rates_of
-from ai_assets.inference.settings import BACKFILL, Budget, InferenceSettings
+from ai_assets.inference.prices import NUSD, all_prices, nusd_of, rates_of
+from ai_assets.inference.settings import BACKFILL, DEFAULT_TIER, Budget, InferenceSettings
+from ai_assets.local_models.devices import device_settings
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.content import has_own_bytes
@@ -60,6 +61,7 @@ def load(
         _look_through(connection, "reuses", REUSES, [stores.lake.path(day.reuses) for day in days], site)
         _fill(connection, "days", _DAYS, [{"day": day.day, **day.standing} for day in days])
         _fill(connection, "prices", _PRICES, _prices(inference, built.today))
+        _fill(connection, "devices", _DEVICES, _devices(connection, inference))
         connection.execute(ATTEMPT_FACTS)
         _fill(connection, "budgets", _BUDGETS, _budgets(stores, inference, built.today))
         _answers_in_use(connection, stores)
@@ -76,7 +78,15 @@ def load(
 def clear(connection: "duckdb.DuckDBPyConnection") -> None:
     """Drop what was only there for dbt to read."""
     connection.execute("DROP VIEW raw.attempts; DROP VIEW raw.reuses")
-    for table in ("prices", "budgets", "answers_in_use", "judged_assets", "published_calls", "published_documents"):
+    for table in (
+        "prices",
+        "devices",
+        "budgets",
+        "answers_in_use",
+        "judged_assets",
+        "published_calls",
+        "published_documents",
+    ):
         connection.execute(f"DROP TABLE raw.{table}")
 
 
@@ -127,9 +137,10 @@ _DAYS = {
     "day": "DATE", "attempts": "BIGINT", "reuses": "BIGINT", "cost_nusd": "", "maybe_nusd": "", "saved_nusd": "",
 }  # fmt: skip
 _PRICES = {
-    "endpoint": "VARCHAR", "model": "VARCHAR", "input_rate": "HUGEINT", "cached_rate": "HUGEINT",
+    "endpoint": "VARCHAR", "model": "VARCHAR", "tier": "VARCHAR", "input_rate": "HUGEINT", "cached_rate": "HUGEINT",
     "output_rate": "HUGEINT", "denominator": "HUGEINT",
 }  # fmt: skip
+_DEVICES = {"device": "VARCHAR", "hour_rate": "HUGEINT"}
 _BUDGETS = {
     "budget": "VARCHAR", "name": "VARCHAR", "period": "VARCHAR", "holder": "VARCHAR", "starts": "DATE",
     "burns": "BOOLEAN", "of_tenant": "VARCHAR", "of_collection": "VARCHAR", "of_asset": "VARCHAR", "limit_nusd": "",
@@ -142,16 +153,29 @@ _BUILT = {
 
 
 def _prices(inference: InferenceSettings, today: datetime.date) -> list[dict[str, Any]]:
-    """Tokens times a rate, over the denominator and rounded up, are nano-dollars."""
+    """Tokens times a rate, over the denominator and rounded up, are nano-dollars. A tier is as the price of an attempt
+    names it: the usual one not at all. What is free has none, and is so at each."""
     found = []
     for name, endpoint in inference.endpoints.items():
-        if (price := price_at(endpoint, today)) is not None:
+        for price in all_prices(endpoint, today):
             rates = rates_of(price)
+            usual = "" if price.tier == DEFAULT_TIER else price.tier
             found.append({
-                "endpoint": name, "model": endpoint.llm, "input_rate": str(rates.input),
-                "cached_rate": str(rates.cached), "output_rate": str(rates.output),
+                "endpoint": name, "model": endpoint.llm, "tier": None if endpoint.free else usual,
+                "input_rate": str(rates.input), "cached_rate": str(rates.cached), "output_rate": str(rates.output),
                 "denominator": str(rates.denominator),
             })  # fmt: skip
+    return found
+
+
+def _devices(connection: "duckdb.DuckDBPyConnection", inference: InferenceSettings) -> list[dict[str, Any]]:
+    """Nano-dollars per hour of those that attempts name, where somebody says what they cost now."""
+    found = []
+    for (device,) in connection.execute(
+        "SELECT DISTINCT endpoint FROM raw.attempts WHERE cpu_s IS NOT NULL"
+    ).fetchall():
+        if (settings := device_settings(device, inference)) is not None:
+            found.append({"device": device, "hour_rate": str(nusd_of(settings.usd_per_hour or 0.0))})
     return found
 
 

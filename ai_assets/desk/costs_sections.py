@@ -19,6 +19,7 @@ from ai_assets.costs.figures import (
     ErrorCount,
     PromptCost,
     SpendRow,
+    UnitCost,
     Waste,
     table_of,
     table_of_lines,
@@ -178,6 +179,31 @@ def endpoints(look: CostContext) -> Section:
     return Section(name="endpoints", title=_ENDPOINTS, finding=finding, table=table, unfolded=True)
 
 
+def hardware(look: CostContext) -> Section:
+    found = cost_query.unit_costs(look.warehouse, look.scope)
+    table = table_of(UnitCost, found)
+    return Section(name="hardware", title=_HARDWARE, finding=_compared(found), table=table, unfolded=True)
+
+
+def _compared(found: Sequence[UnitCost]) -> str:
+    """The cheapest of each for the kind of stage that both have."""
+    own = [item for item in found if item.is_own]
+    if not own:
+        return "No model ran on a device here." if found else "No call was made."
+    for mine in own:
+        theirs = next((item for item in found if item.kind == mine.kind and not item.is_own), None)
+        if theirs is not None and theirs.usd_per_million_tokens is not None:
+            return (
+                f"A million tokens ({mine.kind}) cost {dollars(mine.usd_per_million_tokens)} with {mine.model} on "
+                f"{mine.endpoint}, and {dollars(theirs.usd_per_million_tokens)} with {theirs.model} at "
+                f"{theirs.endpoint}."
+            )
+    seconds = sum(item.gpu_s or item.cpu_s or 0.0 for item in own)
+    return (
+        f"Models ran for {seconds:,.1f} s on devices here, for {dollars(sum((i.cost_usd for i in own), Decimal(0)))}."
+    )
+
+
 def errors(look: CostContext) -> Section:
     found = cost_query.failures(look.warehouse, look.scope)
     finding = "No attempt ended with an error."
@@ -195,6 +221,7 @@ SECTIONS: Mapping[str, Callable[[CostContext], Section]] = {
     "budgets": budgets,
     "documents": documents,
     "prompts": prompts,
+    "hardware": hardware,
     "endpoints": endpoints,
     "errors": errors,
 }
@@ -211,6 +238,7 @@ def whole_table(name: str, look: CostContext) -> Table:
 
 _WASTE = "What the money was for"
 _PROMPTS = "Most expensive prompt versions"
+_HARDWARE = "Own hardware and providers"
 _ENDPOINTS = "Latency by endpoint"
 _NOTHING = "Nothing was paid for in these days."
 _GROUPED: Mapping[Dimension, str] = {

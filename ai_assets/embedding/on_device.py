@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ai_assets.embedding.embed import unit_rows
+from ai_assets.embedding.spec import EmbeddingMaker
 from ai_assets.inference.device_use import DeviceUse, Share, record
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import ModelFailed
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class DeviceEmbedder:
+class DeviceEmbedder(EmbeddingMaker):
     """Makes vectors on a device for one asset of one partition, and writes down what that took."""
 
     inner: LocalEmbedder
@@ -39,14 +40,6 @@ class DeviceEmbedder:
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     cost_nusd: int = 0
     device_s: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return self.embedding.model
-
-    @property
-    def dimensions(self) -> int:
-        return self.embedding.dimensions
 
     @property
     def texts_at_once(self) -> int:

@@ -11,7 +11,7 @@ from ai_assets.base.errors import ExtensionUnusable, OwnCodeFailed, said_of
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.embedding.embed import Embedder, unit_rows
 from ai_assets.embedding.local import LocalEmbedder
-from ai_assets.embedding.spec import Embedding
+from ai_assets.embedding.spec import Embedding, EmbeddingMaker
 from ai_assets.extensions import load_class
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.source_digest import source_digest
@@ -23,19 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnEmbedder:
+class OwnEmbedder(EmbeddingMaker):
     """What makes vectors with it here: an own one as any other."""
 
     inner: Embedder
     embedding: Embedding
-
-    @property
-    def name(self) -> str:
-        return self.embedding.model
-
-    @property
-    def dimensions(self) -> int:
-        return self.embedding.dimensions
 
     @property
     def is_local(self) -> bool:

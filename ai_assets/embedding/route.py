@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
-from ai_assets.embedding.spec import Embedding
+from ai_assets.embedding.spec import Embedding, EmbeddingMaker
 from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Unanswered
@@ -51,7 +51,7 @@ class EmbeddingRefusal:
 
 
 @dataclass(kw_only=True)
-class RouteEmbedder:
+class RouteEmbedder(EmbeddingMaker):
     """An `Embedder` for one caller; what it took from the ledger is counted here."""
 
     engine: Engine
@@ -67,14 +67,6 @@ class RouteEmbedder:
     """Some text of the same kind has one: then a text without is the exception."""
     from_ledger: array[int] = field(default_factory=lambda: array("q"))
     """Places of the texts whose vector came from the ledger."""
-
-    @property
-    def name(self) -> str:
-        return self.embedding.model
-
-    @property
-    def dimensions(self) -> int:
-        return self.embedding.dimensions
 
     @property
     def version(self) -> str:

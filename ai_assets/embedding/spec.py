@@ -55,6 +55,20 @@ class Embedding:
         return f"{self.model} ({self.dimensions} dimensions)"
 
 
+class EmbeddingMaker:
+    """What makes the vectors of an embedding: its model and their length are as that says."""
+
+    embedding: Embedding
+
+    @property
+    def name(self) -> str:
+        return self.embedding.model
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedding.dimensions
+
+
 _OF_OWN = ("use", "options")
 
 

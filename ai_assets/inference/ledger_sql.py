@@ -122,7 +122,7 @@ def _texts(dialect: str) -> Mapping[str, str]:
         "add_answers": insert("answers", {"attempt_id": _N, "body": _T}) + " ON CONFLICT (attempt_id) DO NOTHING",
         # An answer that comes after a newer attempt was made is still the answer.
         "point": f"UPDATE calls SET attempt_id = given.attempt_id FROM ({rows(pointer)}) AS given "
-        "WHERE calls.call_key = given.call_key",
+        "WHERE calls.call_key = given.call_key AND calls.attempt_id <> given.attempt_id",
         "add_reuses": insert("reuses", _REUSED),
         "drop_sent": "DELETE FROM sent_requests WHERE attempt_id IN "
         f"(SELECT given.attempt_id FROM ({rows({'attempt_id': _N})}) AS given)",

@@ -19,6 +19,8 @@ from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
 BATCH_TIER = "batch"
+USUAL_BATCH_SHARE = 0.5
+"""Providers take half the price for what may wait a day."""
 NUSD = 10**9
 """Nano-dollars in a dollar."""
 FREE = TokenPrice.model_validate({"from": datetime.date.min, "input": 0.0})
@@ -64,6 +66,32 @@ def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]
         return (FREE,)
     found = (price_at(endpoint, on, tier) for tier in dict.fromkeys(price.tier for price in endpoint.prices))
     return tuple(price for price in found if price is not None)
+
+
+def all_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
+    """Those, and what a line of a batch costs."""
+    found, usual = tier_prices(endpoint, on), price_at(endpoint, on)
+    share = None if endpoint.batch is None else endpoint.batch.price_share
+    if endpoint.free or usual is None or share is None or any(price.tier == BATCH_TIER for price in found):
+        return found
+    return (*found, _shared(usual, share))
+
+
+def reserved_prices(endpoint: Endpoint, on: datetime.date, *, by_batch: bool = False) -> tuple[TokenPrice, ...]:
+    """Of which the dearest is reserved for a call; none where nobody says what one costs."""
+    if by_batch and endpoint.batch is not None:
+        lines = tuple(price for price in all_prices(endpoint, on) if price.tier == BATCH_TIER)
+        return lines or tier_prices(endpoint, on)
+    return tier_prices(endpoint, on)
+
+
+def usual_batch_price(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
+    """As declared, else as providers usually have it, for who does not use batches yet."""
+    price = price_at(endpoint, on)
+    if endpoint.free or price is None:
+        return price
+    declared = next((each for each in all_prices(endpoint, on) if each.tier == BATCH_TIER), None)
+    return declared or _shared(price, USUAL_BATCH_SHARE)
 
 
 def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.ledger_totals import LedgerTotal, Straddling
-from ai_assets.inference.prices import NUSD, cost_nusd, price_at
+from ai_assets.inference.prices import NUSD, all_prices, cost_nusd
 from ai_assets.inference.records import Usage
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.usage_files import DayTotal
@@ -234,12 +234,13 @@ def _from_tokens(settings: InferenceSettings, models: Sequence[str], key_id: str
     )
     on = datetime.date.fromisoformat(their.day)
     prices = [
-        price_at(endpoint, on)
+        all_prices(endpoint, on)
         for endpoint in settings.endpoints.values()
         if endpoint.llm in models and endpoint.key_id == key_id
     ]
-    costs = {None if price is None else cost_nusd(price, usage) for price in prices}
-    return costs.pop() if len(costs) == 1 else None
+    # A file without dollars says no tiers either: where they differ in price, tokens do not say what was paid.
+    costs = {cost_nusd(price, usage) for by_tier in prices for price in by_tier}
+    return costs.pop() if len(costs) == 1 and all(prices) else None
 
 
 # What a group proves

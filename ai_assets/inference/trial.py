@@ -189,7 +189,7 @@ class _Asking:
             found = replace(found, embedding_dimensions=0)
         if isinstance(chat, Answer):
             found = self._of_chat(found, chat, self._endpoint.structured)
-        elif chat is not None and not (chat.is_path and isinstance(vector, Answer)):
+        elif chat is not None and not (isinstance(vector, Answer) and self._only_embeds(chat)):
             found = self._looked_for(found, chat)
         if not kinds & {"chat", "embedding"}:
             self._notes.append("Its protocol neither chats nor embeds, so no call was made.")
@@ -201,6 +201,12 @@ class _Asking:
             found, changes=self._changes, notes=tuple(self._notes), calls=self._calls.made,
             cost_usd=self._calls.cost_usd, maybe_usd=self._calls.maybe_usd,
         )  # fmt: skip
+
+    def _only_embeds(self, chat: _Failed) -> bool:
+        """Of a server that has made a vector. Where one path serves every kind, the model behind it serves one."""
+        protocol = protocol_of(self._endpoint.protocol)
+        serves_one = protocol.path(self._endpoint, "chat") == protocol.path(self._endpoint, "embedding")
+        return chat.is_path or (serves_one and chat.error in ("garbled", "malformed", "server_error"))
 
     def _of_chat(self, found: Trial, answer: Answer, structured: str) -> Trial:
         if answer.repaired:

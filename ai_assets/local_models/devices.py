@@ -54,10 +54,9 @@ def place(asked: str, inference: InferenceSettings, *, gpus: Sequence[str] | Non
     elif asked == CUDA:
         device = f"{CUDA}:0"
     family = device.partition(":")[0]
-    declared = inference.devices.get(device) or inference.devices.get(family)
-    if declared is None and device != CPU:
+    settings = device_settings(device, inference)
+    if settings is None:
         raise DeviceUnpriced(device)
-    settings = declared or Device(free=True)
     exclusive = device != CPU if settings.exclusive is None else settings.exclusive
     number = int(device.partition(":")[2] or 0)
     unique = there[number] if family == CUDA and number < len(there) else f"{socket.gethostname()}/{device}"
@@ -69,6 +68,12 @@ def place(asked: str, inference: InferenceSettings, *, gpus: Sequence[str] | Non
         # The number is that of nvidia-smi; by itself CUDA counts the fastest first.
         env=(("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),) if family == CUDA else (),
     )
+
+
+def device_settings(device: str, inference: InferenceSettings) -> Device | None:
+    """What is declared of it, or of its kind; a processor of which nothing is said is free."""
+    declared = inference.devices.get(device) or inference.devices.get(device.partition(":")[0])
+    return Device(free=True) if declared is None and device == CPU else declared
 
 
 @functools.cache

@@ -2,10 +2,10 @@
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ai_assets.inference.prices import batch_price, call_price, price_at, tier_prices
+from ai_assets.inference.prices import batch_price, call_price, price_at, tier_prices, usual_batch_price
 from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
 from ai_assets.planning.estimate import Estimate, Volume, money_of
 from ai_assets.planning.findings import PlanContext
@@ -14,8 +14,6 @@ from ai_assets.planning.records import NOTHING, Alternative, Money, Range, Stage
 from ai_assets.planning.totals import Tally
 from ai_assets.stages.base import BATCH
 
-BATCH_SHARE = 2
-"""Providers take half the price for what may wait a day."""
 SLOWER = 2.0
 """Retries and the slowest answers may make it take so much longer."""
 
@@ -70,7 +68,9 @@ class Summary:
         return replace(money, high_nusd=max(money.high_nusd, most))
 
     def _stage_tier(self, name: str) -> str | None:
-        return next((stage.tier for stage in self._around.work.collection.stages if stage.name == name), None)
+        collection = self._around.work.collection
+        declared = {each.asset: each.settings.tier for each in collection.embeddings}
+        return declared[name] if name in declared else next((s.tier for s in collection.stages if s.name == name), None)
 
     @property
     def seconds(self) -> Range | None:
@@ -133,18 +133,7 @@ class Summary:
         if not used:
             return []
         rest = _sum(stage.money for stage in self.stages if stage.stage not in asking)
-        found = [
-            Alternative(
-                name="by batch",
-                model="as planned",
-                money=Money(
-                    low_nusd=self.money.low_nusd // BATCH_SHARE,
-                    likely_nusd=self.money.likely_nusd // BATCH_SHARE,
-                    high_nusd=-(-self.money.high_nusd // BATCH_SHARE),
-                ),
-                note="at half the price, as providers have it; by tier: batch (docs/batch.md)",
-            )
-        ]
+        found = list(self._by_batch())
         for name, price in self._prices.items():
             endpoint = self._around.inference.endpoints[name]
             if used == {name} or (not endpoint.free and price.output == 0):
@@ -153,6 +142,22 @@ class Summary:
             note = "all new calls there; what is kept or reused now would be asked again"
             found.append(Alternative(name=name, model=endpoint.llm, money=money, note=note))
         return sorted(found, key=lambda each: each.money.likely_nusd)
+
+    def _by_batch(self) -> Iterator[Alternative]:
+        """Unless all of it goes by batch as it is."""
+        if all(stage.tier == BATCH for stage in self.stages if stage.calls.high):
+            return
+        endpoints = self._around.inference.endpoints
+        names = {name for each in self._estimates.values() for name in each.volumes}
+        prices = {name: price for name in names if (price := usual_batch_price(endpoints[name], _today())) is not None}
+        declared = all(batch_price(name, endpoints[name], _today()) == price for name, price in prices.items())
+        said = "at what is declared for a line of a batch" if declared else "at half the price, as providers have it"
+        yield Alternative(
+            name="by batch",
+            model="as planned",
+            money=_sum(money_of(each, prices) for each in self._estimates.values()),
+            note=f"{said}; by tier: batch (docs/batch.md)",
+        )
 
     def notes(self) -> list[str]:
         said = []
@@ -192,8 +197,8 @@ def _tier(declared: str | None, endpoint: Endpoint | None) -> str | None:
 
 
 def _prices(inference: InferenceSettings) -> dict[str, TokenPrice]:
-    """Of every endpoint that has one today."""
-    found = {name: price_at(endpoint, _today()) for name, endpoint in inference.endpoints.items()}
+    """Of every endpoint that has one today, at the tier that it is asked at."""
+    found = {name: price_at(endpoint, _today(), endpoint.tier) for name, endpoint in inference.endpoints.items()}
     return {name: price for name, price in found.items() if price is not None}
 
 

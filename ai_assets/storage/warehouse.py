@@ -20,7 +20,7 @@ from ai_assets.storage.leases import Lease
 if TYPE_CHECKING:
     import duckdb
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the tables and columns; a change that readers notice makes it one more."""
 LEASE = "warehouse"
 """Held by who builds."""

@@ -13,6 +13,7 @@ MOST_LINE_BYTES = 64_000_000
 NOT_RUN_CODES = frozenset({"batch_expired", "batch_cancelled"})
 _PATHS = {"chat": "/chat/completions", "embedding": "/embeddings"}
 _END = b"}\n"
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def url_of(prefix: str, kind: RequestKind) -> str:
@@ -104,5 +105,5 @@ def _result(number: int, line: bytes) -> LineResult | LineProblem:
     if not isinstance(response, dict) or not isinstance(status := response.get("status_code"), int):
         return LineProblem(number=number, found="no result")
     request_id = response.get("request_id")
-    body = json.dumps(response.get("body"), ensure_ascii=False, separators=(",", ":"))
+    body = _compact(response.get("body"))
     return LineResult(key=key, status=status, body=body, request_id=request_id if isinstance(request_id, str) else None)

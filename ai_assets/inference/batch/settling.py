@@ -24,6 +24,9 @@ from ai_assets.storage.leases import Lease
 
 GROUP = 1000
 """Lines that share a transaction."""
+WINDOW_LINES, WINDOW_CHARACTERS = 50 * GROUP, 32_000_000
+"""So many results are put in the order of their attempts before they are written: results come in any order, and rows
+that are far apart are as many pages to write."""
 
 
 @dataclass(slots=True)
@@ -69,9 +72,11 @@ class Settling:
     def settle(self, results: Iterable[LineResult]) -> Iterator[int]:
         """End those that have a result; tells after each transaction how many results it had."""
         wanted = iter(results)
-        while group := list(islice(wanted, GROUP)):
-            self._end([self._ended(result) for result in group])
-            yield len(group)
+        while window := sorted(_window(wanted), key=lambda result: self.lines[result.key].attempt_id):
+            for first in range(0, len(window), GROUP):
+                group = window[first : first + GROUP]
+                self._end([self._ended(result) for result in group])
+                yield len(group)
 
     def free(self, keys: Iterable[str], message: str) -> int:
         """They were not run: nothing was billed, and the next batch has them."""
@@ -130,6 +135,15 @@ _KEEP_OLDER = sa.text(
     "WHERE mine.attempt_id >= :low AND mine.attempt_id < :high AND mine.state = 'failed' "
     "AND mine.previous_id IS NOT NULL)"
 )
+
+
+def _window(results: Iterator[LineResult]) -> Iterator[LineResult]:
+    characters = 0
+    for result in islice(results, WINDOW_LINES):
+        yield result
+        characters += len(result.body)
+        if characters > WINDOW_CHARACTERS:
+            return
 
 
 def outcome_of(result: LineResult, endpoint: Endpoint, job: BatchJob) -> Reply | Fault:

@@ -1,6 +1,16 @@
 -- depends_on: {{ ref('stg_attempt_facts') }}
 -- depends_on: {{ ref('stg_reuse_facts') }}
-WITH summed AS (
+WITH on_devices AS (
+    SELECT
+        day, origin,
+        CAST(sum(gpu_s) AS DECIMAL(38, 6)) AS gpu_s,
+        CAST(sum(cpu_s) AS DECIMAL(38, 6)) AS cpu_s
+    FROM {{ ref('stg_attempt_facts') }}
+    WHERE cpu_s IS NOT NULL
+    GROUP BY ALL
+),
+
+summed AS (
     SELECT
         day, origin,
         count(*) FILTER (WHERE state IS NOT NULL AND previous IS NULL) AS calls,
@@ -25,6 +35,7 @@ WITH summed AS (
     GROUP BY ALL
 )
 
-SELECT day, {{ origin_columns() }}, summed.* EXCLUDE (day, origin)
+SELECT summed.day, {{ origin_columns() }}, summed.* EXCLUDE (day, origin), on_devices.gpu_s, on_devices.cpu_s
 FROM summed
+LEFT JOIN on_devices ON on_devices.day = summed.day AND on_devices.origin = summed.origin
 INNER JOIN {{ ref('stg_origins') }} AS origins ON origins.origin = summed.origin
