@@ -12,7 +12,7 @@ from rich.table import Table
 
 BENCHES = (
     "load", "embed", "scale", "backfill", "hybrid_search", "inference", "batch", "functions", "whole_run", "ledger",
-    "plan", "warehouse", "desk", "evaluation", "classifier",
+    "plan", "warehouse", "desk", "evaluation", "classifier", "classifier_adaptation",
 )  # fmt: skip
 
 

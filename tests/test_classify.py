@@ -229,8 +229,8 @@ def test_golden_labels_fit_the_confidence_and_leave_the_labels():
     before, after = CLASSIFIER.classify(asked), fitted.classify(asked)
     assert [each.label for each in before] == [each.label for each in after]
     wrong = CLASSIFIER.calibrated([(title, text, LABELS[0].name) for title, text, _ in golden])
-    assert wrong.temperature > fitted.temperature, "one that is often wrong is less sure"
-    assert len({CLASSIFIER.version, fitted.version, wrong.version}) == (2 if fitted.temperature == 1.0 else 3)
+    assert wrong.sureness.temperature > fitted.sureness.temperature, "one that is often wrong is less sure"
+    assert len({CLASSIFIER.version, fitted.version, wrong.version}) == (2 if fitted.sureness.temperature == 1.0 else 3)
     assert CLASSIFIER.calibrated(golden[:5]).version == CLASSIFIER.version, "too few say nothing"
 
 

@@ -151,3 +151,32 @@ def test_few_questions_and_an_empty_index_are_asked_one_by_one(tmp_path: Path) -
     asked = questions(random.Random(5), PLAIN, ranked_documents.FROM_QUESTIONS)
     assert index.documents_found(version, asked, 10).documents == [[]] * len(asked)
     assert index.documents_found(version, [], 10).documents == []
+
+
+def test_few_questions_are_asked_after_an_edit_of_a_small_partition(tmp_path: Path) -> None:
+    """A text index that takes in new rows goes on counting the words of removed ones, until they are many."""
+    drawn = random.Random(17)
+    index = SearchIndex(tmp_path, "chunks", DIMENSIONS)
+    words = [f"word{number}" for number in range(200)]
+    held = {str(number): passages(str(number), drawn, 10, 2, words) for number in range(30)}
+    version = index.replace(held, base_version=None)
+    asked = questions(drawn, words, ranked_documents.FROM_QUESTIONS)
+    for _ in range(3):
+        held["7"] = passages("7", drawn, 10, 2, words)
+        version = index.replace({"7": held["7"]}, base_version=version, words_anew=True)
+    found = index.documents_found(version, asked, 10)
+    assert found.asked < len(asked) / 2
+    assert found.documents == alone(index, version, asked)
+
+
+def test_words_counted_anew_score_as_in_an_index_without_earlier_edits(tmp_path: Path) -> None:
+    drawn = random.Random(19)
+    held = {str(number): passages(str(number), drawn, 10, 1, PLAIN) for number in range(30)}
+    before = held | {"7": passages("7", drawn, 10, 1, PLAIN)}
+    edited, fresh = (SearchIndex(tmp_path / name, "chunks", DIMENSIONS) for name in ("edited", "fresh"))
+    version = edited.replace({"7": held["7"]}, base_version=edited.replace(before, base_version=None), words_anew=True)
+    other = fresh.replace(held, base_version=None)
+    for vector, text in questions(drawn, PLAIN, 30):
+        scored = [[(hit.document_id, hit.score) for hit in index.search(at, vector, text, 10, mode="text")]
+                  for index, at in ((edited, version), (fresh, other))]  # fmt: skip
+        assert sorted(scored[0]) == sorted(scored[1])

@@ -9,6 +9,7 @@ import typer
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.cli import (
+    adapt,
     answer,
     audit,
     backfill,
@@ -85,6 +86,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
 app.command("migrate")(migrate.migrate)
+app.command("adapt")(adapt.adapt)
 app.command("status")(status.status)
 app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)

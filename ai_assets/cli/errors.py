@@ -8,8 +8,11 @@ PersonKnown                          somebody is added twice
 PersonDisabled                       a disabled person is given something
 LauncherUnclear                      a token and a name of different people
 NoEndpoints                          `ai-assets inference test` without one to test
+StageNotAdaptable                    `ai-assets adapt` of a stage that is not the built-in classifier
+StageNotWritable                     its declaration is not written as lines, so none is added
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -75,4 +78,25 @@ class NoEndpoints(UserError):
         super().__init__(
             f"{path} declares no endpoint, so there is none to test. Write one under `endpoints:`; "
             "inference.example.yaml has some to start from."
+        )
+
+
+class StageNotAdaptable(UserError):
+    def __init__(self, collection: str, stage: str | None, builtin: Sequence[str], *, exists: bool) -> None:
+        named = ", ".join(builtin) or "none"
+        if stage is None and builtin:
+            super().__init__(f"{collection} has several stages of the built-in classifier ({named}); name one: --stage")
+            return
+        found = f"{collection} has no stage" if stage is None else f"{collection} has no stage '{stage}'"
+        if exists:
+            found = f"Stage '{stage}' of {collection} is not the built-in classifier"
+        super().__init__(
+            f"{found}; only a classify stage without a route is adapted to documents without labels (here: {named})."
+        )
+
+
+class StageNotWritable(UserError):
+    def __init__(self, path: Path, stage: str, entry: str) -> None:
+        super().__init__(
+            f"Stage '{stage}' in {path} is not written as a block of lines; write '{entry}' there yourself."
         )

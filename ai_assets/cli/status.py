@@ -88,6 +88,7 @@ def _plain(item: CollectionStatus) -> dict[str, Any]:
     return {
         **vars(item),
         "targets": [vars(state) for state in item.targets],
+        "adaptations": [vars(each) for each in item.adaptations],
         "waiting": waiting,
         "need_a_person": [vars(retry) for retry in item.need_a_person],
     }
@@ -111,6 +112,8 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
     if item.documents:
         rows = [(state, number) for state, number in item.documents.items() if number]
         table("", ("documents", "number"), rows, ("number",))
+    for adapted in item.adaptations:
+        console.print(adapted.sentence(item.collection))
     if item.unassigned:
         console.print(f"{item.unassigned} file(s) of the source belong to no partition.")
     if details:

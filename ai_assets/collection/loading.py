@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ai_assets.base.errors import Gathered
 from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
+from ai_assets.collection.adaptations import read_adaptations
 from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_embeddings, embedded_texts
 from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.collection.partitions import PartitionScheme
@@ -27,6 +28,7 @@ from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_l
 from ai_assets.extensions import look_in
 from ai_assets.own import OwnParts, load_own, metrics_of
 from ai_assets.stages.base import MOST_TRIES, StageSettings
+from ai_assets.stages.classify.adaptation import Adaptation
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function import absolute
 from ai_assets.stages.function_kind import FunctionStage
@@ -70,6 +72,8 @@ class Collection:
     is_record: bool = False
     """Whether it is a signed asset as the home recorded it. Publication goes by the declaration in its own project."""
 
+    adaptations: Mapping[str, Adaptation] = field(default_factory=dict)
+    """By stage of the built-in classifier that declares one."""
     function_models: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     """By stage that is a function, address and model of each endpoint that it may ask."""
 
@@ -253,7 +257,9 @@ class Collection:
         if isinstance(stage, FunctionStage):
             return [self.functions[stage.name], stage.described_when, list(stage.upstream)]
         declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels"})
-        return ["classify-3", self.settings.builtins.classifier, {**declared, "when": stage.described_when}]
+        found = ["classify-3", self.settings.builtins.classifier, {**declared, "when": stage.described_when}]
+        adaptation = self.adaptations.get(stage.name)
+        return found if adaptation is None else [*found, ["adapted", adaptation.digest]]
 
     @cached_property
     def settings_digest(self) -> str:
@@ -347,6 +353,7 @@ def build_collection(
         place = line_of(node, "attributes", "stages", number, "labels")
         gathered.errors.append(CollectionInvalid(path, place, problem))
     inference = inference or _declared_inference
+    adaptations = gathered.attempt({}, read_adaptations, settings, folder, path, node)
     questions = gathered.attempt({}, read_questions, settings, path, node, labels, inference)
     embedding_models = gathered.attempt({}, read_embedding_models, settings, path, node, inference)
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
@@ -358,8 +365,9 @@ def build_collection(
         source = str((folder / source).resolve())
     judging = tuple(item for item in labels or () if item.document not in shown)
     found = Collection(
-        name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking
-    )
+        name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
+        adaptations=adaptations,
+    )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found
 

@@ -15,6 +15,7 @@ from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.batch import jobs
+from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
 from ai_assets.signoff import calibration_labels, corrections, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.golden_labels import with_golden
@@ -53,6 +54,8 @@ class CollectionStatus:
     need_a_person: Sequence[Retry]
     targets: Sequence[TargetState] = ()
     """Which release each target serves."""
+    adaptations: Sequence[AdaptationAge] = ()
+    """What stages were adapted to, beside what there is now."""
 
 
 def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
@@ -76,6 +79,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         waiting = retries.waiting(connection, collection)
         people = retries.need_a_person(connection, collection)
         targets = serving.states(connection, collection)
+        adaptations = adaptation_ages(connection, collection)
     return CollectionStatus(
         collection=collection.name,
         partitions=partition_states(collection, stores),
@@ -86,6 +90,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         waiting=waiting,
         need_a_person=people,
         targets=targets,
+        adaptations=adaptations,
     )
 
 

@@ -161,11 +161,17 @@ class SearchIndex:
             return {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}
 
     def replace(
-        self, changes: Mapping[str, pa.Table | Iterable[pa.RecordBatch] | None], *, base_version: int | None
+        self,
+        changes: Mapping[str, pa.Table | Iterable[pa.RecordBatch] | None],
+        *,
+        base_version: int | None,
+        words_anew: bool = False,
     ) -> int:
         """Make a version that equals `base_version` (None: empty) with the rows of these partitions replaced.
 
-        None removes a partition; batches are read one at a time. The new version is returned complete, text index
+        None removes a partition; batches are read one at a time. `words_anew`: a text index that takes in new rows
+        goes on counting words of removed ones, so what it scores depends on earlier edits; made anew, on the rows
+        alone. Below 50,000 rows that takes a second at most. The new version is returned complete, text index
         included. Killed or failed at any point, older versions stay as they were, and the same call again starts from
         `base_version` again.
         """
@@ -179,7 +185,7 @@ class SearchIndex:
                 _delete_partitions(table, list(changes))
             if given:
                 table.add(pa.RecordBatchReader.from_batches(self._schema(), iter(incoming)))
-            _complete_indexes(table)
+            _complete_indexes(table, words_anew=words_anew)
             version = int(table.version)
             if version not in _complete_versions(table):  # else nothing changed, and nothing was written
                 table.tags.create(f"{_COMPLETE}{version}", version)
@@ -517,12 +523,13 @@ def _delete_partitions(table: Any, partitions: Sequence[str]) -> None:
         table.delete(batch_search.condition("partition", partitions[start : start + 500]))
 
 
-def _complete_indexes(table: Any) -> None:
-    """Make what is missing, then let the indexes take in the rows that are new since they were made."""
+def _complete_indexes(table: Any, *, words_anew: bool) -> None:
+    """Make what is missing or wanted anew, then let the indexes take in the rows that are new since they were made."""
     from lancedb.index import FTS, IvfSq
 
     words = FTS(with_position=True, **INDEX_OPTIONS)
-    wanted: dict[str, Any] = {"text": words, "title": words} if table.count_rows() else {}
+    rows = table.count_rows()
+    wanted: dict[str, Any] = {"text": words, "title": words} if rows else {}
     for name in table.schema.names:
         if not name.startswith(VECTOR):
             continue
@@ -530,6 +537,8 @@ def _complete_indexes(table: Any) -> None:
         if vectors >= EXACT_BELOW_ROWS:
             wanted[name] = IvfSq(distance_type="dot", num_partitions=_cells(vectors), sample_rate=_SAMPLE)
     made = {column for index in table.list_indices() for column in index.columns}
+    if words_anew and rows < EXACT_BELOW_ROWS:
+        made -= {"text", "title"}
     for column, config in wanted.items():
         if column not in made:
             table.create_index(column, config=config)

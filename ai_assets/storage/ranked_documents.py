@@ -7,6 +7,7 @@ open is asked. Some are asked anyway: should LanceDB score otherwise than is ass
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -144,6 +145,12 @@ def ranked(
         block = asked[start : start + at_once]
         for number, found in zip(decided[start:], scorer.answers(block), strict=False):
             answers[number] = found
+    left = [place for place, number in enumerate(decided) if answers[number] is None]
+    for start in range(0, len(left), at_once):
+        places = left[start : start + at_once]
+        exact = scorer.asked_vectors(table, [asked[place] for place in places], column, of)
+        for place, found in zip(places, scorer.answers([asked[place] for place in places], exact), strict=True):
+            answers[decided[place]] = found
     return answers
 
 
@@ -163,27 +170,40 @@ class _Scorer:
         self._passages, self._texts, self._depth = passages, texts, depth
         self._longest = float(np.sqrt((passages.vectors.astype(np.float64) ** 2).sum(axis=1).max()))
 
-    def answers(self, block: Sequence[SearchQuestion]) -> Iterator[list[str] | None]:
-        by_vector, by_text = self._by_vector(block), self._texts.scores([each.words for each in block])
+    def answers(self, block: Sequence[SearchQuestion], exact: np.ndarray | None = None) -> Iterator[list[str] | None]:
+        """`exact`: what LanceDB itself scores by vectors."""
+        by_vector = self._by_vector(block) if exact is None else exact
+        by_text = self._texts.scores([each.words for each in block])
         by_vector[:, self._passages.without_vector | self._passages.left_out] = -math.inf
         by_text[:, self._passages.left_out] = 0
         near, worded = self._passages.best_of_documents(by_vector), self._passages.best_of_documents(by_text)
         errors = [each.words.error for each in block]
         low, high = self._passages.shares_of_best([each.content for each in block], by_text, worded, errors)
         for number, question in enumerate(block):
-            found = self._first(question, near[number], worded[number], low[number], high[number])
+            error = self._error(question.vector) if exact is None else 0.0
+            found = self._first(question, error, near[number], worded[number], low[number], high[number])
             yield None if found is None else [self._passages.names[document] for document in found]
 
     def _first(
-        self, question: SearchQuestion, near: np.ndarray, worded: np.ndarray, low: np.ndarray, high: np.ndarray
+        self,
+        question: SearchQuestion,
+        error: float,
+        near: np.ndarray,
+        worded: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
     ) -> list[int] | None:
+        import numpy as np
+
         if not question.text:
             return []
         if not question.content and question.words.words:
             return None
         of_each, by_vector = self._depth.of_each, nothing()
         if question.vector.any():
-            found = vector_part(near, of_each, self._depth.vector_weight, self._error(question.vector))
+            if np.isnan(near).any():
+                return None
+            found = vector_part(near, of_each, self._depth.vector_weight, error)
             if found is None:
                 return None
             by_vector = found
@@ -200,6 +220,29 @@ class _Scorer:
         ]
         return np.concatenate(parts, axis=1)
 
+    def asked_vectors(self, table: Any, block: Sequence[SearchQuestion], column: str, of: Sequence[str]) -> np.ndarray:
+        """LanceDB's own scores of the nearest passages: one call for many questions, where texts take one each. No
+        numbers where they are of too few documents."""
+        import numpy as np
+
+        limit, there = min(4 * self._depth.of_each, len(self._passages.texts)), [each.vector.any() for each in block]
+        scores = np.full((len(block), len(self._passages.texts)), -math.inf)
+        numbers = np.flatnonzero(there)
+        if not len(numbers):
+            return scores
+        queries = np.stack([block[number].vector for number in numbers])
+        near = batch_search.by_vectors(table, queries, limit, column, batch_search.among(of))
+        for number, found in zip(numbers, near, strict=True):
+            rows = [self._row_of[row] for row, _ in found]
+            documents = len(np.unique(np.searchsorted(self._passages.starts, rows, side="right")))
+            enough = documents >= self._depth.of_each or len(found) < limit or limit == scores.shape[1]
+            scores[number, rows] = [score for _, score in found] if enough else math.nan
+        return scores
+
+    @functools.cached_property
+    def _row_of(self) -> dict[int, int]:
+        return {row_id: row for row, row_id in enumerate(self._passages.row_ids.tolist())}
+
     def _error(self, query: np.ndarray) -> float:
         """How far LanceDB's product of two vectors may be off, in single precision."""
         import numpy as np
@@ -211,7 +254,7 @@ class _Scorer:
         """Whether LanceDB gives the passages that it finds the scores that are computed here."""
         import numpy as np
 
-        row_of = {row_id: row for row, row_id in enumerate(self._passages.row_ids.tolist())}
+        row_of = self._row_of
         among, limit = batch_search.among(of), min(4 * self._depth.of_each, len(row_of))
         by_text = self._texts.scores([each.words for each in sample])
         worded = batch_search.by_texts(table, [lance_query(each.text) for each in sample], limit, among)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +26,8 @@ _TITLE_BOOST = 0.5
 _SATURATION, _LENGTH_SHARE = 1.2, 0.75
 Tokenize: TypeAlias = Callable[[str], list[tuple[str, int]]]
 """Words of a text, with their places."""
+_MANY = 8
+"""A word that one in so many passages has is added to all of them."""
 _STEPS = 8
 """Roundings of a word's score before it is added to others, generously."""
 _ROUNDING = 2.0**-23
@@ -92,26 +94,33 @@ def _phrase(found: Sequence[tuple[str, int]]) -> tuple[str, ...] | None:
 class TextField:
     """One column of all passages, as far as the wanted words go."""
 
-    def __init__(self, texts: Sequence[str | None], wanted: Iterable[str], tokenize: Tokenize) -> None:
+    def __init__(
+        self, texts: Sequence[str | None], wanted: Iterable[str], placed: Set[str], tokenize: Tokenize
+    ) -> None:
+        """`placed`: words whose places count too, because they stand in a phrase."""
         import numpy as np
 
-        self._texts, self._tokenize = texts, tokenize
         found: dict[str, tuple[list[int], list[int]]] = {word: ([], []) for word in wanted}
+        self._places: dict[int, dict[str, set[int]]] = {}
         lengths = np.zeros(len(texts))
         for row, text in enumerate(texts):
-            words = [word for word, _ in tokenize(text)] if text else []
+            words = tokenize(text) if text else []
             lengths[row] = len(words)
-            for word, count in Counter([word for word in words if word in found]).items():
+            for word, count in Counter([word for word, _ in words if word in found]).items():
                 rows, counts = found[word]
                 rows.append(row)
                 counts.append(count)
+            for word, place in words if placed else ():
+                if word in placed:
+                    self._places.setdefault(row, {}).setdefault(word, set()).add(place)
+        self._rows = len(texts)
         texts_with_words = int((lengths > 0).sum())  # LanceDB does not count the others
         self._documents = texts_with_words
         mean = lengths.sum() / max(texts_with_words, 1)
         self._norms = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * lengths / max(mean, 1e-9))
         self._found = {word: (np.array(rows), np.array(counts)) for word, (rows, counts) in found.items() if rows}
-        self._positions = functools.lru_cache(maxsize=1024)(self._read_positions)
         self._scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._dense: dict[str, np.ndarray] = {}
 
     def of(self, word: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Rows that have the word, and what it scores in each."""
@@ -125,6 +134,23 @@ class TextField:
             self._scores[word] = rows, rarity * counts * (_SATURATION + 1) / (counts + self._norms[rows])
         return self._scores[word]
 
+    def add(self, word: str, weight: float, to: np.ndarray) -> None:
+        """What it scores, to what all rows have; all at once where many have it."""
+        import numpy as np
+
+        found = self._dense.get(word)
+        if found is None:
+            some = self.of(word)
+            if some is None:
+                return
+            rows, scores = some
+            if len(rows) * _MANY < self._rows:
+                to[rows] += weight * scores
+                return
+            found = self._dense[word] = np.zeros(self._rows)
+            found[rows] = scores
+        to += weight * found
+
     def with_phrase(self, words: Sequence[str]) -> np.ndarray:
         """Rows in which the words stand one after the other."""
         import numpy as np
@@ -135,17 +161,11 @@ class TextField:
         return np.array([row for row in candidates if self._has(int(row), words)], dtype=int)
 
     def _has(self, row: int, words: Sequence[str]) -> bool:
-        places = self._positions(row)
+        places = self._places[row]
         return any(
             all(start + step in places[word] for step, word in enumerate(words[1:], start=1))
             for start in places[words[0]]
         )
-
-    def _read_positions(self, row: int) -> dict[str, set[int]]:
-        places: dict[str, set[int]] = {}
-        for word, place in self._tokenize(self._texts[row] or ""):
-            places.setdefault(word, set()).add(place)
-        return places
 
 
 class TextScores:
@@ -161,7 +181,9 @@ class TextScores:
         asked = list(queries)
         self._rows = len(bodies)
         wanted = {word for query in asked for word in query.words}
-        self._body, self._title = TextField(bodies, wanted, tokenize), TextField(titles, wanted, tokenize)
+        phrased = {word for query in asked for phrase in query.phrases for word in phrase}
+        self._body = TextField(bodies, wanted, phrased, tokenize)
+        self._title = TextField(titles, wanted, frozenset(), tokenize)
 
     def scores(self, queries: Sequence[TextQuery]) -> np.ndarray:
         """Queries x passages; 0 where a passage has none of the words."""
@@ -170,9 +192,8 @@ class TextScores:
         total = np.zeros((len(queries), self._rows))
         for row, query in zip(total, queries, strict=True):
             for word, times in Counter(query.words).items():
-                for field, weight in ((self._body, 1.0), (self._title, _TITLE_BOOST)):
-                    if (found := field.of(word)) is not None:
-                        row[found[0]] += weight * times * found[1]
+                self._body.add(word, times, row)
+                self._title.add(word, _TITLE_BOOST * times, row)
             for phrase in query.phrases:
                 self._add_phrase(row, phrase)
         return total

@@ -12,8 +12,10 @@ from ai_assets.run.context import Work
 from ai_assets.run.datasets import golden_documents
 from ai_assets.run.datasets.few_shot import FewShotExample, lessons
 from ai_assets.stages.classify import first_version
+from ai_assets.stages.classify.adaptation import Adaptation
 from ai_assets.stages.classify.base import Label
 from ai_assets.stages.classify.builtin import BuiltinClassifier
+from ai_assets.stages.classify.confidence import Sureness
 from ai_assets.stages.classify.first_version import FirstClassifier
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.classify.learning import LEAST_GOLDEN
@@ -37,19 +39,34 @@ def version_of(work: Work) -> str:
     return newer(PART, str(held), work.collection.settings.builtins.classifier)
 
 
+def is_first(work: Work, stage: ClassifyStage) -> bool:
+    """Whether the first version labels it; who declares an adaptation has the newest, as it is added to its scores."""
+    return version_of(work) == first_version.VERSION and stage.name not in work.collection.adaptations
+
+
 def classifier_of(work: Work, stage: ClassifyStage, partition: str) -> FirstClassifier | BuiltinClassifier:
     if stage.name not in work.classifiers:
-        if version_of(work) == first_version.VERSION:
-            work.classifiers[stage.name] = FirstClassifier(_labels(work, stage, _first_lesson), BuiltinEmbedder())
-        else:
-            made = BuiltinClassifier(_labels(work, stage, _lesson), BuiltinEmbedder())
-            work.classifiers[stage.name] = _calibrated(work, stage, partition, made)
+        made = unfitted_classifier(work, stage)
+        work.classifiers[stage.name] = (
+            _calibrated(work, stage, partition, made) if isinstance(made, BuiltinClassifier) else made
+        )
     return work.classifiers[stage.name]
+
+
+def unfitted_classifier(work: Work, stage: ClassifyStage) -> FirstClassifier | BuiltinClassifier:
+    """As sure as it is without golden labels."""
+    if is_first(work, stage):
+        return FirstClassifier(_labels(work, stage, _first_lesson), BuiltinEmbedder())
+    return adapted_classifier(work, stage, work.collection.adaptations.get(stage.name))
+
+
+def adapted_classifier(work: Work, stage: ClassifyStage, adaptation: Adaptation | None) -> BuiltinClassifier:
+    return BuiltinClassifier(_labels(work, stage, _lesson), BuiltinEmbedder(), adaptation=adaptation)
 
 
 def calibration_input(work: Work, stage: ClassifyStage) -> Mapping[str, str]:
     """What the confidence depends on beside the document; nothing where it is not fitted."""
-    if version_of(work) == first_version.VERSION:
+    if is_first(work, stage):
         return {}
     places = golden_documents.places(work, stage)
     return {CALIBRATION: digest(places)} if len(places) >= LEAST_GOLDEN else {}
@@ -59,7 +76,10 @@ def calibration_stats(work: Work, stage: ClassifyStage, inputs: Mapping[str, str
     made = work.classifiers.get(stage.name)
     if CALIBRATION not in inputs or not isinstance(made, BuiltinClassifier):
         return {}
-    return {CALIBRATION: {"of": _calibrated_by(made, inputs[CALIBRATION]), "temperature": made.temperature}}
+    fitted = {"temperature": made.sureness.temperature}
+    if stage.name in work.collection.adaptations:
+        fitted["doubt"] = made.sureness.doubt
+    return {CALIBRATION: {"of": _calibrated_by(made, inputs[CALIBRATION]), **fitted}}
 
 
 def _calibrated(work: Work, stage: ClassifyStage, partition: str, made: BuiltinClassifier) -> BuiltinClassifier:
@@ -69,13 +89,13 @@ def _calibrated(work: Work, stage: ClassifyStage, partition: str, made: BuiltinC
     previous = work.previous(stage.name, partition)
     before = previous.stats.get(CALIBRATION) if previous else None
     if before and before["of"] == _calibrated_by(made, fitted_to):
-        return made.at(before["temperature"])
+        return made.at(Sureness(temperature=before["temperature"], doubt=before.get("doubt", 0.0)))
     golden = golden_documents.read(work, stage)
     return made.calibrated([(each.title, each.text, each.label) for each in golden])
 
 
 def _calibrated_by(made: BuiltinClassifier, fitted_to: str) -> str:
-    return digest([made.at(1.0).version, fitted_to])
+    return digest([made.at(None).version, fitted_to])
 
 
 def _labels(work: Work, stage: ClassifyStage, said: Callable[[FewShotExample], str]) -> list[Label]:

@@ -7,6 +7,7 @@ anything. The verdict is remembered per partition and made again only when that 
 partition never voids the sign-off of another.
 """
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,6 +65,8 @@ class CorpusEvaluation:
         self.collection = work.collection
         self.untold_usd = 0.0
         """What embedding the golden queries cost; the first dataset made after it tells of it."""
+        self._is_computed = functools.cache(lambda asset, partition: intact(work, asset, partition) is not None)
+        self._is_searchable = functools.cache(lambda partition: bool(_comparable(work, partition)))
         self.asked = 0
         """Golden queries that the index was asked, not counting those whose answer was kept."""
 
@@ -122,10 +125,10 @@ class CorpusEvaluation:
         )
 
     def _computed(self, asset: str, name: str) -> bool:
-        return any(intact(self.work, asset, partition) is not None for partition in self.placed[name])
+        return any(self._is_computed(asset, partition) for partition in self.placed[name])
 
     def _searchable(self, name: str) -> bool:
-        return any(_comparable(self.work, partition) for partition in self.placed[name])
+        return any(self._is_searchable(partition) for partition in self.placed[name])
 
     @cached_property
     def truth(self) -> Mapping[str, str]:
@@ -398,7 +401,7 @@ def sync_index(work: Work) -> int:
                 break
             if version is None:
                 forget(_rankings_folder(work))
-            anew, version = version is None, index.replace(changes, base_version=version)
+            anew, version = version is None, index.replace(changes, base_version=version, words_anew=True)
             with lease.fenced() as connection:
                 if anew:
                     connection.execute(sa.text("DELETE FROM index_parts WHERE collection = :c"), {"c": name})

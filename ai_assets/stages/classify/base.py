@@ -62,19 +62,25 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def shares_at(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """What scores per label come to as shares of 1."""
+    import numpy as np
+
+    odds = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    shares: np.ndarray = odds / odds.sum(axis=-1, keepdims=True)
+    return shares
+
+
 def decided(
     labels: Sequence[Label],
-    scores: np.ndarray,
-    temperature: float,
+    confidences: np.ndarray,
     text: str,
     support: Callable[[int], np.ndarray],
     spans: Sequence[tuple[int, int]],
 ) -> Classification:
-    """The label of the highest score, with the sentence of `spans` that supports it most."""
+    """The label of the highest confidence, with the sentence of `spans` that supports it most."""
     import numpy as np
 
-    odds = np.exp((scores - scores.max()) / temperature)
-    confidences = odds / odds.sum()
     order = np.argsort(-confidences, kind="stable")
     winner = int(order[0])
     runner_up = int(order[1]) if len(order) > 1 else None

@@ -1,7 +1,7 @@
 """The built-in classifier: which of the described labels a document resembles most, and where it shows.
 
 It begins with the descriptions alone, and learns from the examples of each label. No label and no collection is
-special, and nothing of other documents counts.
+special, and nothing of other documents counts but what a declared file says (adaptation.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ai_assets.stages.classify.base import (
     distinct,
     sentence_spans,
 )
+from ai_assets.stages.classify.confidence import Sureness, fitted_sureness
 from ai_assets.stages.classify.descriptions import Descriptions
-from ai_assets.stages.classify.learning import Learned, temperature
+from ai_assets.stages.classify.learning import Learned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ai_assets.embedding.builtin import BuiltinEmbedder
+    from ai_assets.stages.classify.adaptation import Adaptation
+    from ai_assets.stages.classify.descriptions import ReadText
 
 __all__ = ["READ_CHARACTERS", "BuiltinClassifier", "Classification", "Label", "sentence_spans"]
 
@@ -38,25 +41,35 @@ _SHORTEST_EVIDENCE = 16
 
 
 class BuiltinClassifier:
-    """Reads the labels once. What it says of a document depends on that document and the labels alone."""
+    """Reads the labels once. What it says of a document depends on that document, the labels and the adaptation."""
 
-    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder, *, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        labels: Sequence[Label],
+        embedder: BuiltinEmbedder,
+        *,
+        adaptation: Adaptation | None = None,
+        sureness: Sureness | None = None,
+    ) -> None:
         self._labels = distinct(labels)
         self._embedder = embedder
-        self.temperature = temperature
-        """What scores are divided by: above 1 it is less sure than by itself."""
+        self._adaptation = adaptation
+        self._unfitted = Sureness(doubt=adaptation.doubt if adaptation else 0.0)
+        self.sureness = sureness or self._unfitted
 
     @functools.cached_property
     def version(self) -> str:
-        """Changes when an answer could: labels, algorithm, embedder or temperature."""
+        """Changes when an answer could: labels, algorithm, embedder, adaptation or how sure it is."""
         return self.version_with(ALGORITHM_VERSION)
 
     def version_with(self, algorithm: str) -> str:
         """What it would be with another algorithm."""
         embedder = self._embedder
         key: list[object] = [algorithm, embedder.name, embedder.version, [asdict(label) for label in self._labels]]
-        if self.temperature != 1.0:
-            key.append(round(self.temperature, 6))
+        if self._adaptation is not None:
+            key.append(self._adaptation.digest)
+        if self.sureness != self._unfitted:
+            key += self.sureness.described
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
     def classify(self, texts: Sequence[tuple[str, str]]) -> list[Classification]:
@@ -71,17 +84,20 @@ class BuiltinClassifier:
         known = [(title, text, names.index(label)) for title, text, label in golden if label in names]
         if not known:
             return self
-        scores = np.stack([self._scores(title, text[:READ_CHARACTERS]) for title, text, _ in known])
-        fitted = temperature(scores, np.array([label for _, _, label in known]))
-        return self.at(fitted)
+        scores = np.stack([self.scores(self.read(title, text)) for title, text, _ in known])
+        return self.fitted_to(scores, np.array([label for _, _, label in known]))
 
-    def at(self, temperature: float) -> BuiltinClassifier:
-        """The same at another temperature."""
-        return BuiltinClassifier(self._labels, self._embedder, temperature=temperature)
+    def fitted_to(self, scores: np.ndarray, truth: np.ndarray) -> BuiltinClassifier:
+        """The same, by the scores of such documents and the numbers of their labels."""
+        return self.at(fitted_sureness(scores, truth, self._adaptation.doubt if self._adaptation else None))
+
+    def at(self, sureness: Sureness | None) -> BuiltinClassifier:
+        """The same, so sure; None: as it is by itself."""
+        return BuiltinClassifier(self._labels, self._embedder, adaptation=self._adaptation, sureness=sureness)
 
     @functools.cached_property
     def _descriptions(self) -> Descriptions:
-        return Descriptions(self._labels, self._embedder)
+        return Descriptions(self._labels, self._embedder, self._adaptation)
 
     @functools.cached_property
     def _learned(self) -> Learned | None:
@@ -92,16 +108,18 @@ class BuiltinClassifier:
         ]
         return Learned(self._descriptions, examples) if examples else None
 
-    def _scores(self, title: str, text: str) -> np.ndarray:
-        read = self._descriptions.read(title, text)
+    def read(self, title: str, text: str) -> ReadText:
+        return self._descriptions.read(title, text[:READ_CHARACTERS])
+
+    def scores(self, read: ReadText) -> np.ndarray:
+        """Per label, before they are made shares."""
         return (self._learned or self._descriptions).scores(read)
 
     def _classify(self, title: str, text: str) -> Classification:
         spans = _telling(sentence_spans(text))
         sentences = [text[start:end] for start, end in spans]
-        scores = self._scores(title, text)
         return decided(
-            self._labels, scores, self.temperature, text,
+            self._labels, self.sureness.shares(self.scores(self.read(title, text))), text,
             lambda winner: self._descriptions.support(sentences)[:, winner], spans,
         )  # fmt: skip
 

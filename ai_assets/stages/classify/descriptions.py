@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ai_assets.embedding.builtin import BuiltinEmbedder
+    from ai_assets.stages.classify.adaptation import Adaptation
 
 # Fitted by likelihood on the developing corpora of bench/classifier_corpora.py and tests/data/classify_dev.jsonl, each
 # counting the same, so the shares that they give need no further temperature there. docs/classifier.md has the figures.
@@ -54,9 +55,15 @@ class ReadText:
 class Descriptions:
     """The labels' names and descriptions in several views, which are added up."""
 
-    def __init__(self, labels: Sequence[Label], embedder: BuiltinEmbedder) -> None:
+    def __init__(
+        self, labels: Sequence[Label], embedder: BuiltinEmbedder, adaptation: Adaptation | None = None
+    ) -> None:
         import numpy as np
 
+        self._adapted: tuple[np.ndarray, float] | None = None
+        if adaptation is not None:
+            rows = np.array([adaptation.numbers[label.name] for label in labels], dtype=np.float64)
+            self._adapted = rows, adaptation.temperature
         self._embedder = embedder
         self._known: dict[str, tuple[np.ndarray, float]] = {}
         full = [f"{label.name}: {label.description}" for label in labels]
@@ -91,7 +98,11 @@ class Descriptions:
             ]
         ).astype(np.float64)
         total: np.ndarray = np.array(_WEIGHTS) @ (views - views.mean(axis=1, keepdims=True))
-        return total
+        if self._adapted is None:
+            return total
+        rows, temperature = self._adapted
+        adapted: np.ndarray = (total + rows[:, 0] + rows[:, 1:] @ read.vector.astype(np.float64)) / temperature
+        return adapted
 
     def support(self, sentences: Sequence[str]) -> np.ndarray:
         """How much each sentence speaks for each label."""

@@ -26,6 +26,7 @@ from ai_assets.stages.classify.base import (
     distinct,
     manner_of,
     sentence_spans,
+    shares_at,
     unit,
 )
 from ai_assets.stages.classify.style_features import manner
@@ -89,7 +90,7 @@ class FirstClassifier:
         def support(winner: int) -> np.ndarray:
             return meanings[:, winner] + [self._profile.share(winner, each) for each in tokens]
 
-        return decided(self._labels, views, _TEMPERATURE, text, support, spans)
+        return decided(self._labels, shares_at(views, _TEMPERATURE), text, support, spans)
 
 
 class _Profile:

@@ -32,6 +32,7 @@ MOST_SHOWN = 100
 _CHAT_ONLY = frozenset({
     "prompt", "after", "answer", "examples", "learn", "logprobs", "temperature", "seed", "max_output_tokens",
 })  # fmt: skip
+_OF_BUILTIN = frozenset({"name", "kind", "backend", "labels", "when", "route", "learn", "adapted"})
 OF_BUILTIN = (
     "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
     "correction overrides the classifier's label. Stale when the document, the labels, the classifier or the "
@@ -84,6 +85,9 @@ class ClassifyStage(PromptStage):
     learn: int = Field(default=0, ge=0, le=MOST_LEARNED)
     """How many of the newest corrections it is shown as examples; their documents judge nothing meanwhile. On a route
     at most 100, because each is part of every prompt."""
+    adapted: str | None = Field(default=None, min_length=1)
+    """A file that `ai-assets adapt` made, relative to the declaration: what the built-in classifier took from
+    documents of the collection without labels."""
     answer: Literal["reasoned", "label"] = "reasoned"
     """`label`: the label alone, as plain text, which small models can give; without a reason and a quote."""
     logprobs: bool = True
@@ -117,8 +121,12 @@ class ClassifyStage(PromptStage):
         if self.asks_labels:
             for key in sorted(self.model_fields_set & _CHAT_ONLY):
                 yield wrong(f"'{key}' has no meaning with 'ask: predict': the model is given the text alone", key)
+        if self.route is not None and self.adapted is not None:
+            yield wrong(
+                "only the built-in classifier is adapted: a stage has a 'route' or 'adapted', not both", "adapted"
+            )
         if self.route is None:
-            for key in sorted(self.model_fields_set - {"name", "kind", "backend", "labels", "when", "route", "learn"}):
+            for key in sorted(self.model_fields_set - _OF_BUILTIN):
                 yield wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
 
     @property
