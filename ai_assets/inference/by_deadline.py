@@ -23,7 +23,7 @@ from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.batch.standing import given_of
 from ai_assets.inference.call_state import ticket_for
-from ai_assets.inference.deadline import START_S, CallLoad, Offers, WayChoice, choose
+from ai_assets.inference.deadline import START_S, CallLoad, Offers, WayChoice, choose, span_of
 from ai_assets.inference.errors import DueOver
 from ai_assets.inference.identity import Unhashable
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
@@ -80,15 +80,16 @@ class DeadlineAsker:
         with self.state.read() as connection:
             at, chosen_at = self.clock(connection), store_clock(connection)
             known = self._known(connection, work, since, due, at)
-        left_s = (due.at - at).total_seconds()
-        course = _Course(caller=caller, work=work, due=due, known=known, chosen_at=text_of(chosen_at))
-        choice = choose(left_s - course.follows_s, known.load, known.offers)
-        course.take(choice)
+        choice = choose((due.at - at).total_seconds() - known.follows_s, known.load, known.offers)
+        course = _Course(
+            caller=caller, work=work, due=due, known=known, choice=choice, chosen_at=text_of(chosen_at)
+        )  # fmt: skip
         results = self._by_batch(requests, course) if choice.way == "batch" else self._one_by_one(requests, course)
         waiting = 0
         for result in results:
             waiting += isinstance(result, Pending)
-            if isinstance(result, Pending) or result.attempts:
+            asked = choice.way == "batch" if isinstance(result, Pending) else result.attempts > 0
+            if asked:
                 self._note(course)
             yield result
         if not waiting:
@@ -121,15 +122,15 @@ class DeadlineAsker:
         if by_batch is not None:
             refused = why_no_batch(connection, by_batch, since, text_of(due.at))
             travelling = travelling_lines(connection, by_batch)
-        offers = offers_of(connection, self.settings, names, at, without_batch=refused is not None)
+        offers = offers_of(connection, self.settings, names, at, no_batch=refused)
         calls = work.calls + travelling
         load = CallLoad(calls=calls, tokens=calls * call_tokens(connection, names[0]))
-        return _Known(offers=offers, load=load, endpoint=names[0], refused=refused)
+        follows_s = work.levels * (offers.sync.sure_s(load) + START_S)
+        return _Known(offers=offers, load=load, follows_s=follows_s, endpoint=names[0])
 
     # By batch
 
     def _by_batch(self, requests: Iterable[Request], course: "_Course") -> Iterator[Result | Pending]:
-        assert course.choice is not None
         assert course.choice.then is not None
         deadline = JobDeadline(
             due_at=text_of(course.due.at),
@@ -187,29 +188,27 @@ class DeadlineAsker:
     def _tiered(self, request: Request, course: "_Course") -> Request:
         """At the tier that is right when it leaves: without flex from when its buffer begins."""
         course.asked += 1
-        assert course.choice is not None
         if course.choice.way == FLEX and monotonic() >= course.looks_at:
             course.looks_at = monotonic() + LOOK_AT_CLOCK_S
             with self.state.read() as connection:
-                at = self.clock(connection)
-            left_s = (course.due.at - at).total_seconds() - course.follows_s
+                at, chosen_at = self.clock(connection), store_clock(connection)
+            left_s = (course.due.at - at).total_seconds() - course.known.follows_s
             if left_s <= course.known.offers.flex_buffer_s(course.left):
-                again = choose(left_s, course.left, replace(course.known.offers, flex=None, flex_price=None,
-                                                            turnaround=None, batch_price=None))  # fmt: skip
-                course.take(replace(again, reason=f"the buffer of flex has begun: {again.reason}"))
-                course.chosen_at = now()
+                self._note(course)
+                offers = replace(course.known.offers, flex=None, flex_price=None, turnaround=None, batch_price=None)
+                again = choose(left_s, course.left, offers)
+                course.choice = replace(again, reason=f"the buffer of flex has begun, {span_of(left_s)} before it is due")
+                course.chosen_at = text_of(chosen_at)
         return replace(request, tier=FLEX if course.choice.way == FLEX else DEFAULT_TIER)
 
     # What is said of it
 
     def _note(self, course: "_Course") -> None:
         """Once for each choice, and only where something was asked."""
-        if course.noted is course.choice or course.choice is None:
+        if course.noted is course.choice:
             return
         choice, course.noted = course.choice, course.choice
         reason = choice.reason
-        if course.known.refused is not None:
-            reason = f"{reason}; no batch, because {course.known.refused}"
         if course.due.note is not None:
             reason = f"{reason}; {course.due.note}"
         chosen = ChosenWay(
@@ -233,9 +232,9 @@ class _Known:
 
     offers: Offers
     load: CallLoad
+    follows_s: float
+    """What the stages after it need."""
     endpoint: str
-    refused: str | None
-    """Why there is no batch, though one is declared."""
 
 
 @dataclass(kw_only=True)
@@ -247,22 +246,14 @@ class _Course:
     due: DueMoment
     known: _Known
     chosen_at: str
-    choice: WayChoice | None = None
+    choice: WayChoice
     noted: WayChoice | None = None
     asked: int = 0
     looks_at: float = 0.0
     """When the clock is looked at again, by the monotonic one."""
-
-    def take(self, choice: WayChoice) -> None:
-        self.choice = choice
 
     @property
     def left(self) -> CallLoad:
         """What has not been asked yet."""
         load, calls = self.known.load, max(self.known.load.calls - self.asked, 1)
         return CallLoad(calls=calls, tokens=load.tokens * calls / max(load.calls, 1))
-
-    @property
-    def follows_s(self) -> float:
-        """What the stages after it need."""
-        return self.work.levels * (self.known.offers.sync.sure_s(self.known.load) + START_S)

@@ -181,6 +181,8 @@ class Offers:
     batch_price: float | None = None
     turnaround: Turnaround | None = None
     stopping: Turnaround | None = None
+    no_batch: str | None = None
+    """Why there is none, though the endpoint declares it."""
     history: str = ""
     """What the turnaround is known from, in words."""
 
@@ -315,12 +317,18 @@ def _reason(best: _Candidate, left_s: float, load: CallLoad, offers: Offers) -> 
                 f"when the rest would go by {best.then}"
             )
         case "flex":
-            why = f"; {_not_by_batch(left_s, load, offers)}" if offers.turnaround is not None else ""
-            return f"{left}, and by flex it takes about {span_of(offers.pace('flex').likely_s(load))}{why}"
+            took = f"by flex it takes about {span_of(offers.pace('flex').likely_s(load))}"
+            return "; ".join([f"{left}, and {took}", *_without_batch(left_s, load, offers)])
         case _:
-            said = [_not_by_batch(left_s, load, offers)] if offers.turnaround is not None else []
+            said = _without_batch(left_s, load, offers)
             said += [f"flex needs {span_of(offers.flex_buffer_s(load))} in hand"] if offers.flex is not None else []
             return "; ".join([left, *said]) if said else f"{left}, and the endpoint has no other way"
+
+
+def _without_batch(left_s: float, load: CallLoad, offers: Offers) -> list[str]:
+    if offers.no_batch is not None:
+        return [f"no batch, because {offers.no_batch}"]
+    return [] if offers.turnaround is None else [_not_by_batch(left_s, load, offers)]
 
 
 def _not_by_batch(left_s: float, load: CallLoad, offers: Offers) -> str:

@@ -38,14 +38,17 @@ def offers_of(
     names: Sequence[str],
     at: datetime.datetime,
     *,
-    without_batch: bool = False,
+    no_batch: str | None = None,
 ) -> Offers:
-    """Of a route's endpoints in their order: the first one by one and by flex, the first that has batches by batch."""
+    """Of a route's endpoints in their order: the first one by one and by flex, the first that has batches by batch.
+
+    `no_batch`: why there is none just now.
+    """
     name, today = names[0], at.date()
     endpoint = settings.endpoints[name]
     flex_price = None if endpoint.free else price_at(endpoint, today, FLEX)
     sync, flex, no_room = _paces(connection, name, endpoint)
-    by_batch = None if without_batch else next((each for each in names if settings.endpoints[each].batch), None)
+    by_batch = None if no_batch is not None else next((each for each in names if settings.endpoints[each].batch), None)
     turnaround = stopping = None
     if by_batch is not None:
         turnaround, stopping = batch_history(connection, by_batch, settings.endpoints[by_batch], at)
@@ -58,7 +61,8 @@ def offers_of(
         batch_price=None if by_batch is None else _weighed(batch_price(by_batch, settings.endpoints[by_batch], today)),
         turnaround=turnaround,
         stopping=stopping,
-        history="" if turnaround is None else f" (of {turnaround.seen:,} seen)",
+        no_batch=no_batch,
+        history="" if turnaround is None else _said_of(turnaround.seen),
     )
 
 
@@ -120,6 +124,10 @@ _LATEST = (
     "ORDER BY sent_at DESC LIMIT :most"
 )
 """Batches have no latency, and a call that is not there yet neither."""
+
+
+def _said_of(seen: int) -> str:
+    return f" ({seen:,} seen)" if seen else " (as is believed; none was seen yet)"
 
 
 def _weighed(price: TokenPrice) -> float:
