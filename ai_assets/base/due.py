@@ -99,7 +99,7 @@ class WithDeadline(Strict):
 
     @field_validator("within")
     @classmethod
-    def _is_span(cls, value: str | None) -> str | None:
+    def _leaves_time(cls, value: str | None) -> str | None:
         match = _SPAN.fullmatch(value or "")
         if value is None or (match and 0 < _seconds(value) <= MOST_DAYS * 86_400):
             return value

@@ -197,7 +197,9 @@ class DeadlineAsker:
                 self._note(course)
                 offers = replace(course.known.offers, flex=None, flex_price=None, turnaround=None, batch_price=None)
                 again = choose(left_s, course.left, offers)
-                course.choice = replace(again, reason=f"the buffer of flex has begun, {span_of(left_s)} before it is due")
+                course.choice = replace(
+                    again, reason=f"the buffer of flex has begun, {span_of(left_s)} before it is due"
+                )
                 course.chosen_at = text_of(chosen_at)
         return replace(request, tier=FLEX if course.choice.way == FLEX else DEFAULT_TIER)
 

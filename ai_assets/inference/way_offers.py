@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -72,7 +73,7 @@ def call_tokens(connection: sa.Connection, endpoint: str) -> float:
         f"SELECT avg(input_tokens + output_tokens) AS mean FROM ({_LATEST}) AS latest "  # noqa: S608
         "WHERE endpoint = :endpoint AND state = 'settled' AND input_tokens IS NOT NULL"
     )
-    found = connection.execute(query, {"endpoint": endpoint, "most": ATTEMPTS_READ}).scalar_one()
+    found: Any = connection.execute(query, {"endpoint": endpoint, "most": ATTEMPTS_READ}).scalar_one()
     return CALL_TOKENS if found is None else float(found)
 
 

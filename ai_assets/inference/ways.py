@@ -54,6 +54,13 @@ def wanted(connection: sa.Connection, caller: Caller, at: datetime.datetime) -> 
     return OpenDeadline(since=datetime.datetime.fromisoformat(row.since), is_new=False)
 
 
+def open_since(connection: sa.Connection, collection: str, asset: str) -> datetime.datetime | None:
+    """Since when the first of its partitions has been wanted that has not all of its answers."""
+    query = sa.text("SELECT min(since) FROM deadlines WHERE collection = :c AND asset = :a AND answered_at IS NULL")
+    found = connection.execute(query, {"c": collection, "a": asset}).scalar_one()
+    return None if found is None else datetime.datetime.fromisoformat(found)
+
+
 def keep_wanted(connection: sa.Connection, caller: Caller, since: datetime.datetime, due: datetime.datetime) -> None:
     values = {"since": text_of(since), "due_at": text_of(due), "answered_at": None}
     upsert(connection, "deadlines", _named(caller), values)

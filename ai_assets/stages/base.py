@@ -88,7 +88,9 @@ class StageSettings(WithDeadline):
         if self.tier is not None:
             yield wrong(f"a deadline chooses the tier, and 'tier: {self.tier}' fixes it; keep one of them", key)
         if self.kind == "function":
-            said = "the calls of a function are made as it goes, so only its 'tier' can be chosen; take the deadline out"
+            said = (
+                "the calls of a function are made as it goes, so only its 'tier' can be chosen; take the deadline out"
+            )
             yield wrong(said, key)
         elif self.route is None:
             yield wrong("it asks no model (it has no 'route'), so there is nothing to be in time with", key)

@@ -55,9 +55,7 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
             calls, by_batch = len(vectors) - already, each.settings.tier == "batch"
-            embedder = replace(
-                embedder, asking=asking_of(work, asset, each.settings.route, calls, by_batch=by_batch)
-            )
+            embedder = replace(embedder, asking=asking_of(work, asset, each.settings.route, calls, by_batch=by_batch))
             embedder, documents = _ask(work, partition, asset, passages, vectors, embedder, documents)
         else:
             _embed(work, passages, vectors, embedder)
