@@ -57,7 +57,7 @@ def wanted(connection: sa.Connection, caller: Caller, at: datetime.datetime) -> 
 def open_since(connection: sa.Connection, collection: str, asset: str) -> datetime.datetime | None:
     """Since when the first of its partitions has been wanted that has not all of its answers."""
     query = sa.text("SELECT min(since) FROM deadlines WHERE collection = :c AND asset = :a AND answered_at IS NULL")
-    found = connection.execute(query, {"c": collection, "a": asset}).scalar_one()
+    found: str | None = connection.execute(query, {"c": collection, "a": asset}).scalar_one()
     return None if found is None else datetime.datetime.fromisoformat(found)
 
 
