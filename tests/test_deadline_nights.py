@@ -195,6 +195,19 @@ def test_a_time_of_day_stays_that_of_the_first_run(local: NightDesk) -> None:
     assert local.ways()[-1].due_at > first
 
 
+def test_what_was_due_more_than_a_day_ago_begins_anew(local: NightDesk) -> None:
+    due = DeclaredDeadline(due=f"{(local.clock().hour + 8) % 24:02d}:30")
+    local.provider.configure(batch_seconds=90 * HOUR)
+    local.ask(questions(2), deadline=due)
+    local.advance(20 * HOUR)
+    local.ask([question(9)], replace(CALLER, run_id="late"), deadline=due)
+    assert local.ways()[-1].way == "sync"
+    local.advance(30 * HOUR)
+    local.ask([*questions(2), question(10)], replace(CALLER, run_id="weeks"), deadline=due)
+    first, late, anew = (way.due_at for way in local.ways())
+    assert first == late < anew
+
+
 def test_a_moment_that_is_over_is_refused_unless_the_work_had_begun(local: NightDesk) -> None:
     at = local.clock()
     due = DeclaredDeadline(due=f"{at.replace(microsecond=0).isoformat()}")

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ai_assets.base.due import DeclaredDeadline, DueMoment
 from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.asking import CHUNK
+from ai_assets.inference.batch.asking import CHUNK, BatchAsker
 from ai_assets.inference.batch.buffers import Clock, store_clock
 from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.pending import Pending
@@ -43,12 +43,13 @@ from ai_assets.inference.ways import (
 from ai_assets.storage.state import StateStore, now
 
 if TYPE_CHECKING:
-    from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.engine import Engine
 
 
 LOOK_AT_CLOCK_S = 0.25
 """So often at most, for it may be the server's."""
+KNOWN_FOR_S = 60.0
+"""What endpoints offer is read so often: partition after partition asks the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,12 @@ class DeadlineAsker:
     settings: InferenceSettings
     state: StateStore
     engine: Callable[[], "Engine"]
-    batches: Callable[[], "BatchAsker"]
+    batches: Callable[[], BatchAsker]
     say: Callable[[str], object] = lambda _line: None
     clock: Clock = store_clock
     _since: datetime.datetime | None = field(default=None)
+    _offered: dict[tuple[str, str | None], tuple[float, Offers, float]] = field(default_factory=dict)
+    """By route and what there is to say against a batch: when it was read, and tokens of a call."""
 
     def map(self, requests: Iterable[Request], caller: Caller, work: DueWork) -> Iterator[Result | Pending]:
         """In order. When it has ended, who asks is known to wait, or to have all of its answers."""
@@ -101,7 +104,7 @@ class DeadlineAsker:
     def _due(self, connection: sa.Connection, caller: Caller, work: DueWork) -> tuple[DueMoment, datetime.datetime]:
         """When it is due, and since when it has been wanted."""
         at = self._since = self._since or self.clock(connection)
-        found = wanted(connection, caller, at)
+        found = wanted(connection, caller, at, is_date=work.deadline.absolute is not None)
         due = work.deadline.moment(found.since)
         if found.is_new and work.deadline.absolute is not None and due.at <= at:
             raise DueOver(caller.collection, caller.asset, work.deadline.due or "", work.deadline.timezone)
@@ -122,9 +125,13 @@ class DeadlineAsker:
         if by_batch is not None:
             refused = why_no_batch(connection, by_batch, since, text_of(due.at))
             travelling = travelling_lines(connection, by_batch)
-        offers = offers_of(connection, self.settings, names, at, no_batch=refused)
+        read_at, offers, tokens = self._offered.get((work.route, refused), (-KNOWN_FOR_S, None, 0.0))
+        if offers is None or monotonic() - read_at >= KNOWN_FOR_S:
+            offers = offers_of(connection, self.settings, names, at, no_batch=refused)
+            tokens = call_tokens(connection, names[0])
+            self._offered[work.route, refused] = monotonic(), offers, tokens
         calls = work.calls + travelling
-        load = CallLoad(calls=calls, tokens=calls * call_tokens(connection, names[0]))
+        load = CallLoad(calls=calls, tokens=calls * tokens)
         follows_s = work.levels * (offers.sync.sure_s(load) + START_S)
         return _Known(offers=offers, load=load, follows_s=follows_s, endpoint=names[0])
 

@@ -16,6 +16,10 @@ from ai_assets.inference.deadline import Way
 from ai_assets.inference.records import Caller
 from ai_assets.storage.state import storable, upsert
 
+FORGOTTEN_AFTER = datetime.timedelta(days=1)
+CLOCKS_DIFFER_S = 300.0
+"""So far the clock of a machine may be behind that of the store."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenDeadline:
@@ -45,19 +49,29 @@ def text_of(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def wanted(connection: sa.Connection, caller: Caller, at: datetime.datetime) -> OpenDeadline:
-    """Since when; from now on, unless it is wanted already and is not answered."""
-    query = sa.text(f"SELECT since, answered_at FROM deadlines WHERE {_OF}")  # noqa: S608
+def wanted(connection: sa.Connection, caller: Caller, at: datetime.datetime, *, is_date: bool) -> OpenDeadline:
+    """Since when; from now on, unless it is wanted already and is not answered.
+
+    What was due more than a day ago begins anew, unless it has a date: a run that failed hurries nobody weeks later.
+    """
+    query = sa.text(f"SELECT since, due_at, answered_at FROM deadlines WHERE {_OF}")  # noqa: S608
     row = connection.execute(query, _of(caller)).one_or_none()
-    if row is None or row.answered_at is not None:
+    if row is None or row.answered_at is not None or (not is_date and row.due_at < text_of(at - FORGOTTEN_AFTER)):
         return OpenDeadline(since=at, is_new=True)
     return OpenDeadline(since=datetime.datetime.fromisoformat(row.since), is_new=False)
 
 
-def open_since(connection: sa.Connection, collection: str, asset: str) -> datetime.datetime | None:
+def open_since(
+    connection: sa.Connection, collection: str, asset: str, at: datetime.datetime, *, is_date: bool
+) -> datetime.datetime | None:
     """Since when the first of its partitions has been wanted that has not all of its answers."""
-    query = sa.text("SELECT min(since) FROM deadlines WHERE collection = :c AND asset = :a AND answered_at IS NULL")
-    found: str | None = connection.execute(query, {"c": collection, "a": asset}).scalar_one()
+    query = sa.text(
+        "SELECT min(since) FROM deadlines WHERE collection = :c AND asset = :a AND answered_at IS NULL "
+        "AND due_at >= :forgotten"
+    )
+    forgotten = "" if is_date else text_of(at - FORGOTTEN_AFTER)
+    values = {"c": collection, "a": asset, "forgotten": forgotten}
+    found: str | None = connection.execute(query, values).scalar_one()
     return None if found is None else datetime.datetime.fromisoformat(found)
 
 
@@ -110,6 +124,7 @@ def why_no_batch(connection: sa.Connection, endpoint: str, since: datetime.datet
         "SELECT state, provider_state, cancelled_by, deadline, message FROM batch_jobs WHERE endpoint = :endpoint "
         "AND made_at >= :since AND deadline IS NOT NULL AND lines > 0 AND duplicate_of IS NULL ORDER BY made_at DESC"
     )
+    since -= datetime.timedelta(seconds=CLOCKS_DIFFER_S)
     rows = connection.execute(query, {"endpoint": endpoint, "since": text_of(since)}).all()
     for row in rows:
         deadline = JobDeadline.of(row.deadline)

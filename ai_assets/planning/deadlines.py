@@ -53,8 +53,9 @@ def _since(
     connection: sa.Connection, collection: str, asset: str, deadline: DeclaredDeadline, at: datetime.datetime
 ) -> datetime.datetime:
     """Where a run has begun to ask, it is due as that run said."""
-    since = open_since(connection, collection, asset)
-    if since is None and deadline.absolute is not None and deadline.absolute <= at:
+    date = deadline.absolute
+    since = open_since(connection, collection, asset, at, is_date=date is not None)
+    if since is None and date is not None and date <= at:
         raise DueOver(collection, asset, deadline.due or "", deadline.timezone)
     return since or at
 
