@@ -134,5 +134,7 @@ def _described(connection: sa.Connection, job: BatchJob) -> dict[str, Any]:
         "worst_usd": usd_of(job.worst_nusd), "cost_usd": usd_of(jobs.cost_nusd(connection, job)),
         "made_at": job.made_at, "submitted_at": job.submitted_at, "expires_at": job.expires_at,
         "next_look_at": job.next_look_at, "ended_at": job.ended_at, "cancelled_by": job.cancelled_by,
+        "due_at": job.deadline.due_at if job.deadline else None, "then": job.deadline.then if job.deadline else None,
+        "turnaround_s": job.turnaround_s,
         "duplicate_of": job.duplicate_of, "unknown_lines": job.unknown_lines, "message": job.message,
     }  # fmt: skip

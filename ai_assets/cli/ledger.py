@@ -28,6 +28,7 @@ from ai_assets.inference.history import Attempt, BudgetRow, Call
 from ai_assets.inference.ledger_messages import State
 from ai_assets.inference.records import LOST
 from ai_assets.inference.resolving import Resolution, ResolvedAttempt
+from ai_assets.inference.ways import way_of
 from ai_assets.signoff import audit
 from ai_assets.storage.state import StateStore
 
@@ -72,13 +73,16 @@ def show(
     """A call: its attempts in order, its answer, and who used it again."""
     with stores_to_read().state.read() as connection:
         found = history.call(connection, history.find(connection, asked))
+        way = way_of(connection, found.call)
     text = answer_text(found.body, found.attempts[-1].protocol, home().inference)
     if as_json:
-        print_json({**asdict(found), "text": text})
+        print_json({**asdict(found), "text": text, "way": None if way is None else asdict(way)})
         return
     console.print(f"Call {found.call}", style="bold")
     console.print(f"{money(found.cost_usd)} paid{_maybe(found)}, {money(found.saved_usd)} saved by using it again")
     attempts_table("", found.attempts)
+    if way is not None:
+        console.print(f"Asked by {way.said}")
     for item in found.attempts:
         if item.message:
             console.print(f"{item.attempt}: {item.message}")

@@ -111,6 +111,7 @@ def show(plan: Plan) -> None:
     console.print(f"\nPartitions: {_states(plan)}. Documents: {_counts(plan.documents) or 'none'}.")
     _show_stages(plan)
     _show_devices(plan)
+    _show_deadlines(plan)
     _show_ways(plan)
     _show_budgets(plan)
     for stage in plan.stages:
@@ -158,6 +159,22 @@ def _show_devices(plan: Plan) -> None:
     if rows:
         columns = ("stage", "device", "model", "docs", "kept", "texts", "tokens", "likely", "price", "time")
         table("On hardware of your own (in no budget)", columns, rows, columns[3:8])
+
+
+def _show_deadlines(plan: Plan) -> None:
+    rows = [
+        (
+            stage.stage, stage.deadline.due_at[:16].replace("T", " "), way.way,
+            "not offered" if way.money is None else dollars(way.money.likely_nusd),
+            "" if way.money is None or way.chance is None else f"{way.chance:.0%}",
+            "chosen" if way.way == stage.deadline.way else "",
+        )
+        for stage in plan.stages
+        if stage.deadline is not None
+        for way in stage.deadline.ways
+    ]  # fmt: skip
+    if rows:
+        table("By deadline", ("stage", "due (UTC)", "way", "likely", "in time", ""), rows, ("likely", "in time"))
 
 
 def _show_ways(plan: Plan) -> None:

@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.base.due import WithDeadline
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
+from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.expectations import Expectation
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
@@ -426,7 +428,7 @@ class GateSettings(Strict, Gate):
     """A gate; a key it does not know is refused with the nearest one."""
 
 
-class CollectionSettings(Strict):
+class CollectionSettings(WithDeadline):
     """One collection: its documents, what is made of them, what must hold, who signs."""
 
     description: str = ""
@@ -485,6 +487,7 @@ class CollectionSettings(Strict):
                 yield wrong(problem, "stages", number, "name")
         yield from self._wrong_conditions(names)
         yield from self._wrong_embeddings(names)
+        yield from wrong_deadlines(self)
         for asset in self.quality:
             if asset not in ("documents", *names):
                 hint = nearest(asset, ["documents", *names])

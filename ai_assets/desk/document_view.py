@@ -23,6 +23,7 @@ from ai_assets.desk.text_difference import TextDifference, text_difference, word
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DocumentView, HistoryEntry, StageView
 from ai_assets.inference import history as ledger
+from ai_assets.inference.ways import way_of
 from ai_assets.run.frozen_lines import StageColumns, stages_in
 from ai_assets.run.places import places_or_why
 from ai_assets.signoff import audit, corrections, decisions, notes, requests
@@ -270,7 +271,13 @@ def _paid(connection: sa.Connection, call: str) -> dict[str, str | None]:
     known = sum(attempt.cost_usd or 0.0 for attempt in made)
     maybe = sum(attempt.reserved_usd for attempt in made if attempt.state == "ambiguous")
     more = f", and {dollars(maybe, at_least=4)} more at most" if maybe else ""
-    return {"endpoint": answered.endpoint, "tier": answered.tier, "dollars": f"{in_full(known)}{more}"}
+    chosen = way_of(connection, call)
+    return {
+        "endpoint": answered.endpoint,
+        "tier": answered.tier,
+        "asked": None if chosen is None else f"by {chosen.said}",
+        "dollars": f"{in_full(known)}{more}",
+    }
 
 
 # What happened

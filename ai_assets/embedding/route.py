@@ -13,13 +13,12 @@ from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, Vector
 from ai_assets.embedding.spec import Embedding, EmbeddingMaker
 from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.batch.pending import Pending
-from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Unanswered
+from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Result, Unanswered
 from ai_assets.stages.prompt import clean
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.engine import Engine
 
 
@@ -61,8 +60,8 @@ class RouteEmbedder(EmbeddingMaker):
     advance: Callable[[int], None] = lambda _answered: None
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around the wait for answers."""
-    by_batch: BatchAsker | None = None
-    """Takes the texts that have no vector yet, for who does not wait."""
+    asking: Callable[[Iterable[Request], Caller], Iterator[Result | Pending]] | None = None
+    """Takes the texts that have no vector yet, for who does not wait or has a deadline; else the engine does."""
     has_vectors: bool = False
     """Some text of the same kind has one: then a text without is the exception."""
     from_ledger: array[int] = field(default_factory=lambda: array("q"))
@@ -117,7 +116,7 @@ class RouteEmbedder(EmbeddingMaker):
                     take(place, np.zeros(self.dimensions, dtype=np.float32), 0.0)
 
         in_batch = calls = 0
-        asking = self.engine.map if self.by_batch is None else self.by_batch.map
+        asking = self.engine.map if self.asking is None else self.asking
         with self.waiting():
             for answered, result in enumerate(asking(requests(), self.caller), start=1):
                 place, passage = asked.popleft()

@@ -4,6 +4,7 @@ UserError
   DeclarationInvalid
     InferenceInvalid           inference.yaml is wrong: file, line, what to write
   InferenceMissing             there is no inference.yaml, and something asks a model
+  DueOver                      what is asked anew was due at a moment that is over
   RouteUnknown                 a request names neither a route nor an endpoint
   WorkStops                    concerns all calls alike
     EndpointUnedited           it still holds what `ai-assets new --route` wrote
@@ -51,6 +52,14 @@ class RouteUnknown(UserError):
         if missing is not None:
             hint = f": {InferenceMissing(missing)}"
         super().__init__(f"There is no route or endpoint '{name}'{hint}")
+
+
+class DueOver(UserError):
+    def __init__(self, collection: str, asset: str, due: str, timezone: str) -> None:
+        super().__init__(
+            f"'{asset}' of collection '{collection}' was due at {due} ({timezone}), which is over, and nothing was "
+            "asked; give it another 'due' in defs.yaml, or take the key out."
+        )
 
 
 class WorkStops(UserError):

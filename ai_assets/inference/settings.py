@@ -93,6 +93,16 @@ class BatchSettings(Strict):
     """Megabytes (millions of bytes) of one file."""
     enqueued_tokens: int | None = Field(default=None, ge=1)
     """Input tokens that may be in the provider's queue at once; more waits here."""
+    minutes_p50: float = Field(default=7.0, gt=0, le=1440)
+    """How many minutes half of its batches take, before any was seen; for stages that have a deadline."""
+    minutes_p90: float = Field(default=60.0, gt=0, le=2880)
+    """The same of 90 %."""
+
+    @model_validator(mode="after")
+    def _believes_in_order(self) -> Self:
+        if self.minutes_p90 <= self.minutes_p50:
+            raise wrong(f"it must be more than 'minutes_p50' ({self.minutes_p50:g})", "minutes_p90")
+        return self
 
     @property
     def most_bytes(self) -> int:

@@ -52,6 +52,33 @@ NEVER = Chance(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class WayPlan:
+    """All new calls of a stage by one way."""
+
+    way: Literal["batch", "flex", "sync"]
+    money: Money | None
+    """None where the endpoint has no such thing."""
+    chance: float | None
+    """To be in time, all by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlinePlan:
+    """By when a stage is due, and how a run would ask that began now."""
+
+    declared: str
+    due_at: str
+    way: Literal["batch", "flex", "sync"]
+    then: Literal["batch", "flex", "sync"] | None
+    """How the rest is asked from `moves_at` on."""
+    moves_at: str | None
+    chance: float
+    """To be in time, with that."""
+    reason: str
+    ways: Sequence[WayPlan]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """What a run would do in one stage; `embeddings` is one too where a model makes the vectors."""
 
@@ -84,6 +111,7 @@ class StagePlan:
     """Waiting for the model, within its limits; None where nothing is known of its pace."""
     tier: str | None = None
     """The tier of service that calls are asked for at: its price is the likely one, the dearest is the most."""
+    deadline: DeadlinePlan | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from ai_assets.inference.prices import batch_price, call_price, price_at, tier_prices, usual_batch_price
 from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
+from ai_assets.planning.deadlines import deadline_plan
 from ai_assets.planning.estimate import Estimate, Volume, money_of
 from ai_assets.planning.findings import PlanContext
 from ai_assets.planning.preview import READ_AHEAD
-from ai_assets.planning.records import NOTHING, Alternative, Money, Range, StagePlan
+from ai_assets.planning.records import NOTHING, Alternative, DeadlinePlan, Money, Range, StagePlan
 from ai_assets.planning.totals import Tally
 from ai_assets.stages.base import BATCH
 
@@ -32,6 +33,8 @@ class Summary:
     def _stage(self, name: str) -> StagePlan:
         tally, found = self._tallies[name], self._estimates[name]
         calls, into = found.total("calls"), found.total("input_tokens")
+        due = deadline_plan(self._around, name, tally.route, found) if calls.high > 0 else None
+        tier = self._stage_tier(name) if due is None else DEFAULT_TIER if due.way == "sync" else due.way
         return StagePlan(
             stage=name,
             route=tally.route,
@@ -47,9 +50,10 @@ class Summary:
             output_tokens=_whole(found.total("output_tokens")),
             tokens_from=found.tokens_from,
             output_from=found.output_from,
-            money=self._money(found, self._stage_tier(name)),
+            money=self._money(found, tier) if due is None else _money_of_way(due),
             seconds=self._seconds(found.volumes),
-            tier=_tier(self._stage_tier(name), self._around.inference.endpoints.get(tally.endpoint)),
+            tier=_tier(tier, self._around.inference.endpoints.get(tally.endpoint)),
+            deadline=due,
         )
 
     def _money(self, found: Estimate, tier: str | None) -> Money:
@@ -180,14 +184,34 @@ class Summary:
             if stage.tier == BATCH
             else f"{stage.stage}: asked for at the tier '{stage.tier}'; served without it, it may cost the most."
             for stage in self.stages
-            if stage.tier is not None
+            if stage.tier is not None and stage.deadline is None
         ]
+        said += [f"{stage.stage}: {_due_said(stage.deadline)}" for stage in self.stages if stage.deadline is not None]
         if any(stage.seconds is None for stage in self.stages):
             said.append("How long the model takes is not known: it has not been asked yet, and has no limits declared.")
         return said
 
     def _when(self, name: str) -> Sequence[str]:
         return next((list(stage.when) for stage in self._around.work.collection.stages if stage.name == name), [])
+
+
+def _money_of_way(due: DeadlinePlan) -> Money:
+    """By the way that is chosen; at most by the dearest that it may move to."""
+    offered = {each.way: each.money for each in due.ways if each.money is not None}
+    most = max(money.high_nusd for money in offered.values())
+    return replace(offered[due.way], high_nusd=most)
+
+
+def _due_said(due: DeadlinePlan) -> str:
+    moves = f", and by {due.then} from {_minute(due.moves_at)} on" if due.moves_at is not None else ""
+    return (
+        f"{due.declared}, that is {_minute(due.due_at)}: by {due.way}{moves}, {due.chance:.0%} sure to be in time "
+        f"({due.reason})."
+    )
+
+
+def _minute(moment: str) -> str:
+    return f"{moment[:16].replace('T', ' ')} UTC"
 
 
 def _tier(declared: str | None, endpoint: Endpoint | None) -> str | None:

@@ -1,9 +1,9 @@
 """One batch of the rehearsal provider: its lines, from validation to the files of its results."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +18,8 @@ from ai_assets.rehearsal.wire import GARBAGE
 
 WINDOW_S = 24 * 3600
 _STEPS = 10
+_CLOCK_S = 0.01
+"""The clock may be set meanwhile, and is looked at so often."""
 _VALIDATION_SHARE = 0.1
 _MOST_ERRORS = 20
 
@@ -74,9 +76,9 @@ class Batch:
     error_file_id: str | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def enter(self, status: str) -> None:
+    def enter(self, status: str, at: float) -> None:
         self.status = status
-        self.times[f"{status}_at"] = int(time.time())
+        self.times[f"{status}_at"] = int(at)
 
     def shown(self) -> dict[str, Any]:
         moments = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
@@ -121,35 +123,40 @@ class BatchWork:
 
     async def run(self) -> None:
         batch, seconds = self._batch, self._session.behaviour.batch_seconds
-        await self._pause(seconds * _VALIDATION_SHARE)
+        began = self._session.now()
+        await self._pause_until(began + seconds * _VALIDATION_SHARE)
         lines, batch.errors = read_lines(self._content, batch.endpoint)
         if batch.errors:
-            batch.enter("failed")
+            batch.enter("failed", self._session.now())
             return
         batch.total = len(lines)
         if (limit := self._session.behaviour.batch_queue_tokens) is not None:
             tokens = sum(map(self._tokens, lines))
             if self._queued() + tokens > limit:
                 batch.errors = [_token_limit(limit)]
-                batch.enter("failed")
+                batch.enter("failed", self._session.now())
                 return
             batch.tokens = tokens
         if not batch.cancelled.is_set():
-            batch.enter("in_progress")
+            batch.enter("in_progress", self._session.now())
         shuffled = sorted(lines, key=lambda line: faults.share(f"{self._session.behaviour.seed}:{line.custom_id}"))
         size = max(1, -(-len(shuffled) // _STEPS))
         steps = [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
-        for step in steps:
-            await self._pause(seconds * (1 - _VALIDATION_SHARE) / len(steps))
+        for number, step in enumerate(steps, start=1):
+            share = _VALIDATION_SHARE + (1 - _VALIDATION_SHARE) * number / len(steps)
+            await self._pause_until(began + seconds * share)
             for line in step:
                 if batch.cancelled.is_set():
                     self._leave(line, "batch_cancelled", "This request was cancelled before it was executed.")
                 else:
                     self._answer(line)
         if not batch.cancelled.is_set():
-            batch.enter("finalizing")
+            batch.enter("finalizing", self._session.now())
+        elif (stopped_at := batch.times.get("cancelling_at")) is not None:
+            await self._wait_until(stopped_at + self._session.behaviour.batch_cancel_seconds)
         self._write()
-        batch.enter("cancelled" if batch.cancelled.is_set() else "expired" if self._expired else "completed")
+        ended = "cancelled" if batch.cancelled.is_set() else "expired" if self._expired else "completed"
+        batch.enter(ended, self._session.now())
 
     def _tokens(self, line: BatchLine) -> int:
         try:
@@ -158,12 +165,15 @@ class BatchWork:
         except Refusal:
             return 0
 
-    async def _pause(self, seconds: float) -> None:
-        """Until the time is over or the batch is cancelled."""
-        try:
-            await asyncio.wait_for(self._batch.cancelled.wait(), seconds)
-        except TimeoutError:
-            return
+    async def _pause_until(self, moment: float) -> None:
+        """By the provider's clock, or until the batch is cancelled."""
+        while not self._batch.cancelled.is_set() and (left_s := moment - self._session.now()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._batch.cancelled.wait(), min(left_s, _CLOCK_S))
+
+    async def _wait_until(self, moment: float) -> None:
+        while (left_s := moment - self._session.now()) > 0:
+            await asyncio.sleep(min(left_s, _CLOCK_S))
 
     def _write(self) -> None:
         if self._answers:

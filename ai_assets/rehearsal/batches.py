@@ -1,7 +1,6 @@
 """Files and batches, in memory: requests line by line, answers later and in another order, at half the price."""
 
 import asyncio
-import time
 from typing import Any
 
 from aiohttp import web
@@ -111,7 +110,7 @@ class BatchDesk:
 
     def _store(self, name: str, content: bytes, purpose: str) -> StoredFile:
         id_ = f"file-{len(self._files) + 1:024d}"
-        stored = self._files[id_] = StoredFile(id_, name, purpose, content, int(time.time()))
+        stored = self._files[id_] = StoredFile(id_, name, purpose, content, int(self._session.now()))
         return stored
 
     async def _content(
@@ -156,7 +155,7 @@ class BatchDesk:
             endpoint=declared["endpoint"],
             input_file_id=stored.id,
             metadata=declared.get("metadata"),
-            created_at=int(time.time()),
+            created_at=int(self._session.now()),
             key_id=key_id_of(request),
         )
         self._batches[id_] = batch
@@ -187,7 +186,7 @@ class BatchDesk:
         if batch.status in _ENDED:
             raise Refusal(409, f"Cannot cancel a batch with status '{batch.status}'.")
         if batch.status != "cancelling":
-            batch.enter("cancelling")
+            batch.enter("cancelling", self._session.now())
             batch.cancelled.set()
         return json_response(batch.shown())
 

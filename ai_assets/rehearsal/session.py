@@ -1,5 +1,6 @@
 """What the provider is and remembers: its behaviour, its books, the faults to come, the prefixes it has seen."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ class RehearsalSession:
         self._faults = Faults(self._script)
         self._prefixes = PrefixCache()
         self.batch_rules: list[BatchRule] = []
+
+    def now(self) -> float:
+        """The clock that files and batches go by."""
+        return time.time() + self.behaviour.clock_ahead_s
 
     def batch_fault(self, request: BatchRequestKind) -> BatchFault | None:
         """Asked once per request about files and batches."""

@@ -68,6 +68,10 @@ class Behaviour(BaseModel):
     hang_s: float = Field(default=300.0, ge=0)
     drip_s: float = Field(default=2.0, ge=0)
     batch_seconds: float = Field(default=2.0, ge=0)
+    batch_cancel_seconds: float = Field(default=0.0, ge=0)
+    """From the request to cancel a batch to its final state."""
+    clock_ahead_s: float = Field(default=0.0, ge=0)
+    """Of the clock that batches go by: setting it advances them by hours in no time."""
     batch_queue_tokens: int | None = Field(default=None, ge=1)
     """Input tokens of all unended batches together; one that passes it fails after it was created."""
     context_tokens: int = Field(default=128_000, ge=1)

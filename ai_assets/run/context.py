@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ai_assets.embedding.route import RouteEmbedder
     from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
+    from ai_assets.inference.by_deadline import DeadlineAsker
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.live_spend import LiveSpend
     from ai_assets.inference.records import Caller
@@ -333,6 +334,19 @@ class Work:
         asker = BatchAsker(self.inference, self.stores.state)
         self._closing.callback(asker.close)
         return asker
+
+    @cached_property
+    def by_deadline(self) -> "DeadlineAsker":
+        """Asks what is due at some time, by whatever is cheap and in time."""
+        from ai_assets.inference.by_deadline import DeadlineAsker
+
+        return DeadlineAsker(
+            settings=self.inference,
+            state=self.stores.state,
+            engine=lambda: self.engine,
+            batches=lambda: self.batches,
+            say=self.say,
+        )
 
     def submit_batches(self) -> None:
         """Where any were filled."""

@@ -12,6 +12,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.documents.passages import STRUCTURE
 from ai_assets.documents.places import TextPlaces
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
+from ai_assets.inference.ways import way_of
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import PAGES, READ_BY, SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
@@ -195,7 +196,18 @@ def _current(collection: Collection, stores: Stores, partition: str, document: s
             if evidence := _evidence(stage, row["text"], columns, places):
                 found[f"{stage.name}.evidence_at"] = evidence
             found[f"{stage.name}.code_version"] = made.code_version
+            if chosen := _way(stores, answer.get("call")):
+                found[f"{stage.name}.asked"] = chosen
     return found
+
+
+def _way(stores: Stores, call: str | None) -> str | None:
+    """How its call was asked and why, where the stage has a deadline."""
+    if call is None:
+        return None
+    with stores.state.read() as connection:
+        chosen = way_of(connection, call)
+    return None if chosen is None else f"by {chosen.said}"
 
 
 def _evidence(

@@ -6,13 +6,15 @@ A kind is one class in one file, registered by one line in `base/kinds.py`; a co
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from ai_assets.base.yaml_settings import Strict
+from ai_assets.base.due import WithDeadline
+from ai_assets.base.yaml_settings import refuse, wrong
 from ai_assets.stages.columns import Columns, ColumnType, columns_of_calls
 from ai_assets.stages.conditions import When, described
 from ai_assets.storage.digest import Json
@@ -28,13 +30,13 @@ BATCH = "batch"
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
-    "tier", "priority",
+    "tier", "priority", "due", "within", "timezone",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
 
 
-class StageSettings(Strict):
+class StageSettings(WithDeadline):
     """What is made of each document beside its text: a column or some, in a dataset and an asset of its own."""
 
     name: Name
@@ -72,6 +74,26 @@ class StageSettings(Strict):
         if value is not None and _SPAN.fullmatch(value) is None:
             raise ValueError(f"'{value}' is no span of time such as 30d, 12h or 90m")
         return value
+
+    @model_validator(mode="after")
+    def _may_be_due(self) -> Self:
+        refuse([*self.wrong_deadline(), *self._undue()])
+        return self
+
+    def _undue(self) -> Iterator[PydanticCustomError]:
+        """Why it cannot have a deadline of its own."""
+        key = "due" if self.due is not None else "within"
+        if self.deadline is None:
+            return
+        if self.tier is not None:
+            yield wrong(f"a deadline chooses the tier, and 'tier: {self.tier}' fixes it; keep one of them", key)
+        if self.kind == "function":
+            said = (
+                "the calls of a function are made as it goes, so only its 'tier' can be chosen; take the deadline out"
+            )
+            yield wrong(said, key)
+        elif self.route is None:
+            yield wrong("it asks no model (it has no 'route'), so there is nothing to be in time with", key)
 
     @property
     def by_batch(self) -> bool:

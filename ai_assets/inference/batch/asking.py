@@ -19,6 +19,7 @@ from ai_assets.base.errors import LeaseBusy, UserError
 from ai_assets.inference.accounts import Account, Accounts
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.errors import RawInBatch
+from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import head_of, request_line, url_of
 from ai_assets.inference.batch.pending import Pending
@@ -75,6 +76,19 @@ class _Filling:
         return fits or self.lines + lines == 1
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Order:
+    """On whose behalf, since when, and by when."""
+
+    caller: Caller
+    began: str | None
+    deadline: JobDeadline | None
+
+
+_FileKey = tuple[str, RequestKind, JobDeadline | None]
+"""What the lines of a file have in common."""
+
+
 @dataclass
 class BatchAsker:
     """Close it, or use it in a `with` block: what was not submitted by then is free again."""
@@ -83,7 +97,7 @@ class BatchAsker:
     state: StateStore
     step: Callable[[str], None] = lambda _name: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _filling: dict[tuple[str, RequestKind], _Filling] = field(default_factory=dict)
+    _filling: dict[_FileKey, _Filling] = field(default_factory=dict)
     _submitted: list[str] = field(default_factory=list)
     _providers: dict[str, BatchProvider] = field(default_factory=dict)
 
@@ -104,13 +118,18 @@ class BatchAsker:
         """Whether there is something to submit."""
         return bool(self._filling)
 
-    def map(self, requests: Iterable[Request], caller: Caller) -> Iterator[Result | Pending]:
-        """In order. When it has ended, who asks is known to wait, or to have all of its answers."""
+    def map(
+        self, requests: Iterable[Request], caller: Caller, deadline: JobDeadline | None = None
+    ) -> Iterator[Result | Pending]:
+        """In order. When it has ended, who asks is known to wait, or to have all of its answers.
+
+        What is due at the same time shares files, so that one can be stopped without the others.
+        """
         wanted, calls, waiting = iter(requests), 0, 0
         with self.state.read() as connection:
-            began = jobs.since(connection, caller)
+            order = _Order(caller=caller, began=jobs.since(connection, caller), deadline=deadline)
         while chunk := list(islice(wanted, CHUNK)):
-            for result in self._chunk(chunk, caller, began):
+            for result in self._chunk(chunk, order):
                 calls += 1
                 waiting += isinstance(result, Pending)
                 yield result
@@ -150,14 +169,14 @@ class BatchAsker:
 
     # What is asked
 
-    def _chunk(self, requests: Sequence[Request], caller: Caller, began: str | None) -> Iterator[Result | Pending]:
+    def _chunk(self, requests: Sequence[Request], order: _Order) -> Iterator[Result | Pending]:
         results: dict[int, Result | Pending] = {}
         tickets: dict[int, CallState] = {}
         for place, request in enumerate(requests):
             if request.raw is not None:
                 raise RawInBatch
             try:
-                tickets[place] = ticket_for(self.settings, self._accounts, request, caller, in_batch=True)
+                tickets[place] = ticket_for(self.settings, self._accounts, request, order.caller, in_batch=True)
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)
@@ -167,7 +186,7 @@ class BatchAsker:
         self._recall(tickets, results)
         left = {place: ticket for place, ticket in tickets.items() if place not in results}
         if left:
-            self._claim(left, results, caller, began)
+            self._claim(left, results, order)
         yield from (results[place] for place in range(len(requests)))
 
     def _recall(self, tickets: dict[int, CallState], results: dict[int, Result | Pending]) -> None:
@@ -193,16 +212,14 @@ class BatchAsker:
                     repaired[place] = ticket
             left = repaired
 
-    def _claim(
-        self, tickets: dict[int, CallState], results: dict[int, Result | Pending], caller: Caller, began: str | None
-    ) -> None:
+    def _claim(self, tickets: dict[int, CallState], results: dict[int, Result | Pending], order: _Order) -> None:
         """Each becomes a line of a file, unless it is one already or has failed for good."""
         with self.state.read() as connection:
             known = given_of(connection, [_hop_of(ticket).key for ticket in tickets.values()])
         wanted: dict[int, CallState] = {}
         for place, ticket in tickets.items():
             row = known.get(_hop_of(ticket).key)
-            found = verdict(row, began, ticket.request.on_ambiguous)
+            found = verdict(row, order.began, ticket.request.on_ambiguous)
             if found is Verdict.ASK:
                 wanted[place] = ticket
             elif found is Verdict.WAIT:
@@ -210,18 +227,18 @@ class BatchAsker:
             else:
                 results[place] = _failed(ticket, row, found)
         if wanted:
-            self._put(wanted, results, caller)
+            self._put(wanted, results, order)
 
-    def _put(self, tickets: dict[int, CallState], results: dict[int, Result | Pending], caller: Caller) -> None:
+    def _put(self, tickets: dict[int, CallState], results: dict[int, Result | Pending], order: _Order) -> None:
         with self._lock:
             left = deque(tickets.items())
             while left:
-                filling = self._file_for(left[0][1], caller)
+                filling = self._file_for(left[0][1], order)
                 part = self._taken(filling, left)
                 if not part:
-                    self._submit((filling.job.endpoint, filling.job.kind))
+                    self._submit((filling.job.endpoint, filling.job.kind, filling.job.deadline))
                     continue
-                short = self._open(filling, part, results, caller)
+                short = self._open(filling, part, results, order.caller)
                 if short is None:
                     continue
                 if short.final:
@@ -286,17 +303,18 @@ class BatchAsker:
 
     # Files
 
-    def _file_for(self, ticket: CallState, caller: Caller) -> _Filling:
-        key, hop = _key_of(ticket), _hop_of(ticket)
+    def _file_for(self, ticket: CallState, order: _Order) -> _Filling:
+        hop = _hop_of(ticket)
+        key = (*_key_of(ticket), order.deadline)
         found = self._filling.get(key)
         if found is not None and found.job.price != hop.price:
             self._submit(key)
             found = None
         if found is None:
-            found = self._filling[key] = self._new(hop, ticket.request.asks_for, caller)
+            found = self._filling[key] = self._new(hop, ticket.request.asks_for, order)
         return found
 
-    def _new(self, hop: Hop, kind: RequestKind, caller: Caller) -> _Filling:
+    def _new(self, hop: Hop, kind: RequestKind, order: _Order) -> _Filling:
         assert hop.endpoint.batch is not None
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="ai-assets-batch-")
@@ -305,9 +323,10 @@ class BatchAsker:
                 connection,
                 endpoint=hop.name,
                 kind=kind,
-                collection=caller.collection,
-                run_id=caller.run_id,
+                collection=order.caller.collection,
+                run_id=order.caller.run_id,
                 price=hop.price,
+                deadline=order.deadline,
             )
         lease = Lease(self.state, job.lease)
         if (holder := lease.try_take()) is not None:  # a collector that was quicker frees it
@@ -325,7 +344,7 @@ class BatchAsker:
             self._providers[name] = BatchProvider(name, endpoint)
         return Submitting(self.state, filling.lease, filling.job, endpoint, self._providers[name], self.step)
 
-    def _submit(self, key: tuple[str, RequestKind]) -> None:
+    def _submit(self, key: _FileKey) -> None:
         filling = self._filling.pop(key)
         try:
             filling.out.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.buffers import BY_DEADLINE, Buffers, Clock, store_clock
 from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineProblem, LineResult, read_results
@@ -49,9 +50,15 @@ class Collected:
 
 class Collector:
     def __init__(
-        self, settings: InferenceSettings, state: StateStore, *, step: Callable[[str], None] = lambda _name: None
+        self,
+        settings: InferenceSettings,
+        state: StateStore,
+        *,
+        step: Callable[[str], None] = lambda _name: None,
+        clock: Clock = store_clock,
     ) -> None:
-        self._settings, self._state, self._step = settings, state, step
+        """`clock` says when what is due."""
+        self._settings, self._state, self._step, self._clock = settings, state, step, clock
         self._providers: dict[str, BatchProvider] = {}
 
     def __enter__(self) -> "Collector":
@@ -68,10 +75,11 @@ class Collector:
         until = None if within_s is None else time.monotonic() + within_s
         with self._state.read() as connection:
             unended = jobs.unended(connection, collection)
+            buffers = Buffers(self._settings, jobs.unended(connection), self._clock(connection))
         for job in unended:
             if until is not None and time.monotonic() > until:
                 break
-            after = self._look(job, found, until)
+            after = self._look(job, found, until, buffers)
             if after.state == "ended":
                 found.ended.append(after)
         with self._state.read() as connection:
@@ -97,7 +105,7 @@ class Collector:
 
     # One job
 
-    def _look(self, job: BatchJob, found: Collected, until: float | None) -> BatchJob:
+    def _look(self, job: BatchJob, found: Collected, until: float | None, buffers: Buffers) -> BatchJob:
         if job.endpoint not in self._settings.endpoints:
             found.notes.append(
                 f"batch {job.job_id}: inference.yaml has no endpoint '{job.endpoint}' any more; bring it back to "
@@ -113,6 +121,7 @@ class Collector:
                 return job
             found.looked += 1
             try:
+                job = self._stopped_if_due(job, lease, found, buffers)
                 return self._advance(job, lease, found, until)
             except (ProviderSilent, BatchApiRefused) as error:
                 found.notes.append(f"batch {job.job_id}: {error}")
@@ -123,6 +132,23 @@ class Collector:
             with self._state.read() as connection:
                 return jobs.get(connection, job.job_id)
 
+    def _stopped_if_due(self, job: BatchJob, lease: Lease, found: Collected, buffers: Buffers) -> BatchJob:
+        """Noted before the provider hears of it: whoever looks next goes on with it."""
+        try:
+            with self._state.read() as connection:
+                said = buffers.wants_stop(connection, job)
+        except UserError as error:  # as where its price was taken out; its results are read all the same
+            found.notes.append(f"batch {job.job_id}: it cannot be said when its buffer begins: {error}")
+            return job
+        if said is None:
+            return job
+        found.notes.append(f"batch {job.job_id}: {said}")
+        self._step("before stop")
+        with lease.fenced() as connection:
+            job = jobs.change(connection, job, cancelled_by=BY_DEADLINE, message=storable(said))
+        self._step("stop noted")
+        return job
+
     def _advance(self, job: BatchJob, lease: Lease, found: Collected, until: float | None) -> BatchJob:
         endpoint = self._settings.endpoints[job.endpoint]
         submitting = Submitting(self._state, lease, job, endpoint, self._provider(job), self._step)
@@ -131,6 +157,8 @@ class Collector:
                 self._end(submitting, Settled(), "it was being filled when the backup was made")
             case "filling":
                 submitting.give_up("the process that filled it ended before it was submitted")
+            case "sealed" if job.cancelled_by and not job.doubted:
+                submitting.give_up(f"cancelled by {job.cancelled_by} before it was created")
             case "sealed":
                 if submitting.look_up_file():
                     if job.doubted:
@@ -213,6 +241,7 @@ class Collector:
                 connection, job, state="ended", ended_at=now(), provider_state=remote.state if remote else "gone",
                 provider_done=(remote.completed + remote.failed) if remote else job.provider_done,
                 unknown_lines=settled.unknown, message=storable("; ".join(filter(None, notes))),
+                turnaround_s=remote.turnaround_s if remote else None, cancel_s=remote.cancel_s if remote else None,
             )  # fmt: skip
         self._step("ended")
 
@@ -220,6 +249,7 @@ class Collector:
         assert job.provider_id is not None
         with contextlib.suppress(BatchApiRefused):  # it has ended meanwhile
             self._provider(job).cancel(job.provider_id)
+        self._step("stop sent")
 
     def _provider(self, job: BatchJob) -> BatchProvider:
         if job.endpoint not in self._providers:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.ledger import BATCH_LEASE
 from ai_assets.inference.ledger_sql import OWNER_SHIFT
 from ai_assets.inference.records import Caller, RequestKind
@@ -67,6 +68,11 @@ class BatchJob:
     """Lines that the provider has done, as it last said."""
     unknown_lines: int
     """Results that settled nothing: of calls that nobody asked, or that could not be read."""
+    deadline: JobDeadline | None
+    turnaround_s: float | None
+    """From its creation to its final state, by the provider's clock."""
+    cancel_s: float | None
+    """From the request to cancel it to its final state, by the provider's clock."""
 
     @property
     def lease(self) -> str:
@@ -91,6 +97,7 @@ def new(
     run_id: str,
     price: TokenPrice,
     duplicate_of: str | None = None,
+    deadline: JobDeadline | None = None,
 ) -> BatchJob:
     """A job with an owner for its attempts."""
     job_id = uuid.uuid4().hex[:12]
@@ -104,6 +111,7 @@ def new(
         "state": "filling", "provider_state": "", "past_ids": "[]", "doubted": 0, "duplicate_of": duplicate_of,
         "lines": 0, "bytes": 0, "tokens": 0, "worst_nusd": 0, "price": price.model_dump_json(by_alias=True),
         "made_at": now(), "message": "", "provider_done": 0, "unknown_lines": 0,
+        "deadline": deadline.text if deadline is not None else None,
     }  # fmt: skip
     connection.execute(
         sa.text(f"INSERT INTO batch_jobs ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"), row
@@ -187,6 +195,7 @@ def _read(row: Any) -> BatchJob:
     values["price"] = TokenPrice.model_validate_json(values["price"])
     values["past_ids"] = tuple(json.loads(values["past_ids"]))
     values["doubted"] = bool(values["doubted"])
+    values["deadline"] = JobDeadline.of(values["deadline"])
     return BatchJob(**values)
 
 

@@ -50,6 +50,20 @@ class RemoteBatch:
     metadata: Mapping[str, str]
     errors: tuple[tuple[str, str], ...]
     """Code and message, where the whole of it failed."""
+    ended_at: datetime.datetime | None = None
+    cancelling_at: datetime.datetime | None = None
+
+    @property
+    def turnaround_s(self) -> float | None:
+        """From its creation to its final state, both by the provider's clock."""
+        return None if self.ended_at is None else max((self.ended_at - self.created_at).total_seconds(), 0.0)
+
+    @property
+    def cancel_s(self) -> float | None:
+        """From the request to cancel it to its final state."""
+        if self.ended_at is None or self.cancelling_at is None or self.state != "cancelled":
+            return None
+        return max((self.ended_at - self.cancelling_at).total_seconds(), 0.0)
 
     @property
     def is_final(self) -> bool:
@@ -152,11 +166,11 @@ def _can_have_been_sent(error: openai.APIConnectionError) -> bool:
 
 
 def _read(batch: Any) -> RemoteBatch:
-    counts, errors = batch.request_counts, batch.errors
+    counts, errors, created_at, state = batch.request_counts, batch.errors, _moment(batch.created_at), str(batch.status)
     return RemoteBatch(
         batch_id=str(batch.id),
-        state=str(batch.status),
-        created_at=_moment(batch.created_at) or datetime.datetime.now(datetime.UTC),
+        state=state,
+        created_at=created_at or datetime.datetime.now(datetime.UTC),
         expires_at=_moment(batch.expires_at),
         completed=int(getattr(counts, "completed", 0) or 0),
         failed=int(getattr(counts, "failed", 0) or 0),
@@ -164,6 +178,8 @@ def _read(batch: Any) -> RemoteBatch:
         error_file=batch.error_file_id or None,
         metadata={str(name): str(value) for name, value in (batch.metadata or {}).items()},
         errors=tuple((str(each.code or ""), str(each.message or "")) for each in getattr(errors, "data", None) or ()),
+        ended_at=_moment(getattr(batch, f"{state}_at", None)) if created_at is not None and state in FINAL else None,
+        cancelling_at=_moment(getattr(batch, "cancelling_at", None)),
     )
 
 

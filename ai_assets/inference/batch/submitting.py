@@ -29,6 +29,11 @@ GRACE_S = 60.0
 PAUSES_S = (60.0, 300.0, 900.0)
 """Between two tries to create a batch while the provider's queue is full."""
 TOKEN_LIMIT = "token_limit_exceeded"
+FILE_REFUSED, BATCH_REFUSED, FILE_CUT = (
+    "the file was refused", "the batch was refused", "the file was stored incompletely",
+)  # fmt: skip
+REFUSALS = (FILE_REFUSED, BATCH_REFUSED, FILE_CUT)
+"""How the message of a job begins that the provider did not take."""
 
 
 @dataclass
@@ -61,7 +66,7 @@ class Submitting:
         try:
             found = self.provider.upload(self.job.file_name, path)
         except BatchApiRefused as error:
-            self.give_up(f"the file was refused: {error}")
+            self.give_up(f"{FILE_REFUSED}: {error}")
             raise BatchRefused(self.job.endpoint, "take the file", str(error)) from error
         except ProviderSilent as silent:
             remote = self._found_again()
@@ -72,7 +77,7 @@ class Submitting:
         self.step("after upload")
         if found.bytes is not None and found.bytes != self.job.bytes:
             said = f"it has {found.bytes:,} bytes of the file's {self.job.bytes:,}"
-            self.give_up(f"the file was stored incompletely: {said}")
+            self.give_up(f"{FILE_CUT}: {said}")
             raise BatchRefused(self.job.endpoint, "store the file whole", said)
         self._note(state="uploaded", file_id=found.file_id)
 
@@ -101,7 +106,7 @@ class Submitting:
             if error.passes:
                 self._wait(f"the provider is busy: {error}")
                 return
-            self.give_up(f"the batch was refused: {error}")
+            self.give_up(f"{BATCH_REFUSED}: {error}")
             raise BatchRefused(self.job.endpoint, "create the batch", str(error)) from error
         except ProviderSilent as silent:
             if not silent.sent:

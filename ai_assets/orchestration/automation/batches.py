@@ -6,6 +6,7 @@ import dagster as dg
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.home import Home
+from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.automation.source_changes import is_busy, run_requests
 from ai_assets.orchestration.held_back import held_back
@@ -59,6 +60,8 @@ def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
 
 
 def asks_by_batch(collection: Collection) -> bool:
-    """Whether a stage or an embedding of it declares `tier: batch`."""
+    """Whether a stage or an embedding of it declares `tier: batch`, or a deadline, which may choose it."""
+    if deadlines_of(collection.settings):
+        return True
     embeddings = (each.settings.tier for each in collection.embeddings)
     return any(stage.by_batch for stage in collection.stages) or "batch" in embeddings

@@ -23,6 +23,7 @@ from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
 from ai_assets.inference.prices import usd_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.passages import Passages
+from ai_assets.run.deadlines import asking_of
 from ai_assets.run.errors import TooManyWithoutVectors
 from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest
@@ -53,8 +54,8 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
             documents.see(batch, vectors)
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
-            if each.settings.tier == "batch":
-                embedder = replace(embedder, by_batch=work.batches)
+            calls, by_batch = len(vectors) - already, each.settings.tier == "batch"
+            embedder = replace(embedder, asking=asking_of(work, asset, each.settings.route, calls, by_batch=by_batch))
             embedder, documents = _ask(work, partition, asset, passages, vectors, embedder, documents)
         else:
             _embed(work, passages, vectors, embedder)

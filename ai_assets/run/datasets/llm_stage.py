@@ -19,6 +19,7 @@ from ai_assets.run.datasets.documents import ok_rows, versions_of
 from ai_assets.run.datasets.few_shot import EXAMPLES, lessons, place_of, read_documents, taught_places
 from ai_assets.run.datasets.label_counts import LabelCounts
 from ai_assets.run.datasets.tries import Tries, settled
+from ai_assets.run.deadlines import asking_of
 from ai_assets.run.errors import ExampleUnreadable
 from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied, uncorrected
 from ai_assets.stages.base import PromptStage
@@ -210,7 +211,7 @@ def _answers(
     wanted = requests()
     if (first := next(wanted, None)) is not None:
         caller = work.caller(stage.name, partition)
-        asking = work.batches.map if stage.by_batch else work.engine.map
+        asking = asking_of(work, stage.name, stage.route, total, by_batch=stage.by_batch)
         in_batch = asked_now = 0
         with work.waiting():
             for result in asking(chain([first], wanted), caller):

@@ -1,0 +1,20 @@
+"""How an asset of a run asks: by batch or one by one as it declares, or by its deadline as that is best."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ai_assets.collection.deadlines import deadlines_of, levels_after
+from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.by_deadline import DueWork
+from ai_assets.inference.records import Caller, Request, Result
+from ai_assets.run.context import Work
+
+Asking = Callable[[Iterable[Request], Caller], Iterator[Result | Pending]]
+
+
+def asking_of(work: Work, asset: str, route: str | None, calls: int, *, by_batch: bool) -> Asking:
+    """`calls`: at most so many are asked."""
+    deadline = deadlines_of(work.collection.settings).get(asset)
+    if deadline is None or route is None:
+        return work.batches.map if by_batch else work.engine.map
+    due = DueWork(deadline=deadline, route=route, calls=calls, levels=levels_after(work.collection, asset))
+    return lambda requests, caller: work.by_deadline.map(requests, caller, due)
