@@ -26,8 +26,8 @@ from bench.classifier_corpora import SOURCES, Corpus, Text, corpus
 from bench.measure import Figure
 
 PER_LABEL = 500
-DRAWS = 5
-EXAMPLE_DRAWS = 2
+DRAWS = 10
+EXAMPLE_DRAWS = 3
 JUDGED = 60
 """Of each label, with examples; without them all that are left."""
 
@@ -113,7 +113,7 @@ def measure() -> list[Figure]:
     for name, source in SOURCES.items():
         if source.final:
             zero, shown = rows_of(name)
-            figures += [*map(_above_cosine, zero), *map(_calibrated, zero), *map(_not_below, shown)]
+            figures += [*map(_above_cosine, zero), _calibrated(zero[0]), *map(_not_below, shown)]
     return figures
 
 
@@ -125,6 +125,8 @@ def _above_cosine(row: AdaptedRow) -> Figure:
 
 
 def _calibrated(row: AdaptedRow) -> Figure:
+    """Of a corpus with labels equally many: where 400 texts are left to judge, confidence that is right to the last digit
+    comes to 0.046 by chance."""
     return Figure(
         name=f"{row.corpus}, labels {row.labels}: ECE with 100 golden labels, adapted", value=row.ece, limit=0.05,
         at_most=True, detail=f"{row.plain_ece:.3f} unadapted",

@@ -86,8 +86,8 @@ def _of_edits() -> list[Figure]:
     median = sorted(found, key=lambda each: each["cpu_s"])[EDITS // 2]
     evaluation_s, cpu_s = median["evaluation_s"], median["cpu_s"]
     detail = (
-        f"{evaluation_s:.1f} s of {cpu_s:.1f} s of processor time, {median['wall_s']:.1f} s by the clock; process start "
-        f"{median['start_s']:.1f} s and loading LanceDB {median['lancedb_s']:.1f} s are beside it; "
+        f"{evaluation_s:.1f} s of {cpu_s:.1f} s of processor time, {median['wall_s']:.1f} s by the clock; beside it "
+        f"process start {median['start_s']:.1f} s and loading LanceDB {median['lancedb_s']:.1f} s; "
         f"{median['asked']:.0f} of {QUERIES} queries were asked"
     )
     return [
@@ -96,8 +96,8 @@ def _of_edits() -> list[Figure]:
             detail=detail,
         ),
         Figure(
-            name="share of golden queries asked after an edit", value=median["asked"] / QUERIES, limit=0.1, at_most=True,
-            detail=detail,
+            name="share of golden queries asked after an edit", value=median["asked"] / QUERIES, limit=0.1,
+            at_most=True, detail=detail,
         ),
     ]  # fmt: skip
 

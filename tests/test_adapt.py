@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from ai_assets.cli import adapt
 from ai_assets.cli.app import app
-from ai_assets.cli.errors import StageNotAdaptable, StageNotWritable
+from ai_assets.cli.errors import AdaptationUnwritable, StageNotAdaptable, StageNotWritable
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.planning.adapting import AdaptationRefused, Adapting, ProposedAdaptation
@@ -356,20 +356,28 @@ def test_a_declaration_that_is_not_written_in_lines_is_left_as_it_is(office: Pro
 
 
 @pytest.mark.parametrize("declared_before", [False, True])
+@pytest.mark.parametrize("fails", ["usable_adaptation", "load_collection"])
 def test_where_it_cannot_be_written_all_is_as_it_was(
-    office: Project, monkeypatch: pytest.MonkeyPatch, declared_before: bool
+    office: Project, monkeypatch: pytest.MonkeyPatch, fails: str, declared_before: bool
 ) -> None:
     if declared_before:
         command("--yes")
     before = files(office)
 
-    def fails(*_: object) -> None:
-        raise OSError("no space left")
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(adapt, "usable_adaptation", fails)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(adapt, fails, full)
+    with pytest.raises(AdaptationUnwritable, match=r"No space left on device\); nothing was changed"):
         command("--yes", "--seed", "7", "--documents", "55")
     assert files(office) == before
+
+
+def test_a_place_that_is_no_folder_is_said(office: Project) -> None:
+    file_of(office).parent.write_text("in the way")
+    with pytest.raises(AdaptationUnwritable, match="cannot be written"):
+        command("--yes")
+    assert "adapted" not in (office.root / "collections" / "notes" / "defs.yaml").read_text()
 
 
 def test_an_edited_declaration_keeps_its_comments(office: Project) -> None:

@@ -11,15 +11,17 @@ import pytest
 from engines import CALLER, PRICE, ask, attempts, check_books, one, question, questions, rows, states, to_embed
 from provider import Provider
 
-from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch import jobs, settling
 from ai_assets.inference.batch.asking import BatchAsker
 from ai_assets.inference.batch.collecting import Collected, Collector
 from ai_assets.inference.batch.errors import BatchRefused, BatchUnreachable
 from ai_assets.inference.batch.jobs import BatchJob, BatchWait
+from ai_assets.inference.batch.lines import LineResult
 from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.errors import BatchUndeclared, BudgetExhausted
 from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import StateStore
 
 PATIENCE_S = 60.0
@@ -373,6 +375,46 @@ def test_a_file_of_results_that_breaks_off_is_read_again(desk: Desk, provider: P
     desk.until_ended()
     assert states(desk.url) == {"settled": 30}
     assert provider.stats()["billed_batch"] == 30
+
+
+def test_what_was_read_before_a_file_broke_off_is_settled(
+    desk: Desk, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ai_assets.inference.batch.provider.PIECE_BYTES", 1000)
+    provider.batch_script({"request": "content", "fault": "cut"})
+    desk.ask(questions(30))
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := desk.collect()).notes:
+        assert time.monotonic() < deadline
+    assert 0 < found.settled < 30
+    assert states(desk.url)["settled"] == found.settled
+    desk.until_ended()
+    assert states(desk.url) == {"settled": 30}
+
+
+def test_results_that_come_in_any_order_are_settled_in_that_of_their_attempts_a_window_at_a_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "WINDOW_LINES", 10)
+    monkeypatch.setattr(settling, "GROUP", 4)
+    desk.ask(questions(25))
+    (job,) = desk.jobs
+    lease = Lease(desk.state, job.lease)
+    assert lease.try_take() is None
+    with desk.state.read() as connection:
+        held = settling.Settling(lease, connection, job, desk.settings.endpoints[job.endpoint])
+    shuffled = sorted(held.lines, key=lambda key: key[::-1])
+    done: list[list[int]] = []
+    for number in held.settle(LineResult(key=key, error="batch_expired") for key in shuffled):
+        ended = {row.attempt_id for row in rows(desk.state, "SELECT attempt_id FROM attempts WHERE state <> 'intent'")}
+        done.append(sorted(ended - {each for group in done for each in group}))
+        assert len(done[-1]) == number, "each group is written before it is told of"
+    assert [len(group) for group in done] == [4, 4, 2, 4, 4, 2, 4, 1]
+    windows = [done[:3], done[3:6], done[6:]]
+    assert all(
+        each == sorted(each) for each in ([number for group in window for number in group] for window in windows)
+    )
+    lease.give_back()
 
 
 def test_a_cancelled_batch_is_paid_for_what_was_done_and_the_rest_is_free(desk: Desk, provider: Provider) -> None:

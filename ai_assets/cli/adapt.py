@@ -1,5 +1,7 @@
 """`ai-assets adapt`: fit the built-in classifier to documents of the collection without labels, in a declared file."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +10,7 @@ import yaml
 
 from ai_assets.base.durable import write_whole
 from ai_assets.base.yaml_settings import read_yaml
-from ai_assets.cli.errors import StageNotAdaptable, StageNotWritable
+from ai_assets.cli.errors import AdaptationUnwritable, StageNotAdaptable, StageNotWritable
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
 from ai_assets.cli.plan import progress
 from ai_assets.cli.scaffold_entry import value_of, with_lines
@@ -127,31 +129,40 @@ def _show_golden(golden: GoldenJudgement | None) -> None:
 
 def write(chosen: Collection, stage: ClassifyStage, adaptation: Adaptation) -> Path:
     """The file, and its declaration where there is none yet. Killed in between, there is a file that nobody declares;
-    where the declaration does not load, both are as they were."""
+    where one of both cannot be written or does not load, both are as they were."""
     declared = chosen.folder / DEFS_FILE
     path = chosen.folder / (stage.adapted or f"{FOLDER}/{stage.name}.json")
-    before = path.read_bytes() if path.is_file() else None
     text = declared.read_bytes()
     wanted = text
     if stage.adapted is None:
         wanted = _with_adapted(declared, text.decode("utf-8"), stage.name, path.relative_to(chosen.folder)).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, adaptation.written().encode())
-    try:
+    with _writable(path), ExitStack() as undo:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        undo.callback(_put_back, path, path.read_bytes() if path.is_file() else None)
+        write_whole(path, adaptation.written().encode())
         if wanted != text:
             write_whole(declared, wanted)
+            undo.callback(_put_back, declared, text)
         usable_adaptation(path, stage)
         with unusable_passed_over():  # another stage's may be outdated, too
             load_collection(chosen.folder.parent, chosen.name)
-    except BaseException:
-        if wanted != text:
-            write_whole(declared, text)
-        if before is None:
-            path.unlink()
-        else:
-            write_whole(path, before)
-        raise
+        undo.pop_all()
     return path
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AdaptationUnwritable(path, error) from error
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+    elif path.read_bytes() != before:
+        write_whole(path, before)
 
 
 def _with_adapted(path: Path, text: str, stage: str, file: Path) -> str:

@@ -9,6 +9,7 @@ PersonDisabled                       a disabled person is given something
 LauncherUnclear                      a token and a name of different people
 NoEndpoints                          `ai-assets inference test` without one to test
 StageNotAdaptable                    `ai-assets adapt` of a stage that is not the built-in classifier
+AdaptationUnwritable                 its file or the declaration cannot be written
 StageNotWritable                     its declaration is not written as lines, so none is added
 """
 
@@ -99,4 +100,12 @@ class StageNotWritable(UserError):
     def __init__(self, path: Path, stage: str, entry: str) -> None:
         super().__init__(
             f"Stage '{stage}' in {path} is not written as a block of lines; write '{entry}' there yourself."
+        )
+
+
+class AdaptationUnwritable(UserError):
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"The adaptation {path} and its declaration cannot be written ({error.strerror or error}); nothing was "
+            "changed. Let this user write there, make room, and start the command again."
         )

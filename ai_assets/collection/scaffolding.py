@@ -130,6 +130,7 @@ def _example_stage() -> str:
   #     labels:
   #       - {{name: invoice, description: A bill that asks for payment of an amount.}}
   #       - {{name: contract, description: An agreement between parties with terms and signatures.}}
+  # This labels without a model. Once it has run: ai-assets adapt fits it to your documents, without labels.
   # Questions with known answers, measured after every refresh; a gate stops what falls below it:
   # golden: {{queries: golden/queries.jsonl, labels: golden/labels.jsonl}}
   # gates:

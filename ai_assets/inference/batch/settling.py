@@ -10,6 +10,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
+from ai_assets.inference.batch.errors import ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineResult
 from ai_assets.inference.call_state import ended
@@ -70,13 +71,22 @@ class Settling:
         return [key for key, line in self.lines.items() if line.state in wanted]
 
     def settle(self, results: Iterable[LineResult]) -> Iterator[int]:
-        """End those that have a result; tells after each transaction how many results it had."""
-        wanted = iter(results)
-        while window := sorted(_window(wanted), key=lambda result: self.lines[result.key].attempt_id):
+        """End those that have a result; tells after each transaction how many results it had.
+
+        Where the file breaks off, what was read until then is ended first.
+        """
+        wanted, broken = iter(results), None
+        while broken is None:
+            window, broken = _window(wanted)
+            window.sort(key=lambda result: self.lines[result.key].attempt_id)
             for first in range(0, len(window), GROUP):
                 group = window[first : first + GROUP]
                 self._end([self._ended(result) for result in group])
                 yield len(group)
+            if not window:
+                break
+        if broken is not None:
+            raise broken
 
     def free(self, keys: Iterable[str], message: str) -> int:
         """They were not run: nothing was billed, and the next batch has them."""
@@ -137,13 +147,19 @@ _KEEP_OLDER = sa.text(
 )
 
 
-def _window(results: Iterator[LineResult]) -> Iterator[LineResult]:
+def _window(results: Iterator[LineResult]) -> tuple[list[LineResult], ProviderSilent | None]:
+    """The next results, none at the end; and what ended them where that is not their end."""
+    found: list[LineResult] = []
     characters = 0
-    for result in islice(results, WINDOW_LINES):
-        yield result
-        characters += len(result.body)
-        if characters > WINDOW_CHARACTERS:
-            return
+    try:
+        for result in islice(results, WINDOW_LINES):
+            found.append(result)
+            characters += len(result.body)
+            if characters > WINDOW_CHARACTERS:
+                break
+    except ProviderSilent as error:
+        return found, error
+    return found, None
 
 
 def outcome_of(result: LineResult, endpoint: Endpoint, job: BatchJob) -> Reply | Fault:
