@@ -18,16 +18,20 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.embeddings import DeclaredEmbedding
+from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.passages import OF
 from ai_assets.documents.source_listing import Listing, path_of
+from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, recorded_embedding, spaces_key, vector_column
 from ai_assets.evaluation.gates import GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
+from ai_assets.run.datasets.fitted_search import fit_where_free, fits_told
 from ai_assets.run.datasets.passages import with_vectors
 from ai_assets.run.datasets.rankings import FOLDER, Rankings, forget
+from ai_assets.run.reranking import reranked
 from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import index_rows
@@ -66,6 +70,8 @@ class CorpusEvaluation:
         """What embedding the golden queries cost; the first dataset made after it tells of it."""
         self.asked = 0
         """Golden queries that the index was asked, not counting those whose answer was kept."""
+        self._is_fitted = False
+        self._vectors: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def golden(self) -> Mapping[str, str]:
@@ -146,11 +152,27 @@ class CorpusEvaluation:
         return [q for q in self.collection.golden_queries if any(self._searchable(name) for name in q.documents)]
 
     @cached_property
+    def index(self) -> SearchIndex:
+        return evaluation_index(self.work)
+
+    @cached_property
+    def index_version(self) -> int:
+        """Of the evaluation index, brought up to the lake."""
+        return sync_index(self.work)
+
+    def fit_search(self) -> None:
+        """Once per run, before anything is judged; where the collection fits it, and nothing is signed yet."""
+        if not self._is_fitted:
+            self._is_fitted = True
+            fit_where_free(self.work, self)
+
+    @cached_property
     def ranked(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
         """By name of the embedding, for each golden query the documents found, best first."""
         if not self.queries:
             return {each.name: {} for each in self.collection.embeddings}
-        version = sync_index(self.work)
+        self.fit_search()
+        version = self.index_version
         kept = rankings_of(self.work, version)
         found = {each.name: self._ranked(each, version, kept) for each in self.collection.embeddings}
         kept.keep([item.query for item in self.queries])
@@ -161,12 +183,24 @@ class CorpusEvaluation:
 
     def _ranked(self, each: DeclaredEmbedding, version: int, kept: Rankings) -> Mapping[str, Sequence[str]]:
         def ask(queries: Sequence[str]) -> Sequence[Sequence[str]]:
-            embedder = self.work.embedder("evaluation_scores", "", each.embedding)
-            questions = list(zip(embedder.embed_queries(list(queries)), queries, strict=True))
-            index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
-            return index.documents_found(version, questions, DEPTH, column=column, of=of).documents
+            questions = self.questions(each, queries)
+            index, column, of = self.index, vector_column(each.name), each.embedding.of
+            rules = self.work.searched_by.rules(each.name)
+            if self.collection.reranker is None:
+                return index.documents_found(version, questions, DEPTH, column=column, of=of, rules=rules).documents
+            hits = index.search_many(version, questions, RERANKED, column=column, of=of, rules=rules)
+            found = reranked(self.work, "evaluation_scores", list(zip(queries, hits, strict=True)))
+            return [[hit.document_id for hit in answer[:DEPTH]] for answer in found]
 
         return kept.answers(each.name, [item.query for item in self.queries], ask)
+
+    def questions(self, each: DeclaredEmbedding, queries: Sequence[str]) -> list[tuple[Any, str]]:
+        """Their vectors, and what they say."""
+        known = self._vectors.setdefault(each.name, {})
+        if left := [query for query in queries if query not in known]:
+            embedder = self.work.embedder("evaluation_scores", "", each.embedding)
+            known |= zip(left, embedder.embed_queries(left), strict=True)
+        return [(known[query], query) for query in queries]
 
     @cached_property
     def of_corpus(self) -> list[Score]:
@@ -279,6 +313,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
     inputs = {name: manifest.version for name, manifest in needed.items()}
     if given := work.golden_labels.version(partition):
         inputs[golden_labels.GOLDEN] = given
+    corpus.fit_search()
+    inputs |= {SEARCHED_BY: work.searched_by.key} if work.searched_by.key else {}
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
     scores = [*corpus.of_corpus, *corpus.scores(partition)]
@@ -296,6 +332,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         scores=[score.as_row() for score in scores],
         details=corpus.details,
         queries_asked=corpus.asked,
+        **as_recorded_search(work.searched_by),
+        **fits_told(work),
     )
     cost_usd, corpus.untold_usd, corpus.asked = corpus.untold_usd, 0.0, 0
     return replace(outcome, cost_usd=cost_usd)
@@ -349,7 +387,7 @@ def rankings_of(work: Work, version: int) -> Rankings:
     name, spaces = work.collection.name, work.collection.spaces
     with work.stores.state.read() as connection:
         held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
-    of = digest([version, index_name(spaces), sorted(held.items())])
+    of = digest([version, index_name(spaces), sorted(held.items()), *filter(None, [work.searched_by.key])])
     return Rankings.opened(_rankings_folder(work) / f"{index_name(spaces)}.json", of)
 
 
@@ -406,6 +444,11 @@ def sync_index(work: Work) -> int:
                 for partition in batch:
                     key = {"collection": name, "partition": partition}
                     upsert(connection, "index_parts", key, {"version": current[partition]})
+            index.prune([version])
+        if work.collection.settings.builtins.search != "1" and not index.searches_names(version):
+            version = index.replace({}, base_version=version)
+            with lease.fenced() as connection:
+                upsert(connection, "index_versions", {"collection": name}, {"version": version})
             index.prune([version])
     return int(version)
 
