@@ -19,6 +19,7 @@ from ai_assets.run.status import partition_states
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.base import Row
 from ai_assets.stages.classify import builtin
+from ai_assets.storage.search_rules import NEWEST_RULES
 
 DAY = "2026-10-05"
 NEXT = "9"
@@ -52,6 +53,7 @@ def rows(office: Project, asset: str) -> dict[str, Row]:
 def test_the_newest_versions_are_those_of_the_code() -> None:
     """Who improves a part appends its version, or every approval would be void."""
     installed = {"parser": PARSER_VERSION, "chunker": CHUNKER_VERSION, "classifier": builtin.ALGORITHM_VERSION}
+    installed["search"] = NEWEST_RULES
     assert {part: builtins.newest(part) for part in builtins.VERSIONS} == installed
     assert {part: versions[0] for part, versions in builtins.VERSIONS.items()} == dict.fromkeys(installed, "1")
 

@@ -9,12 +9,13 @@ from pydantic import ValidationInfo, field_validator
 from ai_assets.base.yaml_settings import Strict, nearest
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
+from ai_assets.storage.search_rules import NEWEST_RULES
 
 VERSIONS: dict[str, tuple[str, ...]] = {
     "parser": ("1", PARSER_VERSION),
     "chunker": ("1", CHUNKER_VERSION),
     "classifier": ("1", "2"),
-    "search": ("1", "2"),
+    "search": ("1", NEWEST_RULES),
 }
 """All that have made rows, or have ranked what search finds; the oldest first. A better version is appended; its
 predecessors stay for good."""

@@ -24,7 +24,7 @@ _FOLDS = 5
 _PRIOR_QUERIES = 20
 """So many queries pull the choice halfway from the default to what they say."""
 _DEPTH, _NEAR = 10, 5
-Outcome = Literal["fitted", "default is as good", "too few queries"]
+FitOutcome = Literal["fitted", "default is as good", "too few queries"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class FusionFit:
     """What came of it."""
 
     weight: float
-    outcome: Outcome
+    outcome: FitOutcome
     queries: int
     mrr: float | None = None
     """Of the default, over these queries."""

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-FOLDER = "rerank-scores"
-"""Beside the indexes of a collection."""
+FOLDER = "evaluation-rerank"
+"""Beside the evaluation indexes, and like them in no backup."""
 Key: TypeAlias = bytes
 _AT_ONCE = 500
 _WAIT_S = 10.0
+
+
+def forget_scores(folder: Path) -> bool:
+    """Of a collection: vectors of a text that is to be forgotten must not stay. Whether there were any."""
+    there = (folder / FOLDER).is_dir()
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    return there
 
 
 def key_of(*parts: object) -> Key:

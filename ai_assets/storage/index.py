@@ -256,8 +256,9 @@ class SearchIndex:
         reader = self._at(version)
         few = len(questions) < batch_search.FROM_QUESTIONS
         if few or k < 1 or not 0 < reader.rows < index_reader.EXACT_BELOW_ROWS:
-            asked = {"column": column, "of": of, "rules": rules}
-            return [self.search(version, vector, text, k, **asked) for vector, text in questions]
+            return [
+                self.search(version, vector, text, k, column=column, of=of, rules=rules) for vector, text in questions
+            ]
         found = self.found_apart(version, questions, max(_FUSED_DOCUMENTS, k), column=column, of=of, rules=rules)
         return [
             combined(by_vector, by_text, text, rules)[:k]
