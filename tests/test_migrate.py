@@ -140,6 +140,6 @@ def test_a_declaration_keeps_all_that_was_in_it(office: Project, monkeypatch: py
     before = file.read_text()
     declare_newest(load_collection(office.root / "collections", "notes"))
     after = file.read_text()
-    assert 'builtins: {parser: "9", chunker: "9", classifier: "9"}' in after
+    assert 'builtins: {parser: "9", chunker: "9", classifier: "9", search: "9"}' in after
     kept = [line for line in before.splitlines() if "builtins" not in line]
     assert kept == [line for line in after.splitlines() if "builtins" not in line]
