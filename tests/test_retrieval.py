@@ -20,10 +20,12 @@ from ai_assets.run.explain import search
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import releases, requests, verification
 from ai_assets.signoff.errors import CandidateChanged, SearchesMixed
+from ai_assets.signoff.fitted_searches import fitted, record_fit, searched_by
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.name_suffixes import suffix_signs
 from ai_assets.storage.ranking import Hit
 from ai_assets.storage.search_rules import VECTOR_WEIGHT
+from ai_assets.storage.state import StateStore
 
 ITEMS = 48
 EMBEDDER = '''
@@ -201,6 +203,20 @@ def test_after_migrate_it_is_fitted_although_something_is_live(office: Project) 
     assert first(office, new, "beta7 alpha8") == f"{day(7)}/item7.txt"
     with office.stores().state.read() as connection:
         assert releases.get(connection, "notes", 1).searched_by == AS_ALWAYS
+
+
+def test_a_fit_is_kept_by_embedding_and_counts_for_its_own_vectors_only(office: Project, state_url: str) -> None:
+    collection, store = declared(office), StateStore(state_url)
+    with store.write() as connection:
+        record_fit(connection, collection, "", 0.8, {"queries": 40}, "run")
+        record_fit(connection, collection, "", 1.3, {"queries": 50}, "run")
+    with store.read() as connection:
+        found = fitted(connection, collection)
+        assert (found[""].weight, found[""].report) == (1.3, {"queries": 50})
+        assert searched_by(collection, found).rules("").vector_weight == 1.3
+        assert fitted(connection, declared(office, embedding={})) == {}, "other vectors"
+        assert fitted(connection, declared(office, builtins={})) == {}, "the first rules have no fit"
+    store.close()
 
 
 def test_a_weight_that_was_altered_behind_the_digest_is_not_published(office: Project) -> None:

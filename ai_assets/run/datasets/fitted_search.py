@@ -50,7 +50,7 @@ def fit_where_free(work: Work, corpus: JudgedCorpus) -> None:
     with work.stores.state.read() as connection:
         if fitted_searches.is_signed(connection, work.stores, work.collection):
             return
-    record(work, {each.name: fit(each, work, corpus) for each in left})
+    record(work, {each.name: fit(each, work, corpus) for each in left}, first=True)
 
 
 def fit(each: DeclaredEmbedding, work: Work, corpus: JudgedCorpus) -> FusionFit:
@@ -72,11 +72,14 @@ def fit(each: DeclaredEmbedding, work: Work, corpus: JudgedCorpus) -> FusionFit:
     return fit_weight(judged, version)
 
 
-def record(work: Work, fits: Mapping[str, FusionFit]) -> None:
-    """What this run makes from here on is judged with it."""
+def record(work: Work, fits: Mapping[str, FusionFit], *, first: bool = False) -> None:
+    """What this run makes from here on is judged with it. `first`: unless another run has fitted the same meanwhile."""
     with work.stores.state.write() as connection:
+        there = fitted_searches.fitted(connection, work.collection) if first else {}
+        wanted = queries_digest(work.collection)
         for name, found in fits.items():
-            record_fit(connection, work.collection, name, found.weight, found.recorded(), work.run_id)
+            if name not in there or there[name].queries != wanted:
+                record_fit(connection, work.collection, name, found.weight, found.recorded(), work.run_id)
     for name, found in fits.items():
         work.say(f"search{f' by {name}' if name else ''}: {found.in_words}")
     work.__dict__.pop("fitted_weights", None)
