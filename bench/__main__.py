@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = (
-    "load", "embed", "scale", "backfill", "hybrid_search", "inference", "batch", "deadline", "functions", "whole_run",
-    "ledger", "plan", "warehouse", "desk", "evaluation", "classifier", "classifier_adaptation",
+    "load", "embed", "scale", "backfill", "hybrid_search", "retrieval", "inference", "batch", "deadline", "functions",
+    "whole_run", "ledger", "plan", "warehouse", "desk", "evaluation", "classifier", "classifier_adaptation",
 )  # fmt: skip
 
 

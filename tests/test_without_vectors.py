@@ -27,7 +27,7 @@ from ai_assets.run.explain import without_vectors as found_by_words
 from ai_assets.run.status import collection_status
 from ai_assets.signoff import verification
 from ai_assets.signoff.publication import publish
-from ai_assets.storage import index as index_module
+from ai_assets.storage import index_reader
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest, read_rows
 
@@ -349,7 +349,7 @@ def test_a_passage_without_a_vector_is_found_by_text_and_never_by_vector(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, approximate: bool, share: str
 ) -> None:
     count = 1_500 if approximate else 40
-    monkeypatch.setattr(index_module, "EXACT_BELOW_ROWS", 1_000)
+    monkeypatch.setattr(index_reader, "EXACT_BELOW_ROWS", 1_000)
     without = set(range(count)) if share == "all" else set(range(0, count, 4))
     index = SearchIndex(tmp_path, "x", 8)
     version = index.replace({"p": passages(count, without)}, base_version=None)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ai_assets.cli.golden_fit import fit_search
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -35,6 +36,9 @@ Every = Annotated[
     bool, typer.Option("--all", help="Also of documents on which people disagree, and of texts that have changed.")
 ]
 MOST_SHOWN = 10
+
+
+app.command("fit")(fit_search)
 
 
 @app.command("status")

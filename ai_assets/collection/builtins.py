@@ -9,13 +9,16 @@ from pydantic import ValidationInfo, field_validator
 from ai_assets.base.yaml_settings import Strict, nearest
 from ai_assets.documents.chunk import CHUNKER_VERSION
 from ai_assets.documents.parse import PARSER_VERSION
+from ai_assets.storage.search_rules import NEWEST_RULES
 
 VERSIONS: dict[str, tuple[str, ...]] = {
     "parser": ("1", PARSER_VERSION),
     "chunker": ("1", CHUNKER_VERSION),
     "classifier": ("1", "2"),
+    "search": ("1", NEWEST_RULES),
 }
-"""All that have made rows, the oldest first. A better version is appended; its predecessors stay for good."""
+"""All that have made rows, or have ranked what search finds; the oldest first. A better version is appended; its
+predecessors stay for good."""
 
 
 def newest(part: str) -> str:
@@ -38,8 +41,10 @@ class BuiltinSettings(Strict):
     parser: str = VERSIONS["parser"][0]
     chunker: str = VERSIONS["chunker"][0]
     classifier: str = VERSIONS["classifier"][0]
+    search: str = VERSIONS["search"][0]
+    """By which rules words and vectors become one ranking; see `docs/retrieval.md`."""
 
-    @field_validator("parser", "chunker", "classifier")
+    @field_validator("parser", "chunker", "classifier", "search")
     @classmethod
     def _known(cls, version: str, info: ValidationInfo) -> str:
         part = str(info.field_name)

@@ -19,9 +19,11 @@ from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_
 from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
+from ai_assets.collection.reranking import read_reranker
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
+from ai_assets.embedding.searched_by import Reranker
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
@@ -76,6 +78,8 @@ class Collection:
     """By stage of the built-in classifier that declares one."""
     function_models: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     """By stage that is a function, address and model of each endpoint that it may ask."""
+    reranker: Reranker | None = None
+    """The model that looks again at the best of what search finds."""
 
     @cached_property
     def scheme(self) -> PartitionScheme:
@@ -147,6 +151,17 @@ class Collection:
         wanted = self.settings.golden.labels_stage
         found = [stage for stage in self.labelling if wanted in (None, stage.name)]
         return found[0] if len(found) == 1 else None
+
+    @property
+    def fits_search(self) -> bool:
+        """Whether the weight of vectors in a search is fitted to golden queries."""
+        return self.settings.builtins.search != "1" and bool(self.golden_queries)
+
+    @cached_property
+    def _search_described(self) -> list[Any]:
+        """What decides how it is searched, but for weights that are fitted; nothing where that is as it always was."""
+        found: list[Any] = [] if self.settings.builtins.search == "1" else [["search", self.settings.builtins.search]]
+        return [*found, *([["rerank", *self.reranker.decides, self.reranker.weight]] if self.reranker else [])]
 
     @property
     def evaluates(self) -> bool:
@@ -237,11 +252,13 @@ class Collection:
                 [[item.document, item.label] for item in self.golden_labels],
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
                 *([[metric.described for metric in self.own.metrics]] if self.own.metrics else []),
+                *self._search_described,
             ],
             "release_candidate": [
                 "candidate-2",
                 [gate.described for gate in settings.gates],
                 *([dict(self.own.gate_digests)] if self.own.gate_digests else []),
+                *self._search_described,
             ],
         }
         for stage in self.stages:
@@ -358,6 +375,7 @@ def build_collection(
     embedding_models = gathered.attempt({}, read_embedding_models, settings, path, node, inference)
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
+    reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
     gathered.refuse(CollectionInvalid, first=path)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
@@ -367,6 +385,7 @@ def build_collection(
     found = Collection(
         name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
         adaptations=adaptations,
+        reranker=reranker,
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found

@@ -93,7 +93,7 @@ def read_function_models(
 
 def _function_models(inference: Declared, route: str, tier: str | None, place: _Place) -> tuple[tuple[str, str], ...]:
     declared = inference()
-    endpoints = _endpoints(declared, route)
+    endpoints = endpoints_of(declared, route)
     if isinstance(endpoints, str):
         raise place.wrong(endpoints, "route")
     if tier is not None and (problem := _unpriced(declared, route, tier)) is not None:
@@ -118,7 +118,7 @@ def read_embedding_models(
 def _embedding_models(
     route: str, path: Path, node: yaml.Node | None, inference: Declared, at: tuple[str, ...]
 ) -> Models:
-    found = _endpoints(inference(), route)
+    found = endpoints_of(inference(), route)
     if not isinstance(found, str):
         models = sorted({model for _, model in found})
         if len(models) == 1:
@@ -155,7 +155,7 @@ def _schema(stage: PromptStage, place: _Place) -> Mapping[str, Json] | None:
 
 
 def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) -> tuple[tuple[str, str], ...]:
-    found = _endpoints(declared, stage.route or "")
+    found = endpoints_of(declared, stage.route or "")
     if isinstance(found, str):
         raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
     if stage.tier is not None and (problem := _unpriced(declared, stage.route or "", stage.tier)) is not None:
@@ -177,7 +177,7 @@ def _unpriced(declared: "InferenceSettings", route: str, tier: str) -> str | Non
     return None
 
 
-def _endpoints(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
+def endpoints_of(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:
     """Address and model of each in order, or what is wrong."""
     from ai_assets.inference.errors import InferenceMissing
     from ai_assets.inference.identity import model_of

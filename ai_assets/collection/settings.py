@@ -18,6 +18,7 @@ from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.expectations import Expectation
+from ai_assets.collection.reranking import RerankSettings
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
@@ -444,6 +445,8 @@ class CollectionSettings(WithDeadline):
     """What search uses."""
     embeddings: dict[EmbeddingName, EmbeddingSettings] = Field(default={})
     """Further ones by name: other texts, or other models. Each is an asset, and can be searched by its name."""
+    rerank: RerankSettings | None = None
+    """A model that looks again at the best of what search finds."""
     builtins: BuiltinSettings = BuiltinSettings()
     """How old its rows may be: `ai-assets migrate`."""
     stages: tuple[AnyStage, ...] = ()

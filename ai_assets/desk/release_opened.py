@@ -123,7 +123,8 @@ def _found(desk: Desk, collection: Collection, release: Release, search: str) ->
         _row(lines[place], hit.text) for hit in found.hits if (place := (hit.partition, hit.document_id)) in lines
     ]  # fmt: skip
     words = "by its words alone: a model would have to be asked to compare vectors, which the command search does"
-    said = f"The index was searched {words if found.by_words else 'by words and vectors'}; the best come first."
+    said = f"The index was searched {words if found.by_words else 'by words and vectors'}; the best come first"
+    said += ", before a reranker looks at them, which the command search has it do." if found.reranker_left_out else "."
     return ReleasedDocuments(rows=rows, total=len(rows), page=1, pages=1, labels={}, found_by=said)
 
 

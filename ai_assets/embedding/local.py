@@ -123,3 +123,10 @@ def folder_of(model: str, near: Path | None, task: Task = "embed") -> ModelFolde
         return read_folder(path, Path(model).name, task)
     except FolderWrong as error:
         raise ModelUnusable(model, str(error)) from error
+
+
+def cross_encoder(model: str, near: Path | None) -> tuple[ModelSpec, str]:
+    """A reranker of a folder or an installed package, and the version of its scores. Raises ModelUnusable."""
+    folder = folder_of(model, near, "rerank")
+    version = digest([ALGORITHM, "rerank", digest_of(folder), folder.max_tokens])[:16]
+    return ModelSpec(backend="torch", model=folder.name, folder=folder.path, task="rerank"), version

@@ -12,7 +12,7 @@ from ai_assets.embedding.spec import EmbeddingMaker
 from ai_assets.inference.device_use import DeviceUse, Share, record
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import ModelFailed
-from ai_assets.local_models.spec import CPU, ComputedRows, EmbedTexts, ModelSpec
+from ai_assets.local_models.spec import CPU, ComputedRows, EmbedTexts, ModelSpec, ScoreTexts
 from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class DeviceEmbedder(EmbeddingMaker):
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if not there:
             return rows
-        given = tuple(texts[place].encode("utf-8", "replace").decode("utf-8") for place in there)
+        given = tuple(_encodable(texts[place]) for place in there)
         began_at = now()
         computed = self.models.ask(
             self.inner.spec,
@@ -82,26 +82,69 @@ class DeviceEmbedder(EmbeddingMaker):
         sizes: dict[str, int] = {}
         for document, size in texts:
             sizes[document] = sizes.get(document, 0) + size
-        # A GPU is ours alone while it computes; of a processor only the time that was used is.
-        gpu_s = computed.wall_s if self.placement.is_gpu else None
-        cost_nusd = self.placement.cost_nusd(computed.cpu_s if gpu_s is None else gpu_s)
-        use = DeviceUse(
-            device=self.placement.device,
-            model=self.inner.name,
-            kind="embed",
-            price=self.placement.price,
-            began_at=began_at,
-            tokens=computed.tokens,
-            wall_s=computed.wall_s,
-            gpu_s=gpu_s,
-            cpu_s=computed.cpu_s,
-            cost_nusd=cost_nusd,
-        )
-        if not self.caller.run_id and not cost_nusd:
-            return  # a free question of a reader: looking writes nothing
-        record(self.state, self.caller, use, [Share(document=name, size=size) for name, size in sizes.items()])
-        self.cost_nusd += cost_nusd
-        self.device_s += computed.wall_s
+        shares = [Share(document=name, size=size) for name, size in sizes.items()]
+        use = _use(self.placement, self.inner.name, "embed", computed, began_at)
+        if _written(self.state, self.caller, use, shares):
+            self.cost_nusd += use.cost_nusd
+            self.device_s += computed.wall_s
+
+
+@dataclass(kw_only=True)
+class DeviceScorer:
+    """Says how well texts answer a query, by a cross-encoder on a device, and writes down what that took."""
+
+    spec: ModelSpec
+    models: LocalModels
+    placement: Placement
+    caller: Caller
+    state: StateStore
+    say: Callable[[str], None] = lambda _line: None
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Higher is better."""
+        import numpy as np
+
+        question = ScoreTexts(query=_encodable(query), texts=tuple(map(_encodable, texts)))
+        began_at = now()
+        computed = self.models.ask(self.spec, self.placement, question, say=self.say, waiting=self.waiting)
+        rows = np.asarray(computed.rows, dtype=np.float64).reshape(-1)
+        if rows.shape != (len(texts),) or not np.isfinite(rows).all():
+            found = f"for {len(texts)} texts it gave {len(rows)} scores, or some that are not finite"
+            raise ModelFailed(self.spec.model, self.placement.device, found)
+        use = _use(self.placement, self.spec.model, "rerank", computed, began_at)
+        _written(self.state, self.caller, use, [Share(document="", size=1)])
+        found_scores: list[float] = rows.tolist()
+        return found_scores
+
+
+def _use(placement: Placement, model: str, kind: str, computed: ComputedRows, began_at: str) -> DeviceUse:
+    # A GPU is ours alone while it computes; of a processor only the time that was used is.
+    gpu_s = computed.wall_s if placement.is_gpu else None
+    return DeviceUse(
+        device=placement.device,
+        model=model,
+        kind=kind,
+        price=placement.price,
+        began_at=began_at,
+        tokens=computed.tokens,
+        wall_s=computed.wall_s,
+        gpu_s=gpu_s,
+        cpu_s=computed.cpu_s,
+        cost_nusd=placement.cost_nusd(computed.cpu_s if gpu_s is None else gpu_s),
+    )
+
+
+def _written(state: StateStore, caller: Caller, use: DeviceUse, shares: Sequence[Share]) -> bool:
+    """Not a free question of a reader: looking writes nothing."""
+    if not caller.run_id and not use.cost_nusd:
+        return False
+    record(state, caller, use, shares)
+    return True
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def placed(device: str, inference: InferenceSettings, models: LocalModels, spec: ModelSpec, *, asks: bool) -> Placement:

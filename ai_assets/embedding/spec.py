@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ai_assets.storage.digest import digest
-from ai_assets.storage.index import VECTOR
+from ai_assets.storage.index_writing import VECTOR
 
 WITHOUT = "without_vectors"
 """The column, and the number among statistics: of documents that are found by their words alone."""

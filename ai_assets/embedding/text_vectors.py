@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ai_assets.storage.index import VECTOR
+from ai_assets.storage.index_writing import VECTOR
 from ai_assets.storage.spool import Spool, digests_of
 
 if TYPE_CHECKING:

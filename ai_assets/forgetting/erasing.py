@@ -20,6 +20,7 @@ from ai_assets.base.folders import files_below
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
 from ai_assets.retention.release_files import remove_table
+from ai_assets.run.rerank_scores import forget_scores
 from ai_assets.signoff import audit, forgotten, releases
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.forgotten import STATUS, Register
@@ -246,6 +247,8 @@ def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
         if (name := path.name.removesuffix(".lance")) not in needed:
             remove_table(folder, name)
             number += 1
+    if forget_scores(folder):
+        yield Erasure(where="search indexes", what="what a reranker said of passages")
     with stores.state.write() as connection:
         for table in ("index_parts", "index_versions"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE collection = :c"), {"c": collection})  # noqa: S608

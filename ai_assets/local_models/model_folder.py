@@ -132,6 +132,9 @@ def read_folder(path: Path, name: str, task: Task) -> ModelFolder:
     if task == "embed":
         return _embedder(path, name, config, hidden)
     labels = _labels(config)
+    if task == "rerank" and not any("SequenceClassification" in each for each in config.get("architectures") or ()):
+        said = ", ".join(config.get("architectures") or ()) or "no architecture"
+        raise FolderWrong(f"it is no reranker, but an embedder or something else ({said}): a reranker reads two texts")
     if task == "rerank" and len(labels) != 1:
         raise FolderWrong(f"a reranker gives one score, and this model has {len(labels)} labels")
     return ModelFolder(

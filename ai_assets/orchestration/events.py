@@ -179,6 +179,8 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
     details = stats["details"]
     if details.get("confusion"):
         found["confusion"] = dg.MetadataValue.md(details["confusion"])
+    if stats.get("search_fits"):  # by embedding, the weight of vectors in a search and what its fit is worth
+        found["search_fits"] = dg.MetadataValue.json(stats["search_fits"])
     for name in ("mislabelled", *(name for name in details if name.startswith("not_found_in_5"))):
         if details.get(name):
             found[name] = dg.MetadataValue.json(details[name])

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 from ai_assets.retention.needed import releases_kept
-from ai_assets.run.datasets.evaluation_scores import INDEX, index_name
+from ai_assets.run.datasets.evaluation_index import INDEX, index_name
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.frozen_candidate import CANDIDATE, FrozenCandidate

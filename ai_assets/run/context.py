@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ai_assets.embedding.on_device import DeviceEmbedder
     from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
+    from ai_assets.embedding.searched_by import SearchedBy
     from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.by_deadline import DeadlineAsker
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
+    from ai_assets.signoff.fitted_searches import FittedWeight
     from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
@@ -188,12 +190,29 @@ class Work:
 
     def people_said(self, partition: str) -> str:
         """One version of all that people said of a partition's labels: corrections, golden ones where there are, and
-        those of the whole collection that confidence is fitted to."""
-        from ai_assets.signoff import calibration_labels
+        what is fitted to golden data of the whole collection."""
+        from ai_assets.signoff import calibration_labels, fitted_searches
         from ai_assets.signoff.golden_labels import with_golden
 
-        fitted_to = calibration_labels.version(self.calibration_labels)
-        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition), fitted_to)
+        confidence = calibration_labels.version(self.calibration_labels)
+        search = fitted_searches.version(self.collection, self.fitted_weights)
+        golden = self.golden_labels.version(partition)
+        return with_golden(self.corrections.version(partition), golden, confidence, search)
+
+    @cached_property
+    def fitted_weights(self) -> "Mapping[str, FittedWeight]":
+        """Of its search, by embedding, as they were when the run first looked; an evaluation may fit them before."""
+        from ai_assets.signoff.fitted_searches import fitted
+
+        with self.stores.state.read() as connection:
+            return fitted(connection, self.collection)
+
+    @property
+    def searched_by(self) -> "SearchedBy":
+        """How what this run makes is searched."""
+        from ai_assets.signoff.fitted_searches import searched_by
+
+        return searched_by(self.collection, self.fitted_weights)
 
     @cached_property
     def calibration_labels(self) -> "Mapping[str, AgreedLabel]":

@@ -5,6 +5,7 @@ InputStale             datasets of a partition do not belong together
 ExampleUnreadable      a document that a prompt shows as an example is not there, or has no text
 TooManyWithoutVectors  more documents are refused by the model than may be released without vectors
 EmbedderLost           what a release was embedded by is not there any more
+RerankerLost           what answers are reranked by is not there, or does not answer
 EmbeddingUnknown       a search by an embedding that the live release does not have
 StageWithoutRoute      a stage in a process pool asks a model
 StageProcessDied       the process of a `cpu` stage ended
@@ -70,6 +71,15 @@ class EmbedderLost(UserError):
             f"The release of {collection} was embedded by {made_by}, and questions to it must be too, but {found}. "
             f"Bring it back, or embed the collection again: ai-assets run {collection}; then have it signed and "
             "publish."
+        )
+
+
+class RerankerLost(UserError):
+    def __init__(self, collection: str, model: str, found: str) -> None:
+        super().__init__(
+            f"Answers of {collection} are reranked by {model}, as they were when they were judged, but "
+            f"{found.rstrip('.')}. Bring it back, or take 'rerank' out of defs.yaml or name another one: ai-assets run "
+            f"{collection}; then have it signed and publish."
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
+from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.passages import STRUCTURE
 from ai_assets.documents.places import TextPlaces
 from ai_assets.embedding.spec import FIRST, WITHOUT, vector_column
@@ -17,13 +18,15 @@ from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import PAGES, READ_BY, SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.run.places import places_or_why, rows_of
+from ai_assets.run.reranking import reranked
+from ai_assets.run.reranking_models import SEARCH
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.evidence import found_evidence, parsed_json
-from ai_assets.storage.index import IndexUnavailable
+from ai_assets.storage.index import IndexUnavailable, SearchIndex
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
 from ai_assets.storage.ranking import Hit
 from ai_assets.storage.stores import Stores
@@ -66,9 +69,33 @@ def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: i
         return []  # it has no passages
     made_by = known[embedding]
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", "", made_by).embed_queries([text])[0]
-    column = vector_column(embedding)
-    return index.search(live.index_version, vector, text, k, column=column, of=made_by.of)
+        vector = work.embedder(SEARCH, "", made_by).embed_queries([text])[0]
+        return _found(work, index, live, (text, vector), k, embedding)
+
+
+def _found(
+    work: Work,
+    index: SearchIndex,
+    release: Release,
+    question: tuple[str, Any],
+    k: int,
+    embedding: str,
+    *,
+    reranks: bool = True,
+) -> list[Hit]:
+    """The best documents, searched as the release was judged: by its rules and weights, and with its reranker."""
+    (text, vector), by = question, release.searched_by
+    reranker = by.reranker if reranks else None
+    hits = index.search(
+        release.index_version,
+        vector,
+        text,
+        k if reranker is None else max(k, RERANKED),
+        column=vector_column(embedding),
+        of=release.embeddings[embedding].of,
+        rules=by.rules(embedding),
+    )
+    return hits if reranker is None else reranked(work, SEARCH, [(text, hits)], reranker)[0][:k]
 
 
 def _placed(stores: Stores, release: Release, hits: Sequence[Hit]) -> list[Hit]:
@@ -96,6 +123,8 @@ class ReleaseHits:
     hits: Sequence[Hit]
     by_words: bool
     """Vectors were not compared: a model would have to be asked about the question, and paid."""
+    reranker_left_out: bool = False
+    """For the same reason."""
 
 
 def search_release(collection: Collection, stores: Stores, release: Release, text: str, k: int) -> ReleaseHits:
@@ -109,10 +138,12 @@ def search_release(collection: Collection, stores: Stores, release: Release, tex
     if made_by.version is None:
         hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
         return ReleaseHits(hits=hits, by_words=True)
+    reranker = release.searched_by.reranker
+    calls = reranker is not None and reranker.backend == "route"
     with Work(collection, stores, run_id="") as work:
-        vector = work.embedder("search", "", made_by).embed_queries([text])[0]
-    hits = index.search(release.index_version, vector, text, k, column=vector_column(FIRST), of=made_by.of)
-    return ReleaseHits(hits=hits, by_words=False)
+        vector = work.embedder(SEARCH, "", made_by).embed_queries([text])[0]
+        hits = _found(work, index, release, (text, vector), k, FIRST, reranks=not calls)
+    return ReleaseHits(hits=hits, by_words=False, reranker_left_out=calls)
 
 
 def without_vectors(stores: Stores, release: Release, hits: Sequence[Hit]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.batch import jobs
 from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
-from ai_assets.signoff import calibration_labels, corrections, golden_labels, releases, requests
+from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.storage.lake import Manifest
@@ -125,13 +125,17 @@ def observed_states(
         last = requests.latest(connection, collection.name)
         corrected = corrections.in_force(connection, collection)
         golden = golden_labels.in_force(connection, collection)
+        weights = fitted_searches.fitted(connection, collection)
         waiting = retries.waiting(connection, collection)
         travelling = jobs.waits(connection, collection.name)
     if listing is not None:
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
     nothing = Listing(()).digest_of("")
     settings = collection.settings_digest
-    fitted_to = calibration_labels.version(calibration_labels.calibrating(collection, golden, corrected))
+    fitted = (
+        calibration_labels.version(calibration_labels.calibrating(collection, golden, corrected)),
+        fitted_searches.version(collection, weights),
+    )
     states: dict[str, PartitionState] = {}
     for key in collection.scheme.keys(sorted(listed.keys() | refreshed.keys())):
         done = refreshed.get(key)
@@ -139,7 +143,7 @@ def observed_states(
         if done is None:
             states[key] = "missing" if key in listed else "empty"
         elif _made_from(done) != (
-            digest, settings, with_golden(corrected.version(key), golden.version(key), fitted_to)
+            digest, settings, with_golden(corrected.version(key), golden.version(key), *fitted)
         ):  # fmt: skip
             states[key] = "stale"
         elif done.status == "failed":

@@ -21,7 +21,7 @@ from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff.forgotten import NONE, Register
 from ai_assets.signoff.risk import UNREADABLE
 from ai_assets.storage.digest import Json, MerkleRoot, digest, sha256_hex
-from ai_assets.storage.index import VECTOR
+from ai_assets.storage.index_writing import VECTOR
 from ai_assets.storage.lake import Lake, parquet_columns, read_batches, read_rows
 
 if TYPE_CHECKING:

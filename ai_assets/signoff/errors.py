@@ -1,6 +1,7 @@
 """Errors about requests, decisions, people and releases. They hang below `UserError`.
 
 EmbeddingsMixed                     a release would hold vectors that cannot be compared
+SearchesMixed                       partitions of a release would be searched otherwise than they were judged
 SignedAssetElsewhere                a command that only the project of a signed asset can do
 NothingApproved                     publication without approval
 ApprovalInsufficient                what is marked approved is not, by the audit chain and the present rules
@@ -32,7 +33,7 @@ TokenRefused, TokenUnknown          a token that starts no run; one that does no
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ai_assets.base.errors import UserError
 
@@ -46,6 +47,19 @@ class EmbeddingsMixed(UserError):
             "them signed, and "
             f"all are published together: ai-assets run {collection}; ai-assets signoff approve {collection} --all; "
             f"ai-assets publish {collection}"
+        )
+
+
+class SearchesMixed(UserError):
+    def __init__(self, collection: str, searches: Mapping[str, Sequence[str]]) -> None:
+        def some(names: Sequence[str]) -> str:
+            return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+        shown = "; ".join(f"{search}: {some(names)}" for search, names in searches.items())
+        super().__init__(
+            f"One search answers for all partitions of a release, and those of {collection} were judged with different "
+            f"ones ({shown}). Not published. Run them, have them signed, and all are published together: "
+            f"ai-assets run {collection}; ai-assets signoff approve {collection} --all; ai-assets publish {collection}"
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from ai_assets.embedding.searched_by import SearchedBy, recorded_search
 from ai_assets.embedding.spec import WITHOUT, Embedding, recorded_embeddings
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.storage.digest import Json
@@ -41,6 +42,8 @@ class FrozenCandidate:
     cost_usd: float | None
     embeddings: Mapping[str, Embedding]
     """By name, what made its vectors."""
+    searched_by: SearchedBy
+    """How it was searched when it was judged."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -60,6 +63,7 @@ class FrozenCandidate:
             scores=stats["scores"],
             cost_usd=stats["cost_usd"],
             embeddings=recorded_embeddings(stats),
+            searched_by=recorded_search(stats),
         )
 
     @property

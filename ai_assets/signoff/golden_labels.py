@@ -149,11 +149,13 @@ class GoldenInForce:
 NOTHING = GoldenInForce(())
 
 
-def with_golden(corrections: str, golden: str, fitted_to: str = "") -> str:
+def with_golden(corrections: str, golden: str, *fitted: str) -> str:
     """One version of all that people said of a partition's labels; without golden labels that of the corrections.
-    `fitted_to`: of those that confidence is fitted to in the whole collection."""
+    `fitted`: of what is fitted to golden data in the whole collection, each empty where nothing is."""
     said = digest([corrections, golden])[:32] if golden else corrections
-    return digest([said, fitted_to])[:32] if fitted_to else said
+    for each in filter(None, fitted):
+        said = digest([said, each])[:32]
+    return said
 
 
 # Looking

@@ -15,6 +15,7 @@ from ai_assets.base.errors import DatasetAltered, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.passages import OF
+from ai_assets.embedding.searched_by import AS_ALWAYS, SEARCHED_BY
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, spaces_key
 from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files
@@ -26,6 +27,7 @@ from ai_assets.signoff.errors import (
     IndexLost,
     NothingApproved,
     PublicationOvertaken,
+    SearchesMixed,
     SignedAssetElsewhere,
 )
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, current_candidate, snapshot_paths
@@ -96,6 +98,7 @@ def publish(
         lease.check()
         merged = {**(before.parts if before else {}), **parts}
         embeddings = _one_set(collection, merged)
+        _require_one_search(collection, merged)
         name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
         for partition in instead or {}:
             files[partition] = _still_published(collection, stores, gone, partition, parts[partition])
@@ -170,6 +173,14 @@ def _one_set(collection: Collection, parts: Mapping[str, Part]) -> Mapping[str, 
         ]
         raise EmbeddingsMixed(collection.name, in_words(wanted), sorted(others))
     return next(iter(found.values()), collection.spaces)
+
+
+def _require_one_search(collection: Collection, parts: Mapping[str, Part]) -> None:
+    """One search answers for all partitions, so all must have been judged with it."""
+    found = {part.searched_by.key: part.searched_by for part in parts.values() if part.chunks}
+    if len(found) > 1:
+        by_key = {key: [name for name, part in parts.items() if part.searched_by.key == key] for key in found}
+        raise SearchesMixed(collection.name, {found[key].in_words: names for key, names in by_key.items()})
 
 
 def anything_to_publish(collection: Collection, stores: Stores) -> bool:
@@ -277,6 +288,9 @@ def _verified(
         collection.name, request.partition, leaves.content, candidate.code_versions, candidate.scores,
         candidate.cost_usd,
     )  # fmt: skip
+    if candidate.searched_by.key != candidate.code_versions.get(SEARCHED_BY, AS_ALWAYS.key):
+        what = f"it now says that it is searched by {candidate.searched_by.in_words}"
+        raise CandidateChanged(collection.name, request.partition, request.digest, what)
     if recomputed != request.digest:
         raise CandidateChanged(
             collection.name, request.partition, request.digest, f"its files now amount to {recomputed[:12]}"
@@ -305,6 +319,7 @@ def _part(
         code_versions=candidate.code_versions,
         run_id=candidate.run_id,
         embeddings=candidate.embeddings,
+        searched_by=candidate.searched_by,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.embedding.searched_by import AS_ALWAYS, SearchedBy, as_recorded_search, recorded_search
 from ai_assets.embedding.spec import Embedding, as_recorded, recorded_embeddings
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import Record
@@ -41,6 +42,8 @@ class Part:
     """By name, what made the vectors of its chunks."""
     quarantined: int = 0
     """Of its documents, those that nobody could read; unknown of what an earlier version published."""
+    searched_by: SearchedBy = AS_ALWAYS
+    """How it was searched when it was judged."""
 
     @property
     def released(self) -> int:
@@ -70,6 +73,11 @@ class Release:
     def embeddings(self) -> Mapping[str, Embedding]:
         """By name, what made its vectors, those of all parts; empty where it has none."""
         return next((part.embeddings for part in self.parts.values() if part.chunks), {})
+
+    @property
+    def searched_by(self) -> SearchedBy:
+        """How it is searched: as all its parts were when they were judged."""
+        return next((part.searched_by for part in self.parts.values() if part.chunks), AS_ALWAYS)
 
 
 def release_digest(parts: Mapping[str, Part]) -> str:
@@ -196,13 +204,14 @@ def _release(row: sa.RowMapping) -> Release:
 
 
 def _part(said: Mapping[str, Any]) -> Part:
-    own = {name: value for name, value in said.items() if name not in ("embedding", "embeddings")}
-    return Part(**{**own, "approved_by": tuple(said["approved_by"]), "embeddings": recorded_embeddings(said)})
+    own = {name: value for name, value in said.items() if name not in ("embedding", "embeddings", "searched_by")}
+    records = {"embeddings": recorded_embeddings(said), "searched_by": recorded_search(said)}
+    return Part(**{**own, "approved_by": tuple(said["approved_by"]), **records})
 
 
 def _recorded(part: Part) -> dict[str, Any]:
-    own = {name: value for name, value in asdict(part).items() if name != "embeddings"}
-    return {**own, **as_recorded(part.embeddings)}
+    own = {name: value for name, value in asdict(part).items() if name not in ("embeddings", "searched_by")}
+    return {**own, **as_recorded(part.embeddings), **as_recorded_search(part.searched_by)}
 
 
 def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:

@@ -1,13 +1,14 @@
 """Which documents stand first, as far as scores that are known within bounds decide it.
 
-The rules are those of `ranking.fuse` and `ranking.weigh_by_words`, over intervals: where two that matter overlap, the
-answer is None, and the index itself has to be asked.
+The rules are those of `ranking.combined` and `ranking.weigh_by_words`, over intervals: where two that matter overlap,
+the answer is None, and the index itself has to be asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +92,11 @@ def _first(
     return there[taken], found[taken] > next_one + error, float(last)
 
 
-def first_of(by_vector: RankingPart, by_text: RankingPart, k: int) -> list[int] | None:
+Moved: TypeAlias = "Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]"
+"""Of documents and which are certainly found: what is added to their scores, at least and at most."""
+
+
+def first_of(by_vector: RankingPart, by_text: RankingPart, k: int, moved: Moved | None = None) -> list[int] | None:
     """The first `k` documents; None where the bounds do not decide it."""
     import numpy as np
 
@@ -101,6 +106,9 @@ def first_of(by_vector: RankingPart, by_text: RankingPart, k: int) -> list[int] 
     low = np.bincount(places, np.concatenate([by_vector.low, by_text.low]))
     high = np.bincount(places, np.concatenate([by_vector.high, by_text.high])) + _ROUNDING
     members = np.bincount(places, np.concatenate([by_vector.members, by_text.members])) > 0
+    if moved is not None:
+        least, most = moved(documents, members)
+        low, high = low + least, high + most
     order = np.argsort(-(low + high), kind="stable")
     low, high, members = low[order], high[order], members[order]
     apart = bool((low[:k][: len(low) - 1] > high[1 : k + 1]).all())

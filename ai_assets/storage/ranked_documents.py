@@ -8,6 +8,7 @@ open is asked. Some are asked anyway: should LanceDB score otherwise than is ass
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.storage import batch_search
 from ai_assets.storage.certain_ranking import first_of, nothing, text_part, vector_part
+from ai_assets.storage.name_suffixes import SUFFIX_WEIGHT, suffix_signs
 from ai_assets.storage.ranking import content_words, words_in
+from ai_assets.storage.search_rules import SearchRules
 from ai_assets.storage.text_scores import TextQuery, TextScores, lance_query, tokenizer
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class Depth:
 
     documents: int
     of_each: int
-    vector_weight: float
+    rules: SearchRules
 
 
 class PassageMatrix:
@@ -57,6 +60,7 @@ class PassageMatrix:
         read = read.take(pc.sort_indices(read, [("document_id", "ascending"), ("_rowid", "ascending")]))
         names = read["document_id"].to_numpy(zero_copy_only=False)
         changes = names[1:] != names[:-1]
+        self.names_of_rows: list[str] = names.tolist()
         self.starts = np.flatnonzero(np.concatenate([[True], changes]))
         self.names: list[str] = names[self.starts].tolist()
         self.ends = np.append(self.starts[1:], len(names))
@@ -82,13 +86,14 @@ class PassageMatrix:
         best: np.ndarray = np.maximum.reduceat(scores, self.starts, axis=1)
         return best
 
-    def note_words(self, words: Set[str]) -> None:
-        """Which passages have which of the words that queries are about."""
+    def note_words(self, words: Set[str], *, by_name: bool) -> None:
+        """Which passages have which of the words that queries are about, in the document's name too if `by_name`."""
         import numpy as np
 
         found: dict[str, list[int]] = {word: [] for word in words}
-        for row, (title, text) in enumerate(zip(self.titles, self.texts, strict=True)):
-            for word in words_in(words, title or "", text):
+        names = self.names_of_rows if by_name else [""] * len(self.texts)
+        for row, (title, text, name) in enumerate(zip(self.titles, self.texts, names, strict=True)):
+            for word in words_in(words, title or "", text, name):
                 found[word].append(row)
         self._having = {word: np.array(rows, dtype=int) for word, rows in found.items()}
 
@@ -128,14 +133,16 @@ def ranked(
         return [None for _ in questions]
     words = [TextQuery.of(text, tokenize) for _, text in questions]
     passages = PassageMatrix(table, rows, column, of)
-    texts = TextScores(passages.texts, passages.titles, [each for each in words if each], tokenize)
+    by_name = depth.rules.by_name
+    names = passages.names_of_rows if by_name else ()
+    texts = TextScores(passages.texts, passages.titles, [each for each in words if each], tokenize, names=names)
     decided = [number for number, each in enumerate(words) if each is not None]
     asked = [
         SearchQuestion(vector=questions[n][0], text=questions[n][1], words=each, content=content_words(questions[n][1]))
         for n in decided
         if (each := words[n])
     ]
-    passages.note_words(set().union(*(each.content for each in asked)))
+    passages.note_words(set().union(*(each.content for each in asked)), by_name=by_name)
     scorer = _Scorer(passages, texts, depth)
     answers: list[list[str] | None] = [None for _ in questions]
     if not scorer.agrees(table, [each for each in asked if each.text][:: max(1, len(asked) // SAMPLE)], column, of):
@@ -203,12 +210,25 @@ class _Scorer:
         if question.vector.any():
             if np.isnan(near).any():
                 return None
-            found = vector_part(near, of_each, self._depth.vector_weight, error)
+            found = vector_part(near, of_each, self._depth.rules.vector_weight, error)
             if found is None:
                 return None
             by_vector = found
         by_text = text_part(worded, of_each, question.words.error, low, high)
-        return first_of(by_vector, by_text, self._depth.documents)
+        moved = functools.partial(self._moved, question.text) if self._depth.rules.by_name else None
+        return first_of(by_vector, by_text, self._depth.documents, moved)
+
+    def _moved(self, query: str, documents: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """By how much their suffixes put documents forward, at least and at most: which neighbours are found with them
+        is not certain of all."""
+        import numpy as np
+
+        names = [self._passages.names[document] for document in documents.tolist()]
+        of_all = np.array(suffix_signs(names, query), dtype=float)
+        certain = of_all.copy()
+        if not members.all():
+            certain[members] = suffix_signs(list(itertools.compress(names, members)), query)
+        return SUFFIX_WEIGHT * np.minimum(of_all, certain), SUFFIX_WEIGHT * np.maximum(of_all, certain)
 
     def _by_vector(self, block: Sequence[SearchQuestion]) -> np.ndarray:
         import numpy as np
@@ -257,7 +277,9 @@ class _Scorer:
         row_of = self._row_of
         among, limit = batch_search.among(of), min(4 * self._depth.of_each, len(row_of))
         by_text = self._texts.scores([each.words for each in sample])
-        worded = batch_search.by_texts(table, [lance_query(each.text) for each in sample], limit, among)
+        worded = batch_search.by_texts(
+            table, [lance_query(each.text, by_name=self._depth.rules.by_name) for each in sample], limit, among
+        )
         for question, scores, found in zip(sample, by_text, worded, strict=True):
             if any(abs(scores[row_of[row]] - score) > question.words.error * score for row, score in found):
                 return False

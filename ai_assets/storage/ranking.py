@@ -7,16 +7,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ai_assets.storage.name_suffixes import SUFFIX_WEIGHT, suffix_signs
+from ai_assets.storage.search_rules import VECTOR_WEIGHT, SearchRules
+
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
-
-# bench/hybrid_search.py: weighing a text score by the share of the query's words in the passage lifts rare words
-# (recall@5 0.88 to 0.90) and costs 0.02 on summaries; a query that shares only common words with the corpus is then
-# left to the vectors. Scaled scores beat reciprocal ranks (MRR 0.77 against 0.61 with k=60), which let the weaker
-# ranking push exact hits down.
-VECTOR_WEIGHT = 0.3
-"""How much the best vector hit counts beside a passage with all the words. For the built-in static vectors 0.1 to 0.4
-is level, and 0.8 loses names; a stronger embedding model deserves more."""
 
 _WORD = re.compile(r"\w+")
 _STEM_CHARACTERS = 6
@@ -50,21 +45,38 @@ def best_first(hit: Hit) -> tuple[float, str, str]:
     return (-hit.score, hit.document_id, hit.chunk_id)
 
 
-def weigh_by_words(hits: Sequence[Hit], query: str) -> list[Hit]:
-    """Text hits with their score as a share of the best one, times the share of the query's words they contain."""
+def weigh_by_words(hits: Sequence[Hit], query: str, *, by_name: bool = False) -> list[Hit]:
+    """Text hits with their score as a share of the best one, times the share of the query's words they contain, in
+    their names too if `by_name`."""
     best = max((hit.score for hit in hits), default=0.0)
     words = content_words(query)
     if best <= 0 or not words:
         return list(hits)
     weighed = [
-        replace(hit, score=hit.score / best * len(words_in(words, hit.title, hit.text)) / len(words)) for hit in hits
+        replace(hit, score=hit.score / best * len(words_in(words, hit.title, hit.text, name)) / len(words))
+        for hit in hits
+        for name in (hit.document_id if by_name else "",)
     ]
     return sorted(weighed, key=best_first)
 
 
-def words_in(words: Set[str], title: str, text: str) -> Set[str]:
-    """Those of these words that the passage has."""
-    return words & _stems(f"{title}\n{text}")
+def words_in(words: Set[str], title: str, text: str, name: str = "") -> Set[str]:
+    """Those of these words that the passage has, or its document's name."""
+    found = words & _stems(f"{title}\n{text}")
+    return found | (words & _stems(name.replace("_", " "))) if name else found
+
+
+def combined(by_vector: Sequence[Hit], by_text: Sequence[Hit], query: str, rules: SearchRules) -> list[Hit]:
+    """One ranking of two, by the rules; text hits are those of `weigh_by_words`."""
+    hits = fuse(by_vector, by_text, rules.vector_weight)
+    if not rules.by_name:
+        return hits
+    signs = suffix_signs([hit.document_id for hit in hits], query)
+    moved = (
+        replace(hit, score=hit.score + SUFFIX_WEIGHT * sign) if sign else hit
+        for hit, sign in zip(hits, signs, strict=True)
+    )
+    return sorted(moved, key=best_first)
 
 
 def fuse(by_vector: Sequence[Hit], by_text: Sequence[Hit], vector_weight: float = VECTOR_WEIGHT) -> list[Hit]:

@@ -12,37 +12,31 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
-from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.embeddings import DeclaredEmbedding
-from ai_assets.documents.passages import OF
+from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.source_listing import Listing, path_of
-from ai_assets.embedding.spec import FIRST, Embedding, further_columns, recorded_embedding, spaces_key, vector_column
+from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
+from ai_assets.embedding.spec import FIRST, vector_column
 from ai_assets.evaluation.gates import GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
-from ai_assets.run.datasets.passages import with_vectors
-from ai_assets.run.datasets.rankings import FOLDER, Rankings, forget
+from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
+from ai_assets.run.datasets.fitted_search import fit_where_free, fits_told
+from ai_assets.run.datasets.rankings import Rankings
+from ai_assets.run.reranking import reranked
 from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
-from ai_assets.signoff.publication import index_rows
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest
-from ai_assets.storage.leases import hold
-from ai_assets.storage.state import upsert
 
-INDEX = "evaluation"
 DEPTH = 10
-INDEX_BATCH_ROWS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +60,11 @@ class CorpusEvaluation:
         self.untold_usd = 0.0
         """What embedding the golden queries cost; the first dataset made after it tells of it."""
         self._is_computed = functools.cache(lambda asset, partition: intact(work, asset, partition) is not None)
-        self._is_searchable = functools.cache(lambda partition: bool(_comparable(work, partition)))
+        self._is_searchable = functools.cache(lambda partition: bool(comparable(work, partition)))
         self.asked = 0
         """Golden queries that the index was asked, not counting those whose answer was kept."""
+        self._is_fitted = False
+        self._vectors: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def golden(self) -> Mapping[str, str]:
@@ -149,27 +145,55 @@ class CorpusEvaluation:
         return [q for q in self.collection.golden_queries if any(self._searchable(name) for name in q.documents)]
 
     @cached_property
+    def index(self) -> SearchIndex:
+        return evaluation_index(self.work)
+
+    @cached_property
+    def index_version(self) -> int:
+        """Of the evaluation index, brought up to the lake."""
+        return sync_index(self.work)
+
+    def fit_search(self) -> None:
+        """Once per run, before anything is judged; where the collection fits it, and nothing is signed yet."""
+        if not self._is_fitted:
+            self._is_fitted = True
+            fit_where_free(self.work, self)
+
+    @cached_property
     def ranked(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
         """By name of the embedding, for each golden query the documents found, best first."""
         if not self.queries:
             return {each.name: {} for each in self.collection.embeddings}
-        version = sync_index(self.work)
+        self.fit_search()
+        version = self.index_version
         kept = rankings_of(self.work, version)
         found = {each.name: self._ranked(each, version, kept) for each in self.collection.embeddings}
         kept.keep([item.query for item in self.queries])
         self.asked = kept.asked
-        if self.collection.embedding_models:
+        if self.collection.embedding_models or self.collection.reranker:
             self.untold_usd = self.work.spent("evaluation_scores", "")["cost_usd"]
         return found
 
     def _ranked(self, each: DeclaredEmbedding, version: int, kept: Rankings) -> Mapping[str, Sequence[str]]:
         def ask(queries: Sequence[str]) -> Sequence[Sequence[str]]:
-            embedder = self.work.embedder("evaluation_scores", "", each.embedding)
-            questions = list(zip(embedder.embed_queries(list(queries)), queries, strict=True))
-            index, column, of = evaluation_index(self.work), vector_column(each.name), each.embedding.of
-            return index.documents_found(version, questions, DEPTH, column=column, of=of).documents
+            questions = self.questions(each, queries)
+            index, column, of = self.index, vector_column(each.name), each.embedding.of
+            rules = self.work.searched_by.rules(each.name)
+            if self.collection.reranker is None:
+                return index.documents_found(version, questions, DEPTH, column=column, of=of, rules=rules).documents
+            hits = index.search_many(version, questions, RERANKED, column=column, of=of, rules=rules)
+            found = reranked(self.work, "evaluation_scores", list(zip(queries, hits, strict=True)))
+            return [[hit.document_id for hit in answer[:DEPTH]] for answer in found]
 
         return kept.answers(each.name, [item.query for item in self.queries], ask)
+
+    def questions(self, each: DeclaredEmbedding, queries: Sequence[str]) -> list[tuple[Any, str]]:
+        """Their vectors, and what they say."""
+        known = self._vectors.setdefault(each.name, {})
+        if left := [query for query in queries if query not in known]:
+            embedder = self.work.embedder("evaluation_scores", "", each.embedding)
+            known |= zip(left, embedder.embed_queries(left), strict=True)
+        return [(known[query], query) for query in queries]
 
     @cached_property
     def of_corpus(self) -> list[Score]:
@@ -282,6 +306,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
     inputs = {name: manifest.version for name, manifest in needed.items()}
     if given := work.golden_labels.version(partition):
         inputs[golden_labels.GOLDEN] = given
+    corpus.fit_search()
+    inputs |= {SEARCHED_BY: work.searched_by.key} if work.searched_by.key else {}
     if same := work.unchanged("evaluation_scores", partition, inputs):
         return same
     scores = [*corpus.of_corpus, *corpus.scores(partition)]
@@ -299,6 +325,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         scores=[score.as_row() for score in scores],
         details=corpus.details,
         queries_asked=corpus.asked,
+        **as_recorded_search(work.searched_by),
+        **fits_told(work),
     )
     cost_usd, corpus.untold_usd, corpus.asked = corpus.untold_usd, 0.0, 0
     return replace(outcome, cost_usd=cost_usd)
@@ -333,123 +361,6 @@ def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score
     if recorded != digest(asked.summary):  # a gate would let pass what is worse than these scores only seem to be
         raise AuditBroken(f"request {asked.request_id}", "its scores are not those that people were shown")
     return live.number, [Score.of(row) for row in asked.changes["scores"]]
-
-
-def evaluation_index(work: Work) -> SearchIndex:
-    """The index that search is judged on; another embedder has one of its own."""
-    spaces = work.collection.spaces
-    return work.stores.index(
-        work.collection.name, index_name(spaces), spaces[FIRST].dimensions, further_columns(spaces)
-    )
-
-
-def index_name(spaces: Mapping[str, Embedding]) -> str:
-    return INDEX if len(spaces) == 1 and spaces[FIRST].is_builtin else f"{INDEX}-{spaces_key(spaces)}"
-
-
-def rankings_of(work: Work, version: int) -> Rankings:
-    """What is known of the queries for the index as it is."""
-    name, spaces = work.collection.name, work.collection.spaces
-    with work.stores.state.read() as connection:
-        held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
-    of = digest([version, index_name(spaces), sorted(held.items())])
-    return Rankings.opened(_rankings_folder(work) / f"{index_name(spaces)}.json", of)
-
-
-def _rankings_folder(work: Work) -> Path:
-    return work.stores.home.index / work.collection.name / FOLDER
-
-
-def sync_index(work: Work) -> int:
-    """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
-    name = work.collection.name
-    index = evaluation_index(work)
-    made_by = f" {spaces_key(work.collection.spaces)}"
-    further = further_columns(work.collection.spaces)
-    with hold(work.stores.state, f"index:{name}", say=work.say_waiting) as lease:
-        with work.stores.state.read() as connection:
-            current = _versions(
-                connection,
-                "SELECT c.partition, c.version || ' ' || e.version AS version FROM datasets c JOIN datasets e "
-                "ON e.collection = c.collection AND e.partition = c.partition AND e.asset = 'embeddings' "
-                "WHERE c.collection = :c AND c.asset = 'chunks'",
-                name,
-            )
-            held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
-            version = connection.execute(
-                sa.text("SELECT version FROM index_versions WHERE collection = :c"), {"c": name}
-            ).scalar_one_or_none()
-        if version is not None and index.version() is None:
-            held, version = {}, None  # its folder was deleted: the index is made from the lake, so make it again
-        if any(not found.endswith(made_by) for found in held.values()):
-            held, version = {}, None  # what is held are vectors of another embedder
-        current = {partition: found + made_by for partition, found in current.items()}
-        stale = sorted(partition for partition, found in current.items() if held.get(partition) != found)
-        while stale or version is None:
-            batch, changes, rows = [], {}, 0
-            while stale and rows < INDEX_BATCH_ROWS:
-                partition = stale.pop(0)
-                chunks = _indexable(work, partition)
-                if chunks is None:
-                    continue
-                rows += chunks.rows
-                changes[partition] = (
-                    index_rows(partition, _with_vectors(work, chunks), further) if chunks.rows else None
-                )
-                batch.append(partition)
-            if not batch and version is not None:
-                break
-            if version is None:
-                forget(_rankings_folder(work))
-            anew, version = version is None, index.replace(changes, base_version=version, words_anew=True)
-            with lease.fenced() as connection:
-                if anew:
-                    connection.execute(sa.text("DELETE FROM index_parts WHERE collection = :c"), {"c": name})
-                upsert(connection, "index_versions", {"collection": name}, {"version": version})
-                for partition in batch:
-                    key = {"collection": name, "partition": partition}
-                    upsert(connection, "index_parts", key, {"version": current[partition]})
-            index.prune([version])
-    return int(version)
-
-
-def _versions(connection: sa.Connection, query: str, collection: str) -> dict[str, str]:
-    return {row.partition: row.version for row in connection.execute(sa.text(query), {"c": collection})}
-
-
-def intact(work: Work, asset: str, partition: str) -> Manifest | None:
-    """A dataset of any partition of the corpus; one that is damaged fails its own partition, not the others."""
-    try:
-        return work.previous(asset, partition)
-    except DatasetDamaged:
-        return None
-
-
-def _comparable(work: Work, partition: str) -> dict[str, Manifest]:
-    """By name of the embedding, the vectors of a partition, if the collection's embedders made all of them."""
-    found = {}
-    for each in work.collection.embeddings:
-        manifest = intact(work, each.asset, partition)
-        if manifest is None or recorded_embedding(manifest.stats).space != each.embedding.space:
-            return {}
-        found[each.name] = manifest
-    return found
-
-
-def _indexable(work: Work, partition: str) -> Manifest | None:
-    """The chunks; None while chunks and vectors do not belong together, so that the index keeps what it has."""
-    vectors, chunks = _comparable(work, partition), intact(work, "chunks", partition)
-    if not vectors or chunks is None or any(each.inputs["chunks"] != chunks.version for each in vectors.values()):
-        return None
-    return chunks
-
-
-def _with_vectors(work: Work, chunks: Manifest) -> Iterator[Any]:
-    embeddings = work.collection.embeddings
-    vectors = {each.name: work.input("evaluation_scores", chunks.partition, each.asset) for each in embeddings}
-    several = len(embeddings) > 1 and bool(work.collection.embedded_stages)
-    columns = ["chunk_id", "document_id", "title", "text", *([OF] if several else [])]
-    return with_vectors(work, chunks, vectors, columns)
 
 
 def _table(scores: Sequence[Score]) -> Any:

@@ -8,7 +8,7 @@ from ai_assets.base.errors import DatasetDamaged
 from ai_assets.documents.passages import OF
 from ai_assets.embedding.spec import vector_column
 from ai_assets.run.context import Work
-from ai_assets.storage.index import VECTOR
+from ai_assets.storage.index_writing import VECTOR
 from ai_assets.storage.lake import Manifest
 
 if TYPE_CHECKING:

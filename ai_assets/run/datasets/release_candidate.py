@@ -9,6 +9,7 @@ from typing import Any
 
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.documents.passages import OF, STRUCTURE, STRUCTURE_NUMBERS
+from ai_assets.embedding.searched_by import SEARCHED_BY, SearchedBy, as_recorded_search, recorded_search
 from ai_assets.embedding.spec import (
     FIRST,
     WITHOUT,
@@ -49,15 +50,23 @@ def build(work: Work, partition: str) -> Outcome:
     _refuse_mixed(work, partition, manifests)
     inputs = {name: manifest.version for name, manifest in manifests.items()}
     inputs[EMBEDDED_BY] = spaces_key(_embeddings(work, manifests))
+    searched_by = _searched_by(work, manifests)
+    inputs |= {SEARCHED_BY: searched_by.key} if searched_by.key else {}
     outcome = work.unchanged("release_candidate", partition, inputs)
     if outcome is None or not _snapshot_exists(work, outcome.manifest):
-        outcome = _freeze(work, partition, manifests, inputs, started)
+        outcome = _freeze(work, partition, manifests, inputs, searched_by, started)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest))
 
 
 def _embeddings(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, Embedding]:
     """By name, what made the vectors that are there."""
     return {each.name: recorded_embedding(manifests[each.asset].stats) for each in work.collection.embeddings}
+
+
+def _searched_by(work: Work, manifests: Mapping[str, Manifest]) -> SearchedBy:
+    """What its golden queries were judged with; where there are none, what is declared."""
+    scores = manifests.get("evaluation_scores")
+    return work.searched_by if scores is None else recorded_search(scores.stats)
 
 
 def _inputs(work: Work) -> tuple[str, ...]:
@@ -73,10 +82,17 @@ def _refuse_mixed(work: Work, partition: str, manifests: dict[str, Manifest]) ->
 
 
 def _freeze(
-    work: Work, partition: str, manifests: dict[str, Manifest], inputs: dict[str, str], started: float
+    work: Work,
+    partition: str,
+    manifests: dict[str, Manifest],
+    inputs: dict[str, str],
+    searched_by: SearchedBy,
+    started: float,
 ) -> Outcome:
     scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
+    if searched_by.key:  # people sign how it is searched
+        code_versions[SEARCHED_BY] = searched_by.key
     cost_usd = _cost_usd(work, manifests)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
     reasons = _without(work, manifests)
@@ -115,6 +131,7 @@ def _freeze(
         scores=scores,
         cost_usd=cost_usd,
         **as_recorded(_embeddings(work, manifests)),
+        **as_recorded_search(searched_by),
         **({WITHOUT: len(reasons)} if reasons else {}),
     )
 

@@ -179,9 +179,10 @@ def _since_last(
 
 
 def _is_live(manifest: Manifest, part: releases.Part) -> bool:
-    """The same rows, and vectors made by the same embedder even where they happen to be equal."""
+    """The same rows, searched in the same way, and vectors made by the same embedder even where they are equal."""
     frozen = FrozenCandidate.of(manifest)
     same = spaces_key(frozen.embeddings) == spaces_key(part.embeddings)
+    same &= frozen.searched_by.key == part.searched_by.key
     return part.content == frozen.content and (same or not part.chunks)
 
 

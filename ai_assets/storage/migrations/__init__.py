@@ -27,6 +27,7 @@ from ai_assets.storage.migrations import (
     m024_devices,
     m025_latencies,
     m026_deadlines,
+    m029_fitted_searches,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -52,4 +53,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m024_devices", m024_devices.up),
     ("m025_latencies", m025_latencies.up),
     ("m026_deadlines", m026_deadlines.up),
+    ("m029_fitted_searches", m029_fitted_searches.up),
 )

@@ -1,0 +1,145 @@
+"""The best documents of an answer, looked at again by a model: loaded here, or on a route.
+
+Its scores are taken by their place between the worst and the best of the answer, and added to what search found; what
+it said of a text is kept by the text's digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from ai_assets.collection.reranking import RERANKED
+from ai_assets.run.errors import RerankerLost
+from ai_assets.run.rerank_scores import FOLDER, RerankScores, key_of
+from ai_assets.run.reranking_models import SEARCH, embedder_of, route_of, scorer_of
+from ai_assets.storage.ranking import best_first
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ai_assets.embedding.searched_by import Reranker
+    from ai_assets.run.context import Work
+    from ai_assets.storage.ranking import Hit
+
+Answers: TypeAlias = Sequence[tuple[str, Sequence["Hit"]]]
+"""Queries, each with what search found for it, best first."""
+_CHARACTERS = 4_000
+"""Of a query or a passage that a model reads."""
+
+
+def reranked(work: Work, asset: str, answers: Answers, reranker: Reranker | None = None) -> list[list[Hit]]:
+    """Each answer with its best documents in a new order. `reranker`: of a release; else that of the collection."""
+    model = reranker or work.collection.reranker
+    assert model is not None
+    pairs = list(dict.fromkeys((query, _read(hit)) for query, hits in answers for hit in hits[:RERANKED]))
+    said = dict(zip(pairs, _scores(work, asset, model, pairs), strict=True)) if pairs else {}
+    return [_mixed(hits, [said[query, _read(hit)] for hit in hits[:RERANKED]], model.weight) for query, hits in answers]
+
+
+def _read(hit: Hit) -> str:
+    """What the model reads of a passage: with the title, which says what it is part of."""
+    text = hit.text if not hit.title or hit.text.startswith(hit.title) else f"{hit.title}\n{hit.text}"
+    return text[:_CHARACTERS]
+
+
+def _mixed(hits: Sequence[Hit], scores: Sequence[float], weight: float) -> list[Hit]:
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    spread = max(high - low, 1e-9)
+    moved = [
+        replace(hit, score=hit.score + weight * (score - low) / spread)
+        for hit, score in zip(hits[: len(scores)], scores, strict=True)
+    ]
+    return [*sorted(moved, key=best_first), *hits[len(scores) :]]
+
+
+def _scores(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    kept = RerankScores(work.stores.home.index / work.collection.name / FOLDER / "scores.sqlite")
+    if model.is_embedder:
+        return _by_vectors(work, asset, model, pairs, kept)
+    score = _on_route if model.backend == "route" else _loaded_here
+    return _by_score(model, pairs, kept, lambda left: score(work, asset, model, left))
+
+
+def _by_vectors(
+    work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, str]], kept: RerankScores
+) -> list[float]:
+    """Products of the vectors of both."""
+    import numpy as np
+
+    embedder = embedder_of(work, model, asset)
+
+    def vectors(texts: Sequence[str], what: str, embed: Callable[[list[str]], np.ndarray]) -> dict[str, np.ndarray]:
+        keys = {text: key_of(*model.decides, what, text) for text in dict.fromkeys(texts)}
+        found = dict(kept.known(list(keys.values())))
+        left = [text for text, key in keys.items() if key not in found]
+        for start in range(0, len(left), embedder.texts_at_once):
+            some = left[start : start + embedder.texts_at_once]
+            rows = np.asarray(embed(some), dtype=np.float32)
+            made = {keys[text]: row.tobytes() for text, row in zip(some, rows, strict=True)}
+            kept.keep(made)
+            found |= made
+            if len(left) > embedder.texts_at_once:
+                work.say(f"reranking: {min(start + len(some), len(left)):,} of {len(left):,} {what}s embedded")
+        return {text: np.frombuffer(found[key], dtype=np.float32) for text, key in keys.items()}
+
+    asked = vectors([query for query, _ in pairs], "query", embedder.embed_queries)
+    read = vectors([text for _, text in pairs], "passage", embedder.embed)
+    return [float(asked[query] @ read[text]) for query, text in pairs]
+
+
+def _by_score(
+    model: Reranker,
+    pairs: Sequence[tuple[str, str]],
+    kept: RerankScores,
+    ask: Callable[[Sequence[tuple[str, str]]], list[float]],
+) -> list[float]:
+    import struct
+
+    keys = [key_of(*model.decides, query, text) for query, text in pairs]
+    found = {key: struct.unpack("<d", value)[0] for key, value in kept.known(keys).items()}
+    left = [place for place, key in enumerate(keys) if key not in found]
+    made = dict(zip((keys[place] for place in left), ask([pairs[place] for place in left]), strict=True))
+    if model.backend != "route":  # answers of a route are in the ledger
+        kept.keep({key: struct.pack("<d", score) for key, score in made.items()})
+    found |= made
+    return [found[key] for key in keys]
+
+
+def _loaded_here(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    by_query: dict[str, list[str]] = {}
+    for query, text in pairs:
+        by_query.setdefault(query, []).append(text)
+    scorer = scorer_of(work, model, asset) if pairs else None
+    found: dict[tuple[str, str], float] = {}
+    for number, (query, texts) in enumerate(by_query.items(), start=1):
+        assert scorer is not None
+        found |= {(query, text): score for text, score in zip(texts, scorer.scores(query, texts), strict=True)}
+        if len(by_query) > 1 and number % 100 == 0:
+            work.say(f"reranking: {number:,} of {len(by_query):,} queries")
+    return [found[pair] for pair in pairs]
+
+
+def _on_route(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Each pair is a call of its own in the ledger, and is paid for once."""
+    from ai_assets.inference.records import Request, Unanswered
+    from ai_assets.stages.prompt import clean
+
+    if not pairs:
+        return []
+    route, priority = route_of(work, model), "interactive" if asset == SEARCH else None
+    requests = (
+        Request(text=clean(text), query=clean(query), route=route, kind="rerank", priority=priority)
+        for query, text in pairs
+    )
+    found: list[float] = []
+    with work.waiting():
+        for result, (query, _) in zip(work.engine.map(requests, work.caller(asset, "")), pairs, strict=True):
+            if isinstance(result, Unanswered):
+                said = f"for the query '{query[:60]}' it said {result.error}: {result.message}"
+                raise RerankerLost(work.collection.name, model.model, said)
+            if result.score is None:
+                raise RerankerLost(work.collection.name, model.model, "its answer has no score")
+            found.append(result.score)
+    return found
