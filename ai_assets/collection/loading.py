@@ -19,6 +19,7 @@ from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
+from ai_assets.collection.stage_windows import refuse_never_open, windowed_assets
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.spec import Embedding
@@ -72,6 +73,8 @@ class Collection:
 
     function_models: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     """By stage that is a function, address and model of each endpoint that it may ask."""
+    windowed: frozenset[str] = frozenset()
+    """Assets that may have to wait for a window: their own, or that of an endpoint or a device."""
 
     @cached_property
     def scheme(self) -> PartitionScheme:
@@ -352,14 +355,16 @@ def build_collection(
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     gathered.refuse(CollectionInvalid, first=path)
+    refuse_never_open(settings, path, node, inference)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
     if "://" not in source:
         source = str((folder / source).resolve())
     judging = tuple(item for item in labels or () if item.document not in shown)
     found = Collection(
-        name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking
-    )
+        name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
+        windowed=windowed_assets(settings, inference),
+    )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found
 

@@ -12,7 +12,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.costs.tables import dollars
 from ai_assets.inference import budget_status
 from ai_assets.inference.budget_status import AccountStatus
-from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, price_at, worst_case_nusd
+from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, nusd_of, prices_of_day, worst_case_nusd
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.stages.function_kind import FunctionStage
@@ -137,11 +137,11 @@ def smallest_call_nusd(asks: AskingAsset, settings: InferenceSettings, on: datet
     """
     route = settings.routes.get(asks.route)
     names = {route.endpoints[0], *(rule.use for rule in route.rules)} if route is not None else {asks.route}
-    prices = [price_at(settings.endpoints[name], on) for name in names if name in settings.endpoints]
-    known = [price for price in prices if price is not None]
-    if not prices or len(known) < len(prices):
+    prices = [prices_of_day(settings.endpoints[name], on) for name in names if name in settings.endpoints]
+    if not prices or not all(prices):
         return None
-    return min(worst_case_nusd(price, asks.least_input_tokens, asks.max_output_tokens) for price in known)
+    into, out = asks.least_input_tokens, asks.max_output_tokens
+    return min(worst_case_nusd(price, into, out) for of_endpoint in prices for price in of_endpoint)
 
 
 def no_money(

@@ -14,11 +14,11 @@ from functools import lru_cache
 
 from ai_assets.inference.errors import EndpointUnedited, PriceUnknown
 from ai_assets.inference.memo import remembered
+from ai_assets.inference.price_hours import Moment, day_of, hourly, price_of
 from ai_assets.inference.records import Request, Usage
-from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
+from ai_assets.inference.settings import BATCH_TIER, DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
-BATCH_TIER = "batch"
 NUSD = 10**9
 """Nano-dollars in a dollar."""
 FREE = TokenPrice.model_validate({"from": datetime.date.min, "input": 0.0})
@@ -39,36 +39,40 @@ def usd_of(nusd: int) -> float:
     return nusd / NUSD
 
 
-def price_at(endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> TokenPrice | None:
-    """The newest price whose date has come. None: nobody said what a call costs on that day."""
+def price_at(endpoint: Endpoint, on: Moment, tier: str | None = None) -> TokenPrice | None:
+    """The newest price whose date has come, by the hour where `on` is a moment. None: nobody said what a call costs."""
     if endpoint.free:
         return FREE
-    wanted = DEFAULT_TIER if tier is None else tier
-    come = (price for price in endpoint.prices if price.tier == wanted and price.from_ <= on)
-    return max(come, key=lambda price: price.from_, default=None)
+    return price_of(endpoint.prices, DEFAULT_TIER if tier is None else tier, on)
 
 
-def call_price(name: str, endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> TokenPrice:
+def prices_of_day(endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> list[TokenPrice]:
+    """Whatever their hours: what a call of this tier may cost on that day."""
+    return [FREE] if endpoint.free else hourly(endpoint.prices, DEFAULT_TIER if tier is None else tier, on)
+
+
+def call_price(name: str, endpoint: Endpoint, on: Moment, tier: str | None = None) -> TokenPrice:
     """The price of a call that is about to be made; without one, or at an endpoint that is a scaffold, none is made."""
     price = price_at(endpoint, on, tier)
     if endpoint.unedited:
         raise EndpointUnedited(name, endpoint.unedited, key=endpoint.key, is_priced=price is not None)
     if price is None:
-        raise PriceUnknown(name, endpoint.llm, on, tier)
+        raise PriceUnknown(name, endpoint.llm, day_of(on), tier)
     return price
 
 
-def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
-    """Of each tier that has a price today, in the order in which they are declared; one where no tier is declared."""
+def tier_prices(endpoint: Endpoint, on: Moment) -> tuple[TokenPrice, ...]:
+    """Of each tier that has a price then, in the order in which they are declared; one where no tier is declared."""
     if endpoint.free:
         return (FREE,)
     found = (price_at(endpoint, on, tier) for tier in dict.fromkeys(price.tier for price in endpoint.prices))
     return tuple(price for price in found if price is not None)
 
 
-def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+def batch_price(name: str, endpoint: Endpoint, on: Moment) -> TokenPrice:
     """What a line of a batch costs: a price that is declared for the tier `batch`, else the endpoint's, times what it
-    declares as `batch.price_share`."""
+    declares as `batch.price_share`. The one without hours: nobody knows at which a line is run."""
+    on = day_of(on)
     if not endpoint.free and (declared := price_at(endpoint, on, BATCH_TIER)) is not None:
         return declared
     price = call_price(name, endpoint, on)

@@ -4,7 +4,7 @@ import datetime
 import heapq
 from collections.abc import Sequence
 
-from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, price_at, worst_case_nusd
+from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, prices_of_day, worst_case_nusd
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.findings import StageFindings
@@ -62,8 +62,9 @@ class ConcurrentReservations:
         into = round(text_bytes) + around + REQUEST_TOKENS + MESSAGES * MESSAGE_TOKENS
         found = []
         for name in names_of(self._inference, tally.route):
-            price = price_at(self._inference.endpoints[name], self._today)
-            found.append((name, 0 if price is None else worst_case_nusd(price, into, tally.max_output_tokens)))
+            prices = prices_of_day(self._inference.endpoints[name], self._today)
+            most = max((worst_case_nusd(price, into, tally.max_output_tokens) for price in prices), default=0)
+            found.append((name, most))
         return found
 
 

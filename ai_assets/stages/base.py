@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from ai_assets.base.window_settings import Windows, hours_of
+from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict
 from ai_assets.stages.columns import Columns, ColumnType, columns_of_calls
 from ai_assets.stages.conditions import When, described
@@ -28,7 +30,7 @@ BATCH = "batch"
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
-    "tier", "priority",
+    "tier", "priority", "windows",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -59,6 +61,8 @@ class StageSettings(Strict):
     travel by the provider's Batch API, and the run does not wait for them."""
     priority: Literal["interactive", "normal", "batch"] | None = None
     """At a server that orders its requests; without it `normal`, and `batch` in a backfill."""
+    windows: Windows = ()
+    """When its calls may leave; outside of it a run ends without its rows, and another one goes on."""
     reuse_for: str | None = None
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -72,6 +76,10 @@ class StageSettings(Strict):
         if value is not None and _SPAN.fullmatch(value) is None:
             raise ValueError(f"'{value}' is no span of time such as 30d, 12h or 90m")
         return value
+
+    @property
+    def hours(self) -> WeeklyHours:
+        return hours_of(self.windows)
 
     @property
     def by_batch(self) -> bool:

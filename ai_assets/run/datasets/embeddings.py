@@ -53,6 +53,7 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
             documents.see(batch, vectors)
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
+            embedder = replace(embedder, hours=each.settings.hours)
             if each.settings.tier == "batch":
                 embedder = replace(embedder, by_batch=work.batches)
             embedder, documents = _ask(work, partition, asset, passages, vectors, embedder, documents)
