@@ -18,24 +18,24 @@ class WindowSettings(Strict):
 
     days: tuple[Day, ...] = Field(default=DAYS, min_length=1)
     """On which it begins; without it every day."""
-    from_: int = Field(default=0, alias="from")
-    """Such as `"22:00"`; without it the beginning of the day. Kept in minutes."""
-    to: int = DAY_MINUTES
+    from_: str = Field(default="00:00", alias="from")
+    """Such as `"22:00"`; without it the beginning of the day."""
+    to: str = "24:00"
     """Such as `"06:00"`, which is on the next day where it is before `from`; without it the end of the day."""
     timezone: str
     """Such as `Europe/Berlin`."""
 
     @field_validator("from_", "to", mode="before")
     @classmethod
-    def _is_time(cls, value: Any) -> int:
+    def _is_time(cls, value: Any) -> str:
         # Without quotes YAML reads 22:00 as the number of its minutes.
         if isinstance(value, int) and not isinstance(value, bool) and 60 <= value <= DAY_MINUTES:
-            return value
+            return clock(value)
         match = _TIME.fullmatch(value) if isinstance(value, str) else None
-        minute = int(match[1]) * 60 + int(match[2]) if match else -1
+        minute = _minute(value) if match else -1
         if not 0 <= minute <= DAY_MINUTES:
             raise ValueError(f"'{value}' is no time of day such as \"22:00\", in quotes, between 00:00 and 24:00")
-        return minute
+        return clock(minute)
 
     @field_validator("timezone")
     @classmethod
@@ -44,17 +44,22 @@ class WindowSettings(Strict):
 
     @model_validator(mode="after")
     def _has_length(self) -> Self:
-        if self.from_ == DAY_MINUTES:
+        if self.from_ == "24:00":
             raise wrong('a window begins before 24:00; write "00:00" and the next day', "from")
         if self.from_ == self.to:
-            said = f"it is open from {clock(self.from_)} to {clock(self.to)}, which is no time at all"
+            said = f"it is open from {self.from_} to {self.to}, which is no time at all"
             raise wrong(f'{said}; a whole day is from "00:00" to "24:00"', "to")
         return self
 
     @property
     def window(self) -> WeeklyWindow:
         days = tuple(sorted({DAYS.index(day) for day in self.days}))
-        return WeeklyWindow(days, self.from_, self.to, self.timezone)
+        return WeeklyWindow(days, _minute(self.from_), _minute(self.to), self.timezone)
+
+
+def _minute(time: str) -> int:
+    hours, _, minutes = time.partition(":")
+    return int(hours) * 60 + int(minutes)
 
 
 def _some(windows: tuple[WindowSettings, ...]) -> tuple[WindowSettings, ...]:

@@ -6,6 +6,7 @@ device share the slot, and all partitions of a run share the model.
 """
 
 import contextlib
+import datetime
 import os
 import pickle
 import socket
@@ -24,6 +25,7 @@ from ai_assets.base.errors import LeaseBusy
 from ai_assets.base.extras import need
 from ai_assets.base.processes import usable_cores
 from ai_assets.base.windows import ALWAYS, WeeklyHours
+from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.records import Priority
 from ai_assets.local_models import worker
 from ai_assets.local_models.batching import BatchLimits
@@ -63,6 +65,8 @@ class LocalModels:
 
     def __init__(self, state: StateStore, *, memory_bytes: int | None = None) -> None:
         self._state = state
+        self.clock: Callable[[], datetime.datetime] = lambda: store_moment(state)
+        """By which windows open and close: the state store's."""
         self._memory_bytes = memory_bytes
         self._models: dict[tuple[ModelSpec, str], _HostedModel] = {}
         self._lock = threading.Lock()
@@ -90,7 +94,7 @@ class LocalModels:
                 model = _HostedModel(spec, placement, self._state, self.slots, self._memory_bytes)
                 self._models[spec, placement.device] = model
         with waiting():
-            return model.ask(question, say, lambda: refuse_closed(self._state, placement, priority, hours))
+            return model.ask(question, say, lambda: refuse_closed(self.clock, placement, priority, hours))
 
     def is_loaded(self, spec: ModelSpec, device: str) -> bool:
         with self._lock:
