@@ -15,6 +15,7 @@ from provider import Provider
 from typer.testing import CliRunner
 
 from ai_assets.cli.app import app
+from ai_assets.cli.batch_waiting import answered_of
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.inference.load import load_inference
 from ai_assets.orchestration.automation import windows
@@ -320,3 +321,34 @@ def test_what_waits_is_said_where_inference_yaml_is_wrong_by_now(project: Projec
 def test_it_loads_with_windows_of_all_kinds(project: Project, provider: Provider, tmp_path: Path) -> None:
     notes(project, provider, opened(), partitions=dict(DAYS))
     assert load_collection(project.root / "collections", "notes").windowed == {"kind"}
+
+
+def test_a_command_waits_until_a_window_opens_and_says_so(
+    project: Project, provider: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = notes(project, provider, closed())
+    list(project.events(collection, [DAY]))
+    soon = (now() + datetime.timedelta(seconds=2)).isoformat(timespec="milliseconds")
+    with project.stores().state.write() as connection:
+        connection.exec_driver_sql("UPDATE window_waits SET until = ?", (soon,))
+    assert answered_of(collection, project.stores(), [DAY]) == [DAY]
+    assert now().isoformat() >= soon
+    assert "notes: 1 partition waits for a window, until " in capsys.readouterr().err
+
+
+def test_golden_questions_wait_with_their_partition(project: Project, provider: Provider) -> None:
+    (project.root / "collections" / "notes").mkdir(parents=True, exist_ok=True)
+    golden = {"query": "Which pump leaks?", "documents": [f"{DAY}/0.txt"]}
+    (project.root / "collections" / "notes" / "queries.jsonl").write_text(json.dumps(golden) + "\n")
+    embedding = {"route": "default", "dimensions": 256}
+    collection = notes(project, provider, opened(), stages=[], embedding=embedding, golden={"queries": "queries.jsonl"})
+    with project.work(collection) as work:
+        events = []
+        for event in refresh(work, [DAY]):
+            events.append(event)
+            if isinstance(event, Outcome) and event.manifest.asset == "embeddings":
+                set_ahead(work.engine, 7 * HOUR)
+    assert [(partition, asset) for partition, asset, _ in waited(events)] == [(DAY, "evaluation_scores")]
+    assert partition_states(collection, project.stores())[DAY] == "waiting for window"
+    assert "release_candidate" in made(list(project.events(collection, [DAY])))
+    assert rows(project.home.state_url, "SELECT * FROM window_waits") == []

@@ -19,7 +19,7 @@ from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
-from ai_assets.collection.stage_windows import refuse_never_open, windowed_assets
+from ai_assets.collection.stage_windows import hours_by_asset, refuse_never_open
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.spec import Embedding
@@ -355,7 +355,8 @@ def build_collection(
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     gathered.refuse(CollectionInvalid, first=path)
-    refuse_never_open(settings, path, node, inference)
+    hours = hours_by_asset(settings, inference)
+    refuse_never_open(settings, hours, path, node)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
     if "://" not in source:
@@ -363,7 +364,7 @@ def build_collection(
     judging = tuple(item for item in labels or () if item.document not in shown)
     found = Collection(
         name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
-        windowed=windowed_assets(settings, inference),
+        windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found

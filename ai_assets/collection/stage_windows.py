@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
 
 Place = tuple[str | int, ...]
+HoursByAsset = dict[str, tuple[WeeklyHours, list[WeeklyHours]]]
 
 
 def misplaced_windows(settings: "CollectionSettings") -> Iterator[PydanticCustomError]:
@@ -79,28 +80,25 @@ def ways_of(
     return own, [device_hours(each, inference) if each is not None and each.is_local else ALWAYS]
 
 
-def windowed_assets(settings: "CollectionSettings", inference: "Declared") -> frozenset[str]:
-    """Those that may have to wait."""
-    found = set()
-    for asset in _asking(settings):
-        own, ways = ways_of(settings, inference(), asset)
-        if own or any(ways):
-            found.add(asset)
-    return frozenset(found)
+def hours_by_asset(settings: "CollectionSettings", inference: "Declared") -> HoursByAsset:
+    """The same of all that ask a model or use a device."""
+    asking = _asking(settings)
+    declared = inference() if asking else None
+    return {} if declared is None else {asset: ways_of(settings, declared, asset) for asset in asking}
 
 
 def refuse_never_open(
-    settings: "CollectionSettings", path: "Path", node: yaml.Node | None, inference: "Declared"
+    settings: "CollectionSettings", hours: HoursByAsset, path: "Path", node: yaml.Node | None
 ) -> None:
     """A stage whose own windows meet those of nothing that it may ask would wait for ever."""
-    gathered, now = Gathered(), datetime.datetime.now(datetime.UTC)
-    for asset, at in _asking(settings).items():
-        own, ways = ways_of(settings, inference(), asset)
+    gathered, now, places = Gathered(), datetime.datetime.now(datetime.UTC), _asking(settings)
+    for asset, (own, ways) in hours.items():
         if own and all(common_opening([own, way], now) is None for way in ways):
             others = "; ".join(dict.fromkeys(way.said for way in ways))
             said = f"{own.said} never meets the windows of what it asks ({others}), so it would wait for ever"
-            line = line_of(node, "attributes", *at, "windows")
-            gathered.errors.append(CollectionInvalid(path, line, f"{'.'.join(map(str, at))}.windows: {said}"))
+            at = (*places[asset], "windows")
+            line = line_of(node, "attributes", *at)
+            gathered.errors.append(CollectionInvalid(path, line, f"{'.'.join(map(str, at))}: {said}"))
     gathered.refuse(CollectionInvalid)
 
 

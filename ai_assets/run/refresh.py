@@ -204,7 +204,7 @@ def _awaited(work: Work, partition: str, failures: "_Failures") -> Iterator[Even
         elif isinstance(wait, WaitingForWindow):
             hours = window_waits.hours_of_asset(work.collection, work.inference, wait.asset)
             with work.stores.state.write() as connection:
-                window_waits.keep(connection, wait, work.collection.name, hours.declared, work.run_id, now())
+                window_waits.keep(connection, wait, partition, work.collection.name, hours.declared, work.run_id)
             opens = wait.opens.at.isoformat() if wait.opens is not None else ""
             yield WindowAwaited(**about, said=str(wait), until=opens, documents=wait.documents)
 

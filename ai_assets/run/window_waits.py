@@ -14,7 +14,7 @@ from ai_assets.collection.stage_windows import ways_of
 from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.postponed import WaitingForWindow, window_said
 from ai_assets.storage.digest import digest
-from ai_assets.storage.state import upsert
+from ai_assets.storage.state import now, upsert
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
@@ -70,10 +70,10 @@ def hours_of_asset(collection: Collection, inference: "InferenceSettings", asset
 
 
 def keep(
-    connection: sa.Connection, wait: WaitingForWindow, collection: str, declared: str, run_id: str, at: str
+    connection: sa.Connection, wait: WaitingForWindow, partition: str, collection: str, declared: str, run_id: str
 ) -> None:
     given = {
-        "since": at,
+        "since": now(),
         "until": ""
         if wait.opens is None
         else wait.opens.at.astimezone(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -82,7 +82,7 @@ def keep(
         "declared": declared,
         "run_id": run_id,
     }
-    keys = {"collection": collection, "asset": wait.asset, "partition": wait.partition}
+    keys = {"collection": collection, "asset": wait.asset, "partition": partition}
     upsert(connection, "window_waits", keys, given)
 
 
