@@ -73,12 +73,12 @@ def made(events: list[Any]) -> set[str]:
 def test_a_run_outside_the_window_ends_without_that_dataset_and_another_goes_on(
     project: Project, provider: Provider
 ) -> None:
-    collection = notes(project, provider, closed())
+    opens, night = now() + datetime.timedelta(hours=6), closed()
+    collection = notes(project, provider, night)
     events = list(project.events(collection, [DAY]))
     assert waited(events) == [(DAY, "kind", 4)]
     (said,) = [each.said for each in events if isinstance(each, WindowAwaited)]
-    opens = now() + datetime.timedelta(hours=6)
-    assert said == f"waiting for its window until {opens:%a} {closed()[0]['from']} UTC, 4 documents"
+    assert said == f"waiting for its window until {opens:%a} {night[0]['from']} UTC, 4 documents"
     assert {"documents", "chunks", "embeddings"} <= made(events)
     assert "kind" not in made(events)
     assert "release_candidate" not in made(events)

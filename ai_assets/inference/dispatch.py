@@ -37,12 +37,11 @@ from ai_assets.inference.ledger_messages import (
     Intent,
     OpenElsewhere,
     Parcel,
-    Recall,
     ReusedAnswer,
     TakenOver,
 )
 from ai_assets.inference.live_spend import LiveSpend
-from ai_assets.inference.opening import at_this_hour, may_leave, outside_window
+from ai_assets.inference.opening import at_this_hour, may_leave, recalled_or_outside
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
@@ -199,22 +198,16 @@ class Asker:
                         reached = ticket.claim.hops[at]
                         found[ticket] = unanswered(ticket, reached, fault.error, fault.message, fault.body)
                 break
-        await self._left_outside([ticket for ticket in tickets if ticket not in found], found)
+        if closed := [ticket for ticket in tickets if ticket not in found]:
+            for ticket, outcome in zip(closed, await recalled_or_outside(self._turns, closed), strict=True):
+                if isinstance(outcome, ReusedAnswer):
+                    self._reuse(ticket, outcome, found)
+                else:
+                    found[ticket] = outcome
         return [found[ticket] for ticket in tickets]
 
     def _is_open(self, ticket: CallState, hop: Hop) -> bool:
         return may_leave(ticket.request, hop, self._turns.clock.now())
-
-    async def _left_outside(self, tickets: Sequence[CallState], found: dict[CallState, _Outcome]) -> None:
-        """No endpoint is open for them. What was in flight for the same call may have brought an answer meanwhile."""
-        if not tickets:
-            return
-        recalled = await self._turns.take(Recall(claims=[ticket.claim for ticket in tickets]))
-        for ticket, reused in zip(tickets, recalled, strict=True):
-            if reused is None:
-                found[ticket] = outside_window(ticket, self._turns.clock.now())
-            else:
-                self._reuse(ticket, reused, found)
 
     def _reuse(self, ticket: CallState, reused: ReusedAnswer, found: dict[CallState, _Outcome]) -> None:
         ticket.saved_nusd += reused.cost_nusd

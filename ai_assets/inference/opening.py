@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from ai_assets.base.windows import Opening, common_opening, earliest
 from ai_assets.inference.call_state import CallState, repriced, unanswered
-from ai_assets.inference.ledger_messages import Hop
+from ai_assets.inference.group_commit import Turns
+from ai_assets.inference.ledger_messages import Hop, Recall, ReusedAnswer
 from ai_assets.inference.records import Request, Unanswered
 
 
@@ -24,6 +25,13 @@ def at_this_hour(tickets: Sequence[CallState], at: int, moment: datetime.datetim
     for ticket in tickets:
         repriced(ticket, at, moment)
     return True
+
+
+async def recalled_or_outside(turns: Turns, tickets: Sequence[CallState]) -> list[ReusedAnswer | Unanswered]:
+    """Of calls for which no endpoint is open. What was in flight for the same call may have brought its answer."""
+    recalled = await turns.take(Recall(claims=[ticket.claim for ticket in tickets]))
+    moment = turns.clock.now()
+    return [reused or outside_window(ticket, moment) for ticket, reused in zip(tickets, recalled, strict=True)]
 
 
 def outside_window(ticket: CallState, moment: datetime.datetime) -> Unanswered:

@@ -10,7 +10,7 @@ from ai_assets.inference.call_state import CallState
 from ai_assets.inference.opening import may_leave
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.run.window_waits import AssetHours, hours_of_asset
+from ai_assets.run.window_waits import hours_of_asset
 
 
 @dataclass
@@ -20,12 +20,14 @@ class Departures:
     collection: Collection
     inference: InferenceSettings
     now: datetime.datetime
-    _hours: dict[str, AssetHours] = field(default_factory=dict)
+    _openings: dict[str, Opening | None] = field(default_factory=dict)
 
     def opening(self, asset: str) -> Opening | None:
         """None where it is open now, or never."""
-        found = self._of(asset).next_opening(self.now)
-        return found if found is not None and found.at > self.now else None
+        if asset not in self._openings:
+            found = hours_of_asset(self.collection, self.inference, asset).next_opening(self.now)
+            self._openings[asset] = found if found is not None and found.at > self.now else None
+        return self._openings[asset]
 
     def moment(self, asset: str) -> datetime.datetime:
         opening = self.opening(asset)
@@ -47,12 +49,9 @@ class Departures:
 
     def ticket(self, asset: str, ticket: CallState) -> CallState:
         """As it would leave then: to the first endpoint that is open."""
+        if not any(hop.endpoint.hours for hop in ticket.claim.hops):
+            return ticket
         moment = self.moment(asset)
         hops = sorted(ticket.claim.hops, key=lambda hop: not may_leave(ticket.request, hop, moment))
         ticket.claim = replace(ticket.claim, hops=tuple(hops))
         return ticket
-
-    def _of(self, asset: str) -> AssetHours:
-        if asset not in self._hours:
-            self._hours[asset] = hours_of_asset(self.collection, self.inference, asset)
-        return self._hours[asset]

@@ -110,7 +110,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     def compute(partition: str) -> Iterator[Event]:
         if failures.lost is not None:
             return
-        with failures.collecting(partition), _leased(work, partition) as lease:
+        with failures.collecting(partition), _leased(work, partition) as lease, _windows_kept(work, partition):
             for wait in waited:
                 if wait.partition == partition and wait.asset in over:
                     with work.fenced() as connection:
@@ -147,7 +147,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     for partition in partitions if judged else ():
         if partition in errors or partition in failures.waiting:
             continue
-        with failures.collecting(partition), _leased(work, partition):
+        with failures.collecting(partition), _leased(work, partition), _windows_kept(work, partition):
             scored = partial(evaluation_scores.build, work, partition, corpus)
             yield from _announced(work, *spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:
@@ -193,8 +193,7 @@ def _submitted(work: Work, failures: "_Failures") -> Iterator[Event]:
 
 
 def _awaited(work: Work, partition: str, failures: "_Failures") -> Iterator[Event]:
-    """What the partition waits for is told; a window is written down too, so that a sensor asks for the run that goes
-    on. With an error it is tried again like any that failed."""
+    """What the partition waits for; with an error it is tried again like any that failed."""
     if partition in failures.errors:
         return
     for wait in failures.waiting.get(partition, ()):
@@ -202,11 +201,23 @@ def _awaited(work: Work, partition: str, failures: "_Failures") -> Iterator[Even
         if isinstance(wait, WaitingForBatch):
             yield BatchAwaited(**about, answered=wait.calls - wait.waiting, calls=wait.calls)
         elif isinstance(wait, WaitingForWindow):
-            hours = window_waits.hours_of_asset(work.collection, work.inference, wait.asset)
-            with work.stores.state.write() as connection:
-                window_waits.keep(connection, wait, partition, work.collection.name, hours.declared, work.run_id)
             opens = wait.opens.at.isoformat() if wait.opens is not None else ""
             yield WindowAwaited(**about, said=str(wait), until=opens, documents=wait.documents)
+
+
+@contextmanager
+def _windows_kept(work: Work, partition: str) -> Iterator[None]:
+    """What waits for its window is written down under the partition's lease, so that a sensor asks for the run that
+    goes on."""
+    try:
+        yield
+    except (AssetPostponed, PartitionPostponed) as found:
+        for wait in found.waits if isinstance(found, PartitionPostponed) else [found]:
+            if isinstance(wait, WaitingForWindow):
+                hours = window_waits.hours_of_asset(work.collection, work.inference, wait.asset)
+                with work.fenced() as connection:
+                    window_waits.keep(connection, wait, partition, work.collection.name, hours.declared, work.run_id)
+        raise
 
 
 def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]) -> tuple[Outcome, StageEnded]:
