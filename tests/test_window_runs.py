@@ -352,3 +352,16 @@ def test_golden_questions_wait_with_their_partition(project: Project, provider: 
     assert partition_states(collection, project.stores())[DAY] == "waiting for window"
     assert "release_candidate" in made(list(project.events(collection, [DAY])))
     assert rows(project.home.state_url, "SELECT * FROM window_waits") == []
+
+
+def test_a_run_that_fails_after_the_window_opened_is_not_asked_for_each_minute(
+    project: Project, provider: Provider
+) -> None:
+    list(project.events(notes(project, provider, closed()), [DAY]))
+    declare(project.root, provider.url, windows=opened(), key="NO_SUCH_KEY")
+    collection = load_collection(project.root / "collections", "notes")
+    assert opened_partitions(collection, project.stores()) == [DAY]
+    with pytest.raises(Exception, match="NO_SUCH_KEY"):
+        list(project.events(collection, [DAY]))
+    assert opened_partitions(collection, project.stores()) == []
+    assert partition_states(collection, project.stores())[DAY] == "failed"
