@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from ai_assets.base import home as environment
 from ai_assets.base.kinds import STAGE_KINDS
+from ai_assets.base.window_settings import WindowSettings
 from ai_assets.cli.app import app
 from ai_assets.collection.loading import load_collection
 from ai_assets.collection.settings import CollectionSettings
@@ -78,6 +79,7 @@ LISTS = (
     "tables",
     "schedule",
     "stages",
+    "windows",
     "metrics",
     "gates",
     "checks",
@@ -105,6 +107,17 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
         else:
             found.append(prefix + (field.alias or name))
     return found
+
+
+def test_every_key_of_a_window_is_documented() -> None:
+    table = (
+        (ROOT / "docs" / "windows.md")
+        .read_text(encoding="utf-8")
+        .partition("| key of a window |")[2]
+        .partition("\n\n")[0]
+    )
+    documented = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    assert sorted(documented) == sorted(leaves(WindowSettings))
 
 
 @pytest.mark.parametrize(

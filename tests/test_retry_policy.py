@@ -33,6 +33,7 @@ POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
     "unhashable": None,
     "not_run": None,
     "in_batch": None,
+    "outside_window": None,
 }
 """Attempts, base and cap; None is never tried again."""
 errors = st.sampled_from(sorted(RETRYABLE))

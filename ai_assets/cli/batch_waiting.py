@@ -1,16 +1,19 @@
-"""Waiting for batches in a command: results are collected now and then, and what is waited for is said."""
+"""Waiting for batches and windows in a command: results are collected now and then, and what is waited for is said."""
 
 import time
 from collections.abc import Sequence
 
 from ai_assets.cli.output import console, errors
+from ai_assets.cli.window_waiting import in_words, pause_s, windows_of
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.collecting import Collector
 from ai_assets.inference.batch.errors import waiting_said
 from ai_assets.inference.batch.jobs import BatchWait
+from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.run.status import answered_partitions
+from ai_assets.run.window_waits import opened_partitions
 from ai_assets.storage.stores import Stores
 
 FIRST_PAUSE_S = 1.0
@@ -35,22 +38,28 @@ def say_waits(waits: Sequence[BatchWait], collection: str) -> None:
 
 
 def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -> list[str]:
-    """Those of the partitions that a run can go on with: waits until there are any, as long as there are batches."""
-    pause_s, said = FIRST_PAUSE_S, ""
+    """Those of the partitions that a run can go on with: waits until there are any, as long as there are batches, or
+    windows that open some day."""
+    pace_s, said = FIRST_PAUSE_S, ""
     settings = Catalog(places.home).inference_of(chosen.name)
-    while waits_of(places, chosen.name, partitions):
-        with Collector(settings, places.state) as collector:
-            found = collector.collect(chosen.name)
-        for note in found.notes:
-            errors.print(note)
-        answered = [key for key in answered_partitions(chosen, places) if key in partitions]
-        left = [wait for wait in waits_of(places, chosen.name, partitions) if not wait.held_by]
-        if answered or not left:
+    while True:
+        waits, closed = waits_of(places, chosen.name, partitions), windows_of(places, chosen.name, partitions)
+        if waits:
+            with Collector(settings, places.state) as collector:
+                found = collector.collect(chosen.name)
+            for note in found.notes:
+                errors.print(note)
+        goes_on = {*(answered_partitions(chosen, places) if waits else ()), *opened_partitions(chosen, places)}
+        if answered := [key for key in partitions if key in goes_on]:
             return answered
-        done, calls = sum(wait.answered for wait in left), sum(wait.calls for wait in left)
-        if said != (said := waiting_said(done, calls)):
+        left = [wait for wait in waits_of(places, chosen.name, partitions) if not wait.held_by]
+        moment = store_moment(places.state)
+        told = [waiting_said(sum(wait.answered for wait in left), sum(wait.calls for wait in left))] if left else []
+        told += [words] if (words := in_words(closed, moment)) is not None else []
+        if not told:
+            return []
+        if said != (said := "; ".join(told)):
             errors.print(f"{chosen.name}: {said}")
-            pause_s = FIRST_PAUSE_S
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
-    return []
+            pace_s = FIRST_PAUSE_S
+        time.sleep(pause_s(closed, moment, pace_s if left else LONGEST_PAUSE_S))
+        pace_s = min(pace_s * 1.5, LONGEST_PAUSE_S)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from ai_assets.cli import asking_again
+from ai_assets.cli import asking_again, window_waiting
 from ai_assets.cli.batch_waiting import answered_of, say_waits, waits_of
 from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
 from ai_assets.cli.output import (
@@ -145,7 +145,7 @@ def run(
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Begin the count of tries again for documents without a result.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for batches, and go on when they are answered.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for batches and windows, and go on.")] = False,
     by: RunBy = None,
     as_json: AsJson = False,
 ) -> None:
@@ -178,10 +178,15 @@ def run(
         waiting = {key: item.plain for key, item in asking_again.waiting_of(chosen, places, keys).items()}
         started_by = author.launcher.who if author.launcher else None
         batches = [asdict(found) for found in waits_of(places, name, keys)]
-        print_json({**report.described(chosen), "waiting": waiting, "batches": batches, "author": started_by})
+        windows = [window_waiting.plain(found) for found in window_waiting.windows_of(places, name, keys)]
+        print_json({
+            **report.described(chosen), "waiting": waiting, "batches": batches, "windows": windows,
+            "author": started_by,
+        })  # fmt: skip
     else:
         _show(chosen, report)
         say_waits(waits_of(places, name, keys), name)
+        window_waiting.say_windows(places, window_waiting.windows_of(places, name, keys), can_wait=True)
         asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
     if report.interrupted:
         raise typer.Exit(130)

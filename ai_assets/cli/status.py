@@ -18,6 +18,7 @@ from ai_assets.cli.output import (
     stores_to_read,
     table,
 )
+from ai_assets.cli.window_waiting import plain, say_windows
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.in_flight import InFlight, in_flight
 from ai_assets.inference.prices import usd_of
@@ -54,6 +55,7 @@ def status(
         console.print("There is no collection yet. Make one: ai-assets new NAME --from FOLDER")
     for item in found:
         _show(item, details=name is not None)
+        say_windows(places, item.windows)
         if name is not None:
             _show_golden(collection(name, signed=True), places)
         _show_flying(f"{item.collection}: ", flying[item.collection])
@@ -90,6 +92,7 @@ def _plain(item: CollectionStatus) -> dict[str, Any]:
         "targets": [vars(state) for state in item.targets],
         "adaptations": [vars(each) for each in item.adaptations],
         "waiting": waiting,
+        "windows": [plain(wait) for wait in item.windows],
         "need_a_person": [vars(retry) for retry in item.need_a_person],
     }
 

@@ -21,6 +21,7 @@ from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.reranking import read_reranker
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
+from ai_assets.collection.stage_windows import hours_by_asset, refuse_never_open
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
@@ -80,6 +81,8 @@ class Collection:
     """By stage that is a function, address and model of each endpoint that it may ask."""
     reranker: Reranker | None = None
     """The model that looks again at the best of what search finds."""
+    windowed: frozenset[str] = frozenset()
+    """Assets that may have to wait for a window: their own, or that of an endpoint or a device."""
 
     @cached_property
     def scheme(self) -> PartitionScheme:
@@ -377,6 +380,8 @@ def build_collection(
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
     gathered.refuse(CollectionInvalid, first=path)
+    hours = hours_by_asset(settings, inference)
+    refuse_never_open(settings, hours, path, node)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
     if "://" not in source:
@@ -386,6 +391,7 @@ def build_collection(
         name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
         adaptations=adaptations,
         reranker=reranker,
+        windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found

@@ -6,7 +6,6 @@ Errors are given a place in the file by `collection.load_collection`; here they 
 import datetime
 import itertools
 import re
-import zoneinfo
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -14,11 +13,14 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.due import WithDeadline
+from ai_assets.base.window_settings import Windows, hours_of, known_timezone
+from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.expectations import Expectation
 from ai_assets.collection.reranking import RerankSettings
+from ai_assets.collection.stage_windows import misplaced_windows
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
@@ -174,6 +176,8 @@ class EmbeddingSettings(Strict):
     """A route of inference.yaml whose endpoints serve one and the same model, or an endpoint."""
     tier: Literal["batch"] | None = None
     """`batch`: texts travel by the provider's Batch API, and the run does not wait for their vectors."""
+    windows: Windows = ()
+    """When texts may be embedded, on a route or on a device here; questions to a release always are."""
     dimensions: int | None = Field(default=None, ge=1, le=MOST_DIMENSIONS)
     """How long a vector of that model is (needed with a route)."""
     shorten: bool = False
@@ -200,6 +204,10 @@ class EmbeddingSettings(Strict):
     def _one_backend(self) -> Self:
         refuse(self._misfits())
         return self
+
+    @property
+    def hours(self) -> WeeklyHours:
+        return hours_of(self.windows)
 
     @property
     def is_local(self) -> bool:
@@ -373,13 +381,7 @@ class ScheduleSettings(Strict):
     @field_validator("timezone")
     @classmethod
     def _is_timezone(cls, value: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(value)
-        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
-            known = sorted(zoneinfo.available_timezones())  # reads hundreds of files
-            problem = f"unknown time zone '{value}'{nearest(value, known, 'one is Europe/Berlin')}"
-            raise ValueError(problem) from error
-        return value
+        return known_timezone(value)
 
 
 _CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
@@ -491,6 +493,7 @@ class CollectionSettings(WithDeadline):
         yield from self._wrong_conditions(names)
         yield from self._wrong_embeddings(names)
         yield from wrong_deadlines(self)
+        yield from misplaced_windows(self)
         for asset in self.quality:
             if asset not in ("documents", *names):
                 hint = nearest(asset, ["documents", *names])

@@ -12,9 +12,9 @@ from ai_assets.collection.loading import Collection
 from ai_assets.costs.tables import dollars
 from ai_assets.inference import budget_status
 from ai_assets.inference.budget_status import AccountStatus
-from ai_assets.inference.prices import BATCH_TIER, NUSD, REQUEST_TOKENS, nusd_of, reserved_prices, worst_case_nusd
+from ai_assets.inference.prices import NUSD, REQUEST_TOKENS, least_reserved_nusd, nusd_of
 from ai_assets.inference.records import Caller
-from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.settings import BATCH_TIER, InferenceSettings
 from ai_assets.stages.function_kind import FunctionStage
 
 if TYPE_CHECKING:
@@ -141,13 +141,10 @@ def smallest_call_nusd(asks: AskingAsset, settings: InferenceSettings, on: datet
     route = settings.routes.get(asks.route)
     names = {route.endpoints[0], *(rule.use for rule in route.rules)} if route is not None else {asks.route}
     asked = [settings.endpoints[name] for name in names if name in settings.endpoints]
-    prices = [reserved_prices(endpoint, on, by_batch=asks.by_batch) for endpoint in asked]
-    if not prices or not all(prices):
-        return None
-    return min(
-        max(worst_case_nusd(price, asks.least_input_tokens, asks.max_output_tokens) for price in by_tier)
-        for by_tier in prices
-    )
+    into, out = asks.least_input_tokens, asks.max_output_tokens
+    least = [least_reserved_nusd(endpoint, on, into, out, by_batch=asks.by_batch) for endpoint in asked]
+    known = [amount for amount in least if amount is not None]
+    return min(known) if known and len(known) == len(least) else None
 
 
 def no_money(

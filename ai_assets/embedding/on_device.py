@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.base.windows import ALWAYS, INTERACTIVE, WeeklyHours
 from ai_assets.embedding.embed import unit_rows
 from ai_assets.embedding.spec import EmbeddingMaker
 from ai_assets.inference.device_use import DeviceUse, Share, record
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ai_assets.embedding.local import LocalEmbedder
     from ai_assets.embedding.spec import Embedding
-    from ai_assets.inference.records import Caller
+    from ai_assets.inference.records import Caller, Priority
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.local_models.host import LocalModels
     from ai_assets.storage.state import StateStore
@@ -38,6 +39,8 @@ class DeviceEmbedder(EmbeddingMaker):
     state: StateStore
     say: Callable[[str], None] = lambda _line: None
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    hours: WeeklyHours = ALWAYS
+    """When passages may be embedded, beside the windows of the device."""
     cost_nusd: int = 0
     device_s: float = 0.0
 
@@ -47,15 +50,16 @@ class DeviceEmbedder(EmbeddingMaker):
 
     def embed(self, texts: Sequence[str], documents: Sequence[str] = ()) -> np.ndarray:
         """`documents` says whose each text is, for the ledger. A blank text has the zero vector."""
-        return self._made(texts, documents or [""] * len(texts), self.inner.passage_prompt)
+        priority: Priority = "batch" if self.caller.backfill else "normal"
+        return self._made(texts, documents or [""] * len(texts), self.inner.passage_prompt, priority)
 
     def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
-        return self._made(texts, [""] * len(texts), self.inner.query_prompt)
+        return self._made(texts, [""] * len(texts), self.inner.query_prompt, INTERACTIVE)
 
     def close(self) -> None:
         """The model is the run's, and is unloaded with it."""
 
-    def _made(self, texts: Sequence[str], documents: Sequence[str], prompt: str) -> np.ndarray:
+    def _made(self, texts: Sequence[str], documents: Sequence[str], prompt: str, priority: Priority) -> np.ndarray:
         import numpy as np
 
         there = [place for place, text in enumerate(texts) if text.strip()]
@@ -68,6 +72,8 @@ class DeviceEmbedder(EmbeddingMaker):
             self.inner.spec,
             self.placement,
             EmbedTexts(texts=given, prompt=prompt),
+            priority=priority,
+            hours=self.hours,
             say=self.say,
             waiting=self.waiting,
         )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ai_assets.base.windows import ALWAYS, INTERACTIVE, Opening, WeeklyHours, earliest
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.embedding.spec import Embedding, EmbeddingMaker
 from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.ledger_clock import store_moment
+from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Result, Unanswered
 from ai_assets.stages.prompt import clean
 
@@ -62,6 +65,8 @@ class RouteEmbedder(EmbeddingMaker):
     """Around the wait for answers."""
     asking: Callable[[Iterable[Request], Caller], Iterator[Result | Pending]] | None = None
     """Takes the texts that have no vector yet, for who does not wait or has a deadline; else the engine does."""
+    hours: WeeklyHours = ALWAYS
+    """When texts may be sent, beside the windows of the endpoints."""
     has_vectors: bool = False
     """Some text of the same kind has one: then a text without is the exception."""
     from_ledger: array[int] = field(default_factory=lambda: array("q"))
@@ -116,6 +121,7 @@ class RouteEmbedder(EmbeddingMaker):
                     take(place, np.zeros(self.dimensions, dtype=np.float32), 0.0)
 
         in_batch = calls = 0
+        outside: dict[str, Opening | None] = {}
         asking = self.engine.map if self.asking is None else self.asking
         with self.waiting():
             for answered, result in enumerate(asking(requests(), self.caller), start=1):
@@ -125,6 +131,9 @@ class RouteEmbedder(EmbeddingMaker):
                     in_batch += 1
                     continue
                 self.advance(answered)
+                if isinstance(result, Unanswered) and result.error == "outside_window":
+                    outside[passage.document] = result.opens
+                    continue
                 if isinstance(result, Unanswered):
                     refused = EmbeddingRefusal(result.error, result.message)
                     if result.error in OF_THE_TEXT:
@@ -144,6 +153,8 @@ class RouteEmbedder(EmbeddingMaker):
                 take(place, vector, result.cost_usd + result.saved_usd)
         if in_batch:
             raise WaitingForBatch(self.caller.asset, self.caller.partition, calls=calls, waiting=in_batch)
+        if outside:
+            raise self._outside(outside)
         if failed:
             raise self._failure(*failed[0], others=len(failed) - 1)
         if misfits and not (embedded or self.has_vectors):
@@ -155,6 +166,11 @@ class RouteEmbedder(EmbeddingMaker):
         for place, _, refused, _ in misfits:
             take(place, refused, 0.0)
 
+    def _outside(self, documents: Mapping[str, Opening | None]) -> WaitingForWindow:
+        opens, moment = earliest(documents.values()), store_moment(self.engine.state)
+        asset, partition = self.caller.asset, self.caller.partition
+        return WaitingForWindow(asset, partition, opens=opens, moment=moment, documents=len(documents))
+
     def _request(self, passage: Passage) -> Request:
         return Request(
             text=clean(passage.text),
@@ -162,6 +178,9 @@ class RouteEmbedder(EmbeddingMaker):
             route=self.route,
             kind="embed",
             document=passage.document,
+            # Outside a run somebody waits for it: a question to a release.
+            priority=None if self.caller.run_id else INTERACTIVE,
+            hours=self.hours,
         )
 
     def _unit(self, answer: Answer) -> np.ndarray | EmbeddingRefusal:

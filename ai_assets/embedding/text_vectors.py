@@ -56,6 +56,22 @@ class TextVectors:
         self._places[number] = ASKED_FOR
         return True
 
+    def there(self) -> "np.ndarray":
+        """Which of the texts have a vector."""
+        import numpy as np
+
+        return np.flatnonzero(self._places >= 0)
+
+    def digests(self, numbers: "np.ndarray") -> list[bytes]:
+        """Of these texts; without zero bytes at the end, as numpy has them."""
+        found: list[bytes] = self._texts[numbers].tolist()
+        return found
+
+    def lacks(self, numbers: "np.ndarray") -> "np.ndarray":
+        """Of each of these, whether it has no vector."""
+        lacking: np.ndarray = self._places[numbers] < 0
+        return lacking
+
     def put(self, number: int, vector: "np.ndarray", usd: float = 0.0) -> None:
         import numpy as np
 

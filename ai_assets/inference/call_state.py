@@ -1,10 +1,12 @@
 """A request on its way: what it asks where, what it has cost so far, and the result it ends with. Pure."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_assets.base.money import in_full
+from ai_assets.base.windows import Opening
 from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.errors import BatchUndeclared, KindUnserved, ProtocolFailed
 from ai_assets.inference.identity import body_of, call_key
@@ -46,8 +48,8 @@ class CallState:
     request: Request
     """As asked, or its repair."""
     claim: Claim
-    today: datetime.date
-    """UTC, by the ledger's clock: the day whose prices and budgets count."""
+    moment: datetime.datetime
+    """By the ledger's clock: when it was asked, whose prices and budgets count unless hours have others."""
     spent_nusd: int = 0
     saved_nusd: int = 0
     maybe_nusd: int = 0
@@ -82,7 +84,7 @@ def ticket_for(
     oldest = None
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
-    hops = tuple(_hop(*named, request, today, caller, in_batch=in_batch) for named in endpoints_for(settings, request))
+    hops = tuple(_hop(*named, request, moment, caller, in_batch=in_batch) for named in endpoints_for(settings, request))
     at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
     if at is None:
         raise BatchUndeclared(request.route, [hop.name for hop in hops])
@@ -97,27 +99,29 @@ def ticket_for(
         on_ambiguous=request.on_ambiguous,
         prompt=request.prompt,
     )
-    return CallState(request, request, claim, today)
+    return CallState(request, request, claim, moment)
 
 
 def _hop(
-    name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller, *, in_batch: bool = False
+    name: str,
+    endpoint: Endpoint,
+    request: Request,
+    moment: datetime.datetime,
+    caller: Caller,
+    *,
+    in_batch: bool = False,
 ) -> Hop:
     in_batch = in_batch and endpoint.batch is not None
-    price = (batch_price if in_batch else call_price)(name, endpoint, today)
+    price = (batch_price if in_batch else call_price)(name, endpoint, moment)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
         raise KindUnserved(name, protocol.name, request.asks_for)
     body = body_of(endpoint, request)
-    if request.raw is not None:
-        into, out = request.raw.input_tokens, request.raw.output_tokens
-    else:
-        into = input_tokens_at_most(request, endpoint.image_tokens)
-        out = 0 if request.asks_for in OF_TEXTS else request.max_output_tokens
+    into, out = _most_tokens(endpoint, request)
     most_usd = request.raw.max_usd if request.raw is not None else None
-    delivery, prices = (AS_USUAL, ()) if in_batch else _delivery(name, endpoint, request, today, caller)
+    delivery, prices = (AS_USUAL, ()) if in_batch else _delivery(name, endpoint, request, moment, caller)
     if prices:
-        price = max(prices, key=lambda each: worst_case_nusd(each, into, out))
+        price = _dearest(prices, into, out)
     reserve = worst_case_nusd(price, into, out) if most_usd is None else nusd_of(most_usd)
     return Hop(
         name=name,
@@ -134,8 +138,36 @@ def _hop(
     )
 
 
+def _most_tokens(endpoint: Endpoint, request: Request) -> tuple[int, int]:
+    """Input and output."""
+    if request.raw is not None:
+        return request.raw.input_tokens, request.raw.output_tokens
+    out = 0 if request.asks_for in OF_TEXTS else request.max_output_tokens
+    return input_tokens_at_most(request, endpoint.image_tokens), out
+
+
+def _dearest(prices: Sequence[TokenPrice], into: int, out: int) -> TokenPrice:
+    return max(prices, key=lambda each: worst_case_nusd(each, into, out))
+
+
+def repriced(ticket: CallState, at: int, moment: datetime.datetime) -> None:
+    """Where prices differ by the hour: a call that is about to leave is reserved and counted at those of now."""
+    hop = ticket.claim.hops[at]
+    if not hop.endpoint.priced_by_hour or hop.in_batch:
+        return
+    prices = tier_prices(hop.endpoint, moment) if hop.prices else ()
+    into, out = _most_tokens(hop.endpoint, ticket.request)
+    price = _dearest(prices, into, out) if prices else call_price(hop.name, hop.endpoint, moment)
+    if price == hop.price and prices == hop.prices:
+        return
+    reserve = hop.reserve_nusd if hop.flat else worst_case_nusd(price, into, out)
+    hops = list(ticket.claim.hops)
+    hops[at] = replace(hop, price=price, prices=prices, reserve_nusd=reserve)
+    ticket.claim = replace(ticket.claim, hops=tuple(hops))
+
+
 def _delivery(
-    name: str, endpoint: Endpoint, request: Request, today: datetime.date, caller: Caller
+    name: str, endpoint: Endpoint, request: Request, moment: datetime.datetime, caller: Caller
 ) -> tuple[CallDelivery, tuple[TokenPrice, ...]]:
     """How it is to be served, and the prices of the tiers that it may be served at where there are several."""
     tier = endpoint.tier if request.tier is None else request.tier
@@ -144,9 +176,9 @@ def _delivery(
     priority = request.priority or ("batch" if caller.backfill else "normal")
     delivery = AS_USUAL if tier is None and priority == "normal" else CallDelivery(tier=tier, priority=priority)
     if tier is not None:
-        call_price(name, endpoint, today, tier)
+        call_price(name, endpoint, moment, tier)
     by_tier = tier is not None or any(price.tier != DEFAULT_TIER for price in endpoint.prices)
-    return delivery, tier_prices(endpoint, today) if by_tier else ()
+    return delivery, tier_prices(endpoint, moment) if by_tier else ()
 
 
 def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:
@@ -232,7 +264,7 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, ticket.today, ticket.claim.caller, in_batch=hop.in_batch)
+    repair = _hop(hop.name, hop.endpoint, again, ticket.moment, ticket.claim.caller, in_batch=hop.in_batch)
     ticket.claim = replace(ticket.claim, hops=(repair,), at=0)
     ticket.request, ticket.repaired = again, True
     return None
@@ -264,7 +296,15 @@ def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
     )
 
 
-def unanswered(ticket: CallState, hop: Hop, error: ErrorClass, message: str, raw: str | None = None) -> Unanswered:
+def unanswered(
+    ticket: CallState,
+    hop: Hop,
+    error: ErrorClass,
+    message: str,
+    raw: str | None = None,
+    *,
+    opens: Opening | None = None,
+) -> Unanswered:
     return Unanswered(
         request=ticket.asked,
         error=error,
@@ -276,6 +316,7 @@ def unanswered(ticket: CallState, hop: Hop, error: ErrorClass, message: str, raw
         saved_usd=usd_of(ticket.saved_nusd),
         maybe_usd=usd_of(ticket.maybe_nusd),
         attempts=ticket.attempts,
+        opens=opens,
     )
 
 

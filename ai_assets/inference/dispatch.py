@@ -41,6 +41,7 @@ from ai_assets.inference.ledger_messages import (
     TakenOver,
 )
 from ai_assets.inference.live_spend import LiveSpend
+from ai_assets.inference.opening import at_this_hour, may_leave, recalled_or_outside
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
@@ -182,7 +183,9 @@ class Asker:
         for hop in hops:
             _key_of(hop)  # one that is missing is named before anything is sent
         for at, hop in enumerate(hops):
-            more = at + 1 < len(hops)
+            if not self._is_open(tickets[0], hop):
+                continue
+            more = any(self._is_open(tickets[0], later) for later in hops[at + 1 :])
             left = [ticket for ticket in tickets if ticket not in found]
             fault = await self._at_one_endpoint(job, left, at, found, may_skip=more)
             if fault is None:
@@ -195,7 +198,22 @@ class Asker:
                         reached = ticket.claim.hops[at]
                         found[ticket] = unanswered(ticket, reached, fault.error, fault.message, fault.body)
                 break
+        if closed := [ticket for ticket in tickets if ticket not in found]:
+            for ticket, outcome in zip(closed, await recalled_or_outside(self._turns, closed), strict=True):
+                if isinstance(outcome, ReusedAnswer):
+                    self._reuse(ticket, outcome, found)
+                else:
+                    found[ticket] = outcome
         return [found[ticket] for ticket in tickets]
+
+    def _is_open(self, ticket: CallState, hop: Hop) -> bool:
+        return may_leave(ticket.request, hop, self._turns.clock.now())
+
+    def _reuse(self, ticket: CallState, reused: ReusedAnswer, found: dict[CallState, _Outcome]) -> None:
+        ticket.saved_nusd += reused.cost_nusd
+        if self._live is not None:
+            self._live.reused(ticket.claim.caller)
+        found[ticket] = reused.hop, reply_of(ticket, reused)
 
     def _falls_back(self, ticket: CallState, fault: Fault) -> bool:
         route = self._settings.routes.get(ticket.request.route)
@@ -238,10 +256,7 @@ class Asker:
                 hop = ticket.claim.hops[at]
                 match decision:
                     case ReusedAnswer():
-                        ticket.saved_nusd += decision.cost_nusd
-                        if self._live is not None:
-                            self._live.reused(ticket.claim.caller)
-                        found[ticket] = decision.hop, reply_of(ticket, decision)
+                        self._reuse(ticket, decision, found)
                     case HeldAttempt():
                         found[ticket] = held(ticket, hop, decision.reserved_nusd, "an earlier attempt")
                     case OpenElsewhere(job=batch) if batch:
@@ -295,8 +310,10 @@ class Asker:
         return delay_s(rule, failures, fault.retry_after_s, random.random)
 
     async def _claim(self, job: Job, tickets: Sequence[CallState], at: int, *, may_skip: bool) -> Sequence[Decision]:
-        """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
-        parcel = Parcel(claims=[with_body(ticket.claim, at) for ticket in tickets])
+        """Decisions of which at least one can be acted on; with a place in the line if a call may leave. Raises
+        TurnedAway where the endpoint's window has closed meanwhile."""
+        claims = [ticket.claim for ticket in tickets]
+        parcel = Parcel(claims=[with_body(claim, at) for claim in claims])
         line = await self._line(tickets[0].claim.hops[at])
         place = line.place(job.rank)
         while True:
@@ -307,6 +324,11 @@ class Asker:
                 if line.signal is not None and await line.signal.look(line.sent) > 0:
                     line.silence.obstacle = f"{line.signal.waiting:g} requests wait at the server"
                     continue
+                if not at_this_hour(tickets, at, self._turns.clock.now()):
+                    raise TurnedAway
+                if any(ticket.claim is not claim for ticket, claim in zip(tickets, claims, strict=True)):
+                    claims = [ticket.claim for ticket in tickets]
+                    parcel = Parcel(claims=[with_body(claim, at) for claim in claims])
                 for ticket in tickets:
                     ticket.busy = True
                 decisions: Sequence[Decision] = await self._turns.take(parcel)

@@ -66,7 +66,7 @@ class Engine:
         self.settings = settings
         self._say = say
         self._live = live
-        self._state = state
+        self.state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
         self._closing = contextlib.ExitStack()
@@ -213,14 +213,14 @@ class Engine:
         if self._closed:
             raise EngineClosed
         if self._loop is None:
-            lease = self._closing.enter_context(hold(self._state, f"calls:{uuid.uuid4().hex}"))
-            with self._state.write() as connection:
+            lease = self._closing.enter_context(hold(self.state, f"calls:{uuid.uuid4().hex}"))
+            with self.state.write() as connection:
                 ledger = Ledger.open(connection, lease.worker_id)
             loop = _new_loop()
-            self._turns = Turns(self._state, ledger, loop)
+            self._turns = Turns(self.state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, LatencyMemory(self._state), rehearsal.url, self._live)
+            self._asker = Asker(self.settings, self._turns, LatencyMemory(self.state), rehearsal.url, self._live)
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -360,7 +360,8 @@ def _groups(tickets: dict[int, CallState], most_texts: Callable[[str], int | Non
         else:
             hops = tuple(hop.name for hop in ticket.claim.hops)
             asked = (request.asks_for, request.query, request.dimensions)
-            how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s)
+            when = (request.hours, request.priority)
+            how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s, when)
             alike.setdefault(how, {})[place] = ticket
     for group in alike.values():
         hop = next(iter(group.values())).claim.hops[0]

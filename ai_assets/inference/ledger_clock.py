@@ -7,6 +7,9 @@ import datetime
 import logging
 import time
 
+from ai_assets.storage import workers
+from ai_assets.storage.state import StateStore
+
 TELL_FROM_S = 30.0
 _log = logging.getLogger("ai_assets.ledger")
 
@@ -36,3 +39,11 @@ class LedgerClock:
     def text(self) -> str:
         """As every table holds it."""
         return self.now().isoformat(timespec="milliseconds")
+
+
+def store_moment(state: StateStore) -> datetime.datetime:
+    """The same for who has no ledger open."""
+    if state.dialect == "sqlite":
+        return datetime.datetime.now(datetime.UTC)
+    with state.read() as connection:
+        return datetime.datetime.fromtimestamp(workers.read_clock(connection).now_s, datetime.UTC)

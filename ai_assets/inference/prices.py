@@ -14,11 +14,11 @@ from functools import lru_cache
 
 from ai_assets.inference.errors import EndpointUnedited, PriceUnknown
 from ai_assets.inference.memo import remembered
+from ai_assets.inference.price_hours import Moment, day_of, hourly, price_of
 from ai_assets.inference.records import Request, Usage
-from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
+from ai_assets.inference.settings import BATCH_TIER, DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.storage.digest import Json
 
-BATCH_TIER = "batch"
 USUAL_BATCH_SHARE = 0.5
 """Providers take half the price for what may wait a day."""
 NUSD = 10**9
@@ -41,27 +41,30 @@ def usd_of(nusd: int) -> float:
     return nusd / NUSD
 
 
-def price_at(endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> TokenPrice | None:
-    """The newest price whose date has come. None: nobody said what a call costs on that day."""
+def price_at(endpoint: Endpoint, on: Moment, tier: str | None = None) -> TokenPrice | None:
+    """The newest price whose date has come, by the hour where `on` is a moment. None: nobody said what a call costs."""
     if endpoint.free:
         return FREE
-    wanted = DEFAULT_TIER if tier is None else tier
-    come = (price for price in endpoint.prices if price.tier == wanted and price.from_ <= on)
-    return max(come, key=lambda price: price.from_, default=None)
+    return price_of(endpoint.prices, DEFAULT_TIER if tier is None else tier, on)
 
 
-def call_price(name: str, endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> TokenPrice:
+def prices_of_day(endpoint: Endpoint, on: datetime.date, tier: str | None = None) -> list[TokenPrice]:
+    """Whatever their hours: what a call of this tier may cost on that day."""
+    return [FREE] if endpoint.free else hourly(endpoint.prices, DEFAULT_TIER if tier is None else tier, on)
+
+
+def call_price(name: str, endpoint: Endpoint, on: Moment, tier: str | None = None) -> TokenPrice:
     """The price of a call that is about to be made; without one, or at an endpoint that is a scaffold, none is made."""
     price = price_at(endpoint, on, tier)
     if endpoint.unedited:
         raise EndpointUnedited(name, endpoint.unedited, key=endpoint.key, is_priced=price is not None)
     if price is None:
-        raise PriceUnknown(name, endpoint.llm, on, tier)
+        raise PriceUnknown(name, endpoint.llm, day_of(on), tier)
     return price
 
 
-def tier_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
-    """Of each tier that has a price today, in the order in which they are declared; one where no tier is declared."""
+def tier_prices(endpoint: Endpoint, on: Moment) -> tuple[TokenPrice, ...]:
+    """Of each tier that has a price then, in the order in which they are declared; one where no tier is declared."""
     if endpoint.free:
         return (FREE,)
     found = (price_at(endpoint, on, tier) for tier in dict.fromkeys(price.tier for price in endpoint.prices))
@@ -85,6 +88,19 @@ def reserved_prices(endpoint: Endpoint, on: datetime.date, *, by_batch: bool = F
     return tier_prices(endpoint, on)
 
 
+def least_reserved_nusd(
+    endpoint: Endpoint, on: datetime.date, input_tokens: int, output_tokens: int, *, by_batch: bool = False
+) -> int | None:
+    """The least that is reserved for a call on that day: the dearest tier that it may be served at, in its cheapest
+    hour. None where nobody says what one costs."""
+    found = [
+        min(worst_case_nusd(each, input_tokens, output_tokens) for each in hours)
+        for price in reserved_prices(endpoint, on, by_batch=by_batch)
+        if (hours := [price] if price.tier == BATCH_TIER else prices_of_day(endpoint, on, price.tier))
+    ]
+    return max(found, default=None)
+
+
 def usual_batch_price(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
     """As declared, else as providers usually have it, for who does not use batches yet."""
     price = price_at(endpoint, on)
@@ -94,9 +110,10 @@ def usual_batch_price(endpoint: Endpoint, on: datetime.date) -> TokenPrice | Non
     return declared or _shared(price, USUAL_BATCH_SHARE)
 
 
-def batch_price(name: str, endpoint: Endpoint, on: datetime.date) -> TokenPrice:
+def batch_price(name: str, endpoint: Endpoint, on: Moment) -> TokenPrice:
     """What a line of a batch costs: a price that is declared for the tier `batch`, else the endpoint's, times what it
-    declares as `batch.price_share`."""
+    declares as `batch.price_share`. The one without hours: nobody knows at which a line is run."""
+    on = day_of(on)
     if not endpoint.free and (declared := price_at(endpoint, on, BATCH_TIER)) is not None:
         return declared
     price = call_price(name, endpoint, on)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ai_assets.base.windows import ALWAYS, Opening, WeeklyHours
 from ai_assets.storage.digest import Json
 
 BACKFILL_TAG = "ai_assets/backfill"
@@ -31,6 +32,7 @@ ErrorClass = Literal[
     "invalid_output",  # not what the schema asks for, after one repair
     "not_run",  # a line of a batch that expired or was cancelled before it was run; not billed
     "in_batch",  # the call is a line of a batch that has not ended
+    "outside_window",  # no endpoint that it may ask is open now; nothing was sent
     "held",  # an earlier attempt may have been billed, and the policy is to wait for a person
     "budget",  # the document's own budget is used up
     "unhashable",  # a part of the request has no identity
@@ -39,7 +41,7 @@ RETRYABLE: frozenset[ErrorClass] = frozenset({
     "rate_limited", "tier_unavailable", "overloaded", "server_error", "gateway_error", "unreachable", "timeout",
     "connection_lost", "garbled",
 })  # fmt: skip
-PASSING: frozenset[ErrorClass] = RETRYABLE | {"not_run", "in_batch"}
+PASSING: frozenset[ErrorClass] = RETRYABLE | {"not_run", "in_batch", "outside_window"}
 """What goes away by itself, so that a later run asks again."""
 LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
 """If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
@@ -121,6 +123,8 @@ class Request:
     """The provider's tier of service, such as `flex`, instead of the endpoint's. No part of its identity."""
     priority: Priority | None = None
     """At a server that knows priorities; without one `normal`, and `batch` in a backfill."""
+    hours: WeeklyHours = ALWAYS
+    """When it may be sent, beside the windows of the endpoints. No part of its identity."""
     reuse_for_s: float | None = None
     """How old an answer may be and still be reused; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -216,6 +220,8 @@ class Unanswered:
     saved_usd: float = 0.0
     maybe_usd: float = 0.0
     attempts: int = 0
+    opens: Opening | None = None
+    """When it can be asked, where it was outside its window."""
 
 
 Result = Answer | Unanswered

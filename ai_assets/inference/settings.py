@@ -14,8 +14,11 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_vali
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.kinds import EMBED, STAGE_KINDS
+from ai_assets.base.window_settings import Windows, hours_of
+from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.extensions import Options
+from ai_assets.inference.price_hours import wrong_hours
 from ai_assets.inference.records import RETRYABLE, ErrorClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -33,6 +36,7 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
     "invalid_output": "the answer was paid for, and a second model would be paid for guessing again",
     "not_run": "the next batch has it",
     "in_batch": "its batch brings the answer",
+    "outside_window": "a route takes those of its endpoints that are open",
     "held": "a person decides first whether it was paid for",
     "budget": "what is used up at one endpoint is used up at the next",
 }
@@ -40,6 +44,7 @@ NO_FALLBACK: Mapping[ErrorClass, str] = {
 
 
 DEFAULT_TIER = "default"
+BATCH_TIER = "batch"
 Tier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
@@ -53,14 +58,21 @@ class TokenPrice(Strict):
     cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
     output: float = Field(default=0.0, ge=0)
+    windows: Windows = ()
+    """The hours in which it holds, instead of the one of that date and tier that has none."""
+
+    @cached_property
+    def hours(self) -> WeeklyHours:
+        return hours_of(self.windows)
 
     @cached_property
     def version(self) -> str:
         """What the ledger notes of a call's price: `2026-01-01 0.15/0.075/0.6`, input, cached input and output.
 
-        With a tier: `2026-01-01 flex 0.075/-/0.3`.
+        With a tier: `2026-01-01 flex 0.075/-/0.3`. With hours: `2026-01-01 [daily 16:30-00:30 UTC] 0.075/-/0.3`.
         """
         tier = "" if self.tier == DEFAULT_TIER else f"{self.tier} "
+        tier += f"[{self.hours.said}] " if self.hours else ""
         return f"{self.from_} {tier}{_plain(self.input)}/{_plain(self.cached_input)}/{_plain(self.output)}"
 
 
@@ -134,6 +146,8 @@ class Endpoint(Strict):
     """The provider's public name of the key, as in its usage exports."""
     key_exclusive: bool = False
     """Nothing but this ledger calls with that key, so that the provider's totals prove what it billed."""
+    windows: Windows = ()
+    """When it may be asked, but by somebody who waits (`interactive`) and by batches; without it at any time."""
     limits: EndpointLimits = EndpointLimits()
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     patience_s: float = Field(default=300.0, gt=0, le=604_800)
@@ -152,6 +166,14 @@ class Endpoint(Strict):
     """Stages of `tier: batch` send their calls to its Batch API."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
+
+    @cached_property
+    def hours(self) -> WeeklyHours:
+        return hours_of(self.windows)
+
+    @cached_property
+    def priced_by_hour(self) -> bool:
+        return any(price.hours for price in self.prices)
 
     @property
     def unedited(self) -> tuple[str, ...]:
@@ -201,10 +223,7 @@ class Endpoint(Strict):
             yield wrong("say what a line costs of the endpoint's price, such as 'price_share: 0.5'", "batch")
         if self.batch is not None and self.protocol != "openai":
             yield wrong(f"only the protocol 'openai' has batches, and this one is '{self.protocol}'", "batch")
-        dates = [(price.from_, price.tier) for price in self.prices]
-        for number in _repeated(dates):
-            of = "" if dates[number][1] == DEFAULT_TIER else f" of '{dates[number][1]}'"
-            yield wrong(f"there is a price{of} from {dates[number][0]} already", "prices", number, "from")
+        yield from wrong_hours(self.prices, BATCH_TIER, DEFAULT_TIER)
         if self.tier is not None and (problem := self.unpriced(self.tier)) is not None:
             yield wrong(problem, "tier")
 
@@ -272,6 +291,12 @@ class Device(Strict):
     """How long a process waits for a device that another one holds."""
     batch_tokens: int = Field(default=16_384, ge=1, le=16_777_216)
     """The most tokens of one batch, padding included; less where memory runs out."""
+    windows: Windows = ()
+    """When it may be taken, but by somebody who waits (`interactive`); without it at any time."""
+
+    @cached_property
+    def hours(self) -> WeeklyHours:
+        return hours_of(self.windows)
 
     @model_validator(mode="after")
     def _is_priced(self) -> Self:

@@ -3,6 +3,7 @@
 ModelUnusable     no folder or package of that name, no weights, or weights that torch cannot load
 DimensionsDiffer  a model's vectors have another length than what is declared
 DeviceAbsent      the device that is declared is not there
+DeviceClosed      its window, or that of who asks, is closed
 DeviceUnpriced    nobody said what an hour of the device costs
 DeviceOccupied    another process has held the device for longer than one waits
 TextDoesNotFit    one text alone is too much for the memory of the device
@@ -10,7 +11,10 @@ ModelProcessDied  the process of the model ended while it computed
 ModelFailed       the model raised something else
 """
 
+import datetime
+
 from ai_assets.base.errors import UserError
+from ai_assets.base.windows import Opening
 
 
 class ModelUnusable(UserError):
@@ -32,6 +36,18 @@ class DeviceAbsent(UserError):
             f"The device {device} is not there: {found}. Write device: cpu (or auto, which takes a GPU where there is "
             "one), or install a torch that knows this GPU."
         )
+
+
+class DeviceClosed(UserError):
+    passes = True
+
+    def __init__(self, device: str, opens: Opening | None, moment: datetime.datetime) -> None:
+        until = "and no window of it ever opens" if opens is None else f"until {opens.said(moment)}"
+        super().__init__(
+            f"The device {device} may not be taken now, {until}. Run again then; work that somebody waits for "
+            "(priority: interactive) may take it at any time."
+        )
+        self.opens, self.moment = opens, moment
 
 
 class DeviceUnpriced(UserError):

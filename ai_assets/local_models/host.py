@@ -6,6 +6,7 @@ device share the slot, and all partitions of a run share the model.
 """
 
 import contextlib
+import datetime
 import os
 import pickle
 import socket
@@ -23,8 +24,12 @@ from ai_assets.base.children import start_child
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.base.extras import need
 from ai_assets.base.processes import usable_cores
+from ai_assets.base.windows import ALWAYS, WeeklyHours
+from ai_assets.inference.ledger_clock import store_moment
+from ai_assets.inference.records import Priority
 from ai_assets.local_models import worker
 from ai_assets.local_models.batching import BatchLimits
+from ai_assets.local_models.device_hours import refuse_closed
 from ai_assets.local_models.devices import Placement
 from ai_assets.local_models.errors import (
     DeviceAbsent,
@@ -60,6 +65,8 @@ class LocalModels:
 
     def __init__(self, state: StateStore, *, memory_bytes: int | None = None) -> None:
         self._state = state
+        self.clock: Callable[[], datetime.datetime] = lambda: store_moment(state)
+        """By which windows open and close: the state store's."""
         self._memory_bytes = memory_bytes
         self._models: dict[tuple[ModelSpec, str], _HostedModel] = {}
         self._lock = threading.Lock()
@@ -71,10 +78,15 @@ class LocalModels:
         placement: Placement,
         question: ModelQuestion,
         *,
+        priority: Priority = "normal",
+        hours: WeeklyHours = ALWAYS,
         say: Say = lambda _line: None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> ComputedRows:
-        """What the model makes of the texts; it is loaded where it is not. `waiting` is around all of it."""
+        """What the model makes of the texts; it is loaded where it is not. `waiting` is around all of it.
+
+        Raises DeviceClosed outside of the device's windows, or of `hours`, unless the priority is `interactive`.
+        """
         require(spec)
         with self._lock:
             model = self._models.get((spec, placement.device))
@@ -82,7 +94,7 @@ class LocalModels:
                 model = _HostedModel(spec, placement, self._state, self.slots, self._memory_bytes)
                 self._models[spec, placement.device] = model
         with waiting():
-            return model.ask(question, say)
+            return model.ask(question, say, lambda: refuse_closed(self.clock, placement, priority, hours))
 
     def is_loaded(self, spec: ModelSpec, device: str) -> bool:
         with self._lock:
@@ -165,10 +177,12 @@ class _HostedModel:
     def is_loaded(self) -> bool:
         return self._process is not None
 
-    def ask(self, question: ModelQuestion, say: Say) -> ComputedRows:
+    def ask(self, question: ModelQuestion, say: Say, refuse_closed: Callable[[], None]) -> ComputedRows:
         with self._lock:
-            process = self._loaded(say)
             try:
+                refuse_closed()
+                process = self._loaded(say)
+                refuse_closed()  # it may have waited long for the device
                 self._slots.check(self._placement)
                 found = process.ask(question)
             except BaseException:

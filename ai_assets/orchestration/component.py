@@ -125,6 +125,7 @@ def collection_automation(collection: Collection) -> dg.Definitions:
             automation.source_changes(collection),
             automation.publication(collection),
             *automation.batches(collection),
+            *automation.windows(collection),
         ],
     )
 

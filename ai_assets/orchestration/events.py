@@ -16,7 +16,7 @@ from ai_assets.orchestration.specs import key_of
 if TYPE_CHECKING:
     from ai_assets.checks.base import CheckOutcome
     from ai_assets.run.context import Outcome
-    from ai_assets.run.events import BatchAwaited
+    from ai_assets.run.events import BatchAwaited, WindowAwaited
     from ai_assets.storage.lake import Manifest
 
 DATA_VERSION = "dagster/data_version"
@@ -70,6 +70,16 @@ def batch_observation(collection: Collection, waiting: "BatchAwaited") -> dg.Ass
         partition=waiting.partition,
         description=f"{waiting.said}. Its sensor collects the answers and asks for the run that goes on.",
         metadata={"batch/answered": waiting.answered, "batch/calls": waiting.calls},
+    )
+
+
+def window_observation(collection: Collection, waiting: "WindowAwaited") -> dg.AssetObservation:
+    """In place of a dataset whose window is closed."""
+    return dg.AssetObservation(
+        key_of(collection, waiting.asset),
+        partition=waiting.partition,
+        description=f"{waiting.said}. A sensor asks for the run that goes on when it opens.",
+        metadata={"window/until": waiting.until, "window/documents": waiting.documents},
     )
 
 

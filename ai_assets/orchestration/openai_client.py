@@ -24,7 +24,7 @@ MORE_THAN_TEXT = frozenset({"image_url", "input_image", "input_file", "file", "i
 """Parts of a message, by their type."""
 LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 STATUS = {"auth": 401, "quota": 402, "budget": 402, "held": 409, "rate_limited": 429, "refused": 400,
-          "tier_unavailable": 429, "malformed": 400, "context_too_long": 400}  # fmt: skip
+          "tier_unavailable": 429, "outside_window": 503, "malformed": 400, "context_too_long": 400}  # fmt: skip
 """Of an answer that is none, by class of error; of others 502."""
 
 

@@ -22,6 +22,7 @@ from ai_assets.orchestration.events import (
     corrections_observation,
     materialization,
     source_observation,
+    window_observation,
 )
 from ai_assets.orchestration.in_flight_log import in_flight_told
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
@@ -61,7 +62,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
     ) -> Iterator[Made]:
         from ai_assets.inference.records import BACKFILL_TAG
         from ai_assets.run.context import Outcome, Work
-        from ai_assets.run.events import BatchAwaited
+        from ai_assets.run.events import BatchAwaited, WindowAwaited
         from ai_assets.run.refresh import refresh
         from ai_assets.storage.stores import Stores
 
@@ -93,6 +94,8 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                         yield materialization(collection, event, context.instance)
                     elif isinstance(event, BatchAwaited):
                         context.log_event(batch_observation(collection, event))
+                    elif isinstance(event, WindowAwaited):
+                        context.log_event(window_observation(collection, event))
                     elif (event.asset, event.name) in chosen_checks:
                         yield check_evaluation(collection, event, context.instance)
             yield from _checks_done(context)

@@ -4,7 +4,7 @@ import datetime
 import heapq
 from collections.abc import Sequence
 
-from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, tier_prices, worst_case_nusd
+from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, prices_of_day, tier_prices, worst_case_nusd
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.findings import StageFindings
@@ -62,9 +62,11 @@ class ConcurrentReservations:
         into = round(text_bytes) + around + REQUEST_TOKENS + MESSAGES * MESSAGE_TOKENS
         found = []
         for name in names_of(self._inference, tally.route):
-            prices = tier_prices(self._inference.endpoints[name], self._today)
-            amounts = [worst_case_nusd(price, into, tally.max_output_tokens) for price in prices]
-            found.append((name, max(amounts, default=0)))
+            endpoint = self._inference.endpoints[name]
+            tiers = [price.tier for price in tier_prices(endpoint, self._today)]
+            prices = [price for tier in tiers for price in prices_of_day(endpoint, self._today, tier)]
+            most = max((worst_case_nusd(price, into, tally.max_output_tokens) for price in prices), default=0)
+            found.append((name, most))
         return found
 
 

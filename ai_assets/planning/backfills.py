@@ -22,6 +22,7 @@ from ai_assets.inference.earmarks import close, set_aside
 from ai_assets.inference.prices import NUSD, nusd_of
 from ai_assets.inference.records import BACKFILL_TAG, Caller
 from ai_assets.inference.settings import MOST_USD, InferenceSettings
+from ai_assets.run import window_waits
 from ai_assets.storage.leases import is_held
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import Stores
@@ -208,9 +209,12 @@ def open_of(connection: sa.Connection, collection: str) -> Backfill | None:
 
 
 def is_waiting(connection: sa.Connection, backfill: Backfill) -> bool:
-    """Whether calls of its partitions travel in batches, or runs are still to read their answers."""
+    """Whether calls of its partitions travel in batches or wait for a window, or runs are still to go on."""
     waits = jobs.waits(connection, backfill.collection)
-    return any(wait.partition in backfill.partitions and not wait.held_by for wait in waits)
+    closed = window_waits.waits(connection, backfill.collection)
+    return any(wait.partition in backfill.partitions for wait in closed) or any(
+        wait.partition in backfill.partitions and not wait.held_by for wait in waits
+    )
 
 
 def tags_of_waiting(connection: sa.Connection, collection: str) -> dict[str, str]:

@@ -47,6 +47,7 @@ class DeviceTally:
             input_tokens=tokens,
             seconds=seconds,
             cost_nusd=nusd,
+            opens=around.departures.opens(self.each.asset),
             price=note[1],
         )
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.call_state import CallState
+from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.ledger_messages import Hop
 from ai_assets.inference.prices import MESSAGE_TOKENS, REQUEST_TOKENS, worst_case_nusd
 from ai_assets.inference.records import Request
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.planning.departures import Departures
 from ai_assets.planning.past import PastQuestions
 from ai_assets.planning.preview import PreviewWork, ReadAhead, UnreadFiles
 from ai_assets.planning.records import Chance
@@ -79,12 +81,14 @@ class PlanContext:
     """Of further calls, one in so many is counted."""
     counted: dict[str, int] = field(default_factory=dict)
     accounts: Accounts = field(init=False)
+    departures: Departures = field(init=False)
     needed: frozenset[str] = field(init=False)
     """Stages whose answers others use, or the vectors."""
 
     def __post_init__(self) -> None:
         self.accounts = Accounts(self.inference.budgets)
         collection = self.work.collection
+        self.departures = Departures(collection, self.inference, store_moment(self.work.stores.state))
         self.needed = frozenset(
             [*collection.embedded_stages, *(name for stage in collection.stages for name in stage.upstream)]
         )

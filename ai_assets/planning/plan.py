@@ -28,6 +28,7 @@ from ai_assets.planning.totals import Tally
 from ai_assets.planning.vectors import QUESTIONS, passages_of, questions_name, questions_of
 from ai_assets.run.concurrency import LANES
 from ai_assets.run.status import due_partitions, partition_states
+from ai_assets.run.window_waits import waits
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.stores import Stores
@@ -161,7 +162,7 @@ def _planned(
     wants_devices: bool,
 ) -> Plan:
     work, inference = around.work, around.inference
-    tallies = {name: _tally(work.collection, inference, name) for name in _paid(work.collection)}
+    tallies = {name: _tally(around, name) for name in _paid(work.collection)}
     seen: set[str] = set()
     spans: list[PlannedCalls] = []
     at_once = ConcurrentReservations(inference)
@@ -207,15 +208,37 @@ def _planned(
         in_flight_calls=at_once.calls,
         in_flight_nusd=at_once.nusd,
         devices=[tally.plan(around) for tally in devices if keys],
-        notes=[*summary.notes(), *_of_functions(work, documents.get("ok", 0) + documents.get("unread", 0))],
+        notes=[
+            *summary.notes(),
+            *(
+                f"{tally.each.asset}: {said}."
+                for tally in devices
+                if (said := around.departures.said(tally.each.asset))
+            ),
+            *_of_functions(around, documents.get("ok", 0) + documents.get("unread", 0)),
+            *_waiting(around, keys),
+        ],
     )
 
 
-def _of_functions(work: PreviewWork, documents: int) -> Iterator[str]:
+def _waiting(around: PlanContext, planned: Sequence[str]) -> Iterator[str]:
+    """Partitions that are not due because they wait."""
+    collection, stores = around.work.collection, around.work.stores
+    with stores.state.read() as connection:
+        found = waits(connection, collection.name)
+    for wait in found:
+        if wait.partition not in planned:
+            yield f"{wait.partition} {wait.asset}: {wait.said(around.departures.now)}."
+
+
+def _of_functions(around: PlanContext, documents: int) -> Iterator[str]:
     """What a function asks is known when it has asked: what it cost so far is told beside the plan."""
+    work = around.work
     for stage in work.collection.stages:
         if not isinstance(stage, FunctionStage) or stage.models is None or not documents:
             continue
+        if said := around.departures.said(stage.name):
+            yield f"{stage.name}: {said}."
         with work.stores.state.read() as connection:
             past = spent_by(connection, work.collection.name, stage.name)
         if not past.documents:
@@ -238,7 +261,8 @@ def _found(around: PlanContext, walk: PartitionPlanner) -> Sequence[StageFinding
     return [*embeds, *stages]
 
 
-def _tally(collection: Collection, inference: InferenceSettings, name: str) -> Tally:
+def _tally(around: PlanContext, name: str) -> Tally:
+    collection, leaving = around.work.collection, around.departures
     embeds = next((each for each in collection.embeddings if name in (each.asset, questions_name(each))), None)
     if embeds is not None:
         route = embeds.settings.route or ""
@@ -246,7 +270,7 @@ def _tally(collection: Collection, inference: InferenceSettings, name: str) -> T
             stage=name,
             kind="embed",
             route=route,
-            endpoint=names_of(inference, route)[0],
+            endpoint=leaving.names(embeds.asset, route)[0],
             max_output_tokens=0,
             prompt="",
         )
@@ -256,7 +280,7 @@ def _tally(collection: Collection, inference: InferenceSettings, name: str) -> T
         stage=name,
         kind=question.stage.kind_name,
         route=route,
-        endpoint=names_of(inference, route)[0],
+        endpoint=leaving.names(name, route)[0],
         max_output_tokens=question.stage.max_output_tokens,
         prompt=question.prompt.version,
         usual_output=question.stage.OUTPUT_TOKENS,

@@ -112,6 +112,8 @@ class StagePlan:
     tier: str | None = None
     """The tier of service that calls are asked for at: its price is the likely one, the dearest is the most."""
     deadline: DeadlinePlan | None = None
+    opens: str | None = None
+    """When its window opens, in UTC; None where it is open now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,8 @@ class DevicePlan:
     seconds: float | None
     """None where the model has not run on that device yet."""
     cost_nusd: int | None
+    opens: str | None
+    """When its window opens, in UTC; None where it is open now."""
     price: str
     """Such as `1.99/h` or `free`; or why there is none."""
 

@@ -122,7 +122,11 @@ class StagePlanner:
             self._chances[document] = (chance, row)
 
     def _ticket(self, request: Request) -> CallState:
-        return ticket_for(self._around.inference, self._around.accounts, request, self._caller)
+        leaving, name = self._around.departures, self._stage.name
+        moment = leaving.moment(name)
+        return leaving.ticket(
+            name, ticket_for(self._around.inference, self._around.accounts, request, self._caller, moment)
+        )
 
     def _pair(self, asked: DocumentQuestion, call: str | None) -> None:
         tokens = self._past.by_key.get(call or "")

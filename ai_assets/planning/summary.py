@@ -1,12 +1,18 @@
 """What the estimates come to for people: money and time of each stage and of all, other ways, and what was assumed."""
 
-import datetime
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ai_assets.inference.prices import batch_price, call_price, price_at, tier_prices, usual_batch_price
-from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
+from ai_assets.inference.prices import (
+    batch_price,
+    call_price,
+    price_at,
+    prices_of_day,
+    tier_prices,
+    usual_batch_price,
+)
+from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, TokenPrice
 from ai_assets.planning.deadlines import deadline_plan
 from ai_assets.planning.estimate import Estimate, Volume, money_of
 from ai_assets.planning.findings import PlanContext
@@ -26,7 +32,7 @@ class Summary:
         self._around = around
         self._tallies = {name: tallies[name] for name in estimates}
         self._estimates = estimates
-        self._prices = _prices(around.inference)
+        self._prices = _prices(around)
         self.stages = [self._stage(name) for name in estimates]
         self.money = _sum(stage.money for stage in self.stages)
 
@@ -50,30 +56,35 @@ class Summary:
             output_tokens=_whole(found.total("output_tokens")),
             tokens_from=found.tokens_from,
             output_from=found.output_from,
-            money=self._money(found, tier) if due is None else _money_of_way(due),
+            money=self._money(name, found, tier) if due is None else _money_of_way(due),
             seconds=self._seconds(found.volumes),
             tier=_tier(tier, self._around.inference.endpoints.get(tally.endpoint)),
             deadline=due,
+            opens=self._around.departures.opens(name),
         )
 
-    def _money(self, found: Estimate, tier: str | None) -> Money:
-        """At the tier that is asked for, and at most at the dearest that it may be served at."""
-        endpoints = self._around.inference.endpoints
+    def _money(self, stage: str, found: Estimate, tier: str | None) -> Money:
+        """At the tier that is asked for and the price of the hour at which it leaves, and at most at the dearest tier
+        that it may be served at and the dearest hour that it may last to."""
+        endpoints, at = self._around.inference.endpoints, self._around.departures.moment(stage)
         if tier == BATCH:
-            return money_of(found, {name: batch_price(name, endpoints[name], _today()) for name in found.volumes})
-        prices = {
-            name: call_price(name, endpoints[name], _today(), _tier(tier, endpoints[name])) for name in found.volumes
-        }
+            return money_of(found, {name: batch_price(name, endpoints[name], at) for name in found.volumes})
+        tiers = {name: _tier(tier, endpoints[name]) for name in found.volumes}
+        prices = {name: call_price(name, endpoints[name], at, tiers[name]) for name in found.volumes}
         money = money_of(found, prices)
-        if all(price.tier == DEFAULT_TIER for price in prices.values()):
-            return money
-        most = max(money_of(found, prices | {name: each}).high_nusd for name in prices
-                   for each in tier_prices(endpoints[name], _today()))  # fmt: skip
-        return replace(money, high_nusd=max(money.high_nusd, most))
+        others = {
+            name: [
+                *(tier_prices(endpoints[name], at) if price.tier != DEFAULT_TIER else ()),
+                *(prices_of_day(endpoints[name], at.date(), tiers[name]) if endpoints[name].priced_by_hour else ()),
+            ]
+            for name, price in prices.items()
+        }
+        dearer = [money_of(found, prices | {name: each}).high_nusd for name in others for each in others[name]]
+        return replace(money, high_nusd=max([money.high_nusd, *dearer]))
 
     def _stage_tier(self, name: str) -> str | None:
         collection = self._around.work.collection
-        declared = {each.asset: each.settings.tier for each in collection.embeddings}
+        declared: dict[str, str | None] = {each.asset: each.settings.tier for each in collection.embeddings}
         return declared[name] if name in declared else next((s.tier for s in collection.stages if s.name == name), None)
 
     @property
@@ -153,8 +164,9 @@ class Summary:
             return
         endpoints = self._around.inference.endpoints
         names = {name for each in self._estimates.values() for name in each.volumes}
-        prices = {name: price for name in names if (price := usual_batch_price(endpoints[name], _today())) is not None}
-        declared = all(batch_price(name, endpoints[name], _today()) == price for name, price in prices.items())
+        day = self._around.departures.now.date()
+        prices = {name: price for name in names if (price := usual_batch_price(endpoints[name], day)) is not None}
+        declared = all(batch_price(name, endpoints[name], day) == price for name, price in prices.items())
         said = "at what is declared for a line of a batch" if declared else "at half the price, as providers have it"
         yield Alternative(
             name="by batch",
@@ -179,6 +191,7 @@ class Summary:
                 said.append(
                     f"{stage.stage}: {stage.held} calls may have been billed and wait: ai-assets ledger ambiguous."
                 )
+        said += [note for stage in self.stages for note in self._notes_of_hours(stage)]
         said += [
             f"{stage.stage}: its calls travel by batch; a run does not wait for them, and they may take a day."
             if stage.tier == BATCH
@@ -190,6 +203,14 @@ class Summary:
         if any(stage.seconds is None for stage in self.stages):
             said.append("How long the model takes is not known: it has not been asked yet, and has no limits declared.")
         return said
+
+    def _notes_of_hours(self, stage: StagePlan) -> Iterable[str]:
+        if (waits := self._around.departures.said(stage.stage)) is not None:
+            yield f"{stage.stage}: {waits}."
+        endpoint = self._around.inference.endpoints.get(stage.endpoint)
+        if stage.tier != BATCH and endpoint is not None and endpoint.priced_by_hour:
+            when = "then" if stage.opens else "now"
+            yield f"{stage.stage}: '{stage.endpoint}' is priced by the hour: likely that of {when}, the dearest at most"
 
     def _when(self, name: str) -> Sequence[str]:
         return next((list(stage.when) for stage in self._around.work.collection.stages if stage.name == name), [])
@@ -220,14 +241,11 @@ def _tier(declared: str | None, endpoint: Endpoint | None) -> str | None:
     return None if tier == DEFAULT_TIER else tier
 
 
-def _prices(inference: InferenceSettings) -> dict[str, TokenPrice]:
-    """Of every endpoint that has one today, at the tier that it is asked at."""
-    found = {name: price_at(endpoint, _today(), endpoint.tier) for name, endpoint in inference.endpoints.items()}
+def _prices(around: PlanContext) -> dict[str, TokenPrice]:
+    """Of every endpoint that has one now, at the tier that it is asked at."""
+    at = around.departures.now
+    found = {name: price_at(endpoint, at, endpoint.tier) for name, endpoint in around.inference.endpoints.items()}
     return {name: price for name, price in found.items() if price is not None}
-
-
-def _today() -> datetime.date:
-    return datetime.datetime.now(datetime.UTC).date()
 
 
 def _sum(amounts: Iterable[Money]) -> Money:

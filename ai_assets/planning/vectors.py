@@ -163,7 +163,11 @@ def _look_up_block(
         )
         for document, text in texts
     ]
-    tickets = [ticket_for(around.inference, around.accounts, request, caller) for request in requests]
+    moment, leaving = around.departures.moment(each.asset), around.departures
+    tickets = [
+        leaving.ticket(each.asset, ticket_for(around.inference, around.accounts, request, caller, moment))
+        for request in requests
+    ]
     keys = [hop.key for ticket in tickets for hop in ticket.claim.hops]
     with work.stores.state.read() as connection:
         known = look_up(connection, keys, bodies=False)

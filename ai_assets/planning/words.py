@@ -5,6 +5,7 @@ from decimal import Decimal
 from ai_assets.base import money
 from ai_assets.inference.prices import NUSD
 from ai_assets.planning.records import BudgetOutlook, Money, Plan
+from ai_assets.run.status import WAITING
 
 
 def headline(plan: Plan) -> str:
@@ -15,6 +16,9 @@ def headline(plan: Plan) -> str:
         return f"{plan.collection} asks no provider; models that are loaded here would embed {plural(texts, 'text')}."
     if not plan.stages:
         return f"{plan.collection} asks no models: a run costs nothing."
+    waiting = sum(state in WAITING for state in plan.partitions.values())
+    if not plan.planned and waiting:
+        return f"{plan.collection}: no partition is due, and {waiting} of {len(plan.partitions)} wait to go on."
     if not plan.planned:
         return f"{plan.collection}: all {len(plan.partitions)} partitions are up to date; a run would ask nothing."
     of = f"{plan.collection}, {plural(len(plan.planned), 'partition')}, {plural(documents, 'document')}"

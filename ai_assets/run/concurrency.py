@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from ai_assets.base.errors import LeaseLost, UserError
-from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
+from ai_assets.inference.postponed import AssetPostponed, PartitionPostponed
 from ai_assets.run.baton import Baton
 from ai_assets.run.context import Work
 
@@ -89,14 +89,14 @@ def as_ready(
 ) -> Iterator[_Event]:
     """The events of each asset, which is built as soon as all that it is made from has been.
 
-    What waits for a batch holds up what is made from it, and nothing else; in the end that is raised.
+    What is postponed holds up what is made from it, and nothing else; in the end that is raised.
     After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised:
     of several one that ends the run rather than its partition, else that of the first asset in order.
     """
     happened: SimpleQueue[_Event | _LaneEnd[_Event]] = SimpleQueue()
 
     left, running, errors = list(assets), set[str](), dict[str, BaseException]()
-    waits: dict[str, WaitingForBatch] = {}
+    waits: dict[str, AssetPostponed] = {}
     with ThreadPoolExecutor(max(len(assets), 1), thread_name_prefix=THREADS) as pool:
         while left or running:
             missing = {*left, *running, *waits}
@@ -111,15 +111,34 @@ def as_ready(
                 yield event
                 continue
             running.remove(event.name)
-            if isinstance(event.error, WaitingForBatch):
+            if isinstance(event.error, AssetPostponed):
                 waits[event.name] = event.error
             elif event.error is not None:
                 errors[event.name] = event.error
     if not errors and waits:
-        raise WaitingForBatches([waits[asset] for asset in assets if asset in waits])
+        raise PartitionPostponed([waits[asset] for asset in assets if asset in waits])
     if errors:
         found = [errors[asset] for asset in assets if asset in errors]
         raise next((error for error in found if _ends_the_run(error)), found[0])
+
+
+def one_by_one(
+    assets: Sequence[str], inputs_of: Callable[[str], Sequence[str]], build: Callable[[str], Iterator[_Event]]
+) -> Iterator[_Event]:
+    """The same in this thread, in order; an error is raised at once."""
+    waits: list[AssetPostponed] = []
+    missing = set[str]()
+    for asset in assets:
+        if not missing.isdisjoint(inputs_of(asset)):
+            missing.add(asset)
+            continue
+        try:
+            yield from build(asset)
+        except AssetPostponed as found:
+            waits.append(found)
+            missing.add(asset)
+    if waits:
+        raise PartitionPostponed(waits)
 
 
 def _ends_the_run(error: BaseException) -> bool:

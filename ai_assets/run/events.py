@@ -88,6 +88,19 @@ class BatchAwaited(RunEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowAwaited(RunEvent):
+    """A dataset was not made, because its window is closed; a later run goes on."""
+
+    asset: str
+    partition: str
+    said: str
+    """`waiting for its window until Mon 22:00 Europe/Berlin, 12 documents`."""
+    until: str
+    """UTC; empty where it never opens."""
+    documents: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckMade(RunEvent):
     check: "CheckOutcome"
 
@@ -130,5 +143,5 @@ class Waiting(RunEvent):
 
 __all__ = [
     "Advanced", "BatchAwaited", "CallsMade", "CheckMade", "DatasetMade", "RunBegan", "RunEnded", "RunEvent", "Said",
-    "StageBegan", "StageEnded", "Waiting",
+    "StageBegan", "StageEnded", "Waiting", "WindowAwaited",
 ]  # fmt: skip

@@ -19,10 +19,12 @@ from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
-from ai_assets.inference.batch.errors import WaitingForBatch, WaitingForBatches
+from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.errors import WorkStops
+from ai_assets.inference.postponed import AssetPostponed, PartitionPostponed, WaitingForWindow
+from ai_assets.run import window_waits
 from ai_assets.run.calls_told import calls_told
-from ai_assets.run.concurrency import as_ready, in_lanes
+from ai_assets.run.concurrency import as_ready, in_lanes, one_by_one
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import (
     answered,
@@ -36,7 +38,16 @@ from ai_assets.run.datasets import (
     release_candidate,
 )
 from ai_assets.run.errors import PartitionsFailed
-from ai_assets.run.events import BatchAwaited, CheckMade, DatasetMade, RunBegan, RunEnded, StageBegan, StageEnded
+from ai_assets.run.events import (
+    BatchAwaited,
+    CheckMade,
+    DatasetMade,
+    RunBegan,
+    RunEnded,
+    StageBegan,
+    StageEnded,
+    WindowAwaited,
+)
 from ai_assets.run.spans import record_span
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
@@ -45,7 +56,7 @@ from ai_assets.storage.leases import Lease, hold
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import record_dataset
 
-Event = Outcome | CheckOutcome | BatchAwaited
+Event = Outcome | CheckOutcome | BatchAwaited | WindowAwaited
 
 
 def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
@@ -59,7 +70,7 @@ def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | Non
         for event in _refresh(work, partitions, wanted):
             if isinstance(event, Outcome):
                 work.sinks.tell(DatasetMade(**work.own, outcome=event))
-            elif isinstance(event, BatchAwaited):
+            elif isinstance(event, BatchAwaited | WindowAwaited):
                 work.sinks.tell(event)
             else:
                 work.sinks.tell(CheckMade(**work.own, check=event))
@@ -91,12 +102,19 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     assets = sorted(computed, key=lambda asset: asset not in work.collection.asking)
     leading, place = leads_to_models(work.collection), {partition: at for at, partition in enumerate(partitions)}
     told = 0
+    with work.stores.state.read() as connection:
+        waited = window_waits.waits(connection, work.collection.name)
+    over = {*wanted} | ({wait.asset for wait in waited} - {*work.collection.asset_names})
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
     def compute(partition: str) -> Iterator[Event]:
         if failures.lost is not None:
             return
-        with failures.collecting(partition), _leased(work, partition) as lease:
+        with failures.collecting(partition), _leased(work, partition) as lease, _windows_kept(work, partition):
+            for wait in waited:
+                if wait.partition == partition and wait.asset in over:
+                    with work.fenced() as connection:
+                        window_waits.take_up(connection, wait)
 
             def build(asset: str) -> Iterator[Event]:
                 rank = (asset not in leading, place[partition])
@@ -107,8 +125,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
             if work.baton is not None:
                 yield from as_ready(assets, work.collection.inputs_of, build)
             else:
-                for asset in computed:
-                    yield from build(asset)
+                yield from one_by_one(computed, work.collection.inputs_of, build)
 
     def done(partition: str) -> None:
         nonlocal told
@@ -130,19 +147,20 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     for partition in partitions if judged else ():
         if partition in errors or partition in failures.waiting:
             continue
-        with failures.collecting(partition), _leased(work, partition):
+        with failures.collecting(partition), _leased(work, partition), _windows_kept(work, partition):
             scored = partial(evaluation_scores.build, work, partition, corpus)
             yield from _announced(work, *spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:
                 frozen = partial(_freeze, work, partition)
                 yield from _announced(work, *spanned(work, partition, "release_candidate", frozen))
         failures.refuse_if_lost()
-        if partition in errors:
-            work.say(f"{partition}: {errors[partition]}")
+        if said := errors.get(partition) or failures.waiting_said(partition):
+            work.say(f"{partition}: {said}")
+        yield from _awaited(work, partition, failures)
     if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
         for partition in partitions:
             if partition in failures.waiting and partition not in errors:
-                continue  # it is as due as it was, once its batches have ended
+                continue  # it is as due as it was, once it need not wait any more
             _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
@@ -161,20 +179,45 @@ def leads_to_models(collection: Collection) -> frozenset[str]:
 
 
 def _submitted(work: Work, failures: "_Failures") -> Iterator[Event]:
-    """What all partitions asked by batch is sent; where the provider does not take it, they have failed."""
+    """What all partitions asked by batch is sent; where the provider does not take it, those that wait have failed."""
     try:
         work.submit_batches()
     except UserError as error:
-        for partition in failures.waiting:
-            failures.errors[partition] = str(error)
-            if error.passes:
-                failures.passing.add(partition)
+        for partition, waits in failures.waiting.items():
+            if any(isinstance(wait, WaitingForBatch) for wait in waits):
+                failures.errors[partition] = str(error)
+                if error.passes:
+                    failures.passing.add(partition)
+    for partition in failures.waiting:
+        yield from _awaited(work, partition, failures)
+
+
+def _awaited(work: Work, partition: str, failures: "_Failures") -> Iterator[Event]:
+    """What the partition waits for; with an error it is tried again like any that failed."""
+    if partition in failures.errors:
         return
-    for partition, waits in failures.waiting.items():
-        for wait in waits:
-            yield BatchAwaited(
-                **work.own, asset=wait.asset, partition=partition, answered=wait.calls - wait.waiting, calls=wait.calls
-            )
+    for wait in failures.waiting.get(partition, ()):
+        about = {**work.own, "asset": wait.asset, "partition": partition}
+        if isinstance(wait, WaitingForBatch):
+            yield BatchAwaited(**about, answered=wait.calls - wait.waiting, calls=wait.calls)
+        elif isinstance(wait, WaitingForWindow):
+            opens = wait.opens.at.isoformat() if wait.opens is not None else ""
+            yield WindowAwaited(**about, said=str(wait), until=opens, documents=wait.documents)
+
+
+@contextmanager
+def _windows_kept(work: Work, partition: str) -> Iterator[None]:
+    """What waits for its window is written down under the partition's lease, so that a sensor asks for the run that
+    goes on."""
+    try:
+        yield
+    except (AssetPostponed, PartitionPostponed) as found:
+        for wait in found.waits if isinstance(found, PartitionPostponed) else [found]:
+            if isinstance(wait, WaitingForWindow):
+                hours = window_waits.hours_of_asset(work.collection, work.inference, wait.asset)
+                with work.fenced() as connection:
+                    window_waits.keep(connection, wait, partition, work.collection.name, hours.declared, work.run_id)
+        raise
 
 
 def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]) -> tuple[Outcome, StageEnded]:
@@ -183,7 +226,7 @@ def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]
     work.sinks.tell(StageBegan(**work.own, partition=partition, asset=asset, at=began_at))
     try:
         outcome = build()
-    except WaitingForBatch:
+    except AssetPostponed:
         raise  # it has not failed, and is computed by another run
     except BaseException as found:
         error = str(found) or type(found).__name__
@@ -275,8 +318,8 @@ class _Failures:
     passing: set[str] = field(default_factory=set)
     """Partitions whose error may go away by itself."""
     lost: LeaseLost | None = None
-    waiting: dict[str, Sequence[WaitingForBatch]] = field(default_factory=dict)
-    """Partitions of which calls travel in batches."""
+    waiting: dict[str, Sequence[AssetPostponed]] = field(default_factory=dict)
+    """Partitions of which calls travel in batches, or must not leave yet."""
 
     def waiting_said(self, partition: str) -> str | None:
         waits = self.waiting.get(partition)
@@ -286,8 +329,10 @@ class _Failures:
     def collecting(self, partition: str) -> Iterator[None]:
         try:
             yield
-        except WaitingForBatches as found:
+        except PartitionPostponed as found:
             self.waiting[partition] = found.waits
+        except AssetPostponed as found:
+            self.waiting[partition] = (found,)
         except LeaseLost as error:
             self.lost = self.lost or error
             self.errors[partition] = str(self.lost)

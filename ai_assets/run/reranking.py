@@ -123,12 +123,13 @@ def _loaded_here(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[
 
 def _on_route(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """Each pair is a call of its own in the ledger, and is paid for once."""
-    from ai_assets.inference.records import Request, Unanswered
+    from ai_assets.inference.records import Priority, Request, Unanswered
     from ai_assets.stages.prompt import clean
 
     if not pairs:
         return []
-    route, priority = route_of(work, model), "interactive" if asset == SEARCH else None
+    route = route_of(work, model)
+    priority: Priority | None = "interactive" if asset == SEARCH else None
     requests = (
         Request(text=clean(text), query=clean(query), route=route, kind="rerank", priority=priority)
         for query, text in pairs

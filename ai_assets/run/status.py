@@ -15,7 +15,9 @@ from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, stored_listing
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.batch import jobs
+from ai_assets.run import window_waits
 from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
+from ai_assets.run.window_waits import WindowWait
 from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.golden_labels import with_golden
@@ -27,11 +29,13 @@ from ai_assets.targets.serving import TargetState
 
 PartitionState = Literal[
     "missing", "stale", "failed", "ask again", "awaiting sign-off", "approved", "rejected", "published", "up to date",
-    "unreadable", "empty", "waiting for batch", "batch cancelled",
+    "unreadable", "empty", "waiting for batch", "batch cancelled", "waiting for window",
 ]  # fmt: skip
 """`ask again`: documents without an answer are due to be asked about once more; nothing else is missing. `unreadable`:
 none of its files can be read, so there is nothing that anybody could sign. `waiting for batch`: calls of it travel, and
-a run that goes on is asked for when they are answered; `batch cancelled`: by a person, so a person has it go on."""
+a run that goes on is asked for when they are answered; `batch cancelled`: by a person, so a person has it go on.
+`waiting for window`: calls of it may not leave yet, and a run that goes on is asked for when it opens."""
+WAITING: tuple[PartitionState, ...] = ("waiting for batch", "waiting for window")
 
 
 DUE: tuple[PartitionState, ...] = ("missing", "stale", "failed", "ask again", "batch cancelled")
@@ -56,6 +60,8 @@ class CollectionStatus:
     """Which release each target serves."""
     adaptations: Sequence[AdaptationAge] = ()
     """What stages were adapted to, beside what there is now."""
+    windows: Sequence[WindowWait] = ()
+    """Assets that wait for their window."""
 
 
 def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
@@ -80,6 +86,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         people = retries.need_a_person(connection, collection)
         targets = serving.states(connection, collection)
         adaptations = adaptation_ages(connection, collection)
+        windows = window_waits.waits(connection, collection.name)
     return CollectionStatus(
         collection=collection.name,
         partitions=partition_states(collection, stores),
@@ -91,6 +98,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         need_a_person=people,
         targets=targets,
         adaptations=adaptations,
+        windows=windows,
     )
 
 
@@ -128,6 +136,7 @@ def observed_states(
         weights = fitted_searches.fitted(connection, collection)
         waiting = retries.waiting(connection, collection)
         travelling = jobs.waits(connection, collection.name)
+        windows = window_waits.waits(connection, collection.name)
     if listing is not None:
         listed = {key: listing.digest_of(key) for key in listing.by_partition}
     nothing = Listing(()).digest_of("")
@@ -152,6 +161,9 @@ def observed_states(
             states[key] = "ask again"
         else:
             states[key] = _signed_state(last.get(key), live, key, empty=key not in listed)
+    opened = {wait.partition for wait in window_waits.open_waits(collection, stores, windows)}
+    closed = {wait.partition for wait in windows} - opened
+    states |= {key: "waiting for window" for key in closed if states.get(key) not in (None, "failed")}
     states |= {wait.partition: "batch cancelled" for wait in travelling if wait.held_by and wait.partition in states}
     states |= {wait.partition: "waiting for batch" for wait in travelling if wait.waiting and wait.partition in states}
     for key in _unreadable(collection, stores, [key for key, state in states.items() if state == "up to date"]):
@@ -196,12 +208,13 @@ def due_partitions(
     states = partition_states(collection, stores, listing)
     with stores.state.read() as connection:
         answered = {wait.partition for wait in jobs.waits(connection, collection.name) if not wait.waiting}
+    answered |= {*window_waits.opened_partitions(collection, stores)}
     return [
         key
         for key in keys
         if states[key] in DUE
-        or (states[key] != "waiting for batch" and key in answered)
-        or (states[key] not in ("empty", "waiting for batch") and not _intact(collection, stores, key))
+        or (states[key] not in WAITING and key in answered)
+        or (states[key] not in ("empty", *WAITING) and not _intact(collection, stores, key))
     ]
 
 

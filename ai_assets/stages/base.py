@@ -14,6 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.due import WithDeadline
+from ai_assets.base.window_settings import Windows, hours_of
+from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import refuse, wrong
 from ai_assets.stages.columns import Columns, ColumnType, columns_of_calls
 from ai_assets.stages.conditions import When, described
@@ -30,7 +32,7 @@ BATCH = "batch"
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
-    "tier", "priority", "due", "within", "timezone",
+    "tier", "priority", "due", "within", "timezone", "windows",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -61,6 +63,8 @@ class StageSettings(WithDeadline):
     travel by the provider's Batch API, and the run does not wait for them."""
     priority: Literal["interactive", "normal", "batch"] | None = None
     """At a server that orders its requests; without it `normal`, and `batch` in a backfill."""
+    windows: Windows = ()
+    """When its calls may leave; outside of it a run ends without its rows, and another one goes on."""
     reuse_for: str | None = None
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -94,6 +98,10 @@ class StageSettings(WithDeadline):
             yield wrong(said, key)
         elif self.route is None:
             yield wrong("it asks no model (it has no 'route'), so there is nothing to be in time with", key)
+
+    @property
+    def hours(self) -> WeeklyHours:
+        return hours_of(self.windows)
 
     @property
     def by_batch(self) -> bool:

@@ -151,6 +151,7 @@ def ask(
             timeout_s=stage.timeout_s,
             tier=stage.served_at,
             priority=stage.priority,
+            hours=stage.hours,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,
             check=_check(stage, text),

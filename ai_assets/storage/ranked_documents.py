@@ -247,8 +247,8 @@ class _Scorer:
 
         limit, there = min(4 * self._depth.of_each, len(self._passages.texts)), [each.vector.any() for each in block]
         scores = np.full((len(block), len(self._passages.texts)), -math.inf)
-        numbers = np.flatnonzero(there)
-        if not len(numbers):
+        numbers = [number for number, asked in enumerate(there) if asked]
+        if not numbers:
             return scores
         queries = np.stack([block[number].vector for number in numbers])
         near = batch_search.by_vectors(table, queries, limit, column, batch_search.among(of))

@@ -30,6 +30,7 @@ from ai_assets.inference.call_state import CallState, held, judged, reply_of, ti
 from ai_assets.inference.dispatch import exhausted, key_of_endpoint, short_of, with_body
 from ai_assets.inference.identity import Unhashable
 from ai_assets.inference.ledger import Ledger
+from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.ledger_messages import (
     BudgetShortage,
     HeldAttempt,
@@ -39,6 +40,7 @@ from ai_assets.inference.ledger_messages import (
     Recall,
     ReusedAnswer,
 )
+from ai_assets.inference.opening import outside_said
 from ai_assets.inference.prices import estimated_tokens
 from ai_assets.inference.records import Caller, Request, RequestKind, Result, Unanswered
 from ai_assets.inference.settings import BatchSettings, InferenceSettings
@@ -217,11 +219,18 @@ class BatchAsker:
         with self.state.read() as connection:
             known = given_of(connection, [_hop_of(ticket).key for ticket in tickets.values()])
         wanted: dict[int, CallState] = {}
+        moment = store_moment(self.state)
         for place, ticket in tickets.items():
             row = known.get(_hop_of(ticket).key)
             found = verdict(row, order.began, ticket.request.on_ambiguous)
             if found is Verdict.ASK:
-                wanted[place] = ticket
+                # Files leave in the hours of who asks. When the provider runs a line is its own affair.
+                if ticket.request.hours.allowed(moment, ticket.request.priority):
+                    wanted[place] = ticket
+                else:
+                    opens = ticket.request.hours.next_opening(moment)
+                    said = outside_said(opens, moment)
+                    results[place] = unanswered(ticket, _hop_of(ticket), "outside_window", said, opens=opens)
             elif found is Verdict.WAIT:
                 results[place] = Pending(request=ticket.asked)
             else:

@@ -6,14 +6,12 @@ BatchUnknown       a command names a batch that is not here, or several
 RehearsalForgets   a rehearsal provider that ends with the run cannot hold a batch
 RawInBatch         a call of a client of the provider's own
 WaitingForBatch    an asset of a partition has calls in a batch; no error: the run ends, and another one goes on
-WaitingForBatches  the same of all assets of a partition that wait
 ProviderSilent     no answer, or none that says what was done: it may have been done
 BatchApiRefused    an answer that says that nothing was done
 """
 
-from collections.abc import Sequence
-
-from ai_assets.base.errors import AiAssetsError, UserError
+from ai_assets.base.errors import UserError
+from ai_assets.inference.postponed import AssetPostponed
 
 
 class BatchRefused(UserError):
@@ -57,20 +55,10 @@ class RawInBatch(UserError):
         )
 
 
-class WaitingForBatch(AiAssetsError):
-    """Its run ends without this dataset and without an error; a later run finds the answers in the ledger."""
-
+class WaitingForBatch(AssetPostponed):
     def __init__(self, asset: str, partition: str, *, calls: int, waiting: int) -> None:
-        super().__init__(waiting_said(calls - waiting, calls))
-        self.asset, self.partition, self.calls, self.waiting = asset, partition, calls, waiting
-
-
-class WaitingForBatches(AiAssetsError):
-    """The same of all assets of a partition that wait."""
-
-    def __init__(self, waits: Sequence[WaitingForBatch]) -> None:
-        super().__init__("; ".join(f"{wait.asset}: {wait}" for wait in waits))
-        self.waits = tuple(waits)
+        super().__init__(waiting_said(calls - waiting, calls), asset, partition)
+        self.calls, self.waiting = calls, waiting
 
 
 def waiting_said(answered: int, calls: int) -> str:

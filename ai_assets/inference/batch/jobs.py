@@ -109,7 +109,8 @@ def new(
         "job_id": job_id, "owner_id": owner, "digest": "", "endpoint": endpoint, "kind": kind, "collection": collection,
         "run_id": run_id,
         "state": "filling", "provider_state": "", "past_ids": "[]", "doubted": 0, "duplicate_of": duplicate_of,
-        "lines": 0, "bytes": 0, "tokens": 0, "worst_nusd": 0, "price": price.model_dump_json(by_alias=True),
+        "lines": 0, "bytes": 0, "tokens": 0, "worst_nusd": 0,
+        "price": price.model_dump_json(by_alias=True, exclude_defaults=True),
         "made_at": now(), "message": "", "provider_done": 0, "unknown_lines": 0,
         "deadline": deadline.text if deadline is not None else None,
     }  # fmt: skip

@@ -7,7 +7,9 @@ from ai_assets.orchestration.automation.inference_cost import inference_cost
 from ai_assets.orchestration.automation.publication import publication
 from ai_assets.orchestration.automation.retention import retention
 from ai_assets.orchestration.automation.source_changes import nightly, source_changes
+from ai_assets.orchestration.automation.windows import windows
 
 __all__ = [
     "batches", "budgets", "deadlines", "inference_cost", "nightly", "publication", "retention", "source_changes",
+    "windows",
 ]  # fmt: skip

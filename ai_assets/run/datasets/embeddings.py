@@ -20,8 +20,11 @@ from ai_assets.embedding.own import OwnEmbedder
 from ai_assets.embedding.route import EmbeddingRefusal, Passage, RouteEmbedder
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.embedding.text_vectors import TextVectors, digests_in, vectors_in
+from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.inference.prices import usd_of
+from ai_assets.local_models.errors import DeviceClosed
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets import unfinished_vectors
 from ai_assets.run.datasets.passages import Passages
 from ai_assets.run.deadlines import asking_of
 from ai_assets.run.errors import TooManyWithoutVectors
@@ -55,10 +58,11 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
             calls, by_batch = len(vectors) - already, each.settings.tier == "batch"
-            embedder = replace(embedder, asking=asking_of(work, asset, each.settings.route, calls, by_batch=by_batch))
+            asking = asking_of(work, asset, each.settings.route, calls, by_batch=by_batch)
+            embedder = replace(embedder, hours=each.settings.hours, asking=asking)
             embedder, documents = _ask(work, partition, asset, passages, vectors, embedder, documents)
         else:
-            _embed(work, passages, vectors, embedder)
+            _embed_in_hours(work, partition, each, passages, vectors, embedder)
         work.advance(asset, partition, documents.all, documents.all, documents.all - documents.changed)
         without = _without(work, partition, asset, passages, vectors) if vectors.refused else {}
         _refuse_too_many(work, partition, each, without, documents.all)
@@ -95,6 +99,7 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         embedding=each.embedding.recorded(),
         **stats,
     )
+    unfinished_vectors.drop(work, asset, partition)
     return replace(outcome, cost_usd=cost_usd)
 
 
@@ -157,6 +162,8 @@ def _known(work: Work, partition: str, each: DeclaredEmbedding, passages: Passag
         for batch in work.stores.lake.batches(previous):
             usd = batch["cost_usd"].to_numpy(zero_copy_only=False) if "cost_usd" in batch.schema.names else None
             vectors.take_over(digests_in(batch), vectors_in(batch), usd)
+    if each.settings.is_local:
+        unfinished_vectors.take_over(work, each.asset, partition, _maker(each), vectors)
     return vectors
 
 
@@ -167,6 +174,36 @@ def _missing(passages: Passages, vectors: TextVectors) -> Iterator[tuple[int, Pa
         for number, document, text in zip(vectors.numbers(digests_in(batch)), *columns, strict=True):
             if vectors.ask_for(number):
                 yield number, Passage(document, text)
+
+
+def _embed_in_hours(
+    work: Work,
+    partition: str,
+    each: DeclaredEmbedding,
+    passages: Passages,
+    vectors: TextVectors,
+    embedder: BuiltinEmbedder | OwnEmbedder | DeviceEmbedder,
+) -> None:
+    """Where the window of the device closes, what was computed until then is kept for the run that goes on."""
+    if isinstance(embedder, DeviceEmbedder):
+        embedder.hours = each.settings.hours
+    before = len(vectors.there())
+    try:
+        _embed(work, passages, vectors, embedder)
+    except DeviceClosed as closed:
+        if len(vectors.there()) > before:
+            unfinished_vectors.keep(work, each.asset, partition, _maker(each), vectors, embedder.dimensions)
+        left = {
+            name
+            for batch in passages.batches(NAMES)
+            for name, lacking in zip(
+                batch["document_id"].to_pylist(), vectors.lacks(vectors.numbers(digests_in(batch))), strict=True
+            )
+            if lacking
+        }
+        raise WaitingForWindow(
+            each.asset, partition, opens=closed.opens, moment=closed.moment, documents=len(left)
+        ) from None
 
 
 def _embed(

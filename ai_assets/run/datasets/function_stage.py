@@ -20,10 +20,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import LeaseLost
+from ai_assets.base.errors import AiAssetsError, LeaseLost
 from ai_assets.base.processes import usable_cores
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.inference.errors import WorkStops
+from ai_assets.inference.ledger_clock import store_moment
+from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
@@ -151,23 +153,32 @@ def _compute(
                 yield number, question, document
 
     work.advance(stage.name, partition, 0, total)
-    with _Runner.of(work, partition, stage) as runner, _patiently(work, stage):
-        for number, question, outcome in runner.map(wanted()):
-            rows.put(number, _made(stage, question, outcome))
-            rows.reused += outcome.from_ledger
-            if outcome.passes:
-                said.passing.add(outcome.document)
-                tries.count(outcome.document, question, {"reason": outcome.reason, "call": outcome.call})
-            if outcome.otherwise:
-                said.otherwise.add(outcome.document)
-                work.say(
-                    f"{partition}: {stage.name} of {outcome.document} asked otherwise than before it was interrupted: "
-                    f"{outcome.otherwise} paid answers are not used. A function that is to go on where it was has to "
-                    "ask the same again (no random numbers, no clock)"
-                )
-            done += 1
-            work.advance(stage.name, partition, done, total, rows.reused)
+    try:
+        with _Runner.of(work, partition, stage) as runner, _patiently(work, stage):
+            for number, question, outcome in runner.map(wanted()):
+                rows.put(number, _made(stage, question, outcome))
+                rows.reused += outcome.from_ledger
+                if outcome.passes:
+                    said.passing.add(outcome.document)
+                    tries.count(outcome.document, question, {"reason": outcome.reason, "call": outcome.call})
+                if outcome.otherwise:
+                    said.otherwise.add(outcome.document)
+                    _say_otherwise(work, partition, stage, outcome)
+                done += 1
+                work.advance(stage.name, partition, done, total, rows.reused)
+    except _OutsideWindow as found:
+        raise WaitingForWindow(
+            stage.name, partition, opens=found.opens, moment=store_moment(work.stores.state), documents=total - done
+        ) from None
     work.advance(stage.name, partition, total, total, rows.reused)
+
+
+def _say_otherwise(work: Work, partition: str, stage: FunctionStage, outcome: "_DocumentOutcome") -> None:
+    work.say(
+        f"{partition}: {stage.name} of {outcome.document} asked otherwise than before it was interrupted: "
+        f"{outcome.otherwise} paid answers are not used. A function that is to go on where it was has to "
+        "ask the same again (no random numbers, no clock)"
+    )
 
 
 @contextmanager
@@ -253,6 +264,14 @@ class _NoAnswer(Quarantine):
         self.call = found.call
 
 
+class _OutsideWindow(AiAssetsError):
+    """Its stage ends here, and another run goes on: answers that came are in the ledger."""
+
+    def __init__(self, found: Unanswered) -> None:
+        super().__init__(found.message)
+        self.opens = found.opens
+
+
 @dataclass
 class _Reply:
     text: str
@@ -320,6 +339,7 @@ class _Context:
             timeout_s=stage.timeout_s,
             tier=stage.served_at,
             priority=stage.priority,
+            hours=stage.hours,
             reuse_for_s=stage.reuse_for_s,
             on_ambiguous=stage.on_ambiguous,
         )
@@ -331,6 +351,8 @@ class _Context:
         if result.call:
             self.keys.add(result.call)
         if isinstance(result, Unanswered):
+            if result.error == "outside_window":
+                raise self._runner.stops(_OutsideWindow(result))
             raise _NoAnswer(result)
         assert isinstance(result, Answer)
         return _Reply(text=result.text, data=result.data, cost_usd=result.cost_usd + result.saved_usd)

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+from ai_assets.base.windows import earliest
 from ai_assets.documents.by_document import Row
 from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.batch.pending import Pending
-from ai_assets.inference.records import Request
+from ai_assets.inference.ledger_clock import store_moment
+from ai_assets.inference.postponed import WaitingForWindow
+from ai_assets.inference.records import Request, Unanswered
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.admitted import admitted, count_admitted
 from ai_assets.run.datasets.documents import ok_rows, versions_of
@@ -213,11 +216,15 @@ def _answers(
         caller = work.caller(stage.name, partition)
         asking = asking_of(work, stage.name, stage.route, total, by_batch=stage.by_batch)
         in_batch = asked_now = 0
+        outside: list[Unanswered] = []
         with work.waiting():
             for result in asking(chain([first], wanted), caller):
                 number, asked = waiting.popleft()
                 if isinstance(result, Pending):
                     in_batch += 1
+                    continue
+                if isinstance(result, Unanswered) and result.error == "outside_window":
+                    outside.append(result)
                     continue
                 asked_now += 1
                 row = row_of(asked, result)
@@ -234,6 +241,10 @@ def _answers(
                 work.advance(stage.name, partition, done, total, answers.reused)
         if in_batch:
             raise WaitingForBatch(stage.name, partition, calls=in_batch + asked_now, waiting=in_batch)
+        if outside:
+            opens = earliest(each.opens for each in outside)
+            moment = store_moment(work.stores.state)
+            raise WaitingForWindow(stage.name, partition, opens=opens, moment=moment, documents=len(outside))
     work.advance(stage.name, partition, total, total, answers.reused)
     return answers
 

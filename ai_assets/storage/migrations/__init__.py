@@ -27,6 +27,7 @@ from ai_assets.storage.migrations import (
     m024_devices,
     m025_latencies,
     m026_deadlines,
+    m027_window_waits,
     m029_fitted_searches,
 )
 
@@ -53,5 +54,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m024_devices", m024_devices.up),
     ("m025_latencies", m025_latencies.up),
     ("m026_deadlines", m026_deadlines.up),
+    ("m027_window_waits", m027_window_waits.up),
     ("m029_fitted_searches", m029_fitted_searches.up),
 )

