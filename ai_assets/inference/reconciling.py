@@ -15,9 +15,9 @@ from typing import Literal
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.ledger_totals import LedgerTotal, Straddling
-from ai_assets.inference.prices import NUSD, cost_nusd, price_at
+from ai_assets.inference.prices import NUSD, cost_nusd, prices_of_day
 from ai_assets.inference.records import Usage
-from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.settings import Endpoint, InferenceSettings, TokenPrice
 from ai_assets.inference.usage_files import DayTotal
 
 TOO_COARSE = 100
@@ -234,12 +234,18 @@ def _from_tokens(settings: InferenceSettings, models: Sequence[str], key_id: str
     )
     on = datetime.date.fromisoformat(their.day)
     prices = [
-        price_at(endpoint, on)
+        _price_of_day(endpoint, on)
         for endpoint in settings.endpoints.values()
         if endpoint.llm in models and endpoint.key_id == key_id
     ]
     costs = {None if price is None else cost_nusd(price, usage) for price in prices}
     return costs.pop() if len(costs) == 1 else None
+
+
+def _price_of_day(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
+    """None where it differs by the hour: tokens of a day do not say when they were used."""
+    found = prices_of_day(endpoint, on)
+    return found[0] if len(found) == 1 else None
 
 
 # What a group proves
