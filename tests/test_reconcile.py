@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from conftest import Project
-from engines import check_books, endpoint, question, questions, rows, settings
+from engines import PRICE, check_books, endpoint, question, questions, rows, settings
 from hypothesis import given
 from hypothesis import strategies as st
 from provider import Provider
@@ -396,8 +396,8 @@ def test_keys_are_told_apart(office: Office) -> None:
 # Files
 
 
-def test_openais_own_export_is_read_and_priced_by_its_tokens(office: Office) -> None:
-    lost_some(office)
+def openai_export(office: Office) -> Path:
+    """The provider's figures of the day as OpenAI has them: tokens, and no dollars."""
     bill = office.bill()
     start = int(datetime.datetime.fromisoformat(f"{DAY}T00:00:00+00:00").timestamp())
     results = [
@@ -412,9 +412,22 @@ def test_openais_own_export_is_read_and_priced_by_its_tokens(office: Office) -> 
     bucket = {"object": "bucket", "start_time": start, "end_time": start + 86400, "results": results}
     path = office.project.root / "openai.json"
     path.write_text(json.dumps({"object": "page", "data": [bucket], "has_more": False, "next_page": None}))
-    (group,) = office.groups(path, "--apply")
+    return path
+
+
+def test_openais_own_export_is_read_and_priced_by_its_tokens(office: Office) -> None:
+    lost_some(office)
+    (group,) = office.groups(openai_export(office), "--apply")
     assert group["verdict"] == "some billed"
-    assert office.balance() == (nusd(bill), 0)
+    assert office.balance() == (nusd(office.bill()), 0)
+
+
+def test_tokens_of_a_day_prove_nothing_where_prices_differ_by_the_hour(office: Office) -> None:
+    lost_some(office)
+    night = {**PRICE, "input": 0.01, "windows": [{"from": "22:00", "to": "06:00", "timezone": "UTC"}]}
+    office.declared(prices=[dict(PRICE), night])
+    (group,) = office.groups(openai_export(office))
+    assert group["verdict"] == "not proven"
 
 
 def test_columns_that_are_called_otherwise_are_named(office: Office) -> None:

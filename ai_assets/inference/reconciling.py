@@ -15,7 +15,7 @@ from typing import Literal
 
 from ai_assets.base.money import in_full
 from ai_assets.inference.ledger_totals import LedgerTotal, Straddling
-from ai_assets.inference.prices import NUSD, all_prices, cost_nusd
+from ai_assets.inference.prices import NUSD, all_prices, cost_nusd, prices_of_day
 from ai_assets.inference.records import Usage
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.usage_files import DayTotal
@@ -234,11 +234,11 @@ def _from_tokens(settings: InferenceSettings, models: Sequence[str], key_id: str
     )
     on = datetime.date.fromisoformat(their.day)
     prices = [
-        all_prices(endpoint, on)
+        [*all_prices(endpoint, on), *prices_of_day(endpoint, on)]
         for endpoint in settings.endpoints.values()
         if endpoint.llm in models and endpoint.key_id == key_id
     ]
-    # A file without dollars says no tiers either: where they differ in price, tokens do not say what was paid.
+    # A file without dollars says no tiers and no hours: where they differ in price, tokens do not say what was paid.
     costs = {cost_nusd(price, usage) for by_tier in prices for price in by_tier}
     return costs.pop() if len(costs) == 1 and all(prices) else None
 
