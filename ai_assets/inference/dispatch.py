@@ -297,14 +297,14 @@ class Asker:
     async def _claim(self, job: Job, tickets: Sequence[CallState], at: int, *, may_skip: bool) -> Sequence[Decision]:
         """Decisions of which at least one can be acted on; with a place in the line if a call may leave."""
         parcel = Parcel(claims=[with_body(ticket.claim, at) for ticket in tickets])
-        line = await self._line(tickets[0].claim.hops[at])
-        place = line.place(job.rank)
+        line, lane = await self._line(tickets[0].claim.hops[at]), tickets[0].claim.hops[at].lane
+        place = line.place(job.rank, lane)
         while True:
             await self._enter(line, place, tickets, at)
             opened = False
             try:
                 job.go_on()
-                if line.signal is not None and await line.signal.look(line.sent) > 0:
+                if line.signal is not None and await line.waits_there(lane):
                     line.silence.obstacle = f"{line.signal.waiting:g} requests wait at the server"
                     continue
                 for ticket in tickets:
@@ -312,10 +312,11 @@ class Asker:
                 decisions: Sequence[Decision] = await self._turns.take(parcel)
                 opened = any(isinstance(decision, Intent) for decision in decisions)
             finally:
+                line.decided(lane, opened=opened)
                 if not opened:
                     for ticket in tickets:
                         ticket.busy = False
-                    line.leave()
+                    line.leave(lane)
             if opened:
                 line.silence.obstacle = ""
             if opened or any(_is_answer(decision) for decision in decisions):
@@ -336,9 +337,14 @@ class Asker:
                     return decisions
                 case Wait(reason="broken") if line.is_given_up(time.monotonic()):
                     raise line.down(time.monotonic())
-                case Wait(reason=reason, seconds=seconds):
+                case Wait(reason=reason, seconds=seconds, behind=behind):
                     line.silence.blocked(reason)
-                    line.pause(min(seconds, LONGEST_WAIT_S))
+                    line.silence.behind = behind
+                    if reason == "broken":
+                        line.pause(min(seconds, LONGEST_WAIT_S))
+                    else:
+                        until_free = reason in ("full", "behind")
+                        line.refuse(lane, min(seconds, LONGEST_WAIT_S), until_a_place_is_free=until_free)
 
     async def _enter(self, line: EndpointPool, place: Place, tickets: Sequence[CallState], at: int) -> None:
         """Enters the line; raises TurnedAway where another endpoint has become the first meanwhile."""
@@ -394,7 +400,8 @@ class Asker:
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
             written = self._end(sent, outcomes, taken_s)
-            line.leave()  # once its end is on its way to the ledger: else whoever enters finds the endpoint full there
+            # Once its end is on its way to the ledger: else whoever enters finds the endpoint full there.
+            line.leave(opened.hop.lane)
             # Each alone: a future that is shielded needs no task.
             settled = [await asyncio.shield(turn) for turn in written]
             for ticket, _ in sent:

@@ -5,6 +5,7 @@ UserError
     InferenceInvalid           inference.yaml is wrong: file, line, what to write
   InferenceMissing             there is no inference.yaml, and something asks a model
   RouteUnknown                 a request names neither a route nor an endpoint
+  PriorityUnknown              a request or a run has a priority that there is not
   WorkStops                    concerns all calls alike
     EndpointUnedited           it still holds what `ai-assets new --route` wrote
     PriceUnknown               nobody said what a call costs, so none is made
@@ -26,6 +27,7 @@ from pathlib import Path
 from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError, said_of
 from ai_assets.base.money import in_full
 from ai_assets.base.yaml_settings import nearest
+from ai_assets.inference.records import PRIORITIES
 
 
 class InferenceInvalid(DeclarationInvalid):
@@ -51,6 +53,14 @@ class RouteUnknown(UserError):
         if missing is not None:
             hint = f": {InferenceMissing(missing)}"
         super().__init__(f"There is no route or endpoint '{name}'{hint}")
+
+
+class PriorityUnknown(UserError):
+    def __init__(self, found: object, whose: str = "a request") -> None:
+        super().__init__(
+            f"The priority of {whose} is '{found}'{nearest(str(found), list(PRIORITIES))}, and may be one of "
+            f"{', '.join(PRIORITIES)}."
+        )
 
 
 class WorkStops(UserError):

@@ -13,6 +13,10 @@ RequestKind = Literal["chat", "embedding", "raw", "rerank", "predict"]
 OF_TEXTS: frozenset[RequestKind] = frozenset({"embedding", "rerank", "predict"})
 """Asked of a text: several texts can share a request, and nothing is written for an answer."""
 Priority = Literal["interactive", "normal", "batch"]
+PRIORITIES: tuple[Priority, ...] = ("interactive", "normal", "batch")
+"""Those that go first come first."""
+PRIORITY_TAG = "ai_assets/priority"
+"""Of a run: the priority of its calls that have none of their own."""
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
     "tier_unavailable",  # 498, 429: the tier that was asked for has no room; not billed
@@ -120,7 +124,8 @@ class Request:
     tier: str | None = None
     """The provider's tier of service, such as `flex`, instead of the endpoint's. No part of its identity."""
     priority: Priority | None = None
-    """At a server that knows priorities; without one `normal`, and `batch` in a backfill."""
+    """Who goes first where places are few, here and at a server that knows priorities; without one that of the run,
+    and else `normal`, or `batch` in a backfill."""
     reuse_for_s: float | None = None
     """How old an answer may be and still be reused; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"

@@ -114,7 +114,8 @@ class _Calls:
         declared = InferenceSettings.model_validate({
             "endpoints": {self._name: patient}, "budgets": self._settings.budgets, "retries": once,
         })  # fmt: skip
-        sent = replace(request, route=self._name, timeout_s=min(endpoint.timeout_s, self._timeout_s))
+        timeout_s = min(endpoint.timeout_s, self._timeout_s)
+        sent = replace(request, route=self._name, timeout_s=timeout_s, priority="interactive")
         try:
             with Engine(declared, self._state) as engine:
                 result = engine.call(sent, CALLER)

@@ -82,6 +82,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
                     sinks=sinks,
                     launch=launch_of(context, stores, context.run, collection.name, context.partition_keys),
                     backfill=context.run.tags.get(BACKFILL_TAG, ""),
+                    priority=priority_of(context.run.tags),
                     patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
                 ) as work,
             ):

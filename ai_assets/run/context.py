@@ -94,6 +94,8 @@ class Work:
     """Who started the run, as far as it is proved."""
     backfill: str = ""
     """The backfill that the run belongs to, whose money its calls may use."""
+    priority: "Priority | None" = None
+    """Of its calls that have none of their own."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
@@ -321,7 +323,7 @@ class Work:
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from ai_assets.inference.engine import Engine
 
-        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live)
+        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live, self.priority)
         self._closing.callback(engine.close)
         return engine
 

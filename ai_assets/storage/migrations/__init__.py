@@ -26,6 +26,7 @@ from ai_assets.storage.migrations import (
     m022_batches,
     m024_devices,
     m025_latencies,
+    m028_place_queues,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -50,4 +51,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m022_batches", m022_batches.up),
     ("m024_devices", m024_devices.up),
     ("m025_latencies", m025_latencies.up),
+    ("m028_place_queues", m028_place_queues.up),
 )
