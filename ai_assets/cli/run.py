@@ -175,7 +175,9 @@ def run(
         asking_again.reset(chosen, places, keys, person, quiet=as_json)
     insist = bool(partition or partitions)
     with _ended_politely():
-        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author, wait=wait, tags=tags)
+        report = bring_up_to_date(
+            chosen, places, keys, quiet=as_json, insist=insist, author=author, wait=wait, tags=tags
+        )
     if report.interrupted:
         errors.print(
             "Interrupted. Run it again to go on; what was done stays done, and what was answered is not paid again."

@@ -316,7 +316,6 @@ class Asker:
                 if not opened:
                     for ticket in tickets:
                         ticket.busy = False
-                    line.leave(lane)
             if opened:
                 line.silence.obstacle = ""
             if opened or any(_is_answer(decision) for decision in decisions):

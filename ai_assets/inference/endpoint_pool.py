@@ -86,15 +86,20 @@ class EndpointPool:
             await entered
         except asyncio.CancelledError:
             if entered.done() and not entered.cancelled() and entered.exception() is None:
-                self._line.decided(lane, opened=False)
-                self.leave(lane)
+                self.decided(lane, opened=False)
             raise
 
     def decided(self, lane: CallLane, *, opened: bool) -> None:
-        """The ledger has been asked by one that has entered."""
-        self._line.decided(lane, opened=opened)
+        """The ledger has been asked by one that has entered, who has left again where nothing was `opened`."""
+        self._line.decided(lane)
         if opened:
-            self.wake()
+            self._line.admitted(lane)
+        else:
+            self.in_flight -= 1
+            self._line.withdraw(lane)
+        if self._line.waiting:
+            # Once all who asked in the same turn have heard what became of them: most of them hear the same.
+            asyncio.get_running_loop().call_soon(self.wake)
 
     def leave(self, lane: CallLane = USUAL_LANE) -> None:
         self.in_flight -= 1
@@ -118,10 +123,10 @@ class EndpointPool:
             loop.call_at(until + 0.001, self.wake)
 
     def refuse(self, lane: CallLane, seconds: float, *, until_a_place_is_free: bool) -> None:
-        """Nobody of this lane asks the ledger again for so long, or until a call of this process ends."""
+        """Nobody of this lane asks the ledger again for a while, or until a call of this process ends."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        if self._line.refuse(lane, until, until_a_place_is_free=until_a_place_is_free):
+        until = self._line.refuse(lane, loop.time(), seconds, until_a_place_is_free=until_a_place_is_free)
+        if until is not None:
             loop.call_at(until + 0.001, self.wake)
 
     async def waits_there(self, lane: CallLane) -> bool:

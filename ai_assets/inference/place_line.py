@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 
 from ai_assets.inference.fairness import CallLane, Capacity, LaneLoad, allotted
 from ai_assets.inference.place_queue import KEPT_AFTER_INTERACTIVE_S
+from ai_assets.inference.records import Priority
 from ai_assets.inference.settings import EndpointLimits
 
-SAME_S = 0.005
+LONGEST_S: Mapping[Priority, float] = {"interactive": 0.02, "normal": 0.1, "batch": 0.2}
+"""Between two times that a lane asks the ledger for a place."""
+SELDOMER = 1.3
 FEW = 8
 """So many calls of a lane ask the ledger again after it had no place for one."""
 
@@ -29,13 +32,13 @@ class LocalLane:
     in_flight: int = 0
     """Calls that have a place of this process, those included that still ask the ledger for one."""
     asking: int = 0
-    refused: bool = False
-    """The ledger had no place, and has given none since."""
+    refusals: int = 0
+    """Since the ledger last had a place."""
     paused_until: float = 0.0
     until_a_place_is_free: bool = False
 
     def may_ask(self, now: float) -> bool:
-        return now >= self.paused_until and not (self.refused and self.asking >= FEW)
+        return now >= self.paused_until and not (self.refusals and self.asking >= FEW)
 
 
 class PlaceLine:
@@ -71,27 +74,38 @@ class PlaceLine:
         if lane.priority == "interactive":
             self._interactive_until = now + KEPT_AFTER_INTERACTIVE_S
 
-    def decided(self, lane: CallLane, *, opened: bool) -> None:
+    def decided(self, lane: CallLane) -> None:
         """The ledger has answered a call that asked."""
-        known = self.of(lane)
-        known.asking -= 1
-        if opened:
-            known.refused, known.paused_until = False, 0.0
+        self.of(lane).asking -= 1
+
+    def admitted(self, lane: CallLane) -> None:
+        self.of(lane).refusals = 0
+
+    def withdraw(self, lane: CallLane) -> None:
+        """It has entered, and did not use its place."""
+        self.of(lane).in_flight -= 1
 
     def leave(self, lane: CallLane) -> None:
+        """A call has ended, and its place is free: who was refused one asks again."""
         self.of(lane).in_flight -= 1
         for other in self._lanes.values():
             if other.until_a_place_is_free:
                 other.paused_until = 0.0
 
-    def refuse(self, lane: CallLane, until: float, *, until_a_place_is_free: bool) -> bool:
-        """False where it waits as long already."""
+    def refuse(self, lane: CallLane, now: float, seconds: float, *, until_a_place_is_free: bool) -> float | None:
+        """Until when; None where it waits already. The longer it waits the seldomer it asks, and seldom where the next
+        place is likely to be one of this process: each time is a transaction."""
         known = self.of(lane)
-        known.refused, known.until_a_place_is_free = True, until_a_place_is_free
-        if known.paused_until > until - SAME_S:
-            return False
-        known.paused_until = until
-        return True
+        if known.paused_until > now:
+            return None
+        if until_a_place_is_free:
+            holds = any(each.in_flight > each.asking for each in self._lanes.values())
+            longest = LONGEST_S[lane.priority]
+            seconds = longest if holds else min(seconds * SELDOMER**known.refusals, longest)
+        known.refusals += 1
+        known.until_a_place_is_free = until_a_place_is_free
+        known.paused_until = now + seconds
+        return known.paused_until
 
     def pause_others(self, until: float) -> None:
         """Only interactive calls leave until then."""

@@ -131,14 +131,8 @@ class PlaceQueue:
         admitted: dict[CallLane, float] = {}
         for lane, known in self.known():
             load = found.setdefault(lane, LaneLoad(weight=weights.get(lane.party, 1.0)))
-            load.in_flight += known.in_flight
-            faded = known.faded(now_s)
-            load.requests += known.requests * faded
-            load.tokens += known.tokens * faded
+            _add(load, known, now_s)
             admitted[lane] = max(admitted.get(lane, 0.0), known.admitted_at_s)
-            if waiting := known.waiting(now_s):
-                load.waiting += waiting
-                load.since_s = min(load.since_s, known.since_s)
         for lane, load in found.items():
             load.since_s = max(load.since_s, admitted[lane])
         return found
@@ -163,6 +157,7 @@ class PlaceQueue:
 
     def grants(
         self,
+        owner: int,
         limits: EndpointLimits,
         free: int,
         in_flight: int,
@@ -171,7 +166,7 @@ class PlaceQueue:
         weights: Mapping[str, float],
         tokens_each: int,
     ) -> Counter[CallLane]:
-        """Who gets the places that are free now."""
+        """What a process gets of the places that are free now."""
         capacity = Capacity(
             places=limits.concurrency,
             requests=_in_window(limits.requests_per_minute),
@@ -179,7 +174,22 @@ class PlaceQueue:
             tokens_each=tokens_each,
         )
         most_others = self.most_others(limits, in_flight, now_s)
-        return allotted(free, self.loads(weights, now_s), capacity, now_s, most_others=most_others)
+        by_lane = allotted(free, self.loads(weights, now_s), capacity, now_s, most_others=most_others)
+        found: Counter[CallLane] = Counter()
+        for lane in self.owners.get(owner, {}):
+            if by_lane[lane]:
+                # Processes of one lane are alike, and none of them is to wait for another to end.
+                of_lane = {CallLane(lane.priority, str(each)): load for each, load in self._owners_of(lane, now_s)}
+                mine = CallLane(lane.priority, str(owner))
+                found[lane] = allotted(by_lane[lane], of_lane, capacity, now_s)[mine]
+        return found
+
+    def _owners_of(self, lane: CallLane, now_s: float) -> Iterator[tuple[int, LaneLoad]]:
+        for owner, lanes in self.owners.items():
+            if lane in lanes:
+                load = LaneLoad()
+                _add(load, lanes[lane], now_s)
+                yield owner, load
 
     def forget(self, owner: int) -> bool:
         """Its calls were reaped; whether it stood here."""
@@ -193,7 +203,10 @@ class PlaceQueue:
         named = sorted(others, key=lambda other: -max(others[other].in_flight, others[other].waiting))
         said = [_in_words(other, others[other]) for other in named[:3]]
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-        return ", ".join(said) + more if said else "calls of its own kind"
+        if said:
+            return ", ".join(said) + more
+        own = self.loads(weights, now_s).get(lane)
+        return "others" if own is None else f"other {_in_words(lane, own)}"
 
 
 def forgotten(text: str, owner: int) -> str | None:
@@ -202,6 +215,16 @@ def forgotten(text: str, owner: int) -> str | None:
     if queue is None or not queue.forget(owner):
         return None
     return queue.text(-math.inf)
+
+
+def _add(load: LaneLoad, known: OwnerLane, now_s: float) -> None:
+    load.in_flight += known.in_flight
+    faded = known.faded(now_s)
+    load.requests += known.requests * faded
+    load.tokens += known.tokens * faded
+    if waiting := known.waiting(now_s):
+        load.waiting += waiting
+        load.since_s = min(load.since_s, known.since_s)
 
 
 def _told(known: OwnerLane) -> dict[str, float]:

@@ -78,7 +78,13 @@ class PlaceTurn:
         state.why_not(limits, self._moment, tokens=hop.tokens)  # so that its buckets are those of now
         free = state.room(limits, tokens=hop.tokens)
         self._grants = self._queue.grants(
-            limits, free, state.in_flight, self._moment, weights=hop.endpoint.shares, tokens_each=hop.tokens
+            self._owner,
+            limits,
+            free,
+            state.in_flight,
+            self._moment,
+            weights=hop.endpoint.shares,
+            tokens_each=hop.tokens,
         )
 
     def _refuse(self, hop: Hop, wait: Wait, *, again: bool) -> Wait:

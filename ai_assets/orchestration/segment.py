@@ -24,7 +24,7 @@ from ai_assets.orchestration.events import (
     source_observation,
 )
 from ai_assets.orchestration.in_flight_log import in_flight_told
-from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of
 from ai_assets.orchestration.specs import asset_spec, check_specs
 from ai_assets.run.errors import PartitionsFailed
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.live_spend import LiveSpend
-    from ai_assets.inference.records import Caller
+    from ai_assets.inference.records import Caller, Priority
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.local_models.host import LocalModels
     from ai_assets.run.datasets.few_shot import FewShotExample
