@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = (
-    "load", "embed", "scale", "backfill", "hybrid_search", "inference", "batch", "functions", "whole_run", "ledger",
-    "plan", "warehouse", "desk", "evaluation", "classifier",
+    "load", "embed", "scale", "backfill", "hybrid_search", "inference", "fairness", "batch", "functions", "whole_run",
+    "ledger", "plan", "warehouse", "desk", "evaluation", "classifier",
 )  # fmt: skip
 
 
