@@ -22,7 +22,7 @@ from tests.provider import Provider
 
 PLACES = 6
 LATENCY_MS = 500
-CALLS = 40
+CALLS = 30
 FLOODS = 2
 """Processes."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import dagster as dg
 import pytest
 from conftest import Project, eventually
 from engines import CALLER, REPOSITORY, ask, check_books, declare, endpoint, one, opened, question, questions, rows
@@ -23,9 +24,10 @@ from ai_assets.inference.ledger_messages import Hop
 from ai_assets.inference.own_places import OwnPlaces
 from ai_assets.inference.prices import FREE
 from ai_assets.inference.queue_query import EndpointPlaces, endpoint_places
-from ai_assets.inference.records import PRIORITIES, Answer
+from ai_assets.inference.records import PRIORITIES, PRIORITY_TAG, Answer
 from ai_assets.inference.settings import Endpoint, InferenceSettings
 from ai_assets.inference.silence import FIRST_SAID_S, SLOW_SAID_S, Silence, waiting_line
+from ai_assets.orchestration.llm_resource import LLMResource
 from ai_assets.orchestration.run_tags import priority_of
 from ai_assets.storage.state import StateStore
 
@@ -241,6 +243,39 @@ def test_the_priority_of_a_request_goes_before_that_of_its_run(provider: Provide
     state.close()
     assert heard == ["batch", *PRIORITIES]
     assert [result.request.priority for result in results] == [None, *PRIORITIES], "what was asked comes back as it was"
+
+
+def test_plain_code_says_how_urgent_it_is_and_a_run_for_all_its_calls(
+    provider: Provider, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(project.root, provider.url)
+    heard: list[str] = []
+    place = EndpointPool.place
+
+    def noted(pool: EndpointPool, rank: int, lane: CallLane) -> Any:
+        heard.append(lane.priority)
+        return place(pool, rank, lane)
+
+    monkeypatch.setattr(EndpointPool, "place", noted)
+
+    @dg.asset
+    def asked(llm: LLMResource) -> None:
+        llm.ask("Is the pump due?")
+        llm.ask("Is the pump due now?", priority="interactive")
+        list(llm.map(["Is the valve due?"]))
+        llm.embed(["pump"], priority="normal")
+
+    def run(priority: str) -> dg.ExecuteInProcessResult:
+        tags = {PRIORITY_TAG: priority}
+        return dg.materialize([asked], resources={"llm": LLMResource()}, tags=tags, raise_on_error=False)
+
+    assert run("batch").success
+    assert heard == ["batch", "interactive", "batch", "normal"]
+    assert not run("urgent").success
+    project.declare()
+    done = project.cli("run", "notes", "--priority", "urgent")
+    assert done.returncode == 2
+    assert "is 'urgent'; known here: batch, interactive, normal" in done.stderr
 
 
 # Counting

@@ -70,10 +70,11 @@ def strangers(
     for endpoint, declared in settings.endpoints.items():
         for party in declared.shares:
             if party not in known:
+                hint = nearest(party, sorted(known), "there are none" if not known else None)
                 yield UnknownScope(
                     at=("endpoints", endpoint, "shares", party),
-                    problem=f"no collection here is called '{party}' or has that tenant{nearest(party, sorted(known))}. "
-                    "The share counts only for calls that say so in plain Dagster code.",
+                    problem=f"no collection here is called '{party}' or has that tenant{hint}. The share counts only "
+                    "for calls that say so in plain Dagster code.",
                 )
 
 

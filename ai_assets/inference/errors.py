@@ -57,10 +57,7 @@ class RouteUnknown(UserError):
 
 class PriorityUnknown(UserError):
     def __init__(self, found: object, whose: str = "a request") -> None:
-        super().__init__(
-            f"The priority of {whose} is '{found}'{nearest(str(found), list(PRIORITIES))}, and may be one of "
-            f"{', '.join(PRIORITIES)}."
-        )
+        super().__init__(f"The priority of {whose} is '{found}'{nearest(str(found), list(PRIORITIES))}")
 
 
 class WorkStops(UserError):
