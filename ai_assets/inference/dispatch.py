@@ -15,7 +15,7 @@ from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
 from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
-from ai_assets.inference.endpoint_pool import EndpointPool, Place, TurnedAway
+from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
@@ -41,6 +41,7 @@ from ai_assets.inference.ledger_messages import (
     TakenOver,
 )
 from ai_assets.inference.live_spend import LiveSpend
+from ai_assets.inference.place_line import Place
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for

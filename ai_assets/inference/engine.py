@@ -356,7 +356,7 @@ def _groups(tickets: dict[int, CallState], most_texts: Callable[[str], int | Non
         if request.text is None:
             yield {place: ticket}
         else:
-            hops = tuple(hop.name for hop in ticket.claim.hops)
+            hops = tuple((hop.name, hop.lane) for hop in ticket.claim.hops)
             asked = (request.asks_for, request.query, request.dimensions)
             how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s)
             alike.setdefault(how, {})[place] = ticket

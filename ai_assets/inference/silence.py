@@ -105,7 +105,7 @@ class Silence:
     @property
     def is_queued(self) -> bool:
         """Others have the places, and nothing is wrong."""
-        return bool(self.behind) and self.obstacle in (OBSTACLES["full"], OBSTACLES["behind"], OBSTACLES["rate"])
+        return bool(self.behind) and self.obstacle in (OBSTACLES["full"], OBSTACLES["behind"])
 
 
 def waiting_line(name: str, endpoint: "Endpoint", silence: Silence, in_flight: int, now: float) -> str:
