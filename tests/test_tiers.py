@@ -302,7 +302,7 @@ def test_a_queue_of_others_delays_calls_and_does_not_stop_them_for_ever(
 
 
 def test_the_queue_of_a_server_that_orders_it_does_not_delay_a_person(provider: Provider, state_url: str) -> None:
-    provider.configure(vllm=True, queued=5)
+    provider.configure(vllm=True, queued=5, latency_ms=50)
     answers(asked(state_url, vllm(provider, metrics=True, priority=True), questions(8, priority="interactive")))
     stats = provider.stats()
     assert stats["metrics_read"] == 0
