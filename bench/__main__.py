@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = (
-    "load", "embed", "scale", "backfill", "hybrid_search", "retrieval", "inference", "batch", "deadline", "functions",
-    "whole_run", "ledger", "plan", "warehouse", "desk", "evaluation", "classifier", "classifier_adaptation",
+    "load", "embed", "scale", "backfill", "hybrid_search", "retrieval", "inference", "fairness", "batch", "deadline",
+    "functions", "whole_run", "ledger", "plan", "warehouse", "desk", "evaluation", "classifier",
+    "classifier_adaptation",
 )  # fmt: skip
 
 

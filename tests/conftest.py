@@ -2,12 +2,10 @@
 
 import multiprocessing
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import uuid
 import warnings
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from llama import Llama, serving
+from postgres_server import Postgres, is_installed, running_postgres
 from warm import WarmCommand
 
 from ai_assets.base.home import Home
@@ -236,68 +235,13 @@ def provider(rehearsal: "Provider", monkeypatch: pytest.MonkeyPatch) -> "Provide
     return rehearsal
 
 
-POSTGRES_PASSWORD = "s3cret-Pa55"
-
-
 @pytest.fixture(scope="session")
-def postgres() -> Iterator["Postgres"]:
+def postgres() -> Iterator[Postgres]:
     """A server of its own, from the Debian package; skipped with a line in the summary where it is not installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
+    if not is_installed():
         _skip("PostgreSQL is not installed (apt-get install postgresql): its tests did not run")
-    with tempfile.TemporaryDirectory(prefix="ai-assets-pg-", ignore_cleanup_errors=True) as folder:
-        server = Postgres(bin=found[-1].parent, folder=Path(folder), port=free_port())
-        server.create()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Postgres:
-    bin: Path
-    folder: Path
-    port: int
-
-    def create(self) -> None:
-        password = self.folder / "password"
-        password.write_text(POSTGRES_PASSWORD)
-        if os.geteuid() == 0:
-            owner = pwd.getpwnam("postgres")
-            for path in (self.folder, password):
-                os.chown(path, owner.pw_uid, owner.pw_gid)
-        initialise = ["initdb", "-D", "data", "-U", "keeper", "-A", "scram-sha-256", f"--pwfile={password}", "-N"]
-        self._run(*initialise)
-
-    def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -F"
-        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
-
-    def url(self, database: str = "postgres", password: str = POSTGRES_PASSWORD) -> str:
-        return f"postgresql://keeper:{password}@127.0.0.1:{self.port}/{database}"
-
-    def database(self, name: str, template: str = "template1") -> str:
-        """The URL of a new database, empty or with what the template has."""
-        import psycopg
-
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[call-overload]
-        return self.url(name)
-
-    def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [self.bin / program, *arguments],
-            cwd=self.folder,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            user="postgres" if os.geteuid() == 0 else None,  # the server refuses to run as root
-        )
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -188,7 +188,7 @@ def test_the_environment_table_names_variables_that_are_read() -> None:
 
 def test_the_examples_of_inference_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", INFERENCE, re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 10
     for block in blocks:
         declared = InferenceSettings.model_validate(yaml.safe_load(block))
         for endpoint in declared.endpoints.values():

@@ -301,6 +301,14 @@ def test_a_queue_of_others_delays_calls_and_does_not_stop_them_for_ever(
     assert stats["metrics_read"] >= 3 * 4
 
 
+def test_the_queue_of_a_server_that_orders_it_does_not_delay_a_person(provider: Provider, state_url: str) -> None:
+    provider.configure(vllm=True, queued=5, latency_ms=50)
+    answers(asked(state_url, vllm(provider, metrics=True, priority=True), questions(8, priority="interactive")))
+    stats = provider.stats()
+    assert stats["metrics_read"] == 0
+    assert stats["peak_in_flight"] > 1
+
+
 def test_metrics_that_are_none_are_said_before_anything_is_sent(provider: Provider, state_url: str) -> None:
     with pytest.raises(ServerMisfit, match="that answers HTTP 404"):
         asked(state_url, vllm(provider, metrics=True), [question(1)])

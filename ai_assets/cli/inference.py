@@ -1,4 +1,4 @@
-"""`ai-assets inference`: whether the endpoints of inference.yaml work, what to change, and how fast they are."""
+"""`ai-assets inference`: whether the endpoints of inference.yaml work, how fast they are, and who waits for them."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +9,11 @@ import typer
 
 from ai_assets.base.money import in_full
 from ai_assets.cli.errors import NoEndpoints
-from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores, table
+from ai_assets.cli.output import AsJson, all_collections, console, errors, home, led, print_json, stores, table
+from ai_assets.costs.scopes import located, strangers
 from ai_assets.inference.latency import EndpointSpeed, speeds
 from ai_assets.inference.load import load_inference
+from ai_assets.inference.queue_query import endpoint_places
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.trial import TIMEOUT_S, Trial, tried
 from ai_assets.storage.state import StateStore
@@ -69,6 +71,33 @@ def speed(as_json: AsJson = False) -> None:
         ]  # fmt: skip
         columns = ("endpoint", "kind", "request", "answers", "p50 s", "p95 s", "left for another")
         table("The last ten minutes", columns, rows, ("answers", "p50 s", "p95 s"))
+
+
+@app.command("queue")
+def queue(as_json: AsJson = False) -> None:
+    """Who holds the places of each endpoint and who waits for them, over all processes."""
+    settings = load_inference(home().inference)
+    with stores().state.read() as connection:
+        found = endpoint_places(connection, settings)
+    doubts = [located(home().inference, each) for each in strangers(settings, all_collections())]
+    if as_json:
+        print_json({"endpoints": [asdict(each) for each in found], "doubts": doubts})
+        return
+    for doubt in doubts:
+        errors.print(doubt)
+    if not any(each.calls for each in found):
+        console.print("Nobody holds or waits for a place at any endpoint.")
+        return
+    rows = [
+        (each.endpoint, calls.party, calls.priority or "", f"{calls.weight:g}", f"{calls.in_flight:,}",
+         f"{calls.waiting:,}", "" if calls.waiting_s is None else f"{calls.waiting_s:.0f}")
+        for each in found for calls in each.calls
+    ]  # fmt: skip
+    columns = ("endpoint", "whose", "priority", "share", "in flight", "waiting", "without a place s")
+    table("Places", columns, rows, columns[3:])
+    for each in found:
+        kept = f"; {each.kept} of them only for interactive calls" if each.kept else ""
+        console.print(f"{each.endpoint}: {each.in_flight:,} of {each.places:,} places are taken{kept}")
 
 
 def described_speed(found: EndpointSpeed) -> dict[str, Any]:

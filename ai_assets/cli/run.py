@@ -37,9 +37,10 @@ from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START, consecutive
 from ai_assets.documents.source_listing import known_folders, observe
+from ai_assets.inference.records import PRIORITY_TAG
 from ai_assets.inference.run_spend import spend_by_asset, total_of
 from ai_assets.orchestration import in_process
-from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink, hearing
@@ -145,6 +146,9 @@ def run(
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Begin the count of tries again for documents without a result.")
     ] = False,
+    priority: Annotated[
+        str | None, typer.Option(help="Of its calls where places are few: interactive, normal (the default) or batch.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for batches and windows, and go on.")] = False,
     by: RunBy = None,
     as_json: AsJson = False,
@@ -155,6 +159,8 @@ def run(
     --partition is always run, and asks at once about all documents without a result.
     """
     chosen = collection(name)
+    tags = {} if priority is None else {PRIORITY_TAG: priority}
+    priority_of(tags)
     if sum(map(bool, (partition, partitions, every))) > 1:
         raise typer.BadParameter("give one of --partition, --partitions and --all")
     places = stores()
@@ -169,7 +175,9 @@ def run(
         asking_again.reset(chosen, places, keys, person, quiet=as_json)
     insist = bool(partition or partitions)
     with _ended_politely():
-        report = bring_up_to_date(chosen, places, keys, quiet=as_json, insist=insist, author=author, wait=wait)
+        report = bring_up_to_date(
+            chosen, places, keys, quiet=as_json, insist=insist, author=author, wait=wait, tags=tags
+        )
     if report.interrupted:
         errors.print(
             "Interrupted. Run it again to go on; what was done stays done, and what was answered is not paid again."
@@ -220,6 +228,7 @@ def bring_up_to_date(
     insist: bool = False,
     author: Author,
     wait: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> Report:
     """Run those of the partitions that are due; the others are as they should be and only counted.
 
@@ -232,7 +241,7 @@ def bring_up_to_date(
     if wait and not due:
         due = report.due = answered_of(chosen, places, keys)
     if due:
-        tags = None if insist else {PATIENT_TAG: PATIENT}
+        tags = {**(tags or {}), **({} if insist else {PATIENT_TAG: PATIENT})}
         try:
             execute(chosen, places, due, report, quiet=quiet, tags=tags, author=author)
             while wait and not report.failures and (answered := answered_of(chosen, places, keys)):

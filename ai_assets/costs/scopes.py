@@ -1,4 +1,4 @@
-"""Whom budgets count and whom they tell, held against what the collections and desk.yaml declare.
+"""Whom budgets count and tell, and who has shares, held against what the collections and desk.yaml declare.
 
 A name that only resembles a declared one is refused where the code location loads: the budget would bound nothing, and
 nobody would notice before the money is gone. An unrecognised name only produces a warning, because calls of plain
@@ -60,6 +60,22 @@ def _doubt(number: int, budget: Budget, dimension: Dimension, collections: Seque
         at=("budgets", number, "of", dimension),
         problem=f"{said}{here}. Budget '{budget.name}' counts only calls that say so in plain Dagster code.",
     )
+
+
+def strangers(
+    settings: InferenceSettings, collections: Sequence[Collection], elsewhere: Several[str] = ()
+) -> Iterator[UnknownScope]:
+    """Names with a share of an endpoint that no collection has; `elsewhere`: collections of other code locations."""
+    known = {*elsewhere, *(name for each in collections for name in (each.name, each.settings.tenant))}
+    for endpoint, declared in settings.endpoints.items():
+        for party in declared.shares:
+            if party not in known:
+                hint = nearest(party, sorted(known), "there are none" if not known else None)
+                yield UnknownScope(
+                    at=("endpoints", endpoint, "shares", party),
+                    problem=f"no collection here is called '{party}' or has that tenant{hint}. The share counts only "
+                    "for calls that say so in plain Dagster code.",
+                )
 
 
 def unheard(settings: InferenceSettings, channels: Several[str]) -> Iterator[UnknownScope]:

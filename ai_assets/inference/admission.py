@@ -26,7 +26,7 @@ BURST_S = 1.0
 FULL_S = 0.02
 """How soon to look again for a place that another process may have left."""
 
-WaitReason = Literal["broken", "rate", "full"]
+WaitReason = Literal["broken", "rate", "full", "behind"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +35,8 @@ class Wait:
 
     reason: WaitReason
     seconds: float
+    behind: str = ""
+    """Whose calls have the places, or come first."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,8 +55,18 @@ class EndpointState:
     blocked_until: float = 0.0
     probing_until: float = 0.0
 
+    queue: str = ""
+    """Who holds and who waits, as `place_queue.py` writes it."""
+
     def admit(self, limits: EndpointLimits, now: float, *, tokens: int, probe_s: float) -> Wait | None:
         """One more call in flight; or, with nothing changed, how long to wait before asking again."""
+        wait = self.why_not(limits, now, tokens=tokens)
+        if wait is None:
+            self.take(limits, now, tokens=tokens, probe_s=probe_s)
+        return wait
+
+    def why_not(self, limits: EndpointLimits, now: float, *, tokens: int, kept_share: float = 0.0) -> Wait | None:
+        """How long to wait, where no call may leave; `kept_share` of each rate is not for this one."""
         if now < self.blocked_until:
             return Wait(reason="broken", seconds=self.blocked_until - now)
         if self.openings and now < self.probing_until:
@@ -63,19 +75,34 @@ class EndpointState:
             return Wait(reason="full", seconds=FULL_S)
         if limits.requests_per_minute or limits.tokens_per_minute:
             self._refill(limits, now)
-            # More tokens than a full bucket holds are never there: such a call goes when it is full, and overdraws.
-            wanted = min(float(tokens), _capacity(limits.tokens_per_minute))
+            most_requests, most_tokens = _capacity(limits.requests_per_minute), _capacity(limits.tokens_per_minute)
+            # More than a full bucket holds is never there: such a call goes when it is full, and overdraws.
+            requests = min(1 + kept_share * most_requests, most_requests)
+            wanted = min(tokens + kept_share * most_tokens, most_tokens)
             missing_s = max(
-                _seconds_for(1 - self.requests, limits.requests_per_minute),
+                _seconds_for(requests - self.requests, limits.requests_per_minute),
                 _seconds_for(wanted - self.tokens, limits.tokens_per_minute),
             )
             if missing_s > 0:
                 return Wait(reason="rate", seconds=missing_s)
+        return None
+
+    def room(self, limits: EndpointLimits, *, tokens: int) -> int:
+        """How many such calls could leave now, where one can."""
+        free = limits.concurrency - self.in_flight
+        if limits.requests_per_minute:
+            free = min(free, int(self.requests))
+        if limits.tokens_per_minute and tokens:
+            free = min(free, int(self.tokens / tokens))
+        return max(free, 1)
+
+    def take(self, limits: EndpointLimits, now: float, *, tokens: int, probe_s: float) -> None:
+        """One more call in flight."""
+        if limits.requests_per_minute or limits.tokens_per_minute:
             self.requests -= 1
             self.charge(limits, tokens)
         self.in_flight += 1
         self.probing_until = now + probe_s + PROBE_GRACE_S if self.openings else 0.0
-        return None
 
     def charge(self, limits: EndpointLimits, tokens: int) -> None:
         """Tokens that leave now."""

@@ -8,7 +8,8 @@ from typing import Any
 from ai_assets.base.money import in_full
 from ai_assets.base.windows import Opening
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import BatchUndeclared, KindUnserved, ProtocolFailed
+from ai_assets.inference.errors import BatchUndeclared, KindUnserved, PriorityUnknown, ProtocolFailed
+from ai_assets.inference.fairness import lane_of
 from ai_assets.inference.identity import body_of, call_key
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
 from ai_assets.inference.prices import (
@@ -26,9 +27,11 @@ from ai_assets.inference.prices import (
 from ai_assets.inference.records import (
     NO_USAGE,
     OF_TEXTS,
+    PRIORITIES,
     Answer,
     Caller,
     ErrorClass,
+    Priority,
     Request,
     Result,
     Unanswered,
@@ -74,11 +77,13 @@ def ticket_for(
     moment: datetime.datetime | None = None,
     *,
     in_batch: bool = False,
+    priority: Priority | None = None,
 ) -> CallState:
-    """May raise RouteUnknown, PriceUnknown, KindUnserved and Unhashable.
+    """May raise RouteUnknown, PriorityUnknown, PriceUnknown, KindUnserved and Unhashable.
 
-    `moment` is by the ledger's clock, and now unless it is said.
+    `moment` is by the ledger's clock, and now unless it is said. `priority`: of a request that has none.
     """
+    asked, request = request, request if request.priority or not priority else replace(request, priority=priority)
     moment = moment or datetime.datetime.now(datetime.UTC)
     today = moment.date()
     oldest = None
@@ -99,7 +104,7 @@ def ticket_for(
         on_ambiguous=request.on_ambiguous,
         prompt=request.prompt,
     )
-    return CallState(request, request, claim, moment)
+    return CallState(asked, request, claim, moment)
 
 
 def _hop(
@@ -133,6 +138,7 @@ def _hop(
         flat=most_usd is not None,
         tokens=into + out,
         delivery=delivery,
+        lane=lane_of(endpoint.shares, delivery.priority, caller),
         prices=prices,
         in_batch=in_batch,
     )
@@ -174,6 +180,8 @@ def _delivery(
     if tier == DEFAULT_TIER:
         tier = None
     priority = request.priority or ("batch" if caller.backfill else "normal")
+    if priority not in PRIORITIES:
+        raise PriorityUnknown(priority)
     delivery = AS_USUAL if tier is None and priority == "normal" else CallDelivery(tier=tier, priority=priority)
     if tier is not None:
         call_price(name, endpoint, moment, tier)

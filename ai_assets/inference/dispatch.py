@@ -15,7 +15,7 @@ from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
 from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
-from ai_assets.inference.endpoint_pool import EndpointPool, Place, TurnedAway
+from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
@@ -42,6 +42,7 @@ from ai_assets.inference.ledger_messages import (
 )
 from ai_assets.inference.live_spend import LiveSpend
 from ai_assets.inference.opening import at_this_hour, may_leave, recalled_or_outside
+from ai_assets.inference.place_line import Place
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.records import LOST, Caller, ErrorClass, Result, Unanswered
 from ai_assets.inference.retry import delay_s, rule_for
@@ -314,14 +315,14 @@ class Asker:
         TurnedAway where the endpoint's window has closed meanwhile."""
         claims = [ticket.claim for ticket in tickets]
         parcel = Parcel(claims=[with_body(claim, at) for claim in claims])
-        line = await self._line(tickets[0].claim.hops[at])
-        place = line.place(job.rank)
+        line, lane = await self._line(claims[0].hops[at]), claims[0].hops[at].lane
+        place = line.place(job.rank, lane)
         while True:
             await self._enter(line, place, tickets, at)
             opened = False
             try:
                 job.go_on()
-                if line.signal is not None and await line.signal.look(line.sent) > 0:
+                if line.signal is not None and await line.waits_there(lane):
                     line.silence.obstacle = f"{line.signal.waiting:g} requests wait at the server"
                     continue
                 if not at_this_hour(tickets, at, self._turns.clock.now()):
@@ -334,10 +335,10 @@ class Asker:
                 decisions: Sequence[Decision] = await self._turns.take(parcel)
                 opened = any(isinstance(decision, Intent) for decision in decisions)
             finally:
+                line.decided(lane, opened=opened)
                 if not opened:
                     for ticket in tickets:
                         ticket.busy = False
-                    line.leave()
             if opened:
                 line.silence.obstacle = ""
             if opened or any(_is_answer(decision) for decision in decisions):
@@ -358,9 +359,14 @@ class Asker:
                     return decisions
                 case Wait(reason="broken") if line.is_given_up(time.monotonic()):
                     raise line.down(time.monotonic())
-                case Wait(reason=reason, seconds=seconds):
+                case Wait(reason=reason, seconds=seconds, behind=behind):
                     line.silence.blocked(reason)
-                    line.pause(min(seconds, LONGEST_WAIT_S))
+                    line.silence.behind = behind
+                    if reason == "broken":
+                        line.pause(min(seconds, LONGEST_WAIT_S))
+                    else:
+                        until_free = reason in ("full", "behind")
+                        line.refuse(lane, min(seconds, LONGEST_WAIT_S), until_a_place_is_free=until_free)
 
     async def _enter(self, line: EndpointPool, place: Place, tickets: Sequence[CallState], at: int) -> None:
         """Enters the line; raises TurnedAway where another endpoint has become the first meanwhile."""
@@ -416,7 +422,8 @@ class Asker:
             # A fault is everyone's.
             outcomes = outcomes if len(outcomes) == len(sent) else [outcomes[0]] * len(sent)
             written = self._end(sent, outcomes, taken_s)
-            line.leave()  # once its end is on its way to the ledger: else whoever enters finds the endpoint full there
+            # Once its end is on its way to the ledger: else whoever enters finds the endpoint full there.
+            line.leave(opened.hop.lane)
             # Each alone: a future that is shielded needs no task.
             settled = [await asyncio.shield(turn) for turn in written]
             for ticket, _ in sent:

@@ -1,24 +1,22 @@
 """The line to one endpoint in this process: its connections and its places. One event loop only."""
 
 import asyncio
-import heapq
-import itertools
 
 from ai_assets.inference.admission import BREAKING
 from ai_assets.inference.errors import EndpointDown, ServerMisfit
+from ai_assets.inference.fairness import USUAL_LANE, CallLane
+from ai_assets.inference.place_line import Place, PlaceLine
 from ai_assets.inference.queue_signal import QueueSignal, address_of
 from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
 from ai_assets.inference.silence import Silence, again_line, waiting_line
 from ai_assets.protocols.base import Fault, Reply
 from ai_assets.protocols.http import Channel
+from ai_assets.protocols.openai_options import options_of
 
 REFUSALS_TO_PAUSE = 20
 """429s in a row, with no answer between them."""
 LONGEST_PAUSE_S = 60.0
-
-Place = tuple[int, int]
-"""In the line: rank and number."""
 
 
 class TurnedAway(Exception):
@@ -34,8 +32,7 @@ class EndpointPool:
         self.in_flight = 0
         self.sent = 0
         """Requests that have left, of the places in flight."""
-        self._waiting: list[tuple[Place, asyncio.Future[None]]] = []
-        self._numbers = itertools.count()
+        self._line = PlaceLine(endpoint.limits, endpoint.shares)
         self._paused_until = 0.0
         self._refusals = 0
         self.silence = Silence()
@@ -46,7 +43,10 @@ class EndpointPool:
         self._protocol = endpoint.protocol
         self._learning: asyncio.Task[None] | None = None
         url = address_of(endpoint, base_url)
-        self.signal = None if url is None else QueueSignal(name, endpoint.protocol, url, self.channel, self.pause)
+        self._orders = url is not None and options_of(endpoint).priority
+        """The server takes interactive calls first, so its queue does not matter to them."""
+        pause = self._pause_for_queue
+        self.signal = None if url is None else QueueSignal(name, endpoint.protocol, url, self.channel, pause)
 
     async def learn(self) -> None:
         """What the server says of itself, asked once by all who wait for it. Raises ServerMisfit."""
@@ -68,34 +68,51 @@ class EndpointPool:
         """So many in one request were refused for being too many."""
         self.most_texts = max(1, min(texts // 2, self.most_texts or texts))
 
-    def place(self, rank: int) -> Place:
+    def place(self, rank: int, lane: CallLane = USUAL_LANE) -> Place:
         """At the end of those of its rank; it stays the same for who could not use it and enters again."""
-        return rank, next(self._numbers)
+        return self._line.place(rank, lane)
 
     async def enter(self, place: Place) -> None:
         """Wait until one may leave; whoever has entered must `leave`. May raise TurnedAway."""
-        if not self._waiting and self._open():
+        loop, lane = asyncio.get_running_loop(), place[2]
+        if not self._line.waiting and self._open() and self._line.is_open(lane, self.ramp.limit, loop.time()):
             self.in_flight += 1
+            self._line.enter(lane, loop.time())
             return
-        entered = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (place, entered))
+        entered = loop.create_future()
+        self._line.add(place, entered, loop.time())
+        self.wake()
         try:
             await entered
         except asyncio.CancelledError:
             if entered.done() and not entered.cancelled() and entered.exception() is None:
-                self.leave()
+                self.decided(lane, opened=False)
             raise
 
-    def leave(self) -> None:
+    def decided(self, lane: CallLane, *, opened: bool) -> None:
+        """The ledger has been asked by one that has entered, who has left again where nothing was `opened`."""
+        self._line.decided(lane)
+        if opened:
+            self._line.admitted(lane)
+        else:
+            self.in_flight -= 1
+            self._line.withdraw(lane)
+        if self._line.waiting:
+            # Once all who asked in the same turn have heard what became of them: most of them hear the same.
+            asyncio.get_running_loop().call_soon(self.wake)
+
+    def leave(self, lane: CallLane = USUAL_LANE) -> None:
         self.in_flight -= 1
+        self._line.leave(lane)
         self.wake()
 
     def wake(self) -> None:
-        while self._waiting and self._open():
-            _, entered = heapq.heappop(self._waiting)
-            if not entered.done():
-                self.in_flight += 1
-                entered.set_result(None)
+        while self._line.waiting and self._open():
+            entered = self._line.next(self.ramp.limit, asyncio.get_running_loop().time())
+            if entered is None:
+                return
+            self.in_flight += 1
+            entered.set_result(None)
 
     def pause(self, seconds: float) -> None:
         """Nobody enters for so long; whoever asked learns it once, for all."""
@@ -105,12 +122,31 @@ class EndpointPool:
             self._paused_until = until
             loop.call_at(until + 0.001, self.wake)
 
+    def refuse(self, lane: CallLane, seconds: float, *, until_a_place_is_free: bool) -> None:
+        """Nobody of this lane asks the ledger again for a while, or until a call of this process ends."""
+        loop = asyncio.get_running_loop()
+        until = self._line.refuse(lane, loop.time(), seconds, until_a_place_is_free=until_a_place_is_free)
+        if until is not None:
+            loop.call_at(until + 0.001, self.wake)
+
+    async def waits_there(self, lane: CallLane) -> bool:
+        """Whether the server has so much waiting that nothing more is to be sent of this lane."""
+        if self.signal is None or (self._orders and lane.priority == "interactive"):
+            return False
+        return await self.signal.look(self.sent) > 0
+
+    def _pause_for_queue(self, seconds: float) -> None:
+        if not self._orders:
+            self.pause(seconds)
+            return
+        loop = asyncio.get_running_loop()
+        self._line.pause_others(loop.time() + seconds)
+        loop.call_at(loop.time() + seconds + 0.001, self.wake)
+
     def turn_away(self) -> None:
         """All who wait for a place look again whether they want one here."""
-        for _, entered in self._waiting:
-            if not entered.done():
-                entered.set_exception(TurnedAway)
-        self._waiting.clear()
+        for entered in self._line.clear():
+            entered.set_exception(TurnedAway)
 
     def answered(self) -> None:
         self.ramp.answered()
@@ -147,7 +183,8 @@ class EndpointPool:
             silence.ended_s = None
         if silence.is_due(self.endpoint.patience_s, now):
             silence.said_at_s = silence.seconds(now)
-            found.append(waiting_line(self.name, self.endpoint, silence, self.in_flight, now))
+            in_flight = self.sent if silence.is_queued else self.in_flight
+            found.append(waiting_line(self.name, self.endpoint, silence, in_flight, now))
         return found
 
     def _open(self) -> bool:

@@ -27,7 +27,7 @@ from ai_assets.inference.latency import LatencyMemory
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import Recall
 from ai_assets.inference.live_spend import LiveSpend
-from ai_assets.inference.records import Caller, Request, Result, Unanswered
+from ai_assets.inference.records import Caller, Priority, Request, Result, Unanswered
 from ai_assets.inference.rehearsal import RehearsalProvider
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.protocols.registry import protocol_of
@@ -61,11 +61,16 @@ class Engine:
         state: StateStore,
         say: Callable[[str], object] = _log.warning,
         live: LiveSpend | None = None,
+        priority: Priority | None = None,
     ) -> None:
-        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts the calls."""
+        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts the calls.
+
+        `priority`: of requests that have none.
+        """
         self.settings = settings
         self._say = say
         self._live = live
+        self._priority = priority
         self.state = state
         self._accounts = Accounts(settings.budgets)
         self._opening = threading.Lock()
@@ -280,7 +285,9 @@ class Engine:
         moment = self._turns.clock.now()
         for place, request in enumerate(requests):
             try:
-                tickets[place] = ticket_for(self.settings, self._accounts, request, job.caller, moment)
+                tickets[place] = ticket_for(
+                    self.settings, self._accounts, request, job.caller, moment, priority=self._priority
+                )
             except Unhashable as error:
                 said = f"a part of the request cannot be written as JSON, so it has no identity: {error}"
                 results[place] = Unanswered(request=request, error="unhashable", message=said)
@@ -358,7 +365,7 @@ def _groups(tickets: dict[int, CallState], most_texts: Callable[[str], int | Non
         if request.text is None:
             yield {place: ticket}
         else:
-            hops = tuple(hop.name for hop in ticket.claim.hops)
+            hops = tuple((hop.name, hop.lane) for hop in ticket.claim.hops)
             asked = (request.asks_for, request.query, request.dimensions)
             when = (request.hours, request.priority)
             how = (hops, asked, request.kind, request.on_ambiguous, request.timeout_s, when)

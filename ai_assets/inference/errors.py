@@ -6,6 +6,7 @@ UserError
   InferenceMissing             there is no inference.yaml, and something asks a model
   DueOver                      what is asked anew was due at a moment that is over
   RouteUnknown                 a request names neither a route nor an endpoint
+  PriorityUnknown              a request or a run has a priority that there is not
   WorkStops                    concerns all calls alike
     EndpointUnedited           it still holds what `ai-assets new --route` wrote
     PriceUnknown               nobody said what a call costs, so none is made
@@ -27,6 +28,7 @@ from pathlib import Path
 from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError, said_of
 from ai_assets.base.money import in_full
 from ai_assets.base.yaml_settings import nearest
+from ai_assets.inference.records import PRIORITIES
 
 
 class InferenceInvalid(DeclarationInvalid):
@@ -60,6 +62,11 @@ class DueOver(UserError):
             f"'{asset}' of collection '{collection}' was due at {due} ({timezone}), which is over, and nothing was "
             "asked; give it another 'due' in defs.yaml, or take the key out."
         )
+
+
+class PriorityUnknown(UserError):
+    def __init__(self, found: object, whose: str = "a request") -> None:
+        super().__init__(f"The priority of {whose} is '{found}'{nearest(str(found), list(PRIORITIES))}")
 
 
 class WorkStops(UserError):

@@ -67,7 +67,7 @@ class Turns:
         try:
             results: Sequence[Any] = self._commit([operation for operation, _ in waiting])
         except Exception as error:  # noqa: BLE001 - the boundary to the database: who waits gets it, and the thread lives
-            self._ledger.forget_callers()
+            self._ledger.undo()
             self._deliver(waiting, [error] * len(waiting))
         else:
             self._deliver(waiting, results)

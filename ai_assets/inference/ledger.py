@@ -18,11 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.processes import boot_clock_s, boot_id
-from ai_assets.inference import latency
+from ai_assets.inference import latency, place_queue
 from ai_assets.inference.ledger_clock import LedgerClock
 from ai_assets.inference.ledger_messages import Operation
 from ai_assets.inference.ledger_sql import OWNER_SHIFT, LedgerSql
 from ai_assets.inference.ledger_turn import LedgerTurn
+from ai_assets.inference.own_places import OwnPlaces
 from ai_assets.inference.records import Caller
 from ai_assets.storage import workers
 from ai_assets.storage.state import now, storable
@@ -44,6 +45,7 @@ class Ledger:
         self._reaped_at = 0.0
         self._suspects = False
         self.clock = LedgerClock()
+        self.own = OwnPlaces()
         server_s = "NULL" if dialect == "sqlite" else "extract(epoch FROM clock_timestamp())"
         self._take_turn = sa.text(
             "UPDATE owners SET batch = :batch WHERE owner_id = :owner RETURNING reaped, "  # noqa: S608
@@ -76,6 +78,9 @@ class Ledger:
         if row.server_s is not None:
             moment_s = float(row.server_s)
             self.clock.set_by(moment_s)
+        self.own.begin(batch)
+        if row.reaped:
+            self.own.clear()
         turn = LedgerTurn(
             self, connection, operations, moment_s, fenced=not row.may_act, taken_for_dead=bool(row.reaped)
         )
@@ -149,6 +154,10 @@ class Ledger:
                 reserved[budget] = reserved.get(budget, 0) + row.reserved_nusd
         self.sql.write(connection, "hold_reserved", list(reserved.items()))
         self.sql.write(connection, "free_places", list(places.items()))
+        for row in connection.execute(sa.text("SELECT endpoint, queue FROM endpoints WHERE queue <> ''")).all():
+            if (queue := place_queue.forgotten(row.queue, owner)) is not None:
+                given = {"endpoint": row.endpoint, "queue": queue}
+                connection.execute(sa.text("UPDATE endpoints SET queue = :queue WHERE endpoint = :endpoint"), given)
         return len(rows)
 
     def next_attempt(self) -> int:
@@ -175,6 +184,11 @@ class Ledger:
         """After a turn that was rolled back: ids it had given do not exist."""
         self._callers.clear()
 
+    def undo(self) -> None:
+        """A turn that was given up."""
+        self.forget_callers()
+        self.own.undo()
+
 
 def is_owner_live(connection: sa.Connection, owner_id: int) -> bool:
     """Whether the process that made an attempt, by the bits above OWNER_SHIFT of its number, may still end it."""
@@ -191,7 +205,7 @@ def _forget_other_boots(connection: sa.Connection) -> None:
     if boots == [boot_id()]:
         return
     for statement in (
-        "UPDATE endpoints SET measured_at = 0, blocked_until = 0, probing_until = 0",
+        "UPDATE endpoints SET measured_at = 0, blocked_until = 0, probing_until = 0, queue = ''",
         "DELETE FROM clock",
         "INSERT INTO clock (boot) VALUES (:boot)",
     ):

@@ -6,6 +6,7 @@ from typing import Literal, Protocol, TypeVar
 
 from ai_assets.inference.accounts import Account, Balance
 from ai_assets.inference.admission import Wait
+from ai_assets.inference.fairness import USUAL_LANE, CallLane
 from ai_assets.inference.records import LOST, NO_USAGE, Caller, ErrorClass, Usage
 from ai_assets.inference.settings import Endpoint, TokenPrice
 from ai_assets.protocols.base import AS_USUAL, CallDelivery
@@ -33,6 +34,8 @@ class Hop:
     flat: bool = False
     """Tokens do not say what it costs: the reservation is counted."""
     delivery: CallDelivery = AS_USUAL
+    lane: CallLane = USUAL_LANE
+    """Whose calls it stands among where places are few."""
     prices: tuple[TokenPrice, ...] = ()
     """Of each tier that it may be served at; none where only `price` is declared."""
     in_batch: bool = False

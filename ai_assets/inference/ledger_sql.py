@@ -15,10 +15,10 @@ from ai_assets.storage.state import keys_of, rows_of
 OWNER_SHIFT = 32
 """Attempt ids hold their owner above this bit; a process makes fewer calls than that."""
 ENDPOINT_COLUMNS = (
-    "in_flight", "requests", "tokens", "measured_at", "failures", "openings", "blocked_until", "probing_until",
+    "in_flight", "requests", "tokens", "measured_at", "failures", "openings", "blocked_until", "probing_until", "queue",
 )  # fmt: skip
 _N, _T, _F = "BIGINT", "TEXT", "DOUBLE PRECISION"
-_ENDPOINT_TYPES = dict(zip(ENDPOINT_COLUMNS, (_N, _F, _F, _F, _N, _N, _F, _F), strict=True))
+_ENDPOINT_TYPES = dict(zip(ENDPOINT_COLUMNS, (_N, _F, _F, _F, _N, _N, _F, _F, _T), strict=True))
 _ENDED = {
     "attempt_id": _N, "state": _T, "error": _T, "message": _T, "ended_at": _T, "latency_s": _F, "input_tokens": _N,
     "cached_tokens": _N, "output_tokens": _N, "reasoning_tokens": _N, "cost_nusd": _N, "provider_id": _T,

@@ -2,14 +2,16 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ai_assets.inference.accounts import Balance, first_short, of_backfill
-from ai_assets.inference.admission import EndpointState
+from ai_assets.inference.admission import EndpointState, Wait
 from ai_assets.inference.earmarks import Earmarks
+from ai_assets.inference.fairness import CallLane
 from ai_assets.inference.ledger_messages import (
     AttemptEnd,
     BudgetShortage,
@@ -28,6 +30,7 @@ from ai_assets.inference.ledger_messages import (
     held_by,
 )
 from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, KnownAttempt
+from ai_assets.inference.place_turn import PlaceTurn
 from ai_assets.protocols.registry import protocol_of
 from ai_assets.storage.state import storable
 
@@ -58,9 +61,9 @@ class LedgerTurn:
         self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
         self._earmarks = self._load_earmarks()
         self._balances = self._load_balances()
+        self._moment = moment_s
         self._endpoints = self._load_endpoints()
         self._known: dict[str, KnownAttempt] = {}
-        self._moment = moment_s
         self._at = ledger.clock.text()
         self._attempts: list[list[Any]] = []
         self._pointers: list[list[Any]] = []
@@ -129,15 +132,27 @@ class LedgerTurn:
             balances[row.asked] = (row.name or self._accounts[row.asked].name, balance)
         return balances
 
-    def _load_endpoints(self) -> dict[str, EndpointState]:
+    def _load_endpoints(self) -> dict[str, PlaceTurn]:
+        asked: dict[str, Counter[CallLane]] = {}
+        for operation in self._operations:
+            if isinstance(operation, Parcel) and operation.claims:
+                hop = operation.claims[0].hops[operation.claims[0].at]
+                asked.setdefault(hop.name, Counter())[hop.lane] += not hop.in_batch
         wanted = {item.opened.hop.name for item in self._endings} | {
             claim.hops[claim.at].name for claim in self._claims
         }
         found = {row.endpoint: row for row in self._read("endpoints", list(wanted))}
         return {
-            name: EndpointState(**{column: getattr(found[name], column) for column in ENDPOINT_COLUMNS})
-            if name in found
-            else EndpointState()
+            name: PlaceTurn(
+                name,
+                EndpointState(**{column: getattr(found[name], column) for column in ENDPOINT_COLUMNS})
+                if name in found
+                else EndpointState(),
+                self._ledger.owner_id,
+                self._ledger.own,
+                asked.get(name, Counter()),
+                self._moment,
+            )
             for name in wanted
         }
 
@@ -205,11 +220,13 @@ class LedgerTurn:
         if item.opened.backfill and item.cost_nusd is not None and was != "failed":
             self._put_back(item.opened, reserved - item.cost_nusd)
         if was == "intent" and not item.opened.hop.in_batch:
-            state, hop = self._endpoints[item.opened.hop.name], item.opened.hop
+            state, hop = self._endpoints[item.opened.hop.name].state, item.opened.hop
             if item.state != "ambiguous":
                 state.give_back(hop.tokens - item.usage.input_tokens - item.usage.output_tokens)
             if not item.opened.carried:
                 state.end(self._moment, error=item.error, chance=random.random())
+                if not self._taken_for_dead:
+                    self._ledger.own.ended(hop)
 
     def _put_back(self, opened: Intent, unused_nusd: int) -> None:
         """What the call did not need stays set aside for its backfill."""
@@ -232,13 +249,15 @@ class LedgerTurn:
 
     def _decide_all(self, parcel: Parcel) -> list[Decision]:
         decisions: list[Decision] = []
-        carried = False
+        carried = waits = False
         for claim in parcel.claims:
-            decisions.append(self._decide(claim, carried=carried))
+            decisions.append(self._decide(claim, carried=carried, waits=waits))
             carried = carried or isinstance(decisions[-1], Intent)
+            waits = waits or isinstance(decisions[-1], Wait)
         return decisions
 
-    def _decide(self, claim: Claim, *, carried: bool) -> Decision:
+    def _decide(self, claim: Claim, *, carried: bool, waits: bool) -> Decision:
+        """`carried`: in the request of another one of its parcel. `waits`: another one was refused a place."""
         if (reused := self._recall(claim)) is not None:
             return reused
         if self._fenced:
@@ -253,16 +272,17 @@ class LedgerTurn:
         if (short := self._short(claim, hop.reserve_nusd)) is not None:
             self._ledger.suspect()
             return short
-        state, limits = self._endpoints[hop.name], hop.endpoint.limits
         if hop.in_batch:
             return self._open(claim, hop, row, carried=True)
+        place = self._endpoints[hop.name]
         if carried:
-            state.charge(limits, hop.tokens)
+            place.state.charge(hop.endpoint.limits, hop.tokens)
         else:
-            wait = state.admit(limits, self._moment, tokens=hop.tokens, probe_s=hop.endpoint.timeout_s)
+            wait = place.admit(hop, again=waits)
             if wait is not None:
                 self._ledger.suspect()
                 return wait
+            self._ledger.own.opened(hop)
         return self._open(claim, hop, row, carried=carried)
 
     def _held(self, claim: Claim) -> HeldAttempt | None:
@@ -313,13 +333,18 @@ class LedgerTurn:
         self._write("drop_sent", [[before] for before in self._sent_before])
         self._write("add_sent", self._sent)
         self._write("repoint", self._pointers)
+        if self._attempts or self._endings or any(place.is_refused for place in self._endpoints.values()):
+            self._write_endpoints()
         if self._attempts or self._endings:
             self._write("write_budgets", [
                 [budget, name, b.limit_nusd, b.spent_nusd, b.reserved_nusd, b.held_nusd, b.earmarked_nusd]
                 for budget, (name, b) in self._balances.items()
             ])  # fmt: skip
             self._write("write_earmarks", self._earmarks.changed())
-            self._write("write_endpoints", [
-                [name, *(getattr(state, column) for column in ENDPOINT_COLUMNS)]
-                for name, state in self._endpoints.items()
-            ])  # fmt: skip
+
+    def _write_endpoints(self) -> None:
+        rows = []
+        for name, place in self._endpoints.items():
+            place.write()
+            rows.append([name, *(getattr(place.state, column) for column in ENDPOINT_COLUMNS)])
+        self._write("write_endpoints", rows)

@@ -14,6 +14,10 @@ RequestKind = Literal["chat", "embedding", "raw", "rerank", "predict"]
 OF_TEXTS: frozenset[RequestKind] = frozenset({"embedding", "rerank", "predict"})
 """Asked of a text: several texts can share a request, and nothing is written for an answer."""
 Priority = Literal["interactive", "normal", "batch"]
+PRIORITIES: tuple[Priority, ...] = ("interactive", "normal", "batch")
+"""Those that go first come first."""
+PRIORITY_TAG = "ai_assets/priority"
+"""Of a run: the priority of its calls that have none of their own."""
 ErrorClass = Literal[
     "rate_limited",  # 429: too much at once; not billed
     "tier_unavailable",  # 498, 429: the tier that was asked for has no room; not billed
@@ -122,7 +126,8 @@ class Request:
     tier: str | None = None
     """The provider's tier of service, such as `flex`, instead of the endpoint's. No part of its identity."""
     priority: Priority | None = None
-    """At a server that knows priorities; without one `normal`, and `batch` in a backfill."""
+    """Who goes first where places are few, here and at a server that knows priorities; without one that of the run,
+    and else `normal`, or `batch` in a backfill."""
     hours: WeeklyHours = ALWAYS
     """When it may be sent, beside the windows of the endpoints. No part of its identity."""
     reuse_for_s: float | None = None

@@ -20,6 +20,7 @@ from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.extensions import Options
 from ai_assets.inference.price_hours import wrong_hours
 from ai_assets.inference.records import RETRYABLE, ErrorClass
+from ai_assets.inference.share_settings import Shares
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
 REHEARSAL = "rehearsal"
@@ -87,6 +88,21 @@ class EndpointLimits(Strict):
     tokens_per_minute: int | None = Field(default=None, ge=1)
     concurrency: int = Field(default=64, ge=1, le=1000)
     """Calls in flight at once; fewer while the provider answers 429."""
+    interactive_places: int | None = Field(default=None, ge=0, le=1000)
+    """Of those, how many only interactive calls may take; without it an eighth, while there are such calls."""
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.interactive_places is not None and self.interactive_places >= self.concurrency:
+            said = f"it leaves no place for other calls: 'concurrency' is {self.concurrency}"
+            raise wrong(said, "interactive_places")
+        return self
+
+    @property
+    def kept_for_interactive(self) -> int:
+        if self.interactive_places is not None:
+            return self.interactive_places
+        return max(self.concurrency // 8, 1) if self.concurrency > 1 else 0
 
 
 BATCH_FILL = 0.95
@@ -149,6 +165,8 @@ class Endpoint(Strict):
     windows: Windows = ()
     """When it may be asked, but by somebody who waits (`interactive`) and by batches; without it at any time."""
     limits: EndpointLimits = EndpointLimits()
+    shares: Shares = Field(default={})
+    """Of those limits, by collection or tenant, where several want them at once."""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     patience_s: float = Field(default=300.0, gt=0, le=604_800)
     """How long it may fail without one answer before the work that has no other endpoint stops."""

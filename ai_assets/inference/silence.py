@@ -23,8 +23,10 @@ OBSTACLES: Mapping[WaitReason, str] = {
     "broken": "it has been failing and is left alone for a moment",
     "rate": "its limits (requests_per_minute, tokens_per_minute) have no room",
     "full": "its places (limits.concurrency) are taken, by other processes too",
+    "behind": "its free places are for others first",
 }
 """Why a request may not leave yet."""
+SHOWS_PLACES = "ai-assets inference queue shows who waits and who holds"
 ASKED_ELSEWHERE = "another request or process is asking the same"
 
 
@@ -42,6 +44,8 @@ class Silence:
     """What the last failure said."""
     obstacle: str = ""
     """What keeps requests from leaving, where it is not the endpoint itself."""
+    behind: str = ""
+    """Whose calls have its places or come first, where that is the obstacle."""
     said_at_s: float = 0.0
     """The silence when it was last spoken of; 0: it was not."""
     ended_s: float | None = None
@@ -70,7 +74,7 @@ class Silence:
 
     def blocked(self, reason: WaitReason) -> None:
         """The endpoint may not be asked now; one that is left alone has failed, be it in another process."""
-        self.obstacle = OBSTACLES[reason]
+        self.obstacle, self.behind = OBSTACLES[reason], ""
         if reason == "broken":
             self.failures = max(self.failures, 1)
 
@@ -78,7 +82,7 @@ class Silence:
         if self.said_at_s:
             self.ended_s = self.seconds(now)
         self.failures, self.said_at_s, self._before_s = 0, 0.0, 0.0
-        self.trouble = self.obstacle = ""
+        self.trouble = self.obstacle = self.behind = ""
         self._since = now if self.wanting else None
 
     def seconds(self, now: float) -> float:
@@ -94,7 +98,14 @@ class Silence:
             return False
         if self.said_at_s:
             return self.seconds(now) >= self.said_at_s + min(self.said_at_s, LONGEST_GAP_S)
-        return self.seconds(now) >= (min(FIRST_SAID_S, patience_s / 4) if self.failures else SLOW_SAID_S)
+        if self.failures:
+            return self.seconds(now) >= min(FIRST_SAID_S, patience_s / 4)
+        return self.seconds(now) >= (FIRST_SAID_S if self.is_queued else SLOW_SAID_S)
+
+    @property
+    def is_queued(self) -> bool:
+        """Others have the places, and nothing is wrong."""
+        return bool(self.behind) and self.obstacle in (OBSTACLES["full"], OBSTACLES["behind"])
 
 
 def waiting_line(name: str, endpoint: "Endpoint", silence: Silence, in_flight: int, now: float) -> str:
@@ -108,6 +119,10 @@ def waiting_line(name: str, endpoint: "Endpoint", silence: Silence, in_flight: i
         )
         if count
     )
+    if silence.is_queued and not silence.failures and in_flight == 0:
+        many = f"{waiting:,} {'request waits' if waiting == 1 else 'requests wait'}"
+        since = f"none has had one for {seconds:.0f} s, behind {silence.behind}"
+        return f"{many} for a place at endpoint '{name}' (model {endpoint.llm}): {since}; {SHOWS_PLACES}"
     begun = f"endpoint '{name}' (model {endpoint.llm}) has not answered for {seconds:.0f} s"
     if not silence.failures:
         reason = silence.obstacle or silence.trouble or f"each may take {endpoint.timeout_s:g} s (timeout_s)"

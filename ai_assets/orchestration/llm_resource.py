@@ -20,7 +20,8 @@ from ai_assets.base.home import Home
 from ai_assets.base.money import in_full
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import load_inference
-from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Request, Result
+from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Priority, Request, Result
+from ai_assets.orchestration.run_tags import priority_of
 from ai_assets.orchestration.text_stream import TextStream
 from ai_assets.orchestration.typed_output import Image, Output, answered, output_of, request_of
 
@@ -49,6 +50,8 @@ class AskOptions(CallerFields, total=False):
     system: str
     images: Sequence[Image]
     route: str
+    priority: Priority
+    """`interactive`, `normal` or `batch`: who goes first where places at an endpoint are few."""
     max_output_tokens: int
     temperature: float
     seed: int
@@ -75,24 +78,26 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     _run_id: str | None = PrivateAttr(default=None)
     """None before Dagster has set it up: in a plain program."""
     _backfill: str = PrivateAttr(default="")
+    _priority: Priority | None = PrivateAttr(default=None)
+    """Of the run: of requests that have none."""
     _held: "_Shared | None" = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def map(self, requests: Iterable[str | Request], **who: Unpack[CallerFields]) -> Iterator[Result]:
         """Results in the order of the requests; what cannot be answered is an `Unanswered` among them."""
         caller = self.caller(**who)
-        return _told(self._engine().map(_requests(requests), caller, _waits()), _log())
+        return _told(self._engine().map(self._requests(requests), caller, _waits()), _log())
 
     def amap(self, requests: Iterable[str | Request], **who: Unpack[CallerFields]) -> AsyncIterator[Result]:
         """`map` for asynchronous code."""
         caller = self.caller(**who)
-        return _atold(self._engine().amap(_requests(requests), caller, _waits()), _log())
+        return _atold(self._engine().amap(self._requests(requests), caller, _waits()), _log())
 
     def call(self, request: str | Request, **who: Unpack[CallerFields]) -> Result:
-        return self._engine().call(_request(request), self.caller(**who), _waits())
+        return self._engine().call(self._request(request), self.caller(**who), _waits())
 
     async def acall(self, request: str | Request, **who: Unpack[CallerFields]) -> Result:
-        return await self._engine().acall(_request(request), self.caller(**who), _waits())
+        return await self._engine().acall(self._request(request), self.caller(**who), _waits())
 
     @overload
     def ask(self, prompt: str, *, output: type[Output], **given: Unpack[AskOptions]) -> Output: ...
@@ -125,12 +130,19 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         What is heard is provisional until the answer is in the ledger. An answer that breaks off may have been billed,
         and is not tried again; one that is in the ledger already comes in one piece.
         """
-        request, who = _asked(prompt, None, given)
+        asked, who = _asked(prompt, None, given)
+        request = self._request(asked)
         engine, caller, say = self._engine(), self.caller(**who), _waits()
         return TextStream(lambda hear: engine.call(replace(request, hear=hear), caller, say))
 
     def client(
-        self, *, route: str = "default", max_usd: float | None = None, sample: int = 0, **who: Unpack[CallerFields]
+        self,
+        *,
+        route: str = "default",
+        priority: Priority | None = None,
+        max_usd: float | None = None,
+        sample: int = 0,
+        **who: Unpack[CallerFields],
     ) -> "OpenAI":
         """OpenAI's own client, whose calls go through the ledger: reserved, budgeted, retried, and paid once.
 
@@ -141,7 +153,9 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
         shared = self._opened()
         return openai_client(
-            lambda request: shared.engine().call(request, self.caller(**who), _waits()),
+            lambda request: shared.engine().call(
+                self._request(replace(request, priority=priority)), self.caller(**who), _waits()
+            ),
             shared.settings, route=route, max_usd=max_usd, sample=sample,
         )  # fmt: skip
 
@@ -150,13 +164,16 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         texts: Iterable[str],
         *,
         route: str = "default",
+        priority: Priority | None = None,
         dimensions: int | None = None,
         **who: Unpack[CallerFields],
     ) -> list[tuple[float, ...]]:
         """Vectors in the order of the texts; a text is paid for once, whoever asks. Raises `NoAnswer`."""
         if isinstance(texts, str):
             raise TypeError("embed takes several texts: write [text]")
-        requests = [Request(text=text, dimensions=dimensions, route=route, kind="embed") for text in texts]
+        requests = [
+            Request(text=text, dimensions=dimensions, route=route, kind="embed", priority=priority) for text in texts
+        ]
         return [answered(result).vector for result in self.map(requests, **who)]
 
     def caller(self, **who: Unpack[CallerFields]) -> Caller:
@@ -186,6 +203,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         self._run_id = context.run.run_id if context.run else ""
         self._backfill = context.run.tags.get(BACKFILL_TAG, "") if context.run else ""
+        self._priority = priority_of(context.run.tags) if context.run else None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         held, self._held = self._held, None
@@ -202,6 +220,17 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def _engine(self) -> "Engine":
         return self._opened().engine()
+
+    def _requests(self, asked: Iterable[str | Request]) -> Iterator[Request]:
+        if isinstance(asked, str):
+            raise TypeError(
+                "map takes several requests, and a text would be one for each letter: write [text], or call(text)"
+            )
+        return map(self._request, asked)
+
+    def _request(self, asked: str | Request) -> Request:
+        request = asked if isinstance(asked, Request) else Request(messages=({"role": "user", "content": asked},))
+        return request if request.priority or not self._priority else replace(request, priority=self._priority)
 
 
 # Who asks
@@ -241,14 +270,6 @@ def _asset(context: dg.OpExecutionContext) -> tuple[str, str]:
     return "/".join(key.path[:-1]), key.path[-1]
 
 
-def _requests(asked: Iterable[str | Request]) -> Iterator[Request]:
-    if isinstance(asked, str):
-        raise TypeError(
-            "map takes several requests, and a text would be one for each letter: write [text], or call(text)"
-        )
-    return map(_request, asked)
-
-
 _WHO = frozenset(CallerFields.__annotations__)
 
 
@@ -257,10 +278,6 @@ def _asked(prompt: str, output: type[BaseModel] | None, given: AskOptions) -> tu
     how = {name: value for name, value in given.items() if name not in _WHO and name not in ("system", "images")}
     request = request_of(prompt, output, given.get("system"), given.get("images", ()), how)
     return request, cast(CallerFields, who)
-
-
-def _request(asked: str | Request) -> Request:
-    return asked if isinstance(asked, Request) else Request(messages=({"role": "user", "content": asked},))
 
 
 # What is said in the log of the run

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.by_deadline import DeadlineAsker
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.live_spend import LiveSpend
-    from ai_assets.inference.records import Caller
+    from ai_assets.inference.records import Caller, Priority
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.local_models.host import LocalModels
     from ai_assets.run.datasets.few_shot import FewShotExample
@@ -97,6 +97,8 @@ class Work:
     """Who started the run, as far as it is proved."""
     backfill: str = ""
     """The backfill that the run belongs to, whose money its calls may use."""
+    priority: "Priority | None" = None
+    """Of its calls that have none of their own."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
@@ -341,7 +343,7 @@ class Work:
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from ai_assets.inference.engine import Engine
 
-        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live)
+        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live, self.priority)
         self._closing.callback(engine.close)
         return engine
 

@@ -68,26 +68,27 @@ def _worst(standings: "Sequence[AccountStatus]") -> str:
 
 
 def _hold_scopes(collections: Sequence[Collection]) -> None:
-    """Refuse a budget whose tenant, collection or asset is misspelt, and tell of one that no collection has."""
+    """Refuse a budget whose tenant, collection or asset is misspelt, and tell of one, or of a share, that none has."""
     path = Home.from_environment().inference
     if not path.is_file():
         return
     from ai_assets.costs import scopes
     from ai_assets.inference.load import load_inference
 
-    settings = _of_here(load_inference(path), collections)
+    declared = load_inference(path)
+    settings, elsewhere = _of_here(declared, collections)
     scopes.refuse_misspelt(path, settings, collections)
-    for doubt in scopes.doubts(settings, collections):
+    for doubt in (*scopes.doubts(settings, collections), *scopes.strangers(declared, collections, elsewhere)):
         _log.warning("%s", scopes.located(path, doubt))
 
 
-def _of_here(settings: "InferenceSettings", collections: Sequence[Collection]) -> "InferenceSettings":
-    """Without budgets of collections that other code locations of the home have."""
+def _of_here(settings: "InferenceSettings", collections: Sequence[Collection]) -> tuple["InferenceSettings", set[str]]:
+    """Without budgets of collections that other code locations of the home have; and the names of these."""
     from ai_assets.collection.catalog import Catalog
 
     elsewhere = {*Catalog(Home.from_environment()).names()} - {collection.name for collection in collections}
     kept = [budget for budget in settings.budgets if budget.of.get("collection") not in elsewhere]
-    return settings.model_copy(update={"budgets": kept})
+    return settings.model_copy(update={"budgets": kept}), elsewhere
 
 
 def _count(number: int, noun: str) -> str:

@@ -28,6 +28,7 @@ from ai_assets.storage.migrations import (
     m025_latencies,
     m026_deadlines,
     m027_window_waits,
+    m028_place_queues,
     m029_fitted_searches,
 )
 
@@ -55,5 +56,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m025_latencies", m025_latencies.up),
     ("m026_deadlines", m026_deadlines.up),
     ("m027_window_waits", m027_window_waits.up),
+    ("m028_place_queues", m028_place_queues.up),
     ("m029_fitted_searches", m029_fitted_searches.up),
 )

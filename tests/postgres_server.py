@@ -1,0 +1,80 @@
+"""A PostgreSQL server of its own, from the Debian package, for tests and benches."""
+
+import os
+import pwd
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+POSTGRES_PASSWORD = "s3cret-Pa55"
+
+
+def _programs() -> list[Path]:
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+def is_installed() -> bool:
+    return bool(_programs())
+
+
+@contextmanager
+def running_postgres() -> Iterator["Postgres"]:
+    with tempfile.TemporaryDirectory(prefix="ai-assets-pg-", ignore_cleanup_errors=True) as folder:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        server = Postgres(bin=_programs()[-1].parent, folder=Path(folder), port=port)
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Postgres:
+    bin: Path
+    folder: Path
+    port: int
+
+    def create(self) -> None:
+        password = self.folder / "password"
+        password.write_text(POSTGRES_PASSWORD)
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("postgres")
+            for path in (self.folder, password):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        initialise = ["initdb", "-D", "data", "-U", "keeper", "-A", "scram-sha-256", f"--pwfile={password}", "-N"]
+        self._run(*initialise)
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -F"
+        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
+
+    def url(self, database: str = "postgres", password: str = POSTGRES_PASSWORD) -> str:
+        return f"postgresql://keeper:{password}@127.0.0.1:{self.port}/{database}"
+
+    def database(self, name: str, template: str = "template1") -> str:
+        """The URL of a new database, empty or with what the template has."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[call-overload]
+        return self.url(name)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self.bin / program, *arguments],
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            user="postgres" if os.geteuid() == 0 else None,  # the server refuses to run as root
+        )
