@@ -189,7 +189,8 @@ WITH rows AS (
     SELECT *, (run + pair * 7) % 10 AS collection_number, place % 5 AS stage, place // 5 AS paper FROM rows
 )
 SELECT n AS attempt, substr(sha256(CAST(n AS VARCHAR)), 1, 40) AS call_key,
-    CASE WHEN place % 50 = 49 THEN n - 5 END AS previous, 'tenant-' || collection_number % 3 AS tenant,
+    CASE WHEN place % 50 = 49 THEN n - 5 END AS previous, CAST(NULL AS BIGINT) AS duplicate_of,
+    'tenant-' || collection_number % 3 AS tenant,
     'collection-' || collection_number AS collection, 'stage-' || stage AS asset,
     '2026-07-0' || (1 + paper % 4) AS partition, 'run-{day}-' || run AS run_id, '' AS backfill,
     '2026-07-0' || (1 + paper % 4) || '/paper-' || pair || '-' || paper || '.txt' AS document,
@@ -201,7 +202,8 @@ SELECT n AS attempt, substr(sha256(CAST(n AS VARCHAR)), 1, 40) AS call_key,
     TIMESTAMP '{day}' + INTERVAL (place * 86000 // {per_day} + 1) SECOND AS ended_at,
     (hash(n) % 5000) / 1000.0::DOUBLE AS latency_s, CAST(100 + hash(n) % 900 AS BIGINT) AS input_tokens,
     CAST(hash(n) % 50 AS BIGINT) AS cached_tokens, CAST(10 + hash(n) % 90 AS BIGINT) AS output_tokens,
-    CAST(0 AS BIGINT) AS reasoning_tokens, CAST(0.002 AS DECIMAL(18, 9)) AS reserved_usd,
+    CAST(0 AS BIGINT) AS reasoning_tokens, CAST(NULL AS DOUBLE) AS gpu_s, CAST(NULL AS DOUBLE) AS cpu_s,
+    CAST(0.002 AS DECIMAL(18, 9)) AS reserved_usd,
     CASE
         WHEN n % 100 = 7 THEN 0
         WHEN n % 1000 <> 9 THEN CAST(hash(n) % 100000 AS DECIMAL(8, 0)) * 0.000000001::DECIMAL(10, 9)

@@ -186,13 +186,13 @@ def hardware(look: CostContext) -> Section:
 
 
 def _compared(found: Sequence[UnitCost]) -> str:
-    """The cheapest of each for the kind of stage that both have."""
+    """The cheapest of each for a kind of stage that both have."""
     own = [item for item in found if item.is_own]
     if not own:
         return "No model ran on a device here." if found else "No call was made."
-    for mine in own:
-        theirs = next((item for item in found if item.kind == mine.kind and not item.is_own), None)
-        if theirs is not None and theirs.usd_per_million_tokens is not None:
+    for mine in (item for item in own if item.tokens):
+        theirs = next((item for item in found if item.kind == mine.kind and item.tokens and not item.is_own), None)
+        if theirs is not None:
             return (
                 f"A million tokens ({mine.kind}) cost {dollars(mine.usd_per_million_tokens)} with {mine.model} on "
                 f"{mine.endpoint}, and {dollars(theirs.usd_per_million_tokens)} with {theirs.model} at "

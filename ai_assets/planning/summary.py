@@ -84,8 +84,8 @@ class Summary:
 
     def _stage_tier(self, name: str) -> str | None:
         collection = self._around.work.collection
-        declared: dict[str, str | None] = {each.asset: each.settings.tier for each in collection.embeddings}
-        return declared[name] if name in declared else next((s.tier for s in collection.stages if s.name == name), None)
+        tiers: dict[str, str | None] = {each.asset: each.settings.tier for each in collection.embeddings}
+        return {**tiers, **{stage.name: stage.tier for stage in collection.stages}}.get(name)
 
     @property
     def seconds(self) -> Range | None:
