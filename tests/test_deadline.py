@@ -11,7 +11,6 @@ from ai_assets.inference.deadline import (
     CallLoad,
     Observed,
     Offers,
-    Turnaround,
     batch_turnaround,
     choose,
     pace_of,
@@ -101,12 +100,6 @@ def test_batches_that_were_stopped_count_with_what_is_known_of_them() -> None:
     assert known.chance(4 * HOUR) < 0.6
     on_the_way = batch_turnaround([*quick, *[Observed(seconds=60.0, ended=False)] * 50], *PRIOR)
     assert on_the_way.chance(4 * HOUR) == pytest.approx(forgotten.chance(4 * HOUR), abs=0.02)
-
-
-def test_what_goes_on_already_is_likelier_to_be_slow() -> None:
-    found = batch_turnaround([], *PRIOR)
-    assert found.chance(2 * HOUR, after=HOUR) < found.chance(2 * HOUR)
-    assert Turnaround([], [(60.0, 1.0)]).chance(120.0, after=90.0) == 1.0
 
 
 def test_limits_and_latency_make_the_pace() -> None:

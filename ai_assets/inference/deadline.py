@@ -7,7 +7,7 @@ the *buffer* begins, which is the time to stop a batch for good and to ask all t
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -71,18 +71,14 @@ class Turnaround:
                 self._over.append(1 - going_on)
             at_risk -= weight
 
-    def chance(self, seconds: float, after: float = 0.0) -> float:
-        """That it is over by then; `after`: so long it has gone on already."""
-        over, before = self._over_by(seconds), self._over_by(after)
-        return max(over - before, 0.0) / (1 - before) if before < 1 else 1.0
+    def chance(self, seconds: float) -> float:
+        """That it is over by then."""
+        place = bisect_right(self._at, seconds)
+        return self._over[place - 1] if place else 0.0
 
     def quantile(self, share: float) -> float:
         """After how many seconds this share of them is over."""
         return next((at for at, over in zip(self._at, self._over, strict=True) if over >= share), math.inf)
-
-    def _over_by(self, seconds: float) -> float:
-        place = bisect_right(self._at, seconds)
-        return self._over[place - 1] if place else 0.0
 
 
 def believed(
@@ -237,10 +233,6 @@ class WayChoice:
     """To be in time, with that change."""
     reason: str
     outlook: tuple[WayOutlook, ...]
-
-    @property
-    def chances(self) -> Mapping[Way, float | None]:
-        return {each.way: each.chance for each in self.outlook}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from ai_assets.inference.deadline import (
     stop_time,
 )
 from ai_assets.inference.prices import batch_price, call_price, price_at
-from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
+from ai_assets.inference.settings import Endpoint, InferenceSettings, TokenPrice
 
 FLEX = "flex"
 BATCHES_READ = 200
@@ -139,6 +139,3 @@ def _seconds(begin: str, end: str) -> float:
     """Clocks of two machines may differ."""
     began, ended = map(datetime.datetime.fromisoformat, (begin, end))
     return max((ended - began).total_seconds(), 0.0)
-
-
-__all__ = ["DEFAULT_TIER", "FLEX", "batch_history", "call_tokens", "offers_of"]
