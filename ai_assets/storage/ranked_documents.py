@@ -225,10 +225,10 @@ class _Scorer:
         numbers where they are of too few documents."""
         import numpy as np
 
-        limit, there = min(4 * self._depth.of_each, len(self._passages.texts)), [each.vector.any() for each in block]
+        limit = min(4 * self._depth.of_each, len(self._passages.texts))
         scores = np.full((len(block), len(self._passages.texts)), -math.inf)
-        numbers = np.flatnonzero(there)
-        if not len(numbers):
+        numbers = [number for number, each in enumerate(block) if each.vector.any()]
+        if not numbers:
             return scores
         queries = np.stack([block[number].vector for number in numbers])
         near = batch_search.by_vectors(table, queries, limit, column, batch_search.among(of))
