@@ -125,7 +125,7 @@ def _above_cosine(row: AdaptedRow) -> Figure:
 
 
 def _calibrated(row: AdaptedRow) -> Figure:
-    """Of a corpus with labels equally many: where 400 texts are left to judge, confidence that is exactly right
+    """Of labels equally many: where only 400 texts are left to judge, confidence that is right to the last digit
     comes to 0.046 by chance."""
     return Figure(
         name=f"{row.corpus}, labels {row.labels}: ECE with 100 golden labels, adapted", value=row.ece, limit=0.05,

@@ -24,12 +24,14 @@ from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.planning.adapting import AdaptationRefused, Adapting, ProposedAdaptation
 from ai_assets.planning.preview import PreviewWork
 from ai_assets.run.adaptation_age import adaptation_ages
+from ai_assets.run.datasets.builtin_classifier import CALIBRATION
 from ai_assets.run.status import partition_states
 from ai_assets.signoff.publication import publish
 from ai_assets.stages.base import Row
 from ai_assets.stages.classify import first_version
 from ai_assets.stages.classify.adaptation import Adaptation, read_adaptation
 from ai_assets.stages.classify.confidence import Sureness, fitted_sureness
+from ai_assets.stages.classify.learning import LEAST_GOLDEN
 from ai_assets.stages.classify.unlabelled import DOUBT, LEAST_DOCUMENTS
 from ai_assets.storage.migrations import m017_builtin_versions
 
@@ -266,9 +268,10 @@ def edited(path: Path, change: Callable[[Adaptation], Adaptation]) -> None:
         ),
         (lambda path: edited(path, lambda made: replace(made, temperature=0.0)), "cannot be right"),
         (lambda path: path.write_text(path.read_text().replace("[", "[-Infinity, ", 1)), "a number that is none"),
+        (lambda path: path.write_text(path.read_text().replace("[", "[1e999, ", 1)), "a number that is none"),
     ],
     ids=["edited", "half", "NaN", "another file", "gone", "no text", "labels", "stage", "classifier", "space",
-         "dimensions", "a label less", "temperature", "infinite"],
+         "dimensions", "a label less", "temperature", "infinite", "too large"],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused_with_its_line_and_made_anew(
     office: Project, damage: Callable[[Path], object], found: str
@@ -430,3 +433,35 @@ def test_doubt_is_fitted_where_the_surest_are_often_wrong() -> None:
     assert 0.1 < fitted.doubt < 0.3
     assert math.isclose(fitted.shares(scores).max(axis=1).mean(), 0.84, abs_tol=0.06)
     assert fitted_sureness(scores[:20], truth[:20], DOUBT) == Sureness(doubt=DOUBT)
+
+
+def test_confidence_of_an_adapted_stage_is_fitted_once(office: Project) -> None:
+    """Temperature and doubt; a run that labels one document more takes over what was fitted."""
+    golden = office.root / "collections" / "notes" / "golden.jsonl"
+    lines = [{"document": f"{DAY}/bill-{number:03}.txt", "label": "invoice"} for number in range(LEAST_GOLDEN)]
+    golden.write_text("\n".join(map(json.dumps, lines)))
+    declared(office, golden={"labels": "golden.jsonl"})
+    command("--yes")
+    office.refresh(loaded(office), [DAY])
+    made = office.stores().lake.manifest("notes", "kind", DAY)
+    assert made is not None
+    assert set(made.stats[CALIBRATION]) == {"of", "temperature", "doubt"}
+    models = {row["model"] for row in rows(office).values()}
+    assert len(models) == 1
+    office.document(f"{DAY}/one-more.txt", "The invoice: total due and tax.")
+    found = {each.manifest.asset: each for each in office.refresh(loaded(office), [DAY])}
+    assert found["kind"].reused == 2 * EACH
+    assert {row["model"] for row in rows(office).values()} == models
+
+
+def test_a_file_that_nobody_declares_counts_nothing(office: Project) -> None:
+    """As it is left by who is killed between the file and its declaration."""
+    before = loaded(office).code_versions
+    command("--yes")
+    written = file_of(office).read_bytes()
+    declared(office)
+    assert file_of(office).read_bytes() == written
+    assert loaded(office).code_versions == before
+    assert all(each.unchanged for each in office.refresh(loaded(office)))
+    assert command("--yes", "--json")["written"] is True
+    assert list(loaded(office).adaptations) == ["kind"]

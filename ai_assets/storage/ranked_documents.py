@@ -245,9 +245,9 @@ class _Scorer:
         numbers where they are of too few documents."""
         import numpy as np
 
-        limit, there = min(4 * self._depth.of_each, len(self._passages.texts)), [each.vector.any() for each in block]
+        limit = min(4 * self._depth.of_each, len(self._passages.texts))
         scores = np.full((len(block), len(self._passages.texts)), -math.inf)
-        numbers = [number for number, asked in enumerate(there) if asked]
+        numbers = [number for number, each in enumerate(block) if each.vector.any()]
         if not numbers:
             return scores
         queries = np.stack([block[number].vector for number in numbers])

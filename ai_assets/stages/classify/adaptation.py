@@ -114,7 +114,11 @@ def _refuse_constant(constant: str) -> float:
 
 def _checked(found: dict[str, Any]) -> Adaptation:
     said = found.pop("digest", None)
-    if digest({"format": FORMAT, **found}) != said:
+    try:
+        computed = digest({"format": FORMAT, **found})
+    except ValueError as error:  # too large for a number
+        raise AdaptationUnusable("it has a number that is none") from error
+    if computed != said:
         raise AdaptationUnusable(_EDITED)
     try:
         made = Adaptation(**{**found, "fitted_on": FittedOn(**found["fitted_on"])})
