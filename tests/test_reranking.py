@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from signing import known
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.release_opened import search_release
+from ai_assets.embedding.searched_by import Reranker
 from ai_assets.forgetting.erasing import forget
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.run.errors import PartitionsFailed, RerankerLost
 from ai_assets.run.explain import search
+from ai_assets.run.rerank_scores import RerankScores
+from ai_assets.run.reranking import scores_of
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 
@@ -224,3 +227,22 @@ def test_an_embedder_and_a_folder_without_weights_are_no_rerankers(tmp_path: Pat
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(FolderWrong, match=r"no reranker, but an embedder or something else \(BertModel\)"):
         read_folder(tmp_path, "m", "rerank")
+
+
+def test_a_run_that_is_killed_while_it_reranks_computes_no_score_again(tmp_path: Path) -> None:
+    kept = RerankScores(tmp_path / "kept" / "scores.sqlite")
+    model = Reranker(backend="torch", model="m", version="1", said="m", weight=1)
+    pairs = [(f"query {number // 20}", f"text {number}") for number in range(1_200)]
+    asked: list[int] = []
+
+    def score(some: Sequence[tuple[str, str]]) -> list[float]:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(some))
+        return [float(text.split()[1]) for _, text in some]
+
+    with pytest.raises(KeyboardInterrupt):
+        scores_of(model, pairs, kept, score, lambda _done, _total: None)
+    asked.clear()
+    assert scores_of(model, pairs, kept, score, lambda _done, _total: None) == list(map(float, range(1_200)))
+    assert asked == [200]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ai_assets.embedding.searched_by import Reranker
+    from ai_assets.inference.records import Priority
     from ai_assets.run.context import Work
     from ai_assets.storage.ranking import Hit
 
@@ -27,6 +28,8 @@ Answers: TypeAlias = Sequence[tuple[str, Sequence["Hit"]]]
 """Queries, each with what search found for it, best first."""
 _CHARACTERS = 4_000
 """Of a query or a passage that a model reads."""
+_PAIRS_AT_ONCE = 500
+"""After so many scores they are kept: a run that is killed computes no others again."""
 
 
 def reranked(work: Work, asset: str, answers: Answers, reranker: Reranker | None = None) -> list[list[Hit]]:
@@ -59,7 +62,11 @@ def _scores(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, 
     if model.is_embedder:
         return _by_vectors(work, asset, model, pairs, kept)
     score = _on_route if model.backend == "route" else _loaded_here
-    return _by_score(model, pairs, kept, lambda left: score(work, asset, model, left))
+
+    def said(done: int, total: int) -> None:
+        work.say(f"reranking: {done:,} of {total:,} passages compared with their queries")
+
+    return scores_of(model, pairs, kept, lambda left: score(work, asset, model, left), said)
 
 
 def _by_vectors(
@@ -89,21 +96,29 @@ def _by_vectors(
     return [float(asked[query] @ read[text]) for query, text in pairs]
 
 
-def _by_score(
+def scores_of(
     model: Reranker,
     pairs: Sequence[tuple[str, str]],
     kept: RerankScores,
     ask: Callable[[Sequence[tuple[str, str]]], list[float]],
+    said: Callable[[int, int], None],
 ) -> list[float]:
+    """As the model says them, in order; `ask` gets the pairs of query and text that are not kept."""
     import struct
 
     keys = [key_of(*model.decides, query, text) for query, text in pairs]
     found = {key: struct.unpack("<d", value)[0] for key, value in kept.known(keys).items()}
     left = [place for place, key in enumerate(keys) if key not in found]
-    made = dict(zip((keys[place] for place in left), ask([pairs[place] for place in left]), strict=True))
-    if model.backend != "route":  # answers of a route are in the ledger
-        kept.keep({key: struct.pack("<d", score) for key, score in made.items()})
-    found |= made
+    is_ledgered = model.backend == "route"
+    at_once = max(1, len(left)) if is_ledgered else _PAIRS_AT_ONCE
+    for start in range(0, len(left), at_once):
+        some = left[start : start + at_once]
+        made = dict(zip((keys[place] for place in some), ask([pairs[place] for place in some]), strict=True))
+        if not is_ledgered:
+            kept.keep({key: struct.pack("<d", score) for key, score in made.items()})
+        found |= made
+        if len(some) < len(left):
+            said(start + len(some), len(left))
     return [found[key] for key in keys]
 
 
@@ -113,11 +128,9 @@ def _loaded_here(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[
         by_query.setdefault(query, []).append(text)
     scorer = scorer_of(work, model, asset) if pairs else None
     found: dict[tuple[str, str], float] = {}
-    for number, (query, texts) in enumerate(by_query.items(), start=1):
+    for query, texts in by_query.items():
         assert scorer is not None
         found |= {(query, text): score for text, score in zip(texts, scorer.scores(query, texts), strict=True)}
-        if len(by_query) > 1 and number % 100 == 0:
-            work.say(f"reranking: {number:,} of {len(by_query):,} queries")
     return [found[pair] for pair in pairs]
 
 
