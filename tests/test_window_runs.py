@@ -269,11 +269,11 @@ def test_a_run_of_the_command_ends_well_and_says_how_to_wait(project: Project, p
 
 
 def test_a_plan_counts_the_price_of_the_hour_at_which_calls_leave(project: Project, provider: Provider) -> None:
-    dear = {"from": "2026-01-01", "input": 1.0, "output": 1.0}
-    night = {**dear, "input": 0.1, "output": 0.1, "windows": closed()}
+    dear, later = {"from": "2026-01-01", "input": 1.0, "output": 1.0}, closed()
+    night = {**dear, "input": 0.1, "output": 0.1, "windows": later}
     project.documents(4, days=1)
     money = []
-    for stage in (KIND, {**KIND, "windows": closed()}):
+    for stage in (KIND, {**KIND, "windows": later}):
         declare(project.root, provider.url, prices=[dear, night])
         collection = project.declare(stages=[stage])
         found = plan(collection, project.stores(), load_inference(project.home.inference))
