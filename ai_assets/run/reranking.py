@@ -136,7 +136,7 @@ def _loaded_here(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[
 
 def _on_route(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """Each pair is a call of its own in the ledger, and is paid for once."""
-    from ai_assets.inference.records import Priority, Request, Unanswered
+    from ai_assets.inference.records import Request, Unanswered
     from ai_assets.stages.prompt import clean
 
     if not pairs:
