@@ -107,8 +107,8 @@ def places(state_url: str, settings: InferenceSettings) -> EndpointPlaces:
     state = StateStore(state_url)
     try:
         with state.read() as connection:
-            (found,) = endpoint_places(connection, settings)
-            return found
+            found = endpoint_places(connection, settings)
+            return found[0] if found else EndpointPlaces(endpoint="", places=0, in_flight=0, kept=0, calls=())
     finally:
         state.close()
 

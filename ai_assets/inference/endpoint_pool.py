@@ -97,7 +97,7 @@ class EndpointPool:
         else:
             self.in_flight -= 1
             self._line.withdraw(lane)
-        if self._line.waiting:
+        if self._line.waiting and self._open():
             # Once all who asked in the same turn have heard what became of them: most of them hear the same.
             asyncio.get_running_loop().call_soon(self.wake)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ai_assets.inference.records import PRIORITIES, Caller, Priority
 
@@ -21,8 +22,7 @@ WINDOW_S = 10.0
 """How far back requests and tokens count as use."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallLane:
+class CallLane(NamedTuple):
     """Calls that are alike for admission."""
 
     priority: Priority

@@ -117,7 +117,7 @@ class PlaceLine:
             return False
         if lane.priority == "interactive":
             return True
-        return now >= self._others_paused_until and self._left_for_others(places, now) > 0
+        return now >= self._others_paused_until and (not self._keeps(now) or self._left_for_others(places) > 0)
 
     def next(self, places: int, now: float) -> "asyncio.Future[None] | None":
         """Of those that wait; its place is taken."""
@@ -150,8 +150,11 @@ class PlaceLine:
         (first,) = allotted(1, loads, Capacity(places=max(places, 1)), now)
         return self._lanes[first]
 
-    def _left_for_others(self, places: int, now: float) -> int:
-        declared = self._limits.interactive_places is not None
-        kept = self._limits.kept_for_interactive if declared or now < self._interactive_until else 0
+    def _keeps(self, now: float) -> bool:
+        """Whether places are kept for interactive calls."""
+        return now < self._interactive_until or self._limits.interactive_places is not None
+
+    def _left_for_others(self, places: int) -> int:
+        kept = self._limits.kept_for_interactive
         others = sum(each.in_flight for lane, each in self._lanes.items() if lane.priority != "interactive")
         return places - min(kept, places - 1) - others
