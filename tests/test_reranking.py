@@ -199,6 +199,7 @@ def test_a_reranker_that_is_gone_is_named(office: Project, monkeypatch: pytest.M
         ({"route": "scorers"}, "rerank.route: unknown route or endpoint 'scorers'; did you mean 'scorer'?"),
         ({"route": "chat"}, "rerank.route: endpoint 'chat' speaks 'openai', which has no rerankers"),
         ({"route": "scorer", "model": "x"}, "it has no meaning with a 'route'"),
+        ({"route": "nights"}, "rerank.route: endpoint 'nights' has windows (daily 22:00-06:00 UTC), and answers"),
         ({"route": "scorer", "weight": 0}, "rerank.weight: should be more than 0"),
         ({"route": "both"}, "rerank.route: route 'both' leads to rehearsal-other and rehearsal-rank"),
     ],
@@ -208,6 +209,7 @@ def test_what_cannot_rerank_is_refused_with_its_line(office: Project, rerank: di
     endpoints = {
         "scorer": endpoint,
         "other": {**endpoint, "model": "rehearsal-other"},
+        "nights": {**endpoint, "windows": [{"from": "22:00", "to": "06:00", "timezone": "UTC"}]},
         "chat": {"base_url": "http://localhost:1", "model": "chat", "free": True},
     }
     text = yaml.safe_dump({"endpoints": endpoints, "routes": {"both": {"endpoints": ["scorer", "other"]}}})

@@ -110,4 +110,7 @@ def _on_route(
         if (protocol := known(spoken)) is not None and "rerank" not in protocol.kinds:
             problem = f"endpoint '{name}' speaks '{spoken}', which has no rerankers; those of tei and kserve have"
             raise refused(problem, "route")
+        if hours := inference.endpoints[name].hours:
+            said = f"endpoint '{name}' has windows ({hours.said}), and answers are reranked at any hour"
+            raise refused(said, "route")
     return Reranker(backend="route", model=models[0], version=None, said=route, weight=declared.weight)

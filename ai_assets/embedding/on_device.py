@@ -41,6 +41,8 @@ class DeviceEmbedder(EmbeddingMaker):
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     hours: WeeklyHours = ALWAYS
     """When passages may be embedded, beside the windows of the device."""
+    priority: Priority | None = None
+    """Of passages; without one `normal`, and `batch` in a backfill."""
     cost_nusd: int = 0
     device_s: float = 0.0
 
@@ -50,7 +52,7 @@ class DeviceEmbedder(EmbeddingMaker):
 
     def embed(self, texts: Sequence[str], documents: Sequence[str] = ()) -> np.ndarray:
         """`documents` says whose each text is, for the ledger. A blank text has the zero vector."""
-        priority: Priority = "batch" if self.caller.backfill else "normal"
+        priority = self.priority or ("batch" if self.caller.backfill else "normal")
         return self._made(texts, documents or [""] * len(texts), self.inner.passage_prompt, priority)
 
     def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
@@ -108,12 +110,14 @@ class DeviceScorer:
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Higher is better."""
+        """Higher is better. As queries are, they are few, and asked whatever the windows of the device."""
         import numpy as np
 
         question = ScoreTexts(query=_encodable(query), texts=tuple(map(_encodable, texts)))
         began_at = now()
-        computed = self.models.ask(self.spec, self.placement, question, say=self.say, waiting=self.waiting)
+        computed = self.models.ask(
+            self.spec, self.placement, question, priority=INTERACTIVE, say=self.say, waiting=self.waiting
+        )
         rows = np.asarray(computed.rows, dtype=np.float64).reshape(-1)
         if rows.shape != (len(texts),) or not np.isfinite(rows).all():
             found = f"for {len(texts)} texts it gave {len(rows)} scores, or some that are not finite"

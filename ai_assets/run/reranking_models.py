@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ai_assets.base.extras import ExtraMissing, need
+from ai_assets.base.windows import INTERACTIVE
 from ai_assets.collection.loading import DEFS_FILE
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.local_models.spec import AUTO
@@ -41,6 +42,7 @@ def embedder_of(work: Work, model: Reranker, asset: str) -> DeviceEmbedder:
         state=work.stores.state,
         say=work.say_waiting,
         waiting=work.waiting,
+        priority=INTERACTIVE,
     )
 
 
