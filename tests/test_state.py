@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from conftest import POSTGRES_PASSWORD, Postgres, Project, eventually, free_port
+from conftest import Postgres, Project, eventually, free_port
+from postgres_server import POSTGRES_PASSWORD
 
 from ai_assets.base.errors import StateTooNew, StateUnavailable
 from ai_assets.storage.migrations import MIGRATIONS
