@@ -89,6 +89,7 @@ def test_materialize_in_the_ui_asks_at_once(
     assert rows(project, "kind")["2026-10-05/fire-0.txt"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_partition_without_a_single_answer_is_watched_with_a_back_off_until_there_is_one(
     project: Project, office: Project, opened: dg.DagsterInstance, provider: Provider  # noqa: F811
 ) -> None:  # fmt: skip

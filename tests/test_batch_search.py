@@ -48,6 +48,7 @@ def questions(drawn: random.Random, number: int) -> list[Question]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "documents", "each"),
     [(1, 30, 1), (2, 80, 3), (3, 2, 150), (4, 60, 12)],

@@ -253,6 +253,7 @@ with instance(Home.from_environment()) as opened, dg.build_sensor_context(instan
 """
 
 
+@pytest.mark.slow
 def test_two_sensor_processes_at_once_one_of_them_killed_tell_a_share_once(
     office: Project, opened: dg.DagsterInstance
 ) -> None:

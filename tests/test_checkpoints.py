@@ -436,6 +436,7 @@ def test_a_release_is_live_even_where_no_checkpoint_can_be_made(project: Project
     assert said[-1].startswith("no checkpoint of the audit chain was made")
 
 
+@pytest.mark.slow
 def test_killed_while_it_makes_checkpoints_it_leaves_a_store_that_goes_on(project: Project) -> None:
     stores = project.stores()
     record(stores, 3)

@@ -82,6 +82,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
+@pytest.mark.slow
 def test_a_scaffolded_collection_passes_dagsters_own_check(tmp_path: Path) -> None:
     made = Project(tmp_path)
     made("new", "papers", "--from", "papers")

@@ -34,6 +34,7 @@ def test_each_shell_is_given_its_completion(tmp_path: Path, shell: str) -> None:
     assert "_AI_ASSETS_COMPLETE" in told
 
 
+@pytest.mark.slow
 def test_commands_and_names_of_collections_are_completed(project: Project) -> None:
     project.declare("papers")
     project.declare("pamphlets")

@@ -482,6 +482,7 @@ BOTH = {RANGE_START: DAY, RANGE_END: DAYS[2]}
 ONE = {RANGE_START: DAY, RANGE_END: DAY}
 
 
+@pytest.mark.slow
 def test_dagster_shows_the_stage_as_stale_after_a_correction_and_fresh_after_the_run(
     office: Project, fresh: Collection, opened: dg.DagsterInstance
 ) -> None:
@@ -497,6 +498,7 @@ def test_dagster_shows_the_stage_as_stale_after_a_correction_and_fresh_after_the
         assert stale(opened, fresh) == set()
 
 
+@pytest.mark.slow
 def test_a_run_tells_dagster_of_corrections_that_nobody_observed(
     office: Project, fresh: Collection, opened: dg.DagsterInstance
 ) -> None:

@@ -101,6 +101,7 @@ def numbers(fields: Mapping[str, Any]) -> dict[str, list[float | None]]:
     }
 
 
+@pytest.mark.slow
 def test_every_asset_and_check_was_looked_at(told: Told) -> None:
     assert {"documents", "chunks", "embeddings", "kind", "evaluation_scores", "release_candidate"} < set(told)
     assert {"sign_off", "published", "kind:budget", "kind:answered", "evaluation_scores:gates"} < set(told)

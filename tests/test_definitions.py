@@ -274,6 +274,7 @@ def stale(instance: dg.DagsterInstance, collection: Collection) -> set[tuple[str
     }
 
 
+@pytest.mark.slow
 def test_our_versions_decide_what_dagster_shows_as_stale(
     project: Project, notes: Collection, opened: dg.DagsterInstance
 ) -> None:
@@ -289,6 +290,7 @@ def test_our_versions_decide_what_dagster_shows_as_stale(
     assert stale(opened, edited) == set()
 
 
+@pytest.mark.slow
 def test_a_changed_source_shows_its_partition_as_stale_after_an_observation(
     project: Project, notes: Collection, opened: dg.DagsterInstance
 ) -> None:

@@ -30,6 +30,8 @@ from ai_assets.signoff.publication import publish
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.state import now
 
+pytestmark = pytest.mark.slow
+
 DAY, NEXT_DAY = "2026-10-05", "2026-10-06"
 
 
@@ -107,7 +109,6 @@ def test_there_is_no_page_that_would_load_scripts_from_elsewhere(ann: Caller) ->
     [("sqlite", "coverage,fuzzing", False), ("postgresql", "fuzzing", True)],
     indirect=["store_url"],
 )
-@pytest.mark.slow
 def test_the_api_keeps_to_its_document_whatever_is_sent(
     project: Project, store_url: str, phases: str, of_one_request: bool, tmp_path: Path
 ) -> None:

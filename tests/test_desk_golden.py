@@ -16,6 +16,8 @@ from ai_assets.collection.loading import Collection
 from ai_assets.signoff import golden_labels, verification
 from ai_assets.signoff.golden_status import golden_status
 
+pytestmark = pytest.mark.slow
+
 ARABIC = "فاتورة رقم ٧: المبلغ الإجمالي المستحق مع الضريبة."
 
 
@@ -165,7 +167,6 @@ def opened(chromium: Browser, running: DeskProcess) -> Iterator[Callable[..., Pa
         context.close()
 
 
-@pytest.mark.slow
 def test_one_key_labels_a_document(opened: Callable[..., Page], notes: Collection, office: Project) -> None:  # noqa: F811
     page = opened()
     page.keyboard.press("g")
@@ -187,7 +188,6 @@ def test_one_key_labels_a_document(opened: Callable[..., Page], notes: Collectio
     assert (found.waiting, found.unsure) == (0, 1)
 
 
-@pytest.mark.slow
 def test_it_works_without_scripts(opened: Callable[..., Page], office: Project) -> None:  # noqa: F811
     page = opened(java_script_enabled=False)
     page.goto("/golden")
@@ -197,7 +197,6 @@ def test_it_works_without_scripts(opened: Callable[..., Page], office: Project) 
     assert len(given(office, "ann")) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nobody_is_shut_out(opened: Callable[..., Page], width: int, scheme: str) -> None:

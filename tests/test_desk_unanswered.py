@@ -18,6 +18,8 @@ from ai_assets.desk import reading
 from ai_assets.desk.access import NotSeen
 from ai_assets.signoff import audit, verification
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def refused(office: Project, provider: Provider) -> Collection:  # noqa: F811
@@ -147,7 +149,6 @@ def chromium(skip_loudly_without_chromium: None) -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.mark.slow
 def test_in_a_browser_a_person_finds_it_presses_ask_again_and_the_next_run_has_the_answer(
     project: Project, provider: Provider, running: DeskProcess, chromium: Browser
 ) -> None:

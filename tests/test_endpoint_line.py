@@ -31,6 +31,7 @@ def sent(local: str) -> list[str]:
     return [row.document for row in rows(local, "SELECT document FROM attempts ORDER BY attempt_id")]
 
 
+@pytest.mark.slow
 def test_a_place_is_given_to_another_once_the_ledger_knows_that_it_is_free(
     provider: Provider, local: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

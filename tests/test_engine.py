@@ -106,6 +106,7 @@ def test_a_slow_consumer_is_not_run_over(provider: Provider, local: str) -> None
         results.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_consumer_that_fails_leaves_nothing_running_even_if_the_collector_finds_it(
     provider: Provider, local: str
 ) -> None:

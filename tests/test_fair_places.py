@@ -198,6 +198,7 @@ def test_two_processes_of_one_collection_do_not_wait_for_each_other_to_end(provi
     assert [row.calls >= 10 for row in by_owner] == [True, True]
 
 
+@pytest.mark.slow
 def test_within_one_process_a_collection_is_not_behind_another(provider: Provider, store_url: str) -> None:
     """Its line is shared out as the ledger does it."""
     from concurrent.futures import ThreadPoolExecutor

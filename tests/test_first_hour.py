@@ -50,6 +50,7 @@ def test_the_commands_lead_from_a_folder_to_a_published_collection(
     assert hits
 
 
+@pytest.mark.slow
 def test_every_step_of_the_table_of_times_is_a_command_of_the_document() -> None:
     text, commands = DOCUMENT.read_text(), script()
     rows = [row for row in text.splitlines() if re.match(r"\| .*`.*\| \d+ \|", row)]

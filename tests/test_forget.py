@@ -183,6 +183,7 @@ def test_the_document_stays_away_and_the_next_release_says_so(project: Project, 
     verification.verify(stores.state)
 
 
+@pytest.mark.slow
 def test_pages_and_proofs_say_that_it_was_forgotten(project: Project, tmp_path: Path) -> None:
     collection = furnished(project)
     erase(project, collection)

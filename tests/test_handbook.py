@@ -16,6 +16,8 @@ from ai_assets.run.context import Outcome, Work
 from ai_assets.run.refresh import refresh
 from ai_assets.storage.stores import Stores
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 HANDBOOK = load_collection(ROOT / "collections", "handbook")
 DOCUMENTS = HANDBOOK.folder / "documents"

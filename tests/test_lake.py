@@ -84,6 +84,7 @@ def write_many(root: Path, pipe: Connection, times: int) -> None:
     pipe.send(None)
 
 
+@pytest.mark.slow
 def test_readers_during_200_commits_see_one_whole_dataset_each_time(lake: Lake, processes: ForkServerContext) -> None:
     commit(lake, numbered(0))
     ours, theirs = processes.Pipe()

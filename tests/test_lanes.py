@@ -23,6 +23,8 @@ from ai_assets.run.events import RunEvent, StageBegan, StageEnded
 from ai_assets.run.refresh import leads_to_models, refresh
 from ai_assets.run.sinks import Sink, Sinks
 
+pytestmark = pytest.mark.slow
+
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 17)]
 PARTITIONS = {"by": "day", "start": DAYS[0], "end": DAYS[-1]}
 

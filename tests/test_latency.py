@@ -35,6 +35,8 @@ from ai_assets.inference.records import Answer
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 NEAR = CallClass(endpoint="near", kind="classify", size="short")
 WATCH = Watch(calls=NEAR, limit_s=0.4)
 

@@ -83,6 +83,7 @@ def test_tokens_per_minute_hold_over_three_processes(embed: bool, provider: Prov
     assert seconds(stats) < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embed", [False, True], ids=["chat", "embeddings"])
 def test_calls_at_once_hold_over_three_processes(embed: bool, provider: Provider, local: str) -> None:
     provider.configure(latency_ms=20)

@@ -255,6 +255,7 @@ SCRIPTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_hundred_odd_documents_each_have_a_row(office: Project) -> None:
     """40 scripts in five forms: plain, right to left, combining, long lines, mixed with our own tags."""
     forms = (
@@ -278,6 +279,7 @@ def test_two_hundred_odd_documents_each_have_a_row(office: Project) -> None:
         assert not odd
 
 
+@pytest.mark.slow
 def test_ten_megabytes_are_one_row(office: Project) -> None:
     text = "ポンプが漏れている。\n" * 340_000  # the parser takes 5 million characters, whatever their bytes
     file = office.document(f"{DAY}/long.txt", text)

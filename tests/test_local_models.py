@@ -181,6 +181,7 @@ def test_two_models_of_one_process_share_the_slot_of_a_device(models: LocalModel
     assert (len(model_processes()), len(leases(state))) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_device_that_another_holds_is_waited_for_and_said(models: LocalModels, state: StateStore) -> None:
     placement, said = cpu(wait_s=3), list[str]()
     assert placement.slot is not None
@@ -247,6 +248,7 @@ def test_a_model_process_that_is_killed_is_one_sentence_and_the_next_try_works(m
     assert models.ask(SPEC, cpu(), PASSAGE).tokens > 0
 
 
+@pytest.mark.slow
 def test_a_run_says_that_it_waits_for_a_device(office: Project) -> None:
     (office.root / "inference.yaml").write_text("devices: {cpu: {free: true, exclusive: true, wait_s: 3}}\n")
     collection, heard = declare(office), list[str]()

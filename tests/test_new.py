@@ -201,6 +201,7 @@ def letters(project: Project) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_route_adds_a_stage_its_prompt_and_an_endpoint_to_fill_in(project: Project) -> None:
     done = project.cli("new", "letters", "--from", str(letters(project)), "--route", "default")
     assert done.returncode == 0, done.stderr
@@ -253,6 +254,7 @@ def test_what_does_not_load_leaves_nothing_behind(project: Project) -> None:
     assert "name that too" in " ".join(alone.stderr.split())
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_a_partition_without_a_readable_document(project: Project) -> None:
     collection = project.declare()
     project.document("2026-10-05/scan.pdf", b"%PDF-1.4 this is no pdf")

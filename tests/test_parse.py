@@ -598,6 +598,7 @@ def test_a_quote_never_closed_is_given_up_within_the_limit(tmp_path: Path) -> No
     assert result.megabytes < 50
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_parquet_bomb_is_read_in_small_pieces(tmp_path: Path) -> None:
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), pa.array(["x" * 8_000_000]))
@@ -676,6 +677,7 @@ def test_a_converter_killed_between_two_documents_costs_none(parser: Parser, tmp
     assert document.text == "fine"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
 def test_the_converter_dies_with_its_parent_even_in_the_middle(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(slow_pdf())

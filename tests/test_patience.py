@@ -20,6 +20,8 @@ from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.silence import FIRST_SAID_S, SLOW_SAID_S, Silence
 from ai_assets.storage.state import StateStore
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]}
 PATIENCE_S = 1.0
 

@@ -260,6 +260,7 @@ def test_a_clock_moved_back_locks_nobody_out_and_opens_nothing(state: StateStore
         assert throttle.count(connection, counted, earlier + 30) == 0
 
 
+@pytest.mark.slow
 def test_two_processes_count_together(processes: ForkServerContext, state: StateStore) -> None:
     pipes, gate = [processes.Pipe(duplex=False) for _ in range(2)], processes.Barrier(2)
     running = [processes.Process(target=knock_when_told, args=(state.url, said, gate)) for _, said in pipes]

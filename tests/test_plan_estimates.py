@@ -29,6 +29,8 @@ from ai_assets.planning.tokens import PER_MESSAGE, PER_REQUEST, TokenizerUnusabl
 from ai_assets.planning.totals import CallGroup, Tally, TokenStatistics
 from ai_assets.run.refresh import refresh
 
+pytestmark = pytest.mark.slow
+
 FAULTS: Mapping[int, Mapping[str, float]] = {
     1: {},
     2: {"server_error": 0.05, "schema_violation": 0.1},

@@ -74,6 +74,7 @@ def test_no_command_passes_on_what_a_name_would_do_to_a_terminal(project: Projec
     }  # and nothing is lost to programs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a pseudo-terminal")
 def test_on_a_terminal_our_own_styles_are_there_and_theirs_are_not(project: Project, hostile: Collection) -> None:
     stores = project.stores()

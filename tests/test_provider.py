@@ -307,6 +307,7 @@ def test_a_long_system_message_that_comes_again_is_cached_and_cheaper(client: Op
     assert provider.stats()["billed_usd"] == pytest.approx((fresh + second * 0.1) / 1e6)
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_after_a_restart_and_from_quick_servers() -> None:
     for options in ({}, {"answers": "quick"}):
         found = []
@@ -741,6 +742,7 @@ def test_more_tokens_per_minute_than_allowed_are_refused(provider: Provider) -> 
     assert stats["tokens"]["input"] + stats["tokens"]["output"] == 2 * used
 
 
+@pytest.mark.slow
 def test_latency_is_at_least_what_was_asked_and_the_jitter_is_the_requests_own(provider: Provider) -> None:
     provider.configure(latency_ms=100, jitter_ms=200)
     post(provider, asked(INVOICE))
@@ -1132,6 +1134,7 @@ def running_command(*options: str) -> Iterator[tuple["subprocess.Popen[str]", di
         yield process, json.loads(process.stdout.readline())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_at_once_and_cleanly_even_while_a_request_hangs(number: signal.Signals) -> None:
     with running_command("--fault", "hang=1") as (process, listening):

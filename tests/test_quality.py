@@ -360,6 +360,7 @@ def test_a_run_is_silent_writes_nothing_and_warns_of_nothing(
     assert caplog.records == []
 
 
+@pytest.mark.slow
 def test_a_fresh_process_opens_no_connection_and_prints_nothing(tmp_path: Path) -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"

@@ -12,6 +12,8 @@ from ai_assets.storage import ranked_documents, text_scores
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.search_rules import SearchRules
 
+pytestmark = pytest.mark.slow
+
 DIMENSIONS = 16
 PLAIN = "pump valve invoice winter ticket committee parcel refund due running quickly reported agreement outage".split()
 CODES = "INV-2043/77 T-1041 2043 77 built-in a-a x.y.z user@example.org O'Neil".split()

@@ -93,6 +93,7 @@ def test_an_index_that_is_made_again_is_asked_again(office: Project) -> None:
     assert asked(office, declared(office, [*queries, "refund"])) == 3
 
 
+@pytest.mark.slow
 def test_after_any_edits_the_scores_are_those_of_asking_all(office: Project) -> None:
     """Of the partition that changed: the verdict on the other one is remembered (ADR 3)."""
     drawn = random.Random(15)

@@ -210,6 +210,7 @@ def test_where_there_is_no_terminal_a_run_says_lines_and_no_bars(project: Projec
     assert sum(": 2 documents, candidate " in line for line in said.stdout.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_the_log_of_a_run_in_dagster_says_how_far_stages_are(
     office: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +228,7 @@ def test_the_log_of_a_run_in_dagster_says_how_far_stages_are(
 # What the engine counts
 
 
+@pytest.mark.slow
 def test_the_engine_counts_as_the_ledger_does(tmp_path: Path) -> None:
     state, live = StateStore(f"sqlite:///{tmp_path}/state.db"), LiveSpend()
     with Provider() as provider:

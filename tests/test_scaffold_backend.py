@@ -24,6 +24,7 @@ routes: {default: {endpoints: [mini]}}   # the way
 """
 
 
+@pytest.mark.slow
 def test_what_is_written_loads_and_its_test_passes(tmp_path: Path) -> None:
     inference = tmp_path / "inference.yaml"
     made = write_backend("house_llm", URL, "small", tmp_path, inference)

@@ -33,6 +33,7 @@ def declared(project: Project, of: str, **more: Any) -> Collection:
     return project.declare(partitions=ONE_DAY, stages=[dict(STAGE)], **golden, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["labels", "queries", "rows"])
 def test_what_is_written_runs_and_its_test_passes(project: Project, of: str) -> None:
     collection = declared(project, of)

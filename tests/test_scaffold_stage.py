@@ -13,6 +13,7 @@ from ai_assets.collection.loading import load_collection
 DAY = "2026-10-05"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [[], [dict(STAGE)]], ids=["the first", "one more"])
 def test_what_is_written_runs_and_its_test_passes(project: Project, stages: list[dict[str, object]]) -> None:
     project.documents(per_day=2, days=1)

@@ -86,6 +86,7 @@ def test_the_form_says_the_same_whatever_was_wrong(desk: Guarded) -> None:
     assert "do not belong to anybody who may sign in" in pages.pop()[0]
 
 
+@pytest.mark.slow
 def test_too_many_failures_are_told_how_long_to_wait(desk: Guarded) -> None:
     with desk.browser() as browser:
         for _ in range(5):

@@ -373,6 +373,7 @@ def test_the_desk_shows_the_rows_and_takes_the_decision(stranger: Stranger, open
     assert view.refusals["approve"] is None
 
 
+@pytest.mark.slow
 def test_every_page_of_the_desk_takes_a_signed_asset(stranger: Stranger, opened: dg.DagsterInstance) -> None:
     request = stranger.ask(opened)
     known(stranger.project.stores().state, "ann", "admin")

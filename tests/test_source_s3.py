@@ -216,6 +216,7 @@ def test_a_collection_on_s3_computes_only_the_object_that_changed(endpoint: str,
     assert again["documents", "2026-10-06"].manifest.stats["statuses"]["deleted"] == 1
 
 
+@pytest.mark.slow
 def test_tables_on_s3_are_served_to_the_process_that_reads_them(endpoint: str) -> None:
     import io
 

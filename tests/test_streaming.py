@@ -50,6 +50,7 @@ def test_the_pieces_are_the_answer_and_the_answer_is_the_one_that_everybody_gets
     assert provider.stats()["tokens"]["output"] == said.answer.usage.output_tokens
 
 
+@pytest.mark.slow
 def test_pieces_are_heard_before_the_answer_is_there(project: Project, llm: LLMResource) -> None:
     with Provider(fault={"slow_drip": 1}, drip_s=4) as slow:
         declared(project, slow.url)

@@ -271,6 +271,7 @@ def test_the_publication_run_serves_targets_and_the_sensor_tries_those_again_tha
         assert not house.project.execute(opened, collection, "notes__publish").success  # nothing is left to publish
 
 
+@pytest.mark.slow
 def test_status_and_rollback_on_the_command_line_say_what_each_target_serves(house: House) -> None:
     collection = house.declare(house.lines)
     for text in ("first", "second"):

@@ -78,6 +78,7 @@ def test_who_has_the_old_one_open_goes_on_reading_it_and_who_opens_it_next_sees_
         assert value(before) == 1
 
 
+@pytest.mark.slow
 def test_threads_that_read_while_it_is_replaced_see_one_or_another_and_never_go_back(live: Path, lease: Lease) -> None:
     swap(live, lease, 0)
     stop, found = threading.Event(), list[list[int]]()

@@ -42,6 +42,7 @@ def test_one_word_is_one_class() -> None:
     assert not twice, "; ".join(f"{name} is a class of {' and of '.join(owners)}" for name, owners in twice.items())
 
 
+@pytest.mark.slow
 def test_another_name_is_refused_as_python_does() -> None:
     with pytest.raises(AttributeError, match="module 'ai_assets' has no attribute 'Documnet'"):
         _ = ai_assets.Documnet
