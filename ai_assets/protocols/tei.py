@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ai_assets.base.fast_json import read_json
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.inference.records import ModelLabelScore, Request, RequestKind, Usage
 from ai_assets.protocols import faults
@@ -87,8 +88,8 @@ class TextEmbeddingsInference(Protocol):
 
     def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
         with as_answer():
-            found = json.loads(answer)
-            first = json.loads(bodies[0])
+            found = read_json(answer)
+            first = read_json(bodies[0])
             parts = list(_parts(found["answer"], first, len(bodies)))
             tokens = found["tokens"]
             counted: Sequence[int | None] = [None] * len(parts)
@@ -98,7 +99,7 @@ class TextEmbeddingsInference(Protocol):
 
     def decode(self, body: str, kind: RequestKind) -> Reply:
         with as_answer():
-            found = json.loads(body)
+            found = read_json(body)
             usage = None if found["tokens"] is None else Usage(input_tokens=int(found["tokens"]))
             if kind == "embedding":
                 return Reply(vector=unpacked(found["vector"]), usage=usage)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ai_assets.base.errors import LakeUnwritable
+from ai_assets.base.fast_json import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ class Spool:
         return self.append(text.encode("utf-8", "surrogatepass"))
 
     def row(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self[number].decode("utf-8", "surrogatepass"))
+        found: dict[str, Any] = read_json(self[number].decode("utf-8", "surrogatepass"))
         return found
 
     def _write(self) -> None:
