@@ -151,7 +151,7 @@ def test_a_stopped_process_that_nobody_replaced_goes_on(slow: Provider, state_ur
 
 def test_two_answers_to_one_call_give_everyone_the_first(slow: Provider, state_url: str, short_leases: None) -> None:
     """The one that was taken over gets its own answer late, and uses the one that others have seen."""
-    slow.configure(latency_ms=100)
+    slow.configure(latency_ms=300)
     worker = in_the_middle(slow, state_url)
     wait_for_expiry(state_url)
     ask(state_url, declared(slow), questions(COUNT))
