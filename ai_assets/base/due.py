@@ -13,7 +13,9 @@ from typing import Any
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from ai_assets.base.yaml_settings import Strict, nearest, wrong
+from ai_assets.base.window_settings import known_timezone
+from ai_assets.base.windows import instant_of
+from ai_assets.base.yaml_settings import Strict, wrong
 
 UTC = "UTC"
 _OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
@@ -53,26 +55,21 @@ class DeclaredDeadline:
             return DueMoment(at=since + datetime.timedelta(seconds=self.within_s))
         if (at := self.absolute) is not None:
             return DueMoment(at=at)
-        zone = zoneinfo.ZoneInfo(self.timezone)
-        day = since.astimezone(zone).date()
-        found = next(each for each in (self._on(day + datetime.timedelta(days=number), zone) for number in range(3))
-                     if each.at > since)  # fmt: skip
-        return found
+        day = since.astimezone(zoneinfo.ZoneInfo(self.timezone)).date()
+        days = (self._on(day + datetime.timedelta(days=number)) for number in range(3))
+        return next(each for each in days if each.at > since)
 
-    def _on(self, day: datetime.date, zone: zoneinfo.ZoneInfo) -> DueMoment:
+    def _on(self, day: datetime.date) -> DueMoment:
         assert self.due is not None
-        wanted = datetime.datetime.combine(day, datetime.time.fromisoformat(self.due), zone)
-        match _shift_at(wanted):
+        time, zone = datetime.time.fromisoformat(self.due), zoneinfo.ZoneInfo(self.timezone)
+        at, note = instant_of(day, 60 * time.hour + time.minute, self.timezone), None
+        match _shift_at(datetime.datetime.combine(day, time, zone)):
             case "skipped":
-                at = _jump_before(wanted)
-                told = at.astimezone(zone)
-                note = f"{day} has no {self.due} in {self.timezone}: the clocks go forward, and it is due at "
-                return DueMoment(at=at, note=f"{note}{told:%H:%M}")
+                told = f"{at.astimezone(zone):%H:%M}"
+                note = f"{day} has no {self.due} in {self.timezone}: the clocks go forward, and it is due at {told}"
             case "repeated":
                 note = f"{day} has {self.due} twice in {self.timezone}: the clocks go back, and the first one counts"
-                return DueMoment(at=wanted.astimezone(datetime.UTC), note=note)
-            case _:
-                return DueMoment(at=wanted.astimezone(datetime.UTC))
+        return DueMoment(at=at, note=note)
 
     def __str__(self) -> str:
         if self.within_s is not None:
@@ -101,7 +98,7 @@ class WithDeadline(Strict):
     @classmethod
     def _leaves_time(cls, value: str | None) -> str | None:
         match = _SPAN.fullmatch(value or "")
-        if value is None or (match and 0 < _seconds(value) <= MOST_DAYS * 86_400):
+        if value is None or (match and 0 < span_seconds(value) <= MOST_DAYS * 86_400):
             return value
         if match or re.fullmatch(r"-.*", value):
             raise ValueError(f"'{value}' leaves no time, or more than a year; write such as 90m, 4h or 2d")
@@ -110,21 +107,13 @@ class WithDeadline(Strict):
     @field_validator("timezone")
     @classmethod
     def _is_timezone(cls, value: str | None) -> str | None:
-        if value is None:
-            return value
-        try:
-            zoneinfo.ZoneInfo(value)
-        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
-            known = sorted(zoneinfo.available_timezones())  # reads hundreds of files
-            problem = f"unknown time zone '{value}'{nearest(value, known, 'one is Europe/Berlin')}"
-            raise ValueError(problem) from error
-        return value
+        return value if value is None else known_timezone(value)
 
     @property
     def deadline(self) -> DeclaredDeadline | None:
         if self.due is not None:
             return DeclaredDeadline(due=self.due, timezone=self.timezone or UTC)
-        return DeclaredDeadline(within_s=_seconds(self.within)) if self.within is not None else None
+        return DeclaredDeadline(within_s=span_seconds(self.within)) if self.within is not None else None
 
     def wrong_deadline(self) -> Iterator[PydanticCustomError]:
         """What the keys contradict each other in. A moment that is over is no mistake of the file: see plan and run."""
@@ -169,20 +158,8 @@ def _shift_at(wanted: datetime.datetime) -> str:
     return "repeated" if wanted.replace(fold=0).utcoffset() != wanted.replace(fold=1).utcoffset() else ""
 
 
-def _jump_before(skipped: datetime.datetime) -> datetime.datetime:
-    """The instant at which the clocks jump over this time."""
-    low, high = (skipped.replace(fold=fold).astimezone(datetime.UTC) for fold in (1, 0))
-    after = high.astimezone(skipped.tzinfo).utcoffset()
-    while high - low > datetime.timedelta(seconds=1):
-        middle = low + (high - low) / 2
-        if middle.astimezone(skipped.tzinfo).utcoffset() == after:
-            high = middle
-        else:
-            low = middle
-    return high.replace(microsecond=0)
-
-
-def _seconds(span: str) -> int:
+def span_seconds(span: str) -> int:
+    """Of `90m`, `4h` or `2d`; 0 for what is no span."""
     match = _SPAN.fullmatch(span)
     return int(match[1]) * _SECONDS[match[2]] if match else 0
 

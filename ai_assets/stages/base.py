@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ai_assets.base.due import WithDeadline
+from ai_assets.base.due import WithDeadline, span_seconds
 from ai_assets.base.window_settings import Windows, hours_of
 from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import refuse, wrong
@@ -114,8 +114,7 @@ class StageSettings(WithDeadline):
 
     @property
     def reuse_for_s(self) -> float | None:
-        match = _SPAN.fullmatch(self.reuse_for or "")
-        return float(match[1]) * {"m": 60, "h": 3600, "d": 86400}[match[2]] if match else None
+        return float(span_seconds(self.reuse_for)) if self.reuse_for is not None else None
 
     @property
     def columns(self) -> Columns:
