@@ -18,7 +18,6 @@ from ai_assets.base.due import DeclaredDeadline, DueMoment
 from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.asking import CHUNK, BatchAsker
-from ai_assets.inference.batch.buffers import Clock, store_clock
 from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.batch.standing import given_of
@@ -26,6 +25,7 @@ from ai_assets.inference.call_state import ticket_for
 from ai_assets.inference.deadline import START_S, CallLoad, Offers, WayChoice, choose, span_of
 from ai_assets.inference.errors import DueOver
 from ai_assets.inference.identity import Unhashable
+from ai_assets.inference.ledger_clock import Clock, store_clock
 from ai_assets.inference.records import Caller, Request, Result, Unanswered
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import DEFAULT_TIER, InferenceSettings

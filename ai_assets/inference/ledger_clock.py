@@ -6,6 +6,9 @@ With SQLite all processes are on one machine, whose clock it is then.
 import datetime
 import logging
 import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
 
 from ai_assets.storage import workers
 from ai_assets.storage.state import StateStore
@@ -41,9 +44,19 @@ class LedgerClock:
         return self.now().isoformat(timespec="milliseconds")
 
 
-def store_moment(state: StateStore) -> datetime.datetime:
+Clock = Callable[[sa.Connection], datetime.datetime]
+
+
+def store_clock(connection: sa.Connection) -> datetime.datetime:
     """The same for who has no ledger open."""
+    if connection.dialect.name == "sqlite":
+        return datetime.datetime.now(datetime.UTC)
+    return datetime.datetime.fromtimestamp(workers.read_clock(connection).now_s, datetime.UTC)
+
+
+def store_moment(state: StateStore) -> datetime.datetime:
+    """The same for who has no connection open; SQLite needs none for it."""
     if state.dialect == "sqlite":
         return datetime.datetime.now(datetime.UTC)
     with state.read() as connection:
-        return datetime.datetime.fromtimestamp(workers.read_clock(connection).now_s, datetime.UTC)
+        return store_clock(connection)

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from ai_assets.base.due import DeclaredDeadline
 from ai_assets.collection.deadlines import deadlines_of, levels_after
-from ai_assets.inference.batch.buffers import store_clock
 from ai_assets.inference.deadline import START_S, CallLoad, Way, WayChoice, choose
 from ai_assets.inference.errors import DueOver
+from ai_assets.inference.ledger_clock import store_clock
 from ai_assets.inference.prices import batch_price, call_price, price_at
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings, TokenPrice

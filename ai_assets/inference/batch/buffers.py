@@ -1,7 +1,7 @@
 """Batches that are due: stopped when their buffer begins, so that there is time to ask what they have not done."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -11,7 +11,7 @@ from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.way_offers import call_tokens, offers_of
 
 BY_DEADLINE = "its deadline"
-"""Who cancelled it, where nobody did: unlike what a person cancels, its rest is asked by itself."""
+"""Recorded as who cancelled a batch that was stopped because it was due: its rest is asked without a person."""
 
 
 class Buffers:
@@ -58,14 +58,3 @@ class Buffers:
             if each.deadline.endpoint == endpoint and each.deadline.due_at <= due_at:
                 lines += max(each.lines - each.provider_done, 0)
         return CallLoad(calls=lines, tokens=lines * tokens)
-
-
-Clock = Callable[[sa.Connection], datetime.datetime]
-
-
-def store_clock(connection: sa.Connection) -> datetime.datetime:
-    """That of the server with PostgreSQL, so that machines with wrong clocks agree (docs/adr/0020)."""
-    if connection.dialect.name == "sqlite":
-        return datetime.datetime.now(datetime.UTC)
-    found: datetime.datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
-    return found.astimezone(datetime.UTC)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.buffers import BY_DEADLINE, Buffers, Clock, store_clock
+from ai_assets.inference.batch.buffers import BY_DEADLINE, Buffers
 from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineProblem, LineResult, read_results
 from ai_assets.inference.batch.provider import BatchProvider, RemoteBatch
 from ai_assets.inference.batch.settling import Settling
 from ai_assets.inference.batch.submitting import TOKEN_LIMIT, Submitting
+from ai_assets.inference.ledger_clock import Clock, store_clock
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import StateStore, now, storable
@@ -133,7 +134,7 @@ class Collector:
                 return jobs.get(connection, job.job_id)
 
     def _stopped_if_due(self, job: BatchJob, lease: Lease, found: Collected, buffers: Buffers) -> BatchJob:
-        """Noted before the provider hears of it: whoever looks next goes on with it."""
+        """Recorded before the provider is asked, so that the next look goes on after a crash."""
         try:
             with self._state.read() as connection:
                 said = buffers.wants_stop(connection, job)
