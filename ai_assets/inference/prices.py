@@ -73,18 +73,14 @@ def tier_prices(endpoint: Endpoint, on: Moment) -> tuple[TokenPrice, ...]:
 
 def all_prices(endpoint: Endpoint, on: datetime.date) -> tuple[TokenPrice, ...]:
     """Those, and what a line of a batch costs."""
-    found, usual = tier_prices(endpoint, on), price_at(endpoint, on)
-    share = None if endpoint.batch is None else endpoint.batch.price_share
-    if endpoint.free or usual is None or share is None or any(price.tier == BATCH_TIER for price in found):
-        return found
-    return (*found, _shared(usual, share))
+    found, line = tier_prices(endpoint, on), _line_price(endpoint, on)
+    return found if line is None or line in found else (*found, line)
 
 
 def reserved_prices(endpoint: Endpoint, on: datetime.date, *, by_batch: bool = False) -> tuple[TokenPrice, ...]:
     """Of which the dearest is reserved for a call; none where nobody says what one costs."""
-    if by_batch and endpoint.batch is not None:
-        lines = tuple(price for price in all_prices(endpoint, on) if price.tier == BATCH_TIER)
-        return lines or tier_prices(endpoint, on)
+    if by_batch and endpoint.batch is not None and (line := _line_price(endpoint, on)) is not None:
+        return (line,)
     return tier_prices(endpoint, on)
 
 
@@ -106,8 +102,7 @@ def usual_batch_price(endpoint: Endpoint, on: datetime.date) -> TokenPrice | Non
     price = price_at(endpoint, on)
     if endpoint.free or price is None:
         return price
-    declared = next((each for each in all_prices(endpoint, on) if each.tier == BATCH_TIER), None)
-    return declared or _shared(price, USUAL_BATCH_SHARE)
+    return _line_price(endpoint, on) or _shared(price, USUAL_BATCH_SHARE)
 
 
 def batch_price(name: str, endpoint: Endpoint, on: Moment) -> TokenPrice:
@@ -117,9 +112,17 @@ def batch_price(name: str, endpoint: Endpoint, on: Moment) -> TokenPrice:
     if not endpoint.free and (declared := price_at(endpoint, on, BATCH_TIER)) is not None:
         return declared
     price = call_price(name, endpoint, on)
-    if endpoint.free or endpoint.batch is None or endpoint.batch.price_share is None:
-        return price
-    return _shared(price, endpoint.batch.price_share)
+    return _line_price(endpoint, on) or price
+
+
+def _line_price(endpoint: Endpoint, on: datetime.date) -> TokenPrice | None:
+    """As declared for a line of a batch: a price of that tier, else a share of the usual one."""
+    if endpoint.free:
+        return None
+    if (declared := price_at(endpoint, on, BATCH_TIER)) is not None:
+        return declared
+    usual, share = price_at(endpoint, on), None if endpoint.batch is None else endpoint.batch.price_share
+    return None if usual is None or share is None else _shared(usual, share)
 
 
 @lru_cache(maxsize=256)
