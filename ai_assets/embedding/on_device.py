@@ -91,7 +91,7 @@ class DeviceEmbedder(EmbeddingMaker):
         for document, size in texts:
             sizes[document] = sizes.get(document, 0) + size
         shares = [Share(document=name, size=size) for name, size in sizes.items()]
-        use = _use(self.placement, self.inner.name, "embed", computed, began_at)
+        use = device_use(self.placement, self.inner.name, "embed", computed, began_at)
         if _written(self.state, self.caller, use, shares):
             self.cost_nusd += use.cost_nusd
             self.device_s += computed.wall_s
@@ -122,13 +122,13 @@ class DeviceScorer:
         if rows.shape != (len(texts),) or not np.isfinite(rows).all():
             found = f"for {len(texts)} texts it gave {len(rows)} scores, or some that are not finite"
             raise ModelFailed(self.spec.model, self.placement.device, found)
-        use = _use(self.placement, self.spec.model, "rerank", computed, began_at)
+        use = device_use(self.placement, self.spec.model, "rerank", computed, began_at)
         _written(self.state, self.caller, use, [Share(document="", size=1)])
         found_scores: list[float] = rows.tolist()
         return found_scores
 
 
-def _use(placement: Placement, model: str, kind: str, computed: ComputedRows, began_at: str) -> DeviceUse:
+def device_use(placement: Placement, model: str, kind: str, computed: ComputedRows, began_at: str) -> DeviceUse:
     # A GPU is ours alone while it computes; of a processor only the time that was used is.
     gpu_s = computed.wall_s if placement.is_gpu else None
     return DeviceUse(

@@ -87,26 +87,15 @@ class GPUResource(dg.ConfigurableResource["GPUResource"]):
         return ModelSpec(backend="torch", model=folder.name, folder=folder.path, task=folder.task, dtype=self.dtype)
 
     def _ask(self, spec: ModelSpec, device: str, name: str, question: ModelQuestion) -> ComputedRows:
-        from ai_assets.inference.device_use import DeviceUse, Share, record
+        from ai_assets.embedding.on_device import device_use
+        from ai_assets.inference.device_use import Share, record
         from ai_assets.storage.state import now
 
         state, models = _shared()
         placement = place(device, load_inference(Home.from_environment().inference))
         began_at, log = now(), dg.get_dagster_logger()
         computed = models.ask(spec, placement, question, priority=self.priority, say=log.info)
-        gpu_s = computed.wall_s if placement.is_gpu else None
-        use = DeviceUse(
-            device=placement.device,
-            model=name,
-            kind=spec.task,
-            price=placement.price,
-            began_at=began_at,
-            tokens=computed.tokens,
-            wall_s=computed.wall_s,
-            gpu_s=gpu_s,
-            cpu_s=computed.cpu_s,
-            cost_nusd=placement.cost_nusd(computed.cpu_s if gpu_s is None else gpu_s),
-        )
+        use = device_use(placement, name, spec.task, computed, began_at)
         record(
             state,
             replace(caller_of_step(self.tenant, self._run_id), backfill=self._backfill),

@@ -127,8 +127,9 @@ def open_waits(collection: Collection, stores: "Stores", found: Sequence[WindowW
     return [wait for wait in found if is_open(wait)]
 
 
-def opened_partitions(collection: Collection, stores: "Stores") -> list[str]:
-    """Each of which has an asset that waited, and need not any more."""
-    with stores.state.read() as connection:
-        found = waits(connection, collection.name)
+def opened_partitions(collection: Collection, stores: "Stores", found: Sequence[WindowWait] | None = None) -> list[str]:
+    """Each of which has an asset that waited, and need not any more. `found`: all that wait, for who has read it."""
+    if found is None:
+        with stores.state.read() as connection:
+            found = waits(connection, collection.name)
     return list(dict.fromkeys(wait.partition for wait in open_waits(collection, stores, found)))

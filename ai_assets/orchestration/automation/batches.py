@@ -8,9 +8,7 @@ from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.home import Home
 from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.collection.loading import Collection
-from ai_assets.orchestration.automation.source_changes import is_busy, run_requests
-from ai_assets.orchestration.held_back import held_back
-from ai_assets.orchestration.sources import register_folders
+from ai_assets.orchestration.automation.source_changes import goes_on
 
 INTERVAL_S = 60
 WITHIN_S = 30.0
@@ -48,13 +46,9 @@ def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
                 tags = tags_of_waiting(connection, collection.name)
         if not answered:
             return dg.SkipReason(found.in_words)
-        if held := held_back(Home.from_environment()):
-            return dg.SkipReason(held)
-        if is_busy(collection, context.instance):
-            return dg.SkipReason(f"{found.in_words}; a run of this collection is queued or under way")
-        register_folders(collection, context.instance, answered)
-        asked = run_requests(collection, context, answered, "batch answered", "sensor", "batches", tags)
-        return dg.SensorResult(run_requests=list(asked))
+        return goes_on(
+            collection, context, answered, "batch answered", sensor="batches", tags=tags, news=found.in_words
+        )
 
     yield body
 

@@ -181,6 +181,28 @@ def run_requests(
         yield dg.RunRequest(tags={**own, **(tags or {}), **ticket})
 
 
+def goes_on(
+    collection: Collection,
+    context: dg.SensorEvaluationContext,
+    partitions: Sequence[str],
+    reason: str,
+    *,
+    sensor: str,
+    tags: Mapping[str, str],
+    news: str,
+) -> dg.SensorResult | dg.SkipReason:
+    """Runs for partitions that waited and can go on; none while runs are held back or one is under way. `news`: what
+    the sensor has to say then."""
+    if held := held_back(Home.from_environment()):
+        return dg.SkipReason(held)
+    if is_busy(collection, context.instance):
+        return dg.SkipReason(f"{news}; a run of this collection is queued or under way")
+    register_folders(collection, context.instance, partitions)
+    return dg.SensorResult(
+        run_requests=list(run_requests(collection, context, partitions, reason, "sensor", sensor, tags))
+    )
+
+
 def is_busy(collection: Collection, instance: dg.DagsterInstance) -> bool:
     under_way = dg.RunsFilter(
         job_name=collection.name,

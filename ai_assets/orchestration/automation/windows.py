@@ -6,9 +6,7 @@ import dagster as dg
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
-from ai_assets.orchestration.automation.source_changes import is_busy, run_requests
-from ai_assets.orchestration.held_back import held_back
-from ai_assets.orchestration.sources import register_folders
+from ai_assets.orchestration.automation.source_changes import goes_on
 
 INTERVAL_S = 60
 
@@ -36,15 +34,11 @@ def windows(collection: Collection) -> Iterator[dg.SensorDefinition]:
                 waiting = waits(connection, collection.name)
                 tags = tags_of_waiting(connection, collection.name)
             said = in_words(waiting, store_moment(stores.state))
-            opened = opened_partitions(collection, stores)
+            opened = opened_partitions(collection, stores, waiting)
         if not opened:
             return dg.SkipReason(said)
-        if held := held_back(Home.from_environment()):
-            return dg.SkipReason(held)
-        if is_busy(collection, context.instance):
-            return dg.SkipReason("a window has opened; a run of this collection is queued or under way")
-        register_folders(collection, context.instance, opened)
-        asked = run_requests(collection, context, opened, "window opened", "sensor", "windows", tags)
-        return dg.SensorResult(run_requests=list(asked))
+        return goes_on(
+            collection, context, opened, "window opened", sensor="windows", tags=tags, news="a window has opened"
+        )
 
     yield body
