@@ -128,8 +128,8 @@ def _show_golden(golden: GoldenJudgement | None) -> None:
 
 
 def write(chosen: Collection, stage: ClassifyStage, adaptation: Adaptation) -> Path:
-    """The file, and its declaration where there is none yet. Killed in between, there is a file that nobody declares;
-    where one of both cannot be written or does not load, both are as they were."""
+    """The file, and its declaration where there is none yet. After a kill in between, the file is there and
+    not declared, so it has no effect; on an error both are restored."""
     declared = chosen.folder / DEFS_FILE
     path = chosen.folder / (stage.adapted or f"{FOLDER}/{stage.name}.json")
     text = declared.read_bytes()

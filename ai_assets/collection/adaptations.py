@@ -22,7 +22,7 @@ _passed_over: ContextVar[bool] = ContextVar("adaptations_passed_over", default=F
 
 @contextmanager
 def unusable_passed_over() -> Iterator[None]:
-    """A file that does not fit is left out meanwhile: for the command that makes it anew."""
+    """Within the block a file that does not fit is ignored: for the command that replaces it."""
     token = _passed_over.set(True)
     try:
         yield

@@ -21,7 +21,7 @@ from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.reranking import read_reranker
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
-from ai_assets.collection.stage_windows import hours_by_asset, refuse_hours_with_deadline, refuse_never_open
+from ai_assets.collection.stage_windows import hours_by_asset, refuse_wrong_hours
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
@@ -381,8 +381,7 @@ def build_collection(
     reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
     gathered.refuse(CollectionInvalid, first=path)
     hours = hours_by_asset(settings, inference)
-    refuse_never_open(settings, hours, path, node)
-    refuse_hours_with_deadline(settings, hours, path, node)
+    refuse_wrong_hours(settings, hours, path, node)
     shown = {item.document for question in questions.values() for item in question.examples}
     source = settings.source.path
     if "://" not in source:

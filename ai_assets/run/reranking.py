@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from ai_assets.base.windows import INTERACTIVE
 from ai_assets.collection.reranking import RERANKED
 from ai_assets.run.errors import RerankerLost
 from ai_assets.run.rerank_scores import FOLDER, RerankScores, key_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ai_assets.embedding.searched_by import Reranker
-    from ai_assets.inference.records import Priority
     from ai_assets.run.context import Work
     from ai_assets.storage.ranking import Hit
 
@@ -141,8 +141,7 @@ def _on_route(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str
 
     if not pairs:
         return []
-    route = route_of(work, model)
-    priority: Priority | None = "interactive" if asset == SEARCH else None
+    route, priority = route_of(work, model), INTERACTIVE if asset == SEARCH else None
     requests = (
         Request(text=clean(text), query=clean(query), route=route, kind="rerank", priority=priority)
         for query, text in pairs

@@ -81,7 +81,8 @@ def searched_by(collection: Collection, found: Mapping[str, FittedWeight]) -> Se
 
 def version(collection: Collection, found: Mapping[str, FittedWeight]) -> str:
     """Of the weights that are fitted; empty where none is. Partitions that were judged by others are due."""
-    return digest(searched_by(collection, found).weights)[:32] if searched_by(collection, found).weights else ""
+    weights = searched_by(collection, found).weights
+    return digest(weights)[:32] if weights else ""
 
 
 def queries_digest(collection: Collection) -> str:
