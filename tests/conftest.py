@@ -226,6 +226,15 @@ def rehearsal() -> Iterator["Provider"]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator["Provider"]:
+    """One that answers at once, for tests that set its pace and faults themselves."""
+    from provider import Provider
+
+    with Provider(answers="quick") as started:
+        yield started
+
+
 @pytest.fixture
 def provider(rehearsal: "Provider", monkeypatch: pytest.MonkeyPatch) -> "Provider":
     """A provider of models, asked for nothing yet, where the settings look for one."""

@@ -24,12 +24,6 @@ COUNT = 40
 PATIENCE_S = 120.0
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with Provider(answers="quick") as provider:
-        yield provider
-
-
 @pytest.fixture
 def night(tmp_path: Path, running: Provider) -> Iterator[NightDesk]:
     with running.lent():

@@ -26,12 +26,6 @@ from ai_assets.inference.ways import way_of
 FLEX: dict[str, Any] = {**PRICE, "tier": "flex", "input": 0.075, "output": 0.3}
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with Provider(answers="quick") as provider:
-        yield provider
-
-
 @pytest.fixture
 def provider(running: Provider) -> Iterator[Provider]:
     with running.lent():

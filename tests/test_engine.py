@@ -39,12 +39,6 @@ from ai_assets.inference.records import Answer, Caller, Request, Result
 from ai_assets.storage.state import StateStore
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with Provider(answers="quick") as found:
-        yield found
-
-
 @pytest.fixture
 def provider(running: Provider) -> Provider:
     running.configure(fault={}, latency_ms=10, jitter_ms=20, hang_s=300)

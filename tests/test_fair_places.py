@@ -34,12 +34,6 @@ from ai_assets.storage.state import StateStore
 PLACES = 4
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with Provider(answers="quick") as found:
-        yield found
-
-
 @pytest.fixture
 def provider(running: Provider) -> Provider:
     running.configure(fault={}, latency_ms=60, jitter_ms=20)

@@ -5,7 +5,6 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,6 @@ from ai_assets.inference.records import Answer, Request, Unanswered
 from ai_assets.inference.settings import InferenceSettings
 
 PATIENCE_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with Provider(answers="quick") as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +39,6 @@ async def asked(document: Document, ctx: Stage) -> dict[str, object]:
     except Exception:
         return {"answer": "none"}
 """
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with Provider(answers="quick") as found:
-        yield found
 
 
 @pytest.fixture
