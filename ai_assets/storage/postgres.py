@@ -20,8 +20,6 @@ CONNECT_TIMEOUT_S = 10
 """A host that does not answer at all, instead of the minutes that the system waits."""
 FREE_CONNECTION_TIMEOUT_S = 30.0
 """Until one of this process's own connections is free."""
-_KEPT = 2
-"""Connections that stay open while nobody uses them."""
 _SECRET_PARAMETERS = ("password", "sslpassword")
 
 
@@ -55,12 +53,12 @@ def address_for(url: sa.URL, driver: str, program: str = "ai-assets") -> sa.URL:
 
 def engine_of(url: sa.URL, *, driver: str = "psycopg", connections: int = 2, **more: Any) -> sa.Engine:
     """One with so many connections at most."""
-    kept = min(_KEPT, connections)
     engine = sa.create_engine(
         address_for(url, driver, "dagster" if driver == "psycopg2" else "ai-assets"),
         pool_pre_ping=True,
-        pool_size=kept,
-        max_overflow=connections - kept,
+        pool_size=connections,
+        max_overflow=0,  # one that is closed is still counted by the server when its successor is opened
+        pool_use_lifo=True,
         pool_timeout=FREE_CONNECTION_TIMEOUT_S,
         **more,
     )

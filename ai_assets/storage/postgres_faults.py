@@ -53,6 +53,10 @@ def is_refusal(error: BaseException) -> bool:
     return state_of(error) in (READ_ONLY, NO_RIGHT)
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    return state_of(error) in ("55P03", "40P01")
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether a server that refuses so may let us in a little later: it restarts, or has no connection left."""
     said = str(of_driver(error))

@@ -5,6 +5,8 @@ Queries live with the nouns they are about; here are the engine, the migrations 
 
 import contextlib
 import datetime
+import logging
+import random
 import sqlite3
 import time
 import weakref
@@ -16,9 +18,11 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from ai_assets.base.environment import CONNECTIONS
-from ai_assets.base.errors import StateTooNew, StateTooOld, StateUnavailable
+from ai_assets.base.errors import StateTooNew, StateTooOld, StateUnavailable, StateUpgradeBlocked
 from ai_assets.base.extras import need
 from ai_assets.base.home import KEYS, Home
+from ai_assets.storage import fences
+from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.patience import POLL_S
 from ai_assets.storage.postgres import (
@@ -30,17 +34,20 @@ from ai_assets.storage.postgres import (
     is_postgres,
 )
 from ai_assets.storage.postgres import engine_of as postgres_engine_of
-from ai_assets.storage.postgres_faults import found_in, is_refusal, may_pass
+from ai_assets.storage.postgres_faults import found_in, is_lock_timeout, is_refusal, may_pass
 
 BUSY_TIMEOUT_S = 30.0
 KEYS_OPTION = "ai_assets_keys"
 """Option of a connection: the folder of the keys that sign what is recorded through it."""
 LONGEST_PAUSE_S = 30.0
 """Between two statements of a writer on PostgreSQL."""
+UPGRADE_PATIENCE_S = 120.0
+"""For so long an upgrade tries to find a moment in which nobody reads."""
 NONE_FREE = (
     f"all connections of this process were in use for {FREE_CONNECTION_TIMEOUT_S:.0f} s (`connections` in "
     "operations.yaml says how many it may have)"
 )
+_LOG = logging.getLogger(__name__)
 
 
 def now() -> str:
@@ -107,6 +114,8 @@ class StateStore:
                 inspected = sa.inspect(connection)
                 known = [name for name, _ in MIGRATIONS]
                 applied = _applied(connection, store.describe()) if inspected.has_table("schema_migrations") else []
+                if inspected.has_table("store_fences"):
+                    fences.refuse(store.describe(), fences.found(connection))
         except sa.exc.DatabaseError as error:
             raise _unavailable(url, error) from error
         if missing := [name for name in known if name not in applied]:
@@ -128,10 +137,8 @@ class StateStore:
         """One connection, for what is not ours in the same database; nothing is created or migrated."""
         engine = cls.engine_of(url)
         try:
-            with engine.connect() as connection, connection.begin():
+            with refusals_told(url), engine.connect() as connection, connection.begin():
                 yield connection
-        except sa.exc.OperationalError as error:
-            raise _unavailable(url, error) from error
         finally:
             engine.dispose()
 
@@ -163,7 +170,7 @@ class StateStore:
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start; committed when the block ends without error."""
         with self._transaction("IMMEDIATE") as connection:
-            _take_turns(connection)
+            fences.refuse(self.describe(), _take_turns(connection))
             yield connection
 
     @contextlib.contextmanager
@@ -215,6 +222,19 @@ class StateStore:
         """A transaction that another thread is in ends as it would have, and its connection is closed with it."""
         self._closed = True
         self._release()
+
+
+@contextlib.contextmanager
+def refusals_told(url: str) -> Iterator[None]:
+    """For what works with an engine of its own: what a database refuses is one sentence, as in a store."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InternalError) as error:
+        raise _unavailable(url, error) from error
+    except sa.exc.DatabaseError as error:
+        if not is_refusal(error) and "not a database" not in str(error.orig):
+            raise
+        raise _unavailable(url, error) from error
 
 
 def upsert(connection: sa.Connection, table: str, key: Mapping[str, object], values: Mapping[str, object]) -> None:
@@ -301,12 +321,32 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
 
 
 def _migrate(engine: sa.Engine, described: str) -> None:
+    if _is_migrated(engine, described):
+        return
+    deadline = time.monotonic() + UPGRADE_PATIENCE_S
+    while True:
+        try:
+            return _upgrade(engine, described)
+        except sa.exc.OperationalError as error:
+            if not is_lock_timeout(error):
+                raise
+            if time.monotonic() > deadline:
+                raise StateUpgradeBlocked(described, UPGRADE_PATIENCE_S) from error
+            time.sleep(random.uniform(0.05, POLL_S))
+
+
+def _is_migrated(engine: sa.Engine, described: str) -> bool:
     known = [name for name, _ in MIGRATIONS]
     with engine.connect().execution_options(sqlite_begin="DEFERRED") as connection, connection.begin():
-        if sa.inspect(connection).has_table("schema_migrations") and _applied(connection, described) == known:
-            return
+        if not sa.inspect(connection).has_table("schema_migrations") or _applied(connection, described) != known:
+            return False
+        fences.refuse(described, fences.found(connection))
+        return True
+
+
+def _upgrade(engine: sa.Engine, described: str) -> None:
     with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
-        _take_turns(connection)
+        _one_upgrades(connection, described)
         connection.execute(
             sa.text("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)")
         )
@@ -317,16 +357,37 @@ def _migrate(engine: sa.Engine, described: str) -> None:
                 connection.execute(
                     sa.text("INSERT INTO schema_migrations VALUES (:name, :at)"), {"name": name, "at": now()}
                 )
+        fences.refuse(described, fences.found(connection))
 
 
-def _take_turns(connection: sa.Connection) -> None:
+def _one_upgrades(connection: sa.Connection, described: str) -> None:
+    """The lock of writers, and on PostgreSQL then all tables: what reads goes on until its transaction ends.
+
+    Half of the time after which PostgreSQL looks for deadlocks, so that it is never a reader that has to give up.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    take = "SELECT pg_try_advisory_xact_lock(726354)"
+    if not connection.execute(sa.text(take)).scalar_one():
+        _LOG.warning("waiting for another process that upgrades or writes %s", described)
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(726354)"))
+    connection.execute(sa.text("SET LOCAL lock_timeout = '500ms'"))
+    if ours := tables_there(connection):
+        connection.execute(sa.text(f"LOCK TABLE {', '.join(ours)} IN ACCESS EXCLUSIVE MODE"))
+
+
+def _take_turns(connection: sa.Connection) -> str | None:
     """What BEGIN IMMEDIATE is to SQLite: what a writer reads, no other writer changes before it is done.
 
-    The server ends the transaction of a process that was suspended within it, so that the others can go on.
+    The server ends the transaction of a process that was suspended within it, so that the others can go on. Returns
+    what refuses this process.
     """
-    if connection.dialect.name == "postgresql":
-        limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
-        connection.execute(sa.text(f"SELECT {limit}, pg_advisory_xact_lock(726354)"))
+    if connection.dialect.name != "postgresql":
+        return fences.found(connection)
+    limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
+    row = connection.execute(sa.text(f"SELECT {limit}, ai_assets_turn(:known) AS said"), {"known": fences.NEWEST}).one()
+    said: str | None = row.said
+    return said
 
 
 def _applied(connection: sa.Connection, described: str) -> list[str]:
