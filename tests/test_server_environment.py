@@ -1,6 +1,9 @@
 """`environment: server`: all state in one PostgreSQL, ours and Dagster's, and what is said where it cannot be."""
 
 import os
+import subprocess
+import sys
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import yaml
-from conftest import Project
+from conftest import Project, eventually
+from engines import check_books
+from engines import declare as declare_endpoint
 from postgres_server import POSTGRES_PASSWORD, Postgres
+from provider import Provider
+from test_stage_settings import KIND
 
 from ai_assets.base.environment import EnvironmentUnknown, OperationsInvalid, StateUrlMissing, StateUrlUnfit
 from ai_assets.base.home import ENVIRONMENT_VARIABLE, Home
@@ -93,3 +100,29 @@ def test_a_home_changes_its_environment_and_its_file_follows(server: Project) ->
     assert write_instance_file(server.home).written
     assert "storage" not in yaml.safe_load(path.read_text())
     assert "AI_ASSETS_ENVIRONMENT" not in os.environ
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_the_database_restarted_three_times(
+    server: Project, provider: Provider, postgres: Postgres
+) -> None:
+    """Its own state and Dagster's are both away meanwhile; nothing is asked twice."""
+    declare_endpoint(server.root, provider.url, limits={"concurrency": 4})
+    provider.configure(latency_ms=300)
+    server.declare("notes", stages=[dict(KIND)])
+    server.documents(per_day=30)
+    running = subprocess.Popen(
+        [Path(sys.executable).parent / "ai-assets", "run", "notes", "--all"],
+        cwd=server.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for calls in (5, 30, 60):
+        eventually(lambda calls=calls: provider.stats()["calls"] >= calls or running.poll() is not None, timeout_s=120)
+        postgres.stop()
+        time.sleep(2)
+        postgres.start()
+    said, _ = running.communicate(timeout=240)
+    assert running.returncode == 0, said
+    assert provider.stats()["billed"] == 90
+    check_books(server.home.state_url)
+    with psycopg.connect(server.home.state_url) as connection:
+        assert connection.execute("SELECT count(*), min(status) FROM runs").fetchall() == [(1, "SUCCESS")]
