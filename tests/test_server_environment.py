@@ -16,6 +16,7 @@ from engines import check_books
 from engines import declare as declare_endpoint
 from postgres_server import POSTGRES_PASSWORD, Postgres
 from provider import Provider
+from signing import PASSWORD, known
 from test_stage_settings import KIND
 
 from ai_assets.base.environment import EnvironmentUnknown, OperationsInvalid, StateUrlMissing, StateUrlUnfit
@@ -45,6 +46,23 @@ def test_runs_and_events_are_in_the_database_and_nothing_is_in_sqlite(server: Pr
     with psycopg.connect(server.home.state_url) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
         assert connection.execute("SELECT count(*) > 0 FROM datasets").fetchall() == [(True,)]
+
+
+def test_a_document_is_forgotten_in_the_events_too(server: Project) -> None:
+    server.document("2026-10-05/secret.txt", "The Zanzibar agreement of Tuesday.")
+    collection = server.declare(stages=[])
+    with server.instance() as opened:
+        assert server.execute(opened, collection, "notes", **{"dagster/partition": "2026-10-05"}).success
+    shown = "SELECT count(*) FROM event_logs WHERE event LIKE '%Zanzibar%'"
+    with psycopg.connect(server.home.state_url) as connection:
+        assert connection.execute(shown).fetchall() != [(0,)]
+    with server.stores() as stores:
+        known(stores.state, "ada", "admin")
+    given = ("--by", "ada", "--reason", "asked")
+    done = server.cli("forget", "notes", "2026-10-05/secret.txt", *given, AI_ASSETS_PASSWORD=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(server.home.state_url) as connection:
+        assert connection.execute(shown).fetchall() == [(0,)]
 
 
 def test_the_file_of_dagster_holds_no_address_and_no_password(server: Project) -> None:
