@@ -286,6 +286,15 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.database(f"t{uuid.uuid4().hex}", template="tables")
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def each_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Like `store_url`, for the many claims that are seldom other on PostgreSQL: `make test-slow` looks."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+    server: Postgres = request.getfixturevalue("postgres_with_tables")
+    return server.database(f"t{uuid.uuid4().hex}", template="tables")
+
+
 @pytest.fixture
 def llama() -> Iterator[Llama]:
     with serving() as server:

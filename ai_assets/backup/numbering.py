@@ -1,5 +1,7 @@
 """The numbers that a database gives to rows, carried to another one: a number that was given is never given again."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from ai_assets.storage.known_tables import known_tables
@@ -19,7 +21,8 @@ def copy_numbers(connection: sa.Connection, other: sa.Connection) -> None:
         _go_on_in_sqlite(other, given)
         return
     for row in other.execute(_SEQUENCES, {"tables": list(known_tables())}).all():
-        highest = other.execute(sa.text(f'SELECT max("{row.counted}") FROM "{row.name}"')).scalar_one()  # noqa: S608
+        select = sa.text(f'SELECT max("{row.counted}") FROM "{row.name}"')  # noqa: S608
+        highest: int | None = other.execute(select).scalar_one()
         if (last := max(highest or 0, given.get(row.name, 0))) > 0:
             other.execute(sa.text("SELECT setval(:name, :last)"), {"name": f'"{row.sequence}"', "last": last})
 
@@ -35,7 +38,8 @@ def _given(connection: sa.Connection) -> dict[str, int]:
 
 def _go_on_in_sqlite(other: sa.Connection, given: dict[str, int]) -> None:
     counting = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
-    for name in other.execute(sa.text(counting)).scalars().all():
+    names: Sequence[str] = other.execute(sa.text(counting)).scalars().all()
+    for name in names:
         there = other.execute(sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": name})
         last = max(there.scalar_one_or_none() or 0, given.get(name, 0))
         other.execute(sa.text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": name})

@@ -7,7 +7,7 @@ the lake, the indexes, the state store, Dagster's events; last the free pages of
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +90,7 @@ def forget(
         say("state store and ledger")
         done += _state(stores.state, collection.name, found)
     say("Dagster's events")
-    done += _dagster(stores, found.documents)
+    done += _dagster(stores, sorted(found.documents))
     say("free pages of the databases")
     done += _free_pages(stores)
     return done
@@ -310,7 +310,7 @@ _EVENTS_IN_POSTGRES = (("event_logs", "event"), ("asset_keys", "last_materializa
 """Tables of Dagster, where `environment` is not `local`, and the column of each that shows samples."""
 
 
-def _dagster(stores: Stores, documents: Sequence[str]) -> Iterator[Erasure]:
+def _dagster(stores: Stores, documents: Iterable[str]) -> Iterator[Erasure]:
     """Their rows in the samples that events show. A storage that somebody put elsewhere is not reached from here."""
     number = 0
     for path in _databases(stores.home.dagster):

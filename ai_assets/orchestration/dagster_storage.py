@@ -57,6 +57,7 @@ class HomeStorage(DagsterStorage, ConfigurableClass):
     """Opened by Dagster, from `dagster.yaml`."""
 
     def __init__(self, url: sa.URL, connections: int, create: bool, inst_data: ConfigurableClassData | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         address = url.render_as_string(hide_password=False)
         engine, patience = _engine(url, connections)
@@ -65,7 +66,6 @@ class HomeStorage(DagsterStorage, ConfigurableClass):
         self._schedules = ScheduleRecords(address, create)
         for storage in (self._runs, self._events, self._schedules):
             storage._engine, storage.patience = engine, patience
-        super().__init__()
 
     @classmethod
     def at(cls, home: Home, inst_data: ConfigurableClassData | None = None) -> Self:

@@ -75,7 +75,7 @@ class StateStore:
             need("postgres", "A state store in PostgreSQL")
             self._shared = borrow(address, connections)
             self._engine = self._shared.engine
-            release = partial(give_back, self._shared)
+            release: Callable[[], None] = partial(give_back, self._shared)
         else:
             self._engine = _sqlite_engine(address)
             release = self._engine.dispose
