@@ -270,7 +270,7 @@ def _used_before(connection: sa.Connection, ticket: LaunchTicket, partitions: Se
         sa.text("DELETE FROM launch_uses WHERE used_at < :gone"), {"gone": gone.isoformat(timespec="milliseconds")}
     )
     query = sa.text("SELECT run_id FROM launch_uses WHERE nonce = :nonce AND partition IN :partitions").bindparams(
-        sa.bindparam("partitions", expanding=True)
+        sa.bindparam("partitions", type_=sa.Text, expanding=True)
     )
     taken: set[str] = set()
     for start in range(0, len(partitions), _AT_ONCE):

@@ -119,7 +119,7 @@ def _hold(
 def _grants(connection: sa.Connection, holders: Iterable[str]) -> dict[tuple[str, str], Role]:
     """By holder and collection."""
     query = sa.text("SELECT holder, collection, role FROM grants WHERE holder IN :holders").bindparams(
-        sa.bindparam("holders", expanding=True)
+        sa.bindparam("holders", type_=sa.Text, expanding=True)
     )
     rows = connection.execute(query, {"holders": sorted(holders)})
     return {(row.holder, row.collection): row.role for row in rows}
