@@ -190,6 +190,32 @@ class BudgetExhausted(WorkStops):
         self.budget = name
 
 
+class CommonBudgetExhausted(BudgetExhausted):
+    """Of a budget that counts calls of several tenants: none of them learns what the others spent."""
+
+    def __init__(self, name: str, *, needed_usd: float) -> None:
+        WorkStops.__init__(
+            self,
+            f"Budget '{name}' is used up: the next call may cost {in_full(needed_usd)}, and not as much is left. It "
+            "counts calls of several tenants, so its sums are not shown here. No more calls are made. Whoever keeps "
+            f"the installation raises the limit: ai-assets budget set {name} --limit-usd USD --reason WHY; then run "
+            "again: what was answered is kept and not paid again.",
+        )
+        self.budget = name
+
+
+class EndpointNotForTenant(WorkStops):
+    def __init__(self, tenant: str, endpoint: str, problem: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' is not for tenant '{tenant}': {problem}; nothing was sent. Take another endpoint "
+            "in the route, or have whoever keeps the installation allow it under `tenants` in operations.yaml."
+        )
+
+
+class SharesOfTenants(DeclarationInvalid):
+    """`shares` of an endpoint names what is no tenant, where tenants are declared."""
+
+
 class BackfillSpent(WorkStops):
     def __init__(
         self, backfill: str, *, limit_usd: float, spent_usd: float, held_usd: float, needed_usd: float
