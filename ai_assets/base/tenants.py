@@ -21,7 +21,6 @@ PLACE = "tenant:"
 ANOTHER = "another tenant"
 """What one tenant is told of the others."""
 TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
-_FOLDER = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
 
 
 class TenantUndeclared(UserError):
@@ -74,10 +73,6 @@ class TenantSettings(Strict):
     """Environment variables of keys that are its own: no other tenant asks with them, unless it names them too."""
     pool: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,63}$")
     """The Dagster pool that the steps of its collections take a slot of."""
-    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    """The namespace of Kubernetes that its pods run in."""
-    data: str | None = Field(default=None, pattern=_FOLDER, max_length=200)
-    """The folder or prefix that holds its collections; without it they lie where they would without tenants."""
     retention: TenantRetention = TenantRetention()
 
 
@@ -87,25 +82,9 @@ def _whole(declared: dict[str, TenantSettings]) -> dict[str, TenantSettings]:
 
 
 def _problems(declared: Mapping[str, TenantSettings]) -> Iterator[PydanticCustomError]:
-    namespaces: dict[str, str] = {}
-    folders: dict[str, str] = {}
     for name, settings in declared.items():
         if settings.budget is None:
             yield wrong(f"tenant '{name}' has no budget; write budget: {{limit_usd: 500, per: month}}", name)
-        if settings.namespace is not None:
-            other = namespaces.setdefault(settings.namespace, name)
-            if other != name:
-                yield wrong(f"tenant '{other}' has the namespace '{settings.namespace}' already", name, "namespace")
-        if settings.data is not None:
-            inside = [known for known in folders if _within(known, settings.data) or _within(settings.data, known)]
-            for known in inside:
-                said = f"'{settings.data}' and the folder '{known}' of tenant '{folders[known]}' lie in each other"
-                yield wrong(said, name, "data")
-            folders.setdefault(settings.data, name)
-
-
-def _within(inner: str, outer: str) -> bool:
-    return f"{inner}/".startswith(f"{outer}/")
 
 
 DeclaredTenants = Annotated[dict[TenantName, TenantSettings], AfterValidator(_whole)]
@@ -145,11 +124,6 @@ class Tenants:
     def settings_of(self, tenant: str) -> TenantSettings:
         """Of one that is not declared, what counts where nothing is said."""
         return self.declared.get(tenant, TenantSettings())
-
-    def data_prefix(self, tenant: str) -> str:
-        """Below the root of all data, what a tenant's collections lie under: empty, or a folder with a slash after."""
-        folder = self.settings_of(tenant).data
-        return f"{folder}/" if folder else ""
 
     def why_not(self, tenant: str, endpoint: str, key: str | None) -> str | None:
         """Why calls of a tenant may not go to an endpoint, which takes its key from that variable."""

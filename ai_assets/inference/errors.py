@@ -184,7 +184,7 @@ class BudgetExhausted(WorkStops):
         super().__init__(
             f"Budget '{name}' ({holder}) is used up: the next call may cost {in_full(needed_usd)}, and of "
             f"{in_full(limit_usd)} {in_full(spent_usd)} are spent{held}{aside}. No more calls are made. Raise the "
-            f"limit: ai-assets budget set {name} --limit-usd USD --reason WHY (limit_usd in inference.yaml counts "
+            f"limit: ai-assets budget set {name} --limit-usd USD --reason WHY (the declared limit counts "
             "where nobody has set one); then run again: what was answered is kept and not paid again."
         )
         self.budget = name
