@@ -52,7 +52,7 @@ def state(tmp_path: Path) -> Iterator[StateStore]:
 
 
 @pytest.mark.parametrize(("tenants", "said"), [
-    ({"legal": {}}, "operations.yaml:2: tenants.legal: tenant 'legal' has no budget; write budget: {limit_usd: 500, per: month}"),
+    ({"legal": {}}, "yaml:2: tenants.legal: tenant 'legal' has no budget; write budget: {limit_usd: 500, per: month}"),
     ({"a": {**MONEY, "share": 0}}, "tenants.a.share: should be more than 0"),
     ({"a": {**MONEY, "endpoint": ["x"]}}, "unknown key 'endpoint'; did you mean 'endpoints'?"),
 ])  # fmt: skip
