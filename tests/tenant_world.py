@@ -32,7 +32,7 @@ from ai_assets.signoff.publication import publish
 DAY, OPEN = "2026-10-05", "2026-10-06"
 MARKS = {
     "collection": "zebrawood", "document": "quokka", "text": "axolotl", "label": "narwhal", "person": "ulrica",
-    "note": "ibex", "reason": "kakapo", "run": "tapir", "error": "okapi", "budget": "lemur", "channel": "dingo",
+    "note": "ibex", "reason": "kakapo", "run": "tapir", "error": "okapi", "channel": "dingo",
     "tenant": "sunda", "group": "pangolin", "prompt": "wombat", "stage": "gecko", "description": "manatee",
 }  # fmt: skip
 """Where each is planted in what the other tenant has."""
@@ -170,7 +170,7 @@ def _marked(project: Project, south: Collection) -> None:
     refused = first(south.name, stage, OPEN, document, question="q", error="refused", message=MARKS["error"])
     with stores.state.write() as connection:
         replace_all(connection, south.name, stage, OPEN, [failed_again(None, refused)])
-        news = BudgetNews(about=MARKS["budget"], title=MARKS["budget"], body=MARKS["budget"])
+        news = BudgetNews(about="budget", title=MARKS["text"], body=MARKS["text"])
         outbox.make(connection, [news], [MARKS["channel"]], DAY)
         connection.exec_driver_sql("UPDATE notices SET error = 'okapi', state = 'failed'")
     written(

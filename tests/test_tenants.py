@@ -17,6 +17,8 @@ from ai_assets.base.errors import DeclarationInvalid, UserError
 from ai_assets.base.tenants import Tenants, load_tenants
 from ai_assets.collection.catalog import Catalog
 from ai_assets.costs.limits import touched
+from ai_assets.inference.accounts import accounts_of
+from ai_assets.inference.earmarks import CannotSetAside
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.errors import BudgetExhausted, EndpointNotForTenant
 from ai_assets.inference.fairness import CallLane
@@ -30,6 +32,7 @@ from ai_assets.run import spans
 from ai_assets.run.operations import RetentionSettings, load_operations
 from ai_assets.storage.state import StateStore
 
+TODAY = datetime.date(2026, 11, 28)
 MONEY = {"budget": {"limit_usd": 5}}
 NORTH, SOUTH = Caller(tenant="north", collection="a"), Caller(tenant="south", collection="b")
 
@@ -153,6 +156,10 @@ def test_a_budget_that_counts_several_tenants_tells_none_of_them_its_sums(
         asked(state, under(tmp_path, running.url, {**tenants, "north": MONEY}, budgets=common), NORTH)
     assert "counts calls of several tenants, so its sums are not shown" in str(found.value)
     assert "0.000023" not in str(found.value)
+    (account,) = accounts_of(
+        under(tmp_path, "http://x", {"north": MONEY}, budgets=common).budgets[:1], NORTH, "", TODAY
+    )
+    assert "0.000019" not in str(CannotSetAside(account, 19_000, 40_000_000))
 
 
 def test_who_waits_learns_neither_who_the_others_are_nor_how_much_they_ask() -> None:
