@@ -162,7 +162,7 @@ def _same(world: TenantWorld, anna: Visitor, method: str, path: str, of: tuple[s
 
 
 @settings(
-    max_examples=80, deadline=None, derandomize=True,
+    max_examples=40, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Project
+from desks import desk_of
 from engines import endpoint, question, settings
 from provider import Provider
 from test_spans import ended, written
@@ -194,3 +195,18 @@ def test_the_steps_of_a_tenant_take_a_slot_of_its_pool(project: Project) -> None
     collection = project.declare("a", tenant="north")
     operations(project.root, north={**MONEY, "pool": "north_steps"})
     assert segment(collection).op.pool == "north_steps"
+
+
+def test_an_edit_that_breaks_the_file_opens_nothing(project: Project) -> None:
+    """A desk goes on with the tenants from before; one that starts says what is wrong."""
+    project.declare("a", tenant="north")
+    path = operations(project.root, north=MONEY)
+    running = desk_of(project)
+    assert set(running.collections()) == {"a"}
+    path.write_text("tenants: {north: {}}")
+    assert list(running.tenants().declared) == ["north"]
+    with pytest.raises(OperationsInvalid, match="tenant 'north' has no budget"):
+        desk_of(project).tenants()
+    operations(project.root, south=MONEY)
+    assert list(running.tenants().declared) == ["south"]
+    assert running.collections() == {}

@@ -25,8 +25,9 @@ TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
 
 class TenantUndeclared(UserError):
     def __init__(self, what: str, tenant: str, known: list[str], path: Path) -> None:
+        hint = nearest(tenant, known).rstrip("?")
         super().__init__(
-            f"{what} is of tenant '{tenant}', and {path.name} declares no such tenant{nearest(tenant, known)}. "
+            f"{what} is of tenant '{tenant}', and {path.name} declares no such tenant{hint}. "
             f"Declare it under `{KEY}` in {path}, or name another one with `tenant:`."
         )
 

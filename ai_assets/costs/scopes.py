@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ai_assets.base.yaml_settings import line_of, nearest, read_yaml
 from ai_assets.collection.loading import Collection
-from ai_assets.costs.funding import asking
 from ai_assets.inference.errors import EndpointNotForTenant, InferenceInvalid
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import Budget, Dimension, InferenceSettings
@@ -104,7 +103,11 @@ def refuse_misspelt(path: Path, settings: InferenceSettings, collections: Sequen
 
 def refuse_of_other_tenants(settings: InferenceSettings, collections: Sequence[Collection]) -> None:
     """Raises where a collection asks an endpoint that is not its tenant's to ask."""
-    for collection in collections if settings.tenants else ():
+    if not settings.tenants:
+        return
+    from ai_assets.costs.funding import asking
+
+    for collection in collections:
         tenant = collection.settings.tenant
         for asks in asking(collection):
             for name in names_of(settings, asks.route):

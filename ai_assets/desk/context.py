@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from starlette.requests import HTTPConnection
 
 from ai_assets.base.errors import UserError
-from ai_assets.base.tenants import NO_TENANTS, Tenants, load_tenants
+from ai_assets.base.tenants import Tenants, load_tenants
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.settings import DeskSettings
@@ -29,8 +29,8 @@ class Desk:
     dagster_api: str | None = None
     """Where the desk itself reaches Dagster; by default where its pages are."""
     _loaded: dict[str, tuple[tuple[int, ...], Collection]] = field(default_factory=dict)
-    _tenants: tuple[int, Tenants] = (0, NO_TENANTS)
-    """As they were declared at that time (of the file); 0 where there is none."""
+    _tenants: tuple[int, Tenants] | None = None
+    """As they were declared at that time (of the file), which is 0 where there is none; None before the first look."""
 
     @classmethod
     def of(cls, connection: HTTPConnection) -> "Desk":
@@ -52,10 +52,10 @@ class Desk:
         One whose declaration was broken by an edit stays as it was before.
         """
         catalog = Catalog(self.stores.home)
-        tenants = self.tenants()
+        tenants, declared_at = self.tenants(), self._tenants[0] if self._tenants else 0
         for name, entry in catalog.entries().items():
             try:
-                changed = (entry.file.stat().st_mtime_ns, self._tenants[0])
+                changed = (entry.file.stat().st_mtime_ns, declared_at)
             except FileNotFoundError:
                 continue  # it has just been taken away
             if name not in self._loaded or self._loaded[name][0] != changed:
@@ -69,19 +69,22 @@ class Desk:
         return {name: each for name, each in found.items() if tenants.knows(each.settings.tenant)}
 
     def tenants(self) -> Tenants:
-        """As they are declared now. Where an edit broke the file, those from before; at the start that is an error."""
+        """As they are declared now. Where an edit broke the file, those from before; at the first look that raises."""
         path = self.stores.home.operations
         try:
             changed = path.stat().st_mtime_ns
         except FileNotFoundError:
             changed = 0
-        if changed != self._tenants[0]:
+        known = self._tenants
+        if known is None or changed != known[0]:
             try:
-                self._tenants = (changed, load_tenants(path))
+                known = (changed, load_tenants(path))
             except UserError:
-                if not self._tenants[0]:
+                if known is None:
                     raise
-        return self._tenants[1]
+                known = (changed, known[1])
+            self._tenants = known
+        return known[1]
 
     def knowing(self, person: Person) -> Person:
         """With what their roles in whole tenants reach."""
