@@ -13,6 +13,7 @@ from typer.main import get_command
 from ai_assets.base import home as environment
 from ai_assets.base.environment import CONNECTIONS, LOCAL
 from ai_assets.base.kinds import STAGE_KINDS
+from ai_assets.base.tenants import TenantSettings
 from ai_assets.base.window_settings import WindowSettings
 from ai_assets.cli.app import app
 from ai_assets.collection.loading import load_collection
@@ -34,6 +35,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COLLECTIONS = (ROOT / "docs" / "collections.md").read_text(encoding="utf-8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 DESK = (ROOT / "docs" / "desk.md").read_text(encoding="utf-8")
+TENANTS = (ROOT / "docs" / "tenants.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 EVERY_DOCUMENT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,6 +78,7 @@ def test_every_command_is_documented() -> None:
 
 
 LISTS = (
+    "tenants",
     "embeddings",
     "tables",
     "schedule",
@@ -128,8 +131,9 @@ def test_every_key_of_a_window_is_documented() -> None:
         (INFERENCE, InferenceSettings),
         (DESK, DeskSettings),
         (OPERATIONS, OperationsSettings),
+        (TENANTS, TenantSettings),
     ],
-    ids=["collection", "inference", "desk", "operations"],
+    ids=["collection", "inference", "desk", "operations", "tenants"],
 )
 def test_every_key_of_a_file_is_documented(text: str, model: type[BaseModel]) -> None:
     documented = re.findall(
@@ -240,6 +244,7 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
         "connections": CONNECTIONS,
         **RetentionSettings().model_dump(),
         "sinks": "none",
+        "tenants": "none",
     }
 
 

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ai_assets.base.home import Home
+from ai_assets.base.tenants import load_tenants
 from ai_assets.base.yaml_settings import located, node_of
 from ai_assets.collection.catalog import Catalog, CatalogEntry
 from ai_assets.collection.errors import CollectionInvalid
@@ -20,7 +21,7 @@ from ai_assets.collection.loading import (
     load_collection,
 )
 from ai_assets.collection.settings import CollectionSettings
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.orchestration import automation
 from ai_assets.orchestration.code_location import folders_to_import
 from ai_assets.orchestration.inference_cost import cost_assets, costs_job
@@ -89,8 +90,9 @@ class DocumentCollection(dg.Component):
         except ValidationError as error:
             raise located(file, node, error, CollectionInvalid, under=("attributes",)) from None
         collection = build_collection(
-            context.path.name, context.path, settings, file, node, lambda: load_inference(home.inference)
-        )
+            context.path.name, context.path, settings, file, node, lambda: inference_at(home),
+            load_tenants(home.operations),
+        )  # fmt: skip
         imports = tuple(folders_to_import(context.project_root))
         Catalog(home).record(
             collection.name, CatalogEntry(folder=context.path, project=context.project_root, imports=imports)

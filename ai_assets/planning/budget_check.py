@@ -97,6 +97,7 @@ def _outlook(account: Account, balance: AccountFunds, spans: Sequence[PlannedCal
         stage=span.stage,
         call=call,
         calls=max(call, round(span.calls)),
+        is_among_tenants=account.is_among_tenants,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment, OperationsInvalid
+from ai_assets.base.tenants import DeclaredTenants
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
 from ai_assets.own_settings import SinkSettings
 
@@ -44,6 +45,8 @@ class OperationsSettings(Strict):
     retention: RetentionSettings = RetentionSettings()
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""
+    tenants: DeclaredTenants = Field(default={})
+    """Departments that share the installation, by name."""
 
 
 def load_operations(path: Path) -> OperationsSettings:

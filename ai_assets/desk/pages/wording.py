@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from ai_assets.base.money import dollars
+from ai_assets.base.tenants import PLACE
 from ai_assets.costs.tables import shown
 from ai_assets.desk.answer_fields import Field
 from ai_assets.desk.markup import markdown
+from ai_assets.signoff.people import EVERYWHERE
 
 NOTICED = 0.01
 """A score that moved less is shown, but not coloured."""
@@ -160,13 +162,22 @@ def _unquoted(value: str) -> str:
         return value[1:]
 
 
+def place_in_words(place: str) -> str:
+    """Where a role holds: a collection, all of a tenant, or everywhere."""
+    if place == EVERYWHERE:
+        return "every collection"
+    tenant = place.removeprefix(PLACE)
+    return place if tenant == place else f"all of tenant {tenant}"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
     "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
-    "markdown": markdown, "without_quotes": without_quotes, "commands": commands,
+    "markdown": markdown, "without_quotes": without_quotes, "commands": commands, "place_in_words": place_in_words,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,
+    "place_in_words": place_in_words,
     "query": query,
     "difference": difference,
     "tendency": tendency,
