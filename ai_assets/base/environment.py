@@ -8,9 +8,11 @@ from typing import Literal, cast, get_args
 
 from ai_assets.base.errors import DeclarationInvalid, UserError
 
-Environment = Literal["local", "server"]
-"""`local`: SQLite below the home. `server`: PostgreSQL for our state and for Dagster's."""
+Environment = Literal["local", "server", "cluster"]
+"""`local`: SQLite below the home. `server`: PostgreSQL for our state and for Dagster's. `cluster`: that, and runs and
+their steps are pods of Kubernetes."""
 LOCAL: Environment = "local"
+CLUSTER: Environment = "cluster"
 KEY = "environment"
 
 

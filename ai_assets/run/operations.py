@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from ai_assets.base.cluster import ClusterSettings
 from ai_assets.base.environment import LOCAL, Environment, OperationsInvalid
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
 from ai_assets.own_settings import SinkSettings
@@ -39,6 +40,7 @@ class RetentionSettings(Strict):
 class OperationsSettings(Strict):
     environment: Environment = LOCAL
     """Where state is kept; `AI_ASSETS_STATE_URL` says where its PostgreSQL is."""
+    cluster: ClusterSettings = ClusterSettings()
     retention: RetentionSettings = RetentionSettings()
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""
