@@ -11,12 +11,15 @@ from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
 from dagster_k8s import K8sRunLauncher
+from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from ai_assets.base.cluster import ClusterSettings, cluster_in
+from ai_assets.base.errors import said_of
 from ai_assets.base.home import Home
 from ai_assets.orchestration.cluster.launcher import of_priority, refuse
 from ai_assets.orchestration.cluster.pod_config import of_size
@@ -64,7 +67,7 @@ class ClusterStepHandler(K8sStepHandler):
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         try:
             yield from super().launch_step(step_handler_context)
-        except ApiException as error:
+        except DagsterK8sUnrecoverableAPIError as error:
             step = self._get_step_key(step_handler_context)
             refuse(error, f"the pod of step '{step}'", self._namespace(step_handler_context))
 
@@ -76,8 +79,8 @@ class ClusterStepHandler(K8sStepHandler):
             if not found.is_healthy:
                 return self._ended(step_handler_context, found, why_ended(pods), job)
             obstacle = obstacle_of(pods[0]) if pods else obstacle_in(self._events(job, namespace))
-        except ApiException as error:
-            self._say(step_handler_context, f"The cluster does not say what became of {job}: {error.reason}")
+        except (ApiException, HTTPError) as error:
+            self._say(step_handler_context, f"The cluster does not say what became of {job}: {said_of(error)}")
             return found
         return found if obstacle is None else self._hindered(step_handler_context, obstacle, job)
 

@@ -7,6 +7,7 @@ from typing import Any
 from dagster import DagsterRun
 from dagster._core.launcher import LaunchRunContext
 from dagster_k8s import K8sRunLauncher
+from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from kubernetes.client.exceptions import ApiException
@@ -38,7 +39,7 @@ class ClusterRunLauncher(K8sRunLauncher):
         run = context.dagster_run
         try:
             super().launch_run(context)
-        except ApiException as error:
+        except DagsterK8sUnrecoverableAPIError as error:
             namespace = self.get_container_context_for_run(run).namespace or self.job_namespace
             refuse(error, f"the pod of run {run.run_id[:8]}", namespace)
 
@@ -52,11 +53,12 @@ def of_priority(classes: PriorityClasses, tags: Mapping[str, str]) -> K8sContain
     )
 
 
-def refuse(error: ApiException, what: str, namespace: str) -> None:
+def refuse(error: DagsterK8sUnrecoverableAPIError, what: str, namespace: str) -> None:
     """In our words where trying again would not help; else as it is."""
-    if error.status not in _REFUSED:
+    cause = error.k8s_api_exception
+    if not isinstance(cause, ApiException) or cause.status not in _REFUSED:
         raise error
-    raise ClusterRefused(what, namespace, error.status, said_by(error)) from None
+    raise ClusterRefused(what, namespace, cause.status, said_by(cause)) from None
 
 
 def said_by(error: ApiException) -> str:
