@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ai_assets.base.environment import Environment, environment_in, environment_of, refuse_unfit
 from ai_assets.base.errors import UserError
 
 HOME_VARIABLE = "AI_ASSETS_HOME"
@@ -20,6 +21,8 @@ DESK_VARIABLE = "AI_ASSETS_DESK"
 """Another file than the `desk.yaml` of the project."""
 OPERATIONS_VARIABLE = "AI_ASSETS_OPERATIONS"
 """Another file than the `operations.yaml` of the project."""
+ENVIRONMENT_VARIABLE = "AI_ASSETS_ENVIRONMENT"
+"""Overrides `environment` of `operations.yaml`; set by `ai-assets up` for all it starts, which so stay with its own."""
 SEVERAL_VARIABLE = "AI_ASSETS_SEVERAL_LOCATIONS"
 """Set by `ai-assets up` where it serves several code locations: they agree who does what is done once for a home."""
 LOCATION_VARIABLE = "AI_ASSETS_LOCATION"
@@ -121,6 +124,7 @@ class Home:
     """Absolute."""
     declared_operations: Path | None = None
     """Absolute."""
+    declared_environment: str | None = None
 
     @classmethod
     def from_environment(cls, project: Path | None = None) -> Self:
@@ -137,6 +141,7 @@ class Home:
             declared_desk=Path(desk).expanduser().absolute() if desk else None,
             declared_keys=Path(keys).expanduser().absolute() if keys else None,
             declared_operations=Path(operations).expanduser().absolute() if operations else None,
+            declared_environment=variable(ENVIRONMENT_VARIABLE),
         )
 
     @property
@@ -170,7 +175,15 @@ class Home:
         return self.root / "logs"
 
     @property
+    def environment(self) -> Environment:
+        """Where state is kept (`ai_assets/base/environment.py`)."""
+        if self.declared_environment:
+            return environment_of(ENVIRONMENT_VARIABLE, self.declared_environment)
+        return environment_in(self.operations)
+
+    @property
     def state_url(self) -> str:
+        refuse_unfit(self.environment, self.operations, self.declared_state_url)
         return self.declared_state_url or f"sqlite:///{self.root / 'state.db'}"
 
     @property
@@ -220,7 +233,8 @@ class Home:
 
     def child_environment(self, up: str) -> dict[str, str]:
         """The environment of a process that the `ai-assets up` with this process identity starts."""
-        return {**os.environ, **self.variables(), UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
+        told = {ENVIRONMENT_VARIABLE: self.environment, UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, **self.variables(), **told}
 
     def export(self) -> None:
         """Make this home the one of the current process."""

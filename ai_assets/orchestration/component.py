@@ -23,10 +23,11 @@ from ai_assets.collection.settings import CollectionSettings
 from ai_assets.inference.load import load_inference
 from ai_assets.orchestration import automation
 from ai_assets.orchestration.code_location import folders_to_import
+from ai_assets.orchestration.cut_segment import segment_of
+from ai_assets.orchestration.executor import cluster_executor_or_none, run_executor
 from ai_assets.orchestration.inference_cost import cost_assets, costs_job
 from ai_assets.orchestration.published import published, sign_off
 from ai_assets.orchestration.scaffolder import CollectionScaffolder
-from ai_assets.orchestration.segment import segment
 from ai_assets.orchestration.sources import corrections, source_files
 from ai_assets.orchestration.specs import key_of
 
@@ -108,7 +109,7 @@ class DocumentCollection(dg.Component):
 def collection_definitions(collection: Collection) -> dg.Definitions:
     """The assets, checks and jobs of one collection."""
     assets: list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec] = [
-        segment(collection),
+        segment_of(collection),
         source_files(collection),
         *([corrections(collection)] if collection.labelling else []),
         published(collection),
@@ -138,7 +139,9 @@ def shared_definitions(collections: Sequence[Collection]) -> dg.Definitions:
         automation.inference_cost(),
         automation.retention(collections),
     ]
-    return dg.Definitions.merge(cost_definitions(), dg.Definitions(sensors=watching))
+    return dg.Definitions.merge(
+        cost_definitions(), dg.Definitions(sensors=watching, executor=cluster_executor_or_none())
+    )
 
 
 def cost_definitions() -> dg.Definitions:
@@ -152,7 +155,7 @@ def refresh_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
         collection.name,
         dg.AssetSelection.assets(*(key_of(collection, asset) for asset in collection.asset_names)),
         description=f"Bring partitions of {collection.name} up to date, from the source to the release candidate.",
-        executor_def=dg.in_process_executor,  # one op: a process of its own would only cost its start
+        executor_def=run_executor(),
     )
 
 

@@ -17,6 +17,7 @@ from ai_assets.base.errors import StateTooNew, StateTooOld, StateUnavailable
 from ai_assets.base.extras import need
 from ai_assets.base.home import KEYS, Home
 from ai_assets.storage.migrations import MIGRATIONS
+from ai_assets.storage.postgres import is_postgres, parameters
 
 BUSY_TIMEOUT_S = 30.0
 KEYS_OPTION = "ai_assets_keys"
@@ -89,6 +90,20 @@ class StateStore:
     def engine_of(url: str) -> sa.Engine:
         """For what makes or replaces the tables themselves; nothing is created or migrated."""
         return _engine(url)
+
+    @classmethod
+    @contextlib.contextmanager
+    def reached(cls, url: str) -> Iterator[sa.Connection]:
+        """One connection, for what is not ours in the same database; nothing is created or migrated."""
+        engine = _engine(url)
+        try:
+            with engine.connect() as connection, connection.begin():
+                yield connection
+        except sa.exc.OperationalError as error:
+            described = sa.make_url(url).render_as_string(hide_password=True)
+            raise StateUnavailable(described, _first_line(error)) from error
+        finally:
+            engine.dispose()
 
     def describe(self) -> str:
         """The store's address without its password."""
@@ -195,9 +210,10 @@ def keys_of(dialect: str, given: str) -> str:
 def _engine(url: str) -> sa.Engine:
     address = sa.make_url(url)
     kind = address.drivername.partition("+")[0]
-    if kind in ("postgresql", "postgres"):
+    if is_postgres(address):
         need("postgres", "A state store in PostgreSQL")
-        return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        told = parameters(address)
+        return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=told)
     if kind != "sqlite":
         raise StateUnavailable(address.render_as_string(), f"it is of kind '{kind}'; known are sqlite and postgresql")
     if address.database and address.database != ":memory:":

@@ -30,6 +30,7 @@ from ai_assets.storage.migrations import (
     m027_window_waits,
     m028_place_queues,
     m029_fitted_searches,
+    m035_run_steps,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -58,4 +59,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m027_window_waits", m027_window_waits.up),
     ("m028_place_queues", m028_place_queues.up),
     ("m029_fitted_searches", m029_fitted_searches.up),
+    ("m035_run_steps", m035_run_steps.up),
 )
