@@ -38,7 +38,8 @@ class AccessControl:
         return token
 
     def user_of(self, header: str | None) -> str:
-        user = self.users.get((header or "").removeprefix("Bearer "))
+        scheme, _, token = (header or "").partition(" ")
+        user = self.users.get(token) if scheme.lower() == "bearer" else None
         if user is None:
             raise ApiRefused(401, "Unauthorized", "Unauthorized")
         return user

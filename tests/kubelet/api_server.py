@@ -1,10 +1,12 @@
 """The API server for tests: HTTPS on loopback, the part of the Kubernetes API that dagster-k8s, kubectl and we use."""
 
+import base64
 import copy
 import json
 import secrets
 import socket
 import ssl
+import sys
 import threading
 import time
 import urllib.request
@@ -85,6 +87,8 @@ class ApiServer:
         if "generateName" in new["metadata"] and "name" not in new["metadata"]:
             new["metadata"]["name"] = new["metadata"].pop("generateName") + secrets.token_hex(3)[:5]
         check_object(kind, new, self.store, namespace)
+        for name, text in new.pop("stringData", {}).items():
+            new.setdefault("data", {})[name] = base64.b64encode(text.encode()).decode()
         if kind in {PODS, JOBS}:
             new["status"] = {"phase": "Pending", "qosClass": "Burstable"} if kind == PODS else {}
 
@@ -208,7 +212,9 @@ class _HttpsServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever hangs up is no news."""
+        """Whoever hangs up is no news; a fault of this server is."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def cut_connections(self) -> None:
         for connection in list(self._open):

@@ -22,8 +22,7 @@ THREE_NODES = tuple(ClusterNode(name=f"node-{number}") for number in (1, 2, 3))
 
 
 @dataclass(kw_only=True)
-class TestCluster:
-    __test__ = False
+class OwnCluster:
     access: ApiAccess
     client: ApiClient
     nodes: Nodes
@@ -37,8 +36,8 @@ class TestCluster:
     def kubeconfig(self) -> Path:
         return self.folder / "kubeconfig"
 
-    def image(self, name: str, *mounts: Mount, **environment: str) -> str:
-        self.images[name] = PodImage(mounts=mounts, environment=environment)
+    def image(self, name: str, *mounts: Mount, folder: str = "/") -> str:
+        self.images[name] = PodImage(mounts=mounts, folder=folder)
         return name
 
     def apply(self, *objects: Mapping[str, Any], namespace: str = "default") -> None:
@@ -98,7 +97,7 @@ class RandomKills:
 
 
 @contextmanager
-def test_cluster(nodes: Sequence[ClusterNode] = THREE_NODES, kubeconfig: Path | None = None) -> Iterator[TestCluster]:
+def own_cluster(nodes: Sequence[ClusterNode] = THREE_NODES, kubeconfig: Path | None = None) -> Iterator[OwnCluster]:
     """With `kubeconfig`, our nodes join that API server; it must have no others."""
     with ExitStack() as stack:
         folder = Path(
@@ -120,7 +119,7 @@ def test_cluster(nodes: Sequence[ClusterNode] = THREE_NODES, kubeconfig: Path | 
         started = Nodes(client, containers, setup, nodes)
         started.start()
         stack.callback(started.stop)
-        found = TestCluster(access=access, client=client, nodes=started, runtime=containers, folder=folder,
+        found = OwnCluster(access=access, client=client, nodes=started, runtime=containers, folder=folder,
                             images=images, server=server)  # fmt: skip
         access.write_kubeconfig(found.kubeconfig)
         yield found

@@ -1,4 +1,4 @@
-"""How a pod's container runs on this machine: by podman as a real container, or as a process where that is forbidden."""
+"""How a pod's container runs here: by podman as a real container, or as a process where that is forbidden."""
 
 import contextlib
 import io
@@ -232,7 +232,7 @@ def _at_home(text: str, places: Sequence[Mount]) -> str:
 
 def environment_of_the_interpreter() -> tuple[list[Mount], dict[str, str]]:
     """What stands for an image with our package: this machine's programs and this virtual environment, read-only."""
-    folders = {Path("/usr"), Path(sys.base_prefix), Path(sys.prefix), REPOSITORY / "ai_assets"}
+    folders = {Path("/usr"), Path(sys.base_prefix), Path(sys.prefix), REPOSITORY}
     folders |= {
         path for path in map(Path, ("/etc/ssl", "/etc/alternatives", "/etc/postgresql-common")) if path.exists()
     }

@@ -14,6 +14,8 @@ from kubelet.quota import used_in
 from kubelet.refusals import ApiRefused
 from kubelet.store import Object, ObjectStore, Selection
 
+JobEnd = tuple[str, str, str]
+"""Type, reason and message of the condition that ends it."""
 AGAIN_S = 1.0
 """After the server refused a pod. kube-controller-manager starts with ten seconds, and doubles them."""
 
@@ -186,8 +188,7 @@ def _finished(job: Object) -> bool:
     return bool((job.get("status") or {}).get("conditions"))
 
 
-def _ended(job: Object, failed: int, succeeded: int) -> tuple[str, str, str] | None:
-    """Type, reason and message of the condition that ends it."""
+def _ended(job: Object, failed: int, succeeded: int) -> JobEnd | None:
     spec = job["spec"]
     started = (job.get("status") or {}).get("startTime")
     if failed > spec.get("backoffLimit", 6):

@@ -3,7 +3,7 @@
 import base64
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,10 +27,12 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class PodImage:
-    """What is in an image beside the interpreter and our package, such as a project folder."""
+    """What is in an image beside the interpreter and our package, such as a project folder; it hides a volume that is
+    mounted at the same place."""
 
     mounts: tuple[Mount, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str = "/"
+    """Where its processes start: WORKDIR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,9 @@ class PodSetup:
         folder = self.folder / pod["metadata"]["uid"]
         folder.mkdir(parents=True, exist_ok=True)
         base, variables = environment_of_the_interpreter()
-        mounts = [*base, *image.mounts, *self._mounts(pod, container, folder)]
-        variables |= {**image.environment, **self._in_cluster(name), **self._variables(pod, container)}
+        own = {mount.target for mount in image.mounts}
+        mounts = [*base, *image.mounts, *(it for it in self._mounts(pod, container, folder) if it.target not in own)]
+        variables |= {**self._in_cluster(name), **self._variables(pod, container)}
         security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
         limits = (container.get("resources") or {}).get("limits") or {}
         asked = {**limits, **((container.get("resources") or {}).get("requests") or {})}
@@ -70,7 +73,7 @@ class PodSetup:
             cpus=float(amount(asked["cpu"])) if "cpu" in asked else None,
             user=None if user is None else f"{user}:{security.get('runAsGroup', user)}",
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
-            folder=container.get("workingDir", "/"),
+            folder=container.get("workingDir", image.folder),
         )
 
     def forget(self, pod: Mapping[str, Any]) -> None:

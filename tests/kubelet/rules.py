@@ -15,6 +15,11 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", re.ASC
 _FREE_NAMES = {"roles", "rolebindings", "clusterroles", "clusterrolebindings"}
 _BUILT_IN_PRIORITIES = {"system-cluster-critical", "system-node-critical"}
 LONGEST_LABEL = 63
+_NO_SUBDOMAIN = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character"
+)
+_NO_LABEL = f"a valid label must be no more than {LONGEST_LABEL} alphanumeric characters, '-', '_' or '.'"
 
 
 def check_object(kind: ResourceKind, new: Object, at: ObjectStore, namespace: str) -> None:
@@ -42,8 +47,8 @@ def check_admission(kind: ResourceKind, new: Object, at: ObjectStore, namespace:
     name, spec = new["metadata"]["name"], new["spec"]
     account = spec.setdefault("serviceAccountName", "default")
     if not at.has(BY_PLURAL["serviceaccounts"], namespace, account):
-        raise forbidden(kind, name, f'error looking up service account {namespace}/{account}: serviceaccount "{account}"'
-                        " not found")  # fmt: skip
+        missing = f'serviceaccount "{account}" not found'
+        raise forbidden(kind, name, f"error looking up service account {namespace}/{account}: {missing}")
     priority = spec.get("priorityClassName")
     if priority and priority not in _BUILT_IN_PRIORITIES:
         classes = BY_PLURAL["priorityclasses"]
@@ -64,17 +69,14 @@ def _check_names(kind: ResourceKind, new: Object) -> None:
     name = metadata["name"]
     longest = LONGEST_LABEL if kind in {NAMESPACES, JOBS} else 253
     if kind.plural not in _FREE_NAMES and not _SUBDOMAIN.fullmatch(name):
-        raise invalid(kind, name, "metadata.name", f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must consist'
-                      " of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric"
-                      " character")  # fmt: skip
+        raise invalid(kind, name, "metadata.name", f'Invalid value: "{name}": {_NO_SUBDOMAIN}')
     if len(name) > longest:
-        raise invalid(
-            kind, name, "metadata.name", f'Invalid value: "{name}": must be no more than {longest} characters'
-        )
+        said = f'Invalid value: "{name}": must be no more than {longest} characters'
+        raise invalid(kind, name, "metadata.name", said)
     for label, value in (metadata.get("labels") or {}).items():
         if len(value) > LONGEST_LABEL or not _LABEL_VALUE.fullmatch(value):
-            raise invalid(kind, name, "metadata.labels", f'Invalid value: "{value}": of label {label}: a valid label must'
-                          f" be no more than {LONGEST_LABEL} alphanumeric characters, '-', '_' or '.'")  # fmt: skip
+            said = f'Invalid value: "{value}": of label {label}: {_NO_LABEL}'
+            raise invalid(kind, name, "metadata.labels", said)
 
 
 def _wrong_in_pod(spec: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The OpenAPI schema of Kubernetes, from PyPI `kubernetes-validate`: no unknown field, no missing one, no wrong type."""
+"""The OpenAPI schema of Kubernetes, from PyPI `kubernetes-validate`: which fields there are, and of what type."""
 
 import json
 from collections.abc import Iterator, Mapping
