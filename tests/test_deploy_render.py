@@ -141,7 +141,7 @@ def declare(project: Project, **compute: Any) -> Collection:
 @pytest.mark.parametrize(
     ("compute", "quota", "said"),
     [
-        ({"memory": "8Gi"}, {"memory": "8Gi"}, r"8Gi of memory, and step 'kind' of collection 'notes' asks for 8Gi \(beside"),
+        ({"memory": "8Gi"}, {"memory": "8Gi"}, r"8Gi of memory, and step 'kind' of .* asks for 8Gi \(beside"),
         ({"cpu": 4}, {"cpu": 2}, "allows 2 of cpu, and step 'kind' of collection 'notes' asks for 4"),
         ({"gpu": {"count": 2, "type": "a100"}}, {"gpus": 1}, r"allows 1 of GPUs, .* asks for 2.*cluster\.quota\.gpus"),
     ],

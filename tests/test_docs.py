@@ -13,7 +13,7 @@ from typer.main import get_command
 from ai_assets.base import home as environment
 from ai_assets.base.cluster import ClusterSettings
 from ai_assets.base.compute import ComputeSettings
-from ai_assets.base.environment import LOCAL
+from ai_assets.base.environment import CONNECTIONS, LOCAL
 from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.base.window_settings import WindowSettings
 from ai_assets.cli.app import app
@@ -246,7 +246,13 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     documented = {
         key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
     }
-    assert documented == {"environment": LOCAL, "cluster": None, **RetentionSettings().model_dump(), "sinks": "none"}
+    assert documented == {
+        "environment": LOCAL,
+        "connections": CONNECTIONS,
+        "cluster": None,
+        **RetentionSettings().model_dump(),
+        "sinks": "none",
+    }
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

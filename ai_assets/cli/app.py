@@ -27,6 +27,7 @@ from ai_assets.cli import (
     keys,
     ledger,
     migrate,
+    migrate_state,
     new,
     plan,
     provider,
@@ -87,6 +88,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
 app.command("migrate")(migrate.migrate)
+app.command("migrate-state")(migrate_state.migrate_state)
 app.command("adapt")(adapt.adapt)
 app.command("status")(status.status)
 app.command("cost")(cost.cost)
