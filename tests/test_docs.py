@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from ai_assets.base import home as environment
-from ai_assets.base.environment import LOCAL
+from ai_assets.base.cluster import ClusterSettings
+from ai_assets.base.compute import ComputeSettings
+from ai_assets.base.environment import CONNECTIONS, LOCAL
 from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.base.window_settings import WindowSettings
 from ai_assets.cli.app import app
@@ -88,6 +90,8 @@ LISTS = (
     "sinks",
     "quality",
     "channels",
+    "compute",
+    "cluster",
     "witnesses",
 )
 """Keys documented as a whole."""
@@ -108,6 +112,13 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
         else:
             found.append(prefix + (field.alias or name))
     return found
+
+
+@pytest.mark.parametrize(("name", "model"), [("compute-keys", ComputeSettings), ("cluster-keys", ClusterSettings)])
+def test_every_key_of_kubernetes_is_documented(name: str, model: type[BaseModel]) -> None:
+    table = marked((ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8"), name)
+    documented = re.findall(r"`([\w.]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+    assert sorted(documented) == sorted(model.model_fields)
 
 
 def test_every_key_of_a_window_is_documented() -> None:
@@ -235,7 +246,13 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     documented = {
         key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
     }
-    assert documented == {"environment": LOCAL, **RetentionSettings().model_dump(), "sinks": "none"}
+    assert documented == {
+        "environment": LOCAL,
+        "connections": CONNECTIONS,
+        "cluster": None,
+        **RetentionSettings().model_dump(),
+        "sinks": "none",
+    }
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

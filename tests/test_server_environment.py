@@ -11,10 +11,10 @@ import yaml
 from conftest import Project
 from postgres_server import POSTGRES_PASSWORD, Postgres
 
-from ai_assets.backup.state_copy import known_tables
 from ai_assets.base.environment import EnvironmentUnknown, OperationsInvalid, StateUrlMissing, StateUrlUnfit
 from ai_assets.base.home import ENVIRONMENT_VARIABLE, Home
 from ai_assets.orchestration.instance import instance, write_instance_file
+from ai_assets.storage.known_tables import known_tables
 
 SERVER = "environment: server\n"
 

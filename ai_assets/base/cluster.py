@@ -76,6 +76,8 @@ class ClusterSettings(Strict):
     image_pull_policy: str = Field(default="IfNotPresent", pattern=r"^(Always|IfNotPresent|Never)$")
     image_pull_secrets: tuple[ObjectName, ...] = ()
     service_account: ObjectName = "ai-assets-run"
+    step_service_account: ObjectName = "ai-assets-step"
+    """Of the pods of steps, which may ask nothing of the cluster."""
     secrets: tuple[ObjectName, ...] = ("ai-assets-secrets",)
     """Names of Secret objects whose keys become environment variables, such as AI_ASSETS_STATE_URL; never values."""
     config_maps: tuple[ObjectName, ...] = ("ai-assets-environment",)
@@ -101,6 +103,11 @@ class ClusterSettings(Strict):
     """How often a step goes on whose pod was ended from outside: preempted, out of memory, its node lost."""
     health_check_s: int = Field(default=5, ge=1, le=600)
     """How often a run looks whether the pods of its steps are there."""
+    max_concurrent_runs: int = Field(default=20, ge=1, le=10_000)
+    ingress_namespace: ObjectName = "ingress-nginx"
+    """Whose pods may reach the desk and Dagster's pages."""
+    egress_ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = (443, 5432, 6443)
+    """What pods may reach outside: model endpoints and the bucket, PostgreSQL, the API of the cluster."""
     quota: TenantQuota = TenantQuota()
     """Of the namespace of whoever has none of their own."""
     tenants: dict[str, TenantNamespace] = Field(default={})

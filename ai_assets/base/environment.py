@@ -1,4 +1,4 @@
-"""Where a deployment keeps its state: the key `environment` of `operations.yaml`, read before anything else is.
+"""Where a deployment keeps its state: two keys of `operations.yaml`, read before anything else is.
 
 The other keys of that file are in `ai_assets/run/operations.py`.
 """
@@ -14,6 +14,11 @@ their steps are pods of Kubernetes."""
 LOCAL: Environment = "local"
 CLUSTER: Environment = "cluster"
 KEY = "environment"
+CONNECTIONS = 10
+"""Of one process to PostgreSQL at most: half for our state, half for Dagster's. `ai-assets up` is five processes
+and one more for each run, and a PostgreSQL as it is installed takes 100."""
+FEWEST_CONNECTIONS = 4
+"""Of ours one stays free for a thread that holds one already, so there must be two; Dagster needs as many."""
 
 
 class OperationsInvalid(DeclarationInvalid):
@@ -43,17 +48,28 @@ class StateUrlUnfit(UserError):
 
 def environment_in(operations: Path) -> Environment:
     """What the file declares; a file or key that does not exist means `local`."""
+    found = _value(operations, "environment", LOCAL)
+    if found not in get_args(Environment):
+        known = ", ".join(get_args(Environment))
+        raise OperationsInvalid(operations, None, f"environment is '{found}'; known are: {known}")
+    return cast("Environment", found)
+
+
+def connections_in(operations: Path) -> int:
+    """The same for `connections`."""
+    found = _value(operations, "connections", CONNECTIONS)
+    if not isinstance(found, int) or found < FEWEST_CONNECTIONS:
+        raise OperationsInvalid(operations, None, f"connections is {found}; write at least {FEWEST_CONNECTIONS}")
+    return found
+
+
+def _value(operations: Path, key: str, otherwise: object) -> object:
     if not operations.exists() and not operations.is_symlink():
-        return LOCAL
+        return otherwise
     from ai_assets.base.yaml_settings import read_yaml
 
     _, data = read_yaml(operations, OperationsInvalid)
-    found = data.get(KEY, LOCAL) if isinstance(data, dict) else LOCAL
-    if found not in get_args(Environment):
-        raise OperationsInvalid(
-            operations, None, f"environment is '{found}'; known are: {', '.join(get_args(Environment))}"
-        )
-    return cast("Environment", found)
+    return data.get(key, otherwise) if isinstance(data, dict) else otherwise
 
 
 def environment_of(variable: str, found: str) -> Environment:

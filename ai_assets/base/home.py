@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ai_assets.base.environment import Environment, environment_in, environment_of, refuse_unfit
+from ai_assets.base.environment import (
+    FEWEST_CONNECTIONS,
+    Environment,
+    connections_in,
+    environment_in,
+    environment_of,
+    refuse_unfit,
+)
 from ai_assets.base.errors import UserError
 
 HOME_VARIABLE = "AI_ASSETS_HOME"
@@ -23,6 +30,10 @@ OPERATIONS_VARIABLE = "AI_ASSETS_OPERATIONS"
 """Another file than the `operations.yaml` of the project."""
 ENVIRONMENT_VARIABLE = "AI_ASSETS_ENVIRONMENT"
 """Overrides `environment` of `operations.yaml`; set by `ai-assets up` for all it starts, which so stay with its own."""
+TENANT_VARIABLE = "AI_ASSETS_TENANT"
+"""Where a code location serves one tenant alone: collections of others are not loaded."""
+CONNECTIONS_VARIABLE = "AI_ASSETS_CONNECTIONS"
+"""Overrides `connections` of it, in the same way."""
 SEVERAL_VARIABLE = "AI_ASSETS_SEVERAL_LOCATIONS"
 """Set by `ai-assets up` where it serves several code locations: they agree who does what is done once for a home."""
 LOCATION_VARIABLE = "AI_ASSETS_LOCATION"
@@ -71,9 +82,21 @@ class HomeUnusable(UserError):
         )
 
 
+class NotANumber(UserError):
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(f"{name} is '{found}': write a number of at least {FEWEST_CONNECTIONS}.")
+
+
 def variable(name: str) -> str | None:
     """The value of an environment variable; `None` when it is missing or empty."""
     return os.environ.get(name) or None
+
+
+def _number(name: str) -> int | None:
+    found = variable(name)
+    if found is not None and (not found.isdecimal() or int(found) < FEWEST_CONNECTIONS):
+        raise NotANumber(name, found)
+    return int(found) if found else None
 
 
 def secret_values() -> Sequence[str]:
@@ -125,6 +148,7 @@ class Home:
     declared_operations: Path | None = None
     """Absolute."""
     declared_environment: str | None = None
+    declared_connections: int | None = None
 
     @classmethod
     def from_environment(cls, project: Path | None = None) -> Self:
@@ -142,6 +166,7 @@ class Home:
             declared_keys=Path(keys).expanduser().absolute() if keys else None,
             declared_operations=Path(operations).expanduser().absolute() if operations else None,
             declared_environment=variable(ENVIRONMENT_VARIABLE),
+            declared_connections=_number(CONNECTIONS_VARIABLE),
         )
 
     @property
@@ -180,6 +205,11 @@ class Home:
         if self.declared_environment:
             return environment_of(ENVIRONMENT_VARIABLE, self.declared_environment)
         return environment_in(self.operations)
+
+    @property
+    def connections(self) -> int:
+        """So many to PostgreSQL has a process at most."""
+        return self.declared_connections or connections_in(self.operations)
 
     @property
     def state_url(self) -> str:
@@ -233,8 +263,9 @@ class Home:
 
     def child_environment(self, up: str) -> dict[str, str]:
         """The environment of a process that the `ai-assets up` with this process identity starts."""
-        told = {ENVIRONMENT_VARIABLE: self.environment, UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
-        return {**os.environ, **self.variables(), **told}
+        own = {ENVIRONMENT_VARIABLE: self.environment, CONNECTIONS_VARIABLE: str(self.connections)}
+        told = {UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, **self.variables(), **own, **told}
 
     def export(self) -> None:
         """Make this home the one of the current process."""

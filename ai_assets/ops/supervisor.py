@@ -189,7 +189,9 @@ class Supervisor:
     def start(self) -> None:
         """Start everything; returns before anything answers."""
         self._locations = self._declared()
-        self.home = replace(self.home, declared_environment=self.home.environment)
+        self.home = replace(
+            self.home, declared_environment=self.home.environment, declared_connections=self.home.connections
+        )
         configuration = use_home(self.home)
         self._take_lock()
         end_all_started_by_up(

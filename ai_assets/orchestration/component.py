@@ -7,7 +7,7 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ai_assets.base.home import Home
+from ai_assets.base.home import TENANT_VARIABLE, Home, variable
 from ai_assets.base.yaml_settings import located, node_of
 from ai_assets.collection.catalog import Catalog, CatalogEntry
 from ai_assets.collection.errors import CollectionInvalid
@@ -99,7 +99,10 @@ class DocumentCollection(dg.Component):
         return cls(collection, context.path)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        beside = sorted(context.component_tree.get_all_components(DocumentCollection), key=lambda found: found.folder)
+        if not is_served(self.collection):
+            return dg.Definitions()
+        found = context.component_tree.get_all_components(DocumentCollection)
+        beside = sorted((each for each in found if is_served(each.collection)), key=lambda each: each.folder)
         mine = [collection_definitions(self.collection), collection_automation(self.collection)]
         if beside and beside[0].folder == self.folder:
             mine.append(shared_definitions([found.collection for found in beside]))
@@ -168,9 +171,14 @@ def publish_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
     )
 
 
+def is_served(collection: Collection) -> bool:
+    """Whether this code location is of all tenants, or of this collection's."""
+    return variable(TENANT_VARIABLE) in (None, collection.settings.tenant)
+
+
 def load_collections(root: Path) -> list[Collection]:
     """Every collection below the folder, in order of name. A wrong one is an error that says where."""
-    found = [load_collection(root, name) for name in collection_names(root)]
+    found = [each for name in collection_names(root) if is_served(each := load_collection(root, name))]
     home = Home.from_environment()
     for collection in found:
         if root.absolute() != home.project / "collections":  # those there are found without

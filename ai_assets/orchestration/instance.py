@@ -91,7 +91,7 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
     """Write `dagster.yaml`, unless a person has changed it. `max_concurrent_runs` defaults to the cores we may use."""
     path = home.dagster / "dagster.yaml"
     settings = instance_settings(
-        max_concurrent_runs or usable_cores(),
+        max_concurrent_runs or _runs_at_once(home),
         behind_proxy=_behind_proxy(home),
         in_postgres=home.environment != LOCAL,
         launcher=_launcher(home),
@@ -107,6 +107,10 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
     partial.write_text(wanted, encoding="utf-8")
     partial.replace(path)
     return InstanceFile(path=path, written=True)
+
+
+def _runs_at_once(home: Home) -> int:
+    return cluster_in(home.operations).max_concurrent_runs if home.environment == CLUSTER else usable_cores()
 
 
 def _launcher(home: Home) -> Mapping[str, Any] | None:

@@ -93,7 +93,7 @@ def computed(
     from ai_assets.storage.stores import Stores
 
     try:
-        stores = Stores.at(Home.from_environment())
+        stores = Stores.of_run(Home.from_environment())
         with (
             _total_told(context, stores, collection, part) as counted,
             heard(context, stores.home, counted) as sinks,

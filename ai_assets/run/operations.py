@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from ai_assets.base.cluster import ClusterSettings
-from ai_assets.base.environment import LOCAL, Environment, OperationsInvalid
+from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment, OperationsInvalid
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
 from ai_assets.own_settings import SinkSettings
 
@@ -41,6 +41,8 @@ class OperationsSettings(Strict):
     environment: Environment = LOCAL
     """Where state is kept; `AI_ASSETS_STATE_URL` says where its PostgreSQL is."""
     cluster: ClusterSettings = ClusterSettings()
+    connections: int = Field(default=CONNECTIONS, ge=FEWEST_CONNECTIONS)
+    """Of one process to PostgreSQL at most; half of them are Dagster's."""
     retention: RetentionSettings = RetentionSettings()
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""

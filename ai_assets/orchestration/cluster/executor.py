@@ -47,7 +47,13 @@ class ClusterStepHandler(K8sStepHandler):
     """Starts, watches and ends the pods of steps."""
 
     def __init__(self, cluster: ClusterSettings, *, inside: bool) -> None:
-        config = {"container_config": {"resources": of_size(cluster.step)}}
+        config = {
+            "container_config": {"resources": of_size(cluster.step)},
+            "pod_spec_config": {
+                "service_account_name": cluster.step_service_account,
+                "automount_service_account_token": False,
+            },
+        }
         super().__init__(
             image=cluster.image,
             container_context=K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config)),
