@@ -74,7 +74,8 @@ def instance_settings(
     retention = {"purge_after_days": days}
     return {
         **(_IN_POSTGRES if in_postgres else {}),
-        **({"run_launcher": dict(launcher)} if launcher is not None else {}),
+        # Pods print for whoever reads their logs; the folder of dagster.yaml belongs to root in a pod.
+        **({"run_launcher": dict(launcher), **_NO_CAPTURE} if launcher is not None else {}),
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         # A retried run would multiply with the retries of the calls inside it.
