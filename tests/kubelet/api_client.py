@@ -1,5 +1,6 @@
 """What a node asks of an API server, ours or a real one: plain JSON over HTTPS."""
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,37 +21,56 @@ class ApiAway(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ApiAccess:
-    """Where an API server is, and who asks."""
+    """Where an API server is, and who asks: by a token, or by a certificate of a client."""
 
     url: str
-    token: str
     certificate: Path
+    """Of the server's authority."""
+    token: str = ""
+    client_certificate: Path | None = None
+    client_key: Path | None = None
 
     @classmethod
-    def of_kubeconfig(cls, file: Path) -> "ApiAccess":
-        """Of the current context; only bearer tokens and a certificate in a file are understood."""
+    def of_kubeconfig(cls, file: Path, folder: Path) -> "ApiAccess":
+        """Of the current context. What the file holds itself is written into `folder`."""
         found = yaml.safe_load(file.read_text())
         context = next(it["context"] for it in found["contexts"] if it["name"] == found["current-context"])
         cluster = next(it["cluster"] for it in found["clusters"] if it["name"] == context["cluster"])
         user = next(it["user"] for it in found["users"] if it["name"] == context["user"])
-        return cls(url=cluster["server"], token=user["token"], certificate=Path(cluster["certificate-authority"]))
+        authority = _file_of(cluster, "certificate-authority", folder)
+        if authority is None:
+            raise ValueError(f"{file} names no certificate-authority of its cluster; the tests must have one")
+        return cls(
+            url=cluster["server"],
+            certificate=authority,
+            token=user.get("token", ""),
+            client_certificate=_file_of(user, "client-certificate", folder),
+            client_key=_file_of(user, "client-key", folder),
+        )
 
     def write_kubeconfig(self, file: Path, namespace: str = "default") -> Path:
         content = {
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {
                 "server": self.url, "certificate-authority": str(self.certificate)}}],
-            "users": [{"name": "test", "user": {"token": self.token}}],
+            "users": [{"name": "test", "user": self._user()}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
         }  # fmt: skip
         file.write_text(yaml.safe_dump(content))
         return file
 
+    def _user(self) -> dict[str, str]:
+        if self.client_certificate is None:
+            return {"token": self.token}
+        return {"client-certificate": str(self.client_certificate), "client-key": str(self.client_key)}
+
 
 class ApiClient:
     def __init__(self, access: ApiAccess) -> None:
         self.access = access
-        self._pool = urllib3.PoolManager(ca_certs=str(access.certificate), assert_hostname=False, maxsize=32)
+        who = {} if access.client_certificate is None else {
+            "cert_file": str(access.client_certificate), "key_file": str(access.client_key)}  # fmt: skip
+        self._pool = urllib3.PoolManager(ca_certs=str(access.certificate), assert_hostname=False, maxsize=32, **who)
 
     def get(self, path: str) -> Any:
         return self._ask("GET", path)
@@ -89,7 +109,9 @@ class ApiClient:
         return json.loads(answered.data) if answered.data else None
 
     def _answer(self, method: str, path: str, body: Any, content: str, timeout_s: float, stream: bool = False) -> Any:
-        headers = {"Authorization": f"Bearer {self.access.token}", "Content-Type": content}
+        headers = {"Content-Type": content}
+        if self.access.token:
+            headers["Authorization"] = f"Bearer {self.access.token}"
         try:
             answered = self._pool.request(
                 method, self.access.url + path, body=None if body is None else json.dumps(body), headers=headers,
@@ -110,3 +132,12 @@ def _lines(answered: Any) -> Iterator[bytes]:
     while piece := answered.read1(65536):
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
+
+
+def _file_of(found: dict[str, str], name: str, folder: Path) -> Path | None:
+    if f"{name}-data" in found:
+        file = folder / name
+        file.write_bytes(base64.b64decode(found[f"{name}-data"]))
+        file.chmod(0o600 if name == "client-key" else 0o644)
+        return file
+    return Path(found[name]) if name in found else None

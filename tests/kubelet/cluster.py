@@ -98,7 +98,7 @@ class RandomKills:
 
 @contextmanager
 def own_cluster(nodes: Sequence[ClusterNode] = THREE_NODES, kubeconfig: Path | None = None) -> Iterator[OwnCluster]:
-    """With `kubeconfig`, our nodes join that API server; it must have no others."""
+    """With `kubeconfig`, our nodes join that cluster, and take the pods that name our scheduler."""
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="ai-assets-k8s-", ignore_cleanup_errors=True))
@@ -112,11 +112,11 @@ def own_cluster(nodes: Sequence[ClusterNode] = THREE_NODES, kubeconfig: Path | N
             stack.callback(server.stop)
             access = ApiAccess(url=server.url, token=server.administrator, certificate=server.certificate)
         else:
-            access = ApiAccess.of_kubeconfig(kubeconfig)
+            access = ApiAccess.of_kubeconfig(kubeconfig, folder)
         images: dict[str, PodImage] = {}
         client = ApiClient(access)
         setup = PodSetup(api=client, images=images, folder=folder / "pods", claims=folder / "claims")
-        started = Nodes(client, containers, setup, nodes)
+        started = Nodes(client, containers, setup, nodes, alone=server is not None)
         started.start()
         stack.callback(started.stop)
         found = OwnCluster(access=access, client=client, nodes=started, runtime=containers, folder=folder,

@@ -14,14 +14,13 @@ from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnre
 from ai_assets.orchestration.cluster.launcher_config import launcher_config
 from ai_assets.orchestration.instance import instance_settings
 from kubelet.cluster import OwnCluster, wait_until
+from kubelet.nodes import SCHEDULER
 
 HOME = "/ai-assets/home"
-ACCOUNT = "ai-assets-run"
 USER = 10_001
-_RULES = [
-    {"apiGroups": ["batch"], "resources": ["jobs", "jobs/status"], "verbs": ["create", "get", "list", "delete"]},
-    {"apiGroups": [""], "resources": ["pods", "pods/log", "events"], "verbs": ["get", "list", "delete"]},
-]
+_RIGHTS = ("Namespace", "PriorityClass", "ServiceAccount", "Role", "RoleBinding", "ResourceQuota", "LimitRange")
+"""Of what `ai-assets deploy render` writes, what is applied as it is. The pods of its Deployments are written below,
+because the nodes of a test have one network, in which each listens at a port of its own."""
 
 
 @dataclass(kw_only=True)
@@ -31,9 +30,11 @@ class ClusterDeployment:
     cluster: OwnCluster
     namespace: str
     project: Path
+    rendered: Path
+    """The folder that `ai-assets deploy render` wrote."""
     image: str
     environment: Mapping[str, str]
-    """What pods find in their environment; secrets among it are in a Secret."""
+    """What pods find in their environment, by a Secret."""
     web_port: int
     code_port: int
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -43,46 +44,38 @@ class ClusterDeployment:
     def api(self) -> DagsterApi:
         return DagsterApi(f"http://127.0.0.1:{self.web_port}")
 
-    def prepare(self, *more: Mapping[str, Any]) -> None:
-        """The namespace, its service account and rights, and what pods read."""
+    def prepare(self) -> None:
+        """The namespace, rights and quotas as they are rendered, and what pods read."""
         operations = self.project / "operations.yaml"
         launcher = launcher_config(cluster_in(operations), operations)
+        launcher["config"]["scheduler_name"] = SCHEDULER
         dagster = {**instance_settings(4, in_postgres=True, launcher=launcher), **self.settings}
-        classes = [("ai-assets-interactive", 1000), ("ai-assets-normal", 100), ("ai-assets-batch", 10)]
         code = {"grpc_server": {"host": "127.0.0.1", "port": self.code_port, "location_name": "definitions"}}
-        secret = {name: value for name, value in self.environment.items() if name.endswith(("URL", "KEY"))}
+        self.cluster.apply(*self.rights(), namespace=self.namespace)
         self.cluster.apply(
-            _named("v1", "Namespace", self.namespace),
-            *(
-                {**_named("scheduling.k8s.io/v1", "PriorityClass", name), "value": value}
-                for name, value in classes
-            ),
-            *more,
-            _named("v1", "ServiceAccount", ACCOUNT),
-            {**_named("rbac.authorization.k8s.io/v1", "Role", ACCOUNT), "rules": _RULES},
-            {
-                **_named("rbac.authorization.k8s.io/v1", "RoleBinding", ACCOUNT),
-                "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace}],
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
-            },
-            {**_named("v1", "Secret", "ai-assets-secrets"), "stringData": secret},
-            {
-                **_named("v1", "ConfigMap", "ai-assets-environment"),
-                "data": {name: value for name, value in self.environment.items() if name not in secret},
-            },
-            {**_named("v1", "ConfigMap", "dagster-instance"), "data": {"dagster.yaml": yaml.safe_dump(dagster)}},
-            {
-                **_named("v1", "ConfigMap", "workspace"),
-                "data": {"workspace.yaml": yaml.safe_dump({"load_from": [code]})},
-            },
+            {**_named("v1", "Secret", "ai-assets-secrets"), "stringData": dict(self.environment)},
+            _config("ai-assets-environment", "AI_ASSETS_DESK_URL", "http://127.0.0.1:1"),
+            _config("dagster-instance", "dagster.yaml", yaml.safe_dump(dagster)),
+            _config("workspace", "workspace.yaml", yaml.safe_dump({"load_from": [code]})),
             namespace=self.namespace,
-        )  # fmt: skip
+        )
+
+    def rights(self) -> Sequence[dict[str, Any]]:
+        found = [
+            each
+            for file in sorted((self.rendered / "base").glob("*.yaml"))
+            for each in yaml.safe_load_all(file.read_text())
+            if each["kind"] in _RIGHTS
+        ]
+        return sorted(found, key=lambda each: _RIGHTS.index(each["kind"]))
 
     def start(self) -> None:
         """All three, and only when they answer."""
         workspace = ["-w", "/workspace/workspace.yaml"]
         self.start_code_server(self.image, self.project)
-        self._pod("webserver", self.image, ["dagster-webserver", *workspace, "-h", "127.0.0.1", "-p", str(self.web_port)])
+        self._pod(
+            "webserver", self.image, ["dagster-webserver", *workspace, "-h", "127.0.0.1", "-p", str(self.web_port)]
+        )
         self._wait_for("webserver", self._knows_assets)
         self._pod("daemon", self.image, ["python", "-m", "ai_assets.ops.daemon", "run", *workspace])
 
@@ -90,7 +83,7 @@ class ClusterDeployment:
         """Runs that it loads are started in its own image."""
         serve = ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(self.code_port), "-f", "definitions.py"]
         serve += ["-d", str(project), "--container-image", image, "--location-name", "definitions"]
-        self._pod(name, image, serve)
+        self._pod(name, image, serve, "ai-assets-serve")
         self._wait_for(name, lambda: _listens(self.code_port))
 
     def replace_code_server(self, image: str, project: Path, old: str = "code", new: str = "code-2") -> None:
@@ -131,7 +124,7 @@ class ClusterDeployment:
             parts.append(f"== {pod['metadata']['name']} {state}\n{self.cluster.log(pod)[-3000:]}")
         return "\n".join(parts)
 
-    def _pod(self, name: str, image: str, command: list[str]) -> None:
+    def _pod(self, name: str, image: str, command: list[str], account: str = "ai-assets-launcher") -> None:
         security = {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
         container = {
             "name": "main", "image": image, "args": command,
@@ -149,7 +142,8 @@ class ClusterDeployment:
         volumes = [{"name": "home", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}},
                    {"name": "instance", "configMap": {"name": "dagster-instance"}},
                    {"name": "workspace", "configMap": {"name": "workspace"}}]  # fmt: skip
-        spec = {"serviceAccountName": ACCOUNT, "restartPolicy": "Never", "securityContext": security,
+        spec = {"serviceAccountName": account, "automountServiceAccountToken": account != "ai-assets-serve",
+                "restartPolicy": "Never", "securityContext": security, "schedulerName": SCHEDULER,
                 "terminationGracePeriodSeconds": 5, "containers": [container], "volumes": volumes}  # fmt: skip
         self.cluster.apply({**_named("v1", "Pod", name), "spec": spec}, namespace=self.namespace)
 
@@ -162,10 +156,12 @@ def project_settings(namespace: str, image: str, **more: Any) -> str:
     return yaml.safe_dump({"environment": "cluster", "cluster": cluster})
 
 
+def _config(name: str, file: str, text: str) -> dict[str, Any]:
+    return {**_named("v1", "ConfigMap", name), "data": {file: text}}
+
+
 def _named(api_version: str, kind: str, name: str) -> dict[str, Any]:
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}
-
-
 
 
 def _listens(port: int) -> bool:

@@ -20,6 +20,9 @@ from kubelet.refusals import ApiRefused
 
 Pod = dict[str, Any]
 GONE = 404
+SCHEDULER = "ai-assets-test"
+"""`schedulerName` of pods that are meant for these nodes, in a cluster that has others."""
+HEARTBEAT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,11 @@ class PodRun:
 class Nodes:
     """All nodes of a cluster in this process. One thread listens, one for each pod waits for its end."""
 
-    def __init__(self, api: ApiClient, runtime: Runtime, setup: PodSetup, nodes: Sequence[ClusterNode]) -> None:
+    def __init__(
+        self, api: ApiClient, runtime: Runtime, setup: PodSetup, nodes: Sequence[ClusterNode], *, alone: bool = True
+    ) -> None:
+        """`alone`: every pod is for these nodes, whatever scheduler it names."""
+        self._alone = alone
         self.api = api
         self.runtime = runtime
         self.setup = setup
@@ -67,6 +74,7 @@ class Nodes:
         for node in self.nodes.values():
             self._register(node)
         self._listener.start()
+        threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
 
     def stop(self) -> None:
         """Every container ends at once, whatever the API server says."""
@@ -78,6 +86,9 @@ class Nodes:
         while any(not run.ended for run in self.runs.values()) and time.monotonic() < deadline:
             time.sleep(0.05)
         self._logs.stop()
+        for name in () if self._alone else self.nodes:
+            with contextlib.suppress(ApiAway, ApiRefused):
+                self.api.delete(f"/api/v1/nodes/{name}")
 
     def running(self, namespace: str | None = None) -> list[PodRun]:
         with self._lock:
@@ -135,7 +146,7 @@ class Nodes:
         elif run is not None:
             if pod["metadata"].get("deletionTimestamp") and not run.ended:
                 self._end(run, float(pod["metadata"].get("deletionGracePeriodSeconds", 30)))
-        elif not pod["spec"].get("nodeName"):
+        elif not pod["spec"].get("nodeName") and (self._alone or pod["spec"].get("schedulerName") == SCHEDULER):
             self._waiting[uid] = pod
 
     # Where a pod goes
@@ -296,6 +307,15 @@ class Nodes:
                  "spec": {"taints": [dict(taint) for taint in node.taints]}}  # fmt: skip
         with contextlib.suppress(ApiRefused):
             self.api.create("/api/v1/nodes", known)
+        self._say_ready(node)
+
+    def _heartbeat(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_S):
+            for node in self.nodes.values():
+                with contextlib.suppress(ApiAway, ApiRefused):
+                    self._say_ready(node)
+
+    def _say_ready(self, node: ClusterNode) -> None:
         status = {
             "capacity": dict(node.capacity), "allocatable": dict(node.capacity),
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "test kubelet",

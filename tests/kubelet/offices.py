@@ -80,13 +80,15 @@ class ClusterOffice:
         )
 
 
-def write_office(project: Project, days: list[str] | None = None, **attributes: Any) -> Collection:
+def write_office(
+    project: Project, stages: list[dict[str, Any]] | None = None, days: list[str] | None = None, **attributes: Any
+) -> Collection:
     days = days or DAYS
     (project.root / "inference.yaml").write_text(PRICED)
     for number in range(PER_DAY * len(days)):
         project.document(f"{days[number // PER_DAY]}/bill-{number}.txt", BILL.format(n=number + 1))
-    partitions = {"by": "day", "start": days[0], "end": days[-1], "per_run": 5}
-    return declare(project, [dict(STAGE)], partitions=partitions, **attributes)
+    partitions = {"by": "day", "start": days[0], "end": days[-1], "per_run": 7}
+    return declare(project, stages or [dict(STAGE)], partitions=partitions, **attributes)
 
 
 def office_in(
@@ -100,15 +102,20 @@ def office_in(
     home.chmod(0o777)
     image = cluster.image(f"ours:{namespace}", *mounts_of(project.root, home), folder=str(project.root))
     (project.root / "operations.yaml").write_text(project_settings(namespace, image, **settings))
+    keys = project.root.parent / f"keys-{namespace}"
+    assert project.cli("keys", "new", str(keys)).returncode == 0
+    trust = shutil.copy(keys / "trust.json", project.root)
+    rendered = project.root.parent / f"rendered-{namespace}"
+    made = project.cli("deploy", "render", str(rendered), AI_ASSETS_STATE_URL=url)
+    assert made.returncode == 0, made.stdout + made.stderr
     deployment = ClusterDeployment(
-        cluster=cluster, namespace=namespace, project=project.root, image=image, web_port=free_port(),
-        code_port=free_port(), settings=QUICK,
-        environment={"AI_ASSETS_STATE_URL": url, "AI_ASSETS_REHEARSAL_URL": provider.url},
+        cluster=cluster, rendered=rendered, namespace=namespace, project=project.root, image=image,
+        web_port=free_port(), code_port=free_port(), settings=QUICK,
+        environment={"AI_ASSETS_STATE_URL": url, "AI_ASSETS_REHEARSAL_URL": provider.url,
+                     "AI_ASSETS_RECORDER_KEY": (keys / "recorder.pem").read_text(), "AI_ASSETS_TRUST": str(trust)},
     )  # fmt: skip
     changed = replace(project, home=replace(project.home, declared_state_url=url, root=home))
-    return ClusterOffice(
-        project=changed, collection=collection, deployment=deployment, provider=provider, home=home
-    )
+    return ClusterOffice(project=changed, collection=collection, deployment=deployment, provider=provider, home=home)
 
 
 QUICK: Mapping[str, Any] = {

@@ -148,12 +148,16 @@ class PodSetup:
     def _account(self, pod: Mapping[str, Any], folder: Path, namespace: str) -> list[Mount]:
         """The token of its service account, as a real node fetches and mounts it."""
         mounted = [it["mountPath"] for it in pod["spec"]["containers"][0].get("volumeMounts") or ()]
-        if pod["spec"].get("automountServiceAccountToken") is False or ACCOUNT in mounted:
-            return []
         account = pod["spec"].get("serviceAccountName") or "default"
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}"
+        wanted = pod["spec"].get("automountServiceAccountToken")
+        if wanted is None:
+            wanted = self.api.get(path).get("automountServiceAccountToken", True)
+        if not wanted or ACCOUNT in mounted:
+            return []
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
                    "spec": {"audiences": [], "expirationSeconds": 3600}}  # fmt: skip
-        made = self.api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
+        made = self.api.create(f"{path}/token", request)
         place = folder / "volumes" / ".account"
         place.mkdir(parents=True, exist_ok=True)
         (place / "token").write_text(made["status"]["token"])
