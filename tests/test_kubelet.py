@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import REPOSITORY, eventually
+from kubelet.amounts import amount
 from kubelet.access import service_account
 from kubelet.api_client import ApiAccess, ApiAway, ApiClient
 from kubelet.api_server import ApiServer
@@ -186,6 +187,23 @@ def test_rights_that_we_render_are_enough_for_a_run_and_for_nothing_more(server:
         run.create(f"{here}/pods", pod())
     with pytest.raises(ApiRefused, match="cannot list resource"):
         step.get(f"{here}/pods")
+
+
+def test_two_tenants_have_quotas_and_rights_of_their_own(server: ApiServer, client: ApiClient) -> None:
+    apply(client, [*_rendered("base"), *_rendered("tenants")])
+    tenants = ["ai-assets-claims", "ai-assets-operations"]
+    for own, other in (tenants, tenants[::-1]):
+        run = client_of(server, server.access.token_of(service_account(own, "ai-assets-run")))
+        run.create(f"/apis/batch/v1/namespaces/{own}/jobs", job())
+        for path in (f"/apis/batch/v1/namespaces/{other}/jobs", f"/api/v1/namespaces/{other}/pods"):
+            with pytest.raises(ApiRefused, match=f'in the namespace "{other}"'):
+                run.get(path)
+    for own in tenants:
+        (quota,) = client.get(f"/api/v1/namespaces/{own}/resourcequotas")["items"]
+        most = dict(quota["spec"]["hard"])["limits.memory"]
+        asked = pod("large", {"cpu": "1", "memory": str(amount(most) + 1)})
+        with pytest.raises(ApiRefused, match=r"exceeded quota: .*limits\.memory"):
+            client.create(f"/api/v1/namespaces/{own}/pods", asked)
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

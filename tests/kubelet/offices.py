@@ -34,6 +34,23 @@ budgets:
   - {name: all, limit_usd: 20}
 """
 STAGE = {**KIND, "max_output_tokens": 60}
+GROWING = {"name": "grown", "kind": "function", "function": "./own.py:grow"}
+GROWS = """
+import os
+from pathlib import Path
+
+from ai_assets import Document, stage
+
+
+@stage(version="1", columns={"length": int})
+def grow(document: Document) -> dict:
+    before = Path(os.environ["AI_ASSETS_HOME"]) / "grown"
+    if not before.exists():
+        before.touch()
+        len(b"x" * (3 * 2**29))
+    return {"length": len(document.text)}
+"""
+"""Takes more memory than a pod has, once: while a file is missing."""
 
 
 _SILENT = {"FRESHNESS_STATE_CHANGE", "ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION_PLANNED", None}
@@ -80,15 +97,13 @@ class ClusterOffice:
         )
 
 
-def write_office(
-    project: Project, stages: list[dict[str, Any]] | None = None, days: list[str] | None = None, **attributes: Any
-) -> Collection:
-    days = days or DAYS
+def write_office(project: Project) -> Collection:
     (project.root / "inference.yaml").write_text(PRICED)
-    for number in range(PER_DAY * len(days)):
-        project.document(f"{days[number // PER_DAY]}/bill-{number}.txt", BILL.format(n=number + 1))
-    partitions = {"by": "day", "start": days[0], "end": days[-1], "per_run": 7}
-    return declare(project, stages or [dict(STAGE)], partitions=partitions, **attributes)
+    for number in range(PER_DAY * len(DAYS)):
+        project.document(f"{DAYS[number // PER_DAY]}/bill-{number}.txt", BILL.format(n=number + 1))
+    partitions = {"by": "day", "start": DAYS[0], "end": DAYS[-1], "per_run": 7}
+    (project.root / "collections/notes/own.py").write_text(GROWS)
+    return declare(project, [dict(STAGE), dict(GROWING)], partitions=partitions)
 
 
 def office_in(
@@ -100,6 +115,7 @@ def office_in(
     home = cluster.folder / f"home-{namespace}"
     home.mkdir()
     home.chmod(0o777)
+    (home / "grown").touch()
     image = cluster.image(f"ours:{namespace}", *mounts_of(project.root, home), folder=str(project.root))
     (project.root / "operations.yaml").write_text(project_settings(namespace, image, **settings))
     keys = project.root.parent / f"keys-{namespace}"
