@@ -11,7 +11,7 @@ from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
 from dagster_k8s import K8sRunLauncher
-from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
+from dagster_k8s.client import DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
@@ -26,6 +26,8 @@ from ai_assets.orchestration.cluster.pod_config import of_size
 from ai_assets.orchestration.cluster.pods import KILLED_FOR_MEMORY, Obstacle, obstacle_in, obstacle_of, why_ended
 from ai_assets.run.step_memory import StepMemory
 
+_NO_ANSWER = (ApiException, HTTPError, DagsterK8sUnrecoverableAPIError, DagsterK8sAPIRetryLimitExceeded)
+_AWAY = "no answer"
 SLOW_CHECKS = 60
 """A pod that does not begin for so many looks, for a cause that seldom goes away, has failed."""
 
@@ -78,15 +80,18 @@ class ClusterStepHandler(K8sStepHandler):
             refuse(error, f"the pod of step '{step}'", self._namespace(step_handler_context))
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
-        found = super().check_step_health(step_handler_context)
         job, namespace = self._get_k8s_step_job_name(step_handler_context), self._namespace(step_handler_context)
+        found = CheckStepHealthResult.healthy()
         try:
+            found = super().check_step_health(step_handler_context)
             pods = self._pods(job, namespace)
             if not found.is_healthy:
                 return self._ended(step_handler_context, found, why_ended(pods), job)
             obstacle = obstacle_of(pods[0]) if pods else obstacle_in(self._events(job, namespace))
-        except (ApiException, HTTPError) as error:
-            self._say(step_handler_context, f"The cluster does not say what became of {job}: {said_of(error)}")
+        except _NO_ANSWER as error:
+            if self._obstacles.get(job, ("", 0))[0] != _AWAY:
+                self._say(step_handler_context, f"The cluster does not say what became of {job}: {said_of(error)}")
+            self._obstacles[job] = (_AWAY, 0)
             return found
         return found if obstacle is None else self._hindered(step_handler_context, obstacle, job)
 

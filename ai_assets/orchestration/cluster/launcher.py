@@ -6,6 +6,7 @@ from typing import Any
 
 from dagster import DagsterRun
 from dagster._core.launcher import LaunchRunContext
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 from dagster_k8s.container_context import K8sContainerContext
@@ -18,6 +19,8 @@ from ai_assets.base.home import Home
 from ai_assets.inference.records import PRIORITIES, PRIORITY_TAG
 from ai_assets.orchestration.cluster.errors import ClusterRefused, ClusterUnreachable
 
+_JOB_IS_GONE = "could not be found"
+"""How dagster-k8s ends what it says of a Job that the server does not have."""
 _REFUSED = (401, 403, 404, 422)
 
 
@@ -42,6 +45,13 @@ class ClusterRunLauncher(K8sRunLauncher):
         except DagsterK8sUnrecoverableAPIError as error:
             namespace = self.get_container_context_for_run(run).namespace or self.job_namespace
             refuse(error, f"the pod of run {run.run_id[:8]}", namespace)
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """A server that does not answer is no sign that the pod has ended: Dagster would fail every run under way."""
+        found = super().check_run_worker_health(run)
+        if found.status is WorkerStatus.UNKNOWN and not (found.msg or "").endswith(_JOB_IS_GONE):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, found.msg)
+        return found
 
 
 def of_priority(classes: PriorityClasses, tags: Mapping[str, str]) -> K8sContainerContext:
