@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import REPOSITORY, eventually
-from kubelet.amounts import amount
 from kubelet.access import service_account
+from kubelet.amounts import amount
 from kubelet.api_client import ApiAccess, ApiAway, ApiClient
 from kubelet.api_server import ApiServer
 from kubelet.kinds import BY_KIND

@@ -60,6 +60,14 @@ class ClusterDeployment:
             namespace=self.namespace,
         )
 
+    def remove(self) -> None:
+        """The namespace and all in it, and the classes that belong to no namespace."""
+        client = self.cluster.client
+        client.delete(f"/api/v1/namespaces/{self.namespace}")
+        for each in self.rights():
+            if each["kind"] == "PriorityClass":
+                client.delete(f"/apis/scheduling.k8s.io/v1/priorityclasses/{each['metadata']['name']}")
+
     def rights(self) -> Sequence[dict[str, Any]]:
         found = [
             each
@@ -111,9 +119,10 @@ class ClusterDeployment:
     def names(self) -> Sequence[str]:
         return [pod["metadata"]["name"] for pod in self.cluster.pods(self.namespace)]
 
-    def workers(self) -> Sequence[Mapping[str, Any]]:
-        """Pods of runs and steps that have not ended."""
-        found = self.cluster.pods(self.namespace, "app.kubernetes.io/component")
+    def workers(self, run: str | None = None) -> Sequence[Mapping[str, Any]]:
+        """Pods of runs and steps, or of that run, which have not ended."""
+        labels = "app.kubernetes.io/component" if run is None else f"dagster/run-id={run}"
+        found = self.cluster.pods(self.namespace, labels)
         return [pod for pod in found if pod["status"].get("phase") in {"Pending", "Running"}]
 
     def logs(self) -> str:
