@@ -136,7 +136,7 @@ def office_in(
 
 QUICK: Mapping[str, Any] = {
     "run_monitoring": {
-        "enabled": True, "start_timeout_seconds": 60, "cancel_timeout_seconds": 20, "poll_interval_seconds": 2,
+        "enabled": True, "start_timeout_seconds": 300, "cancel_timeout_seconds": 20, "poll_interval_seconds": 2,
         "free_slots_after_run_end_seconds": 10,
     },
 }  # fmt: skip
