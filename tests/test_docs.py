@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from ai_assets.base import home as environment
+from ai_assets.base.cluster import ClusterSettings
+from ai_assets.base.compute import ComputeSettings
 from ai_assets.base.environment import CONNECTIONS, LOCAL
 from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.base.tenants import TenantSettings
@@ -91,6 +93,8 @@ LISTS = (
     "sinks",
     "quality",
     "channels",
+    "compute",
+    "cluster",
     "witnesses",
 )
 """Keys documented as a whole."""
@@ -111,6 +115,13 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
         else:
             found.append(prefix + (field.alias or name))
     return found
+
+
+@pytest.mark.parametrize(("name", "model"), [("compute-keys", ComputeSettings), ("cluster-keys", ClusterSettings)])
+def test_every_key_of_kubernetes_is_documented(name: str, model: type[BaseModel]) -> None:
+    table = marked((ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8"), name)
+    documented = re.findall(r"`([\w.]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+    assert sorted(documented) == sorted(model.model_fields)
 
 
 def test_every_key_of_a_window_is_documented() -> None:
@@ -242,6 +253,7 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     assert documented == {
         "environment": LOCAL,
         "connections": CONNECTIONS,
+        "cluster": None,
         **RetentionSettings().model_dump(),
         "sinks": "none",
         "tenants": "none",

@@ -8,9 +8,12 @@ from typing import Literal, cast, get_args
 
 from ai_assets.base.errors import DeclarationInvalid, UserError
 
-Environment = Literal["local", "server"]
-"""`local`: SQLite below the home. `server`: PostgreSQL for our state and for Dagster's."""
+Environment = Literal["local", "server", "cluster"]
+"""`local`: SQLite below the home. `server`: PostgreSQL for our state and for Dagster's. `cluster`: that, and runs and
+their steps are pods of Kubernetes."""
 LOCAL: Environment = "local"
+CLUSTER: Environment = "cluster"
+KEY = "environment"
 CONNECTIONS = 10
 """Of one process to PostgreSQL at most: half for our state, half for Dagster's. `ai-assets up` is five processes
 and one more for each run, and a PostgreSQL as it is installed takes 100."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ai_assets.base.errors import UserError
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "cluster": ("dagster_k8s", "kubernetes"),
     "desk": (
         "fastapi",
         "starlette",

@@ -18,6 +18,7 @@ from ai_assets.cli import (
     budget,
     corrections,
     cost,
+    deploy,
     desk,
     documents,
     forget,
@@ -100,6 +101,7 @@ app.command("answer")(answer.answer)
 app.command("forget")(forget.forget)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")

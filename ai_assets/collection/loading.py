@@ -23,6 +23,7 @@ from ai_assets.collection.questions import Declared, read_embedding_models, read
 from ai_assets.collection.reranking import read_reranker
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.collection.stage_windows import hours_by_asset, refuse_wrong_hours
+from ai_assets.collection.steps import SegmentStep, refuse_unknown_gpus, steps_of
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
@@ -184,6 +185,11 @@ class Collection:
         stages, vectors = [stage.name for stage in self.stages], ["chunks", *self._vectors]
         middle = [*stages, *vectors] if self.embedded_stages else [*vectors, *stages]
         return ("documents", *middle, *evaluation, "release_candidate")
+
+    @cached_property
+    def steps(self) -> tuple[SegmentStep, ...]:
+        """Of a run: what is computed in one process."""
+        return steps_of(self)
 
     @property
     def _vectors(self) -> list[str]:
@@ -384,6 +390,7 @@ def build_collection(
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
+    gathered.attempt(None, refuse_unknown_gpus, settings, folder, path, node)
     gathered.refuse(CollectionInvalid, first=path)
     hours = hours_by_asset(settings, inference)
     refuse_wrong_hours(settings, hours, path, node)

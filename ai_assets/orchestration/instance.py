@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ai_assets.base.environment import LOCAL
+from ai_assets.base.cluster import cluster_in
+from ai_assets.base.environment import CLUSTER, LOCAL
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.processes import usable_cores
@@ -55,7 +56,11 @@ class InstanceFile:
 
 
 def instance_settings(
-    max_concurrent_runs: int, *, behind_proxy: bool = False, in_postgres: bool = False
+    max_concurrent_runs: int,
+    *,
+    behind_proxy: bool = False,
+    in_postgres: bool = False,
+    launcher: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Where storage is not named, Dagster uses SQLite below the home, which so can be moved. No address is written.
 
@@ -69,6 +74,8 @@ def instance_settings(
     retention = {"purge_after_days": days}
     return {
         **(_IN_POSTGRES if in_postgres else {}),
+        # Pods print for whoever reads their logs; the folder of dagster.yaml belongs to root in a pod.
+        **({"run_launcher": dict(launcher), **_NO_CAPTURE} if launcher is not None else {}),
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         # A retried run would multiply with the retries of the calls inside it.
@@ -85,9 +92,10 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
     """Write `dagster.yaml`, unless a person has changed it. `max_concurrent_runs` defaults to the cores we may use."""
     path = home.dagster / "dagster.yaml"
     settings = instance_settings(
-        max_concurrent_runs or usable_cores(),
+        max_concurrent_runs or _runs_at_once(home),
         behind_proxy=_behind_proxy(home),
         in_postgres=home.environment != LOCAL,
+        launcher=_launcher(home),
     )
     body = yaml.safe_dump(settings, sort_keys=False)
     wanted = f"{_MARK}{_digest(body)}{_MARK_END}\n{body}"
@@ -100,6 +108,19 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
     partial.write_text(wanted, encoding="utf-8")
     partial.replace(path)
     return InstanceFile(path=path, written=True)
+
+
+def _runs_at_once(home: Home) -> int:
+    return cluster_in(home.operations).max_concurrent_runs if home.environment == CLUSTER else usable_cores()
+
+
+def _launcher(home: Home) -> Mapping[str, Any] | None:
+    """What starts runs; None for Dagster's own, which starts processes here."""
+    if home.environment != CLUSTER:
+        return None
+    from ai_assets.orchestration.cluster.launcher_config import launcher_config
+
+    return launcher_config(cluster_in(home.operations), home.operations)
 
 
 def _behind_proxy(home: Home) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from ai_assets.base.cluster import ClusterSettings
 from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment, OperationsInvalid
 from ai_assets.base.tenants import DeclaredTenants
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
@@ -40,6 +41,7 @@ class RetentionSettings(Strict):
 class OperationsSettings(Strict):
     environment: Environment = LOCAL
     """Where state is kept; `AI_ASSETS_STATE_URL` says where its PostgreSQL is."""
+    cluster: ClusterSettings = ClusterSettings()
     connections: int = Field(default=CONNECTIONS, ge=FEWEST_CONNECTIONS)
     """Of one process to PostgreSQL at most; half of them are Dagster's."""
     retention: RetentionSettings = RetentionSettings()

@@ -31,6 +31,7 @@ from ai_assets.storage.migrations import (
     m028_place_queues,
     m029_fitted_searches,
     m032_fences,
+    m035_run_steps,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -60,4 +61,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m028_place_queues", m028_place_queues.up),
     ("m029_fitted_searches", m029_fitted_searches.up),
     ("m032_fences", m032_fences.up),
+    ("m035_run_steps", m035_run_steps.up),
 )
