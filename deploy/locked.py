@@ -13,12 +13,12 @@ import tomllib
 from pathlib import Path
 
 
-def blocks(lock: str) -> dict[str, tuple[str, str]]:
-    """By package, the pin alone and the pin with its hashes."""
-    found = {}
+def blocks(lock: str) -> dict[str, list[tuple[str, str]]]:
+    """By package, each pin alone and with its hashes: one package has several where they differ by Python."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for block in re.split(r"\n(?=\S)", lock.strip()):
         pin = block.split("\\")[0].strip()
-        found[named(pin)] = (pin, block)
+        found.setdefault(named(pin), []).append((pin, block))
     return found
 
 
@@ -45,10 +45,10 @@ def main() -> None:
     packages = sys.argv[1] == "--packages"
     names = sys.argv[-1].split(",")
     lock = blocks(Path("requirements.lock").read_text())
-    found = resolved(names if packages else wanted(names), [pin for pin, _ in lock.values()])
+    found = resolved(names if packages else wanted(names), [pin for pins in lock.values() for pin, _ in pins])
     if missing := [name for name in found if name not in lock]:
         sys.exit(f"error: requirements.lock has no {', '.join(missing)}; run `make lock` and build again")
-    print("\n".join(lock[name][1] for name in found))
+    print("\n".join(block for name in found for _, block in lock[name]))
 
 
 if __name__ == "__main__":

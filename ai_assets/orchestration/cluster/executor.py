@@ -49,16 +49,16 @@ class ClusterStepHandler(K8sStepHandler):
     """Starts, watches and ends the pods of steps."""
 
     def __init__(self, cluster: ClusterSettings, *, inside: bool) -> None:
-        config = {
-            "container_config": {"resources": of_size(cluster.step)},
-            "pod_spec_config": {
+        config = UserDefinedDagsterK8sConfig(
+            container_config={"resources": of_size(cluster.step)},
+            pod_spec_config={
                 "service_account_name": cluster.step_service_account,
                 "automount_service_account_token": False,
             },
-        }
+        )
         super().__init__(
             image=cluster.image,
-            container_context=K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config)),
+            container_context=K8sContainerContext(run_k8s_config=config),
             load_incluster_config=inside,
             kubeconfig_file=None if inside else cluster.kubeconfig,
             enable_owner_references=True,
