@@ -49,10 +49,27 @@ def test_an_object_comes_back_and_one_that_is_not_there_is_none(store: DataBucke
     found = store.get("a/b")
     assert found is not None
     assert (found.content, store.size("a/b")) == (b"alpha", 5)
-    assert sorted(store.keys()) == [("a/b", 5), ("a/c", 4)]
-    assert list(store.below("a").keys()) == [("b", 5), ("c", 4)]
+    assert [(found.key, found.size) for found in store.objects()] == [("a/b", 5), ("a/c", 4)]
+    assert [found.key for found in store.below("a").objects()] == ["b", "c"]
     store.delete(["a/b", "a/never"])
-    assert [key for key, _ in store.keys()] == ["a/c"]
+    assert [found.key for found in store.objects()] == ["a/c"]
+
+
+def test_what_is_erased_is_gone_in_every_version(store: DataBucket, server: str) -> None:
+    client = client_of(server)
+    client.create_bucket(Bucket="versioned")
+    client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    kept = DataBucket(f"s3://versioned/x?endpoint_override={server}")
+    for content in (b"1", b"2"):
+        kept.put("doc/a", content)
+        kept.put("other/b", content)
+    kept.delete(["doc/a"])
+    assert kept.erase("doc/") == 3
+    left = client.list_object_versions(Bucket="versioned")
+    assert {entry["Key"] for entry in left["Versions"]} == {"x/other/b"}
+    assert "DeleteMarkers" not in left
+    store.put("doc/a", b"1")
+    assert (store.erase("doc/"), store.get("doc/a")) == (1, None)
 
 
 def test_of_two_writers_one_wins(store: DataBucket) -> None:
@@ -129,7 +146,7 @@ def test_a_store_that_honours_conditions_is_taken_and_one_that_ignores_them_is_r
     DataBucket(f"s3://data/proof?endpoint_override={server}").prove()
     with Careless(server) as careless, pytest.raises(DataStoreUnusable, match="ignores the condition If-None-Match"):
         DataBucket(f"s3://data/proof?endpoint_override={careless.url}").prove()
-    assert list(DataBucket(f"s3://data/proof?endpoint_override={server}").keys()) == []
+    assert list(DataBucket(f"s3://data/proof?endpoint_override={server}").objects()) == []
 
 
 class Careless(FaultyStore):

@@ -6,13 +6,15 @@ for a declared time; an answer that was lost is found out by reading what is the
 """
 
 import contextlib
+import datetime
+import email.utils
 import functools
 import hashlib
 import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -60,6 +62,7 @@ class DataStoreSilent(DataStoreUnusable):
 
 class ObjectAltered(UserError):
     def __init__(self, where: str, found: str) -> None:
+        self.found = found
         super().__init__(
             f"The object {where} does not hold the bytes that its name says (their SHA-256 is {found}). "
             "Somebody replaced it: restore it from a backup, or run the partition again."
@@ -84,6 +87,14 @@ class StoredObject:
 
     content: bytes
     tag: str
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    key: str
+    size: int
+    modified_s: float
+    """By the clock of the store."""
 
 
 class DataBucket:
@@ -159,8 +170,8 @@ class DataBucket:
         """Of an object in bytes, by one cheap request; None where there is none."""
         return self._patiently("head_object", key, lambda: self._sized(key))
 
-    def keys(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Every object below, with its size: a request per thousand, for maintenance only."""
+    def objects(self, prefix: str = "") -> Iterator[ListedObject]:
+        """Every object below: a request per thousand, for maintenance only."""
         start, token = self._key(prefix), ""
         while True:
             more: dict[str, str] = {"ContinuationToken": token} if token else {}
@@ -170,10 +181,18 @@ class DataBucket:
                 functools.partial(self._client.list_objects_v2, Bucket=self.bucket, Prefix=start, **more),
             )
             for entry in page.get("Contents", ()):
-                yield entry["Key"][len(self._key("")) :], int(entry["Size"])
+                key = entry["Key"][len(self._key("")) :]
+                yield ListedObject(key, int(entry["Size"]), entry["LastModified"].timestamp())
             token = page.get("NextContinuationToken", "")
             if not token:
                 return
+
+    def now_s(self) -> float:
+        """The present moment by the clock of the store, which dated its objects; to the second."""
+        said = self._patiently("head_bucket", "", lambda: self._client.head_bucket(Bucket=self.bucket))
+        date = said["ResponseMetadata"]["HTTPHeaders"]["date"]
+        moment: datetime.datetime = email.utils.parsedate_to_datetime(date)
+        return moment.timestamp()
 
     # Writing.
 
@@ -191,12 +210,35 @@ class DataBucket:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Those that are not there are no mistake."""
-        every = list(keys)
+        self._delete([{"Key": self._key(key)} for key in keys])
+
+    def erase(self, prefix: str) -> int:
+        """Delete every version of every object that begins so, and say how many; of a bucket that keeps no versions
+        there is one of each."""
+        found: list[dict[str, str]] = []
+        more: dict[str, str] = {}
+        while True:
+            page = self._patiently(
+                "list_object_versions",
+                prefix,
+                functools.partial(
+                    self._client.list_object_versions, Bucket=self.bucket, Prefix=self._key(prefix), **more
+                ),
+            )
+            for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                found.append({"Key": entry["Key"], "VersionId": entry["VersionId"]})
+            if not page.get("IsTruncated"):
+                break
+            more = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+        self._delete(found)
+        return len(found)
+
+    def _delete(self, every: Sequence[dict[str, str]]) -> None:
         for start in range(0, len(every), MOST_DELETED):
-            some = [{"Key": self._key(key)} for key in every[start : start + MOST_DELETED]]
+            some = every[start : start + MOST_DELETED]
             said = self._patiently(
                 "delete_objects",
-                every[start],
+                some[0]["Key"],
                 functools.partial(self._client.delete_objects, Bucket=self.bucket, Delete={"Objects": some}),
             )
             if failed := [error for error in said.get("Errors", ()) if error.get("Code") != "NoSuchKey"]:

@@ -13,6 +13,7 @@ from ai_assets.base.home import Home, HomeUnusable
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.lake import Lake, Manifest
+from ai_assets.storage.shared_lake import lake_of
 from ai_assets.storage.state import StateStore, upsert
 
 
@@ -28,7 +29,7 @@ class Stores:
     def at(cls, home: Home) -> Self:
         home.ensure()
         share_arenas()
-        return cls(home, Lake(home.lake), StateStore(home.state_url, keys=home.keys))
+        return cls(home, lake_of(home), StateStore(home.state_url, keys=home.keys))
 
     @classmethod
     def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
@@ -39,7 +40,7 @@ class Stores:
             if not home.root.is_dir():
                 raise
             try:
-                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say, keys=home.keys))
+                return cls(home, lake_of(home), StateStore.reading(home.state_url, say, keys=home.keys))
             except StateUnavailable:
                 raise error from None
 
