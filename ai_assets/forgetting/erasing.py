@@ -5,7 +5,6 @@ the lake, the indexes, the state store, Dagster's events; last the free pages of
 """
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -171,7 +170,8 @@ def _without(stores: Stores, live: Release, partition: str, found: Places, gone:
     """The partition in other files; None where it holds no text of these documents."""
     part = live.parts[partition]
     folder = stores.lake.folder(live.collection, SNAPSHOTS, partition)
-    documents, chunks = folder / part.documents_file, folder / part.chunks_file
+    bring = stores.lake.bring
+    documents, chunks = bring(folder / part.documents_file), bring(folder / part.chunks_file)
     if not documents.is_file():
         return None
     rows = read_rows(documents)
@@ -187,6 +187,8 @@ def _without(stores: Stores, live: Release, partition: str, found: Places, gone:
         for batch in read_batches(chunks):
             others = pc.invert(pc.is_in(batch["document_id"], value_set=_names(found)))
             passages.extend(batch.filter(others))
+    for path in (kept.path, passages.path):
+        stores.lake.keep(path)
     content = content_of_files(kept.path, passages.path, gone).content
     if content != part.content:
         raise AssertionError(f"{partition}: tombstones amount to {content[:12]}, and {part.content[:12]} was signed")
@@ -211,15 +213,11 @@ def _names(found: Places) -> Any:
 
 def _lake(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
     """All datasets of the partitions: the next run makes them again, from the source and the ledger."""
-    root = stores.lake.root / collection
     for partition in found.partitions:
-        number = 0
-        for asset in sorted(root.iterdir()) if root.is_dir() else []:
-            folder = stores.lake.folder(collection, asset.name, partition)
-            if asset.name != SNAPSHOTS and folder.is_dir():
-                shutil.rmtree(folder)
-                number += 1
-        yield Erasure(where="lake", what=f"{number} datasets of {partition}, to be made again without it")
+        datasets = [path for path in stores.lake.folders(collection, partition) if path.parent.name != SNAPSHOTS]
+        for folder in datasets:
+            stores.lake.erase_folder(folder)
+        yield Erasure(where="lake", what=f"{len(datasets)} datasets of {partition}, to be made again without it")
 
 
 def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
@@ -232,7 +230,7 @@ def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasu
         needed = {name for part in parts for name in (part.documents_file, part.chunks_file)}
         gone = [path for path, _ in frozen(stores, collection, partition) if path.name not in needed]
         for path in gone:
-            path.unlink(missing_ok=True)
+            stores.lake.erase_file(path)
         yield Erasure(where="released files", what=f"{len(gone)} files of {partition}")
 
 

@@ -5,7 +5,6 @@ rollback either comes first and keeps it, or is refused.
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from ai_assets.signoff import audit, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.frozen_candidate import CANDIDATE, FrozenCandidate
 from ai_assets.storage.digest import Json
-from ai_assets.storage.lake import MANIFEST, Manifest
+from ai_assets.storage.lake import MANIFEST
 from ai_assets.storage.leases import hold
+from ai_assets.storage.shared_lake import SharedLake
 from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -159,14 +159,16 @@ def _remove_evaluation(bench: RetentionContext, collection: str, name: str) -> N
 
 def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
     """Named by no release that is kept, and not by the candidate of its partition."""
+    if isinstance(bench.stores.lake, SharedLake):
+        return  # bucket_files looks at them
     root = snapshot_folder(bench.stores.lake.root, collection, "x").parent
-    needed = _needed_snapshots(bench.stores, collection)
+    needed = needed_snapshots(bench.stores, collection)
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         try:
-            candidate = _candidate(folder)
+            candidate = candidate_beside(bench.stores, folder)
         except DatasetDamaged:
             continue  # it cannot say what it needs
-        keep = needed.get(folder, set()) | _files_of(candidate)
+        keep = needed.get(folder, set()) | files_of(candidate)
         # Without a candidate the first one may be being frozen just now.
         age_s = (
             bench.settings_of(collection).candidate_days * 86400 if candidate else bench.settings.litter_hours * 3600
@@ -181,18 +183,18 @@ def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
 
 def _remove_snapshot(bench: RetentionContext, collection: str, path: Path) -> None:
     """While nobody freezes a candidate of that partition or publishes, either of which may take the file up again."""
-    candidate = _candidate(path.parent)
+    candidate = candidate_beside(bench.stores, path.parent)
     partition = candidate.partition if candidate else path.parent.name
     with (
         hold(bench.stores.state, f"publish:{collection}", wait_s=0),
         hold(bench.stores.state, f"refresh:{collection}:{partition}", wait_s=0),
     ):
-        needed = _needed_snapshots(bench.stores, collection).get(path.parent, set())
-        if path.name not in needed | _files_of(_candidate(path.parent)):
+        needed = needed_snapshots(bench.stores, collection).get(path.parent, set())
+        if path.name not in needed | files_of(candidate_beside(bench.stores, path.parent)):
             unlink(path)
 
 
-def _needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
+def needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
     found: dict[Path, set[str]] = {}
     with stores.state.read() as connection:
         for release in releases_kept(connection, collection):
@@ -202,16 +204,15 @@ def _needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
     return found
 
 
-def _candidate(snapshots: Path) -> FrozenCandidate | None:
+def candidate_beside(stores: Stores, snapshots: Path) -> FrozenCandidate | None:
     """The candidate of the partition to which a folder of snapshots belongs."""
     path = snapshots.parent.parent / CANDIDATE / snapshots.name / MANIFEST
+    manifest = stores.lake.read_manifest(path)
     try:
-        return FrozenCandidate.of(Manifest(**json.loads(path.read_bytes())))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return None if manifest is None else FrozenCandidate.of(manifest)
+    except (ValueError, TypeError, KeyError) as error:
         raise DatasetDamaged(path, "it is not a manifest") from error
 
 
-def _files_of(candidate: FrozenCandidate | None) -> set[str]:
+def files_of(candidate: FrozenCandidate | None) -> set[str]:
     return set() if candidate is None else {candidate.documents_file, candidate.chunks_file}

@@ -93,6 +93,8 @@ def _commit(
     with writing_rows(folder, _no_chunks()) as chunks:
         pass
     _require_kept(work, documents, chunks.path, leaves.content)
+    for path in (documents, chunks.path):
+        work.stores.lake.keep(path)
     versions = {"rows": FORMAT, "kind": kind}
     digest = candidate_digest(name, partition, leaves.content, versions, [], None)
     rows = pa.Table.from_pylist(named, schema=pa.schema([(each, pa.string()) for each in _LEAF]))

@@ -14,6 +14,7 @@ from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.lake import Lake, Manifest
 from ai_assets.storage.patience import RUN_PATIENCE_S
+from ai_assets.storage.shared_lake import lake_of
 from ai_assets.storage.state import StateStore, upsert
 
 
@@ -29,7 +30,7 @@ class Stores:
     def at(cls, home: Home) -> Self:
         home.ensure()
         share_arenas()
-        return cls(home, Lake(home.lake), state_of(home))
+        return cls(home, lake_of(home), state_of(home))
 
     @classmethod
     def of_run(cls, home: Home) -> Self:
@@ -47,7 +48,7 @@ class Stores:
             if not home.root.is_dir():
                 raise
             try:
-                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say, keys=home.keys))
+                return cls(home, lake_of(home), StateStore.reading(home.state_url, say, keys=home.keys))
             except StateUnavailable:
                 raise error from None
 
