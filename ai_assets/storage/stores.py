@@ -12,6 +12,7 @@ from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home, HomeUnusable
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
+from ai_assets.storage.index_place import FolderPlace, IndexPlace
 from ai_assets.storage.lake import Lake, Manifest
 from ai_assets.storage.state import StateStore, upsert
 
@@ -52,11 +53,21 @@ class Stores:
         """Sensors open these every few seconds in a process that lives for days."""
         self.state.close()
 
+    def index_place(self, collection: str) -> IndexPlace:
+        """Where the search indexes of a collection are, and its `live.json`."""
+        return FolderPlace(self.home.index / collection)
+
     def index(
-        self, collection: str, name: str, dimensions: int | None = None, more: Mapping[str, int] | None = None
+        self,
+        collection: str,
+        name: str,
+        dimensions: int | None = None,
+        more: Mapping[str, int] | None = None,
+        branch: str | None = None,
     ) -> SearchIndex:
         """Of vectors of that length, which are the built-in ones unless it is said; `more` by column, of others."""
-        return SearchIndex(self.home.index / collection, name, dimensions or BUILTIN_DIMENSIONS, more=more or {})
+        place = self.index_place(collection)
+        return SearchIndex(place, name, dimensions or BUILTIN_DIMENSIONS, more=more or {}, branch=branch)
 
 
 def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:
