@@ -1,6 +1,7 @@
 """Claims about the index as others open it: the live release, whatever was published, rolled back or killed before."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import lancedb
 import outsider
 import pyarrow as pa
 import pytest
-from conftest import Project
+from conftest import REPOSITORY, Project
 from cryptography.exceptions import InvalidSignature
 from golden_home import opened
 from provider import Provider
@@ -138,6 +139,19 @@ def test_live_json_says_which_release_and_files_and_no_other_text_passes_for_it(
     }
     with pytest.raises(InvalidSignature):
         outsider.statement(content.replace(b'"release": 1', b'"release": 2'), key)
+
+
+def test_the_page_for_programs_without_ai_assets_runs(
+    project: Project, notes: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(notes, project.stores(), by="test")
+    page = (REPOSITORY / "docs" / "live-index.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        here = block.replace(".ai-assets/", f"{project.home.root}/").replace("handbook", "notes")
+        exec(compile(here, "live-index.md", "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out == "release 1 of notes: 2 passages, as they were published\n"
 
 
 @pytest.mark.parametrize("altered", ["tag", "file", "file gone"])
