@@ -40,7 +40,7 @@ class Desk:
 
         url = self.dagster_api or self.dagster_url or running_at(self.stores.home)
         if url is None:
-            raise DagsterUnreachable("(unknown address)", "no `ai-assets up` runs here, and desk.yaml names none")
+            raise DagsterUnreachable(None, "no `ai-assets up` runs here, and desk.yaml has no `dagster_url`")
         return DagsterApi(url, timeout_s=DAGSTER_TIMEOUT_S)
 
     def collections(self) -> Mapping[str, Collection]:

@@ -124,11 +124,17 @@ def soft(text: str) -> Markup:
     return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
 
 
+def commands(sentence: str) -> Markup:
+    """A sentence in which commands stand between backticks, as the command line prints it."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(sentence))))
+
+
 def without_quotes(fields: Sequence[Field]) -> list[Field]:
     """The fields of an answer but for its evidence, which stands below them with its places."""
     return [field for field in fields if field.name != "evidence" or field.change != "same"]
 
 
+_COMMAND = re.compile(r"`([^`]+)`")
 _SIGN = re.compile(r"([_/.\-]+)(?=\w)")
 _MARKUP = re.compile(r"(?m)^\s{0,3}(?:#{1,6}|>|[-*+]|\|[-:| ]+\|)\s|[*`|]|\[([^\]]*)\]\([^)]*\)|__")
 
@@ -157,7 +163,7 @@ def _unquoted(value: str) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
     "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
-    "markdown": markdown, "without_quotes": without_quotes,
+    "markdown": markdown, "without_quotes": without_quotes, "commands": commands,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,
