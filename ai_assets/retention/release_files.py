@@ -148,13 +148,12 @@ def _evaluation_indexes(bench: RetentionContext) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
         current = index_name(collection.spaces)
-        folder = bench.stores.home.index / collection.name
-        for path in sorted(folder.glob(f"{INDEX}*.lance")):
-            name = path.name.removesuffix(".lance")
-            if name != current and bench.is_older(path, bench.settings.litter_hours * 3600):
+        place, oldest_s = bench.stores.index_place(collection.name), bench.settings.litter_hours * 3600
+        for name in place.tables():
+            if name.startswith(INDEX) and name != current and bench.moment_s - place.written_at(name) >= oldest_s:
                 yield Leftover(
                     kind="index", what=f"index {name} of {collection.name}, of an earlier embedder",
-                    size=size_of(path),
+                    size=place.size(name),
                     remove=partial(_remove_evaluation, bench, collection.name, name),
                 )  # fmt: skip
 

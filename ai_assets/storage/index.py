@@ -20,7 +20,7 @@ from ai_assets.base.errors import AiAssetsError
 from ai_assets.storage import batch_search, index_reader, index_seal
 from ai_assets.storage.index_place import FolderPlace, IndexPlace, TableFiles
 from ai_assets.storage.index_reader import IndexReader
-from ai_assets.storage.index_table import IndexTable
+from ai_assets.storage.index_table import IndexTable, in_one_sentence
 from ai_assets.storage.index_writing import (
     VECTOR,
     IncomingRows,
@@ -112,17 +112,18 @@ class SearchIndex:
     def versions(self) -> list[int]:
         """All complete versions."""
         with self._lance("listing versions"):
-            return sorted(self.table.complete_versions(self.table.opened())) if self.table.exists() else []
+            table = self.table.opened()
+            return [] if table is None else sorted(self.table.complete_versions(table))
 
     def holds(self, version: int) -> bool:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):
-            return self.place.exists(self._name) and self.table.is_complete(version)
+            return self.table.is_complete(version)
 
     def seal(self, version: int, known: Seal | None = None) -> Seal:
         """Every file that a complete version consists of, with its bytes; those of an earlier seal are `known`."""
         with self._sealing():
-            return index_seal.seal(self._files, version, known)
+            return index_seal.seal(self.place.files(self._name, self.table.branch, fresh=True), version, known)
 
     def difference(self, version: int, seal: Seal) -> str | None:
         """The first file of the version that is not as it was sealed, in words."""
@@ -200,24 +201,24 @@ class SearchIndex:
     def show(self, version: int | None) -> None:
         """Who opens the table without naming a version finds how the live release is read: by a tag, on that one."""
         with self._writing(), self._lance("tagging the live version"):
-            if version is not None or self.place.exists(self._name):
+            if version is not None or self.table.opened() is not None:
                 self.table.show(version)
 
     def discard(self, version: int) -> None:
         """Say of a version that it is not complete: nobody reads or builds on it any more."""
         with self._writing(), self._lance("discarding a version"):
-            if self.table.is_complete(version):
-                self.table.opened().tags.delete(self.table.tag_of(version))
+            if (table := self.table.at(version)) is not None:
+                table.tags.delete(self.table.tag_of(version))
         with self._guard:
             self._readers.clear()
 
     def prune(self, keep: Collection[int]) -> None:
         """Forget complete versions that are not in `keep`, and free the files that only versions before the oldest kept
         one need. Those between two kept ones go when the older is no longer kept: LanceDB removes by age alone."""
-        if not keep or not self.table.exists():
-            return
         with self._writing(), self._lance("pruning"):
             table = self.table.newest()
+            if not keep or table is None:
+                return
             complete = self.table.complete_versions(table)
             if unknown := set(keep) - complete:
                 raise IndexVersionMissing(self._name, min(unknown))
@@ -376,9 +377,9 @@ class SearchIndex:
         """The table with the content of the base version as its newest, whatever a dead writer left on top."""
         if base_version is None:
             return self.table.begun(self._schema())
-        if not self.table.exists() or not self.table.is_complete(base_version):
-            raise IndexVersionMissing(self._name, base_version)
         table = self.table.newest()
+        if table is None or not self.table.is_complete(base_version):
+            raise IndexVersionMissing(self._name, base_version)
         if base_version != table.version:
             table.checkout(base_version)
             table.restore()
@@ -387,9 +388,9 @@ class SearchIndex:
     def _at(self, version: int) -> IndexReader:
         with self._guard, self._lance(f"reading version {version}"):
             if version not in self._readers:
-                if not self.place.exists(self._name) or not self.table.is_complete(version):
-                    raise IndexVersionMissing(self._name, version)
                 table = self.table.at(version)
+                if table is None:
+                    raise IndexVersionMissing(self._name, version)
                 self._readers[version] = IndexReader(table=table, rows=table.count_rows())
                 if len(self._readers) > _READERS:
                     self._readers.popitem(last=False)
@@ -414,4 +415,5 @@ class SearchIndex:
         except AiAssetsError:
             raise
         except Exception as error:  # LanceDB raises RuntimeError, OSError, ValueError and its own, undocumented
-            raise IndexUnavailable(self._name, doing, error) from error
+            self.place.require_reached()
+            raise IndexUnavailable(self._name, doing, in_one_sentence(error)) from error

@@ -72,15 +72,27 @@ class IndexPlace(Protocol):
         """Folders of branches: also those that a killed writer left without a branch."""
         ...
 
-    def exists(self, table: str) -> bool: ...
+    def may_exist(self, table: str) -> bool:
+        """False where it is known without asking LanceDB that there is no such table."""
+        ...
 
-    def files(self, table: str, branch: str | None) -> TableFiles: ...
+    def files(self, table: str, branch: str | None, *, fresh: bool = False) -> TableFiles:
+        """`fresh`: as they are now, and not as they were less than a minute ago."""
+        ...
 
     def remove(self, table: str, branch: str | None = None) -> None:
         """All files of a table, or of a branch that LanceDB does not know any more."""
         ...
 
     def size(self, table: str, branch: str | None = None) -> int: ...
+
+    def written_at(self, table: str) -> float:
+        """Seconds since 1970; when it was written to last."""
+        ...
+
+    def require_reached(self) -> None:
+        """Raises the error that says why it cannot be used, if that is known here."""
+        ...
 
     def writing(self, table: str) -> contextlib.AbstractContextManager[None]:
         """Alone, as far as that can be seen to here."""
@@ -113,10 +125,10 @@ class FolderPlace:
     def branches(self, table: str) -> list[str]:
         return sorted(path.name for path in (self._folder(table) / BRANCHES).glob("*"))
 
-    def exists(self, table: str) -> bool:
+    def may_exist(self, table: str) -> bool:
         return any((self._folder(table) / "_versions").glob("*.manifest"))
 
-    def files(self, table: str, branch: str | None) -> TableFiles:
+    def files(self, table: str, branch: str | None, *, fresh: bool = False) -> TableFiles:
         return _FolderFiles(self._folder(table, branch))
 
     def remove(self, table: str, branch: str | None = None) -> None:
@@ -125,6 +137,15 @@ class FolderPlace:
 
     def size(self, table: str, branch: str | None = None) -> int:
         return sum(path.stat().st_size for path in files_below(self._folder(table, branch)) if path.is_file())
+
+    def written_at(self, table: str) -> float:
+        try:
+            return self._folder(table).lstat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def require_reached(self) -> None:
+        """A disk says itself what is wrong."""
 
     @contextlib.contextmanager
     def writing(self, table: str) -> Iterator[None]:

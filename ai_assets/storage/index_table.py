@@ -6,6 +6,7 @@ chance, but a row that says how the live one is read. A version is complete when
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ NOTE = "ai_assets.read"
 ANY_COLUMN = "read_me"
 
 _COMPLETE = "complete-"
+_SOURCE = re.compile(r", [^ ,]*/src/index\.crates\.io|, location: Location|, [^ ,]*\.rs:\d+")
+_LONGEST_ERROR = 400
 _LISTINGS = 100
 """How often the tags are listed while a removal is under way, which takes many away one after the other."""
 _READING = {"LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20), "LANCE_DEFAULT_BATCH_SIZE": "1024"}
@@ -37,21 +40,29 @@ class IndexTable:
         self._place, self.name, self.branch = place, name, branch
         self._prefix = _COMPLETE if branch is None else f"{_COMPLETE}{branch}-"
 
-    def exists(self) -> bool:
-        return self._place.exists(self.name) and (self.branch is None or self.branch in self.opened().branches.list())
+    def opened(self) -> Any | None:
+        """The table, on its newest version; None where there is none."""
+        if not self._place.may_exist(self.name):
+            return None
+        try:
+            return self._connection().open_table(self.name)
+        except ValueError as error:
+            if "was not found" in str(error):
+                return None
+            raise
 
-    def opened(self) -> Any:
-        """The table, on its newest version."""
-        return self._connection().open_table(self.name)
-
-    def newest(self) -> Any:
-        """The newest version of the branch, to be written on."""
+    def newest(self) -> Any | None:
+        """The newest version of the branch, to be written on; None where there is none."""
         table = self.opened()
-        return table if self.branch is None else table.branches.checkout(self.branch)
+        if table is None or self.branch is None:
+            return table
+        return table.branches.checkout(self.branch) if self.branch in table.branches.list() else None
 
-    def at(self, version: int) -> Any:
-        """A complete version, to be read."""
+    def at(self, version: int) -> Any | None:
+        """A complete version, to be read; None where it is not there, or not complete."""
         table = self.opened()
+        if table is None or tagged(table, self.tag_of(version)) != version:
+            return None
         table.checkout(self.tag_of(version))
         return table
 
@@ -61,9 +72,9 @@ class IndexTable:
             table = self.entered().branches.create(self.branch)
             table.add(schema.empty_table(), mode="overwrite")
             return table
-        if not self._place.exists(self.name):
-            return self._connection().create_table(self.name, schema=schema, exist_ok=True)
         table = self.opened()
+        if table is None:
+            return self._connection().create_table(self.name, schema=schema, exist_ok=True)
         if table.count_rows():
             table.delete("true")
         return table
@@ -71,9 +82,9 @@ class IndexTable:
     def entered(self) -> Any:
         """The table with its newest own version being the note that says how the live release is read."""
         note = _note(self.name)
-        if not self._place.exists(self.name):
-            return self._connection().create_table(self.name, note, exist_ok=True)
         table = self.opened()
+        if table is None:
+            return self._connection().create_table(self.name, note, exist_ok=True)
         if not is_note(table):
             table.add(note, mode="overwrite")
         return table
@@ -82,7 +93,8 @@ class IndexTable:
         return f"{self._prefix}{version}"
 
     def is_complete(self, version: int) -> bool:
-        return tagged(self.opened(), self.tag_of(version)) == version
+        table = self.opened()
+        return table is not None and tagged(table, self.tag_of(version)) == version
 
     def show(self, version: int | None) -> None:
         """The tag of what readers see is on a version of this branch; None: on none at all."""
@@ -127,6 +139,12 @@ def tagged(table: Any, tag: str) -> int | None:
             return None
         raise
     return found
+
+
+def in_one_sentence(error: Exception) -> str:
+    """What LanceDB says, without the places in its own source, and not longer than somebody reads."""
+    said = _SOURCE.split(" ".join(str(error).split()))[0].rstrip(" ,.:")
+    return said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]} ..."
 
 
 def is_note(table: Any) -> bool:

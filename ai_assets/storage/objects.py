@@ -86,6 +86,15 @@ class StoredObject:
     tag: str
 
 
+@dataclass(frozen=True)
+class ListedObject:
+    key: str
+    size: int
+    tag: str
+    written_at: float
+    """Seconds since 1970, by the store's clock."""
+
+
 class DataBucket:
     """The objects below one prefix. Safe to share between threads; a child process opens its own."""
 
@@ -175,6 +184,27 @@ class DataBucket:
             if not token:
                 return
 
+    def listed(self, prefix: str = "") -> Iterator[ListedObject]:
+        """As `keys`, with what tells whether an object was replaced."""
+        start, token = self._key(prefix), ""
+        while True:
+            more: dict[str, str] = {"ContinuationToken": token} if token else {}
+            page = self._patiently(
+                "list_objects_v2",
+                prefix,
+                functools.partial(self._client.list_objects_v2, Bucket=self.bucket, Prefix=start, **more),
+            )
+            for entry in page.get("Contents", ()):
+                key = entry["Key"][len(self._key("")) :]
+                yield ListedObject(key, int(entry["Size"]), entry["ETag"], entry["LastModified"].timestamp())
+            token = page.get("NextContinuationToken", "")
+            if not token:
+                return
+
+    def sha256(self, key: str) -> str | None:
+        """Of an object, which is read for it; None where there is none."""
+        return self._patiently("get_object", key, lambda: self._digested(key))
+
     # Writing.
 
     def put(self, key: str, content: bytes | Path) -> str:
@@ -260,6 +290,14 @@ class DataBucket:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
+        return digest.hexdigest()
+
+    def _digested(self, key: str) -> str | None:
+        if (answer := self._answered(key)) is None:
+            return None
+        digest = hashlib.sha256()
+        for piece in answer["Body"].iter_chunks(PIECE_BYTES):
+            digest.update(piece)
         return digest.hexdigest()
 
     def _answered(self, key: str) -> Mapping[str, Any] | None:

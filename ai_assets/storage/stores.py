@@ -12,6 +12,7 @@ from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home, HomeUnusable
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
+from ai_assets.storage.index_bucket import BucketPlace
 from ai_assets.storage.index_place import FolderPlace, IndexPlace
 from ai_assets.storage.lake import Lake, Manifest
 from ai_assets.storage.state import StateStore, upsert
@@ -55,6 +56,8 @@ class Stores:
 
     def index_place(self, collection: str) -> IndexPlace:
         """Where the search indexes of a collection are, and its `live.json`."""
+        if self.home.data_url is not None:
+            return BucketPlace(self.home.data_url, "index", collection)
         return FolderPlace(self.home.index / collection)
 
     def index(
