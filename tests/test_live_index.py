@@ -226,7 +226,6 @@ STEPS = {
     "after it is complete": ("ai_assets.storage.index:SearchIndex.replace", False),
     "before the pointer": ("ai_assets.signoff.releases:publish_release", True),
     "after the pointer": ("ai_assets.signoff.live_index:try_to_show", True),
-    "before the tag": ("lancedb.table:Tags.update", True),
     "after the tag": ("lancedb.table:Tags.update", False),
     "before live.json": ("ai_assets.storage.index_place:FolderPlace.keep", True),
     "after live.json": ("ai_assets.storage.index_place:FolderPlace.keep", False),
@@ -255,7 +254,7 @@ def pruned(project: Project) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [step for step in STEPS if step not in ("before the tag", "after the tag")])
+@pytest.mark.parametrize("step", list(STEPS)[:5])
 def test_a_first_publication_killed_anywhere_is_finished_by_the_next(
     project: Project, notes: Collection, step: str
 ) -> None:
@@ -274,7 +273,7 @@ def test_a_first_publication_killed_anywhere_is_finished_by_the_next(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [step for step in STEPS if "branch" not in step])
+@pytest.mark.parametrize("step", list(STEPS)[5:])
 def test_others_see_a_whole_release_after_a_kill_and_the_live_one_after_the_sensor(
     project: Project, notes: Collection, step: str
 ) -> None:
@@ -291,9 +290,8 @@ def test_others_see_a_whole_release_after_a_kill_and_the_live_one_after_the_sens
     if live == 1:
         publish(notes, stores, by="test")
     assert shown(project) == two
-    if live == 2 and step != "after live.json":
-        live_index.repair(stores, "notes")
-        kill(project, "before the tag" if step == "after the pointer" else step, rollback=True)
+    if step == "after the tag":
+        kill(project, step, rollback=True)
         assert pointed_at(project) == 1
         live_index.repair(stores, "notes")
         assert shown(project) == one

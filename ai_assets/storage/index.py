@@ -123,17 +123,19 @@ class SearchIndex:
     def seal(self, version: int, known: Seal | None = None) -> Seal:
         """Every file that a complete version consists of, with its bytes; those of an earlier seal are `known`."""
         with self._sealing():
-            return index_seal.seal(self.place.files(self._name, self.table.branch, fresh=True), version, known)
+            return index_seal.seal(self._files(fresh=True), version, known)
 
     def difference(self, version: int, seal: Seal) -> str | None:
         """The first file of the version that is not as it was sealed, in words."""
         with self._sealing():
-            return index_seal.first_difference(self._files, version, seal)
+            found = index_seal.first_difference(self._files(fresh=False), version, seal)
+            # Another process may have published since somebody looked.
+            return found and index_seal.first_difference(self._files(fresh=True), version, seal)
 
     def missing(self, seal: Seal) -> list[str]:
         """Files of a seal that are gone."""
         with self._sealing():
-            return index_seal.missing(self._files, seal)
+            return index_seal.missing(self._files(fresh=True), seal)
 
     def count(self, version: int) -> int:
         """How many chunks the version holds."""
@@ -369,9 +371,8 @@ class SearchIndex:
         vectors = [(name, pa.list_(pa.float32(), length)) for name, length in self._vectors.items()]
         return pa.schema([*words, *vectors])
 
-    @property
-    def _files(self) -> TableFiles:
-        return self.place.files(self._name, self.table.branch)
+    def _files(self, *, fresh: bool) -> TableFiles:
+        return self.place.files(self._name, self.table.branch, fresh=fresh)
 
     def _writable(self, base_version: int | None) -> Any:
         """The table with the content of the base version as its newest, whatever a dead writer left on top."""
