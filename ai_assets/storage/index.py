@@ -7,7 +7,9 @@ everything else: a writer killed anywhere leaves an untagged version, which nobo
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,6 +105,8 @@ class SearchIndex:
         self._name = name
         self._vectors = {VECTOR: dimensions, **more}
         self._readers: OrderedDict[int, IndexReader] = OrderedDict()
+        self._seen: dict[int, float] = {}
+        """When a version was last seen to be complete."""
         self._guard = threading.Lock()
 
     def version(self) -> int | None:
@@ -118,7 +122,12 @@ class SearchIndex:
     def holds(self, version: int) -> bool:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):
-            return self.table.is_complete(version)
+            if time.monotonic() - self._seen.get(version, -math.inf) < self.place.known_for_s:
+                return True
+            found = self.table.is_complete(version)
+            if found:
+                self._seen[version] = time.monotonic()
+            return found
 
     def seal(self, version: int, known: Seal | None = None) -> Seal:
         """Every file that a complete version consists of, with its bytes; those of an earlier seal are `known`."""
@@ -211,8 +220,7 @@ class SearchIndex:
         with self._writing(), self._lance("discarding a version"):
             if (table := self.table.at(version)) is not None:
                 table.tags.delete(self.table.tag_of(version))
-        with self._guard:
-            self._readers.clear()
+        self._forget_readers()
 
     def prune(self, keep: Collection[int]) -> None:
         """Forget complete versions that are not in `keep`, and free the files that only versions before the oldest kept
@@ -229,8 +237,7 @@ class SearchIndex:
             written_at = next(entry["timestamp"] for entry in table.list_versions() if entry["version"] == min(keep))
             age = datetime.now(tz=written_at.tzinfo) - written_at
             table.optimize(cleanup_older_than=age + PRUNE_MARGIN)
-        with self._guard:
-            self._readers.clear()
+        self._forget_readers()
 
     def remove(self) -> None:
         """All versions and their files: the branch, or what the table itself has but for its note."""
@@ -244,8 +251,7 @@ class SearchIndex:
                 table.branches.delete(self.table.branch)
         if self.table.branch is not None:  # a killed writer leaves files of a branch that LanceDB does not know
             self.place.remove(self._name, self.table.branch)
-        with self._guard:
-            self._readers.clear()
+        self._forget_readers()
 
     def search(
         self,
@@ -397,6 +403,11 @@ class SearchIndex:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(version)
             return self._readers[version]
+
+    def _forget_readers(self) -> None:
+        with self._guard:
+            self._readers.clear()
+            self._seen.clear()
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return self.place.writing(self._name)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ai_assets.storage.index_place import BRANCHES, TABLE, Kept, SealedFile
 from ai_assets.storage.objects import PATIENCE_S, DataBucket, ListedObject, ObjectReplaced
@@ -22,6 +22,10 @@ _LISTINGS_KEPT = 100
 class BucketPlace:
     def __init__(self, url: str, *names: str) -> None:
         self._bucket = _opened(os.getpid(), url, names)
+
+    @property
+    def known_for_s(self) -> float:
+        return LISTED_FOR_S
 
     @property
     def uri(self) -> str:
@@ -90,8 +94,11 @@ class BucketPlace:
 
 class _BucketFiles:
     def __init__(self, bucket: DataBucket, *, fresh: bool) -> None:
-        self._bucket = bucket
-        self._listed = LISTINGS.of(bucket, fresh=fresh)
+        self._bucket, self._fresh = bucket, fresh
+
+    @cached_property
+    def _listed(self) -> Mapping[str, ListedObject]:
+        return LISTINGS.of(self._bucket, fresh=self._fresh)
 
     def names(self, folder: str = "") -> Iterator[str]:
         return (name for name in self._listed if not folder or name.startswith(f"{folder}/"))

@@ -55,6 +55,11 @@ class Kept(NamedTuple):
 
 class IndexPlace(Protocol):
     @property
+    def known_for_s(self) -> float:
+        """So long what a reader has seen of it counts, where looking again costs requests."""
+        ...
+
+    @property
     def uri(self) -> str:
         """As LanceDB takes it."""
         ...
@@ -111,6 +116,7 @@ class FolderPlace:
     """On a disk. Writers take turns by a file lock."""
 
     options: Mapping[str, str] | None = None
+    known_for_s = 0.0
 
     def __init__(self, path: Path) -> None:
         self._path = path

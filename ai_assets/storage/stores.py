@@ -1,7 +1,9 @@
 """Where everything of a home is kept, opened together."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -69,8 +71,24 @@ class Stores:
         branch: str | None = None,
     ) -> SearchIndex:
         """Of vectors of that length, which are the built-in ones unless it is said; `more` by column, of others."""
-        place = self.index_place(collection)
-        return SearchIndex(place, name, dimensions or BUILTIN_DIMENSIONS, more=more or {}, branch=branch)
+        length, further = dimensions or BUILTIN_DIMENSIONS, tuple((more or {}).items())
+        if self.home.data_url is not None:
+            return _index_in_bucket(os.getpid(), self.home.data_url, collection, name, length, further, branch)
+        return SearchIndex(self.index_place(collection), name, length, more=dict(further), branch=branch)
+
+
+@lru_cache(maxsize=64)
+def _index_in_bucket(
+    _process: int,
+    url: str,
+    collection: str,
+    name: str,
+    dimensions: int,
+    more: tuple[tuple[str, int], ...],
+    branch: str | None,
+) -> SearchIndex:
+    """Kept open, for opening a version takes thirty requests. A child process opens its own."""
+    return SearchIndex(BucketPlace(url, "index", collection), name, dimensions, more=dict(more), branch=branch)
 
 
 def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:
