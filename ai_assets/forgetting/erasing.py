@@ -18,9 +18,8 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.folders import files_below
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
-from ai_assets.retention.release_files import remove_table
 from ai_assets.run.rerank_scores import forget_scores
-from ai_assets.signoff import audit, forgotten, releases
+from ai_assets.signoff import audit, forgotten, live_index, releases
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.forgotten import STATUS, Register
 from ai_assets.signoff.people import Person
@@ -235,22 +234,29 @@ def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasu
 
 
 def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
-    """Tables that the live release does not name: also of releases that stay, whose index is made again on demand."""
-    folder = stores.home.index / collection
+    """Tables and branches that the live release does not name: also of releases that stay, whose index is made again
+    on demand."""
+    place = stores.index_place(collection)
     with stores.state.read() as connection:
         live = releases.live(connection, collection)
-    needed = {live.index_name} if live else set()
     number = 0
-    for path in sorted(folder.glob("*.lance")) if folder.is_dir() else []:
-        if (name := path.name.removesuffix(".lance")) not in needed:
-            remove_table(folder, name)
+    if live is not None:
+        live_index.show(stores, collection)
+    for table in place.tables():
+        if live is None or table != live.index_name:
+            place.remove(table)
             number += 1
-    if forget_scores(folder):
+            continue
+        for branch in (None, *place.branches(table)):
+            if branch != live.index_branch:
+                stores.index(collection, table, branch=branch).remove()
+                number += branch is not None
+    if forget_scores(stores.home.index / collection):
         yield Erasure(where="search indexes", what="what a reranker said of passages")
     with stores.state.write() as connection:
         for table in ("index_parts", "index_versions"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE collection = :c"), {"c": collection})  # noqa: S608
-    yield Erasure(where="search indexes", what=f"{number} tables")
+    yield Erasure(where="search indexes", what=f"{number} tables and branches")
 
 
 # Databases

@@ -4,10 +4,8 @@ A release is first recorded as pruned, in the transaction that sees that it may 
 rollback either comes first and keeps it, or is refused.
 """
 
-import fcntl
-import shutil
+
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from ai_assets.base.errors import DatasetDamaged
 from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 from ai_assets.retention.needed import releases_kept
 from ai_assets.run.datasets.evaluation_index import INDEX, index_name
-from ai_assets.signoff import audit, releases
+from ai_assets.signoff import audit, live_index, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.frozen_candidate import CANDIDATE, FrozenCandidate
 from ai_assets.storage.digest import Json
@@ -74,84 +72,96 @@ def _record_pruned(bench: RetentionContext, collection: str, number: int) -> Non
 # Search indexes
 
 
-@dataclass(frozen=True)
-class _Index:
-    """A table of the releases of one collection, and the versions that must stay."""
-
-    name: str
-    keep: frozenset[int]
+Place = tuple[str, str | None]
+"""A table, and a branch of it; None for what is the table's own."""
 
 
 def _indexes(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
-    folder = bench.stores.home.index / collection
-    needed = needed_versions(bench.stores, collection)
-    for path in sorted(folder.glob("*.lance")):
-        name = path.name.removesuffix(".lance")
-        if name.startswith(INDEX):
+    """Tables and branches that no release names, and versions of the others."""
+    place, needed = bench.stores.index_place(collection), needed_versions(bench.stores, collection)
+    for table in place.tables():
+        if table.startswith(INDEX):
             continue
-        keep = needed.get(name, frozenset())
-        if not keep:
+        if not any(name == table for name, _ in needed):
             yield Leftover(
-                kind="index", what=f"index {name} of {collection}", size=size_of(path),
-                remove=partial(_remove_index, bench, collection, name),
+                kind="index", what=f"index {table} of {collection}", size=place.size(table),
+                remove=partial(_remove_index, bench, collection, table),
             )  # fmt: skip
-        elif gone := len(set(_index(bench.stores, collection, name).versions()) - keep):
-            yield Leftover(
-                kind="index", what=f"{gone} version{'s' * (gone > 1)} of index {name} of {collection}", size=None,
-                remove=partial(_prune_index, bench, collection, name),
-            )  # fmt: skip
+            continue
+        for branch in (None, *place.branches(table)):
+            keep = needed.get((table, branch), frozenset())
+            if keep:
+                yield from _versions(bench, collection, (table, branch), keep)
+            elif branch is not None or bench.stores.index(collection, table).versions():
+                what = f"index {table} of {collection}" + (f", branch {branch}" if branch else ", of earlier versions")
+                yield Leftover(
+                    kind="index", what=what, size=place.size(table, branch) if branch else None,
+                    remove=partial(_remove_branch, bench, collection, (table, branch)),
+                )  # fmt: skip
 
 
-def needed_versions(stores: Stores, collection: str) -> dict[str, frozenset[int]]:
+def _versions(bench: RetentionContext, collection: str, place: Place, keep: frozenset[int]) -> Iterator[Leftover]:
+    if gone := len(set(_index(bench.stores, collection, place).versions()) - keep):
+        yield Leftover(
+            kind="index", what=f"{gone} version{'s' * (gone > 1)} of index {place[0]} of {collection}", size=None,
+            remove=partial(_prune_index, bench, collection, place),
+        )  # fmt: skip
+
+
+def needed_versions(stores: Stores, collection: str) -> dict[Place, frozenset[int]]:
     with stores.state.read() as connection:
         kept = releases_kept(connection, collection)
-    names = {release.index_name for release in kept}
-    return {name: frozenset(release.index_version for release in kept if release.index_name == name) for name in names}
+    found: dict[Place, set[int]] = {}
+    for release in kept:
+        found.setdefault((release.index_name, release.index_branch), set()).add(release.index_version)
+    return {place: frozenset(versions) for place, versions in found.items()}
 
 
-def _index(stores: Stores, collection: str, name: str) -> "SearchIndex":
-    return stores.index(collection, name)
+def _index(stores: Stores, collection: str, place: Place) -> "SearchIndex":
+    return stores.index(collection, place[0], branch=place[1])
 
 
-def _prune_index(bench: RetentionContext, collection: str, name: str) -> None:
+def _prune_index(bench: RetentionContext, collection: str, place: Place) -> None:
     """While no publication writes: the version that it has just made is named by no release yet."""
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
-        index = _index(bench.stores, collection, name)
-        keep = needed_versions(bench.stores, collection).get(name, frozenset())
+        live_index.show(bench.stores, collection)
+        index = _index(bench.stores, collection, place)
+        keep = needed_versions(bench.stores, collection).get(place, frozenset())
         if keep and keep <= set(index.versions()):
             index.prune(keep)
 
 
-def _remove_index(bench: RetentionContext, collection: str, name: str) -> None:
+def _remove_index(bench: RetentionContext, collection: str, table: str) -> None:
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
-        if name not in needed_versions(bench.stores, collection):
-            remove_table(bench.stores.home.index / collection, name)
+        if not any(name == table for name, _ in needed_versions(bench.stores, collection)):
+            bench.stores.index_place(collection).remove(table)
 
 
-def remove_table(folder: Path, name: str) -> None:
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
+def _remove_branch(bench: RetentionContext, collection: str, place: Place) -> None:
+    """Also one of a publication that was killed; LanceDB refuses while the tag of the live release is on it."""
+    with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
+        live_index.show(bench.stores, collection)
+        if place not in needed_versions(bench.stores, collection):
+            _index(bench.stores, collection, place).remove()
 
 
 def _evaluation_indexes(bench: RetentionContext) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
         current = index_name(collection.spaces)
-        folder = bench.stores.home.index / collection.name
-        for path in sorted(folder.glob(f"{INDEX}*.lance")):
-            name = path.name.removesuffix(".lance")
-            if name != current and bench.is_older(path, bench.settings.litter_hours * 3600):
+        place, oldest_s = bench.stores.index_place(collection.name), bench.settings.litter_hours * 3600
+        for name in place.tables():
+            if name.startswith(INDEX) and name != current and bench.moment_s - place.written_at(name) >= oldest_s:
                 yield Leftover(
                     kind="index", what=f"index {name} of {collection.name}, of an earlier embedder",
-                    size=size_of(path),
+                    size=place.size(name),
                     remove=partial(_remove_evaluation, bench, collection.name, name),
                 )  # fmt: skip
 
 
 def _remove_evaluation(bench: RetentionContext, collection: str, name: str) -> None:
     with hold(bench.stores.state, f"index:{collection}", wait_s=0):
-        remove_table(bench.stores.home.index / collection, name)
+        bench.stores.index_place(collection).remove(name)
 
 
 # Snapshots

@@ -17,7 +17,7 @@ from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
-from ai_assets.signoff import forgotten, releases, served
+from ai_assets.signoff import forgotten, live_index, releases, served
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
@@ -201,6 +201,7 @@ def _indexes(stores: Stores, found: Found, live: Live, advance: Advance) -> Area
             if (difference := _index(stores, release, is_live=live[name] == number)) is not None:
                 area.differ(f"release {number} of {name}: {difference}; ai-assets publish {name} makes it again")
             area.checked += 1
+        _shown(stores, name, area)
         if unsealed:
             listed = ", ".join(map(str, unsealed[-5:]))
             area.notes.append(
@@ -208,6 +209,20 @@ def _indexes(stores: Stores, found: Found, live: Live, advance: Advance) -> Area
                 "version, and nothing is known of the bytes of their index; the next publication seals its own"
             )
     return area
+
+
+def _shown(stores: Stores, name: str, area: Area) -> None:
+    """What those are shown who open the index without us."""
+    again = f"ai-assets publish {name} puts it right"
+    with stores.state.read() as connection:
+        try:
+            found = live_index.difference(stores, connection, name)
+        except ReleaseAltered:
+            return  # said above
+    if found is not None and live_index.is_shown(stores, name):
+        area.differ(f"{name}: {found}; {again}")
+    elif found is not None:
+        area.notes.append(f"{name}: an earlier version published it, so {found}; {again}")
 
 
 def _index(stores: Stores, release: Release, *, is_live: bool) -> str | None:

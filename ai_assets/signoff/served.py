@@ -20,7 +20,8 @@ from ai_assets.storage.stores import Stores
 def index_of(stores: Stores, release: Release) -> SearchIndex:
     embeddings = release.embeddings
     dimensions = embeddings[FIRST].dimensions if embeddings else None
-    return stores.index(release.collection, release.index_name, dimensions, further_columns(embeddings))
+    further = further_columns(embeddings)
+    return stores.index(release.collection, release.index_name, dimensions, further, release.index_branch)
 
 
 def require_index(stores: Stores, release: Release) -> SearchIndex:

@@ -93,6 +93,7 @@ class StoredObject:
 class ListedObject:
     key: str
     size: int
+    tag: str
     modified_s: float
     """By the clock of the store."""
 
@@ -182,7 +183,7 @@ class DataBucket:
             )
             for entry in page.get("Contents", ()):
                 key = entry["Key"][len(self._key("")) :]
-                yield ListedObject(key, int(entry["Size"]), entry["LastModified"].timestamp())
+                yield ListedObject(key, int(entry["Size"]), entry["ETag"], entry["LastModified"].timestamp())
             token = page.get("NextContinuationToken", "")
             if not token:
                 return
@@ -193,6 +194,11 @@ class DataBucket:
         date = said["ResponseMetadata"]["HTTPHeaders"]["date"]
         moment: datetime.datetime = email.utils.parsedate_to_datetime(date)
         return moment.timestamp()
+
+    def sha256(self, key: str) -> str | None:
+        """Of an object, which is read for it; None where there is none."""
+        return self._patiently("get_object", key, lambda: self._digested(key))
+
 
     # Writing.
 
@@ -302,6 +308,14 @@ class DataBucket:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
+        return digest.hexdigest()
+
+    def _digested(self, key: str) -> str | None:
+        if (answer := self._answered(key)) is None:
+            return None
+        digest = hashlib.sha256()
+        for piece in answer["Body"].iter_chunks(PIECE_BYTES):
+            digest.update(piece)
         return digest.hexdigest()
 
     def _answered(self, key: str) -> Mapping[str, Any] | None:
