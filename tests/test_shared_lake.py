@@ -17,6 +17,8 @@ from s3_server import CREDENTIALS, FaultyStore, client_of, s3_server
 from test_forget import PHRASE, SECRET, furnished, known_admin
 from test_llm_stages import DAY
 
+from ai_assets.backup.errors import DataInBucket
+from ai_assets.backup.making import make_backup
 from ai_assets.base.errors import DatasetAltered, LeaseLost
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.erasing import forget
@@ -263,3 +265,8 @@ def test_what_nothing_names_goes_from_the_bucket_and_copies_go_from_the_machine(
         assert [path.name for path in left] == [current.file]
         assert not list(lake.root.rglob("*.parquet"))
         assert lake.read(current).num_rows == 3
+
+
+def test_a_backup_of_a_home_whose_data_lies_in_a_bucket_is_refused(project: Project, url: str, tmp_path: Path) -> None:
+    with pytest.raises(DataInBucket, match="a backup of the home alone would hold half"):
+        make_backup(in_bucket(project, url).stores(), tmp_path / "backups")

@@ -4,7 +4,6 @@ A release is first recorded as pruned, in the transaction that sees that it may 
 rollback either comes first and keeps it, or is refused.
 """
 
-
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path

@@ -199,7 +199,6 @@ class DataBucket:
         """Of an object, which is read for it; None where there is none."""
         return self._patiently("get_object", key, lambda: self._digested(key))
 
-
     # Writing.
 
     def put(self, key: str, content: bytes | Path) -> str:
