@@ -234,7 +234,7 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     documented = {
         key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
     }
-    assert documented == {**RetentionSettings().model_dump(), "sinks": "none"}
+    assert documented == {**RetentionSettings().model_dump(), "sinks": "none", "workers": "none"}
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

@@ -13,7 +13,7 @@ import yaml
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
-from ai_assets.base.processes import usable_cores
+from ai_assets.base.machine import usable_cores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -42,6 +42,8 @@ class RetentionSettings(Strict):
 
 class OperationsSettings(Strict):
     retention: RetentionSettings = RetentionSettings()
+    workers: int | None = Field(default=None, ge=1, le=64)
+    """Processes that compute the partitions of one run; by default as many as there are cores, where that pays."""
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""
 
