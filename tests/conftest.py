@@ -161,6 +161,8 @@ def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     patch.setenv("AI_ASSETS_HOME", str(home.root))
     patch.setenv("DAGSTER_HOME", str(home.dagster))
     patch.delenv("AI_ASSETS_STATE_URL", raising=False)
+    patch.delenv("AI_ASSETS_ENVIRONMENT", raising=False)
+    patch.delenv("AI_ASSETS_CONNECTIONS", raising=False)
     home.ensure()
     return Project(root=root, home=home)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from ai_assets.base import home as environment
+from ai_assets.base.environment import CONNECTIONS, LOCAL
 from ai_assets.base.kinds import STAGE_KINDS
 from ai_assets.base.window_settings import WindowSettings
 from ai_assets.cli.app import app
@@ -234,7 +235,13 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     documented = {
         key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
     }
-    assert documented == {**RetentionSettings().model_dump(), "sinks": "none", "workers": "none"}
+    assert documented == {
+        "environment": LOCAL,
+        "connections": CONNECTIONS,
+        **RetentionSettings().model_dump(),
+        "sinks": "none",
+        "workers": "none",
+    }
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

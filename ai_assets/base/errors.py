@@ -153,6 +153,8 @@ _DUTIES = {
 
 
 class StateUnavailable(UserError):
+    passes = True
+
     def __init__(self, store: str, found: str) -> None:
         super().__init__(
             f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."

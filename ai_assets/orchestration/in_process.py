@@ -29,7 +29,7 @@ def execute(
     """
     from ai_assets.run.several_processes import end_forgotten_runs
 
-    with Stores.at(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
+    with Stores.of_run(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
         try:
             return job.execute_in_process(
                 instance=instance,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ai_assets.base.environment import LOCAL
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.machine import usable_cores
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _NO_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
+_IN_POSTGRES = {"storage": {"custom": {"module": "ai_assets.orchestration.dagster_storage", "class": "HomeStorage"}}}
 _QUEUE: dict[str, Any] = {"dequeue_interval_seconds": 1}
 _ATTRIBUTING: dict[str, Any] = {
     "run_coordinator": {
@@ -52,8 +54,10 @@ class InstanceFile:
     """Set when a person's own file was left as it is."""
 
 
-def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -> dict[str, Any]:
-    """Storage is not named: Dagster then uses SQLite below the home, which so can be moved.
+def instance_settings(
+    max_concurrent_runs: int, *, behind_proxy: bool = False, in_postgres: bool = False
+) -> dict[str, Any]:
+    """Where storage is not named, Dagster uses SQLite below the home, which so can be moved. No address is written.
 
     `behind_proxy`: a declared proxy signs people in, so runs can be attributed to whom it names.
     """
@@ -64,6 +68,7 @@ def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -
     days = {"skipped": skipped_days, "success": told_days, "failure": told_days, "started": told_days}
     retention = {"purge_after_days": days}
     return {
+        **(_IN_POSTGRES if in_postgres else {}),
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         # A retried run would multiply with the retries of the calls inside it.
@@ -79,7 +84,11 @@ def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -
 def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> InstanceFile:
     """Write `dagster.yaml`, unless a person has changed it. `max_concurrent_runs` defaults to the cores we may use."""
     path = home.dagster / "dagster.yaml"
-    settings = instance_settings(max_concurrent_runs or usable_cores(), behind_proxy=_behind_proxy(home))
+    settings = instance_settings(
+        max_concurrent_runs or usable_cores(),
+        behind_proxy=_behind_proxy(home),
+        in_postgres=home.environment != LOCAL,
+    )
     body = yaml.safe_dump(settings, sort_keys=False)
     wanted = f"{_MARK}{_digest(body)}{_MARK_END}\n{body}"
     found = path.read_text(encoding="utf-8") if path.exists() else None

@@ -367,7 +367,8 @@ _sharing = threading.Lock()
 
 
 def _enter(path: Path | None) -> _Shared:
-    from ai_assets.storage.state import StateStore
+    from ai_assets.storage.patience import RUN_PATIENCE_S
+    from ai_assets.storage.stores import state_of
 
     home = Home.from_environment()
     if path is not None and not (home.project / path).is_file():
@@ -380,7 +381,9 @@ def _enter(path: Path | None) -> _Shared:
         if key not in _shared:
             if not home.declared_state_url:
                 home.ensure()
-            _shared[key] = _Shared(key, settings, StateStore(home.state_url, keys=home.keys))
+            state = state_of(home)
+            state.patience_s = RUN_PATIENCE_S
+            _shared[key] = _Shared(key, settings, state)
         _shared[key].users += 1
         return _shared[key]
 

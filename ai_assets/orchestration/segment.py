@@ -71,7 +71,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         if not selected:
             raise failure(ChecksAlone(collection.name))
         try:
-            stores = Stores.at(Home.from_environment())
+            stores = Stores.of_run(Home.from_environment())
             with (
                 _total_told(context, stores, collection) as counted,
                 heard(context, stores.home, counted) as sinks,

@@ -1,4 +1,4 @@
-"""What may be written in `operations.yaml`: how long things are kept, and who hears of runs.
+"""What may be written in `operations.yaml`: where state is, how long things are kept, and who hears of runs.
 
 Read with `load_operations`.
 """
@@ -7,13 +7,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment, OperationsInvalid
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
 from ai_assets.own_settings import SinkSettings
-
-
-class OperationsInvalid(DeclarationInvalid):
-    """`operations.yaml` is wrong."""
 
 
 class RetentionSettings(Strict):
@@ -41,6 +37,10 @@ class RetentionSettings(Strict):
 
 
 class OperationsSettings(Strict):
+    environment: Environment = LOCAL
+    """Where state is kept; `AI_ASSETS_STATE_URL` says where its PostgreSQL is."""
+    connections: int = Field(default=CONNECTIONS, ge=FEWEST_CONNECTIONS)
+    """Of one process to PostgreSQL at most; half of them are Dagster's."""
     retention: RetentionSettings = RetentionSettings()
     workers: int | None = Field(default=None, ge=1, le=64)
     """Processes that compute the partitions of one run; by default as many as there are cores, where that pays."""

@@ -124,7 +124,7 @@ def main() -> None:
         sender = Sender(parent)
         try:
             collection = opened(setup)
-            stores = Stores.at(setup.home)
+            stores = Stores.of_run(setup.home)
         except UserError as error:
             sender.send(WorkerUnable(str(error)))
             return
