@@ -21,6 +21,7 @@ from ai_assets.base.extras import need
 from ai_assets.base.home import KEYS, Home
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.patience import POLL_S
+from ai_assets.storage.pipeline import Sent, pipelined
 from ai_assets.storage.postgres import (
     FREE_CONNECTION_TIMEOUT_S,
     SharedEngine,
@@ -160,9 +161,12 @@ class StateStore:
             connection.execute(sa.text("VACUUM FULL"))
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that holds the write lock from its start; committed when the block ends without error."""
-        with self._transaction("IMMEDIATE") as connection:
+    def write(self, *, in_pipeline: bool = False) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start; committed when the block ends without error.
+
+        `in_pipeline`: with few round trips, for what uses `ai_assets.storage.pipeline`.
+        """
+        with self._transaction("IMMEDIATE", in_pipeline=in_pipeline) as connection:
             _take_turns(connection)
             yield connection
 
@@ -173,7 +177,7 @@ class StateStore:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, kind: str, **postgresql: str) -> Iterator[sa.Connection]:
+    def _transaction(self, kind: str, *, in_pipeline: bool = False, **postgresql: str) -> Iterator[sa.Connection]:
         options: dict[str, Any] = {
             "sqlite_begin": kind,
             KEYS_OPTION: self.keys,
@@ -185,6 +189,8 @@ class StateStore:
                     held.enter_context(self._shared.gate.passed())
                 held.callback(self._closed_meanwhile, self._engine.pool)
                 connection = held.enter_context(self._connected().execution_options(**options))
+                if in_pipeline:
+                    held.enter_context(pipelined(connection))
                 with connection.begin():
                     yield connection
         except sa.exc.TimeoutError as error:
@@ -326,7 +332,7 @@ def _take_turns(connection: sa.Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
-        connection.execute(sa.text(f"SELECT {limit}, pg_advisory_xact_lock(726354)"))
+        Sent(connection, f"SELECT {limit}, pg_advisory_xact_lock(726354)", ())
 
 
 def _applied(connection: sa.Connection, described: str) -> list[str]:
