@@ -15,19 +15,22 @@ from tests.postgres_server import Postgres, running_postgres
 from tests.provider import Provider
 
 CALLS = 1500
-REPEATS = 3
+REPEATS = 5
 NETWORK_S = 0.002
 
 
 def measure() -> list[Figure]:
-    with running_postgres() as server, Provider(answers="quick", latency_ms=50) as provider:
-        with _far(server, NETWORK_S) as port:
-            near, far = [], []
-            for number in range(REPEATS):
-                bare, _ = bare_calls(provider, CALLS)
-                for kind, at, found in (("near", server.port, near), ("far", port, far)):
-                    url = server.database(f"{kind}{number}").replace(f":{server.port}/", f":{at}/")
-                    found.append((_ours(provider, url), bare))
+    with (
+        running_postgres() as server,
+        Provider(answers="quick", latency_ms=50) as provider,
+        _far(server, NETWORK_S) as port,
+    ):
+        near, far = [], []
+        for number in range(REPEATS):
+            bare, _ = bare_calls(provider, CALLS)
+            for kind, at, found in (("near", server.port, near), ("far", port, far)):
+                url = server.database(f"{kind}{number}").replace(f":{server.port}/", f":{at}/")
+                found.append((_ours(provider, url), bare))
     return [
         _figure("1,500 calls, 50 ms, 64 at once, ledger in PostgreSQL: speed / bare aiohttp", near, 0.78),
         _figure("the same with 2 ms of network between", far, 0.65),

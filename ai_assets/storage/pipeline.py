@@ -20,13 +20,14 @@ def pipelined(connection: sa.Connection) -> Iterator[None]:
     if connection.dialect.name != "postgresql":
         yield
         return
-    connection.info[_OPEN] = held = ExitStack()
+    notes, held = connection.info, ExitStack()  # a connection that breaks loses its notes
+    notes[_OPEN] = held
     held.enter_context(_driver(connection).pipeline())
     try:
         with held:
             yield
     finally:
-        del connection.info[_OPEN]
+        notes.pop(_OPEN, None)
 
 
 @contextmanager
