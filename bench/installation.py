@@ -1,4 +1,4 @@
-"""A large installation beside a small one: 3,650 days and 100,000 documents in 200 shards, against 10 days and 10 shards.
+"""A large installation beside a small one: 3,650 days and 100,000 documents in 200 shards, and 10 days and 10 shards.
 
 One day and ten shards are really run. The state of all others is written from theirs, row by row, as if each had been
 run: what is measured reads the state store, and no dataset. Nothing of them is in Dagster's event log.
@@ -74,7 +74,7 @@ def _run(project: Path, name: str) -> None:
 
 
 def _multiply(project: Path, name: str) -> None:
-    """The rows of one partition that was run, again for each that was not; none of one that is not declared any more."""
+    """The rows of one partition that was run, again for each that was not; none of one that is not declared now."""
     given = {"c": name}
     with _stores(project) as stores, stores.state.write() as connection:
         query = sa.text("SELECT partition FROM refreshes WHERE collection = :c ORDER BY partition")

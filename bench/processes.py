@@ -1,6 +1,6 @@
-"""One collection over two processes on two cores beside one process on one core: documents and calls per second.
+"""One collection over two processes on two cores, beside one process on one: documents and calls per second.
 
-The provider of the calls takes all that comes, and shares the machine: on two cores its processor time is a part of both.
+The provider of the calls takes all that comes, and shares the machine: its processor time is a part of both.
 """
 
 import json
@@ -77,12 +77,12 @@ def _child(project: Path, workers: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
     os.environ["AI_ASSETS_INFERENCE"] = str(project / "inference.yaml")
     collection = load_collection(project / "collections", "notes")
-    with Stores.at(Home(root=project / f"home-{workers}", project=project)) as stores:
-        with Work(collection, stores, "run", workers=workers) as work:
-            keys = collection.scheme.keys(sorted(work.listing.by_partition))
-            started = time.perf_counter()
-            made = sum(1 for _ in refresh(work, keys))
-            seconds = time.perf_counter() - started
+    home = Home(root=project / f"home-{workers}", project=project)
+    with Stores.at(home) as stores, Work(collection, stores, "run", workers=workers) as work:
+        keys = collection.scheme.keys(sorted(work.listing.by_partition))
+        started = time.perf_counter()
+        made = sum(1 for _ in refresh(work, keys))
+        seconds = time.perf_counter() - started
     assert made >= PARTITIONS
     print(json.dumps({"seconds": seconds}))
 

@@ -1,7 +1,6 @@
 """Claims about statements to PostgreSQL that do not wait for one another."""
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -49,26 +48,26 @@ def test_what_leaves_the_pipeline_is_in_the_same_transaction(far: StateStore) ->
     assert numbers(far) == []
 
 
-def test_a_statement_that_fails_leaves_nothing_behind_and_the_store_goes_on(far: StateStore) -> None:
-    with pytest.raises(sa.exc.IntegrityError), far.write(in_pipeline=True) as connection:
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (1,))
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (1,))
-        Sent(connection, "SELECT n FROM numbers", ()).all()
-    with pytest.raises(sa.exc.IntegrityError), far.write(in_pipeline=True) as connection:
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (3,))
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (3,))
+def write(store: StateStore, *statements: str) -> None:
+    """All in one pipeline; the result of the last one is awaited where it has one."""
+    with store.write(in_pipeline=True) as connection:
+        sent = [Sent(connection, statement, ()) for statement in statements]
+        if statements[-1].startswith("SELECT"):
+            sent[-1].all()
+
+
+@pytest.mark.parametrize("last", [[], ["SELECT n FROM numbers"]], ids=["at the commit", "at a result"])
+def test_a_statement_that_fails_leaves_nothing_behind_and_the_store_goes_on(far: StateStore, last: list[str]) -> None:
+    with pytest.raises(sa.exc.IntegrityError):
+        write(far, "INSERT INTO numbers VALUES (1)", "INSERT INTO numbers VALUES (1)", *last)
     assert numbers(far) == []
-    with far.write(in_pipeline=True) as connection:
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (4,))
+    write(far, "INSERT INTO numbers VALUES (4)")
     assert numbers(far) == [4]
 
 
 def test_a_server_that_ends_the_connection_is_unavailable_and_used_again(far: StateStore) -> None:
-    with pytest.raises(StateUnavailable), far.write(in_pipeline=True) as connection:
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (1,))
-        (row,) = Sent(connection, "SELECT pg_backend_pid() AS pid", ()).all()
-        os.kill(row.pid, signal.SIGTERM)
-        Sent(connection, "SELECT pg_sleep(1)", ()).all()
-    with far.write(in_pipeline=True) as connection:
-        Sent(connection, "INSERT INTO numbers VALUES (%s)", (2,))
+    ends_itself = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with pytest.raises(StateUnavailable):
+        write(far, "INSERT INTO numbers VALUES (1)", ends_itself)
+    write(far, "INSERT INTO numbers VALUES (2)")
     assert numbers(far) == [2]

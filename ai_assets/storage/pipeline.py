@@ -1,5 +1,8 @@
-"""Statements to PostgreSQL that do not wait for one another: as many as have nothing to do with each other's results are
-one round trip, BEGIN and COMMIT among them. With SQLite, where nothing travels, they follow one another."""
+"""Statements to PostgreSQL that do not wait for one another.
+
+As many as have nothing to do with each other's results are one round trip, BEGIN and COMMIT among them. With SQLite,
+where nothing travels, they follow one another.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
