@@ -47,6 +47,8 @@ class OperationsSettings(Strict):
     connections: int = Field(default=CONNECTIONS, ge=FEWEST_CONNECTIONS)
     """Of one process to PostgreSQL at most; half of them are Dagster's."""
     retention: RetentionSettings = RetentionSettings()
+    workers: int | None = Field(default=None, ge=1, le=64)
+    """Processes that compute the partitions of one run; by default as many as there are cores, where that pays."""
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""
     tenants: DeclaredTenants = Field(default={})

@@ -12,7 +12,8 @@ from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.release_candidate import CHUNKS
 from ai_assets.run.datasets.review_request import ask
 from ai_assets.run.events import DatasetMade
-from ai_assets.run.refresh import run_told, spanned
+from ai_assets.run.one_partition import spanned
+from ai_assets.run.refresh import run_told
 from ai_assets.run.spans import record_span
 from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signed_asset.rows import FrozenRows, Kind, documents_of, file_of, table_of
