@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ai_assets.base.environment import OperationsInvalid
 from ai_assets.base.machine import usable_cores, usable_memory
 from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.run.context import Work
-from ai_assets.run.operations import OperationsInvalid, load_operations
+from ai_assets.run.operations import load_operations
 
 MOST = 8
 """Unless more are declared: each has a pool of calls, a state store and a tokenizer of its own."""
