@@ -5,7 +5,7 @@ where nothing travels, they follow one another.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -45,6 +45,17 @@ def unpipelined(connection: sa.Connection) -> Iterator[None]:
     yield
     with _wrapped(connection):
         held.enter_context(_driver(connection).pipeline())
+
+
+def end_pipeline(connection: sa.Connection) -> None:
+    """After a failure: what else was sent is void, and a transaction is rolled back outside of its pipeline only."""
+    held: ExitStack | None = connection.info.get(_OPEN)
+    if held is None:
+        return
+    import psycopg
+
+    with suppress(psycopg.Error):
+        held.close()
 
 
 def is_pipelined(connection: sa.Connection) -> bool:

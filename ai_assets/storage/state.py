@@ -25,7 +25,7 @@ from ai_assets.storage import fences
 from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.patience import POLL_S
-from ai_assets.storage.pipeline import Sent, pipelined
+from ai_assets.storage.pipeline import Sent, end_pipeline, pipelined
 from ai_assets.storage.postgres import (
     FREE_CONNECTION_TIMEOUT_S,
     SharedEngine,
@@ -205,7 +205,12 @@ class StateStore:
                 if in_pipeline:
                     held.enter_context(pipelined(connection))
                 with connection.begin():
-                    yield connection
+                    try:
+                        yield connection
+                    except BaseException:
+                        if in_pipeline:
+                            end_pipeline(connection)
+                        raise
         except sa.exc.TimeoutError as error:
             raise StateUnavailable(self.describe(), NONE_FREE) from error
         except (sa.exc.OperationalError, sa.exc.InternalError) as error:
