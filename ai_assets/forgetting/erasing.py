@@ -256,6 +256,7 @@ def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
     with stores.state.write() as connection:
         for table in ("index_parts", "index_versions"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE collection = :c"), {"c": collection})  # noqa: S608
+    place.erase_replaced()
     yield Erasure(where="search indexes", what=f"{number} tables and branches")
 
 

@@ -59,6 +59,9 @@ class BucketPlace:
         below = self._below(table, branch)
         below.delete([entry.key for entry in below.objects()])
 
+    def erase_replaced(self) -> None:
+        self._bucket.erase("", only_replaced=True)
+
     def size(self, table: str, branch: str | None = None) -> int:
         return sum(entry.size for entry in self._below(table, branch).objects())
 

@@ -89,6 +89,10 @@ class IndexPlace(Protocol):
         """All files of a table, or of a branch that LanceDB does not know any more."""
         ...
 
+    def erase_replaced(self) -> None:
+        """What the store keeps of files that were deleted or replaced."""
+        ...
+
     def size(self, table: str, branch: str | None = None) -> int: ...
 
     def written_at(self, table: str) -> float:
@@ -140,6 +144,9 @@ class FolderPlace:
     def remove(self, table: str, branch: str | None = None) -> None:
         with self.writing(table):
             shutil.rmtree(self._folder(table, branch), ignore_errors=True)
+
+    def erase_replaced(self) -> None:
+        """A folder keeps nothing of them."""
 
     def size(self, table: str, branch: str | None = None) -> int:
         return sum(path.stat().st_size for path in files_below(self._folder(table, branch)) if path.is_file())

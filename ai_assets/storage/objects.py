@@ -217,9 +217,9 @@ class DataBucket:
         """Those that are not there are no mistake."""
         self._delete([{"Key": self._key(key)} for key in keys])
 
-    def erase(self, prefix: str) -> int:
+    def erase(self, prefix: str, *, only_replaced: bool = False) -> int:
         """Delete every version of every object that begins so, and say how many; of a bucket that keeps no versions
-        there is one of each."""
+        there is one of each. `only_replaced`: what a bucket keeps of objects that were deleted or replaced."""
         found: list[dict[str, str]] = []
         more: dict[str, str] = {}
         while True:
@@ -231,7 +231,8 @@ class DataBucket:
                 ),
             )
             for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                found.append({"Key": entry["Key"], "VersionId": entry["VersionId"]})
+                if not (only_replaced and entry["IsLatest"] and "Size" in entry):  # a marker has no size
+                    found.append({"Key": entry["Key"], "VersionId": entry["VersionId"]})
             if not page.get("IsTruncated"):
                 break
             more = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
