@@ -6,6 +6,7 @@ import dagster as dg
 
 from ai_assets import collection_definitions, cost_definitions, load_collections
 from ai_assets.orchestration.automation import nightly
+from ai_assets.orchestration.executor import run_executor
 from resources import RESOURCES
 from sensors import of_a_collection, of_all
 
@@ -21,6 +22,6 @@ defs = dg.Definitions.merge(
             *(sensor for collection in COLLECTIONS for sensor in of_a_collection(collection)),
             *of_all(COLLECTIONS),
         ],
-        executor=dg.in_process_executor,
+        executor=run_executor(),
     ),
 )

@@ -160,6 +160,8 @@ def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     patch.setenv("AI_ASSETS_HOME", str(home.root))
     patch.setenv("DAGSTER_HOME", str(home.dagster))
     patch.delenv("AI_ASSETS_STATE_URL", raising=False)
+    patch.delenv("AI_ASSETS_ENVIRONMENT", raising=False)
+    patch.delenv("AI_ASSETS_CONNECTIONS", raising=False)
     home.ensure()
     return Project(root=root, home=home)
 
@@ -278,6 +280,15 @@ def postgres_with_tables(postgres: Postgres) -> Postgres:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Like `state_url`, for claims to which it does not matter who makes the tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+    server: Postgres = request.getfixturevalue("postgres_with_tables")
+    return server.database(f"t{uuid.uuid4().hex}", template="tables")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def each_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Like `store_url`, for the many claims that are seldom other on PostgreSQL: `make test-slow` looks."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
     server: Postgres = request.getfixturevalue("postgres_with_tables")

@@ -5,6 +5,7 @@ import pwd
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,3 +79,54 @@ class Postgres:
             stdin=subprocess.DEVNULL,
             user="postgres" if os.geteuid() == 0 else None,  # the server refuses to run as root
         )
+
+
+def pooler_is_installed() -> bool:
+    return _POOLER.exists()
+
+
+_POOLER = Path("/usr/sbin/pgbouncer")
+
+
+@contextmanager
+def pooled(server: Postgres, sessions: int) -> Iterator[int]:
+    """The port of a pgbouncer in transaction mode in front of the server, with so many sessions for each database."""
+    with tempfile.TemporaryDirectory(prefix="ai-assets-pooler-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        (folder / "users").write_text(f'"keeper" "{POSTGRES_PASSWORD}"\n')
+        (folder / "pooler.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = scram-sha-256\nauth_file = {folder}/users\nlogfile = {folder}/log\n"
+            f"pool_mode = transaction\ndefault_pool_size = {sessions}\nmax_client_conn = 200\n"
+        )
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("postgres")
+            for path in (folder, *folder.iterdir()):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        running = subprocess.Popen(
+            [_POOLER, folder / "pooler.ini"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user="postgres" if os.geteuid() == 0 else None,
+        )
+        try:
+            _answers(port)
+            yield port
+        finally:
+            running.kill()
+            running.wait()
+
+
+def _answers(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the pooler does not listen"
+            time.sleep(0.05)

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,9 +93,9 @@ class Desk:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> str:
+def local(each_url: str) -> str:
     """Where it does not matter which database it is."""
-    return f"sqlite:///{tmp_path / 'state.db'}"
+    return each_url
 
 
 @pytest.fixture

@@ -135,10 +135,10 @@ BILLED_ERRORS = (
 @pytest.mark.parametrize("hold", [False, True], ids=["retry", "hold"])
 @pytest.mark.parametrize("fault", BILLED_ERRORS)
 def test_a_provider_that_bills_its_errors_bills_no_more_than_the_budget(
-    fault: str, hold: bool, provider: Provider, tmp_path: Path
+    fault: str, hold: bool, provider: Provider, each_url: str
 ) -> None:
     """Its own bill is within what the ledger counts as spent and held, and that is within the limit."""
-    state_url, limit = f"sqlite:///{tmp_path}/state.db", 0.2
+    state_url, limit = each_url, 0.2
     provider.reset()
     provider.configure(fault={fault: 0.6})
     declared = one(
@@ -156,19 +156,19 @@ def test_a_provider_that_bills_its_errors_bills_no_more_than_the_budget(
     assert billed_nusd <= balance.spent_nusd + balance.held_nusd <= limit * NUSD
 
 
-def test_what_a_document_has_left_says_what_is_held(provider: Provider, tmp_path: Path) -> None:
+def test_what_a_document_has_left_says_what_is_held(provider: Provider, each_url: str) -> None:
     provider.reset()
     provider.configure(fault={"server_error_billed": 1.0})
     each = Budget(name="each", limit_usd=0.02, each="document")
     declared = one(provider.url, prices=[dict(DEAR)], errors_are_free=False).model_copy(update={"budgets": (each,)})
-    (result,) = ask(f"sqlite:///{tmp_path}/state.db", declared, [question(1)])
+    (result,) = ask(each_url, declared, [question(1)])
     assert isinstance(result, Unanswered)
     assert result.error == "budget"
     assert f"(${result.maybe_usd:.6f} held: it may have been billed)" in result.message
 
 
-def test_what_a_killed_process_had_in_flight_stays_reserved(provider: Provider, tmp_path: Path) -> None:
-    state_url = f"sqlite:///{tmp_path}/state.db"
+def test_what_a_killed_process_had_in_flight_stays_reserved(provider: Provider, each_url: str) -> None:
+    state_url = each_url
     provider.reset()
     provider.configure(fault={"hang": 1.0})
     declared = with_budgets(provider, {"name": "all", "limit_usd": 1.0}, limits={"concurrency": 8})
@@ -188,10 +188,10 @@ def test_what_a_killed_process_had_in_flight_stays_reserved(provider: Provider, 
     assert sum(row.state == "ambiguous" for row in attempts(state_url)) == 8
 
 
-def test_an_unknown_price_is_refused_by_name_before_anything_is_sent(provider: Provider, tmp_path: Path) -> None:
+def test_an_unknown_price_is_refused_by_name_before_anything_is_sent(provider: Provider, each_url: str) -> None:
     provider.reset()
     provider.configure(fault={})
-    state_url = f"sqlite:///{tmp_path}/state.db"
+    state_url = each_url
     later = endpoint(provider.url, model="large", prices=[{**PRICE, "from": "2999-01-01"}])
     for declared in (
         one(provider.url, prices=[]),
@@ -213,9 +213,9 @@ def test_a_free_endpoint_needs_no_money_and_a_priced_one_does(provider: Provider
     assert provider.stats()["calls"] == 0
 
 
-def test_a_call_must_fit_into_every_budget_it_belongs_to(provider: Provider, tmp_path: Path) -> None:
+def test_a_call_must_fit_into_every_budget_it_belongs_to(provider: Provider, each_url: str) -> None:
     provider.configure(fault={})
-    state_url = f"sqlite:///{tmp_path}/state.db"
+    state_url = each_url
     declared = with_budgets(
         provider,
         {"name": "all", "limit_usd": 1},
@@ -481,9 +481,9 @@ def test_an_ending_that_comes_after_its_process_was_taken_for_dead_is_counted_on
 
 
 def test_a_document_whose_own_budget_is_used_up_is_a_result_and_the_others_are_asked(
-    provider: Provider, tmp_path: Path
+    provider: Provider, each_url: str
 ) -> None:
-    state_url = f"sqlite:///{tmp_path}/state.db"
+    state_url = each_url
     declared = settings(
         {"mini": endpoint(provider.url)}, budgets=[{"name": "each-doc", "each": "document", "limit_usd": 0.001}]
     )

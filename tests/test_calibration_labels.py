@@ -155,10 +155,10 @@ def test_the_version_is_of_labels_and_texts(office: Project) -> None:
     assert calibration_labels.version({}) == ""
     say(office, collection, documents())
     with office.work(collection) as work:
-        before = work.people_said(DAYS[1])
+        before = work.people_gave(DAYS[1])
     say(office, collection, documents()[:1], "invoice")
     with office.work(collection) as work:
-        assert work.people_said(DAYS[1]) != before
+        assert work.people_gave(DAYS[1]) != before
 
 
 def test_fitting_without_golden_labels_is_refused(project: Project) -> None:

@@ -93,7 +93,7 @@ def test_an_approver_assigns_it_to_whoever_may_review(state: StateStore, request
     with pytest.raises(ClaimRefused, match="takes the role approver in notes"):
         claims.assign(state, request_, "rita", by=rita)
     with state.read() as connection:
-        assert claims.candidates(connection, "notes") == ["ann", "rita"]
+        assert claims.candidates(connection, "notes", by=rita) == ["ann", "rita"]
     with state.write() as connection:
         people.disable(connection, "rita", by="test")
     with pytest.raises(ClaimRefused, match="rita does not have"):

@@ -4,7 +4,6 @@ is paid twice."""
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,9 +44,9 @@ def night(state_url: str, provider: Provider) -> Iterator[NightDesk]:
 
 
 @pytest.fixture
-def local(tmp_path: Path, provider: Provider) -> Iterator[NightDesk]:
+def local(each_url: str, provider: Provider) -> Iterator[NightDesk]:
     """Where it does not matter which database it is."""
-    found = NightDesk(f"sqlite:///{tmp_path / 'state.db'}", declared(provider), provider)
+    found = NightDesk(each_url, declared(provider), provider)
     yield found
     found.close()
 

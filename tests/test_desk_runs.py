@@ -344,7 +344,7 @@ def test_without_dagster_the_page_says_what_to_do_and_nothing_is_started(project
         page = ann.get("/runs/notes?price=yes")
         assert page.status_code == 200
         assert "Nothing can be started from here now." in page.text
-        assert "Start it with `ai-assets up`" in page.text
+        assert "Start it with <code>ai-assets up</code>" in page.text
         assert "Run what is due" not in page.text
         refused = ann.submit("/runs/notes", kind="due", launch=uuid.uuid4().hex)
         assert (refused.status_code, "does not answer" in refused.text) == (409, True)

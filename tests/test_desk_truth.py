@@ -17,7 +17,7 @@ from ai_assets.desk import reading
 from ai_assets.desk.answer_fields import Field, fields_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.markup import LONGEST, markdown
-from ai_assets.desk.pages.wording import by_person, in_short, level
+from ai_assets.desk.pages.wording import by_person, commands, in_short, level
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.risk import document_risk, document_risk_parts, request_risk, request_risk_parts
@@ -164,6 +164,13 @@ def test_fields_are_a_tree_that_says_what_changed_in_it() -> None:
 )
 def test_an_answer_in_a_list_is_read_without_brackets_and_signs(text: str, expected: str) -> None:
     assert in_short(text) == expected
+
+
+def test_a_sentence_shows_its_commands_and_nothing_that_a_stranger_put_into_it() -> None:
+    said = commands("Start `ai-assets up`; <b>x</b> was `<i>found`, and one ` alone")
+    assert said == (
+        "Start <code>ai-assets up</code>; &lt;b&gt;x&lt;/b&gt; was <code>&lt;i&gt;found</code>, and one ` alone"
+    )
 
 
 # Risk

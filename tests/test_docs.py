@@ -11,7 +11,11 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from ai_assets.base import home as environment
+from ai_assets.base.cluster import ClusterSettings
+from ai_assets.base.compute import ComputeSettings
+from ai_assets.base.environment import CONNECTIONS, LOCAL
 from ai_assets.base.kinds import STAGE_KINDS
+from ai_assets.base.tenants import TenantSettings
 from ai_assets.base.window_settings import WindowSettings
 from ai_assets.cli.app import app
 from ai_assets.collection.loading import load_collection
@@ -33,6 +37,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COLLECTIONS = (ROOT / "docs" / "collections.md").read_text(encoding="utf-8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 DESK = (ROOT / "docs" / "desk.md").read_text(encoding="utf-8")
+TENANTS = (ROOT / "docs" / "tenants.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 EVERY_DOCUMENT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -75,6 +80,7 @@ def test_every_command_is_documented() -> None:
 
 
 LISTS = (
+    "tenants",
     "embeddings",
     "tables",
     "schedule",
@@ -87,6 +93,8 @@ LISTS = (
     "sinks",
     "quality",
     "channels",
+    "compute",
+    "cluster",
     "witnesses",
 )
 """Keys documented as a whole."""
@@ -109,6 +117,13 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
+@pytest.mark.parametrize(("name", "model"), [("compute-keys", ComputeSettings), ("cluster-keys", ClusterSettings)])
+def test_every_key_of_kubernetes_is_documented(name: str, model: type[BaseModel]) -> None:
+    table = marked((ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8"), name)
+    documented = re.findall(r"`([\w.]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+    assert sorted(documented) == sorted(model.model_fields)
+
+
 def test_every_key_of_a_window_is_documented() -> None:
     table = (
         (ROOT / "docs" / "windows.md")
@@ -127,8 +142,9 @@ def test_every_key_of_a_window_is_documented() -> None:
         (INFERENCE, InferenceSettings),
         (DESK, DeskSettings),
         (OPERATIONS, OperationsSettings),
+        (TENANTS, TenantSettings),
     ],
-    ids=["collection", "inference", "desk", "operations"],
+    ids=["collection", "inference", "desk", "operations", "tenants"],
 )
 def test_every_key_of_a_file_is_documented(text: str, model: type[BaseModel]) -> None:
     documented = re.findall(
@@ -234,7 +250,14 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
     documented = {
         key.strip(" `").removeprefix("retention."): yaml.safe_load(default.strip(" `")) for key, default in rows
     }
-    assert documented == {**RetentionSettings().model_dump(), "sinks": "none"}
+    assert documented == {
+        "environment": LOCAL,
+        "connections": CONNECTIONS,
+        "cluster": None,
+        **RetentionSettings().model_dump(),
+        "sinks": "none",
+        "tenants": "none",
+    }
 
 
 @pytest.mark.parametrize("path", EVERY_DOCUMENT, ids=lambda path: path.name)

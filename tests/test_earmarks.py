@@ -224,8 +224,8 @@ def test_what_is_given_back_is_at_most_what_the_backfill_may_still_spend() -> No
     assert turn.changed() == [["b1", "all", 12]]
 
 
-def test_a_limit_that_a_person_set_holds_at_once_in_a_process_that_runs(dear: Provider, tmp_path: Path) -> None:
-    state_url = f"sqlite:///{tmp_path}/state.db"
+def test_a_limit_that_a_person_set_holds_at_once_in_a_process_that_runs(dear: Provider, each_url: str) -> None:
+    state_url = each_url
     dear.reset()
     dear.configure(fault={})
     state = StateStore(state_url)
@@ -252,8 +252,8 @@ def history_of(state: StateStore) -> list[Any]:
     return rows(state, "SELECT * FROM budgets WHERE spent_nusd > 0")
 
 
-def test_a_backfill_asks_no_more_at_its_cap_and_the_others_go_on(dear: Provider, tmp_path: Path) -> None:
-    state_url = f"sqlite:///{tmp_path}/state.db"
+def test_a_backfill_asks_no_more_at_its_cap_and_the_others_go_on(dear: Provider, each_url: str) -> None:
+    state_url = each_url
     dear.reset()
     dear.configure(fault={})
     settings = declared(dear, 1.0)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from engines import CALLER, one, opened, questions, rows
@@ -23,8 +22,8 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def local(each_url: str) -> str:
+    return each_url
 
 
 def sent(local: str) -> list[str]:

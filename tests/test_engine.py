@@ -48,8 +48,8 @@ def provider(running: Provider) -> Provider:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def local(each_url: str) -> str:
+    return each_url
 
 
 def documents(results: list[Result]) -> list[str]:

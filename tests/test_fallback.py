@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +34,8 @@ def provider(running: Provider) -> Provider:
 
 
 @pytest.fixture
-def state_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def state_url(each_url: str) -> str:
+    return each_url
 
 
 def two(provider: Provider, **more: Any) -> InferenceSettings:

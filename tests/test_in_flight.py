@@ -76,8 +76,8 @@ def test_what_is_in_flight_is_seen_while_it_is_and_by_whose_it_is(silent: Provid
     assert (after.calls, after.maybe_attempts, after.maybe_nusd) == (0, 4, found.reserved_nusd)
 
 
-def test_what_a_killed_process_had_in_flight_may_have_been_billed_at_once(silent: Provider, tmp_path: Path) -> None:
-    state_url = f"sqlite:///{tmp_path}/state.db"
+def test_what_a_killed_process_had_in_flight_may_have_been_billed_at_once(silent: Provider, each_url: str) -> None:
+    state_url = each_url
     process = asking(state_url, one(silent.url, limits={"concurrency": 3}), count=20)
     eventually(lambda: now_in_flight(state_url).calls == 3)
     found = now_in_flight(state_url)
@@ -87,8 +87,8 @@ def test_what_a_killed_process_had_in_flight_may_have_been_billed_at_once(silent
 
 
 @pytest.mark.slow
-def test_texts_that_share_a_request_are_one_call(silent: Provider, tmp_path: Path) -> None:
-    state_url = f"sqlite:///{tmp_path}/state.db"
+def test_texts_that_share_a_request_are_one_call(silent: Provider, each_url: str) -> None:
+    state_url = each_url
     declared = settings({"mini": endpoint(silent.url, texts_per_request=5)})
     with opened(state_url, declared) as engine, ThreadPoolExecutor(1) as beside:
         beside.submit(lambda: list(engine.map([to_embed(number) for number in range(10)], CALLER)))

@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,8 +53,8 @@ def slow() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def state_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def state_url(each_url: str) -> str:
+    return each_url
 
 
 def near_and_far(slow: Provider, fast: Provider, **more: Any) -> InferenceSettings:

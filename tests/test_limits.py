@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +35,8 @@ def provider(running: Provider) -> Provider:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path}/state.db"
+def local(each_url: str) -> str:
+    url = each_url
     StateStore(url).close()
     return url
 

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +26,8 @@ PATIENCE_S = 1.0
 
 
 @pytest.fixture
-def state_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def state_url(each_url: str) -> str:
+    return each_url
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,8 +47,8 @@ def provider(running: Provider) -> Provider:
 
 
 @pytest.fixture
-def state_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def state_url(each_url: str) -> str:
+    return each_url
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from conftest import Postgres, Project, eventually, free_port
@@ -83,19 +84,36 @@ def test_a_block_that_fails_leaves_nothing_behind(state: StateStore) -> None:
 def test_a_store_that_is_closed_during_a_transaction_leaves_no_connection_open(postgres: Postgres) -> None:
     """A heartbeat may be half way when a run closes its store."""
     store = StateStore(postgres.database("closed_meanwhile"))
-    other = StateStore(store.url)
     with store.read() as connection:
         (session,) = connection.execute(sa.text("SELECT pg_backend_pid()")).scalars()
         store.close()
         assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
 
     def still_open() -> int:
-        with other.read() as connection:
-            open_sessions = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
-            return connection.execute(open_sessions, {"pid": session}).scalar_one()
+        with psycopg.connect(postgres.url()) as connection:
+            return connection.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [session]).rowcount
 
     eventually(lambda: still_open() == 0)
-    other.close()
+
+
+def test_the_stores_of_a_process_share_their_connections_and_never_wait_for_each_other(postgres: Postgres) -> None:
+    """Every thread holds a connection and takes another, and there are fewer than two for each."""
+    stores = [StateStore(postgres.database("shared_pool"), connections=3)]
+    stores += [StateStore(stores[0].url, connections=50) for _ in range(3)]
+    most = []
+
+    def nested(number: int) -> None:
+        with stores[number % 4].read() as outer, stores[(number + 1) % 4].read() as inner:
+            for connection in (outer, inner):
+                select = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                most.append(connection.execute(sa.text(select)).scalar_one())
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(nested, range(60)))
+    assert len(most) == 120
+    assert max(most) == 3
+    for store in stores:
+        store.close()
 
 
 def test_an_upsert_inserts_once_and_then_replaces(state: StateStore) -> None:

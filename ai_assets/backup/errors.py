@@ -92,3 +92,37 @@ class RestoreUnwritable(UserError):
             f"{place} cannot be restored to: {error.strerror or error}. Free some space or fix the permissions, and "
             "restore again; what was there is unchanged."
         )
+
+
+class StoreInUse(UserError):
+    def __init__(self, store: str, found: str) -> None:
+        super().__init__(
+            f"State store {store} is in use: {found}. Stop it, and move the store then; nothing was changed."
+        )
+
+
+class TargetSame(UserError):
+    def __init__(self, target: str) -> None:
+        super().__init__(f"{target} is where the state store is already. Give --to the address of an empty database.")
+
+
+class TargetOccupied(UserError):
+    def __init__(self, target: str, found: str) -> None:
+        super().__init__(
+            f"{target} is not empty: it has tables of a state store, such as {found}. Give --to an empty database; "
+            "nothing was changed."
+        )
+
+
+class DigestDiffers(UserError):
+    def __init__(self, target: str, name: str, rows: int, arrived: int) -> None:
+        found = f"{rows:,} rows were read and {arrived:,} arrived" if rows != arrived else "their digests differ"
+        super().__init__(
+            f"Table '{name}' is not the same in {target}: {found}. Nothing was changed, and the old store is still the "
+            "one that is used. Please report it, with the versions of both databases."
+        )
+
+
+class RowsRefused(UserError):
+    def __init__(self, target: str, found: str) -> None:
+        super().__init__(f"{target} does not take the rows: {found}. Nothing was changed, the old store is still used.")

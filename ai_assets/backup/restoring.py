@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.backup.errors import DialectDiffers, HomeInUse, HomeOccupied, RestoreUnwritable
-from ai_assets.backup.state_copy import load_tables, refuse_unknown, set_aside, tables_there
+from ai_assets.backup.state_copy import load_tables, refuse_unknown, set_aside
 from ai_assets.backup.vault import Backup, Vault
 from ai_assets.base.home import KEYS, Home, variable
 from ai_assets.base.processes import is_alive
@@ -25,6 +25,7 @@ from ai_assets.inference.batch import jobs
 from ai_assets.inference.prices import usd_of
 from ai_assets.signoff.keys import KINDS, TRUST, VARIABLES, Kind, Trust
 from ai_assets.storage import workers
+from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.state import StateStore, now
 
 MESSAGE = "The home was restored from a backup while this run was under way; run it again, nothing paid is repeated"
@@ -96,11 +97,16 @@ class _OpenAttempts:
     usd: float
 
 
-def _refuse_used(home: Home, *, replace_home: bool) -> None:
+def up_holder(home: Home) -> str | None:
+    """The process of an `ai-assets up` that runs on the home."""
     lock = home.root / "up.lock"
     holder = lock.read_text(encoding="utf-8").partition("\n")[0] if lock.is_file() else ""
-    if holder and is_alive(holder):
-        raise HomeInUse(str(home.root), f"ai-assets up runs on it (pid {holder.partition(':')[0]})")
+    return holder.partition(":")[0] if holder and is_alive(holder) else None
+
+
+def _refuse_used(home: Home, *, replace_home: bool) -> None:
+    if holder := up_holder(home):
+        raise HomeInUse(str(home.root), f"ai-assets up runs on it (pid {holder})")
     found = [name for name in _OCCUPIED if (home.root / name).exists()]
     if found and not replace_home:
         raise HomeOccupied(str(home.root), f"it has {', '.join(found)}")

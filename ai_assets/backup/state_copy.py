@@ -8,7 +8,6 @@ import contextlib
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from ai_assets.backup.errors import BackupTooNew, DatabaseNotCopied
 from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Backup, StateEntry, StoredContent, TableEntry, Vault
 from ai_assets.signoff.audit import GENESIS
+from ai_assets.storage.known_tables import known_tables, tables_there
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.state import StateStore
 
@@ -87,24 +87,6 @@ def load_tables(
             up(connection)
             insert = sa.text("INSERT INTO schema_migrations VALUES (:name, :at)")
             connection.execute(insert, {"name": name, "at": now})
-
-
-@cache
-def known_tables() -> tuple[str, ...]:
-    """The tables that migrations make: a PostgreSQL schema may hold those of others too."""
-    engine = sa.create_engine("sqlite://")
-    with engine.connect() as connection:
-        for _, up in MIGRATIONS:
-            up(connection)
-        found = sa.inspect(connection).get_table_names()
-    engine.dispose()
-    return (*sorted(found), "schema_migrations")
-
-
-def tables_there(connection: sa.Connection) -> list[str]:
-    """Which of them the schema holds already."""
-    present = set(sa.inspect(connection).get_table_names())
-    return [name for name in known_tables() if name in present]
 
 
 def set_aside(connection: sa.Connection, schema: str) -> None:

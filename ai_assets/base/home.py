@@ -10,6 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ai_assets.base.environment import (
+    FEWEST_CONNECTIONS,
+    Environment,
+    connections_in,
+    environment_in,
+    environment_of,
+    refuse_unfit,
+)
 from ai_assets.base.errors import UserError
 
 HOME_VARIABLE = "AI_ASSETS_HOME"
@@ -20,6 +28,12 @@ DESK_VARIABLE = "AI_ASSETS_DESK"
 """Another file than the `desk.yaml` of the project."""
 OPERATIONS_VARIABLE = "AI_ASSETS_OPERATIONS"
 """Another file than the `operations.yaml` of the project."""
+ENVIRONMENT_VARIABLE = "AI_ASSETS_ENVIRONMENT"
+"""Overrides `environment` of `operations.yaml`; set by `ai-assets up` for all it starts, which so stay with its own."""
+TENANT_VARIABLE = "AI_ASSETS_TENANT"
+"""Where a code location serves one tenant alone: collections of others are not loaded."""
+CONNECTIONS_VARIABLE = "AI_ASSETS_CONNECTIONS"
+"""Overrides `connections` of it, in the same way."""
 SEVERAL_VARIABLE = "AI_ASSETS_SEVERAL_LOCATIONS"
 """Set by `ai-assets up` where it serves several code locations: they agree who does what is done once for a home."""
 LOCATION_VARIABLE = "AI_ASSETS_LOCATION"
@@ -68,9 +82,21 @@ class HomeUnusable(UserError):
         )
 
 
+class NotANumber(UserError):
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(f"{name} is '{found}': write a number of at least {FEWEST_CONNECTIONS}.")
+
+
 def variable(name: str) -> str | None:
     """The value of an environment variable; `None` when it is missing or empty."""
     return os.environ.get(name) or None
+
+
+def _number(name: str) -> int | None:
+    found = variable(name)
+    if found is not None and (not found.isdecimal() or int(found) < FEWEST_CONNECTIONS):
+        raise NotANumber(name, found)
+    return int(found) if found else None
 
 
 def secret_values() -> Sequence[str]:
@@ -121,6 +147,8 @@ class Home:
     """Absolute."""
     declared_operations: Path | None = None
     """Absolute."""
+    declared_environment: str | None = None
+    declared_connections: int | None = None
 
     @classmethod
     def from_environment(cls, project: Path | None = None) -> Self:
@@ -137,6 +165,8 @@ class Home:
             declared_desk=Path(desk).expanduser().absolute() if desk else None,
             declared_keys=Path(keys).expanduser().absolute() if keys else None,
             declared_operations=Path(operations).expanduser().absolute() if operations else None,
+            declared_environment=variable(ENVIRONMENT_VARIABLE),
+            declared_connections=_number(CONNECTIONS_VARIABLE),
         )
 
     @property
@@ -170,7 +200,20 @@ class Home:
         return self.root / "logs"
 
     @property
+    def environment(self) -> Environment:
+        """Where state is kept (`ai_assets/base/environment.py`)."""
+        if self.declared_environment:
+            return environment_of(ENVIRONMENT_VARIABLE, self.declared_environment)
+        return environment_in(self.operations)
+
+    @property
+    def connections(self) -> int:
+        """So many to PostgreSQL has a process at most."""
+        return self.declared_connections or connections_in(self.operations)
+
+    @property
     def state_url(self) -> str:
+        refuse_unfit(self.environment, self.operations, self.declared_state_url)
         return self.declared_state_url or f"sqlite:///{self.root / 'state.db'}"
 
     @property
@@ -220,7 +263,9 @@ class Home:
 
     def child_environment(self, up: str) -> dict[str, str]:
         """The environment of a process that the `ai-assets up` with this process identity starts."""
-        return {**os.environ, **self.variables(), UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
+        own = {ENVIRONMENT_VARIABLE: self.environment, CONNECTIONS_VARIABLE: str(self.connections)}
+        told = {UP_VARIABLE: f"{up}@{self.root}", "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, **self.variables(), **own, **told}
 
     def export(self) -> None:
         """Make this home the one of the current process."""

@@ -18,6 +18,7 @@ from ai_assets.cli import (
     budget,
     corrections,
     cost,
+    deploy,
     desk,
     documents,
     forget,
@@ -26,6 +27,7 @@ from ai_assets.cli import (
     keys,
     ledger,
     migrate,
+    migrate_state,
     new,
     plan,
     provider,
@@ -86,6 +88,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
 app.command("migrate")(migrate.migrate)
+app.command("migrate-state")(migrate_state.migrate_state)
 app.command("adapt")(adapt.adapt)
 app.command("status")(status.status)
 app.command("cost")(cost.cost)
@@ -98,6 +101,7 @@ app.command("answer")(answer.answer)
 app.command("forget")(forget.forget)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")

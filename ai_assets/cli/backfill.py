@@ -100,7 +100,7 @@ def backfill(
             errors.print(f"{under_way.backfill} is under way since {under_way.made_at[:19]}; following it.")
             _tell(chosen, places, asked, followed(places, under_way, quiet=as_json), as_json=as_json)
         else:
-            _start(chosen, places, asked, cap_nusd, author_of(places, by), sure=yes, as_json=as_json)
+            _start(chosen, places, asked, cap_nusd, author_of(places, by, chosen), sure=yes, as_json=as_json)
 
 
 def _start(

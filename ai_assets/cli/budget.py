@@ -27,7 +27,7 @@ from ai_assets.costs.funding import day, in_dollars, raising
 from ai_assets.desk.settings import load_desk
 from ai_assets.inference import budget_status
 from ai_assets.inference.budget_status import AccountStatus, LimitInForce
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.settings import Budget, InferenceSettings
 from ai_assets.planning import backfills
@@ -45,7 +45,7 @@ AMOUNTS = ("limit", "spent", "in flight", "maybe billed", "set aside", "left")
 @app.command("show")
 def show(as_json: AsJson = False) -> None:
     """Every budget of the current day or month: its limit and who set it, what is used, what is left."""
-    settings, places = load_inference(home().inference), stores_to_read()
+    settings, places = inference_at(home()), stores_to_read()
     on = datetime.now(UTC).date()
     backfills.sweep(places, None)  # what a killed one had set aside is nobody's
     with places.state.read() as connection:
@@ -81,7 +81,7 @@ def set_limit(
     """Another limit, from the next call on and in all processes; for an administrator of what the budget counts."""
     if (limit is None) != declared:
         raise typer.BadParameter("give --limit-usd USD, or --declared for the limit of inference.yaml")
-    settings, collections = load_inference(home().inference), all_collections()
+    settings, collections = inference_at(home()), all_collections()
     budget = limits.named(settings, name)
     wanted = None if limit is None else limits.nusd_given(limit)
     scopes.refuse_misspelt(home().inference, settings, collections)

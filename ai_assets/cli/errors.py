@@ -74,6 +74,14 @@ class LauncherUnclear(UserError):
         )
 
 
+class LauncherWithoutRole(UserError):
+    def __init__(self, person: str, collection: str) -> None:
+        super().__init__(
+            f"A run of '{collection}' in the name of {person} takes the role reviewer there, as tenants are declared: "
+            f"ai-assets reviewers grant {person} reviewer {collection}. Nothing was started."
+        )
+
+
 class NoEndpoints(UserError):
     def __init__(self, path: Path) -> None:
         super().__init__(

@@ -12,7 +12,7 @@ from ai_assets.cli.errors import NoEndpoints
 from ai_assets.cli.output import AsJson, all_collections, console, errors, home, led, print_json, stores, table
 from ai_assets.costs.scopes import located, strangers
 from ai_assets.inference.latency import EndpointSpeed, speeds
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.queue_query import endpoint_places
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.trial import TIMEOUT_S, Trial, tried
@@ -38,7 +38,7 @@ def try_endpoints(
     as_json: AsJson = False,
 ) -> None:
     """Reach an endpoint, make one tiny call, and say what it can, what it costs and which keys to change."""
-    settings = load_inference(home().inference)
+    settings = inference_at(home())
     if not settings.endpoints:
         raise NoEndpoints(home().inference)
     names = [endpoint] if endpoint is not None else list(settings.endpoints)
@@ -76,7 +76,7 @@ def speed(as_json: AsJson = False) -> None:
 @app.command("queue")
 def queue(as_json: AsJson = False) -> None:
     """Who holds the places of each endpoint and who waits for them, over all processes."""
-    settings = load_inference(home().inference)
+    settings = inference_at(home())
     with stores().state.read() as connection:
         found = endpoint_places(connection, settings)
     doubts = [located(home().inference, each) for each in strangers(settings, all_collections())]

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.base.home import TOKEN_VARIABLE, variable
-from ai_assets.cli.errors import LauncherUnclear
+from ai_assets.cli.errors import LauncherUnclear, LauncherWithoutRole
 from ai_assets.cli.output import errors
-from ai_assets.cli.signing import signer
+from ai_assets.cli.signing import signer, with_tenants
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import launch_tokens, launches, people
 from ai_assets.signoff.launches import Launcher
@@ -57,20 +57,29 @@ class Author:
             return {}
 
 
-def author_of(places: Stores, by: str | None) -> Author:
+def author_of(places: Stores, by: str | None, chosen: Collection) -> Author:
     """By the token in the environment, or by the password of who is named."""
     token = variable(TOKEN_VARIABLE)
     if token is not None:
         with places.state.read() as connection:
             holder = launch_tokens.holder(connection, token)
+            person = people.find(connection, holder)
         if by is not None and people.known_as(by) != holder:
             raise LauncherUnclear(people.known_as(by), holder)
+        _require_role(with_tenants(person) if person else Person(name=holder), chosen)
         return Author(launcher=Launcher(kind="person", who=holder, proof="token"))
-    return Author(launcher=None) if by is None else signed_in(signer(by))
+    return Author(launcher=None) if by is None else signed_in(signer(by), chosen)
 
 
-def signed_in(person: Person) -> Author:
+def _require_role(person: Person, chosen: Collection) -> None:
+    """Where tenants are declared, nobody's name starts what is another tenant's."""
+    if person.tenant_of and not person.may("reviewer", chosen.name):
+        raise LauncherWithoutRole(person.name, chosen.name)
+
+
+def signed_in(person: Person, chosen: Collection) -> Author:
     """Somebody who has given their password."""
+    _require_role(person, chosen)
     return Author(launcher=Launcher(kind="person", who=person.name, proof="password"))
 
 

@@ -67,7 +67,7 @@ def collection(name: str, *, signed: bool = False) -> Collection:
     catalog = Catalog(home())
     if name in catalog.entries():
         return catalog.load(name)
-    found = _signed_assets().get(name)
+    found = signed_assets().get(name)
     if found is not None and not signed:
         raise SignedAssetElsewhere(name, str(found.signed_asset))
     if found is None:
@@ -80,10 +80,10 @@ def collection(name: str, *, signed: bool = False) -> Collection:
 
 def all_collections(*, signed: bool = False) -> list[Collection]:
     found = Catalog(home()).all()
-    return [*found, *_signed_assets().values()] if signed else found
+    return [*found, *signed_assets().values()] if signed else found
 
 
-def _signed_assets() -> dict[str, Collection]:
+def signed_assets() -> dict[str, Collection]:
     """None where there is no home yet: looking makes none."""
     from ai_assets.signed_asset.declaration import recorded
 

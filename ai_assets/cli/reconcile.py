@@ -11,7 +11,7 @@ import typer
 from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, stores_to_read, table
 from ai_assets.costs import reconciliation
 from ai_assets.costs.reconciliation import PastReconciliation, ReconciledGroup, ReconciliationRequest
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.prices import usd_of
 from ai_assets.inference.usage_files import read_usage
 
@@ -69,7 +69,7 @@ def reconcile(
     first_day, last_day = reconciliation.days_of(file, first and first.date(), last and last.date())
     asked = ReconciliationRequest(
         file=file,
-        settings=load_inference(home().inference),
+        settings=inference_at(home()),
         first_day=first_day,
         last_day=last_day,
         same_models=_pairs(model, "--model"),

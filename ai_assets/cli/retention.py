@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_assets.base.tenants import load_tenants
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -126,9 +127,12 @@ def _show(found: Disk) -> None:
 
 
 def _bench(places: Stores, dagster: "DagsterInstance") -> RetentionContext:
-    settings = load_operations(places.home.operations).retention
     return RetentionContext(
-        stores=places, settings=settings, collections=all_collections(signed=True), instance=dagster
+        stores=places,
+        settings=load_operations(places.home.operations).retention,
+        tenants=load_tenants(places.home.operations),
+        collections=all_collections(signed=True),
+        instance=dagster,
     )
 
 

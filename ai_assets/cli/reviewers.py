@@ -8,8 +8,9 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
+from ai_assets.base.tenants import PLACE, load_tenants
 from ai_assets.cli.errors import PersonDisabled, PersonKnown
-from ai_assets.cli.output import AsJson, collection, console, print_json, stores, stores_to_read, table
+from ai_assets.cli.output import AsJson, collection, console, home, print_json, stores, stores_to_read, table
 from ai_assets.collection.settings import GROUP
 from ai_assets.signoff import launch_tokens, passwords, people
 from ai_assets.signoff.people import EVERYWHERE, ROLES
@@ -20,7 +21,9 @@ app.add_typer(groups, name="group")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Their name, in any case.")]
 Holder = Annotated[str, typer.Argument(metavar="NAME|group:GROUP", help="A person, or a group.")]
-Where = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection, or '*' for all.")]
+Where = Annotated[
+    str, typer.Argument(metavar="COLLECTION", help="A collection, 'tenant:NAME' for all of a tenant, or '*' for all.")
+]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
@@ -220,7 +223,6 @@ def list_sessions(
     as_json: AsJson = False,
 ) -> None:
     """Where people are signed in at the desk."""
-    from ai_assets.cli.output import home
     from ai_assets.desk import sessions
     from ai_assets.desk.settings import load_desk
 
@@ -274,11 +276,17 @@ def _holder(text: str) -> str:
 
 
 def _place(text: str) -> str:
-    return text if text == EVERYWHERE else collection(text).name
+    """A collection that there is, a tenant that is declared, or all."""
+    if text == EVERYWHERE:
+        return text
+    if not text.startswith(PLACE):
+        return collection(text).name
+    load_tenants(home().operations).require_place(text)
+    return text
 
 
 def _said(place: str) -> str:
-    return "all collections" if place == EVERYWHERE else place
+    return "all collections" if place == EVERYWHERE else place.replace(PLACE, "tenant ", 1)
 
 
 def _roles(roles: object) -> str:

@@ -165,7 +165,7 @@ def run(
         raise typer.BadParameter("give one of --partition, --partitions and --all")
     places = stores()
     person = signer(by) if ask_again else None
-    author = author_of(places, by) if person is None else signed_in(person)
+    author = author_of(places, by, chosen) if person is None else signed_in(person, chosen)
     if not as_json:
         console.print(said(author, chosen))
         console.print(f"Looking at {chosen.source_path} …")

@@ -3,13 +3,15 @@
 import getpass
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from ai_assets.base.home import PASSWORD_VARIABLE, variable
 from ai_assets.cli.errors import NoReviewers, PasswordMissing
-from ai_assets.cli.output import stores
+from ai_assets.cli.output import home, signed_assets, stores
+from ai_assets.collection.catalog import Catalog
 from ai_assets.signoff import people, personal_keys, statements
 from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.passwords import authenticate
@@ -32,7 +34,7 @@ def signer(by: str | None) -> Person:
         if not sys.stdin.isatty():
             raise PasswordMissing(name, PASSWORD_VARIABLE)
         password = getpass.getpass(f"Password of {name}: ")
-    return authenticate(state, name, password, ADDRESS)
+    return with_tenants(authenticate(state, name, password, ADDRESS))
 
 
 def signer_with(
@@ -48,4 +50,12 @@ def signer_with(
         person = people.find(connection, name)
     if person is None:
         raise DecisionRefused(name, "they are not known, or disabled")
-    return person, signed
+    return with_tenants(person), signed
+
+
+def with_tenants(person: Person) -> Person:
+    """With what their roles in whole tenants reach."""
+    tenant_of = dict(Catalog(home()).tenant_of())
+    if tenant_of:
+        tenant_of = {name: found.settings.tenant for name, found in signed_assets().items()} | tenant_of
+    return replace(person, tenant_of=tenant_of)

@@ -21,6 +21,7 @@ from ai_assets.run.status import partition_states
 from ai_assets.signoff import audit, people
 from ai_assets.signoff.launches import Launcher, issued_or_said
 from ai_assets.signoff.passwords import hashed, random_password
+from ai_assets.storage.patience import RUN_PATIENCE_S
 from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def up(
     home = Home.from_environment()
     desk = load_desk(home.desk)
     places = stores()
+    places.state.patience_s = RUN_PATIENCE_S
     with places.state.write() as connection:
         audit.begin(connection)  # makes the keys in a new home; Dagster's processes must not
     with Supervisor(home, host=host, port=port, desk_port=desk_port, desk_url=desk.url) as supervisor:

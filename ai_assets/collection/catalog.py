@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from ai_assets.base.durable import write_whole
 from ai_assets.base.home import Home
 from ai_assets.base.import_path import look_first_in
-from ai_assets.collection.errors import CollectionElsewhere, CollectionUnknown
+from ai_assets.base.tenants import load_tenants
+from ai_assets.base.yaml_settings import read_yaml
+from ai_assets.collection.errors import CollectionElsewhere, CollectionInvalid, CollectionUnknown
 from ai_assets.collection.loading import DEFS_FILE, Collection, check_name, collection_names
 from ai_assets.collection.loading import load_collection as load_at
+from ai_assets.collection.settings import CollectionSettings
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
@@ -74,13 +77,19 @@ class Catalog:
     def home_of(self, name: str) -> Home:
         """The home with the project of a collection, whose `inference.yaml` counts for it."""
         entry = self.entries().get(name)
-        return self.home if entry is None else replace(self.home, project=entry.project)
+        return self.home if entry is None else self._home_with(entry)
 
     def inference_of(self, name: str) -> "InferenceSettings":
         """The models that a collection may ask, as its own project declares them."""
-        from ai_assets.inference.load import load_inference
+        from ai_assets.inference.load import inference_at
 
-        return load_inference(self.home_of(name).inference)
+        return inference_at(self.home_of(name))
+
+    def tenant_of(self) -> Mapping[str, str]:
+        """By collection, where tenants are declared. Only that key is read, so no other mistake of a file matters."""
+        if not load_tenants(self.home.operations):
+            return {}
+        return {name: _tenant_in(entry.file) for name, entry in self.entries().items()}
 
     def load(self, name: str) -> Collection:
         """Checked as a whole; wrong input is a UserError that says where."""
@@ -93,11 +102,16 @@ class Catalog:
         return [self._load(entry) for entry in self.entries().values()]
 
     def _load(self, entry: CatalogEntry) -> Collection:
-        from ai_assets.inference.load import load_inference
+        from ai_assets.inference.load import inference_at
 
         look_first_in(entry.imports)
-        there = replace(self.home, project=entry.project)
-        return load_at(entry.folder.parent, entry.folder.name, lambda: load_inference(there.inference))
+        there = self._home_with(entry)
+        tenants = load_tenants(there.operations)
+        return load_at(entry.folder.parent, entry.folder.name, lambda: inference_at(there), tenants)
+
+    def _home_with(self, entry: CatalogEntry) -> Home:
+        """`operations.yaml` stays that of the installation, whatever project a collection is of."""
+        return replace(self.home, project=entry.project, declared_operations=self.home.operations)
 
     def record(self, name: str, entry: CatalogEntry) -> None:
         """Say where it is declared. Another one of that name that is still there is refused; a disk that cannot be
@@ -114,3 +128,13 @@ class Catalog:
             write_whole(self.home.root / FOLDER / f"{name}.json", entry.as_json().encode())
         except OSError:
             return
+
+
+def _tenant_in(file: Path) -> str:
+    """Empty, which is no tenant, where the file cannot be read."""
+    try:
+        _, data = read_yaml(file, CollectionInvalid)
+        attributes = data["attributes"]
+        return str(attributes.get("tenant", CollectionSettings.model_fields["tenant"].default))
+    except (CollectionInvalid, KeyError, TypeError, AttributeError):
+        return ""

@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from ai_assets.base.errors import Gathered
-from ai_assets.base.home import project_directory
+from ai_assets.base.home import Home, project_directory
+from ai_assets.base.tenants import Tenants, TenantUndeclared, load_tenants
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.adaptations import read_adaptations
 from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_embeddings, embedded_texts
@@ -22,6 +23,7 @@ from ai_assets.collection.questions import Declared, read_embedding_models, read
 from ai_assets.collection.reranking import read_reranker
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.collection.stage_windows import hours_by_asset, refuse_wrong_hours
+from ai_assets.collection.steps import SegmentStep, refuse_unknown_gpus, steps_of
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
@@ -184,6 +186,11 @@ class Collection:
         middle = [*stages, *vectors] if self.embedded_stages else [*vectors, *stages]
         return ("documents", *middle, *evaluation, "release_candidate")
 
+    @cached_property
+    def steps(self) -> tuple[SegmentStep, ...]:
+        """Of a run: what is computed in one process."""
+        return steps_of(self)
+
     @property
     def _vectors(self) -> list[str]:
         return [each.asset for each in self.embeddings]
@@ -308,7 +315,9 @@ def collection_names(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob(f"*/{DEFS_FILE}"))
 
 
-def load_collection(root: Path, name: str, inference: Declared | None = None) -> Collection:
+def load_collection(
+    root: Path, name: str, inference: Declared | None = None, tenants: Tenants | None = None
+) -> Collection:
     """The collection in `root/name`, checked as a whole; wrong input is a UserError that says where."""
     path = root / name / DEFS_FILE
     if "/" in name or name in ("", ".", "..") or not path.is_file():
@@ -326,7 +335,7 @@ def load_collection(root: Path, name: str, inference: Declared | None = None) ->
     settings = gathered.attempt(None, _settings, path, node, data.get("attributes"))
     gathered.refuse(CollectionInvalid)
     assert settings is not None
-    return build_collection(name, path.parent, settings, path, node, inference)
+    return build_collection(name, path.parent, settings, path, node, inference, tenants)
 
 
 def _settings(path: Path, node: yaml.Node | None, attributes: Any) -> CollectionSettings:
@@ -361,11 +370,13 @@ def build_collection(
     path: Path | None = None,
     node: yaml.Node | None = None,
     inference: Declared | None = None,
+    tenants: Tenants | None = None,
 ) -> Collection:
     """Settings that are already valid, together with the files they name."""
     check_name(name)
     path = path or folder / DEFS_FILE
     gathered = Gathered()
+    gathered.attempt(None, _require_tenant, name, settings, path, node, tenants)
     labels = gathered.attempt(None, _golden_labels, folder, settings, path, node)
     queries = gathered.attempt((), _golden_queries, folder, settings, path, node)
     for number, query in _leaked(settings, queries):
@@ -379,6 +390,7 @@ def build_collection(
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
+    gathered.attempt(None, refuse_unknown_gpus, settings, folder, path, node)
     gathered.refuse(CollectionInvalid, first=path)
     hours = hours_by_asset(settings, inference)
     refuse_wrong_hours(settings, hours, path, node)
@@ -395,6 +407,16 @@ def build_collection(
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found
+
+
+def _require_tenant(
+    name: str, settings: CollectionSettings, path: Path, node: yaml.Node | None, tenants: Tenants | None
+) -> None:
+    tenants = load_tenants(Home.from_environment().operations) if tenants is None else tenants
+    try:
+        tenants.require(settings.tenant, f"collection '{name}'")
+    except TenantUndeclared as error:
+        raise CollectionInvalid(path, line_of(node, "attributes", "tenant"), f"tenant: {error}") from error
 
 
 def _golden_labels(
@@ -443,7 +465,6 @@ def _require_fitting_checks(found: Collection, path: Path, node: yaml.Node | Non
 
 
 def _declared_inference() -> "InferenceSettings":
-    from ai_assets.base.home import Home
-    from ai_assets.inference.load import load_inference
+    from ai_assets.inference.load import inference_at
 
-    return load_inference(Home.from_environment().inference)
+    return inference_at(Home.from_environment())

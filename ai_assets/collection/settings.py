@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.base.compute import ComputeSettings
 from ai_assets.base.due import WithDeadline
 from ai_assets.base.window_settings import Windows, hours_of, known_timezone
 from ai_assets.base.windows import WeeklyHours
@@ -178,6 +179,8 @@ class EmbeddingSettings(Strict):
     """`batch`: texts travel by the provider's Batch API, and the run does not wait for their vectors."""
     windows: Windows = ()
     """When texts may be embedded, on a route or on a device here; questions to a release always are."""
+    compute: ComputeSettings | None = None
+    """A pod of its own, where runs are in a cluster."""
     dimensions: int | None = Field(default=None, ge=1, le=MOST_DIMENSIONS)
     """How long a vector of that model is (needed with a route)."""
     shorten: bool = False

@@ -22,7 +22,7 @@ from ai_assets.costs.ledger_days import (
     lost_days,
 )
 from ai_assets.costs.marts import project
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.digest import Json, digest, sha256_hex
 from ai_assets.storage.leases import Lease
@@ -131,7 +131,7 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
 
 
 def _inference(stores: Stores) -> InferenceSettings:
-    return load_inference(stores.home.inference)
+    return inference_at(stores.home)
 
 
 def _built(fingerprint: str, days: Sequence[ExportedDay]) -> load_raw.WarehouseStamp:

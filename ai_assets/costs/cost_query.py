@@ -136,9 +136,13 @@ def forecast(warehouse: "Warehouse", scope: Scope) -> Forecast | None:
 
 
 def budgets(warehouse: "Warehouse", scope: Scope) -> list[BudgetUse]:
-    """Those in force that last: the fullest first. Whoever does not see all sees only those of one collection."""
+    """Those in force that last: the fullest first. Who does not see all sees those of their collections and tenants."""
     found = _rows(warehouse, _BUDGETS, {})
-    seen = [row for row in found if scope.whole or row["of_collection"] in (scope.collections or ())]
+    seen = [
+        row
+        for row in found
+        if scope.whole or row["of_collection"] in (scope.collections or ()) or row["of_tenant"] in scope.budgets_of
+    ]
     burnt: dict[str, list[Burn]] = {}
     for row in _rows(warehouse, _BURN, {"budgets": [row["budget"] for row in seen]}):
         burnt.setdefault(row.pop("budget"), []).append(Burn(**row))

@@ -73,7 +73,12 @@ def nusd_given(text: str) -> int:
 
 
 def touched(budget: Budget, collections: Sequence[Collection]) -> list[str]:
-    """The collections whose calls it counts; '*' where nothing says that it counts only some."""
+    """The collections whose calls it counts; '*' where nothing says that it counts only some.
+
+    What a tenant may spend is declared by whoever keeps the installation, and so not for the tenant to raise.
+    """
+    if budget.is_of_operations:
+        return [EVERYWHERE]
     found = [collection.name for collection in collections if budget.of and fits(collection, budget.of)]
     return found or [EVERYWHERE]
 

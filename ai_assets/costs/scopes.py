@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ai_assets.base.yaml_settings import line_of, nearest, read_yaml
 from ai_assets.collection.loading import Collection
-from ai_assets.inference.errors import InferenceInvalid
+from ai_assets.inference.errors import EndpointNotForTenant, InferenceInvalid
+from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import Budget, Dimension, InferenceSettings
 
 ALIKE = 0.85
@@ -98,6 +99,21 @@ def located(path: Path, found: UnknownScope) -> str:
 def refuse_misspelt(path: Path, settings: InferenceSettings, collections: Sequence[Collection]) -> None:
     if wrong := [found for found in doubts(settings, collections) if found.misspelt]:
         raise InferenceInvalid.of([mistake for found in wrong for mistake in _invalid(path, found).mistakes])
+
+
+def refuse_of_other_tenants(settings: InferenceSettings, collections: Sequence[Collection]) -> None:
+    """Raises where a collection asks an endpoint that is not its tenant's to ask."""
+    if not settings.tenants:
+        return
+    from ai_assets.costs.funding import asking
+
+    for collection in collections:
+        tenant = collection.settings.tenant
+        for asks in asking(collection):
+            for name in names_of(settings, asks.route):
+                problem = settings.tenants.why_not(tenant, name, settings.endpoints[name].key)
+                if problem is not None:
+                    raise EndpointNotForTenant(tenant, name, f"{problem}, and {collection.name}/{asks.asset} asks it")
 
 
 def _invalid(path: Path, found: UnknownScope) -> InferenceInvalid:

@@ -70,6 +70,8 @@ class Scope:
     collections: Sequence[str] | None = None
     """None: all, and what belongs to none."""
     tenant: str | None = None
+    budgets_of: Sequence[str] = ()
+    """Tenants whose budgets are shown too, where collections are named."""
 
     @property
     def whole(self) -> bool:

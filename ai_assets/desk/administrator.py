@@ -6,16 +6,17 @@ Their rights are read in the transaction that acts, and whoever acts is an admin
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.tenants import PLACE
 from ai_assets.collection.settings import GROUP
 from ai_assets.desk import sessions
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
-from ai_assets.desk.people_query import is_admin
+from ai_assets.desk.people_query import group_rows, is_admin, people_rows
 from ai_assets.signoff import people
 from ai_assets.signoff.people import EVERYWHERE, Person
 
@@ -77,10 +78,12 @@ class Administrator:
 
     def give(self, holder: str, role: str, place: str) -> None:
         """To a person or a group, in place of the role they had there."""
-        declared = place == EVERYWHERE or place in self.desk.collections()
-        with self._acting(f"collection '{place}'", place if declared else None, "give a role in all of them") as store:
+        known = {EVERYWHERE, *self.desk.collections(), *(f"{PLACE}{name}" for name in self.desk.tenants().declared)}
+        seen = self._seen_holders()
+        what = f"collection '{place}'"
+        with self._acting(what, place if place in known else None, "give a role in all of them") as store:
             found = people.role_named(role)
-            people.give(store, _holder(store, holder), found, place, by=self.person.name)
+            people.give(store, _holder(store, holder, seen), found, place, by=self.person.name)
 
     def take(self, holder: str, place: str) -> None:
         with self._acting(f"collection '{place}'", place, "take a role in all of them") as store:
@@ -140,6 +143,16 @@ class Administrator:
             if not sessions.end_all(store, name, by=self.person.name):
                 raise NothingToChange(f"'{name}' has no open session")
 
+    def _seen_holders(self) -> frozenset[str] | None:
+        """To whom they may give roles, where tenants are declared: whoever their page People shows. None: to all.
+
+        What a name of another tenant is answered is what one is answered that nobody has.
+        """
+        if not self.desk.tenants() or self.person.may("admin", EVERYWHERE) or not is_admin(self.person):
+            return None
+        names = {row.name for row in people_rows(self.desk, self.person)}
+        return frozenset(names | {f"{GROUP}{row.name}" for row in group_rows(self.desk, self.person)})
+
     @contextlib.contextmanager
     def _acting(self, what: str, place: str | None, to_do: str) -> Iterator[sa.Connection]:
         """A write by somebody who is admin of that place; undone where they would be admin no more.
@@ -147,7 +160,7 @@ class Administrator:
         A place that is not theirs looks like one that does not exist, which is None.
         """
         with self.desk.stores.state.write() as connection:
-            before = people.find(connection, self.person.name, self.told_groups)
+            before = self._as_now(connection)
             if before is None or not is_admin(before):
                 raise NotSeen("page")
             if place == EVERYWHERE and not before.may("admin", EVERYWHERE):
@@ -155,11 +168,15 @@ class Administrator:
             if place is None or not before.may("admin", place):
                 raise NotSeen(what)
             yield connection
-            after = people.find(connection, self.person.name, self.told_groups)
+            after = self._as_now(connection)
             for where, role in before.roles.items():
                 if role == "admin" and (after is None or after.roles.get(where) != "admin"):
                     said = "all collections" if where == EVERYWHERE else where
                     raise OwnRights(f"lose your own role as admin in {said}")
+
+    def _as_now(self, connection: sa.Connection) -> Person | None:
+        found = people.find(connection, self.person.name, self.told_groups)
+        return None if found is None else replace(found, tenant_of=self.person.tenant_of)
 
 
 def may_add(desk: Desk) -> bool:
@@ -175,7 +192,11 @@ def group_name(text: str) -> str:
     return name
 
 
-def _holder(connection: sa.Connection, text: str) -> str:
+def _holder(connection: sa.Connection, text: str, seen: frozenset[str] | None) -> str:
+    if seen is not None:
+        text = text.strip() if text.strip().startswith(GROUP) else people.known_as(text)
+        if text not in seen:
+            raise PersonNotFound(text)
     return f"{GROUP}{group_name(text)}" if text.strip().startswith(GROUP) else _enabled(connection, text)
 
 

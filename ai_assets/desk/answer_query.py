@@ -1,11 +1,14 @@
 """An answer of a model as one person may see it: whoever may see a collection may see what was answered about it."""
 
+import math
+from dataclasses import replace
+
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views_of_answers import AnswerAttemptView, AnswerUseView, AnswerView, SentView
 from ai_assets.inference.history import Attempt
 from ai_assets.inference.sent import SentRequest
-from ai_assets.run.answer import AnswerUse, open_answer
+from ai_assets.run.answer import AnswerRecord, AnswerUse, open_answer
 from ai_assets.signoff import requests
 from ai_assets.signoff.people import EVERYWHERE, Person
 
@@ -19,6 +22,8 @@ def answer_view(desk: Desk, person: Person, call: str) -> AnswerView:
     found = open_answer(desk.stores, call, lambda name: everything or name in seen)
     if found is None:
         raise NotSeen(f"answer '{call}'")
+    if desk.tenants() and not everything:
+        found = _own_part(found)
     newest = _newest_requests(desk, {(use.collection, use.partition) for use in found.uses} if found.uses else set())
     return AnswerView(
         call=found.call,
@@ -44,6 +49,17 @@ def answer_view(desk: Desk, person: Person, call: str) -> AnswerView:
         reused=found.reused,
         uses=[_use(use, newest.get((use.collection, use.partition))) for use in found.uses],
         more_places=found.more_places,
+    )
+
+
+def _own_part(found: AnswerRecord) -> AnswerRecord:
+    """Without attempts that others made and paid, where tenants are declared: they had one answer before that."""
+    own = [attempt for attempt in found.attempts if attempt.collection]
+    return replace(
+        found,
+        attempts=own,
+        cost_usd=math.fsum(attempt.cost_usd or 0.0 for attempt in own),
+        maybe_usd=math.fsum(attempt.reserved_usd for attempt in own if attempt.state == "ambiguous"),
     )
 
 

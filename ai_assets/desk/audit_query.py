@@ -6,6 +6,7 @@ from typing import cast, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.base.tenants import PLACE
 from ai_assets.costs.limits import change_in_words
 from ai_assets.desk.access import NotSeen, known_view
 from ai_assets.desk.context import Desk
@@ -168,7 +169,7 @@ def _joined(said: str, reason: str) -> str:
 
 
 def _where(collection: str) -> str:
-    return "all collections" if collection == EVERYWHERE else collection
+    return "all collections" if collection == EVERYWHERE else collection.replace(PLACE, "tenant ", 1)
 
 
 def _names(found: Json) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ai_assets.base.errors import DatasetDamaged, DatasetTooNew
+from ai_assets.base.tenants import PLACE
 from ai_assets.costs import cost_query
 from ai_assets.costs.figures import Dimension, WarehouseTimes
 from ai_assets.costs.window import Scope, Window, WindowInvalid, day
@@ -57,8 +58,13 @@ def scope(desk: Desk, person: Person, asked: CostParameters, today: datetime.dat
     seen = collections(desk, person)
     if asked.collection and asked.collection not in seen:
         raise NotSeen(f"collection '{asked.collection}'")
-    theirs = None if everything(person) else seen
-    return Scope(window=_window(asked, today), collections=[asked.collection] if asked.collection else theirs)
+    window = _window(asked, today)
+    if asked.collection:
+        return Scope(window=window, collections=[asked.collection])
+    if everything(person):
+        return Scope(window=window)
+    whole = [name for name in desk.tenants().declared if person.may("viewer", f"{PLACE}{name}")]
+    return Scope(window=window, collections=seen, budgets_of=whole)
 
 
 def behind(desk: Desk, found: Scope, built: WarehouseTimes) -> int:

@@ -3,7 +3,7 @@
 ProviderRefused                  single sign-on did not say who this is
 LaunchRefused                    this person may not start this
 NothingToRun, PartitionsUnnamed  nothing is due; partitions to run again without their names
-StartedBefore                    a form that starts runs was sent twice
+StartedBefore, FormUsedElsewhere  a form that starts runs was sent twice, or for another collection
 PriceBusy                        other prices are being worked out
 """
 
@@ -36,6 +36,13 @@ class PartitionsUnnamed(UserError):
 class StartedBefore(UserError):
     def __init__(self, person: str, at: str) -> None:
         super().__init__(f"{person} started this already, at {at[:19]} (UTC); it was not started a second time.")
+
+
+class FormUsedElsewhere(UserError):
+    """The id of a form of another collection, of which nothing is said here."""
+
+    def __init__(self) -> None:
+        super().__init__("This form cannot be used any more, and nothing was started. Open the page again.")
 
 
 class PriceBusy(UserError):

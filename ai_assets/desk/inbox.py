@@ -19,7 +19,7 @@ from ai_assets.signoff import claims, decisions, outbox, requests
 from ai_assets.signoff.claims import RequestClaim
 from ai_assets.signoff.decisions import DecisionState
 from ai_assets.signoff.errors import DecisionRefused
-from ai_assets.signoff.people import Person
+from ai_assets.signoff.people import EVERYWHERE, Person
 from ai_assets.signoff.requests import SignoffRequest, Status
 from ai_assets.signoff.sla import age_hours, deadline
 from ai_assets.storage.state import now, storable
@@ -70,7 +70,7 @@ def inbox(
         if len(shown) < per_page and start + len(shown) < total:
             shown += _closed(connection, closed, sort, max(0, start - len(waiting)), per_page - len(shown))
         rows = _rows(connection, person, shown, seen, at)
-        failing = outbox.failing(connection)
+        failing = _failing(connection, desk, person, seen)
         people = need_a_person(connection, seen)
         claimed = _claims(connection, person, list(seen))
     return Inbox(
@@ -84,6 +84,16 @@ def inbox(
         need_a_person=people,
         claims=claimed,
     )
+
+
+def _failing(connection: sa.Connection, desk: Desk, person: Person, seen: Mapping[str, Collection]) -> dict[str, str]:
+    """Channels whose last message could not be sent; where tenants are declared, those that one's collections name."""
+    found = outbox.failing(connection)
+    if not desk.tenants() or person.may("viewer", EVERYWHERE):
+        return found
+    rules = [collection.settings.signoff for collection in seen.values()]
+    named = {channel for each in rules for channel in (*each.notify, *each.escalate_notify)}
+    return {channel: error for channel, error in found.items() if channel in named}
 
 
 def row_of(

@@ -17,7 +17,7 @@ from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_run_here
 from ai_assets.desk.context import Desk
-from ai_assets.desk.errors import LaunchRefused, NothingToRun, PartitionsUnnamed, StartedBefore
+from ai_assets.desk.errors import FormUsedElsewhere, LaunchRefused, NothingToRun, PartitionsUnnamed, StartedBefore
 from ai_assets.desk.runs_query import chosen_partitions, plan_of
 from ai_assets.desk.runs_views import LaunchKind
 from ai_assets.documents.source_listing import known_folders, observe
@@ -182,8 +182,10 @@ def _record(desk: Desk, person: Person, name: str, wanted: LaunchRequest, partit
         "partitions": json.dumps(list(partitions)), "at": now(),
     }  # fmt: skip
     with desk.stores.state.write() as connection:
-        query = sa.text("SELECT person, made_at FROM desk_launches WHERE launch_id = :id")
+        query = sa.text("SELECT collection, person, made_at FROM desk_launches WHERE launch_id = :id")
         before = connection.execute(query, {"id": launch_id}).one_or_none()
+        if before is not None and before.collection != name:
+            raise FormUsedElsewhere
         if before is not None:
             raise StartedBefore(before.person, before.made_at)
         old = sa.text("DELETE FROM desk_launches WHERE made_at < :old")

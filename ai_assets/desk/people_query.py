@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ai_assets.base.tenants import PLACE
 from ai_assets.collection.settings import GROUP
 from ai_assets.desk import sessions
 from ai_assets.desk.access import NotSeen
@@ -22,9 +23,10 @@ def is_admin(person: Person) -> bool:
 
 
 def administered(desk: Desk, person: Person) -> list[str]:
-    """Where they may give roles: in collections that are declared, and '*' for whom that is theirs."""
+    """Where they may give roles: in collections and tenants that are declared, and '*' for whom that is theirs."""
     everywhere = [EVERYWHERE] if person.may("admin", EVERYWHERE) else []
-    return everywhere + sorted(name for name in desk.collections() if person.may("admin", name))
+    tenants = [f"{PLACE}{name}" for name in desk.tenants().declared]
+    return everywhere + sorted(place for place in (*tenants, *desk.collections()) if person.may("admin", place))
 
 
 def people_rows(desk: Desk, person: Person) -> list[PersonRow]:
@@ -89,8 +91,13 @@ class _PeopleSnapshot:
         return [
             GivenRole(collection=place, role=role, group=group, may_take=self.reader.may("admin", place))
             for place, role in self.grants.get(holder, {}).items()
-            if self.all_seen or place == EVERYWHERE or self.reader.may("admin", place)
+            if self.all_seen or place == EVERYWHERE or self._reaches(place)
         ]
+
+    def _reaches(self, place: str) -> bool:
+        """Whether a role there is one in what this reader administers."""
+        of_tenant = [name for name, tenant in self.reader.tenant_of.items() if place == f"{PLACE}{tenant}"]
+        return any(self.reader.may("admin", each) for each in (place, *of_tenant))
 
     def row(self, account: PersonAccount) -> PersonRow:
         signed_in = self.open_sessions.get(account.name, ())

@@ -14,6 +14,7 @@ from ai_assets.desk.views import Publication
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, RunStatus
 from ai_assets.signed_asset.declaration import PUBLISHED, path_of
 from ai_assets.signoff import audit, releases
+from ai_assets.signoff.people import Person
 from ai_assets.signoff.requests import SignoffRequest
 
 TIMEOUT_S = 0.4
@@ -111,7 +112,7 @@ def published_in(connection: sa.Connection, request: SignoffRequest) -> int | No
     return None
 
 
-def publication_of(desk: Desk, request: SignoffRequest) -> Publication:
+def publication_of(desk: Desk, person: Person, request: SignoffRequest) -> Publication:
     match request.status:
         case "published":
             with desk.stores.state.read() as connection:
@@ -119,7 +120,7 @@ def publication_of(desk: Desk, request: SignoffRequest) -> Publication:
                 live = releases.live_number(connection, request.collection)
             return _publication("published", _said_published(release, live), release=release)
         case "approved":
-            return _under_way(desk, request)
+            return _under_way(desk, person, request)
         case _:
             return _publication("not approved", "It is not approved, so nothing of it is published.")
 
@@ -132,14 +133,15 @@ def _said_published(release: int | None, live: int | None) -> str:
     return f"It is published in release {release}; release {live} is live now."
 
 
-def _under_way(desk: Desk, request: SignoffRequest) -> Publication:
+def _under_way(desk: Desk, person: Person, request: SignoffRequest) -> Publication:
     waiting = _publication("waiting", "It is approved, and is published within a minute while ai-assets up runs.")
     if desk.dagster_url is None:
         return waiting
     run = RUNS.of(desk.dagster_url).latest(request.collection)
     if run is None or run.created_at < _epoch(request.closed_at):
         return waiting if RUNS.of(desk.dagster_url).is_loaded(request.collection) is not False else _not_loaded(request)
-    url = f"{desk.dagster_url}/runs/{run.run_id}"
+    pages = desk.dagster_pages_for(person)
+    url = f"{pages}/runs/{run.run_id}" if pages else None
     if run.status in ("FAILURE", "CANCELED"):
         ended = "failed" if run.status == "FAILURE" else "was cancelled"
         said = f"The publication run {ended}; nothing was published. Its page says why. It is tried three times."

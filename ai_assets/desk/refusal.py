@@ -10,7 +10,7 @@ from starlette.types import Scope
 from ai_assets.base.errors import LeaseBusy, StateUnavailable, UserError
 from ai_assets.collection.errors import CollectionUnknown
 from ai_assets.desk.access import NotSeen
-from ai_assets.desk.errors import LaunchRefused, PriceBusy, StartedBefore
+from ai_assets.desk.errors import FormUsedElsewhere, LaunchRefused, PriceBusy, StartedBefore
 from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
 from ai_assets.planning.backfills import BackfillUnderWay
 from ai_assets.signoff.errors import (
@@ -45,6 +45,7 @@ _STATUS: Mapping[type[UserError], int] = {
     StateUnavailable: 503,
     PriceBusy: 503,
     StartedBefore: 409,
+    FormUsedElsewhere: 409,
     BackfillUnderWay: 409,
     LeaseBusy: 503,
 }

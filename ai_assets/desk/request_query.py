@@ -52,10 +52,11 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         without = retries_of(connection, person, collection, partition=request.partition)
         claim = claims.of(connection, [request_id]).get(request_id)
         assigns = person.may("approver", collection.name) and request.status in ("open", "approved")
-        assignable = claims.candidates(connection, collection.name) if assigns else []
+        assignable = claims.candidates(connection, collection.name, by=person) if assigns else []
         history = [entry_of(record) for record in audit.records(connection, request_ids=[request_id])]
     changes, rules = candidate.changes, collection.settings.signoff
     light = told(request, authors=changes.get("authors", []), launch=changes.get("launch"))
+    pages = desk.dagster_pages_for(person)
     return RequestView(
         row=row_of(person, light, facts_of(request, changes), standing, collection, now(), claim),
         reason=request.reason,
@@ -74,12 +75,12 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         signers=standing.signers,
         rules=rules_in_words(rules),
         history=history,
-        publication=publication_of(desk, request),
+        publication=publication_of(desk, person, request),
         refusals=_refusals(person, light, standing, rules),
         sentence=_sentences(person, request, changes, standing, rules),
         sample=[marks.row(line) for line in candidate.lines[:SAMPLE] if line.change != "unchanged"],
-        run_url=_run_url(desk, changes.get("run_id")),
-        asset_url=_asset_url(desk, collection, request.partition),
+        run_url=_run_url(pages, changes.get("run_id")),
+        asset_url=_asset_url(pages, collection, request.partition),
         is_current=newest == request_id,
         newer=None if newest == request_id else newest,
         may_ask_again=newest == request_id and request.status in REOPENS and person.may("reviewer", collection.name),
@@ -105,7 +106,7 @@ def request_state(desk: Desk, person: Person, request_id: str) -> RequestState:
         missing = []
         if request.status in ("open", "approved"):
             missing = decisions.standings(connection, [request])[request_id].missing(collection.settings.signoff)
-    return RequestState(status=request.status, publication=publication_of(desk, request), missing=missing)
+    return RequestState(status=request.status, publication=publication_of(desk, person, request), missing=missing)
 
 
 def require_current(desk: Desk, person: Person, request_id: str) -> SignoffRequest:
@@ -237,17 +238,17 @@ def _sentences(
 # Links
 
 
-def _run_url(desk: Desk, run_id: str | None) -> str | None:
+def _run_url(pages: str | None, run_id: str | None) -> str | None:
     """Only runs of Dagster have a page; others have a name that is no such id."""
     known = run_id is not None and len(run_id) == 36
-    return f"{desk.dagster_url}/runs/{run_id}" if desk.dagster_url and known else None
+    return f"{pages}/runs/{run_id}" if pages and known else None
 
 
-def _asset_url(desk: Desk, collection: Collection, partition: str) -> str | None:
-    if not desk.dagster_url:
+def _asset_url(pages: str | None, collection: Collection, partition: str) -> str | None:
+    if not pages:
         return None
     query = urllib.parse.urlencode({"view": "partitions", "partition": partition})
     path = f"{collection.name}/release_candidate"
     if collection.signed_asset is not None:
         path, query = "/".join(path_of(collection.name, CANDIDATE)), query if partition != ALL else "view=events"
-    return f"{desk.dagster_url}/assets/{path}?{query}"
+    return f"{pages}/assets/{path}?{query}"

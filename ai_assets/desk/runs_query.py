@@ -71,10 +71,10 @@ def runs_view(desk: Desk, person: Person, name: str) -> RunsView:
         problem = str(error)
     with desk.stores.state.read() as connection:
         if problem is None:
-            lines = [line_of(connection, desk, run) for run in runs]
+            lines = [line_of(connection, desk, person, run) for run in runs]
         else:
             lines = [_line_of_spans(run) for run in spans.newest_runs(connection, name, MOST_RUNS)]
-        backfills = [_backfill(connection, desk, found) for found in _newest(connection, name)]
+        backfills = [_backfill(connection, desk, person, found) for found in _newest(connection, name)]
     keys = list(states)
     return RunsView(
         collection=name,
@@ -89,12 +89,13 @@ def runs_view(desk: Desk, person: Person, name: str) -> RunsView:
     )
 
 
-def line_of(connection: sa.Connection, desk: Desk, run: Run) -> RunLine:
+def line_of(connection: sa.Connection, desk: Desk, person: Person, run: Run) -> RunLine:
     """The ticket's signature is looked at, not whether it was used before: the request of the run says that."""
     ticket = launches.read(connection, run.tags)
     launch = Launch.unknown(ticket) if isinstance(ticket, str) else Launch.of(
         Launcher(kind=ticket.kind, who=ticket.who, proof=ticket.proof), ticket.changes
     )  # fmt: skip
+    pages = desk.dagster_pages_for(person)
     first, last = (run.tags.get(tag, run.tags.get(PARTITION_TAG, "")) for tag in (RANGE_START, RANGE_END))
     return RunLine(
         run_id=run.run_id,
@@ -104,7 +105,7 @@ def line_of(connection: sa.Connection, desk: Desk, run: Run) -> RunLine:
         status=run.status.lower().replace("_", " "),
         done=run.done,
         made_at=datetime.datetime.fromtimestamp(run.made_at, datetime.UTC).isoformat(timespec="seconds"),
-        url=f"{desk.dagster_url}/runs/{run.run_id}" if desk.dagster_url else None,
+        url=f"{pages}/runs/{run.run_id}" if pages else None,
     )
 
 
@@ -128,9 +129,10 @@ def _newest(connection: sa.Connection, collection: str) -> Sequence[backfills.Ba
     return [backfills.get(connection, name) for name in names]
 
 
-def _backfill(connection: sa.Connection, desk: Desk, found: backfills.Backfill) -> BackfillLine:
+def _backfill(connection: sa.Connection, desk: Desk, person: Person, found: backfills.Backfill) -> BackfillLine:
     done = backfills.progress_of(connection, found.backfill)
-    url = f"{desk.dagster_url}/runs/b/{found.dagster_id}" if desk.dagster_url and found.dagster_id else None
+    pages = desk.dagster_pages_for(person)
+    url = f"{pages}/runs/b/{found.dagster_id}" if pages and found.dagster_id else None
     return BackfillLine(
         backfill=found.backfill,
         state="under way" if found.state == "open" else found.state,

@@ -239,11 +239,11 @@ class IdentityMiddleware:
                 raise proxy.ProxyDoubtful(
                     f"{told.name} is disabled here. An administrator of the desk can change that."
                 )
-            return self._without_session(person, visit)
+            return self._without_session(self.desk.knowing(person), visit)
         if token := sent.get(self.cookies.session):
             person, session = self._by_session(token)
             if person is not None:
-                return Visitor(person=person, session=session, csrf=sessions.csrf(token))
+                return Visitor(person=self.desk.knowing(person), session=session, csrf=sessions.csrf(token))
         return self._without_session(None, visit)
 
     def _without_session(self, person: Person | None, visit: str) -> Visitor:

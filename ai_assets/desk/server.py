@@ -50,6 +50,7 @@ def serve(
             dagster_url=settings.dagster_url or (dagster_url.rstrip("/") if dagster_url else None),
             dagster_api=dagster_url,
         )
+        desk.tenants()  # a file that is wrong is said before anybody is let in
         with desk.stores.state.write() as connection:
             audit.begin(connection)
         say(f"The sign-off desk is at {desk.url} (stop it with Ctrl-C)")

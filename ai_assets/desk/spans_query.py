@@ -24,7 +24,7 @@ MERGED_SHARE = 0.004
 def run_view(desk: Desk, person: Person, name: str, run_id: str) -> RunView:
     collection_seen(desk, person, name)
     with desk.stores.state.read() as connection:
-        line, problem = _line(connection, desk, name, run_id)
+        line, problem = _line(connection, desk, person, name, run_id)
         found = spans.of_run(connection, name, run_id)
         if found is None and line is None:
             raise NotSeen(f"run '{run_id}' of {name}" if problem is None else f"run '{run_id}' of {name} with spans")
@@ -47,14 +47,16 @@ def run_view(desk: Desk, person: Person, name: str, run_id: str) -> RunView:
     )
 
 
-def _line(connection: sa.Connection, desk: Desk, name: str, run_id: str) -> tuple[RunLine | None, str | None]:
+def _line(
+    connection: sa.Connection, desk: Desk, person: Person, name: str, run_id: str
+) -> tuple[RunLine | None, str | None]:
     """What Dagster says of it; or why it cannot be asked."""
     try:
         with desk.dagster() as dagster:
             run = dagster.run(name, run_id)
     except UserError as error:
         return None, str(error)
-    return (None if run is None else line_of(connection, desk, run)), None
+    return (None if run is None else line_of(connection, desk, person, run)), None
 
 
 def lanes(desk: Desk, view: RunView) -> Sequence[Lane]:

@@ -276,7 +276,7 @@ def _unanswered(connection: sa.Connection, collection: "Collection") -> Iterable
     query = sa.text(
         f"SELECT asset, partition, {number} AS unanswered FROM datasets "  # noqa: S608
         f"WHERE collection = :collection AND asset IN :assets AND {number} > 0"
-    ).bindparams(sa.bindparam("assets", expanding=True))
+    ).bindparams(sa.bindparam("assets", type_=sa.Text, expanding=True))
     rows = connection.execute(query, {"collection": collection.name, "assets": list(collection.questions)})
     return [(row.asset, row.partition, int(row.unanswered)) for row in rows]
 

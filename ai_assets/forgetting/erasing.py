@@ -90,7 +90,7 @@ def forget(
         say("state store and ledger")
         done += _state(stores.state, collection.name, found)
     say("Dagster's events")
-    done += _dagster(stores.home.dagster, found.documents)
+    done += _dagster(stores, sorted(found.documents))
     say("free pages of the databases")
     done += _free_pages(stores)
     return done
@@ -266,7 +266,7 @@ def _state(state: StateStore, collection: str, found: Places) -> Iterator[Erasur
             given: dict[str, Any] = {"c": collection, "erased": ERASED}
             for name, values in (("d", documents), ("p", partitions), ("k", list(found.calls))):
                 if f":{name} " in f"{statement} ":
-                    query = query.bindparams(sa.bindparam(name, expanding=True))
+                    query = query.bindparams(sa.bindparam(name, type_=sa.Text, expanding=True))
                     given[name] = values
             used = {name: value for name, value in given.items() if f":{name}" in statement}
             changed = connection.execute(query, used).rowcount
@@ -306,17 +306,39 @@ def _databases(folder: Path) -> list[Path]:
     return sorted(path for path in files_below(folder) if path.suffix == ".db")
 
 
-def _dagster(folder: Path, documents: Iterable[str]) -> Iterator[Erasure]:
-    """Their rows in the samples that events show. A storage in PostgreSQL is not reached from here."""
+_EVENTS_IN_POSTGRES = (("event_logs", "event"), ("asset_keys", "last_materialization"))
+"""Tables of Dagster, where `environment` is not `local`, and the column of each that shows samples."""
+
+
+def _dagster(stores: Stores, documents: Iterable[str]) -> Iterator[Erasure]:
+    """Their rows in the samples that events show. A storage that somebody put elsewhere is not reached from here."""
     number = 0
-    for path in _databases(folder):
+    for path in _databases(stores.home.dagster):
         with closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             for table in [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]:
                 for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
                     number += sum(_blank_rows(connection, table, column, document) for document in documents)
             connection.commit()
+    if stores.state.dialect == "postgresql":
+        with stores.state.write() as connection:
+            there = set(sa.inspect(connection).get_table_names())
+            for table, column in _EVENTS_IN_POSTGRES:
+                if table in there:
+                    number += sum(_blank_events(connection, table, column, document) for document in documents)
     yield Erasure(where="Dagster", what=f"rows of samples in {number} events")
+
+
+def _blank_events(connection: sa.Connection, table: str, column: str, document: str) -> int:
+    query = sa.text(f"SELECT id, {column} AS shown FROM {table} WHERE strpos({column}, :named) > 0")  # noqa: S608
+    update = sa.text(f"UPDATE {table} SET {column} = :shown WHERE id = :id")  # noqa: S608
+    changed = 0
+    for row in connection.execute(query, {"named": json.dumps(document)}).all():
+        event = json.loads(row.shown)
+        if _blank(event, document):
+            connection.execute(update, {"shown": json.dumps(event), "id": row.id})
+            changed += 1
+    return changed
 
 
 def _blank_rows(connection: sqlite3.Connection, table: str, column: str, document: str) -> int:

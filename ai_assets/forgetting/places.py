@@ -105,7 +105,7 @@ def _documents(connection: sa.Connection, collection: str, document: str) -> set
 def _history(connection: sa.Connection, collection: str, documents: Sequence[str]) -> Sequence[Any]:
     query = sa.text(
         "SELECT document_id, partition, digest FROM document_history WHERE collection = :c AND document_id IN :d"
-    ).bindparams(sa.bindparam("d", expanding=True))
+    ).bindparams(sa.bindparam("d", type_=sa.Text, expanding=True))
     return connection.execute(query, {"c": collection, "d": documents}).all()
 
 
@@ -144,8 +144,8 @@ WHERE attempts.kind = 'embed' AND (callers.collection <> :c OR reuses.document N
 
 def _calls(connection: sa.Connection, collection: str, documents: Sequence[str]) -> list[str]:
     given = {"c": collection, "d": documents}
-    mine = sa.text(_CALLS).bindparams(sa.bindparam("d", expanding=True))
-    shared = sa.text(_SHARED).bindparams(sa.bindparam("d", expanding=True))
+    mine = sa.text(_CALLS).bindparams(sa.bindparam("d", type_=sa.Text, expanding=True))
+    shared = sa.text(_SHARED).bindparams(sa.bindparam("d", type_=sa.Text, expanding=True))
     found: set[str] = set(connection.execute(mine, given).scalars())
     for document, since, until in _once_alike(connection, collection, documents):
         when = {"c": collection, "document": document, "since": since, "until": until}

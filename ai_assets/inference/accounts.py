@@ -23,6 +23,8 @@ class Account:
     limit_nusd: int
     of_document: bool = False
     """Where it is used up one document is not asked about, and the others are."""
+    is_among_tenants: bool = False
+    """It counts calls of several, and its sums are not shown to one of them."""
     backfill: str = ""
     """Whose own budget it is: the limit is what was approved, and stands in its row; 0 here."""
 
@@ -76,6 +78,7 @@ def accounts_of(budgets: Sequence[Budget], caller: Caller, document: str, on: da
             name=budget.name,
             limit_nusd=math.floor(budget.limit_usd * NUSD),
             of_document=budget.each == "document",
+            is_among_tenants=budget.is_among_tenants,
         )
         for budget in budgets
         if all(getattr(caller, scope) == wanted for scope, wanted in budget.of.items())

@@ -8,9 +8,15 @@ from typing import Any
 from ai_assets.base.money import in_full
 from ai_assets.base.windows import Opening
 from ai_assets.inference.accounts import Accounts
-from ai_assets.inference.errors import BatchUndeclared, KindUnserved, PriorityUnknown, ProtocolFailed
+from ai_assets.inference.errors import (
+    BatchUndeclared,
+    EndpointNotForTenant,
+    KindUnserved,
+    PriorityUnknown,
+    ProtocolFailed,
+)
 from ai_assets.inference.fairness import lane_of
-from ai_assets.inference.identity import body_of, call_key
+from ai_assets.inference.identity import body_of, call_key, key_within
 from ai_assets.inference.ledger_messages import AttemptEnd, Claim, Hop, Intent, ReusedAnswer
 from ai_assets.inference.prices import (
     Served,
@@ -79,17 +85,20 @@ def ticket_for(
     in_batch: bool = False,
     priority: Priority | None = None,
 ) -> CallState:
-    """May raise RouteUnknown, PriorityUnknown, PriceUnknown, KindUnserved and Unhashable.
+    """May raise RouteUnknown, PriorityUnknown, PriceUnknown, KindUnserved, Unhashable, and what `_apart` does.
 
     `moment` is by the ledger's clock, and now unless it is said. `priority`: of a request that has none.
     """
+    apart, priority = _apart(settings, caller), priority or _priority_of(settings, caller)
     asked, request = request, request if request.priority or not priority else replace(request, priority=priority)
     moment = moment or datetime.datetime.now(datetime.UTC)
     today = moment.date()
     oldest = None
     if request.reuse_for_s is not None:
         oldest = (moment - datetime.timedelta(seconds=request.reuse_for_s)).isoformat(timespec="milliseconds")
-    hops = tuple(_hop(*named, request, moment, caller, in_batch=in_batch) for named in endpoints_for(settings, request))
+    named = endpoints_for(settings, request)
+    _refuse_endpoints(settings, caller, named)
+    hops = tuple(_hop(*each, request, moment, caller, in_batch=in_batch, apart=apart) for each in named)
     at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
     if at is None:
         raise BatchUndeclared(request.route, [hop.name for hop in hops])
@@ -103,8 +112,29 @@ def ticket_for(
         oldest=oldest,
         on_ambiguous=request.on_ambiguous,
         prompt=request.prompt,
+        apart=apart,
     )
     return CallState(asked, request, claim, moment)
+
+
+def _apart(settings: InferenceSettings, caller: Caller) -> str:
+    """The tenant whose answers alone count. Raises TenantUndeclared."""
+    if not settings.tenants:
+        return ""
+    who = f"collection '{caller.collection}'" if caller.collection else "who asks"
+    settings.tenants.require(caller.tenant, who)
+    return caller.tenant
+
+
+def _priority_of(settings: InferenceSettings, caller: Caller) -> Priority | None:
+    declared = settings.tenants.settings_of(caller.tenant).priority
+    return None if declared == "normal" else declared
+
+
+def _refuse_endpoints(settings: InferenceSettings, caller: Caller, named: Sequence[tuple[str, Endpoint]]) -> None:
+    for name, endpoint in named if settings.tenants else ():
+        if problem := settings.tenants.why_not(caller.tenant, name, endpoint.key):
+            raise EndpointNotForTenant(caller.tenant, name, problem)
 
 
 def _hop(
@@ -115,6 +145,7 @@ def _hop(
     caller: Caller,
     *,
     in_batch: bool = False,
+    apart: str = "",
 ) -> Hop:
     in_batch = in_batch and endpoint.batch is not None
     price = (batch_price if in_batch else call_price)(name, endpoint, moment)
@@ -128,17 +159,19 @@ def _hop(
     if prices:
         price = _dearest(prices, into, out)
     reserve = worst_case_nusd(price, into, out) if most_usd is None else nusd_of(most_usd)
+    key = call_key(endpoint, body, request.sample, request.asks_for)
     return Hop(
         name=name,
         endpoint=endpoint,
         price=price,
-        key=call_key(endpoint, body, request.sample, request.asks_for),
+        key=key_within(apart, key) if apart else key,
+        earlier_key=key if apart else "",
         body=body,
         reserve_nusd=reserve,
         flat=most_usd is not None,
         tokens=into + out,
         delivery=delivery,
-        lane=lane_of(endpoint.shares, delivery.priority, caller),
+        lane=lane_of(endpoint.shares, delivery.priority, caller, by_tenant=bool(apart)),
         prices=prices,
         in_batch=in_batch,
     )
@@ -272,7 +305,10 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     if ticket.repaired or not verdict.repairable:
         return unanswered(ticket, hop, "invalid_output", problem, reply.text)
     again = repair_of(replace(ticket.request, route=hop.name), reply, problem)
-    repair = _hop(hop.name, hop.endpoint, again, ticket.moment, ticket.claim.caller, in_batch=hop.in_batch)
+    claim = ticket.claim
+    repair = _hop(
+        hop.name, hop.endpoint, again, ticket.moment, claim.caller, in_batch=hop.in_batch, apart=claim.apart
+    )  # fmt: skip
     ticket.claim = replace(ticket.claim, hops=(repair,), at=0)
     ticket.request, ticket.repaired = again, True
     return None

@@ -19,6 +19,7 @@ from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
+    CommonBudgetExhausted,
     EndpointRefuses,
     KeyMissing,
     KeyUnusable,
@@ -548,6 +549,8 @@ def exhausted(short: BudgetShortage) -> WorkStops:
     )
     if account.backfill:
         return BackfillSpent(account.backfill, limit_usd=limit, spent_usd=spent, held_usd=held, needed_usd=needed)
+    if account.is_among_tenants:
+        return CommonBudgetExhausted(account.name, needed_usd=needed)
     return BudgetExhausted(
         account.name,
         account.budget,

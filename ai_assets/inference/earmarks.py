@@ -18,8 +18,11 @@ from ai_assets.storage.state import now, upsert
 
 class CannotSetAside(UserError):
     def __init__(self, account: Account, left_nusd: int, asked_nusd: int) -> None:
+        has = f"has {in_full(usd_of(max(left_nusd, 0)))} left, and"
+        if account.is_among_tenants:
+            has = "counts calls of several tenants, so its sums are not shown; it has too little left, as"
         super().__init__(
-            f"Budget '{account.name}' ({account.budget}) has {in_full(usd_of(max(left_nusd, 0)))} left, and "
+            f"Budget '{account.name}' ({account.budget}) {has} "
             f"{in_full(usd_of(asked_nusd))} of it should be set aside for the backfill. Nothing was started. Give a "
             "lower --max-usd, name fewer partitions, or raise the limit: ai-assets budget set "
             f"{account.name} --limit-usd USD --reason WHY"

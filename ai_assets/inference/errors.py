@@ -184,10 +184,36 @@ class BudgetExhausted(WorkStops):
         super().__init__(
             f"Budget '{name}' ({holder}) is used up: the next call may cost {in_full(needed_usd)}, and of "
             f"{in_full(limit_usd)} {in_full(spent_usd)} are spent{held}{aside}. No more calls are made. Raise the "
-            f"limit: ai-assets budget set {name} --limit-usd USD --reason WHY (limit_usd in inference.yaml counts "
+            f"limit: ai-assets budget set {name} --limit-usd USD --reason WHY (the declared limit counts "
             "where nobody has set one); then run again: what was answered is kept and not paid again."
         )
         self.budget = name
+
+
+class CommonBudgetExhausted(BudgetExhausted):
+    """Of a budget that counts calls of several tenants: none of them learns what the others spent."""
+
+    def __init__(self, name: str, *, needed_usd: float) -> None:
+        WorkStops.__init__(
+            self,
+            f"Budget '{name}' is used up: the next call may cost {in_full(needed_usd)}, and not as much is left. It "
+            "counts calls of several tenants, so its sums are not shown here. No more calls are made. Whoever keeps "
+            f"the installation raises the limit: ai-assets budget set {name} --limit-usd USD --reason WHY; then run "
+            "again: what was answered is kept and not paid again.",
+        )
+        self.budget = name
+
+
+class EndpointNotForTenant(WorkStops):
+    def __init__(self, tenant: str, endpoint: str, problem: str) -> None:
+        super().__init__(
+            f"Endpoint '{endpoint}' is not for tenant '{tenant}': {problem}; nothing was sent. Take another endpoint "
+            "in the route, or have whoever keeps the installation allow it under `tenants` in operations.yaml."
+        )
+
+
+class SharesOfTenants(DeclarationInvalid):
+    """`shares` of an endpoint names what is no tenant, where tenants are declared."""
 
 
 class BackfillSpent(WorkStops):

@@ -67,8 +67,13 @@ def usual_lane(priority: Priority, tenant: str, collection: str) -> CallLane:
     return CallLane(priority, f"{tenant}/{collection}")
 
 
-def lane_of(shares: Mapping[str, float], priority: Priority, caller: Caller) -> CallLane:
-    """A declared collection is a party before a declared tenant; everybody else is one by themselves."""
+def lane_of(shares: Mapping[str, float], priority: Priority, caller: Caller, *, by_tenant: bool = False) -> CallLane:
+    """A declared collection is a party before a declared tenant; everybody else is one by themselves.
+
+    `by_tenant`: tenants are declared, and each is one party.
+    """
+    if by_tenant:
+        return CallLane(priority, caller.tenant)
     if shares:
         for name in (caller.collection, caller.tenant):
             if name in shares:

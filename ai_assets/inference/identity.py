@@ -7,6 +7,7 @@ from ai_assets.protocols.registry import BUILTIN, OPENAI, protocol_of
 from ai_assets.storage.digest import canonical_json, sha256_hex
 
 KEY_CHARACTERS = 40
+_OF_TENANT = "tenant"
 """160 bits: nobody finds two requests with one key, and the index of millions of calls stays small."""
 
 
@@ -26,6 +27,11 @@ def call_key(endpoint: Endpoint, body: bytes, sample: int, kind: RequestKind) ->
         options = canonical_json(protocol.decisive(endpoint))
         where = f"2\n{protocol.name}\n{kind}\n{endpoint.llm}\n{options}\n{address}\n{sample}\n"
     return sha256_hex(where.encode() + body)[:KEY_CHARACTERS]
+
+
+def key_within(tenant: str, key: str) -> str:
+    """The same call, apart for a tenant: no other one finds its answer, or waits for it."""
+    return sha256_hex(f"{_OF_TENANT}\n{tenant}\n{key}".encode())[:KEY_CHARACTERS]
 
 
 def model_of(endpoint: Endpoint) -> tuple[str, str]:

@@ -200,14 +200,17 @@ def is_owner_live(connection: sa.Connection, owner_id: int) -> bool:
 
 
 def _forget_other_boots(connection: sa.Connection) -> None:
-    """What is known of endpoints is measured in seconds since boot; after another boot it says nothing."""
     boots: Sequence[str] = connection.execute(sa.text("SELECT boot FROM clock")).scalars().all()
-    if boots == [boot_id()]:
-        return
+    if boots != [boot_id()]:
+        forget_measured(connection)
+        connection.execute(sa.text("INSERT INTO clock (boot) VALUES (:boot)"), {"boot": boot_id()})
+
+
+def forget_measured(connection: sa.Connection) -> None:
+    """What is known of endpoints is measured by a clock; after another boot, or by another clock, it says nothing."""
     for statement in (
         "UPDATE endpoints SET measured_at = 0, blocked_until = 0, probing_until = 0, queue = ''",
         "DELETE FROM clock",
-        "INSERT INTO clock (boot) VALUES (:boot)",
     ):
-        connection.execute(sa.text(statement), {"boot": boot_id()} if ":boot" in statement else {})
+        connection.execute(sa.text(statement))
     latency.forget(connection)

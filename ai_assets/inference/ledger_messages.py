@@ -40,6 +40,8 @@ class Hop:
     """Of each tier that it may be served at; none where only `price` is declared."""
     in_batch: bool = False
     """A line of a batch: it takes no place and no tokens of the endpoint's limits."""
+    earlier_key: str = ""
+    """Where tenants are apart: the key from before they were declared, for answers that this one has paid for."""
 
     @property
     def price_version(self) -> str:
@@ -60,6 +62,8 @@ class Claim:
     """Answers from before this moment have expired."""
     on_ambiguous: Literal["retry", "hold"]
     prompt: str = ""
+    apart: str = ""
+    """The tenant whose answers alone count; empty where none is declared."""
     sent: str | None = None
     """The body of its hop as the ledger keeps it; None where it keeps none."""
 

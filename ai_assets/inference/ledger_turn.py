@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -31,6 +31,7 @@ from ai_assets.inference.ledger_messages import (
 )
 from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, KnownAttempt
 from ai_assets.inference.place_turn import PlaceTurn
+from ai_assets.inference.tenant_answers import with_own_answers
 from ai_assets.protocols.registry import protocol_of
 from ai_assets.storage.state import storable
 
@@ -63,7 +64,7 @@ class LedgerTurn:
         self._balances = self._load_balances()
         self._moment = moment_s
         self._endpoints = self._load_endpoints()
-        self._known: dict[str, KnownAttempt] = {}
+        self._known: Mapping[str, KnownAttempt] = {}
         self._at = ledger.clock.text()
         self._attempts: list[list[Any]] = []
         self._pointers: list[list[Any]] = []
@@ -81,7 +82,13 @@ class LedgerTurn:
             self._end()
         if self._claims:
             keys = {hop.key for claim in self._claims for hop in claim.hops}
-            self._known = self._ledger.sql.look_up(self._connection, list(keys))
+            sql = self._ledger.sql
+            self._known = with_own_answers(
+                self._connection,
+                self._claims,
+                sql.look_up(self._connection, list(keys)),
+                lambda own: sql.look_up(self._connection, own),
+            )
         results: list[Any] = []
         for operation in self._operations:
             if isinstance(operation, AttemptEnd):

@@ -6,10 +6,38 @@ import yaml
 from pydantic import ValidationError
 
 from ai_assets.base.errors import ExtensionUnusable, Gathered
+from ai_assets.base.home import Home
+from ai_assets.base.tenants import Tenants, load_tenants
 from ai_assets.base.yaml_settings import line_of, located, read_yaml
-from ai_assets.inference.errors import InferenceInvalid
-from ai_assets.inference.settings import Endpoint, InferenceSettings
+from ai_assets.inference.errors import InferenceInvalid, SharesOfTenants
+from ai_assets.inference.settings import OF_TENANT, Endpoint, InferenceSettings
 from ai_assets.protocols.registry import protocol_of
+
+
+def inference_at(home: Home, path: Path | None = None) -> InferenceSettings:
+    """What the project of a home declares, or another file, with the tenants that share the installation."""
+    path = path or home.inference
+    settings, tenants = load_inference(path), load_tenants(home.operations)
+    if tenants:
+        _refuse_beside_tenants(path, settings, tenants)
+    return settings.under(tenants)
+
+
+def _refuse_beside_tenants(path: Path, settings: InferenceSettings, tenants: Tenants) -> None:
+    """What would divide places or money in another way than between tenants."""
+    node = None if settings.missing else read_yaml(path, InferenceInvalid)[0]
+    gathered = Gathered()
+    for name, endpoint in settings.endpoints.items():
+        for party in endpoint.shares.keys() - tenants.declared.keys():
+            at = ("endpoints", name, "shares", party)
+            said = f"'{party}' is no tenant, and where tenants are declared they share the places of an endpoint"
+            gathered.errors.append(SharesOfTenants(path, line_of(node, *at), f"{'.'.join(at)}: {said}"))
+    for number, budget in enumerate(settings.budgets):
+        if budget.name.removeprefix(OF_TENANT) in tenants.declared and budget.name.startswith(OF_TENANT):
+            said = f"{tenants.path.name} declares the budget '{budget.name}' with its tenant; choose another name"
+            line = line_of(node, "budgets", number, "name")
+            gathered.errors.append(InferenceInvalid(path, line, f"budgets.{number}.name: {said}"))
+    gathered.refuse(InferenceInvalid)
 
 
 def load_inference(path: Path) -> InferenceSettings:

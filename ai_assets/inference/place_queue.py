@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from ai_assets.base.tenants import ANOTHER
 from ai_assets.inference.fairness import WINDOW_S, CallLane, Capacity, LaneLoad, allotted
 from ai_assets.inference.settings import EndpointLimits
 
@@ -195,8 +196,13 @@ class PlaceQueue:
         """Its calls were reaped; whether it stood here."""
         return self.owners.pop(owner, None) is not None
 
-    def before(self, lane: CallLane, weights: Mapping[str, float], now_s: float) -> str:
-        """Whom a lane waits behind, in words: who else waits or holds most."""
+    def before(self, lane: CallLane, weights: Mapping[str, float], now_s: float, *, by_tenant: bool = False) -> str:
+        """Whom a lane waits behind, in words: who else waits or holds most.
+
+        `by_tenant`: parties are tenants, and none of them is told who the others are, or how much they ask.
+        """
+        if by_tenant:
+            return self._before_tenants(lane, weights, now_s)
         loads = {other: load for other, load in self.loads(weights, now_s).items() if other != lane}
         waiting = {other: load for other, load in loads.items() if load.waiting}
         others = waiting or {other: load for other, load in loads.items() if load.in_flight}
@@ -207,6 +213,18 @@ class PlaceQueue:
             return ", ".join(said) + more
         own = self.loads(weights, now_s).get(lane)
         return "others" if own is None else f"other {_in_words(lane, own)}"
+
+    def _before_tenants(self, lane: CallLane, weights: Mapping[str, float], now_s: float) -> str:
+        loads = self.loads(weights, now_s)
+        wanting = {other: load for other, load in loads.items() if load.waiting or load.in_flight}
+        said = [
+            f"other {_in_words(CallLane(other.priority, ''), load)}"
+            for other, load in wanting.items()
+            if other.party == lane.party
+        ]
+        strange = sorted({other.priority for other in wanting if other.party != lane.party})
+        said += [f"{priority} calls of {ANOTHER}" for priority in strange]
+        return ", ".join(said) or "others"
 
 
 def forgotten(text: str, owner: int) -> str | None:

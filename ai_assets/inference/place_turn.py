@@ -91,5 +91,7 @@ class PlaceTurn:
         assert self._queue is not None
         self._refused[hop.lane] += not again
         if hop.lane not in self._before:
-            self._before[hop.lane] = self._queue.before(hop.lane, hop.endpoint.shares, self._moment)
+            self._before[hop.lane] = self._queue.before(
+                hop.lane, hop.endpoint.shares, self._moment, by_tenant=bool(hop.earlier_key)
+            )
         return replace(wait, behind=self._before[hop.lane])

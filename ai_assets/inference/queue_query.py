@@ -49,7 +49,7 @@ def endpoint_places(connection: sa.Connection, settings: InferenceSettings) -> l
         limits, shares = (EndpointLimits(), {}) if declared is None else (declared.limits, declared.shares)
         queue = PlaceQueue.read(row.queue, now_s)
         if queue is None:
-            calls = _held(connection, row.endpoint, shares)
+            calls = _held(connection, row.endpoint, shares, by_tenant=bool(settings.tenants))
         else:
             loads = queue.loads(shares, now_s)
             calls = [_queued(lane, load, now_s) for lane, load in loads.items() if load.in_flight or load.waiting]
@@ -76,7 +76,9 @@ def _queued(lane: CallLane, load: LaneLoad, now_s: float) -> QueuedCalls:
     )
 
 
-def _held(connection: sa.Connection, endpoint: str, shares: dict[str, float]) -> Sequence[QueuedCalls]:
+def _held(
+    connection: sa.Connection, endpoint: str, shares: dict[str, float], *, by_tenant: bool
+) -> Sequence[QueuedCalls]:
     """Where nobody waits: what is in flight, as the ledger has it."""
     statement = sa.text(
         f"SELECT callers.tenant, callers.collection, attempt_id >> {OWNER_SHIFT} AS owner, count(*) AS calls "  # noqa: S608
@@ -89,7 +91,8 @@ def _held(connection: sa.Connection, endpoint: str, shares: dict[str, float]) ->
     live = {owner for owner in {row.owner for row in rows} if is_owner_live(connection, owner)}
     for row in rows:
         if row.owner in live:
-            party = lane_of(shares, "normal", Caller(tenant=row.tenant, collection=row.collection)).party
+            asker = Caller(tenant=row.tenant, collection=row.collection)
+            party = lane_of(shares, "normal", asker, by_tenant=by_tenant).party
             held[party] = held.get(party, 0) + int(row.calls)
     return [
         QueuedCalls(

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_vali
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.kinds import EMBED, STAGE_KINDS
+from ai_assets.base.tenants import NO_TENANTS, Tenants
 from ai_assets.base.window_settings import Windows, hours_of
 from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
@@ -387,6 +388,8 @@ class RetryRule(Strict):
 
 Dimension = Literal["tenant", "collection", "asset"]
 USUAL_ALERTS = (50, 80, 100)
+OF_TENANT = "tenant-"
+"""What the names of the budgets begin with that tenants are declared with."""
 BACKFILL = "backfill"
 """The name of the budgets that backfills have for themselves."""
 MOST_USD = 1e9
@@ -408,6 +411,23 @@ class Budget(Strict):
     """Percent of the limit at which people are told; without it those of `alerts`."""
     notify: tuple[str, ...] = ()
     """Channels of desk.yaml that are told."""
+    _tenants_apart: bool = PrivateAttr(default=False)
+    _is_of_operations: bool = PrivateAttr(default=False)
+
+    @property
+    def is_of_operations(self) -> bool:
+        """Declared with a tenant in operations.yaml, not in inference.yaml."""
+        return self._is_of_operations
+
+    @property
+    def is_among_tenants(self) -> bool:
+        """Tenants are declared, and it counts calls of several: its sums are not shown to one of them."""
+        return self._tenants_apart and self.each is None and not self.of.keys() & {"tenant", "collection"}
+
+    def with_tenants_apart(self) -> Self:
+        found = self.model_copy()
+        found._tenants_apart = True
+        return found
 
     @property
     def alerts(self) -> tuple[int, ...]:
@@ -445,6 +465,17 @@ class Budget(Strict):
             yield wrong(f"it counts only the collection '{self.of['collection']}', and that has one tenant", "each")
 
 
+def _budgets_of(tenants: Tenants) -> Iterator[Budget]:
+    for name, declared in tenants.declared.items():
+        if (budget := declared.budget) is not None:
+            found = Budget(
+                name=f"{OF_TENANT}{name}", limit_usd=budget.limit_usd, per=budget.per, of={"tenant": name},
+                notify=budget.notify,
+            )  # fmt: skip
+            found._is_of_operations = True
+            yield found
+
+
 class InferenceSettings(Strict):
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -458,6 +489,27 @@ class InferenceSettings(Strict):
     devices: dict[DeviceName, Device] = Field(default={})
     """Where models run that are loaded here; `cuda` is each GPU, `cuda:1` that one. An unnamed `cpu` is free."""
     _missing: Path | None = PrivateAttr(default=None)
+    _tenants: Tenants = PrivateAttr(default=NO_TENANTS)
+
+    @property
+    def tenants(self) -> Tenants:
+        """Those that share the installation, as `operations.yaml` declares them."""
+        return self._tenants
+
+    def under(self, tenants: Tenants) -> Self:
+        """With their budgets and their shares of every endpoint."""
+        if not tenants:
+            return self
+        shares = {name: declared.share for name, declared in tenants.declared.items()}
+        found = self.model_copy(
+            update={
+                "budgets": tuple(budget.with_tenants_apart() for budget in (*self.budgets, *_budgets_of(tenants))),
+                "endpoints": {name: each.model_copy(update={"shares": shares | each.shares})
+                              for name, each in self.endpoints.items()},
+            }
+        )  # fmt: skip
+        found._tenants = tenants
+        return found
 
     @property
     def missing(self) -> Path | None:

@@ -63,8 +63,8 @@ class _Slot:
 class LocalModels:
     """All models that one run (or resource) has loaded. Safe to share between threads."""
 
-    def __init__(self, state: StateStore, *, memory_bytes: int | None = None) -> None:
-        self._state = state
+    def __init__(self, state: StateStore, *, memory_bytes: int | None = None, halvings: int = 0) -> None:
+        self._state, self._halvings = state, halvings
         self.clock: Callable[[], datetime.datetime] = lambda: store_moment(state)
         """By which windows open and close: the state store's."""
         self._memory_bytes = memory_bytes
@@ -91,7 +91,7 @@ class LocalModels:
         with self._lock:
             model = self._models.get((spec, placement.device))
             if model is None:
-                model = _HostedModel(spec, placement, self._state, self.slots, self._memory_bytes)
+                model = _HostedModel(spec, placement, self._state, self.slots, self._memory_bytes, self._halvings)
                 self._models[spec, placement.device] = model
         with waiting():
             return model.ask(question, say, lambda: refuse_closed(self.clock, placement, priority, hours))
@@ -164,8 +164,10 @@ class _HostedModel:
     """One model on one device."""
 
     def __init__(
-        self, spec: ModelSpec, placement: Placement, state: StateStore, slots: _Slots, memory_bytes: int | None
-    ) -> None:
+        self, spec: ModelSpec, placement: Placement, state: StateStore, slots: _Slots, memory_bytes: int | None,
+        halvings: int,
+    ) -> None:  # fmt: skip
+        self._halvings = halvings
         self._spec, self._placement, self._state, self._slots = spec, placement, state, slots
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
@@ -208,7 +210,7 @@ class _HostedModel:
             try:
                 most = self._placement.settings.batch_tokens
                 tokens = recall(self._state, self._spec, self._placement.device, most)
-                self._limits = replace(BatchLimits(), tokens=tokens)
+                self._limits = replace(BatchLimits(), tokens=max(1, tokens >> self._halvings))
                 start = worker.ModelStart(
                     spec=self._spec, device=self._placement.device, limits=self._limits, memory_bytes=self._memory_bytes
                 )

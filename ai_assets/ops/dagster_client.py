@@ -53,8 +53,9 @@ _HEALTH = """{ workspaceOrError { __typename ... on PythonError { message }
 
 
 class DagsterUnreachable(UserError):
-    def __init__(self, url: str, found: str) -> None:
-        super().__init__(f"Dagster at {url} does not answer ({found}). Start it with `ai-assets up`.")
+    def __init__(self, url: str | None, found: str) -> None:
+        where = f"Dagster at {url}" if url else "Dagster"
+        super().__init__(f"{where} does not answer ({found}). Start it with `ai-assets up`.")
 
 
 class DagsterRefused(UserError):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ai_assets.base.environment import Environment
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import DG_FILE, PYPROJECT, WORKSPACE, Home
 from ai_assets.desk.settings import load_desk
@@ -20,6 +21,8 @@ class SettingsReload:
     """The desk reads its file when it starts, so it is started again; runs and sensors read theirs each time."""
 
     home: Home
+    environment: Environment
+    """As `up` was started in."""
     desk: Service
     locations: Sequence[CodeLocation]
     """As they are served."""
@@ -62,14 +65,23 @@ class SettingsReload:
                 self.desk.renew()
                 yield f"{self.home.desk.name} changed; the desk starts again with it, everybody stays signed in"
         if self.home.operations in edited:
-            try:
-                load_operations(self.home.operations)
-            except UserError as error:
-                yield f"{self.home.operations.name} changed, and cannot be used: {error}"
-            else:
-                yield f"{self.home.operations.name} changed; it holds from the next run or look on"
+            yield from self._operations()
         if set(self._declaring) & set(edited):
             yield from self._declarations()
+
+    def _operations(self) -> Iterator[str]:
+        name = self.home.operations.name
+        try:
+            declared = load_operations(self.home.operations)
+        except UserError as error:
+            yield f"{name} changed, and cannot be used: {error}"
+            return
+        yield f"{name} changed; it holds from the next run or look on"
+        if declared.environment != self.environment:
+            yield (
+                f"`environment` is {declared.environment} now, and what runs stays with {self.environment}: stop "
+                "`ai-assets up` and start it again"
+            )
 
     def _declarations(self) -> Iterator[str]:
         try:

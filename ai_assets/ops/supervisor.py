@@ -25,6 +25,7 @@ from typing import IO, Any, Literal, Self
 import yaml
 
 import ai_assets
+from ai_assets.base.environment import LOCAL
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import (
     DAGSTER_URL_VARIABLE,
@@ -188,6 +189,9 @@ class Supervisor:
     def start(self) -> None:
         """Start everything; returns before anything answers."""
         self._locations = self._declared()
+        self.home = replace(
+            self.home, declared_environment=self.home.environment, declared_connections=self.home.connections
+        )
         configuration = use_home(self.home)
         self._take_lock()
         end_all_started_by_up(
@@ -201,7 +205,7 @@ class Supervisor:
         self._warden = self._start_warden()
         self._started_at = time.time()
         *code, web, daemon, desk = self._services = self._define_services()
-        if not (self.home.dagster / "schedules").exists():
+        if self.home.environment != LOCAL or not (self.home.dagster / "schedules").exists():
             self._settle_instance()  # two processes that both create the SQLite tables stumble over each other
         for server in code:
             server.start()
@@ -241,7 +245,11 @@ class Supervisor:
         look_at = time.monotonic() + LOOK_S
         self._reloads = [*self._location_reloads(on_loaded)]
         settings = SettingsReload(
-            home=self.home, desk=self._services[-1], locations=self._locations, declared=self._declared
+            home=self.home,
+            environment=self.home.environment,
+            desk=self._services[-1],
+            locations=self._locations,
+            declared=self._declared,
         )
         while True:
             for line in chain(*(part.step() for part in self._reloads), settings.step()):

@@ -9,7 +9,7 @@ import importlib.util
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -35,6 +35,17 @@ class CodeLocation:
         """Of `dagster code-server start` and its like."""
         what = ["--module-name", self.module] if self.module else ["--python-file", str(self.file)]
         return [*what, "--working-directory", str(self.project), "--location-name", self.name]
+
+    def image_arguments(self, project: Path, folder: str) -> list[str]:
+        """The same in an image that has the project in `folder`, without the name."""
+        inside = PurePosixPath(folder) / self.project.relative_to(project)
+        file = self.file or self.project / DEFINITIONS_FILE
+        what = (
+            ["--module-name", self.module]
+            if self.module
+            else ["--python-file", str(PurePosixPath(folder) / file.relative_to(project))]
+        )
+        return [*what, "--working-directory", str(inside)]
 
     def load(self) -> None:
         """Import it into this process. Its collections are recorded by that."""

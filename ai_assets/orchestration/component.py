@@ -7,7 +7,8 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ai_assets.base.home import Home
+from ai_assets.base.home import TENANT_VARIABLE, Home, variable
+from ai_assets.base.tenants import load_tenants
 from ai_assets.base.yaml_settings import located, node_of
 from ai_assets.collection.catalog import Catalog, CatalogEntry
 from ai_assets.collection.errors import CollectionInvalid
@@ -20,13 +21,14 @@ from ai_assets.collection.loading import (
     load_collection,
 )
 from ai_assets.collection.settings import CollectionSettings
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.orchestration import automation
 from ai_assets.orchestration.code_location import folders_to_import
+from ai_assets.orchestration.cut_segment import segment_of
+from ai_assets.orchestration.executor import cluster_executor_or_none, run_executor
 from ai_assets.orchestration.inference_cost import cost_assets, costs_job
 from ai_assets.orchestration.published import published, sign_off
 from ai_assets.orchestration.scaffolder import CollectionScaffolder
-from ai_assets.orchestration.segment import segment
 from ai_assets.orchestration.sources import corrections, source_files
 from ai_assets.orchestration.specs import key_of
 
@@ -89,8 +91,9 @@ class DocumentCollection(dg.Component):
         except ValidationError as error:
             raise located(file, node, error, CollectionInvalid, under=("attributes",)) from None
         collection = build_collection(
-            context.path.name, context.path, settings, file, node, lambda: load_inference(home.inference)
-        )
+            context.path.name, context.path, settings, file, node, lambda: inference_at(home),
+            load_tenants(home.operations),
+        )  # fmt: skip
         imports = tuple(folders_to_import(context.project_root))
         Catalog(home).record(
             collection.name, CatalogEntry(folder=context.path, project=context.project_root, imports=imports)
@@ -98,7 +101,10 @@ class DocumentCollection(dg.Component):
         return cls(collection, context.path)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        beside = sorted(context.component_tree.get_all_components(DocumentCollection), key=lambda found: found.folder)
+        if not is_served(self.collection):
+            return dg.Definitions()
+        found = context.component_tree.get_all_components(DocumentCollection)
+        beside = sorted((each for each in found if is_served(each.collection)), key=lambda each: each.folder)
         mine = [collection_definitions(self.collection), collection_automation(self.collection)]
         if beside and beside[0].folder == self.folder:
             mine.append(shared_definitions([found.collection for found in beside]))
@@ -108,7 +114,7 @@ class DocumentCollection(dg.Component):
 def collection_definitions(collection: Collection) -> dg.Definitions:
     """The assets, checks and jobs of one collection."""
     assets: list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec] = [
-        segment(collection),
+        segment_of(collection),
         source_files(collection),
         *([corrections(collection)] if collection.labelling else []),
         published(collection),
@@ -138,7 +144,9 @@ def shared_definitions(collections: Sequence[Collection]) -> dg.Definitions:
         automation.inference_cost(),
         automation.retention(collections),
     ]
-    return dg.Definitions.merge(cost_definitions(), dg.Definitions(sensors=watching))
+    return dg.Definitions.merge(
+        cost_definitions(), dg.Definitions(sensors=watching, executor=cluster_executor_or_none())
+    )
 
 
 def cost_definitions() -> dg.Definitions:
@@ -152,7 +160,7 @@ def refresh_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
         collection.name,
         dg.AssetSelection.assets(*(key_of(collection, asset) for asset in collection.asset_names)),
         description=f"Bring partitions of {collection.name} up to date, from the source to the release candidate.",
-        executor_def=dg.in_process_executor,  # one op: a process of its own would only cost its start
+        executor_def=run_executor(),
     )
 
 
@@ -165,9 +173,14 @@ def publish_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
     )
 
 
+def is_served(collection: Collection) -> bool:
+    """Whether this code location is of all tenants, or of this collection's."""
+    return variable(TENANT_VARIABLE) in (None, collection.settings.tenant)
+
+
 def load_collections(root: Path) -> list[Collection]:
     """Every collection below the folder, in order of name. A wrong one is an error that says where."""
-    found = [load_collection(root, name) for name in collection_names(root)]
+    found = [each for name in collection_names(root) if is_served(each := load_collection(root, name))]
     home = Home.from_environment()
     for collection in found:
         if root.absolute() != home.project / "collections":  # those there are found without

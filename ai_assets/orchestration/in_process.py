@@ -27,7 +27,7 @@ def execute(
 
     Meanwhile the process has a heartbeat in the state store, by which others see that the run is executing.
     """
-    with Stores.at(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
+    with Stores.of_run(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
         return job.execute_in_process(
             instance=instance,
             tags={PID_TAG: identity(), **tags},

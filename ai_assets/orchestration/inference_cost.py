@@ -70,7 +70,7 @@ def cost_assets() -> list[dg.AssetsDefinition]:
 
         say = telling.get() or context.log.info
         try:
-            with Stores.at(Home.from_environment()) as stores, hold(stores.state, LEASE) as lease:
+            with Stores.of_run(Home.from_environment()) as stores, hold(stores.state, LEASE) as lease:
                 yield from _run(context, stores, lease, say)
         except UserError as error:
             raise failure(error) from None

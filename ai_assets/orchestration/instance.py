@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ai_assets.base.cluster import cluster_in
+from ai_assets.base.environment import CLUSTER, LOCAL
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.processes import usable_cores
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _NO_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
+_IN_POSTGRES = {"storage": {"custom": {"module": "ai_assets.orchestration.dagster_storage", "class": "HomeStorage"}}}
 _QUEUE: dict[str, Any] = {"dequeue_interval_seconds": 1}
 _ATTRIBUTING: dict[str, Any] = {
     "run_coordinator": {
@@ -52,8 +55,14 @@ class InstanceFile:
     """Set when a person's own file was left as it is."""
 
 
-def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -> dict[str, Any]:
-    """Storage is not named: Dagster then uses SQLite below the home, which so can be moved.
+def instance_settings(
+    max_concurrent_runs: int,
+    *,
+    behind_proxy: bool = False,
+    in_postgres: bool = False,
+    launcher: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Where storage is not named, Dagster uses SQLite below the home, which so can be moved. No address is written.
 
     `behind_proxy`: a declared proxy signs people in, so runs can be attributed to whom it names.
     """
@@ -64,6 +73,9 @@ def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -
     days = {"skipped": skipped_days, "success": told_days, "failure": told_days, "started": told_days}
     retention = {"purge_after_days": days}
     return {
+        **(_IN_POSTGRES if in_postgres else {}),
+        # Pods print for whoever reads their logs; the folder of dagster.yaml belongs to root in a pod.
+        **({"run_launcher": dict(launcher), **_NO_CAPTURE} if launcher is not None else {}),
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         # A retried run would multiply with the retries of the calls inside it.
@@ -79,7 +91,12 @@ def instance_settings(max_concurrent_runs: int, *, behind_proxy: bool = False) -
 def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> InstanceFile:
     """Write `dagster.yaml`, unless a person has changed it. `max_concurrent_runs` defaults to the cores we may use."""
     path = home.dagster / "dagster.yaml"
-    settings = instance_settings(max_concurrent_runs or usable_cores(), behind_proxy=_behind_proxy(home))
+    settings = instance_settings(
+        max_concurrent_runs or _runs_at_once(home),
+        behind_proxy=_behind_proxy(home),
+        in_postgres=home.environment != LOCAL,
+        launcher=_launcher(home),
+    )
     body = yaml.safe_dump(settings, sort_keys=False)
     wanted = f"{_MARK}{_digest(body)}{_MARK_END}\n{body}"
     found = path.read_text(encoding="utf-8") if path.exists() else None
@@ -91,6 +108,19 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
     partial.write_text(wanted, encoding="utf-8")
     partial.replace(path)
     return InstanceFile(path=path, written=True)
+
+
+def _runs_at_once(home: Home) -> int:
+    return cluster_in(home.operations).max_concurrent_runs if home.environment == CLUSTER else usable_cores()
+
+
+def _launcher(home: Home) -> Mapping[str, Any] | None:
+    """What starts runs; None for Dagster's own, which starts processes here."""
+    if home.environment != CLUSTER:
+        return None
+    from ai_assets.orchestration.cluster.launcher_config import launcher_config
+
+    return launcher_config(cluster_in(home.operations), home.operations)
 
 
 def _behind_proxy(home: Home) -> bool:

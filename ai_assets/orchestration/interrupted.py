@@ -43,10 +43,8 @@ def report_interrupted_runs(instance: "DagsterInstance") -> list[str]:
 def is_orphaned(instance: "DagsterInstance", run: "DagsterRun") -> bool:
     """Whether the run counts as started while its process is gone, killed perhaps: nothing is to be waited for."""
     from dagster import DagsterRunStatus
-    from dagster._core.launcher import DefaultRunLauncher
 
-    local = isinstance(instance.run_launcher, DefaultRunLauncher)
-    return local and run.status == DagsterRunStatus.STARTED and not _is_executing(instance, run)
+    return _runs_are_here(instance) and run.status == DagsterRunStatus.STARTED and not _is_executing(instance, run)
 
 
 def is_under_way(instance: "DagsterInstance", tag: str, value: str) -> bool:
@@ -59,12 +57,20 @@ def is_under_way(instance: "DagsterInstance", tag: str, value: str) -> bool:
 
 def _unfinished(instance: "DagsterInstance") -> "list[DagsterRun]":
     from dagster import DagsterRunStatus, RunsFilter
-    from dagster._core.launcher import DefaultRunLauncher
 
-    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+    if not _runs_are_here(instance):
         return []  # another launcher (Kubernetes, say) executes runs elsewhere: they live on
     statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     return list(instance.get_runs(RunsFilter(statuses=statuses)))
+
+
+def _runs_are_here(instance: "DagsterInstance") -> bool:
+    """Whether runs are processes of this machine. The settings are asked: in a pod without a token of the cluster, such
+    as that of the code location, a launcher of pods cannot be made."""
+    from dagster._core.launcher import DefaultRunLauncher
+
+    declared = instance.get_ref().run_launcher_data if instance.is_persistent else None
+    return declared is None or declared.class_name == DefaultRunLauncher.__name__
 
 
 def _process_lives(process: str) -> bool:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from ai_assets.base.home import Home
 from ai_assets.base.money import in_full
 from ai_assets.inference.errors import InferenceInvalid
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Priority, Request, Result
 from ai_assets.orchestration.run_tags import priority_of
 from ai_assets.orchestration.text_stream import TextStream
@@ -367,20 +367,23 @@ _sharing = threading.Lock()
 
 
 def _enter(path: Path | None) -> _Shared:
-    from ai_assets.storage.state import StateStore
+    from ai_assets.storage.patience import RUN_PATIENCE_S
+    from ai_assets.storage.stores import state_of
 
     home = Home.from_environment()
     if path is not None and not (home.project / path).is_file():
         raise InferenceInvalid(
             home.project / path, None, "there is no such file, and the resource's `inference` names it"
         )
-    settings = load_inference(home.project / path if path else home.inference)
+    settings = inference_at(home, home.project / path if path else None)
     key = (os.getpid(), home.state_url, settings.model_dump_json())
     with _sharing:
         if key not in _shared:
             if not home.declared_state_url:
                 home.ensure()
-            _shared[key] = _Shared(key, settings, StateStore(home.state_url, keys=home.keys))
+            state = state_of(home)
+            state.patience_s = RUN_PATIENCE_S
+            _shared[key] = _Shared(key, settings, state)
         _shared[key].users += 1
         return _shared[key]
 

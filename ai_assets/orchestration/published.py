@@ -32,7 +32,7 @@ def published(collection: Collection) -> dg.AssetsDefinition:
             context.log.info(printable(line))
 
         try:
-            stores = Stores.at(Home.from_environment())
+            stores = Stores.of_run(Home.from_environment())
             release, changed = _published(collection, stores, say)
             served = serve(collection, stores, say)
             if not changed and (failed := failures_in_words(served)):

@@ -4,6 +4,7 @@ A run takes many partitions and gives each its own events, so a backfill of 30 d
 """
 
 import time
+from collections.abc import Collection as Collection_
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.definitions.metadata import normalize_metadata
 
+from ai_assets.base.environment import CLUSTER
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
+from ai_assets.base.tenants import load_tenants
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
@@ -25,12 +28,14 @@ from ai_assets.orchestration.events import (
     window_observation,
 )
 from ai_assets.orchestration.in_flight_log import in_flight_told
+from ai_assets.orchestration.op_settings import op_settings, tried_once
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of
 from ai_assets.orchestration.specs import asset_spec, check_specs
 from ai_assets.run.errors import PartitionsFailed
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work
+    from ai_assets.run.hand_over import RunPart
     from ai_assets.run.sinks import Sink, Sinks
     from ai_assets.run.total import Counted
     from ai_assets.signoff.launches import Launch
@@ -48,6 +53,8 @@ Made = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.Output[None]
 def segment(collection: Collection) -> dg.AssetsDefinition:
     """The op of a collection. It must stay a generator: a plain return would emit outputs that replace its events."""
     specs = [asset_spec(collection, asset) for asset in collection.asset_names]
+    tenants = load_tenants(Home.from_environment().operations)
+    settings = op_settings(collection.steps[0])
 
     @dg.multi_asset(
         name=f"{collection.name}__segment",
@@ -56,54 +63,81 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         can_subset=True,
         partitions_def=collection.scheme.definition(),
         backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
+        pool=tenants.settings_of(collection.settings.tenant).pool,
+        op_tags=settings.tags,
+        retry_policy=settings.retries,
     )
     def body(
         context: dg.AssetExecutionContext,
     ) -> Iterator[Made]:
-        from ai_assets.inference.records import BACKFILL_TAG
-        from ai_assets.run.context import Outcome, Work
-        from ai_assets.run.events import BatchAwaited, WindowAwaited
-        from ai_assets.run.refresh import refresh
-        from ai_assets.storage.stores import Stores
-
         selected = [key.path[-1] for key in context.selected_asset_keys]
         chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
         if not selected:
             raise failure(ChecksAlone(collection.name))
-        try:
-            stores = Stores.at(Home.from_environment())
-            with (
-                _total_told(context, stores, collection) as counted,
-                heard(context, stores.home, counted) as sinks,
-                in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
-                Work(
-                    collection,
-                    stores,
-                    context.run.run_id,
-                    sinks=sinks,
-                    launch=launch_of(context, stores, context.run, collection.name, context.partition_keys),
-                    backfill=context.run.tags.get(BACKFILL_TAG, ""),
-                    priority=priority_of(context.run.tags),
-                    patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
-                ) as work,
-            ):
-                corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
-                for event in refresh(work, context.partition_keys, selected):
-                    if isinstance(event, Outcome):
-                        for news in _observations(work, event, corrected, context.instance):
-                            context.log_event(news)
-                        yield materialization(collection, event, context.instance)
-                    elif isinstance(event, BatchAwaited):
-                        context.log_event(batch_observation(collection, event))
-                    elif isinstance(event, WindowAwaited):
-                        context.log_event(window_observation(collection, event))
-                    elif (event.asset, event.name) in chosen_checks:
-                        yield check_evaluation(collection, event, context.instance)
+        with tried_once(settings):
+            yield from computed(context, collection, selected, chosen_checks)
             yield from _checks_done(context)
-        except (PartitionsFailed, UserError) as error:
-            raise failure(error) from None
 
     return body
+
+
+def computed(
+    context: dg.AssetExecutionContext,
+    collection: Collection,
+    selected: Sequence[str],
+    chosen_checks: Collection_[tuple[str, str]],
+    part: "RunPart | None" = None,
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    """What a run, or one step of it, makes; what no retry can mend is a Failure."""
+    from ai_assets.inference.records import BACKFILL_TAG
+    from ai_assets.run.context import Outcome, Work
+    from ai_assets.run.events import BatchAwaited, WindowAwaited
+    from ai_assets.run.refresh import refresh
+    from ai_assets.storage.stores import Stores
+
+    try:
+        stores = Stores.of_run(Home.from_environment())
+        with (
+            _total_told(context, stores, collection, part) as counted,
+            heard(context, stores.home, counted) as sinks,
+            in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
+            Work(
+                collection,
+                stores,
+                context.run.run_id,
+                sinks=sinks,
+                launch=launch_of(context, stores, context.run, collection.name, context.partition_keys),
+                backfill=context.run.tags.get(BACKFILL_TAG, ""),
+                priority=priority_of(context.run.tags),
+                patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
+                halvings=_halvings(stores, collection, part),
+            ) as work,
+        ):
+            corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
+            for event in refresh(work, context.partition_keys, selected, part):
+                if isinstance(event, Outcome):
+                    for news in _observations(work, event, corrected, context.instance):
+                        context.log_event(news)
+                    yield materialization(collection, event, context.instance)
+                elif isinstance(event, BatchAwaited):
+                    context.log_event(batch_observation(collection, event))
+                elif isinstance(event, WindowAwaited):
+                    context.log_event(window_observation(collection, event))
+                elif (event.asset, event.name) in chosen_checks:
+                    yield check_evaluation(collection, event, context.instance)
+    except (PartitionsFailed, UserError) as error:
+        raise failure(error) from None
+
+
+def _halvings(stores: "Stores", collection: Collection, part: "RunPart | None") -> int:
+    """Of what is taken at once, where the kernel has ended pods of the step for memory."""
+    if stores.home.environment != CLUSTER:
+        return 0
+    from ai_assets.run.step_memory import StepMemory
+
+    return StepMemory(
+        stores.state, collection.name, part.step if part is not None else collection.steps[0].name
+    ).halvings()
 
 
 def _checks_done(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
@@ -160,17 +194,21 @@ def heard(context: dg.AssetExecutionContext, home: Home, *also: "Sink") -> "Iter
 
 
 @contextmanager
-def _total_told(context: dg.AssetExecutionContext, stores: "Stores", collection: Collection) -> "Iterator[Counted]":
-    """At its end, however it ends, the run has a line with what came of it, as tags and as an event with numbers."""
+def _total_told(
+    context: dg.AssetExecutionContext, stores: "Stores", collection: Collection, part: "RunPart | None"
+) -> "Iterator[Counted]":
+    """At its end, however it ends, the run has a line with what came of it, as tags and as an event with numbers. A
+    step of it counts with those before; the event is that of the last one."""
     from dagster._core.events import EngineEventData
 
     from ai_assets.costs.funding import run_cost
     from ai_assets.inference.run_spend import spend_by_asset, total_of
-    from ai_assets.run.total import Counted
+    from ai_assets.run.total import Counted, CountsOfSteps
 
-    counted, started, failed = Counted(), time.perf_counter(), 0
+    counted, started, failed, ended_well = Counted(), time.perf_counter(), 0, False
     try:
         yield counted
+        ended_well = True
     except PartitionsFailed as error:
         failed = len(error.errors)
         raise
@@ -180,11 +218,14 @@ def _total_told(context: dg.AssetExecutionContext, stores: "Stores", collection:
             cost = run_cost(connection, run.run_id)
             spent = total_of(spend_by_asset(connection, collection.name, [run.run_id]))
         seconds = time.perf_counter() - started
+        if part is not None:
+            seconds = CountsOfSteps(stores.state, run.run_id, part.step).together(counted, seconds)
         total = counted.total(spent, partitions=len(context.partition_keys), failed=failed, seconds=seconds)
         context.instance.add_run_tags(run.run_id, {COST_TAG: cost, TOTAL_TAG: total.in_words})
-        context.instance.report_engine_event(
-            f"Total: {total.in_words}", run, EngineEventData(metadata=normalize_metadata(total.described()))
-        )
+        if part is None or not part.goes_on or not ended_well:
+            context.instance.report_engine_event(
+                f"Total: {total.in_words}", run, EngineEventData(metadata=normalize_metadata(total.described()))
+            )
 
 
 def _observations(

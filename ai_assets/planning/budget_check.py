@@ -68,7 +68,7 @@ def _balances(connection: sa.Connection, accounts: Iterable[Account]) -> dict[st
     wanted = {account.budget: limits.get(account.name, account.limit_nusd) for account in accounts}
     found = {name: AccountFunds(limit_nusd=limit, held_nusd=0, left_nusd=limit) for name, limit in wanted.items()}
     statement = sa.text("SELECT * FROM budgets WHERE budget IN :names").bindparams(
-        sa.bindparam("names", expanding=True)
+        sa.bindparam("names", type_=sa.Text, expanding=True)
     )
     names = list(wanted)
     for start in range(0, len(names), 500):
@@ -97,6 +97,7 @@ def _outlook(account: Account, balance: AccountFunds, spans: Sequence[PlannedCal
         stage=span.stage,
         call=call,
         calls=max(call, round(span.calls)),
+        is_among_tenants=account.is_among_tenants,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from ai_assets.inference.ledger_messages import Claim
+from ai_assets.inference.tenant_answers import with_own_answers
 from ai_assets.storage.state import keys_of
 
 CALLERS_READ = 200
@@ -29,6 +31,13 @@ class PastAttempt(NamedTuple):
     input_tokens: int | None
     error: str | None
     body: str | None
+
+
+def look_up_claims(connection: sa.Connection, claims: Sequence[Claim], *, bodies: bool) -> Mapping[str, PastAttempt]:
+    """What the ledger would find for them, by key."""
+    keys = [hop.key for claim in claims for hop in claim.hops]
+    found = look_up(connection, keys, bodies=bodies)
+    return with_own_answers(connection, claims, found, lambda own: look_up(connection, own, bodies=bodies))
 
 
 def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> dict[str, PastAttempt]:

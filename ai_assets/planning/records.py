@@ -170,6 +170,8 @@ class BudgetOutlook:
     """About the how-many-th new call of that partition and stage it would be; 0 where it does not stop."""
     calls: int
     """How many there are in all."""
+    is_among_tenants: bool = False
+    """It counts calls of several, and where it ends would say what the others spent."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from ai_assets.inference.call_state import CallState, judged, read, ticket_for
 from ai_assets.inference.ledger_messages import Hop, answer_to, held_by
 from ai_assets.inference.records import Request
 from ai_assets.planning.findings import BLOCK, COUNTED_FIRST, StageFindings, new_call, size_of
-from ai_assets.planning.past import PastAttempt, PastQuestions, look_up
+from ai_assets.planning.past import PastAttempt, PastQuestions, look_up_claims
 from ai_assets.planning.preview import UnreadFiles
 from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.datasets.llm_stage import AnsweredRows, examples_of, of_this_text
@@ -137,10 +137,10 @@ class StagePlanner:
     def _look_up(self) -> None:
         """Of the questions put together so far, which are answered."""
         put, self._put = self._put, []
-        keys = [hop.key for item in put if item.told is None for hop in item.ticket.claim.hops]
+        claims = [item.ticket.claim for item in put if item.told is None]
         bodies = self._stage.name in self._around.needed
         with self._work.stores.state.read() as connection:
-            known = look_up(connection, keys, bodies=bodies) if keys else {}
+            known = look_up_claims(connection, claims, bodies=bodies) if claims else {}
         for item in put:
             self._decide(item, known)
 
@@ -187,7 +187,7 @@ class StagePlanner:
                 return row_of(asked, result), None
             (hop,) = ticket.claim.hops
             with self._work.stores.state.read() as connection:
-                again = look_up(connection, [hop.key], bodies=True).get(hop.key)
+                again = look_up_claims(connection, [ticket.claim], bodies=True).get(hop.key)
             if again is None or again.body is None:
                 return None, hop
             self._found.reused_nusd += again.cost_nusd or 0

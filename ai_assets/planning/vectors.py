@@ -13,7 +13,7 @@ from ai_assets.inference.ledger_messages import answer_to
 from ai_assets.inference.records import Request
 from ai_assets.planning.findings import BLOCK, PlanContext, StageFindings, new_call
 from ai_assets.planning.partition_plan import PartitionPlanner
-from ai_assets.planning.past import look_up
+from ai_assets.planning.past import look_up_claims
 from ai_assets.planning.preview import UnreadFiles
 from ai_assets.planning.records import CERTAIN, Chance
 from ai_assets.run.context import Outcome
@@ -168,9 +168,8 @@ def _look_up_block(
         leaving.ticket(each.asset, ticket_for(around.inference, around.accounts, request, caller, moment))
         for request in requests
     ]
-    keys = [hop.key for ticket in tickets for hop in ticket.claim.hops]
     with work.stores.state.read() as connection:
-        known = look_up(connection, keys, bodies=False)
+        known = look_up_claims(connection, [ticket.claim for ticket in tickets], bodies=False)
     for ticket in tickets:
         if (answered := answer_to(ticket.claim, known)) is not None:
             _, answer = answered

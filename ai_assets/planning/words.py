@@ -46,6 +46,9 @@ def named(found: BudgetOutlook) -> str:
 def lasts(found: BudgetOutlook) -> str:
     if found.stops == "no":
         return "yes"
+    if found.is_among_tenants:
+        why = "it counts calls of several tenants, so its sums are not shown"
+        return f"no: {why}" if found.stops == "yes" else f"if all goes well: {why}"
     if not found.partition and not found.stage:
         return f"no: {found.call:,} of {found.calls:,} documents have too little left for one call and get no answer"
     where = f"{found.stage} of {found.partition or 'the whole'}, about call {found.call:,} of {found.calls:,}"

@@ -57,7 +57,7 @@ def place(state: StateStore, collection: str, release: int | None, *, by: Person
                 raise HoldRefused(collection, release, "its files were removed already")
         if any((each.collection, each.release) == (collection, release) for each in current(connection)):
             raise HoldRefused(collection, release, "there is a hold on it already")
-        subject = {"collection": collection, "release": release, "reason": reason, "groups": sorted(by.groups)}
+        subject = {"collection": collection, "release": release, "reason": reason, **by.recorded_rights(collection)}
         record = audit.append(connection, by.name, PLACED, subject)
     return Hold(collection=collection, release=release, by=by.name, at=record.recorded_at, reason=reason)
 
@@ -68,14 +68,14 @@ def lift(state: StateStore, collection: str, release: int | None, *, by: Person,
         _require_approver(connection, by, collection)
         if not any((each.collection, each.release) == (collection, release) for each in current(connection)):
             raise HoldRefused(collection, release, "there is no hold on it")
-        subject = {"collection": collection, "release": release, "reason": reason, "groups": sorted(by.groups)}
+        subject = {"collection": collection, "release": release, "reason": reason, **by.recorded_rights(collection)}
         audit.append(connection, by.name, RELEASED, subject)
 
 
 def _require_approver(connection: sa.Connection, by: Person, collection: str) -> None:
     if not by.may("approver", collection):
         raise DecisionRefused(by.name, f"a legal hold takes the role approver in {collection}")
-    if problem := authority.of(connection).why_no_approver(by.name, collection, by.groups):
+    if problem := authority.of(connection).why_not(by, collection):
         raise DecisionRefused(by.name, f"by the audit chain {problem}")
 
 

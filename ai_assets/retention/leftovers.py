@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ai_assets.base.folders import files_below
+from ai_assets.base.tenants import NO_TENANTS, Tenants
 from ai_assets.collection.loading import Collection
 from ai_assets.run.operations import RetentionSettings
 from ai_assets.storage.stores import Stores
@@ -45,8 +46,15 @@ class RetentionContext:
     settings: RetentionSettings
     collections: Sequence[Collection] = ()
     """Those that are declared; what is left of others stays."""
+    tenants: Tenants = NO_TENANTS
+    """Some of which keep things as long as they say."""
     instance: "DagsterInstance | None" = None
     moment_s: float = field(default_factory=time.time)
+
+    def settings_of(self, collection: str) -> RetentionSettings:
+        """Those of its tenant, where that says something else than all."""
+        tenant = next((each.settings.tenant for each in self.collections if each.name == collection), "")
+        return self.settings.model_copy(update=dict(self.tenants.settings_of(tenant).retention.said))
 
     def is_older(self, path: Path, seconds: float) -> bool:
         try:

@@ -59,7 +59,7 @@ def _releases(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
 
 
 def _prunable(connection: sa.Connection, bench: RetentionContext, collection: str) -> list[releases.Release]:
-    kept = {release.number for release in releases_kept(connection, collection, bench.settings)}
+    kept = {release.number for release in releases_kept(connection, collection, bench.settings_of(collection))}
     return [release for release in releases_kept(connection, collection) if release.number not in kept]
 
 
@@ -168,7 +168,9 @@ def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
             continue  # it cannot say what it needs
         keep = needed.get(folder, set()) | _files_of(candidate)
         # Without a candidate the first one may be being frozen just now.
-        age_s = bench.settings.candidate_days * 86400 if candidate else bench.settings.litter_hours * 3600
+        age_s = (
+            bench.settings_of(collection).candidate_days * 86400 if candidate else bench.settings.litter_hours * 3600
+        )
         for path in sorted(folder.glob("*.parquet")):
             if path.name not in keep and bench.is_older(path, age_s):
                 yield Leftover(

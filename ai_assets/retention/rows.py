@@ -4,6 +4,7 @@ them."""
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -47,11 +48,42 @@ def _old(bench: RetentionContext) -> Iterator[tuple[str, str, str, dict[str, obj
     yield "failed sign-ins that no longer count", "sign_in_failures", "failed_at < :before", long_ago
     before: dict[str, object] = {"before": ago(days=bench.settings.notice_days)}
     yield "messages that were sent, or will not be", "notices", "state <> 'waiting' AND made_at < :before", before
-    old: dict[str, object] = {"before": ago(days=bench.settings.span_days)}
-    yield "spans of assets in old runs", "run_spans", "ended_at < :before", old
-    sent: dict[str, object] = {"before": ago(days=bench.settings.request_days)}
-    by_attempt = "attempt_id IN (SELECT attempt_id FROM attempts WHERE sent_at < :before)"
-    yield "requests to models, whose answers stay", "sent_requests", by_attempt, sent
+    for span_days, theirs, given in _by_tenant(bench, "span_days", "collection"):
+        yield "spans of assets in old runs", "run_spans", f"ended_at < :before AND {theirs}", {
+            "before": ago(days=span_days), **given,
+        }  # fmt: skip
+    for request_days, theirs, given in _by_tenant(bench, "request_days", "callers.tenant"):
+        by_attempt = (
+            "attempt_id IN (SELECT attempt_id FROM attempts "  # noqa: S608 - names of columns and parameters of ours
+            "JOIN callers ON callers.caller_id = attempts.caller_id "
+            f"WHERE sent_at < :before AND {theirs})"
+        )
+        sent: dict[str, object] = {"before": ago(days=request_days), **given}
+        yield "requests to models, whose answers stay", "sent_requests", by_attempt, sent
+
+
+def _by_tenant(
+    bench: RetentionContext, key: Literal["span_days", "request_days"], column: str
+) -> Iterator[tuple[float, str, dict[str, object]]]:
+    """The days, and which rows they are for: of a tenant that says its own, by its name or its collections."""
+    own = {
+        name: days
+        for name, declared in bench.tenants.declared.items()
+        if (days := declared.retention.said.get(key)) is not None
+    }
+    others: dict[str, object] = {}
+    for tenant, days in own.items():
+        names = [tenant] if column == "callers.tenant" else _collections_of(bench, tenant)
+        given: dict[str, object] = {f"of_{len(others) + place}": name for place, name in enumerate(names)}
+        others |= given
+        if given:
+            yield days, f"{column} IN ({', '.join(f':{name}' for name in given)})", given
+    rest = f"{column} NOT IN ({', '.join(f':{name}' for name in others)})" if others else "1 = 1"
+    yield getattr(bench.settings, key), rest, others
+
+
+def _collections_of(bench: RetentionContext, tenant: str) -> list[str]:
+    return [each.name for each in bench.collections if each.settings.tenant == tenant]
 
 
 def _delete(bench: RetentionContext, table: str, condition: str, given: Mapping[str, object]) -> None:

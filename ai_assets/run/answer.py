@@ -154,7 +154,9 @@ def _why_missing(
     for item in made:
         if item.kind == "classify" and sees(item.collection) and _forgotten_since(connection, item):
             return "What was sent was erased with a forgotten document, which it can have shown as an example."
-    days = load_operations(stores.home.operations).retention.request_days
+    operations = load_operations(stores.home.operations)
+    own = operations.tenants.get(made[0].tenant)
+    days = (own.retention.request_days if own else None) or operations.retention.request_days
     return (
         "What was sent is not kept any more: retention removes it after "
         f"{days:g} days (retention.request_days), and versions before this one did not keep it. It was asked "

@@ -61,7 +61,7 @@ def in_lanes(
 
     left = len(partitions)
     work.baton = Baton()
-    pool = ThreadPoolExecutor(min(LANES, max(len(partitions), 1)), thread_name_prefix=THREADS)
+    pool = ThreadPoolExecutor(min(work.at_once(LANES), max(len(partitions), 1)), thread_name_prefix=THREADS)
     try:
         for partition in partitions:
             pool.submit(lane, partition)

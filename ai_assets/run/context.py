@@ -99,6 +99,8 @@ class Work:
     """The backfill that the run belongs to, whose money its calls may use."""
     priority: "Priority | None" = None
     """Of its calls that have none of their own."""
+    halvings: int = 0
+    """How often the batch is halved, for want of memory (`step_memory.py`)."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
@@ -122,6 +124,10 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+
+    def at_once(self, usual: int) -> int:
+        """How much of something to hold in memory."""
+        return max(1, usual >> self.halvings)
 
     def say(self, line: str) -> None:
         """Progress for people: one short line."""
@@ -190,16 +196,21 @@ class Work:
         with self.stores.state.read() as connection:
             return in_force(connection, self.collection)
 
-    def people_said(self, partition: str) -> str:
+    def people_gave(self, partition: str) -> str:
         """One version of all that people said of a partition's labels: corrections, golden ones where there are, and
-        what is fitted to golden data of the whole collection."""
-        from ai_assets.signoff import calibration_labels, fitted_searches
+        the confidence that is fitted to them."""
+        from ai_assets.signoff import calibration_labels
         from ai_assets.signoff.golden_labels import with_golden
 
         confidence = calibration_labels.version(self.calibration_labels)
-        search = fitted_searches.version(self.collection, self.fitted_weights)
-        golden = self.golden_labels.version(partition)
-        return with_golden(self.corrections.version(partition), golden, confidence, search)
+        return with_golden(self.corrections.version(partition), self.golden_labels.version(partition), confidence)
+
+    def with_fit(self, people_gave: str) -> str:
+        """The same with the search that is fitted to golden queries, which the run itself may fit."""
+        from ai_assets.signoff import fitted_searches
+        from ai_assets.signoff.golden_labels import with_golden
+
+        return with_golden(people_gave, "", fitted_searches.version(self.collection, self.fitted_weights))
 
     @cached_property
     def fitted_weights(self) -> "Mapping[str, FittedWeight]":
@@ -311,7 +322,7 @@ class Work:
             if "local_models" in self.__dict__:
                 found: LocalModels = self.__dict__["local_models"]
                 return found
-            found = LocalModels(self.stores.state)
+            found = LocalModels(self.stores.state, halvings=self.halvings)
             self._closing.callback(found.close)
             self.__dict__["local_models"] = found
         return found

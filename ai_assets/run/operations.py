@@ -1,4 +1,4 @@
-"""What may be written in `operations.yaml`: how long things are kept, and who hears of runs.
+"""What may be written in `operations.yaml`: where state is, how long things are kept, and who hears of runs.
 
 Read with `load_operations`.
 """
@@ -7,13 +7,11 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.cluster import ClusterSettings
+from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment, OperationsInvalid
+from ai_assets.base.tenants import DeclaredTenants
 from ai_assets.base.yaml_settings import Strict, located, read_yaml
 from ai_assets.own_settings import SinkSettings
-
-
-class OperationsInvalid(DeclarationInvalid):
-    """`operations.yaml` is wrong."""
 
 
 class RetentionSettings(Strict):
@@ -41,9 +39,16 @@ class RetentionSettings(Strict):
 
 
 class OperationsSettings(Strict):
+    environment: Environment = LOCAL
+    """Where state is kept; `AI_ASSETS_STATE_URL` says where its PostgreSQL is."""
+    cluster: ClusterSettings = ClusterSettings()
+    connections: int = Field(default=CONNECTIONS, ge=FEWEST_CONNECTIONS)
+    """Of one process to PostgreSQL at most; half of them are Dagster's."""
     retention: RetentionSettings = RetentionSettings()
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""
+    tenants: DeclaredTenants = Field(default={})
+    """Departments that share the installation, by name."""
 
 
 def load_operations(path: Path) -> OperationsSettings:

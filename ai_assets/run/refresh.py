@@ -5,7 +5,7 @@ others go on; the failures are raised together at the end.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,11 +18,12 @@ from ai_assets.checks.base import CheckOutcome
 from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.collection.loading import Collection
+from ai_assets.collection.steps import made_from
 from ai_assets.documents import retries
 from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.errors import WorkStops
 from ai_assets.inference.postponed import AssetPostponed, PartitionPostponed, WaitingForWindow
-from ai_assets.run import window_waits
+from ai_assets.run import hand_over, window_waits
 from ai_assets.run.calls_told import calls_told
 from ai_assets.run.concurrency import as_ready, in_lanes, one_by_one
 from ai_assets.run.context import Outcome, Work
@@ -48,6 +49,7 @@ from ai_assets.run.events import (
     StageEnded,
     WindowAwaited,
 )
+from ai_assets.run.hand_over import HandedOver, RunPart, SeenPartition
 from ai_assets.run.spans import record_span
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
@@ -59,15 +61,17 @@ from ai_assets.storage.stores import record_dataset
 Event = Outcome | CheckOutcome | BatchAwaited | WindowAwaited
 
 
-def refresh(work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None) -> Iterator[Event]:
+def refresh(
+    work: Work, partitions: Sequence[str], selected: Sequence[str] | None = None, part: RunPart | None = None
+) -> Iterator[Event]:
     """Compute the selected assets (all by default) of the partitions; raises PartitionsFailed at the end.
 
     LeaseLost ends it at once: what another process has taken over is not this one's to finish. The run's sinks hear of
-    all that is yielded, and more.
+    all that is yielded, and more. `part`: the run has other steps, and what failed is said by the last of them.
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     with run_told(work, partitions, wanted), old_objects_left_alone():
-        for event in _refresh(work, partitions, wanted):
+        for event in _refresh(work, partitions, wanted, part):
             if isinstance(event, Outcome):
                 work.sinks.tell(DatasetMade(**work.own, outcome=event))
             elif isinstance(event, BatchAwaited | WindowAwaited):
@@ -92,8 +96,8 @@ def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> It
         work.sinks.tell(RunEnded(**work.own, at=now(), seconds=time.perf_counter() - started, error=error))
 
 
-def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> Iterator[Event]:
-    failures = _Failures()
+def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str], part: RunPart | None) -> Iterator[Event]:
+    failures = _begun(work, partitions, part)
     errors = failures.errors
     # Search and labels are judged over all partitions, so what follows from that waits for all of them.
     judged = ("evaluation_scores", "release_candidate") if "evaluation_scores" in wanted else ()
@@ -108,8 +112,9 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
 
     def compute(partition: str) -> Iterator[Event]:
-        if failures.lost is not None:
+        if failures.lost is not None or partition in errors:
             return
+        postponed = made_from(work.collection, failures.before.waits.get(partition, ()))
         with failures.collecting(partition), _leased(work, partition) as lease, _windows_kept(work, partition):
             for wait in waited:
                 if wait.partition == partition and wait.asset in over:
@@ -123,9 +128,11 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
                     yield from _announced(work, *made)
 
             if work.baton is not None:
-                yield from as_ready(assets, work.collection.inputs_of, build)
+                here = [asset for asset in assets if asset not in postponed]
+                yield from as_ready(here, work.collection.inputs_of, build)
             else:
-                yield from one_by_one(computed, work.collection.inputs_of, build)
+                here = [asset for asset in computed if asset not in postponed]
+                yield from one_by_one(here, work.collection.inputs_of, build)
 
     def done(partition: str) -> None:
         nonlocal told
@@ -145,7 +152,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
     yield from _submitted(work, failures)
     corpus = evaluation_scores.CorpusEvaluation(work)
     for partition in partitions if judged else ():
-        if partition in errors or partition in failures.waiting:
+        if partition in errors or failures.waits(partition):
             continue
         with failures.collecting(partition), _leased(work, partition), _windows_kept(work, partition):
             scored = partial(evaluation_scores.build, work, partition, corpus)
@@ -157,13 +164,30 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str]) -> It
         if said := errors.get(partition) or failures.waiting_said(partition):
             work.say(f"{partition}: {said}")
         yield from _awaited(work, partition, failures)
-    if len(wanted) == len(work.collection.asset_names):  # a part of the chain says nothing of the partition as a whole
-        for partition in partitions:
-            if partition in failures.waiting and partition not in errors:
-                continue  # it is as due as it was, once it need not wait any more
-            _record_refresh(work, partition, errors.get(partition), passes=partition in failures.passing)
+    if part is not None and part.goes_on:
+        with work.stores.state.write() as connection:
+            hand_over.hand_over(connection, work.run_id, part.step, failures.left)
+        return
+    whole = part.whole if part is not None else len(wanted) == len(work.collection.asset_names)
+    if whole:  # a part of the chain says nothing of the partition as a whole
+        _record_all(work, partitions, failures, part)
     if errors:
         raise PartitionsFailed(work.collection.name, errors, len(partitions))
+
+
+def _begun(work: Work, partitions: Sequence[str], part: RunPart | None) -> "_Failures":
+    """Where the run has other steps, with what those before this one left."""
+    if part is None:
+        return _Failures()
+    with work.stores.state.read() as connection:
+        known = hand_over.seen(connection, work.run_id)
+    fresh = {
+        each: _look(work, each) for each in partitions if each not in known
+    }  # it lists the source: not in a transaction
+    with work.stores.state.write() as connection:
+        hand_over.begin(connection, work.run_id, part.step, fresh)
+        before = hand_over.handed_over(connection, work.run_id)
+    return _Failures(errors=dict(before.errors), passing=set(before.passing), before=before)
 
 
 def leads_to_models(collection: Collection) -> frozenset[str]:
@@ -320,10 +344,25 @@ class _Failures:
     lost: LeaseLost | None = None
     waiting: dict[str, Sequence[AssetPostponed]] = field(default_factory=dict)
     """Partitions of which calls travel in batches, or must not leave yet."""
+    before: HandedOver = field(default_factory=HandedOver)
+    """By earlier steps of the run."""
+
+    def waits(self, partition: str) -> dict[str, str]:
+        """By asset, why it is postponed."""
+        own = {wait.asset: str(wait) for wait in self.waiting.get(partition, ())}
+        return {**self.before.waits.get(partition, {}), **own}
 
     def waiting_said(self, partition: str) -> str | None:
-        waits = self.waiting.get(partition)
-        return "; ".join(f"{wait.asset}: {wait}" for wait in waits) if waits else None
+        return "; ".join(f"{asset}: {why}" for asset, why in self.waits(partition).items()) or None
+
+    @property
+    def left(self) -> HandedOver:
+        """By this step alone."""
+        return HandedOver(
+            errors={key: error for key, error in self.errors.items() if key not in self.before.errors},
+            passing=frozenset(self.passing - self.before.passing),
+            waits={key: {wait.asset: str(wait) for wait in waits} for key, waits in self.waiting.items()},
+        )
 
     @contextmanager
     def collecting(self, partition: str) -> Iterator[None]:
@@ -367,9 +406,27 @@ def _holding(work: Work, lease: Lease) -> Iterator[None]:
         work.lease.held = before
 
 
-def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bool) -> None:
-    listing, settings = work.listing.digest_of(partition), work.collection.settings_digest
-    question = digest([listing, settings, work.people_said(partition)])[:32]
+def _record_all(work: Work, partitions: Sequence[str], failures: _Failures, part: RunPart | None) -> None:
+    """What became of each partition, under what the run saw when it began: what came since makes it stale again."""
+    seen: Mapping[str, SeenPartition] = {}
+    if part is not None:
+        with work.stores.state.read() as connection:
+            seen = hand_over.seen(connection, work.run_id)
+    for partition in partitions:
+        if failures.waits(partition) and partition not in failures.errors:
+            continue  # it is as due as it was, once it need not wait any more
+        found = seen.get(partition) or _look(work, partition)
+        passes = partition in failures.passing
+        _record_refresh(work, partition, found, failures.errors.get(partition), passes=passes)
+
+
+def _look(work: Work, partition: str) -> SeenPartition:
+    return SeenPartition(listing=work.listing.digest_of(partition), people=work.people_gave(partition))
+
+
+def _record_refresh(work: Work, partition: str, seen: SeenPartition, error: str | None, *, passes: bool) -> None:
+    settings, people = work.collection.settings_digest, work.with_fit(seen.people)
+    question = digest([seen.listing, settings, people])[:32]
     with work.stores.state.write() as connection:
         upsert(
             connection,
@@ -378,9 +435,9 @@ def _record_refresh(work: Work, partition: str, error: str | None, *, passes: bo
             {
                 "status": "failed" if error else "ok",
                 "error": error,
-                "listing_digest": listing,
+                "listing_digest": seen.listing,
                 "settings_digest": settings,
-                "corrections_digest": work.people_said(partition),
+                "corrections_digest": people,
                 "run_id": work.run_id,
                 "finished_at": now(),
             },

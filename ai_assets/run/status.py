@@ -73,7 +73,7 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
             documents.update(json.loads(row.stats)["statuses"])
         vectors = [each.asset for each in collection.embeddings]
         query = sa.text("SELECT stats FROM datasets WHERE collection = :c AND asset IN :a")
-        query = query.bindparams(sa.bindparam("a", expanding=True))
+        query = query.bindparams(sa.bindparam("a", type_=sa.Text, expanding=True))
         for row in connection.execute(query, {"c": collection.name, "a": vectors}):
             if number := json.loads(row.stats).get(WITHOUT, 0):
                 documents["without vectors"] += number
@@ -177,7 +177,7 @@ def _unreadable(collection: Collection, stores: Stores, keys: Sequence[str]) -> 
         return []
     query = sa.text(
         "SELECT partition, stats FROM datasets WHERE collection = :c AND asset = 'documents' AND partition IN :p"
-    ).bindparams(sa.bindparam("p", expanding=True))
+    ).bindparams(sa.bindparam("p", type_=sa.Text, expanding=True))
     with stores.state.read() as connection:
         rows = connection.execute(query, {"c": collection.name, "p": list(keys)}).all()
     found = {row.partition: Counter(json.loads(row.stats)["statuses"]) for row in rows}

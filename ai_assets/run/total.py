@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ai_assets.base.money import dollars
 from ai_assets.inference.run_spend import RunSpend
+from ai_assets.run import hand_over
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink
+from ai_assets.storage.digest import Json
+from ai_assets.storage.state import StateStore
 
 CANDIDATE = "release_candidate"
 
@@ -75,6 +79,16 @@ class Counted(Sink):
         elif outcome.manifest.asset == "documents":
             self.quarantined[outcome.manifest.partition] = outcome.quarantined
 
+    def as_data(self) -> dict[str, Json]:
+        reused: list[Json] = [[asset, partition, count] for (asset, partition), count in self.reused.items()]
+        return {"indexed": {**self.indexed}, "quarantined": {**self.quarantined}, "reused": reused}
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """What another step of the run counted."""
+        self.indexed = {**data["indexed"], **self.indexed}
+        self.quarantined = {**data["quarantined"], **self.quarantined}
+        self.reused = {(asset, partition): count for asset, partition, count in data["reused"]} | self.reused
+
     def total(self, spend: RunSpend, *, partitions: int, failed: int, seconds: float) -> RunTotal:
         return RunTotal(
             partitions=partitions,
@@ -93,6 +107,24 @@ class Counted(Sink):
             if reused:
                 found[asset] = found.get(asset, 0) + reused
         return found
+
+
+@dataclass(frozen=True)
+class CountsOfSteps:
+    """What the steps of a run count together, each in a process of its own."""
+
+    state: StateStore
+    run_id: str
+    step: str
+
+    def together(self, counted: Counted, seconds: float) -> float:
+        """Keeps what this step counted, and adds what the others did; the seconds of all."""
+        with self.state.write() as connection:
+            hand_over.keep_counts(connection, self.run_id, self.step, seconds, counted.as_data())
+            others = hand_over.counts_before(connection, self.run_id, self.step)
+        for _, data in others:
+            counted.add(data)
+        return seconds + sum(each for each, _ in others)
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,16 +8,20 @@ import threading
 from collections.abc import Container, Iterable, Mapping, Set
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.base.tenants import PLACE
 from ai_assets.collection.settings import GROUP
 from ai_assets.signoff import audit, keys, personal_keys
 from ai_assets.signoff.audit import GENESIS, RECORDED, Action, Record, signed_bytes
 from ai_assets.signoff.audit_errors import AuditBroken, SignatureInvalid
 from ai_assets.signoff.personal_keys import PersonalKey
 from ai_assets.storage.digest import Json, digest
+
+if TYPE_CHECKING:
+    from ai_assets.signoff.people import Person
 
 Role = Literal["viewer", "reviewer", "approver", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -207,21 +211,30 @@ class Authority:
     def require_approver(self, record: Record, role: Role = "approver") -> None:
         """Raises unless who decided was known then, not disabled, and an approver (or more) there."""
         collection, groups = str(record.subject["collection"]), record.subject.get("groups")
-        problem = self.why_no_approver(record.actor, collection, groups, role)
+        problem = self.why_no_approver(record.actor, collection, groups, role, record.subject.get("tenant"))
         if problem is not None:
             raise AuditBroken(record.name, problem)
 
-    def why_no_approver(self, name: str, collection: str, groups: Any, role: Role = "approver") -> str | None:
+    def why_no_approver(
+        self, name: str, collection: str, groups: Any, role: Role = "approver", tenant: Any = None
+    ) -> str | None:
+        """`tenant`: of the collection then, where a role in all of it is what counts."""
         known = self.people.get(name)
         if known is None:
             return f"nobody of the name {name} was known then"
         if not known.enabled:
             return f"{name} was disabled then"
         holders = [name, *(f"{GROUP}{group}" for group in groups or ())]
-        found = [self.grants.get((holder, place)) for holder in holders for place in (collection, EVERYWHERE)]
+        places = (collection, EVERYWHERE, *([f"{PLACE}{tenant}"] if tenant else []))
+        found = [self.grants.get((holder, place)) for holder in holders for place in places]
         if max((ROLES.index(given) for given in found if given), default=-1) < ROLES.index(role):
             return f"{name} did not have the role {role} in {collection} then"
         return None
+
+    def why_not(self, by: "Person", collection: str) -> str | None:
+        """Of somebody who is about to decide."""
+        rights = by.recorded_rights(collection)
+        return self.why_no_approver(by.name, collection, rights["groups"], tenant=rights.get("tenant"))
 
     def require_roles(self, given: Mapping[tuple[str, str], str], holders: Container[str]) -> None:
         """Raises `AuditBroken` unless these holders have the roles that the chain tells of."""

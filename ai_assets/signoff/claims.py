@@ -2,7 +2,7 @@
 no right and takes none: rules, roles and decisions do not look at it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import sqlalchemy as sa
 
@@ -40,9 +40,10 @@ def assign(state: StateStore, request: SignoffRequest, to: str, *, by: Person) -
     name = people.known_as(to)
     with state.write() as connection:
         _require_open(connection, request)
-        people.require(connection, name)
+        if not by.tenant_of:  # else a name of another tenant is answered as one that nobody has
+            people.require(connection, name)
         found = people.find(connection, name)
-        if found is None or not found.may("reviewer", request.collection):
+        if found is None or not replace(found, tenant_of=by.tenant_of).may("reviewer", request.collection):
             problem = f"{name} does not have the role reviewer in {request.collection}"
             raise ClaimRefused(request.collection, request.partition, problem)
         before = of(connection, [request.request_id]).get(request.request_id)
@@ -70,9 +71,13 @@ def of(connection: sa.Connection, request_ids: Sequence[str]) -> dict[str, Reque
     return {row["request_id"]: RequestClaim(**row) for row in connection.execute(query).mappings()}
 
 
-def candidates(connection: sa.Connection, collection: str) -> list[str]:
+def candidates(connection: sa.Connection, collection: str, *, by: Person) -> list[str]:
     """Who may be given a request of the collection."""
-    known = [Person(name=each.name, roles=each.roles) for each in people.everyone(connection) if not each.disabled_at]
+    known = [
+        Person(name=each.name, roles=each.roles, tenant_of=by.tenant_of)
+        for each in people.everyone(connection)
+        if not each.disabled_at
+    ]
     return [person.name for person in known if person.may("reviewer", collection)]
 
 

@@ -204,17 +204,18 @@ def decide(
                 connection, collection, choices, verdict, by=by.name, reason=reason, waivers=waivers
             )
             stated = {"statement": statements.record(connection, signed, said, by.name)}
+        rights = by.recorded_rights(collection)
         for choice in choices:
             request, standing = _require(connection, collection, choice, rules)
             if (problem := why_not_by(by, request, rules, verdict)) is not None:
                 raise DecisionRefused(by.name, problem)
-            if (problem := recorded.why_no_approver(by.name, collection, by.groups)) is not None:
+            if (problem := recorded.why_not(by, collection)) is not None:
                 raise DecisionRefused(by.name, f"by the audit chain {problem}")
             if verdict == "approve":
                 _approve(connection, request, standing, by, reason, rules, waivers or {}, signed, stated)
             else:
                 action: Literal["rejected", "sent back"] = "rejected" if verdict == "reject" else "sent back"
-                requests.close(connection, request, action, by.name, reason, groups=sorted(by.groups), **stated)
+                requests.close(connection, request, action, by.name, reason, **rights, **stated)
             after = requests.get(connection, choice.request_id)
             decided += [after] if after else []
     return decided
@@ -307,6 +308,7 @@ def _approve(
 ) -> None:
     if by.name in standing.signers:
         raise DecisionRefused(by.name, f"{request.collection} {request.partition} has their approval already")
+    rights = by.recorded_rights(request.collection)
     for verdict in holding(request):
         name, why = verdict.name, waivers.get(verdict.name, "").strip()
         if not verdict.waivable:
@@ -318,15 +320,15 @@ def _approve(
                 f"(--waive '{name}=why')",
             )
         if why:
-            told = {**requests.subject(request), "gate": name, "reason": why, "groups": sorted(by.groups), **stated}
+            told = {**requests.subject(request), "gate": name, "reason": why, **rights, **stated}
             audit.append(connection, by.name, "waived", told)
     own_key = signed.key_id if signed else None
     standing.approvals.append(Approval(person=by.name, groups=by.groups, own_key=own_key))
-    groups, complete = sorted(by.groups), not standing.missing(rules)
+    complete = not standing.missing(rules)
     if complete:
-        requests.close(connection, request, "approved", by.name, reason, groups=groups, complete=True, **stated)
+        requests.close(connection, request, "approved", by.name, reason, **rights, complete=True, **stated)
     else:
-        told = {"reason": reason, "groups": groups, "complete": False, **stated}
+        told = {"reason": reason, **rights, "complete": False, **stated}
         audit.append(connection, by.name, "approved", {**requests.subject(request), **told})
 
 

@@ -117,6 +117,6 @@ def record(
     }
     subject: dict[str, Json] = {
         "collection": collection, "documents": kept, "summaries": dict(summaries), "reason": reason,
-        "groups": sorted(by.groups),
+        **by.recorded_rights(collection),
     }  # fmt: skip
     audit.append(connection, by.name, "forgotten", subject)

@@ -247,7 +247,7 @@ def _why_not(
         return f"{by} in {ticket.collection}"
     if ticket.run_id and ticket.run_id != run_id:
         return f"{by} before; somebody started it again in Dagster"
-    if now() > ticket.until:
+    if now() > ticket.until and not _taken_up(connection, ticket, run_id):
         return f"{by}, and ran out at {ticket.until[:16]} (UTC)"
     if ticket.proof == "proxy" and not proxy_declared():
         return f"{by} through a proxy, and desk.yaml declares none"
@@ -263,6 +263,12 @@ def _why_not(
     return None
 
 
+def _taken_up(connection: sa.Connection, ticket: LaunchTicket, run_id: str) -> bool:
+    """By an earlier step of this very run, in time."""
+    query = sa.text("SELECT 1 FROM launch_uses WHERE nonce = :nonce AND run_id = :run")
+    return connection.execute(query, {"nonce": ticket.nonce, "run": run_id}).first() is not None
+
+
 def _used_before(connection: sa.Connection, ticket: LaunchTicket, partitions: Sequence[str], run_id: str) -> str | None:
     """A step that is tried again in the same run is no repetition; the same work in another run is one."""
     gone = datetime.datetime.now(datetime.UTC) - BACKFILL_VALID
@@ -270,7 +276,7 @@ def _used_before(connection: sa.Connection, ticket: LaunchTicket, partitions: Se
         sa.text("DELETE FROM launch_uses WHERE used_at < :gone"), {"gone": gone.isoformat(timespec="milliseconds")}
     )
     query = sa.text("SELECT run_id FROM launch_uses WHERE nonce = :nonce AND partition IN :partitions").bindparams(
-        sa.bindparam("partitions", expanding=True)
+        sa.bindparam("partitions", type_=sa.Text, expanding=True)
     )
     taken: set[str] = set()
     for start in range(0, len(partitions), _AT_ONCE):

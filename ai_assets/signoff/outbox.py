@@ -234,7 +234,7 @@ def _update(
     **values: str | int,
 ) -> None:
     query = sa.text(f"UPDATE notices SET {change} WHERE notice_id IN :ids AND state IN :states")  # noqa: S608
-    query = query.bindparams(sa.bindparam("ids", expanding=True), sa.bindparam("states", expanding=True))
+    query = query.bindparams(sa.bindparam("ids", expanding=True), sa.bindparam("states", type_=sa.Text, expanding=True))
     for some in _chunks(ids):
         connection.execute(query, {"ids": some, "states": list(states), **values})
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from ai_assets.base.tenants import PLACE
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.settings import GROUP
 from ai_assets.signoff import audit, authority
@@ -19,6 +20,7 @@ from ai_assets.signoff.authority import EVERYWHERE as EVERYWHERE
 from ai_assets.signoff.authority import ROLES as ROLES
 from ai_assets.signoff.authority import Role as Role
 from ai_assets.signoff.errors import PersonNameInvalid, PersonUnknown, RoleUnknown
+from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now, upsert
 
 Standing = Literal["unknown", "known", "disabled"]
@@ -33,11 +35,21 @@ class Person:
     email: str | None = None
     groups: frozenset[str] = frozenset()
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """By collection, or '*' for all; from their own grants and those of their groups."""
+    """By place: a collection, `tenant:NAME`, or '*' for all; from their own grants and those of their groups."""
+    tenant_of: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """By collection, where tenants are declared; without it a role in a tenant reaches no collection."""
 
-    def role_in(self, collection: str) -> Role | None:
-        found = [role for role in (self.roles.get(collection), self.roles.get(EVERYWHERE)) if role is not None]
-        return max(found, key=ROLES.index, default=None)
+    def role_in(self, place: str) -> Role | None:
+        tenant = self.tenant_of.get(place)
+        places = (place, EVERYWHERE, *([] if tenant is None else [f"{PLACE}{tenant}"]))
+        return max((self.roles[each] for each in places if each in self.roles), key=ROLES.index, default=None)
+
+    def recorded_rights(self, collection: str) -> dict[str, Json]:
+        """What a record of theirs about the collection says, so that their role can be seen from the chain alone."""
+        groups: list[Json] = [*sorted(self.groups)]
+        tenant = self.tenant_of.get(collection)
+        of_tenant = tenant is not None and f"{PLACE}{tenant}" in self.roles
+        return {"groups": groups, "tenant": tenant} if of_tenant else {"groups": groups}
 
     def may(self, role: Role, collection: str) -> bool:
         """Whether they have at least that role there."""
@@ -119,7 +131,7 @@ def _hold(
 def _grants(connection: sa.Connection, holders: Iterable[str]) -> dict[tuple[str, str], Role]:
     """By holder and collection."""
     query = sa.text("SELECT holder, collection, role FROM grants WHERE holder IN :holders").bindparams(
-        sa.bindparam("holders", expanding=True)
+        sa.bindparam("holders", type_=sa.Text, expanding=True)
     )
     rows = connection.execute(query, {"holders": sorted(holders)})
     return {(row.holder, row.collection): row.role for row in rows}

@@ -287,7 +287,7 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
     if not by.may("approver", collection):
         raise DecisionRefused(by.name, f"rolling back takes the role approver in {collection}")
     with state.write() as connection:
-        if problem := authority.of(connection).why_no_approver(by.name, collection, by.groups):
+        if problem := authority.of(connection).why_not(by, collection):
             raise DecisionRefused(by.name, f"by the audit chain {problem}")
         records = _records(connection, collection, "published", "rolled back", limit=1)
         if not records:
@@ -304,7 +304,7 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
                 "rolled back",
                 {
                     "collection": collection, "release": target.number, "from": current,
-                    "digest": target.digest, "reason": reason, "at": now(), "groups": sorted(by.groups),
+                    "digest": target.digest, "reason": reason, "at": now(), **by.recorded_rights(collection),
                 },
             )  # fmt: skip
     return target

@@ -83,16 +83,22 @@ class _ChainState:
 def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done, _of: None) -> VerificationResult:
     """Walk the chain, then hold the tables against it. Raises on the first mismatch."""
     with state.read() as connection:
-        total: int = connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one()
-        known = Authority(keys.trust_of(connection))
-        verified, told = _walk(audit.records(connection), known, lambda done: walked(done, total))
-        _hold_requests(connection, told)
-        _hold_releases(connection, told)
-        _hold_people(connection, known)
-        _hold_corrections(connection, told)
-        _hold_labels(connection, told)
-        _hold_limits(connection, told)
-        _hold_spending(connection)
+        return verify_in(connection, walked)
+
+
+def verify_in(
+    connection: sa.Connection, walked: Callable[[int, int], None] = lambda _done, _of: None
+) -> VerificationResult:
+    total: int = connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one()
+    known = Authority(keys.trust_of(connection))
+    verified, told = _walk(audit.records(connection), known, lambda done: walked(done, total))
+    _hold_requests(connection, told)
+    _hold_releases(connection, told)
+    _hold_people(connection, known)
+    _hold_corrections(connection, told)
+    _hold_labels(connection, told)
+    _hold_limits(connection, told)
+    _hold_spending(connection)
     return verified
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.base.compute import ComputeSettings
 from ai_assets.base.due import WithDeadline, span_seconds
 from ai_assets.base.window_settings import Windows, hours_of
 from ai_assets.base.windows import WeeklyHours
@@ -32,7 +33,7 @@ BATCH = "batch"
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
-    "tier", "priority", "due", "within", "timezone", "windows",
+    "tier", "priority", "due", "within", "timezone", "windows", "compute",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -69,6 +70,8 @@ class StageSettings(WithDeadline):
     """How old an answer may be and still be used: `30d`, `12h`, `90m`; without it, any age."""
     on_ambiguous: Literal["retry", "hold"] = "retry"
     """When a call may have been billed and its answer was lost: pay again, or wait for a person."""
+    compute: ComputeSettings | None = None
+    """A pod of its own, where runs are in a cluster."""
     tries: int = Field(default=MOST_TRIES, ge=1, le=1000)
     """How many runs ask about a document whose error may pass (no part of the question), before it needs a person."""
 

@@ -5,24 +5,49 @@ Queries live with the nouns they are about; here are the engine, the migrations 
 
 import contextlib
 import datetime
+import logging
+import random
 import sqlite3
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import StateTooNew, StateTooOld, StateUnavailable
+from ai_assets.base.environment import CONNECTIONS
+from ai_assets.base.errors import StateTooNew, StateTooOld, StateUnavailable, StateUpgradeBlocked
 from ai_assets.base.extras import need
 from ai_assets.base.home import KEYS, Home
+from ai_assets.storage import fences
+from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.migrations import MIGRATIONS
+from ai_assets.storage.patience import POLL_S
+from ai_assets.storage.postgres import (
+    FREE_CONNECTION_TIMEOUT_S,
+    SharedEngine,
+    borrow,
+    described,
+    give_back,
+    is_postgres,
+)
+from ai_assets.storage.postgres import engine_of as postgres_engine_of
+from ai_assets.storage.postgres_faults import found_in, is_lock_timeout, is_refusal, may_pass
 
 BUSY_TIMEOUT_S = 30.0
 KEYS_OPTION = "ai_assets_keys"
 """Option of a connection: the folder of the keys that sign what is recorded through it."""
 LONGEST_PAUSE_S = 30.0
 """Between two statements of a writer on PostgreSQL."""
+UPGRADE_PATIENCE_S = 120.0
+"""For so long an upgrade tries to find a moment in which nobody reads."""
+NONE_FREE = (
+    f"all connections of this process were in use for {FREE_CONNECTION_TIMEOUT_S:.0f} s (`connections` in "
+    "operations.yaml says how many it may have)"
+)
+_LOG = logging.getLogger(__name__)
 
 
 def now() -> str:
@@ -33,25 +58,35 @@ def now() -> str:
 class StateStore:
     """Opened by URL; created and migrated on first use. Safe to share between threads, never across a fork."""
 
-    def __init__(self, url: str, *, keys: Path | None = None) -> None:
-        """`keys` is the folder of the keys that sign the audit chain; by default beside a SQLite file."""
+    patience_s = 0.0
+    """For so long a PostgreSQL that was there and has gone is waited for, before a transaction begins: set by runs."""
+
+    def __init__(self, url: str, *, keys: Path | None = None, connections: int = CONNECTIONS // 2) -> None:
+        """`keys` is the folder of the keys that sign the audit chain; by default beside a SQLite file.
+
+        In PostgreSQL the stores of a process share their `connections`; the first says how many.
+        """
         self.url = url
         self._keys = keys
         self._closed = False
-        try:
-            self._engine = _engine(url)
-        except sa.exc.ArgumentError as error:
-            raise StateUnavailable("address", "it is not a database URL such as postgresql://user@host/name") from error
+        self._shared: SharedEngine | None = None
+        address = _address(url)
+        if is_postgres(address):
+            need("postgres", "A state store in PostgreSQL")
+            self._shared = borrow(address, connections)
+            self._engine = self._shared.engine
+            release: Callable[[], None] = partial(give_back, self._shared)
+        else:
+            self._engine = _sqlite_engine(address)
+            release = self._engine.dispose
+        self._release = weakref.finalize(self, release)  # a store that nobody holds any more keeps no connection
         with contextlib.ExitStack() as refused:
             refused.callback(self.close)
             try:
                 _migrate(self._engine, self.describe())
-            except sa.exc.OperationalError as error:
-                raise StateUnavailable(self.describe(), _first_line(error)) from error
-            except sa.exc.DatabaseError as error:
-                raise StateUnavailable(self.describe(), f"not a database ({_first_line(error)})") from error
+            except sa.exc.DBAPIError as error:
+                raise _unavailable(self.url, error) from error
             refused.pop_all()
-        weakref.finalize(self, self._engine.dispose)  # a store that nobody holds any more keeps no connection
 
     @classmethod
     def reading(cls, url: str, say: Callable[[str], None], *, keys: Path | None = None) -> Self:
@@ -67,20 +102,22 @@ class StateStore:
         store.url = url
         store._keys = keys
         store._closed = False
+        store._shared = None
         try:
             store._engine, forget = reading_engine(url, say)
         except sqlite3.DatabaseError as error:
-            described = sa.make_url(url).render_as_string(hide_password=True)
-            raise StateUnavailable(described, f"not a database ({error})") from error
+            raise StateUnavailable(described(url), f"not a database ({error})") from error
         weakref.finalize(store, forget)
-        weakref.finalize(store, store._engine.dispose)  # first, as the last is called first
+        store._release = weakref.finalize(store, store._engine.dispose)  # first, as the last is called first
         try:
             with store.read() as connection:
                 inspected = sa.inspect(connection)
                 known = [name for name, _ in MIGRATIONS]
                 applied = _applied(connection, store.describe()) if inspected.has_table("schema_migrations") else []
+                if inspected.has_table("store_fences"):
+                    fences.refuse(store.describe(), fences.found(connection))
         except sa.exc.DatabaseError as error:
-            raise StateUnavailable(store.describe(), f"not a database ({_first_line(error)})") from error
+            raise _unavailable(url, error) from error
         if missing := [name for name in known if name not in applied]:
             raise StateTooOld(store.describe(), missing[0])
         return store
@@ -88,11 +125,26 @@ class StateStore:
     @staticmethod
     def engine_of(url: str) -> sa.Engine:
         """For what makes or replaces the tables themselves; nothing is created or migrated."""
-        return _engine(url)
+        address = _address(url)
+        if not is_postgres(address):
+            return _sqlite_engine(address)
+        need("postgres", "A state store in PostgreSQL")
+        return postgres_engine_of(address)
+
+    @classmethod
+    @contextlib.contextmanager
+    def reached(cls, url: str) -> Iterator[sa.Connection]:
+        """One connection, for what is not ours in the same database; nothing is created or migrated."""
+        engine = cls.engine_of(url)
+        try:
+            with refusals_told(url), engine.connect() as connection, connection.begin():
+                yield connection
+        finally:
+            engine.dispose()
 
     def describe(self) -> str:
         """The store's address without its password."""
-        return sa.make_url(self.url).render_as_string(hide_password=True)
+        return described(self.url)
 
     @property
     def keys(self) -> Path:
@@ -118,7 +170,7 @@ class StateStore:
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start; committed when the block ends without error."""
         with self._transaction("IMMEDIATE") as connection:
-            _take_turns(connection)
+            fences.refuse(self.describe(), _take_turns(connection))
             yield connection
 
     @contextlib.contextmanager
@@ -134,20 +186,55 @@ class StateStore:
             KEYS_OPTION: self.keys,
             **(postgresql if self._engine.name == "postgresql" else {}),
         }
-        pool = self._engine.pool
         try:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
-                yield connection
+            with contextlib.ExitStack() as held:
+                if self._shared is not None:
+                    held.enter_context(self._shared.gate.passed())
+                held.callback(self._closed_meanwhile, self._engine.pool)
+                connection = held.enter_context(self._connected().execution_options(**options))
+                with connection.begin():
+                    yield connection
+        except sa.exc.TimeoutError as error:
+            raise StateUnavailable(self.describe(), NONE_FREE) from error
         except (sa.exc.OperationalError, sa.exc.InternalError) as error:
-            raise StateUnavailable(self.describe(), _first_line(error)) from error
-        finally:
-            if self._closed:  # while this transaction ran: its connection went back to a pool that nobody holds
-                pool.dispose()
+            raise _unavailable(self.url, error) from error
+        except sa.exc.ProgrammingError as error:
+            if is_refusal(error):
+                raise _unavailable(self.url, error) from error
+            raise
+
+    def _connected(self) -> sa.Connection:
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            try:
+                return self._engine.connect()
+            except sa.exc.OperationalError as error:
+                if time.monotonic() > deadline or not may_pass(error):
+                    raise
+                time.sleep(POLL_S)
+
+    def _closed_meanwhile(self, pool: sa.Pool) -> None:
+        """The connection of this transaction went back to a pool that nobody holds any more."""
+        if self._closed and (self._shared is None or not self._shared.users):
+            pool.dispose()
 
     def close(self) -> None:
         """A transaction that another thread is in ends as it would have, and its connection is closed with it."""
         self._closed = True
-        self._engine.dispose()
+        self._release()
+
+
+@contextlib.contextmanager
+def refusals_told(url: str) -> Iterator[None]:
+    """For what works with an engine of its own: what a database refuses is one sentence, as in a store."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InternalError) as error:
+        raise _unavailable(url, error) from error
+    except sa.exc.DatabaseError as error:
+        if not is_refusal(error) and "not a database" not in str(error.orig):
+            raise
+        raise _unavailable(url, error) from error
 
 
 def upsert(connection: sa.Connection, table: str, key: Mapping[str, object], values: Mapping[str, object]) -> None:
@@ -192,22 +279,32 @@ def keys_of(dialect: str, given: str) -> str:
     return f"json_array_elements_text(CAST({given} AS json)) AS json_each(value)"
 
 
-def _engine(url: str) -> sa.Engine:
-    address = sa.make_url(url)
+def _address(url: str) -> sa.URL:
+    try:
+        address = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):  # its words may hold a part of the password
+        raise StateUnavailable("address", "it is not a database URL such as postgresql://user@host/name") from None
     kind = address.drivername.partition("+")[0]
-    if kind in ("postgresql", "postgres"):
-        need("postgres", "A state store in PostgreSQL")
-        return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    if kind != "sqlite":
-        raise StateUnavailable(address.render_as_string(), f"it is of kind '{kind}'; known are sqlite and postgresql")
+    if kind != "sqlite" and not is_postgres(address):
+        raise StateUnavailable(described(address), f"it is of kind '{kind}'; known are sqlite and postgresql")
+    return address
+
+
+def _unavailable(url: str, error: sa.exc.DBAPIError) -> StateUnavailable:
+    if is_postgres(sa.make_url(url)):
+        return StateUnavailable(described(url), found_in(error))
+    found = str(error.orig).splitlines()[0]
+    is_plain = isinstance(error, sa.exc.OperationalError | sa.exc.InternalError)
+    return StateUnavailable(described(url), found if is_plain else f"not a database ({found})")
+
+
+def _sqlite_engine(address: sa.URL) -> sa.Engine:
     if address.database and address.database != ":memory:":
         try:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StateUnavailable(
-                address.render_as_string(), f"its folder cannot be made: {error.strerror}"
-            ) from error
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+            raise StateUnavailable(described(address), f"its folder cannot be made: {error.strerror}") from error
+    engine = sa.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -224,12 +321,32 @@ def _engine(url: str) -> sa.Engine:
 
 
 def _migrate(engine: sa.Engine, described: str) -> None:
+    if _is_migrated(engine, described):
+        return
+    deadline = time.monotonic() + UPGRADE_PATIENCE_S
+    while True:
+        try:
+            return _upgrade(engine, described)
+        except sa.exc.OperationalError as error:
+            if not is_lock_timeout(error):
+                raise
+            if time.monotonic() > deadline:
+                raise StateUpgradeBlocked(described, UPGRADE_PATIENCE_S) from error
+            time.sleep(random.uniform(0.05, POLL_S))
+
+
+def _is_migrated(engine: sa.Engine, described: str) -> bool:
     known = [name for name, _ in MIGRATIONS]
     with engine.connect().execution_options(sqlite_begin="DEFERRED") as connection, connection.begin():
-        if sa.inspect(connection).has_table("schema_migrations") and _applied(connection, described) == known:
-            return
+        if not sa.inspect(connection).has_table("schema_migrations") or _applied(connection, described) != known:
+            return False
+        fences.refuse(described, fences.found(connection))
+        return True
+
+
+def _upgrade(engine: sa.Engine, described: str) -> None:
     with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
-        _take_turns(connection)
+        _one_upgrades(connection, described)
         connection.execute(
             sa.text("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)")
         )
@@ -240,16 +357,37 @@ def _migrate(engine: sa.Engine, described: str) -> None:
                 connection.execute(
                     sa.text("INSERT INTO schema_migrations VALUES (:name, :at)"), {"name": name, "at": now()}
                 )
+        fences.refuse(described, fences.found(connection))
 
 
-def _take_turns(connection: sa.Connection) -> None:
+def _one_upgrades(connection: sa.Connection, described: str) -> None:
+    """The lock of writers, and on PostgreSQL then all tables: what reads goes on until its transaction ends.
+
+    Half of the time after which PostgreSQL looks for deadlocks, so that it is never a reader that has to give up.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    take = "SELECT pg_try_advisory_xact_lock(726354)"
+    if not connection.execute(sa.text(take)).scalar_one():
+        _LOG.warning("waiting for another process that upgrades or writes %s", described)
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(726354)"))
+    connection.execute(sa.text("SET LOCAL lock_timeout = '500ms'"))
+    if ours := tables_there(connection):
+        connection.execute(sa.text(f"LOCK TABLE {', '.join(ours)} IN ACCESS EXCLUSIVE MODE"))
+
+
+def _take_turns(connection: sa.Connection) -> str | None:
     """What BEGIN IMMEDIATE is to SQLite: what a writer reads, no other writer changes before it is done.
 
-    The server ends the transaction of a process that was suspended within it, so that the others can go on.
+    The server ends the transaction of a process that was suspended within it, so that the others can go on. Returns
+    what refuses this process.
     """
-    if connection.dialect.name == "postgresql":
-        limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
-        connection.execute(sa.text(f"SELECT {limit}, pg_advisory_xact_lock(726354)"))
+    if connection.dialect.name != "postgresql":
+        return fences.found(connection)
+    limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
+    row = connection.execute(sa.text(f"SELECT {limit}, ai_assets_turn(:known) AS said"), {"known": fences.NEWEST}).one()
+    said: str | None = row.said
+    return said
 
 
 def _applied(connection: sa.Connection, described: str) -> list[str]:
@@ -258,7 +396,3 @@ def _applied(connection: sa.Connection, described: str) -> list[str]:
     if unknown:
         raise StateTooNew(described, unknown[0])
     return applied
-
-
-def _first_line(error: sa.exc.DBAPIError) -> str:
-    return str(error.orig).splitlines()[0]

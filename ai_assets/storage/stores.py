@@ -13,6 +13,7 @@ from ai_assets.base.home import Home, HomeUnusable
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.lake import Lake, Manifest
+from ai_assets.storage.patience import RUN_PATIENCE_S
 from ai_assets.storage.state import StateStore, upsert
 
 
@@ -28,7 +29,14 @@ class Stores:
     def at(cls, home: Home) -> Self:
         home.ensure()
         share_arenas()
-        return cls(home, Lake(home.lake), StateStore(home.state_url, keys=home.keys))
+        return cls(home, Lake(home.lake), state_of(home))
+
+    @classmethod
+    def of_run(cls, home: Home) -> Self:
+        """The same, for what must not end where PostgreSQL restarts meanwhile."""
+        stores = cls.at(home)
+        stores.state.patience_s = RUN_PATIENCE_S
+        return stores
 
     @classmethod
     def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
@@ -57,6 +65,11 @@ class Stores:
     ) -> SearchIndex:
         """Of vectors of that length, which are the built-in ones unless it is said; `more` by column, of others."""
         return SearchIndex(self.home.index / collection, name, dimensions or BUILTIN_DIMENSIONS, more=more or {})
+
+
+def state_of(home: Home) -> StateStore:
+    """With as many connections as the home declares."""
+    return StateStore(home.state_url, keys=home.keys, connections=home.connections // 2)
 
 
 def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:

@@ -253,5 +253,5 @@ def _decide(
     if verdict != "approve":
         return _line(after[0])
     found = _line(after[0], missing=standing.missing(rules))
-    publication = reading.publication_of(desk, after[0])
+    publication = reading.publication_of(desk, person, after[0])
     return replace(found, not_loaded=publication.said if publication.state == "not loaded" else None)

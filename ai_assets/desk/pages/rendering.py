@@ -46,11 +46,12 @@ def render(
     request: HttpRequest, template: str, context: Mapping[str, Any], status_code: int = 200
 ) -> HTMLResponse:  # fmt: skip
     """A page of the desk; `context` is what the template needs beyond who looks and where."""
+    person = getattr(request.state, "person", None)
     given = {
-        "person": getattr(request.state, "person", None),
+        "person": person,
         "csrf": getattr(request.state, "csrf", ""),
         "path": request.url.path,
-        "dagster_url": Desk.of(request).dagster_url,
+        "dagster_url": Desk.of(request).dagster_pages_for(person),
         **context,
     }
     return HTMLResponse(environment().get_template(template).render(given), status_code)

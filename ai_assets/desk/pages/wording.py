@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from ai_assets.base.money import dollars
+from ai_assets.base.tenants import PLACE
 from ai_assets.costs.tables import shown
 from ai_assets.desk.answer_fields import Field
 from ai_assets.desk.markup import markdown
+from ai_assets.signoff.people import EVERYWHERE
 
 NOTICED = 0.01
 """A score that moved less is shown, but not coloured."""
@@ -124,11 +126,17 @@ def soft(text: str) -> Markup:
     return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
 
 
+def commands(sentence: str) -> Markup:
+    """A sentence in which commands stand between backticks, as the command line prints it."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(sentence))))
+
+
 def without_quotes(fields: Sequence[Field]) -> list[Field]:
     """The fields of an answer but for its evidence, which stands below them with its places."""
     return [field for field in fields if field.name != "evidence" or field.change != "same"]
 
 
+_COMMAND = re.compile(r"`([^`]+)`")
 _SIGN = re.compile(r"([_/.\-]+)(?=\w)")
 _MARKUP = re.compile(r"(?m)^\s{0,3}(?:#{1,6}|>|[-*+]|\|[-:| ]+\|)\s|[*`|]|\[([^\]]*)\]\([^)]*\)|__")
 
@@ -154,13 +162,22 @@ def _unquoted(value: str) -> str:
         return value[1:]
 
 
+def place_in_words(place: str) -> str:
+    """Where a role holds: a collection, all of a tenant, or everywhere."""
+    if place == EVERYWHERE:
+        return "every collection"
+    tenant = place.removeprefix(PLACE)
+    return place if tenant == place else f"all of tenant {tenant}"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
     "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
-    "markdown": markdown, "without_quotes": without_quotes,
+    "markdown": markdown, "without_quotes": without_quotes, "commands": commands, "place_in_words": place_in_words,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,
+    "place_in_words": place_in_words,
     "query": query,
     "difference": difference,
     "tendency": tendency,

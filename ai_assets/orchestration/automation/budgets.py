@@ -31,7 +31,7 @@ def budgets(collections: Sequence[Collection]) -> dg.SensorDefinition:
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from ai_assets.costs import alerts, funding
         from ai_assets.inference.budget_status import all_standing
-        from ai_assets.inference.load import load_inference
+        from ai_assets.inference.load import inference_at
         from ai_assets.planning import backfills
         from ai_assets.storage.state import now
         from ai_assets.storage.stores import Stores
@@ -40,7 +40,7 @@ def budgets(collections: Sequence[Collection]) -> dg.SensorDefinition:
         with Stores.at(Home.from_environment()) as stores:
             ended = backfills.sweep(stores, context.instance)
             try:
-                settings = load_inference(stores.home.inference)
+                settings = inference_at(stores.home)
             except UserError as error:
                 return dg.SkipReason(f"no alert was given: {error}")
             given = alerts.give(stores.state, settings, moment, collections)
@@ -73,9 +73,10 @@ def _hold_scopes(collections: Sequence[Collection]) -> None:
     if not path.is_file():
         return
     from ai_assets.costs import scopes
-    from ai_assets.inference.load import load_inference
+    from ai_assets.inference.load import inference_at, load_inference
 
     declared = load_inference(path)
+    scopes.refuse_of_other_tenants(inference_at(Home.from_environment()), collections)
     settings, elsewhere = _of_here(declared, collections)
     scopes.refuse_misspelt(path, settings, collections)
     for doubt in (*scopes.doubts(settings, collections), *scopes.strangers(declared, collections, elsewhere)):

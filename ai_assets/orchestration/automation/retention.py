@@ -23,6 +23,7 @@ def retention(collections: Sequence[Collection]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from ai_assets.base.tenants import load_tenants
         from ai_assets.retention.leftovers import RetentionContext
         from ai_assets.retention.sweep import sweep
         from ai_assets.run.operations import load_operations
@@ -30,14 +31,14 @@ def retention(collections: Sequence[Collection]) -> dg.SensorDefinition:
 
         home = Home.from_environment()
         try:
-            settings = load_operations(home.operations).retention
+            settings, tenants = load_operations(home.operations).retention, load_tenants(home.operations)
         except UserError as error:
             return dg.SkipReason(f"nothing was removed: {error}")
         if not settings.enabled:
             return dg.SkipReason("retention.enabled is false in operations.yaml")
         with Stores.at(home) as stores:
             bench = RetentionContext(
-                stores=stores, settings=settings, collections=collections, instance=context.instance
+                stores=stores, settings=settings, collections=collections, tenants=tenants, instance=context.instance
             )
             if bench.moment_s - float(context.cursor or 0) < settings.every_hours * 3600:
                 return dg.SkipReason(f"nothing to remove until {settings.every_hours:g} hours after the last time")

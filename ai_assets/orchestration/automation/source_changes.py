@@ -135,7 +135,7 @@ def _no_money(collection: Collection) -> str | None:
     if not collection.asks_models:
         return None
     from ai_assets.costs import funding
-    from ai_assets.inference.load import load_inference
+    from ai_assets.inference.load import inference_at
     from ai_assets.planning.backfills import open_of
     from ai_assets.storage.state import now
     from ai_assets.storage.stores import Stores
@@ -144,7 +144,7 @@ def _no_money(collection: Collection) -> str | None:
         if (backfill := open_of(connection, collection.name)) is not None:
             return f"{backfill.backfill} is under way, at its own price"
         try:
-            settings = load_inference(stores.home.inference)
+            settings = inference_at(stores.home)
         except DeclarationInvalid as error:
             return str(error)
         return funding.no_money(connection, collection, settings, funding.day_of(now()))

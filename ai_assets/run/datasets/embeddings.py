@@ -210,7 +210,7 @@ def _embed(
     work: Work, passages: Passages, vectors: TextVectors, embedder: BuiltinEmbedder | OwnEmbedder | DeviceEmbedder
 ) -> None:
     missing = _missing(passages, vectors)
-    while block := list(islice(missing, embedder.texts_at_once)):
+    while block := list(islice(missing, work.at_once(embedder.texts_at_once))):
         texts = [passage.text for _, passage in block]
         if isinstance(embedder, BuiltinEmbedder):
             asked = work.texts.vectors(texts)

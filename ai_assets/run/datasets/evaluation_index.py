@@ -75,7 +75,7 @@ def sync_index(work: Work) -> int:
         stale = sorted(partition for partition, found in current.items() if held.get(partition) != found)
         while stale or version is None:
             batch, changes, rows = [], {}, 0
-            while stale and rows < INDEX_BATCH_ROWS:
+            while stale and rows < work.at_once(INDEX_BATCH_ROWS):
                 partition = stale.pop(0)
                 chunks = _indexable(work, partition)
                 if chunks is None:

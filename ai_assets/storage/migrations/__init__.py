@@ -30,6 +30,8 @@ from ai_assets.storage.migrations import (
     m027_window_waits,
     m028_place_queues,
     m029_fitted_searches,
+    m032_fences,
+    m035_run_steps,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -58,4 +60,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m027_window_waits", m027_window_waits.up),
     ("m028_place_queues", m028_place_queues.up),
     ("m029_fitted_searches", m029_fitted_searches.up),
+    ("m032_fences", m032_fences.up),
+    ("m035_run_steps", m035_run_steps.up),
 )

@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes, made of what collections and operations.yaml declare; nothing here talks to a cluster."""

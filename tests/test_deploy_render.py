@@ -1,0 +1,193 @@
+"""Claims about what `ai-assets deploy render` writes: it is valid, complete, the same each time, and current here."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import REPOSITORY, STAGE, Project
+
+from ai_assets.base.cluster import ClusterSettings, cluster_in
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.deploy.errors import QuotaTooSmall, RenderingDiffers, TenantsLeftOut
+from ai_assets.deploy.plan import DeploymentPlan, planned
+from ai_assets.deploy.rendering import refuse_different, rendered, write
+from ai_assets.orchestration.code_location import code_locations
+
+API_VERSIONS = ("1.27", "1.32")
+"""The oldest and the newest that we say it is for."""
+SAMPLES = ("handbook", "reports")
+
+
+def plan_of(collections: list[Collection], cluster: ClusterSettings, definitions: list[str]) -> DeploymentPlan:
+    return planned(REPOSITORY, Path("operations.yaml"), cluster, collections, definitions, behind_proxy=False)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Mapping[str, str]:
+    cluster = cluster_in(REPOSITORY / "deploy" / "operations.yaml")
+    (location,) = code_locations(REPOSITORY)
+    found = [load_collection(REPOSITORY / "collections", name) for name in SAMPLES]
+    return rendered(plan_of(found, cluster, location.image_arguments(REPOSITORY, "/app")))
+
+
+@pytest.fixture(scope="module")
+def objects(sample: Mapping[str, str]) -> list[dict[str, Any]]:
+    return list(objects_in(sample))
+
+
+def objects_in(files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    for path, text in files.items():
+        if not path.startswith("helm/"):
+            yield from (each for each in yaml.safe_load_all(text) if each["kind"] != "Kustomization")
+
+
+def pods_in(objects: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (each["metadata"]["namespace"], each["spec"]["template"]["spec"])
+        for each in objects
+        if each["kind"] in ("Deployment", "Job")
+    ]
+
+
+def named(objects: list[dict[str, Any]], kind: str) -> set[tuple[str | None, str]]:
+    return {(each["metadata"].get("namespace"), each["metadata"]["name"]) for each in objects if each["kind"] == kind}
+
+
+def test_the_rendering_of_the_samples_in_the_repository_is_current(sample: Mapping[str, str]) -> None:
+    """Otherwise: AI_ASSETS_OPERATIONS=deploy/operations.yaml ai-assets deploy render deploy"""
+    refuse_different(REPOSITORY / "deploy", sample)
+
+
+@pytest.mark.parametrize("version", API_VERSIONS)
+def test_every_object_is_valid(objects: list[dict[str, Any]], version: str) -> None:
+    assert {each["kind"] for each in objects} == {
+        "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Job", "LimitRange", "Namespace", "NetworkPolicy",
+        "PodDisruptionBudget", "PriorityClass", "ResourceQuota", "Role", "RoleBinding", "Service", "ServiceAccount",
+    }  # fmt: skip
+    for each in objects:
+        kubernetes_validate.validate(each, version, strict=True)
+        assert len(each["metadata"]["name"]) <= 63
+
+
+def test_what_an_object_names_is_there_or_is_a_secret_of_the_operators(objects: list[dict[str, Any]]) -> None:
+    accounts = named(objects, "ServiceAccount")
+    classes = {name for _, name in named(objects, "PriorityClass")}
+    for namespace, pod in pods_in(objects):
+        assert pod["serviceAccountName"] == "default" or (namespace, pod["serviceAccountName"]) in accounts
+        assert pod["priorityClassName"] in classes
+        (container,) = pod["containers"]
+        configs = {each["configMapRef"]["name"] for each in container["envFrom"] if "configMapRef" in each}
+        configs |= {each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each}
+        assert {(namespace, name) for name in configs} <= named(objects, "ConfigMap")
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for binding in (each for each in objects if each["kind"] == "RoleBinding"):
+        (who,) = binding["subjects"]
+        assert (who["namespace"], who["name"]) in accounts
+        assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) in named(objects, "Role")
+    assert not named(objects, "Secret")
+
+
+def test_a_kustomization_names_files_that_are_there_and_all_of_them(sample: Mapping[str, str]) -> None:
+    for path, text in sample.items():
+        if not path.endswith("kustomization.yaml"):
+            continue
+        folder = Path(path).parent
+        for resource in yaml.safe_load(text)["resources"]:
+            target = (REPOSITORY / "deploy" / folder / resource).resolve().relative_to(REPOSITORY / "deploy").as_posix()
+            assert target in sample or f"{target}/kustomization.yaml" in sample, (path, resource)
+    listed = {
+        f"{Path(path).parent.as_posix()}/{each}"
+        for path, text in sample.items()
+        if path.endswith("kustomization.yaml")
+        for each in yaml.safe_load(text)["resources"]
+    }
+    others = {path for path in sample if not path.endswith("kustomization.yaml") and not path.startswith("helm/")}
+    assert others <= listed
+
+
+def test_pods_of_a_tenant_have_its_namespace_and_none_but_its_secrets(objects: list[dict[str, Any]]) -> None:
+    (code,) = [
+        each for each in objects if each["kind"] == "Deployment" and each["metadata"]["namespace"] == "ai-assets-claims"
+    ]
+    (container,) = code["spec"]["template"]["spec"]["containers"]
+    assert {"name": "AI_ASSETS_TENANT", "value": "claims"} in container["env"]
+    secrets = [each["secretRef"]["name"] for each in container["envFrom"] if "secretRef" in each]
+    assert secrets == ["ai-assets-claims-secrets"]
+    context = yaml.safe_load(container["args"][-1])["k8s"]
+    assert (context["namespace"], context["env_secrets"]) == ("ai-assets-claims", secrets)
+    (config,) = [each for each in objects if each["metadata"]["name"] == "dagster-instance"]
+    launcher = yaml.safe_load(config["data"]["dagster.yaml"])["run_launcher"]["config"]
+    assert launcher["env_secrets"] == []
+
+
+def test_only_what_starts_pods_has_a_token(objects: list[dict[str, Any]]) -> None:
+    with_token = {pod["containers"][0]["name"] for _, pod in pods_in(objects) if pod["automountServiceAccountToken"]}
+    assert with_token == {"ai-assets-web", "ai-assets-daemon"}
+    for role in (each for each in objects if each["kind"] == "Role"):
+        asked = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+        assert not {"*", "secrets"} & {part for pair in asked for part in pair}
+
+
+def declare(project: Project, **compute: Any) -> Collection:
+    project.documents(per_day=1)
+    (project.root / "operations.yaml").write_text("cluster: {image: 'r/i:1', gpu_types: {a100: {}}}\n")
+    return project.declare(stages=[{**STAGE, "compute": compute}], tenant="acme")
+
+
+@pytest.mark.parametrize(
+    ("compute", "quota", "said"),
+    [
+        ({"memory": "8Gi"}, {"memory": "8Gi"}, r"8Gi of memory, and step 'kind' of .* asks for 8Gi \(beside"),
+        ({"cpu": 4}, {"cpu": 2}, "allows 2 of cpu, and step 'kind' of collection 'notes' asks for 4"),
+        ({"gpu": {"count": 2, "type": "a100"}}, {"gpus": 1}, r"allows 1 of GPUs, .* asks for 2.*cluster\.quota\.gpus"),
+    ],
+)  # fmt: skip
+def test_a_quota_that_the_largest_pod_does_not_fit_in_is_refused(
+    project: Project, compute: dict[str, Any], quota: dict[str, Any], said: str
+) -> None:
+    collection = declare(project, **compute)
+    cluster = ClusterSettings.model_validate({"image": "r/i:1", "gpu_types": {"a100": {}}, "quota": quota})
+    with pytest.raises(QuotaTooSmall, match=said):
+        plan_of([collection], cluster, [])
+
+
+def test_a_namespace_for_a_tenant_without_collections_is_refused(project: Project) -> None:
+    collection = declare(project)
+    cluster = ClusterSettings.model_validate({"image": "r/i:1", "tenants": {"acne": {"namespace": "acne"}}})
+    with pytest.raises(TenantsLeftOut, match=r"that no collection has: acne.*are of: acme"):
+        plan_of([collection], cluster, [])
+
+
+def test_the_command_writes_checks_and_cleans_up(project: Project) -> None:
+    declare(project, memory="3Gi", gpu={"count": 1, "type": "a100"})
+    (project.root / "operations.yaml").write_text(
+        "cluster: {image: 'r/i:1', gpu_types: {a100: {}}, tenants: {acme: {namespace: a, quota: {gpus: 1}}}}\n"
+    )
+    made = project.cli("deploy", "render", "out")
+    assert made.returncode == 0, made.stderr
+    before = {path: path.read_bytes() for path in (project.root / "out").rglob("*.yaml")}
+    again = project.cli("deploy", "render", "out")
+    assert " 0 changed" in again.stdout
+    assert before == {path: path.read_bytes() for path in before}
+    assert project.cli("deploy", "render", "out", "--check").returncode == 0
+    (project.root / "operations.yaml").write_text(
+        "cluster: {image: 'r/i:2', gpu_types: {a100: {}}, quota: {gpus: 1}}\n"
+    )
+    different = project.cli("deploy", "render", "out", "--check")
+    assert different.returncode == 2
+    assert "tenants/acme/rbac.yaml is rendered no more" in different.stderr or "; ..." in different.stderr
+    assert project.cli("deploy", "render", "out").returncode == 0
+    assert not list((project.root / "out/tenants").rglob("*.yaml"))
+
+
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "mine.yaml").write_text("kind: Mine\n")
+    write(tmp_path, {"base/ours.yaml": "kind: Ours\n"})
+    assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["mine.yaml", "ours.yaml"]
+    with pytest.raises(RenderingDiffers, match=r"base/ours\.yaml differs from line 2 on"):
+        refuse_different(tmp_path, {"base/ours.yaml": "kind: Ours\nmore: 1\n"})
