@@ -204,7 +204,20 @@ INPUTS: Mapping[str, type[Any]] = {
 
 
 def as_input(document: PolicyInput) -> dict[str, Any]:
-    return asdict(document)
+    """As JSON; a whole number as one, for `%d` of Rego takes no other."""
+    found: dict[str, Any] = _plain(asdict(document))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
 
 
 @cache

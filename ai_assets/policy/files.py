@@ -56,7 +56,7 @@ class PolicySet:
     def of(cls, collection: Path, project: Path) -> "PolicySet":
         folders = dict.fromkeys(folder.resolve() / FOLDER for folder in (project, collection))
         paths = [path for folder in folders for path in sorted(folder.glob("*.rego"))]
-        return cls(tuple(PolicyFile(path, path.read_text(encoding="utf-8", errors="replace")) for path in paths))
+        return cls(tuple(PolicyFile(path, _text_of(path)) for path in paths))
 
     def __bool__(self) -> bool:
         return bool(self.files)
@@ -66,8 +66,14 @@ class PolicySet:
         """Of what decides: tests do not, nor where the files lie."""
         return digest(sorted([file.package, file.text] for file in self.files if not file.is_test))
 
+    @cached_property
+    def broken(self) -> tuple[Mistake, ...]:
+        """What its text shows to be wrong: a policy of which nobody knows what it meant to forbid denies all."""
+        return tuple(self.mistakes())
+
     def judges(self, subject: Subject) -> bool:
-        return any(file.package == f"{ROOT}.{subject}" and not file.is_test for file in self.files)
+        """Whether there is anything to ask about it."""
+        return bool(self.broken) or any(file.package == f"{ROOT}.{subject}" and not file.is_test for file in self.files)
 
     @cached_property
     def deciding(self) -> tuple[PolicyFile, ...]:
@@ -92,6 +98,14 @@ class PolicySet:
                     yield Mistake(file.path, test.line, f"the test {test.name} cannot be run: {test.problem}")
 
 
+def _text_of(path: Path) -> str:
+    """Nothing of what cannot be read: then it has no package, which denies."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _no_network(call: NamedAt) -> str:
     return ": a policy sees its input and nothing else" if call.name.startswith(("http.", "net.")) else ""
 
@@ -100,7 +114,9 @@ def _package_mistakes(file: PolicyFile, files: Sequence[PolicyFile]) -> Iterator
     package = file.rego.package
     known = [f"{ROOT}.{subject}" for subject in SUBJECTS]
     if package is None:
-        yield Mistake(file.path, 1, f"it has no package; write one of: {', '.join(f'package {name}' for name in known)}")
+        yield Mistake(
+            file.path, 1, f"it has no package; write one of: {', '.join(f'package {name}' for name in known)}"
+        )
         return
     if file.about not in known and not f"{file.about}.".startswith(f"{LIBRARY}."):
         near = difflib.get_close_matches(file.about, known, 1)

@@ -27,13 +27,13 @@ class InterpreterFailed(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RegoQuestion:
     query: str
     input: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class RegoAnswer:
     value: Any = None
     undefined: bool = False
     error: str | None = None
@@ -50,10 +50,10 @@ class Interpreter:
     def ask(
         self,
         modules: Sequence[tuple[str, str]],
-        asked: Sequence[Asked],
+        asked: Sequence[RegoQuestion],
         builtins: Sequence[str] = (),
         timeout_s: float = TIMEOUT_S,
-    ) -> tuple[list[Answered], list[str]]:
+    ) -> tuple[list[RegoAnswer], list[str]]:
         """The answers, and which of `builtins` it does not have. Raises InterpreterFailed."""
         try:
             need("policy", "A policy")
@@ -62,7 +62,7 @@ class Interpreter:
         said = {"modules": modules, "asked": [vars(each) for each in asked], "builtins": list(builtins)}
         with self._lock:
             found = self._exchange(json.dumps(said).encode() + b"\n", timeout_s)
-        return [Answered(**each) for each in found["results"]], found["unknown"]
+        return [RegoAnswer(**each) for each in found["results"]], found["unknown"]
 
     def _exchange(self, line: bytes, timeout_s: float) -> dict[str, Any]:
         child = self._running()

@@ -23,7 +23,7 @@ OPENING, CLOSING = "([{", ")]}"
 _BETWEEN = ("space", "comment")
 
 
-class Token(NamedTuple):
+class RegoToken(NamedTuple):
     kind: str
     text: str
     at: int
@@ -57,18 +57,18 @@ class RegoText:
         self.text = text
 
     @cached_property
-    def tokens(self) -> Sequence[Token]:
+    def tokens(self) -> Sequence[RegoToken]:
         found, line, depth = [], 1, 0
         for match in _TOKEN.finditer(self.text):
             kind, text = match.lastgroup or "mark", match.group()
             depth -= kind == "mark" and text in CLOSING
-            found.append(Token(kind, text, match.start(), line, depth))
+            found.append(RegoToken(kind, text, match.start(), line, depth))
             depth += kind == "mark" and text in OPENING
             line += text.count("\n")
         return [token for token in found if token.kind not in _BETWEEN]
 
     @cached_property
-    def _written(self) -> Sequence[Token]:
+    def _written(self) -> Sequence[RegoToken]:
         return [token for token in self.tokens if token.kind != "line"]
 
     @property
@@ -116,7 +116,7 @@ class RegoText:
             if token.line not in skipped and token.text not in KEYWORDS:
                 yield NamedAt(token.text, token.line)
 
-    def _chains(self) -> Iterator[tuple[Token, str, str]]:
+    def _chains(self) -> Iterator[tuple[RegoToken, str, str]]:
         written = self._written
         for at, token in enumerate(written):
             after_dot = at > 0 and written[at - 1].text == "." and _touches(written[at - 1], token)
@@ -128,7 +128,7 @@ class RegoText:
                 yield token, name, follows.text if follows is not None and touches else ""
 
     @staticmethod
-    def _chain(written: Sequence[Token], at: int) -> str:
+    def _chain(written: Sequence[RegoToken], at: int) -> str:
         parts: list[str] = []
         while at < len(written) and written[at].kind == "word":
             parts.append(written[at].text)
@@ -156,9 +156,8 @@ class RegoText:
 
     def _term_end(self, at: int, depth: int) -> int:
         for token in self.tokens[at:]:
-            outside = token.depth <= depth
-            ended = token.kind == "line" or token.text in (";", "with") or (token.text in CLOSING and token.depth < depth)
-            if outside and ended:
+            closes = token.text in CLOSING and token.depth < depth
+            if token.depth <= depth and (closes or token.kind == "line" or token.text in (";", "with")):
                 return token.at
         return len(self.text)
 
@@ -190,5 +189,5 @@ class RegoText:
         return RegoTest(rule.name, rule.line, given[0] if given and problem is None else None, problem)
 
 
-def _touches(before: Token, after: Token) -> bool:
+def _touches(before: RegoToken, after: RegoToken) -> bool:
     return before.at + len(before.text) == after.at

@@ -8,12 +8,14 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 _ERROR = re.compile(r"\(error (?:\d+:(m\d+\.rego)\|(\d+)\|\d+)?\s*\(errormsg \d+:(.*?)\)\s*\(", re.DOTALL)
 _NATIVE = re.compile(r"\(errormsg \d+:(.*?)\)\s*\(", re.DOTALL)
 
 
-def told(text):
+def told(text: str) -> dict[str, Any]:
     """What an error of the interpreter says: module, offset and message, as far as there are."""
     if found := _ERROR.search(text):
         module, offset, message = found.groups()
@@ -22,7 +24,7 @@ def told(text):
     return {"error": found.group(1) if found else " ".join(text.split())[:300], "module": None, "offset": None}
 
 
-def messages(node):
+def messages(node: Any) -> Iterator[str]:
     """All messages below an error."""
     if node.kind_name == "rego-errormsg":
         yield str(node.value)
@@ -30,7 +32,7 @@ def messages(node):
         yield from messages(node.index(child))
 
 
-def answer(interpreter, asked, regopy):
+def answer(interpreter: Any, asked: dict[str, Any], regopy: Any) -> dict[str, Any]:
     interpreter.set_input(regopy.Input(asked["input"]))
     try:
         output = interpreter.query(asked["query"])
@@ -43,7 +45,7 @@ def answer(interpreter, asked, regopy):
     return {"undefined": True} if not expressions else {"value": expressions[0]}
 
 
-def answers(request, regopy):
+def answers(request: dict[str, Any], regopy: Any) -> dict[str, Any]:
     interpreter = regopy.Interpreter()
     interpreter.strict_built_in_errors = True
     unknown = [name for name in request["builtins"] if not interpreter.is_builtin(name)]
@@ -56,7 +58,7 @@ def answers(request, regopy):
     return {"results": results, "unknown": unknown}
 
 
-def main():
+def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the interpreter prints goes to where nobody reads answers
     import regopy

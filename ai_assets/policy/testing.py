@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_assets.policy.files import PolicyFile, PolicySet
-from ai_assets.policy.interpreter import Answered, Asked, InterpreterFailed, interpreter
+from ai_assets.policy.interpreter import RegoAnswer, RegoQuestion, InterpreterFailed, interpreter
 from ai_assets.policy.rego_text import RegoTest
 
 GIVEN = "ai_assets_given"
@@ -34,25 +34,28 @@ def run_tests(policies: PolicySet) -> Iterator[PolicyTestResult]:
 
 
 def _run(modules: Sequence[tuple[str, str]], file: PolicyFile, test: RegoTest) -> PolicyTestResult:
-    about = {"path": file.path, "line": test.line, "name": test.name}
-    if test.problem:
-        return PolicyTestResult(**about, passed=False, problem=test.problem)
-    try:
-        given = _given(modules, file, test)
-        if given.error is not None or given.undefined:
-            found = given.error or "it is undefined"
-            return PolicyTestResult(**about, passed=False, problem=f"its input cannot be evaluated: {found}")
-        asked = Asked(query=f"data.{file.package}.{test.name}", input=given.value)
-        (answer,), _ = interpreter().ask(modules, [asked])
-    except InterpreterFailed as error:
-        return PolicyTestResult(**about, passed=False, problem=str(error))
-    return PolicyTestResult(**about, passed=answer.value is True, problem=answer.error)
+    passed, problem = False, test.problem
+    if problem is None:
+        try:
+            passed, problem = _outcome(modules, file, test)
+        except InterpreterFailed as error:
+            problem = str(error)
+    return PolicyTestResult(path=file.path, line=test.line, name=test.name, passed=passed, problem=problem)
 
 
-def _given(modules: Sequence[tuple[str, str]], file: PolicyFile, test: RegoTest) -> Answered:
+def _outcome(modules: Sequence[tuple[str, str]], file: PolicyFile, test: RegoTest) -> tuple[bool, str | None]:
+    given = _given(modules, file, test)
+    if given.error is not None or given.undefined:
+        return False, f"its input cannot be evaluated: {given.error or 'it is undefined'}"
+    asked = RegoQuestion(query=f"data.{file.package}.{test.name}", input=given.value)
+    (answer,), _ = interpreter().ask(modules, [asked])
+    return answer.value is True, answer.error
+
+
+def _given(modules: Sequence[tuple[str, str]], file: PolicyFile, test: RegoTest) -> RegoAnswer:
     if test.given is None:
-        return Answered(value={})
+        return RegoAnswer(value={})
     lines = [f"package {file.package}", *file.rego.imports, f"{GIVEN} := {test.given}"]
     module = ("given.rego", "\n".join(lines) + "\n")
-    (answer,), _ = interpreter().ask([*modules, module], [Asked(query=f"data.{file.package}.{GIVEN}", input={})])
+    (answer,), _ = interpreter().ask([*modules, module], [RegoQuestion(query=f"data.{file.package}.{GIVEN}", input={})])
     return answer

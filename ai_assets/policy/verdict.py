@@ -1,4 +1,4 @@
-"""What the policies of a collection say of one question. They only forbid; whatever keeps them from answering forbids."""
+"""What the policies of a collection say of one question. They only forbid; so does what keeps them from answering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ai_assets.base.mistakes import Mistake
 from ai_assets.policy.documents import INPUTS, PolicyInput, as_input, example
 from ai_assets.policy.errors import PolicyInvalid
 from ai_assets.policy.files import ROOT, SUBJECTS, PolicyFile, PolicySet, Subject
-from ai_assets.policy.interpreter import Answered, Asked, InterpreterFailed, interpreter
+from ai_assets.policy.interpreter import TIMEOUT_S, RegoAnswer, RegoQuestion, InterpreterFailed, interpreter
 
 LONGEST = 500
 """Characters of one sentence."""
@@ -26,16 +26,18 @@ class PolicyVerdict:
 NO_POLICY = PolicyVerdict()
 
 
-def verdict(policies: PolicySet, subject: Subject, document: PolicyInput) -> PolicyVerdict:
+def verdict(
+    policies: PolicySet, subject: Subject, document: PolicyInput, timeout_s: float = TIMEOUT_S
+) -> PolicyVerdict:
     if not policies:
         return NO_POLICY
+    if policies.broken:
+        return PolicyVerdict(denied=(f"the policy cannot be used: {policies.broken[0]}",), digest=policies.digest)
     if not policies.judges(subject):
         return PolicyVerdict(digest=policies.digest)
-    if mistakes := list(policies.mistakes()):
-        return PolicyVerdict(denied=(f"the policy cannot be used: {mistakes[0]}",), digest=policies.digest)
-    asked = [Asked(query=f"data.{ROOT}.{subject}.deny", input=as_input(document))]
+    asked = [RegoQuestion(query=f"data.{ROOT}.{subject}.deny", input=as_input(document))]
     try:
-        (answer,), _ = interpreter().ask(modules_of(policies.deciding), asked)
+        (answer,), _ = interpreter().ask(modules_of(policies.deciding), asked, timeout_s=timeout_s)
     except InterpreterFailed as error:
         return PolicyVerdict(denied=(f"{_places(policies, subject)}: {error}",), digest=policies.digest)
     return PolicyVerdict(denied=tuple(_denied(policies, subject, answer)), digest=policies.digest)
@@ -46,7 +48,7 @@ def modules_of(files: Sequence[PolicyFile]) -> list[tuple[str, str]]:
     return [(f"m{number}.rego", file.text) for number, file in enumerate(files)]
 
 
-def _denied(policies: PolicySet, subject: Subject, answer: Answered) -> list[str]:
+def _denied(policies: PolicySet, subject: Subject, answer: RegoAnswer) -> list[str]:
     if answer.error is not None:
         return [f"{_place_of(policies, subject, answer)}: it failed: {answer.error}"]
     if answer.undefined:
@@ -65,7 +67,7 @@ def _sentence(said: Any) -> str:
     return " ".join(text.split())[:LONGEST] or "it denies, and says nothing"
 
 
-def _place_of(policies: PolicySet, subject: Subject, answer: Answered) -> str:
+def _place_of(policies: PolicySet, subject: Subject, answer: RegoAnswer) -> str:
     found = located_in(policies.deciding, answer)
     return f"{found[0]}:{found[1]}" if found else _places(policies, subject)
 
@@ -79,7 +81,7 @@ def _line_of_deny(file: PolicyFile) -> int:
     return next((rule.line for rule in file.rego.rules if rule.name == "deny"), 1)
 
 
-def located_in(files: Sequence[PolicyFile], answer: Answered) -> tuple[Path, int] | None:
+def located_in(files: Sequence[PolicyFile], answer: RegoAnswer) -> tuple[Path, int] | None:
     """File and line of an error, where it says that."""
     names = {name: file for (name, _), file in zip(modules_of(files), files, strict=True)}
     file = names.get(answer.module or "")
@@ -95,7 +97,7 @@ def require_sound(policies: PolicySet) -> None:
         return
     found = list(policies.mistakes())
     subjects = [subject for subject in SUBJECTS if policies.judges(subject)]
-    asked = [Asked(query=f"data.{ROOT}.{name}.deny", input=as_input(example(INPUTS[name]))) for name in subjects]
+    asked = [RegoQuestion(query=f"data.{ROOT}.{name}.deny", input=as_input(example(INPUTS[name]))) for name in subjects]
     try:
         answers, unknown = interpreter().ask(modules_of(policies.files), asked, sorted(policies.functions))
     except InterpreterFailed:

@@ -51,6 +51,7 @@ from ai_assets.run.events import (
 )
 from ai_assets.run.hand_over import HandedOver, RunPart, SeenPartition
 from ai_assets.run.spans import record_span
+from ai_assets.run.spending_policy import require_run
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.digest import digest
@@ -71,6 +72,7 @@ def refresh(
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     with run_told(work, partitions, wanted), old_objects_left_alone():
+        require_run(work, partitions, wanted)
         for event in _refresh(work, partitions, wanted, part):
             if isinstance(event, Outcome):
                 work.sinks.tell(DatasetMade(**work.own, outcome=event))
