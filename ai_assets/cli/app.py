@@ -30,6 +30,7 @@ from ai_assets.cli import (
     migrate_state,
     new,
     plan,
+    policy,
     provider,
     releases,
     retention,
@@ -114,6 +115,7 @@ app.add_typer(budget.app, name="budget")
 app.add_typer(inference.app, name="inference")
 app.add_typer(batches.app, name="batches")
 app.add_typer(audit.app, name="audit")
+app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
 reviewers.app.add_typer(keys.own, name="key")
 

@@ -18,6 +18,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.signoff import launch_tokens, launches, people
 from ai_assets.signoff.launches import Launcher
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.policy_facts import require_access
 from ai_assets.storage.stores import Stores
 
 RunBy = Annotated[
@@ -66,7 +67,9 @@ def author_of(places: Stores, by: str | None, chosen: Collection) -> Author:
             person = people.find(connection, holder)
         if by is not None and people.known_as(by) != holder:
             raise LauncherUnclear(people.known_as(by), holder)
-        _require_role(with_tenants(person) if person else Person(name=holder), chosen)
+        known = with_tenants(person) if person else Person(name=holder)
+        _require_role(known, chosen)
+        require_access(chosen, known, "start")
         return Author(launcher=Launcher(kind="person", who=holder, proof="token"))
     return Author(launcher=None) if by is None else signed_in(signer(by), chosen)
 
@@ -80,6 +83,7 @@ def _require_role(person: Person, chosen: Collection) -> None:
 def signed_in(person: Person, chosen: Collection) -> Author:
     """Somebody who has given their password."""
     _require_role(person, chosen)
+    require_access(chosen, person, "start")
     return Author(launcher=Launcher(kind="person", who=person.name, proof="password"))
 
 

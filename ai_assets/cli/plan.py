@@ -14,6 +14,7 @@ from ai_assets.cli.output import (
     console,
     errors,
     home,
+    led,
     print_json,
     stores_to_read,
     table,
@@ -26,6 +27,8 @@ from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.records import StagePlan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
+from ai_assets.run.spending_policy import spending_denied
+from ai_assets.signoff.launches import Launch
 from ai_assets.storage.stores import Stores
 
 MOST_NAMED = 6
@@ -58,10 +61,15 @@ def plan(
             say=say,
             advance=advance,
         )
+        denied = spending_denied(
+            chosen, places, Catalog(home()).inference_of(name), found.planned, launch=Launch(), plan=found
+        )
     if as_json:
-        print_json(described(found))
-    else:
-        show(found)
+        print_json({**described(found), **({"policy_denies": denied} if denied else {})})
+        return
+    show(found)
+    for reason in denied:
+        errors.print(led("policy forbids it:", "bold red", f" {reason}"))
 
 
 def partitions_of(chosen: Collection, places: Stores, one: str | None, span: str | None) -> list[str] | None:

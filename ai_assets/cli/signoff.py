@@ -26,6 +26,7 @@ from ai_assets.embedding.spec import WITHOUT
 from ai_assets.signoff import decisions, requests, statements
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.errors import RequestUnknown
+from ai_assets.signoff.policy_facts import denials, require_decision
 from ai_assets.signoff.requests import SignoffRequest
 
 app = typer.Typer(help="What waits for sign-off, and decisions on it.", no_args_is_help=True)
@@ -108,6 +109,8 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
         standing = decisions.standings(connection, [request])[request.request_id]
     if standing.signers:
         console.print(f"approved by {', '.join(standing.signers)}")
+    for reason in denials(chosen, places, [request]).get(request.request_id, ()):
+        console.print(led("policy forbids to publish it:", "bold red", f" {reason}"))
     if request.status == "open":
         console.print(f"it still takes: {', '.join(standing.missing(chosen.settings.signoff))}")
     scores = [s for s in changes["scores"] if s["value"] is not None]
@@ -225,6 +228,8 @@ def _decide(
                 connection, name, choices, verdict, by=person, reason=reason, waivers=waivers
             ),
         )  # fmt: skip
+    with places.state.read() as connection:
+        require_decision(connection, chosen, who, verdict, [choice.request_id for choice in choices])
     decided = decisions.decide(
         places.state, name, choices, verdict, by=who, reason=reason, rules=rules, waivers=waivers, signed=signed
     )

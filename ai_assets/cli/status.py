@@ -127,5 +127,7 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
     say_waiting(item.collection, item.waiting)
     if details:
         show_people(item.need_a_person)
+    for partition, reasons in item.forbidden.items():
+        console.print(led(f"{partition} is approved, and policy forbids it:", "red", f" {'; '.join(reasons)}"))
     for partition, error in item.errors.items():
         console.print(led(f"{partition} failed:", "red", f" {error}"))

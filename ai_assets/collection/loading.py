@@ -32,6 +32,8 @@ from ai_assets.evaluation.metrics import Metric, Of
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in
 from ai_assets.own import OwnParts, load_own, metrics_of
+from ai_assets.policy.files import PolicySet
+from ai_assets.policy.verdict import require_sound
 from ai_assets.stages.base import MOST_TRIES, StageSettings
 from ai_assets.stages.classify.adaptation import Adaptation
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -98,6 +100,11 @@ class Collection:
     def embeddings(self) -> tuple[DeclaredEmbedding, ...]:
         """The one that search uses, then the further ones."""
         return declared_embeddings(self.settings, self.embedding_models, self.own.embeddings)
+
+    @property
+    def policies(self) -> PolicySet:
+        """As their files are now: what was approved under others is asked about again."""
+        return PolicySet.of(self.folder, project_directory(self.folder))
 
     def embedding_of(self, asset: str) -> DeclaredEmbedding | None:
         """The embedding whose vectors an asset holds; None for other assets."""
@@ -391,6 +398,7 @@ def build_collection(
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
     gathered.attempt(None, refuse_unknown_gpus, settings, folder, path, node)
+    gathered.attempt(None, require_sound, PolicySet.of(folder, project_directory(folder)))
     gathered.refuse(CollectionInvalid, first=path)
     hours = hours_by_asset(settings, inference)
     refuse_wrong_hours(settings, hours, path, node)

@@ -76,6 +76,7 @@ from ai_assets.signoff import asking_again, claims, corrections, decisions, live
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.policy_facts import require_decision
 
 
 def create_api(desk: Desk) -> FastAPI:
@@ -269,7 +270,10 @@ def decide(desk: TheDesk, person: Someone, decision: Decision) -> Decisions:
 
 
 def _decide(desk: Desk, person: Person, name: str, choices: Sequence[Choice], decision: Decision) -> list[Decided]:
-    rules = desk.collections()[name].settings.signoff
+    collection = desk.collections()[name]
+    rules = collection.settings.signoff
+    with desk.stores.state.read() as connection:
+        require_decision(connection, collection, person, decision.verdict, [choice.request_id for choice in choices])
     done = decisions.decide(
         desk.stores.state, name, choices, decision.verdict, by=person, reason=decision.reason, rules=rules,
         waivers=decision.waivers,

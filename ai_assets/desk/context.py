@@ -13,6 +13,7 @@ from ai_assets.desk.settings import DeskSettings
 from ai_assets.ops.dagster_client import DagsterApi, DagsterUnreachable
 from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.people import EVERYWHERE, Person
+from ai_assets.signoff.policy_facts import access_denied
 from ai_assets.storage.stores import Stores
 
 DAGSTER_TIMEOUT_S = 15.0
@@ -100,4 +101,8 @@ class Desk:
 
     def seen_by(self, person: Person) -> dict[str, Collection]:
         """Those that the person may see."""
-        return {name: item for name, item in self.collections().items() if person.may("viewer", name)}
+        return {
+            name: item
+            for name, item in self.collections().items()
+            if person.may("viewer", name) and not access_denied(item, person, "open")
+        }

@@ -25,10 +25,12 @@ from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration import launching
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill
+from ai_assets.run.spending_policy import require_spending
 from ai_assets.run.status import DUE, due_partitions
 from ai_assets.signoff import launches
-from ai_assets.signoff.launches import Launcher
+from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person, Role
+from ai_assets.signoff.policy_facts import require_access
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
 
@@ -72,6 +74,7 @@ def start(desk: Desk, person: Person, name: str, wanted: LaunchRequest) -> Launc
     what, role = ROLES[wanted.kind]
     if not person.may(role, name):
         raise LaunchRefused(person.name, what, role, name)
+    require_access(collection, person, "start")
     if wanted.kind == "again" and not wanted.first:
         raise PartitionsUnnamed(name)
     named = chosen_partitions(desk, collection, wanted.first, wanted.last)
@@ -149,6 +152,8 @@ def _backfill(
     inference = Catalog(stores.home).inference_of(name)
     cap = backfills.usual_cap(found) if asked is None else asked
     backfills.refuse_too_low(collection, inference, found, cap)
+    launch = Launch.of(_launcher(person))
+    require_spending(collection, stores, inference, found.planned, launch=launch, plan=found)
     launch_id = _record(desk, person, name, wanted, found.planned)
     ids: list[str] = []
     with _noted(desk, launch_id, ids), hold(stores.state, backfills.lease_name(name), wait_s=1.0):

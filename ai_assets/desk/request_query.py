@@ -1,7 +1,7 @@
 """One request: what would go live against what is live, what it takes, and what each verdict will do."""
 
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +24,10 @@ from ai_assets.signoff import audit, claims, decisions, requests
 from ai_assets.signoff.decisions import VERDICTS, Approval, DecisionState, Verdict
 from ai_assets.signoff.errors import DecisionTooLate
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.policy_facts import denials
 from ai_assets.signoff.requests import SignoffRequest, Status
 from ai_assets.signoff.risk import RiskPart, request_risk_parts, summed
+from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import now
 
 SAMPLE = 12
@@ -55,6 +57,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         assignable = claims.candidates(connection, collection.name, by=person) if assigns else []
         history = [entry_of(record) for record in audit.records(connection, request_ids=[request_id])]
     changes, rules = candidate.changes, collection.settings.signoff
+    denied = _denied(desk, request, collection, changes)
     light = told(request, authors=changes.get("authors", []), launch=changes.get("launch"))
     pages = desk.dagster_pages_for(person)
     return RequestView(
@@ -90,6 +93,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         assignable=assignable,
         risk_parts=_risk_parts(request, changes),
         damaged=candidate.damaged,
+        policy=denied,
     )
 
 
@@ -98,6 +102,14 @@ def _risk_parts(request: SignoffRequest, changes: Mapping[str, Any]) -> list[Ris
     facts = {"low_confidence": 0, **facts_of(request, changes)}
     parts = request_risk_parts(facts, verdicts_of(changes))
     return parts if abs(summed(parts) - request.risk) < 0.001 else []
+
+
+def _denied(desk: Desk, request: SignoffRequest, collection: Collection, changes: Mapping[str, Any]) -> Sequence[str]:
+    """Why a policy would not let it be published as it stands; the summary is put together only where there is one."""
+    if not collection.policies:
+        return ()
+    whole = replace(request, summary=canonical_json(changes))
+    return denials(collection, desk.stores, [whole]).get(request.request_id, ())
 
 
 def request_state(desk: Desk, person: Person, request_id: str) -> RequestState:

@@ -271,6 +271,8 @@ class RequestView(View):
     """What its risk is made of; empty where an earlier version weighed it otherwise."""
     damaged: str | None = None
     """What of the request's files cannot be shown, in one sentence."""
+    policy: Sequence[str] = ()
+    """Why a policy would not let it be published as it stands now, one sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)

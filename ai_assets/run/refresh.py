@@ -26,6 +26,7 @@ from ai_assets.run.hand_over import RunPart, SeenPartition
 from ai_assets.run.one_partition import Event, PartitionBuilder, announced, freeze, leased, spanned, windows_kept
 from ai_assets.run.process_count import number_of_processes
 from ai_assets.run.several_processes import in_processes
+from ai_assets.run.spending_policy import require_run
 from ai_assets.storage.digest import digest
 from ai_assets.storage.state import now, upsert
 
@@ -40,6 +41,7 @@ def refresh(
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     with run_told(work, partitions, wanted), old_objects_left_alone():
+        require_run(work, partitions, wanted)
         for event in _refresh(work, partitions, wanted, part):
             if isinstance(event, Outcome):
                 work.sinks.tell(DatasetMade(**work.own, outcome=event))

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from ai_assets.run.window_waits import WindowWait
 from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, has_snapshot
 from ai_assets.signoff.golden_labels import with_golden
+from ai_assets.signoff.policy_facts import denials
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
@@ -62,6 +63,8 @@ class CollectionStatus:
     """What stages were adapted to, beside what there is now."""
     windows: Sequence[WindowWait] = ()
     """Assets that wait for their window."""
+    forbidden: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By approved partition, why a policy does not let it be published."""
 
 
 def collection_status(collection: Collection, stores: Stores) -> CollectionStatus:
@@ -99,7 +102,18 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         targets=targets,
         adaptations=adaptations,
         windows=windows,
+        forbidden=_forbidden(collection, stores),
     )
+
+
+def _forbidden(collection: Collection, stores: Stores) -> dict[str, Sequence[str]]:
+    """No request is read where there is no policy."""
+    if not collection.policies:
+        return {}
+    with stores.state.read() as connection:
+        approved = requests.find(connection, collection.name, statuses=("approved",))
+    said = denials(collection, stores, approved)
+    return {request.partition: said[request.request_id] for request in approved if request.request_id in said}
 
 
 def partition_states(

@@ -51,7 +51,7 @@ def prove(stores: Stores, collection: str, number: int | None, document: str | N
             "format": FORMAT,
             "keys": _keys(connection, known, note, told),
             "checkpoint": note.text,
-            "release": canonical_json({name: part.digest for name, part in release.parts.items()}),
+            "release": canonical_json(releases.signed_parts(release.parts)),
             "records": [[_text(record), _steps(tree.path(record.seq - 1))] for record in told],
         }
         if document is not None:

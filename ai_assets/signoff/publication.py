@@ -8,7 +8,7 @@ on a branch; then one transaction moves the pointer, and the tag and `live.json`
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.passages import OF
 from ai_assets.embedding.searched_by import AS_ALWAYS, SEARCHED_BY
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, spaces_key
+from ai_assets.policy.errors import PublicationDenied
 from ai_assets.signoff import checkpoints, decisions, forgotten, live_index, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files
 from ai_assets.signoff.errors import (
@@ -36,6 +37,7 @@ from ai_assets.signoff.errors import (
 )
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, current_candidate, snapshot_paths
 from ai_assets.signoff.live_index import FIRST_INDEX
+from ai_assets.signoff.policy_facts import publication_verdict
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import file_sha256, named_by_content
 from ai_assets.storage.index import IndexUnavailable, SearchIndex
@@ -103,6 +105,8 @@ def publish(
             signers = standing.signers
             say(f"{request.partition}: checking {request.digest[:12]}, approved by {', '.join(signers)}")
             parts[request.partition], files[request.partition] = _verified(collection, stores, gone, request, signers)
+        approved = _admitted(collection, stores, approved, standings, before, parts, say, required=not lost)
+        files = {partition: found for partition, found in files.items() if partition in parts}
         lease.check()
         merged = {**(before.parts if before else {}), **parts}
         embeddings = _one_set(collection, merged)
@@ -205,6 +209,40 @@ def _make_live(
             raise CandidateChanged(name, request.partition, request.digest, problem)
         requests.mark_published(connection, request)
     releases.publish_release(connection, release, parts)
+
+
+def _admitted(
+    collection: Collection,
+    stores: Stores,
+    approved: Sequence[requests.SignoffRequest],
+    standings: Mapping[str, decisions.DecisionState],
+    before: Release | None,
+    parts: dict[str, Part],
+    say: Callable[[str], None],
+    *,
+    required: bool,
+) -> list[requests.SignoffRequest]:
+    """What the policies, as they are now, let go live; what they forbid is taken out of `parts`, and waits.
+
+    Raises PublicationDenied where nothing is left and something is `required`.
+    """
+    policies = collection.policies
+    found, denied = [], []
+    for request in approved:
+        candidate = current_candidate(stores.lake, collection.name, request.partition)
+        assert candidate is not None
+        standing = standings[request.request_id]
+        said = publication_verdict(collection, request, standing, candidate, before, policies)
+        if said.denied:
+            del parts[request.partition]
+            denied.append(PublicationDenied(collection.name, request.partition, said.denied))
+            say(str(denied[-1]))
+        else:
+            parts[request.partition] = replace(parts[request.partition], policy=said.digest)
+            found.append(request)
+    if denied and not found and required:
+        raise denied[0]
+    return found
 
 
 def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, NothingLive, ReleaseAltered, ReleasePruned, ReleaseUnknown
 from ai_assets.signoff.people import Person
-from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.index_place import SealedFile
 from ai_assets.storage.index_seal import Seal, as_recorded_seal
 from ai_assets.storage.state import StateStore, now, upsert
@@ -45,6 +45,8 @@ class Part:
     """Of its documents, those that nobody could read; unknown of what an earlier version published."""
     searched_by: SearchedBy = AS_ALWAYS
     """How it was searched when it was judged."""
+    policy: str | None = None
+    """Digest of the policies that let it be published; None where there were none."""
 
     @property
     def released(self) -> int:
@@ -88,7 +90,15 @@ def searched_by_of(parts: Mapping[str, Part]) -> SearchedBy:
 
 
 def release_digest(parts: Mapping[str, Part]) -> str:
-    return digest({partition: part.digest for partition, part in parts.items()})
+    return digest(signed_parts(parts))
+
+
+def signed_parts(parts: Mapping[str, Part]) -> dict[str, Json]:
+    """All that the digest of a release is of: what people approved, and the policies that let it be published."""
+    return {
+        partition: part.digest if part.policy is None else [part.digest, part.policy]
+        for partition, part in parts.items()
+    }
 
 
 def find(connection: sa.Connection, collection: str) -> list[Release]:
@@ -219,6 +229,8 @@ def _part(said: Mapping[str, Any]) -> Part:
 
 def _recorded(part: Part) -> dict[str, Any]:
     own = {name: value for name, value in asdict(part).items() if name not in ("embeddings", "searched_by")}
+    if part.policy is None:
+        del own["policy"]  # as it was recorded before there were policies
     return {**own, **as_recorded(part.embeddings), **as_recorded_search(part.searched_by)}
 
 

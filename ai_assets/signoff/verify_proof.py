@@ -40,11 +40,11 @@ raw = exact(proof["checkpoint"][len(f"{body}\n\n— {origin} ") : -1])
 need(proof["checkpoint"].startswith(f"{body}\n\n— {origin} ") and proof["checkpoint"][-1] == "\n", "it is no note")
 need(any(mark == raw[:4].hex() and signed(key, body + "\n", raw[4:]) for mark, key in keys[origin]), "it is not signed")
 for leaf, path in proof["records"]: need(climb(sha(leaf, b"\0"), path, b"\1") == exact(root).hex(), "a record is another")
-release, (head, *rest) = json.loads(proof["release"]), (json.loads(leaf) for leaf, _ in proof["records"])
+release = {k: v if isinstance(v, str) else v[0] for k, v in json.loads(proof["release"]).items()}  # or [it, the policies]
+head, *rest = (json.loads(leaf) for leaf, _ in proof["records"])
 need(head["action"] == "published" and sha(proof["release"]) == head["subject"]["digest"], "not what was published")
 for r in rest:  # a decision is signed with a key that runs do not hold; one from before there were keys is not signed
-    told = [r[name] for name in "seq recorded_at actor action subject previous_hash".split()]
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps([r[name] for name in "seq recorded_at actor action subject previous_hash".split()], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     said, raw = f"ai-assets audit record\n{origin[10:]}\n{sha(text)}", exact(r["signature"] or "")
     need(not raw or any(signed(key, said, raw) for _, key in keys[f"{origin}/decision"]), "a decision is forged")
 for part, digest in release.items():

@@ -25,6 +25,7 @@ from ai_assets.signoff import decisions
 from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
 from ai_assets.signoff.errors import DecisionRefused, DecisionTooLate
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.policy_facts import require_access
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.signoff.statements import SignedDecision
 
@@ -77,6 +78,7 @@ def _one(http: HttpRequest, form: Form) -> Response:
             raise DecisionTooLate(request.collection, request.partition, decisions.closed_in_words(request))
         if problem := decisions.why_not_by(person, request, rules, verdict):
             raise DecisionRefused(person.name, problem)
+        require_access(collection, person, verdict, [request.partition])
         for gate in unmet:
             if not gate.waivable:
                 raise DecisionRefused(person.name, f"no approval overrides this gate: {gate.message}")
@@ -240,8 +242,10 @@ def _decide(
     typed: DecisionFormInput,
     signed: SignedDecision | None,
 ) -> DecisionLine:
-    rules = desk.collections()[request.collection].settings.signoff
+    collection = desk.collections()[request.collection]
+    rules = collection.settings.signoff
     try:
+        require_access(collection, person, verdict, [request.partition])
         after = decisions.decide(
             desk.stores.state, request.collection, [choice], verdict, by=person, reason=typed.reason, rules=rules,
             signed=signed,

@@ -46,7 +46,7 @@ def publication(collection: Collection) -> dg.SensorDefinition:
             return dg.SkipReason("; ".join([said, *failing, *filter(None, [repaired])]))
         return publishing_runs.ask(
             context,
-            batch=_batch([request.request_id for request in approved], targets),
+            batch=_batch([*(request.request_id for request in approved), *_policies(collection)], targets),
             approved=approved,
             event_of=lambda request: sign_off_event(
                 collection, request.partition, request.digest, request.closed_by or ""
@@ -56,6 +56,12 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         )
 
     return body
+
+
+def _policies(collection: Collection) -> list[str]:
+    """Their digest, where there are any: what they forbade is tried again once they are others."""
+    found = collection.policies
+    return [found.digest] if found else []
 
 
 def _batch(approved: Sequence[str], targets: "Sequence[TargetState]") -> str:
