@@ -3,6 +3,7 @@
 Looking takes one request per thousand objects, and one per dataset that has files beside its current one.
 """
 
+import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -74,9 +75,7 @@ def _named(bench: RetentionContext, lake: SharedLake, folder: Path) -> set[str]:
 
 def _remove(bench: RetentionContext, lake: SharedLake, path: Path) -> None:
     """Looked at again, while nobody writes or publishes the partition."""
-    collection, partition = path.parents[2].name, path.parent.name
-    if path.parent.parent.name == SNAPSHOTS and (candidate := candidate_beside(bench.stores, path.parent)):
-        collection, partition = candidate.collection, candidate.partition
+    collection, partition = (urllib.parse.unquote(path.parents[up].name) for up in (2, 0))
     with (
         hold(bench.stores.state, f"publish:{collection}", wait_s=0),
         hold(bench.stores.state, f"refresh:{collection}:{partition}", wait_s=0),

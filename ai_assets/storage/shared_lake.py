@@ -6,6 +6,7 @@ proves that it still holds its lease, and puts its own in the place of the very 
 writes changes that one, so that a writer that was suspended is refused by the store, however late it wakes.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,14 @@ from ai_assets.base.errors import DatasetAltered
 from ai_assets.base.home import Home
 from ai_assets.storage.content import has_own_bytes, named_by_content
 from ai_assets.storage.lake import MANIFEST, Fence, Lake, Manifest, manifest_of
-from ai_assets.storage.objects import DataBucket, ObjectAltered, ObjectMissing, ObjectReplaced, StoredObject
+from ai_assets.storage.objects import (
+    DataBucket,
+    DataStoreUnusable,
+    ObjectAltered,
+    ObjectMissing,
+    ObjectReplaced,
+    StoredObject,
+)
 
 LAKE = "lake"
 """The part of the bucket."""
@@ -65,7 +73,11 @@ class SharedLake(Lake):
         return has_own_bytes(path) or self.bucket.size(self.key(path)) is not None
 
     def bring(self, path: Path) -> Path:
-        """Where the bucket does not have it, the file is missing here as well, and readers say so."""
+        """Where the bucket does not have it, the file is missing here as well, and readers say so.
+
+        Other bytes than its name says are of no use to anybody: taken away, they count as missing, and a run makes
+        them again.
+        """
         sha256 = named_by_content(path.name)
         if sha256 is None or has_own_bytes(path):
             return path
@@ -74,6 +86,8 @@ class SharedLake(Lake):
         except ObjectMissing:
             path.unlink(missing_ok=True)
         except ObjectAltered as error:
+            with contextlib.suppress(DataStoreUnusable):
+                self.bucket.delete([self.key(path)])
             raise DatasetAltered(path, error.found) from error
         return path
 
