@@ -12,8 +12,8 @@ from rich.table import Table
 
 BENCHES = (
     "load", "embed", "scale", "backfill", "hybrid_search", "retrieval", "inference", "fairness", "batch", "deadline",
-    "functions", "whole_run", "ledger", "plan", "warehouse", "desk", "evaluation", "classifier",
-    "classifier_adaptation",
+    "functions", "whole_run", "ledger", "postgres", "processes", "installation", "plan", "warehouse", "desk",
+    "evaluation", "classifier", "classifier_adaptation",
 )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.orchestration.instance import instance
 from ai_assets.run.context import Outcome, Work
-from ai_assets.run.refresh import Event, refresh
+from ai_assets.run.one_partition import Event
+from ai_assets.run.refresh import refresh
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
 

@@ -257,6 +257,7 @@ def test_the_example_and_the_defaults_of_operations_are_those_of_the_code() -> N
         **RetentionSettings().model_dump(),
         "sinks": "none",
         "tenants": "none",
+        "workers": "none",
     }
 
 

@@ -244,7 +244,7 @@ def test_a_reader_keeps_its_version_while_another_is_written(index):
 def test_versions_are_listed_while_tags_of_others_are_removed(index):
     """Each listing fails whose tag is gone when its turn comes; so many removals make some that do."""
     kept = index.replace({"a": small("a", 5)}, base_version=None)
-    tags = index._table().tags
+    tags = index.table.opened().tags
     stop, seen, failures = threading.Event(), list[bool](), list[Exception]()
 
     def read() -> None:

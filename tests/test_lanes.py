@@ -20,7 +20,8 @@ from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets import chunks, function_stage
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import RunEvent, StageBegan, StageEnded
-from ai_assets.run.refresh import leads_to_models, refresh
+from ai_assets.run.one_partition import leads_to_models
+from ai_assets.run.refresh import refresh
 from ai_assets.run.sinks import Sink, Sinks
 
 pytestmark = pytest.mark.slow

@@ -149,7 +149,7 @@ def test_all_partitions_of_a_release_have_the_same_embeddings(office: Project) -
     assert "Release 1 of notes has no embedding 'gists': it has one embedding, without a name" in str(unknown.value)
     office.refresh(after)
     second = live(office, after)
-    assert second.index_name != first.index_name
+    assert second.index_branch != first.index_branch
     assert found(office, after, "heliotrope", "gists")
     with pytest.raises(EmbeddingUnknown) as misspelt:
         search(after, office.stores(), "heliotrope", 5, "gist")

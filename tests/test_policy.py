@@ -1,4 +1,4 @@
-"""Claims about policies in Rego: they forbid what they say, in their own words, and whatever is wrong with them forbids."""
+"""Claims about policies in Rego: they forbid what they say, in their own words; what is wrong with them forbids."""
 
 import json
 import shutil
@@ -81,7 +81,8 @@ def test_a_policy_that_changed_after_the_approval_is_asked_as_it_is_now(project:
     tried = json.loads(project.cli("policy", "try", "notes", DAYS[0], "--json").stdout)
     assert [each["deny"] for each in tried] == [["two people"]]
     approved = tried[0]["input"]["request"]["approvals"]
-    assert [each["person"] for each in approved] == ["ann"] and tried[0]["input"]["candidate"]["documents"] == 3
+    assert [each["person"] for each in approved] == ["ann"]
+    assert tried[0]["input"]["candidate"]["documents"] == 3
     written(labelled.folder, HEAD + rule.replace("< 2", "< 1"))
     assert publish(labelled, stores, by="test").partitions == DAYS[:1]
 
@@ -149,7 +150,7 @@ deny contains message if {
 }
 """
     written(collection.folder, rule)
-    with pytest.raises(SpendingDenied, match="kind may not ask mini, with 5 dollars left. No model was asked"):
+    with pytest.raises(SpendingDenied, match=r"kind may not ask mini, with 5 dollars left\. No model was asked"):
         project.refresh(collection, [DAYS[0]])
     with project.stores().state.read() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM attempts")).scalar_one() == 0
@@ -261,12 +262,14 @@ def test_a_test_that_is_none_says_so(tmp_path: Path) -> None:
         HEAD
         + 'deny contains "x" if input.now == "1"\n\n'
         + (
-            'test_two if {\n\tcount(deny) == 1 with input as {"now": "1"}\n\tcount(deny) == 0 with input as {"now": "2"}\n}\n\n'
+            'test_two if {\n\tcount(deny) == 1 with input as {"now": "1"}\n'
+            '\tcount(deny) == 0 with input as {"now": "2"}\n}\n\n'
             'test_plain if "x" in deny with input as {"now": "1"}\n\ntest_number if 1 in {2}\n'
         )
     )
     found = {each.name: (each.passed, each.problem or "") for each in run_tests(written(tmp_path, text))}
-    assert found["test_plain"] == (True, "") and found["test_number"] == (False, "")
+    assert found["test_plain"] == (True, "")
+    assert found["test_number"] == (False, "")
     assert "it names 2 inputs" in found["test_two"][1]
 
 

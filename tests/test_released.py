@@ -22,6 +22,7 @@ from ai_assets.signoff import audit, releases
 from ai_assets.signoff.errors import IndexLost, ReleaseFilesRemoved, ReleaseUnknown
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
+from ai_assets.signoff.served import index_of
 from ai_assets.storage.state import StateStore
 
 DAYS = ("2026-10-05", "2026-10-06")
@@ -220,9 +221,7 @@ def test_a_release_whose_index_is_gone_says_so_and_still_lists_its_documents(
 ) -> None:
     ann, _ = visitors
     stores, old = project.stores(), release_of(project, 1)
-    stores.index(
-        "notes", old.index_name, old.embeddings["text"].dimensions if "text" in old.embeddings else 256
-    ).discard(old.index_version)
+    index_of(stores, old).discard(old.index_version)
     with pytest.raises(IndexLost):
         search_release(twice, stores, old, "fire", 5)
     page = ann.get("/releases/notes/1?search=fire").text

@@ -30,10 +30,11 @@ from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import SweepResult, find, sweep
 from ai_assets.run.explain import search
 from ai_assets.run.operations import OperationsInvalid, RetentionSettings, load_operations
-from ai_assets.signoff import audit, releases, verification
+from ai_assets.signoff import audit, releases, served, verification
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, ReleasePruned
 from ai_assets.signoff.publication import publish
+from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.leases import hold
 
 pytestmark = pytest.mark.slow
@@ -82,13 +83,19 @@ def named(project: Project, *numbers: int) -> set[str]:
 # Releases
 
 
+def live_index_of(project: Project) -> SearchIndex:
+    stores = project.stores()
+    with stores.state.read() as connection:
+        return served.index_of(stores, releases.require_live(connection, "notes"))
+
+
 def test_of_releases_the_live_one_and_the_newest_for_a_rollback_stay(project: Project) -> None:
     collection = released(project, 6)
     stores = project.stores()
     before = search(collection, stores, "pump", 5)[1]
     swept(project, collection)
     assert snapshots(project) == named(project, 4, 5, 6)
-    index = stores.index("notes", "live")
+    index = live_index_of(project)
     with stores.state.read() as connection:
         kept = [releases.get(connection, "notes", number).index_version for number in (4, 5, 6)]
     assert index.versions() == kept
@@ -167,7 +174,7 @@ def test_a_search_whose_release_is_replaced_and_removed_meanwhile_answers_from_t
 
 def test_a_reader_with_a_version_open_reads_on_while_older_ones_are_removed(project: Project) -> None:
     collection = released(project, 4)
-    index = project.stores().index("notes", "live")
+    index = live_index_of(project)
     with project.stores().state.read() as connection:
         version = releases.require_live(connection, "notes").index_version
     before = index.search(version, None, "pump", 5, "text")
@@ -188,7 +195,7 @@ def test_a_publication_under_way_keeps_its_index_version(project: Project) -> No
     with hold(project.stores().state, "publish:notes"):
         found = swept(project, collection)
     assert found.in_use > 0
-    assert len(project.stores().index("notes", "live").versions()) == 4
+    assert len(live_index_of(project).versions()) == 4
 
 
 # Legal holds

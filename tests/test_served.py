@@ -117,7 +117,7 @@ def test_publishing_makes_an_altered_index_again_from_what_was_signed(
     said: list[str] = []
     release = publish(notes, stores, by="test", say=said.append).release
     assert (release.number, release.digest) == (2, before.digest)
-    assert release.index_name != before.index_name
+    assert release.index_branch != before.index_branch
     assert any("was altered" in line and line.endswith("it is made again") for line in said)
     assert SECRET in texts(stores, notes)
     assert "999" not in texts(stores, notes)
@@ -146,7 +146,7 @@ def test_a_release_without_a_seal_is_searched_and_the_next_one_has_its_own(
     decide(stores.state, notes)
     sealed = publish(notes, stores, by="test").release
     assert sealed.index_seal
-    assert sealed.index_name != unsealed.index_name
+    assert sealed.index_branch != unsealed.index_branch
 
 
 def published_without_a_seal(stores: Stores) -> None:

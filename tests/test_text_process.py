@@ -36,7 +36,7 @@ def test_it_answers_as_is_computed_here() -> None:
 
 
 def test_few_texts_start_no_process() -> None:
-    texts = TextWork()
+    texts = TextWork(2)
     assert texts.languages(TEXTS).result() == computed("languages", TEXTS)
     assert texts.vectors(TEXTS * (ENOUGH // len(TEXTS) - 2)).result().shape[1] == 256
     assert texts._process is None
@@ -44,7 +44,7 @@ def test_few_texts_start_no_process() -> None:
 
 @pytest.mark.parametrize("asked_before", [False, True], ids=["before the question", "with questions under way"])
 def test_what_a_process_that_is_killed_owes_is_computed_here(asked_before: bool) -> None:
-    texts = TextWork()
+    texts = TextWork(2)
     texts.languages(TEXTS * ENOUGH).result()
     process = texts._process
     assert process is not None, "this machine has one core"

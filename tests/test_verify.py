@@ -59,7 +59,7 @@ def of_index(stores: Stores) -> Path:
         release = releases.require_live(connection, "notes")
     assert release.index_seal is not None
     name = next(name for name in release.index_seal if name.startswith("data/"))
-    return stores.home.index / "notes" / f"{release.index_name}.lance" / name
+    return stores.home.index / "notes" / f"{release.index_name}.lance" / "tree" / str(release.index_branch) / name
 
 
 def change(statement: str) -> Callable[[Stores], None]:

@@ -11,6 +11,14 @@ class BackupFolderInvalid(UserError):
         super().__init__(f"Backup folder {folder}: {found}. {remedy}")
 
 
+class DataInBucket(UserError):
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"The data of this home lies in {where}, and a backup of the home alone would hold half of it. Keep "
+            "versions of the bucket, and copy the database by its own means: docs/storage.md."
+        )
+
+
 class BackupUnwritable(UserError):
     def __init__(self, folder: Path, error: OSError) -> None:
         super().__init__(

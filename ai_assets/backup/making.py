@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import yaml
 
-from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
+from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid, DataInBucket
 from ai_assets.backup.home_files import CopiedFiles, HomeFiles, still_missing
 from ai_assets.backup.state_copy import copy_state
 from ai_assets.backup.vault import Backup, FileEntry, Vault
@@ -21,6 +21,7 @@ from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.leases import hold
+from ai_assets.storage.shared_lake import SharedLake
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
 
@@ -47,6 +48,8 @@ def make_backup(
 ) -> BackupResult:
     """Copy the home while others go on using it. Killed at any moment, earlier backups stay whole."""
     home = stores.home
+    if isinstance(stores.lake, SharedLake):
+        raise DataInBucket(stores.lake.bucket.describe())
     if folder.resolve().is_relative_to(home.root.resolve()):
         remedy = "Choose a folder outside the home, best on another disk"
         raise BackupFolderInvalid(folder, f"it lies in the home {home.root}", remedy)

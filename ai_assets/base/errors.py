@@ -48,6 +48,16 @@ def said_of(error: BaseException) -> str:
 class AiAssetsError(Exception):
     """The root: everything we raise on purpose."""
 
+    def __reduce__(self) -> "tuple[object, ...]":
+        """Sent to another process as it is: a class writes its sentence from data that the error does not keep."""
+        return _received, (type(self), self.args, vars(self))
+
+
+def _received(kind: type[AiAssetsError], args: tuple[object, ...], state: dict[str, object]) -> AiAssetsError:
+    found = kind.__new__(kind, *args)
+    vars(found).update(state)
+    return found
+
 
 class UserError(AiAssetsError):
     """Shown as one message, without a traceback; the command ends with exit code 2."""

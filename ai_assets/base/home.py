@@ -22,6 +22,8 @@ from ai_assets.base.errors import UserError
 
 HOME_VARIABLE = "AI_ASSETS_HOME"
 STATE_URL_VARIABLE = "AI_ASSETS_STATE_URL"
+DATA_URL_VARIABLE = "AI_ASSETS_DATA_URL"
+"""A bucket, s3://bucket/prefix, for what would else lie below the home: docs/storage.md."""
 INFERENCE_VARIABLE = "AI_ASSETS_INFERENCE"
 """Another file than the `inference.yaml` of the project."""
 DESK_VARIABLE = "AI_ASSETS_DESK"
@@ -139,6 +141,8 @@ class Home:
     project: Path
     """Where `inference.yaml` and the like are looked for, and the code server runs."""
     declared_state_url: str | None = None
+    data_url: str | None = None
+    """Of the bucket that holds the data; without one it lies below `root`."""
     declared_inference: Path | None = None
     """Absolute."""
     declared_desk: Path | None = None
@@ -161,6 +165,7 @@ class Home:
             root=root.absolute(),
             project=project,
             declared_state_url=variable(STATE_URL_VARIABLE),
+            data_url=variable(DATA_URL_VARIABLE),
             declared_inference=Path(inference).expanduser().absolute() if inference else None,
             declared_desk=Path(desk).expanduser().absolute() if desk else None,
             declared_keys=Path(keys).expanduser().absolute() if keys else None,
@@ -250,6 +255,7 @@ class Home:
         """What tells a process, Dagster's own included, to use this home."""
         declared = {
             STATE_URL_VARIABLE: self.declared_state_url,
+            DATA_URL_VARIABLE: self.data_url,
             INFERENCE_VARIABLE: str(self.declared_inference) if self.declared_inference else None,
             DESK_VARIABLE: str(self.declared_desk) if self.declared_desk else None,
             KEYS_VARIABLE: str(self.declared_keys) if self.declared_keys else None,

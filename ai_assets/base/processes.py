@@ -172,7 +172,3 @@ def _port_holder(port: int) -> str | None:
     except psutil.Error:
         return None
     return None
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

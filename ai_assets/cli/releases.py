@@ -23,7 +23,7 @@ from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.run import released
 from ai_assets.run.released import ReleasedFilter
-from ai_assets.signoff import releases, requests, timestamps
+from ai_assets.signoff import live_index, releases, requests, timestamps
 from ai_assets.signoff.errors import NothingApproved
 from ai_assets.signoff.publication import anything_to_publish
 from ai_assets.signoff.releases import Release
@@ -40,6 +40,8 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     with places.state.read() as connection:
         behind = serving.due(connection, chosen, at_once=True)
     if not behind and not anything_to_publish(chosen, places):
+        if _shown_again(places, name):
+            return
         with places.state.read() as connection:
             raise NothingApproved(name, requests.count_open(connection, name))
     from ai_assets.orchestration import in_process
@@ -62,6 +64,17 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
     )
     _say_targets(chosen, places)
     console.print(f'Ask it:  ai-assets search {name} "..."')
+
+
+def _shown_again(places: Stores, name: str) -> bool:
+    """Where a kill or another hand left tag or `live.json` of the index on another release than the live one."""
+    with places.state.read() as connection:
+        found = live_index.difference(places, connection, name)
+    if found is None:
+        return False
+    live_index.show(places, name, errors.print)
+    console.print(f"{name}: {found}. Put right; nothing else was to be published.")
+    return True
 
 
 def _say_targets(chosen: Collection, places: Stores) -> None:
@@ -223,7 +236,7 @@ def rollback(
 ) -> None:
     """Point readers at another release, in one step. Nothing is deleted; rolling forward is the same command."""
     chosen, places = collection(name, signed=True), stores()
-    target = releases.rollback(places.state, name, to, by=signer(by), reason=reason)
+    target = live_index.roll_back(places, name, to, by=signer(by), reason=reason, say=errors.print)
     serving.serve(chosen, places, errors.print)
     if as_json:
         print_json(asdict(target))

@@ -1,6 +1,5 @@
 """`ai-assets run`: the same Dagster job that the UI starts, in this process, with progress and a table at the end."""
 
-import gc
 import json
 import signal
 import threading
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 import typer
 
+from ai_assets.base.collector import collect_all
 from ai_assets.cli import asking_again, window_waiting
 from ai_assets.cli.batch_waiting import answered_of, say_waits, waits_of
 from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
@@ -40,7 +40,7 @@ from ai_assets.documents.source_listing import known_folders, observe
 from ai_assets.inference.records import PRIORITY_TAG
 from ai_assets.inference.run_spend import spend_by_asset, total_of
 from ai_assets.orchestration import in_process
-from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, WORKERS_TAG, priority_of, workers_of
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink, hearing
@@ -150,6 +150,9 @@ def run(
         str | None, typer.Option(help="Of its calls where places are few: interactive, normal (the default) or batch.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for batches and windows, and go on.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that compute partitions; by default as many as pay.")
+    ] = None,
     by: RunBy = None,
     as_json: AsJson = False,
 ) -> None:
@@ -160,7 +163,10 @@ def run(
     """
     chosen = collection(name)
     tags = {} if priority is None else {PRIORITY_TAG: priority}
+    if workers is not None:
+        tags[WORKERS_TAG] = str(workers)
     priority_of(tags)
+    workers_of(tags)
     if sum(map(bool, (partition, partitions, every))) > 1:
         raise typer.BadParameter("give one of --partition, --partitions and --all")
     places = stores()
@@ -313,7 +319,7 @@ def execute(
             result = in_process.execute(job, dagster, {**span, **(tags or {}), **ticket}, selected, run_id)
             if not result.success:
                 report.interrupted = in_process.was_interrupted(result)
-                gc.collect()  # a step that was interrupted is ended here, and not by one of its own threads
+                collect_all()  # a step that was interrupted is ended here, and not by one of its own threads
                 report.failures.append(in_process.why(result))
             if report.interrupted:
                 return

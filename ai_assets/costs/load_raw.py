@@ -283,7 +283,7 @@ def _files(state: sa.Connection, stores: Stores, collection: str, asset: str) ->
     query = sa.text("SELECT partition, version FROM datasets WHERE collection = :c AND asset = :a ORDER BY partition")
     found = {}
     for row in state.execute(query, {"c": collection, "a": asset}):
-        path = stores.lake.folder(collection, asset, row.partition) / f"{row.version}.parquet"
+        path = stores.lake.bring(stores.lake.folder(collection, asset, row.partition) / f"{row.version}.parquet")
         if has_own_bytes(path):
             found[path] = row.partition
     return found
@@ -321,7 +321,7 @@ def _frozen(stores: Stores) -> dict[str, list[Path]]:
             for release in releases.find(connection, collection):
                 for partition, part in release.parts.items():
                     folder = snapshot_folder(stores.lake.root, collection, partition)
-                    found[collection].add(folder / part.documents_file)
+                    found[collection].add(stores.lake.bring(folder / part.documents_file))
     return {collection: sorted(filter(has_own_bytes, paths)) for collection, paths in found.items()}
 
 

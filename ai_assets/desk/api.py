@@ -72,7 +72,7 @@ from ai_assets.desk.views import (
     RequestView,
     UnansweredPage,
 )
-from ai_assets.signoff import asking_again, claims, corrections, decisions, notes, releases
+from ai_assets.signoff import asking_again, claims, corrections, decisions, live_index, notes
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
@@ -373,5 +373,5 @@ def live_at(desk: TheDesk, person: Someone, collection: TheCollection, moment: M
 def rollback(desk: TheDesk, person: Someone, collection: TheCollection, wanted: Rollback) -> ReleaseRow:
     """Point readers at another release, at once."""
     name = collection_seen(desk, person, collection).name
-    target = releases.rollback(desk.stores.state, name, wanted.number, by=person, reason=wanted.reason)
+    target = live_index.roll_back(desk.stores, name, wanted.number, by=person, reason=wanted.reason)
     return next(row for row in reading.release_rows(desk, person, name) if row.number == target.number)

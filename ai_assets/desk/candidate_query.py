@@ -133,8 +133,9 @@ def candidate_of(desk: Desk, connection: sa.Connection, request: SignoffRequest,
 def _read(desk: Desk, request: SignoffRequest, collection: Collection, changes: Mapping[str, Any]) -> Candidate:
     folder = snapshot_folder(desk.stores.lake.root, request.collection, request.partition)
     files, live_files = _files(desk, request, changes), changes.get("live_files")
-    path = folder / files["documents_file"] if files else None
-    live_path = folder / live_files["documents_file"] if live_files else None
+    bring = desk.stores.lake.bring
+    path = bring(folder / files["documents_file"]) if files else None
+    live_path = bring(folder / live_files["documents_file"]) if live_files else None
     problems: list[str] = []
     lines: list[DiffLine] = []
     try:

@@ -5,7 +5,6 @@ the lake, the indexes, the state store, Dagster's events; last the free pages of
 """
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -19,9 +18,8 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.folders import files_below
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
-from ai_assets.retention.release_files import remove_table
 from ai_assets.run.rerank_scores import forget_scores
-from ai_assets.signoff import audit, forgotten, releases
+from ai_assets.signoff import audit, forgotten, live_index, releases
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.forgotten import STATUS, Register
 from ai_assets.signoff.people import Person
@@ -171,7 +169,8 @@ def _without(stores: Stores, live: Release, partition: str, found: Places, gone:
     """The partition in other files; None where it holds no text of these documents."""
     part = live.parts[partition]
     folder = stores.lake.folder(live.collection, SNAPSHOTS, partition)
-    documents, chunks = folder / part.documents_file, folder / part.chunks_file
+    bring = stores.lake.bring
+    documents, chunks = bring(folder / part.documents_file), bring(folder / part.chunks_file)
     if not documents.is_file():
         return None
     rows = read_rows(documents)
@@ -187,6 +186,8 @@ def _without(stores: Stores, live: Release, partition: str, found: Places, gone:
         for batch in read_batches(chunks):
             others = pc.invert(pc.is_in(batch["document_id"], value_set=_names(found)))
             passages.extend(batch.filter(others))
+    for path in (kept.path, passages.path):
+        stores.lake.keep(path)
     content = content_of_files(kept.path, passages.path, gone).content
     if content != part.content:
         raise AssertionError(f"{partition}: tombstones amount to {content[:12]}, and {part.content[:12]} was signed")
@@ -211,15 +212,11 @@ def _names(found: Places) -> Any:
 
 def _lake(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
     """All datasets of the partitions: the next run makes them again, from the source and the ledger."""
-    root = stores.lake.root / collection
     for partition in found.partitions:
-        number = 0
-        for asset in sorted(root.iterdir()) if root.is_dir() else []:
-            folder = stores.lake.folder(collection, asset.name, partition)
-            if asset.name != SNAPSHOTS and folder.is_dir():
-                shutil.rmtree(folder)
-                number += 1
-        yield Erasure(where="lake", what=f"{number} datasets of {partition}, to be made again without it")
+        datasets = [path for path in stores.lake.folders(collection, partition) if path.parent.name != SNAPSHOTS]
+        for folder in datasets:
+            stores.lake.erase_folder(folder)
+        yield Erasure(where="lake", what=f"{len(datasets)} datasets of {partition}, to be made again without it")
 
 
 def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
@@ -232,27 +229,35 @@ def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasu
         needed = {name for part in parts for name in (part.documents_file, part.chunks_file)}
         gone = [path for path, _ in frozen(stores, collection, partition) if path.name not in needed]
         for path in gone:
-            path.unlink(missing_ok=True)
+            stores.lake.erase_file(path)
         yield Erasure(where="released files", what=f"{len(gone)} files of {partition}")
 
 
 def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
-    """Tables that the live release does not name: also of releases that stay, whose index is made again on demand."""
-    folder = stores.home.index / collection
+    """Tables and branches that the live release does not name: also of releases that stay, whose index is made again
+    on demand."""
+    place = stores.index_place(collection)
     with stores.state.read() as connection:
         live = releases.live(connection, collection)
-    needed = {live.index_name} if live else set()
     number = 0
-    for path in sorted(folder.glob("*.lance")) if folder.is_dir() else []:
-        if (name := path.name.removesuffix(".lance")) not in needed:
-            remove_table(folder, name)
+    if live is not None:
+        live_index.show(stores, collection)
+    for table in place.tables():
+        if live is None or table != live.index_name:
+            place.remove(table)
             number += 1
-    if forget_scores(folder):
+            continue
+        for branch in (None, *place.branches(table)):
+            if branch != live.index_branch:
+                stores.index(collection, table, branch=branch).remove()
+                number += branch is not None
+    if forget_scores(stores.home.index / collection):
         yield Erasure(where="search indexes", what="what a reranker said of passages")
     with stores.state.write() as connection:
         for table in ("index_parts", "index_versions"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE collection = :c"), {"c": collection})  # noqa: S608
-    yield Erasure(where="search indexes", what=f"{number} tables")
+    place.erase_replaced()
+    yield Erasure(where="search indexes", what=f"{number} tables and branches")
 
 
 # Databases

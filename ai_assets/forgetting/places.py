@@ -168,7 +168,7 @@ def differences(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def frozen(stores: Stores, collection: str, partition: str) -> Iterator[tuple[Path, bool]]:
     """Files of releases and candidates of a partition, and whether each holds documents (or chunks)."""
     folder = stores.lake.folder(collection, SNAPSHOTS, partition)
-    for path in sorted(folder.glob("*.parquet")):
+    for path in stores.lake.files(folder):
         yield path, "leaf" in column_names(path)
 
 
@@ -181,7 +181,8 @@ def column_names(path: Path) -> list[str]:
 def _holds(stores: Stores, release: Release, documents: Mapping[str, DocumentTraces], gone: Register) -> bool:
     for partition, part in release.parts.items():
         if any(partition in found.partitions for found in documents.values()):
-            path = stores.lake.folder(release.collection, SNAPSHOTS, partition) / part.documents_file
+            folder = stores.lake.folder(release.collection, SNAPSHOTS, partition)
+            path = stores.lake.bring(folder / part.documents_file)
             if path.is_file() and any(True for _ in _texts(read_rows(path), documents, gone)):
                 return True
     return False

@@ -78,7 +78,7 @@ class Turns:
         results: Sequence[Any] | None = None
         while True:
             try:
-                with self._state.write() as connection:
+                with self._state.write(in_pipeline=True) as connection:
                     if results is not None and self._ledger.applied(connection) == self._batch:
                         return results  # the commit had come through, only its confirmation was lost
                     results = self._ledger.apply(connection, operations, self._batch)

@@ -26,6 +26,7 @@ from ai_assets.inference.ledger_turn import LedgerTurn
 from ai_assets.inference.own_places import OwnPlaces
 from ai_assets.inference.records import Caller
 from ai_assets.storage import workers
+from ai_assets.storage.pipeline import unpipelined
 from ai_assets.storage.state import now, storable
 
 REAP_EVERY_S = 0.5
@@ -46,12 +47,6 @@ class Ledger:
         self._suspects = False
         self.clock = LedgerClock()
         self.own = OwnPlaces()
-        server_s = "NULL" if dialect == "sqlite" else "extract(epoch FROM clock_timestamp())"
-        self._take_turn = sa.text(
-            "UPDATE owners SET batch = :batch WHERE owner_id = :owner RETURNING reaped, "  # noqa: S608
-            "(SELECT count(*) FROM workers WHERE workers.worker_id = owners.worker_id) AS may_act, "
-            f"{server_s} AS server_s"
-        )
 
     @classmethod
     def open(cls, connection: sa.Connection, worker_id: int | None) -> "Ledger":
@@ -70,10 +65,15 @@ class Ledger:
 
     def apply(self, connection: sa.Connection, operations: Sequence[Operation], batch: int) -> list[Any]:
         """One turn, under its number; a result per operation, which counts once the transaction is committed."""
-        given = {"batch": batch, "owner": self.owner_id}
-        row = connection.execute(self._take_turn, given).one()
+        begun = self.sql.take_turn(connection, batch, self.owner_id)
         if self._suspects and time.monotonic() - self._reaped_at > REAP_EVERY_S:
-            self.reap(connection)
+            (row,) = begun.all()
+            with unpipelined(connection):
+                self.reap(connection)
+            turn = LedgerTurn(self, connection, operations)
+        else:
+            turn = LedgerTurn(self, connection, operations)
+            (row,) = begun.all()
         moment_s = boot_clock_s()
         if row.server_s is not None:
             moment_s = float(row.server_s)
@@ -81,10 +81,7 @@ class Ledger:
         self.own.begin(batch)
         if row.reaped:
             self.own.clear()
-        turn = LedgerTurn(
-            self, connection, operations, moment_s, fenced=not row.may_act, taken_for_dead=bool(row.reaped)
-        )
-        return turn.run()
+        return turn.run(moment_s, fenced=not row.may_act, taken_for_dead=bool(row.reaped))
 
     def apply_in_batch(
         self, connection: sa.Connection, operations: Sequence[Operation], *, late: bool = False
@@ -94,7 +91,7 @@ class Ledger:
         if connection.dialect.name != "sqlite":
             moment_s = workers.read_clock(connection).now_s
             self.clock.set_by(moment_s)
-        return LedgerTurn(self, connection, operations, moment_s, fenced=False, taken_for_dead=late).run()
+        return LedgerTurn(self, connection, operations).run(moment_s, fenced=False, taken_for_dead=late)
 
     def batch_of(self, connection: sa.Connection, attempt_id: int) -> str:
         """The batch that an open attempt is a line of; empty where a process has sent it."""
@@ -102,16 +99,18 @@ class Ledger:
         if owner not in self._batches:
             if len(self._batches) > 10_000:
                 self._batches.clear()
-            lease: str = connection.execute(
-                sa.text("SELECT lease FROM owners WHERE owner_id = :owner"), {"owner": owner}
-            ).scalar_one()
+            with unpipelined(connection):
+                lease: str = connection.execute(
+                    sa.text("SELECT lease FROM owners WHERE owner_id = :owner"), {"owner": owner}
+                ).scalar_one()
             self._batches[owner] = lease.removeprefix(BATCH_LEASE) if lease.startswith(BATCH_LEASE) else ""
         return self._batches[owner]
 
     def applied(self, connection: sa.Connection) -> int:
         """The last turn that was committed: after a broken connection it tells whether a commit had come through."""
         statement = sa.text("SELECT batch FROM owners WHERE owner_id = :owner")
-        return int(connection.execute(statement, {"owner": self.owner_id}).scalar_one())
+        with unpipelined(connection):
+            return int(connection.execute(statement, {"owner": self.owner_id}).scalar_one())
 
     def reap(self, connection: sa.Connection) -> int:
         """Make ambiguous what dead processes had in flight; how many calls that were."""
@@ -167,18 +166,23 @@ class Ledger:
     def caller_id(self, connection: sa.Connection, caller: Caller) -> int:
         found = self._callers.get(caller)
         if found is None:
-            names, given = list(vars(caller)), {name: storable(text) for name, text in vars(caller).items()}
-            known = sa.text(f"SELECT caller_id FROM callers WHERE {' AND '.join(f'{n} = :{n}' for n in names)}")  # noqa: S608
-            row: int | None = connection.execute(known, given).scalar_one_or_none()
-            if row is None:
-                values = ", ".join(f":{name}" for name in names)
-                new = sa.text(f"INSERT INTO callers ({', '.join(names)}) VALUES ({values}) RETURNING caller_id")  # noqa: S608
-                row = connection.execute(new, given).scalar_one()
-            found = int(row)
+            with unpipelined(connection):
+                found = self._known_caller(connection, caller)
             if len(self._callers) > 10_000:
                 self._callers.clear()
             self._callers[caller] = found
         return found
+
+    @staticmethod
+    def _known_caller(connection: sa.Connection, caller: Caller) -> int:
+        names, given = list(vars(caller)), {name: storable(text) for name, text in vars(caller).items()}
+        known = sa.text(f"SELECT caller_id FROM callers WHERE {' AND '.join(f'{n} = :{n}' for n in names)}")  # noqa: S608
+        row: int | None = connection.execute(known, given).scalar_one_or_none()
+        if row is None:
+            values = ", ".join(f":{name}" for name in names)
+            new = sa.text(f"INSERT INTO callers ({', '.join(names)}) VALUES ({values}) RETURNING caller_id")  # noqa: S608
+            row = connection.execute(new, given).scalar_one()
+        return int(row)
 
     def forget_callers(self) -> None:
         """After a turn that was rolled back: ids it had given do not exist."""

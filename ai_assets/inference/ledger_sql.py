@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ai_assets.base.fast_json import read_json, rows_json
+from ai_assets.storage.pipeline import Sent
 from ai_assets.storage.state import keys_of, rows_of
 
 OWNER_SHIFT = 32
@@ -56,15 +57,21 @@ class LedgerSql:
 
     def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, KnownAttempt]:
         """By key. All of it is one row: SQLite gives the interpreter away and takes it back for every single one."""
-        found: str | None = connection.exec_driver_sql(self._texts["look_up"], (rows_json(keys),)).scalar_one()
+        ((found,),) = self.send(connection, "look_up", keys).all()
         return {row[0]: KnownAttempt(*row) for row in read_json(found or "[]")}
 
+    def send(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sent:
+        return Sent(connection, self._texts[name], (rows_json(keys),))
+
+    def take_turn(self, connection: sa.Connection, batch: int, owner: int) -> Sent:
+        return Sent(connection, self._texts["take_turn"], (batch, owner))
+
     def read(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sequence[Any]:
-        return connection.exec_driver_sql(self._texts[name], (rows_json(keys),)).all()
+        return self.send(connection, name, keys).all()
 
     def write(self, connection: sa.Connection, name: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
-            connection.exec_driver_sql(self._texts[name], (rows_json(rows),))
+            self.send(connection, name, rows)
 
 
 def _texts(dialect: str) -> Mapping[str, str]:
@@ -90,7 +97,11 @@ def _texts(dialect: str) -> Mapping[str, str]:
     pointer, amount = {"call_key": _T, "attempt_id": _N}, {"name": _T, "amount": _N}
     ended = ", ".join(f"{name} = given.{name}" for name in _ENDED if name != "attempt_id")
     endpoint = {"endpoint": _T, **_ENDPOINT_TYPES}
+    server_s = "NULL" if dialect == "sqlite" else "extract(epoch FROM clock_timestamp())"
     return {
+        "take_turn": f"UPDATE owners SET batch = {given} WHERE owner_id = {given} RETURNING reaped, "
+        "(SELECT count(*) FROM workers WHERE workers.worker_id = owners.worker_id) AS may_act, "
+        f"{server_s} AS server_s",
         "states": f"SELECT attempt_id, state, cost_nusd FROM {keys} "
         f"JOIN attempts ON attempts.attempt_id = CAST(json_each.value AS {_N})",
         "look_up": f"SELECT {known} FROM {keys} CROSS JOIN calls "

@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -45,27 +45,19 @@ class LedgerTurn:
         ledger: "Ledger",
         connection: sa.Connection,
         operations: Sequence[Operation],
-        moment_s: float,
-        *,
-        fenced: bool,
-        taken_for_dead: bool,
     ) -> None:
+        """What it reads first is on its way at once."""
         self._ledger = ledger
         self._connection = connection
         self._operations = operations
-        self._fenced = fenced
-        """Another process has taken over from this one: it may end calls, and open none."""
-        self._taken_for_dead = taken_for_dead
-        """Others have made this process's calls ambiguous while it did not respond; it was alive after all."""
         self._endings = [operation for operation in operations if isinstance(operation, AttemptEnd)]
         self._claims = [claim for each in operations if not isinstance(each, AttemptEnd) for claim in each.claims]
         self._accounts = {account.budget: account for claim in self._claims for account in claim.accounts}
-        self._earmarks = self._load_earmarks()
-        self._balances = self._load_balances()
-        self._moment = moment_s
-        self._endpoints = self._load_endpoints()
+        self._wanted = {item.opened.hop.name for item in self._endings} | {
+            claim.hops[claim.at].name for claim in self._claims
+        }
+        self._first_reads = {name: self._ledger.sql.send(connection, name, keys) for name, keys in self._keys() if keys}
         self._known: Mapping[str, KnownAttempt] = {}
-        self._at = ledger.clock.text()
         self._attempts: list[list[Any]] = []
         self._pointers: list[list[Any]] = []
         self._sent: list[list[Any]] = []
@@ -76,8 +68,17 @@ class LedgerTurn:
         self._used: dict[int, ReusedAnswer] = {}
         """By attempt that was answered: the answer that is used instead, because it came first."""
 
-    def run(self) -> list[Any]:
-        """First what ended, so that its answer, its place and its money are there for what is claimed."""
+    def run(self, moment_s: float, *, fenced: bool, taken_for_dead: bool) -> list[Any]:
+        """First what ended, so that its answer, its place and its money are there for what is claimed.
+
+        `fenced`: another process has taken over from this one: it may end calls, and open none. `taken_for_dead`:
+        others have made this process's calls ambiguous while it did not respond; it was alive after all.
+        """
+        self._moment, self._fenced, self._taken_for_dead = moment_s, fenced, taken_for_dead
+        self._at = self._ledger.clock.text()
+        self._earmarks = Earmarks(self._read_first("earmarks"))
+        self._balances = self._load_balances()
+        self._endpoints = self._load_endpoints()
         if self._endings:
             self._end()
         if self._claims:
@@ -100,25 +101,29 @@ class LedgerTurn:
         self._write_all()
         return results
 
-    def _read(self, name: str, keys: Sequence[Any]) -> Sequence[Any]:
-        return self._ledger.sql.read(self._connection, name, keys) if keys else ()
+    def _keys(self) -> Iterator[tuple[str, list[Any]]]:
+        """Of what is read first; earmarks only of backfills that are concerned."""
+        concerned = {item.opened.backfill for item in self._endings} | {claim.caller.backfill for claim in self._claims}
+        touched = {budget for item in self._endings for budget in item.opened.budgets} | set(self._accounts)
+        yield "earmarks", [storable(name) for name in concerned if name]
+        yield "balances", [[name, self._accounts[name].name if name in self._accounts else None] for name in touched]
+        yield "endpoints", list(self._wanted)
+        answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
+        yield "answered_before", answered
+
+    def _read_first(self, name: str) -> Sequence[Any]:
+        sent = self._first_reads.get(name)
+        return sent.all() if sent is not None else ()
 
     def _write(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
         self._ledger.sql.write(self._connection, name, rows)
 
     # What is there
 
-    def _load_earmarks(self) -> Earmarks:
-        """Of the backfills that are concerned; where none is, nothing is read."""
-        concerned = {item.opened.backfill for item in self._endings} | {claim.caller.backfill for claim in self._claims}
-        return Earmarks(self._read("earmarks", [storable(name) for name in concerned if name]))
-
     def _load_balances(self) -> dict[str, tuple[str, Balance]]:
         """Name and balance by budget; the limit is as set or declared now, and else as it was last."""
-        touched = {budget for item in self._endings for budget in item.opened.budgets} | set(self._accounts)
-        asked = [[name, self._accounts[name].name if name in self._accounts else None] for name in touched]
         balances: dict[str, tuple[str, Balance]] = {}
-        for row in self._read("balances", asked):
+        for row in self._read_first("balances"):
             account = self._accounts.get(row.asked)
             if row.budget is None:
                 assert account is not None  # what an attempt has reserved from has a row
@@ -145,10 +150,7 @@ class LedgerTurn:
             if isinstance(operation, Parcel) and operation.claims:
                 hop = operation.claims[0].hops[operation.claims[0].at]
                 asked.setdefault(hop.name, Counter())[hop.lane] += not hop.in_batch
-        wanted = {item.opened.hop.name for item in self._endings} | {
-            claim.hops[claim.at].name for claim in self._claims
-        }
-        found = {row.endpoint: row for row in self._read("endpoints", list(wanted))}
+        found = {row.endpoint: row for row in self._read_first("endpoints")}
         return {
             name: PlaceTurn(
                 name,
@@ -160,7 +162,7 @@ class LedgerTurn:
                 asked.get(name, Counter()),
                 self._moment,
             )
-            for name in wanted
+            for name in self._wanted
         }
 
     # What ended
@@ -169,9 +171,8 @@ class LedgerTurn:
         was: dict[int, Any] = {}
         if self._taken_for_dead:
             ids = [item.opened.attempt_id for item in self._endings]
-            was = {row.attempt_id: row for row in self._read("states", ids)}
-        answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
-        first = {row.attempt_id: row for row in self._read("answered_before", answered)}
+            was = {row.attempt_id: row for row in self._ledger.sql.read(self._connection, "states", ids)}
+        first = {row.attempt_id: row for row in self._read_first("answered_before")}
         rows, bodies, settled, kept, twice, tiers = [], [], [], [], [], []
         for item in self._endings:
             usage, attempt_id = item.usage, item.opened.attempt_id

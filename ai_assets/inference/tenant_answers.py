@@ -11,6 +11,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from ai_assets.inference.ledger_messages import Claim
+from ai_assets.storage.pipeline import unpipelined
 from ai_assets.storage.state import keys_of
 
 _Row = TypeVar("_Row")
@@ -47,7 +48,8 @@ def _paid_by(connection: sa.Connection, tenant: str, keys: Sequence[str]) -> lis
         "WHERE calls.call_key = json_each.value"
     )
     found: list[str] = []
-    for start in range(0, len(keys), KEYS_PER_QUERY):
-        given = {"keys": json.dumps(keys[start : start + KEYS_PER_QUERY]), "tenant": tenant}
-        found += connection.execute(statement, given).scalars()
+    with unpipelined(connection):
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            given = {"keys": json.dumps(keys[start : start + KEYS_PER_QUERY]), "tenant": tenant}
+            found += connection.execute(statement, given).scalars()
     return found

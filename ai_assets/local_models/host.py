@@ -23,7 +23,7 @@ import ai_assets.base.child_main
 from ai_assets.base.children import start_child
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.base.extras import need
-from ai_assets.base.processes import usable_cores
+from ai_assets.base.machine import usable_cores
 from ai_assets.base.windows import ALWAYS, WeeklyHours
 from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.records import Priority

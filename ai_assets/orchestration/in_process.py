@@ -27,15 +27,20 @@ def execute(
 
     Meanwhile the process has a heartbeat in the state store, by which others see that the run is executing.
     """
+    from ai_assets.run.several_processes import end_forgotten_runs
+
     with Stores.of_run(Home.from_environment()) as stores, hold(stores.state, f"process:{uuid.uuid4().hex}"):
-        return job.execute_in_process(
-            instance=instance,
-            tags={PID_TAG: identity(), **tags},
-            asset_selection=assets,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-            run_id=run_id,
-        )
+        try:
+            return job.execute_in_process(
+                instance=instance,
+                tags={PID_TAG: identity(), **tags},
+                asset_selection=assets,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+                run_id=run_id,
+            )
+        finally:
+            end_forgotten_runs()
 
 
 def was_interrupted(result: "dg.ExecuteInProcessResult") -> bool:

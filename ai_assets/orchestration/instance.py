@@ -15,7 +15,7 @@ from ai_assets.base.cluster import cluster_in
 from ai_assets.base.environment import CLUSTER, LOCAL
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
-from ai_assets.base.processes import usable_cores
+from ai_assets.base.machine import usable_cores
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -58,6 +58,7 @@ def published(collection: Collection) -> dg.AssetsDefinition:
 
 def _published(collection: Collection, stores: "Stores", say: Callable[[str], None]) -> "tuple[Release, Sequence[str]]":
     """The release that is live then, and its partitions that changed: none where only a target had to be served."""
+    from ai_assets.run.judged_index import IndexJudge
     from ai_assets.signoff import releases
     from ai_assets.signoff.publication import anything_to_publish, publish
     from ai_assets.targets.serving import due
@@ -66,7 +67,8 @@ def _published(collection: Collection, stores: "Stores", say: Callable[[str], No
         with stores.state.read() as connection:
             if due(connection, collection, at_once=True):
                 return releases.require_live(connection, collection.name), ()
-    done = publish(collection, stores, by="ai-assets", say=say)
+    judge = IndexJudge(collection=collection, stores=stores, say=say)
+    done = publish(collection, stores, by="ai-assets", say=say, judge=judge)
     return done.release, done.partitions
 
 

@@ -29,7 +29,7 @@ from ai_assets.orchestration.events import (
 )
 from ai_assets.orchestration.in_flight_log import in_flight_told
 from ai_assets.orchestration.op_settings import op_settings, tried_once
-from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of
+from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of, workers_of
 from ai_assets.orchestration.specs import asset_spec, check_specs
 from ai_assets.run.errors import PartitionsFailed
 
@@ -109,6 +109,7 @@ def computed(
                 launch=launch_of(context, stores, context.run, collection.name, context.partition_keys),
                 backfill=context.run.tags.get(BACKFILL_TAG, ""),
                 priority=priority_of(context.run.tags),
+                workers=workers_of(context.run.tags),
                 patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
                 halvings=_halvings(stores, collection, part),
             ) as work,

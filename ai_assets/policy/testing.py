@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_assets.policy.files import PolicyFile, PolicySet
-from ai_assets.policy.interpreter import RegoAnswer, RegoQuestion, InterpreterFailed, interpreter
+from ai_assets.policy.interpreter import InterpreterFailed, RegoAnswer, RegoQuestion, interpreter
 from ai_assets.policy.rego_text import RegoTest
 
 GIVEN = "ai_assets_given"

@@ -9,7 +9,7 @@ from ai_assets.base.mistakes import Mistake
 from ai_assets.policy.documents import INPUTS, PolicyInput, as_input, example
 from ai_assets.policy.errors import PolicyInvalid
 from ai_assets.policy.files import ROOT, SUBJECTS, PolicyFile, PolicySet, Subject
-from ai_assets.policy.interpreter import TIMEOUT_S, RegoAnswer, RegoQuestion, InterpreterFailed, interpreter
+from ai_assets.policy.interpreter import TIMEOUT_S, InterpreterFailed, RegoAnswer, RegoQuestion, interpreter
 
 LONGEST = 500
 """Characters of one sentence."""

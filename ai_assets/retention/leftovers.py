@@ -16,13 +16,14 @@ from ai_assets.storage.stores import Stores
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-Kind = Literal["dagster", "releases", "candidates", "index", "litter", "logs", "rows"]
+Kind = Literal["dagster", "releases", "candidates", "index", "litter", "copies", "logs", "rows"]
 KINDS: dict[Kind, str] = {
     "dagster": "runs of Dagster with their events and logs",
     "releases": "releases that can no longer be rolled back to",
     "candidates": "files of candidates that were replaced, and of such releases",
     "index": "versions of search indexes",
     "litter": "what killed processes left",
+    "copies": "copies on this machine of what the bucket has",
     "logs": "the beginnings of long logs",
     "rows": "expired sessions, failed sign-ins, old messages, dead workers",
 }

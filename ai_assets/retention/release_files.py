@@ -4,11 +4,7 @@ A release is first recorded as pruned, in the transaction that sees that it may 
 rollback either comes first and keeps it, or is refused.
 """
 
-import fcntl
-import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +15,13 @@ from ai_assets.base.errors import DatasetDamaged
 from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 from ai_assets.retention.needed import releases_kept
 from ai_assets.run.datasets.evaluation_index import INDEX, index_name
-from ai_assets.signoff import audit, releases
+from ai_assets.signoff import audit, live_index, releases
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.frozen_candidate import CANDIDATE, FrozenCandidate
 from ai_assets.storage.digest import Json
-from ai_assets.storage.lake import MANIFEST, Manifest
+from ai_assets.storage.lake import MANIFEST
 from ai_assets.storage.leases import hold
+from ai_assets.storage.shared_lake import SharedLake
 from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -74,84 +71,96 @@ def _record_pruned(bench: RetentionContext, collection: str, number: int) -> Non
 # Search indexes
 
 
-@dataclass(frozen=True)
-class _Index:
-    """A table of the releases of one collection, and the versions that must stay."""
-
-    name: str
-    keep: frozenset[int]
+Place = tuple[str, str | None]
+"""A table, and a branch of it; None for what is the table's own."""
 
 
 def _indexes(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
-    folder = bench.stores.home.index / collection
-    needed = needed_versions(bench.stores, collection)
-    for path in sorted(folder.glob("*.lance")):
-        name = path.name.removesuffix(".lance")
-        if name.startswith(INDEX):
+    """Tables and branches that no release names, and versions of the others."""
+    place, needed = bench.stores.index_place(collection), needed_versions(bench.stores, collection)
+    for table in place.tables():
+        if table.startswith(INDEX):
             continue
-        keep = needed.get(name, frozenset())
-        if not keep:
+        if not any(name == table for name, _ in needed):
             yield Leftover(
-                kind="index", what=f"index {name} of {collection}", size=size_of(path),
-                remove=partial(_remove_index, bench, collection, name),
+                kind="index", what=f"index {table} of {collection}", size=place.size(table),
+                remove=partial(_remove_index, bench, collection, table),
             )  # fmt: skip
-        elif gone := len(set(_index(bench.stores, collection, name).versions()) - keep):
-            yield Leftover(
-                kind="index", what=f"{gone} version{'s' * (gone > 1)} of index {name} of {collection}", size=None,
-                remove=partial(_prune_index, bench, collection, name),
-            )  # fmt: skip
+            continue
+        for branch in (None, *place.branches(table)):
+            keep = needed.get((table, branch), frozenset())
+            if keep:
+                yield from _versions(bench, collection, (table, branch), keep)
+            elif branch is not None or bench.stores.index(collection, table).versions():
+                what = f"index {table} of {collection}" + (f", branch {branch}" if branch else ", of earlier versions")
+                yield Leftover(
+                    kind="index", what=what, size=place.size(table, branch) if branch else None,
+                    remove=partial(_remove_branch, bench, collection, (table, branch)),
+                )  # fmt: skip
 
 
-def needed_versions(stores: Stores, collection: str) -> dict[str, frozenset[int]]:
+def _versions(bench: RetentionContext, collection: str, place: Place, keep: frozenset[int]) -> Iterator[Leftover]:
+    if gone := len(set(_index(bench.stores, collection, place).versions()) - keep):
+        yield Leftover(
+            kind="index", what=f"{gone} version{'s' * (gone > 1)} of index {place[0]} of {collection}", size=None,
+            remove=partial(_prune_index, bench, collection, place),
+        )  # fmt: skip
+
+
+def needed_versions(stores: Stores, collection: str) -> dict[Place, frozenset[int]]:
     with stores.state.read() as connection:
         kept = releases_kept(connection, collection)
-    names = {release.index_name for release in kept}
-    return {name: frozenset(release.index_version for release in kept if release.index_name == name) for name in names}
+    found: dict[Place, set[int]] = {}
+    for release in kept:
+        found.setdefault((release.index_name, release.index_branch), set()).add(release.index_version)
+    return {place: frozenset(versions) for place, versions in found.items()}
 
 
-def _index(stores: Stores, collection: str, name: str) -> "SearchIndex":
-    return stores.index(collection, name)
+def _index(stores: Stores, collection: str, place: Place) -> "SearchIndex":
+    return stores.index(collection, place[0], branch=place[1])
 
 
-def _prune_index(bench: RetentionContext, collection: str, name: str) -> None:
+def _prune_index(bench: RetentionContext, collection: str, place: Place) -> None:
     """While no publication writes: the version that it has just made is named by no release yet."""
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
-        index = _index(bench.stores, collection, name)
-        keep = needed_versions(bench.stores, collection).get(name, frozenset())
+        live_index.show(bench.stores, collection)
+        index = _index(bench.stores, collection, place)
+        keep = needed_versions(bench.stores, collection).get(place, frozenset())
         if keep and keep <= set(index.versions()):
             index.prune(keep)
 
 
-def _remove_index(bench: RetentionContext, collection: str, name: str) -> None:
+def _remove_index(bench: RetentionContext, collection: str, table: str) -> None:
     with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
-        if name not in needed_versions(bench.stores, collection):
-            remove_table(bench.stores.home.index / collection, name)
+        if not any(name == table for name, _ in needed_versions(bench.stores, collection)):
+            bench.stores.index_place(collection).remove(table)
 
 
-def remove_table(folder: Path, name: str) -> None:
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
+def _remove_branch(bench: RetentionContext, collection: str, place: Place) -> None:
+    """Also one of a publication that was killed; LanceDB refuses while the tag of the live release is on it."""
+    with hold(bench.stores.state, f"publish:{collection}", wait_s=0):
+        live_index.show(bench.stores, collection)
+        if place not in needed_versions(bench.stores, collection):
+            _index(bench.stores, collection, place).remove()
 
 
 def _evaluation_indexes(bench: RetentionContext) -> Iterator[Leftover]:
     """Those of embedders that a collection had before; the current one prunes itself."""
     for collection in bench.collections:
         current = index_name(collection.spaces)
-        folder = bench.stores.home.index / collection.name
-        for path in sorted(folder.glob(f"{INDEX}*.lance")):
-            name = path.name.removesuffix(".lance")
-            if name != current and bench.is_older(path, bench.settings.litter_hours * 3600):
+        place, oldest_s = bench.stores.index_place(collection.name), bench.settings.litter_hours * 3600
+        for name in place.tables():
+            if name.startswith(INDEX) and name != current and bench.moment_s - place.written_at(name) >= oldest_s:
                 yield Leftover(
                     kind="index", what=f"index {name} of {collection.name}, of an earlier embedder",
-                    size=size_of(path),
+                    size=place.size(name),
                     remove=partial(_remove_evaluation, bench, collection.name, name),
                 )  # fmt: skip
 
 
 def _remove_evaluation(bench: RetentionContext, collection: str, name: str) -> None:
     with hold(bench.stores.state, f"index:{collection}", wait_s=0):
-        remove_table(bench.stores.home.index / collection, name)
+        bench.stores.index_place(collection).remove(name)
 
 
 # Snapshots
@@ -159,14 +168,16 @@ def _remove_evaluation(bench: RetentionContext, collection: str, name: str) -> N
 
 def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
     """Named by no release that is kept, and not by the candidate of its partition."""
+    if isinstance(bench.stores.lake, SharedLake):
+        return  # bucket_files looks at them
     root = snapshot_folder(bench.stores.lake.root, collection, "x").parent
-    needed = _needed_snapshots(bench.stores, collection)
+    needed = needed_snapshots(bench.stores, collection)
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         try:
-            candidate = _candidate(folder)
+            candidate = candidate_beside(bench.stores, folder)
         except DatasetDamaged:
             continue  # it cannot say what it needs
-        keep = needed.get(folder, set()) | _files_of(candidate)
+        keep = needed.get(folder, set()) | files_of(candidate)
         # Without a candidate the first one may be being frozen just now.
         age_s = (
             bench.settings_of(collection).candidate_days * 86400 if candidate else bench.settings.litter_hours * 3600
@@ -181,18 +192,18 @@ def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
 
 def _remove_snapshot(bench: RetentionContext, collection: str, path: Path) -> None:
     """While nobody freezes a candidate of that partition or publishes, either of which may take the file up again."""
-    candidate = _candidate(path.parent)
+    candidate = candidate_beside(bench.stores, path.parent)
     partition = candidate.partition if candidate else path.parent.name
     with (
         hold(bench.stores.state, f"publish:{collection}", wait_s=0),
         hold(bench.stores.state, f"refresh:{collection}:{partition}", wait_s=0),
     ):
-        needed = _needed_snapshots(bench.stores, collection).get(path.parent, set())
-        if path.name not in needed | _files_of(_candidate(path.parent)):
+        needed = needed_snapshots(bench.stores, collection).get(path.parent, set())
+        if path.name not in needed | files_of(candidate_beside(bench.stores, path.parent)):
             unlink(path)
 
 
-def _needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
+def needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
     found: dict[Path, set[str]] = {}
     with stores.state.read() as connection:
         for release in releases_kept(connection, collection):
@@ -202,16 +213,15 @@ def _needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
     return found
 
 
-def _candidate(snapshots: Path) -> FrozenCandidate | None:
+def candidate_beside(stores: Stores, snapshots: Path) -> FrozenCandidate | None:
     """The candidate of the partition to which a folder of snapshots belongs."""
     path = snapshots.parent.parent / CANDIDATE / snapshots.name / MANIFEST
+    manifest = stores.lake.read_manifest(path)
     try:
-        return FrozenCandidate.of(Manifest(**json.loads(path.read_bytes())))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return None if manifest is None else FrozenCandidate.of(manifest)
+    except (ValueError, TypeError, KeyError) as error:
         raise DatasetDamaged(path, "it is not a manifest") from error
 
 
-def _files_of(candidate: FrozenCandidate | None) -> set[str]:
+def files_of(candidate: FrozenCandidate | None) -> set[str]:
     return set() if candidate is None else {candidate.documents_file, candidate.chunks_file}

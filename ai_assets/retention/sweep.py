@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseBusy
-from ai_assets.retention import dagster_runs, litter, release_files, rows
+from ai_assets.retention import bucket_files, dagster_runs, litter, release_files, rows
 from ai_assets.retention.leftovers import Kind, Leftover, RetentionContext
 from ai_assets.storage.leases import hold
 
@@ -31,6 +31,7 @@ def find(bench: RetentionContext) -> Iterator[Leftover]:
     """What may go now. Reads only."""
     yield from release_files.find(bench)
     yield from litter.find(bench)
+    yield from bucket_files.find(bench)
     yield from rows.find(bench)
     yield from dagster_runs.find(bench)
 

@@ -25,13 +25,15 @@ _Event = TypeVar("_Event")
 
 
 @dataclass(frozen=True)
-class _LaneEnd(Generic[_Event]):
+class LaneEnd(Generic[_Event]):
+    """The last thing of a lane."""
+
     name: str
     error: BaseException | None
 
 
-def _tell(
-    happened: "SimpleQueue[_Event | _LaneEnd[_Event]]", name: str, make: Callable[[str], Iterator[_Event]]
+def tell_events(
+    happened: "SimpleQueue[_Event | LaneEnd[_Event]]", name: str, make: Callable[[str], Iterator[_Event]]
 ) -> None:
     """All events of one thread as they come, and then how it ended."""
     error: BaseException | None = None
@@ -40,7 +42,7 @@ def _tell(
             happened.put(event)
     except BaseException as found:  # noqa: BLE001 - raised again where the caller is
         error = found
-    happened.put(_LaneEnd(name, error))
+    happened.put(LaneEnd(name, error))
 
 
 def in_lanes(
@@ -53,11 +55,11 @@ def in_lanes(
 
     `compute` takes the baton itself, once it has what it must wait for.
     """
-    happened: SimpleQueue[_Event | _LaneEnd[_Event]] = SimpleQueue()
+    happened: SimpleQueue[_Event | LaneEnd[_Event]] = SimpleQueue()
     stopping = threading.Event()
 
     def lane(partition: str) -> None:
-        _tell(happened, partition, compute if not stopping.is_set() else lambda _partition: iter(()))
+        tell_events(happened, partition, compute if not stopping.is_set() else lambda _partition: iter(()))
 
     left = len(partitions)
     work.baton = Baton()
@@ -67,7 +69,7 @@ def in_lanes(
             pool.submit(lane, partition)
         while left:
             event = happened.get()
-            if not isinstance(event, _LaneEnd):
+            if not isinstance(event, LaneEnd):
                 yield event
                 continue
             left -= 1
@@ -93,7 +95,7 @@ def as_ready(
     After an error nothing more begins; what is under way ends first, for its calls are paid. Then the error is raised:
     of several one that ends the run rather than its partition, else that of the first asset in order.
     """
-    happened: SimpleQueue[_Event | _LaneEnd[_Event]] = SimpleQueue()
+    happened: SimpleQueue[_Event | LaneEnd[_Event]] = SimpleQueue()
 
     left, running, errors = list(assets), set[str](), dict[str, BaseException]()
     waits: dict[str, AssetPostponed] = {}
@@ -103,11 +105,11 @@ def as_ready(
             for asset in [] if errors else [each for each in left if missing.isdisjoint(inputs_of(each))]:
                 left.remove(asset)
                 running.add(asset)
-                pool.submit(_tell, happened, asset, build)
+                pool.submit(tell_events, happened, asset, build)
             if not running:
                 break
             event = happened.get()
-            if not isinstance(event, _LaneEnd):
+            if not isinstance(event, LaneEnd):
                 yield event
                 continue
             running.remove(event.name)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.extras import ExtraMissing
+from ai_assets.base.machine import usable_cores
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import DEFS_FILE, Collection
 from ai_assets.documents.parse import Parser
@@ -22,7 +23,7 @@ from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.run.baton import Baton
-from ai_assets.run.errors import EmbedderLost, InputMissing
+from ai_assets.run.errors import EmbedderLost, InputMissing, RunStopped
 from ai_assets.run.events import Advanced, CallsMade, Said, Waiting
 from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten
@@ -101,6 +102,12 @@ class Work:
     """Of its calls that have none of their own."""
     halvings: int = 0
     """How often the batch is halved, for want of memory (`step_memory.py`)."""
+    workers: int | None = None
+    """How many processes compute partitions, this one included; None for as many as pay."""
+    cores: int = field(default_factory=usable_cores)
+    """Those that this process may use beside others of the run."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set where the run is interrupted: what is under way in other threads ends when it next says how far it is."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
@@ -139,6 +146,8 @@ class Work:
 
     def advance(self, asset: str, partition: str, done: int, total: int, reused: int = 0) -> None:
         """Documents done, documents in all, and how many of those done were taken over."""
+        if self.stopping.is_set():
+            raise RunStopped("the run was interrupted")
         if not self.sinks.wants(Advanced):
             return
         if done < total:
@@ -160,6 +169,14 @@ class Work:
     def own(self) -> dict[str, str]:
         """What every event of the run says."""
         return {"collection": self.collection.name, "run_id": self.run_id}
+
+    def looked_at(self) -> Mapping[str, object]:
+        """What the run goes by that people may change meanwhile, for a further process of it."""
+        return {name: getattr(self, name) for name in ("corrections", "golden_labels", "fitted_weights", "forgotten")}
+
+    def take_over(self, listing: Listing, looked_at: Mapping[str, object]) -> None:
+        """Of the run that this is a further process of."""
+        vars(self).update(looked_at, listing=listing)
 
     @cached_property
     def forgotten(self) -> Register:
@@ -247,7 +264,7 @@ class Work:
     def texts(self) -> "TextWork":
         from ai_assets.run.text_process import TextWork
 
-        found = TextWork()
+        found = TextWork(self.cores)
         self._closing.callback(found.close)
         return found
 

@@ -1,4 +1,4 @@
-"""Errors of a run. They hang below `UserError`, but for `PartitionsFailed`.
+"""Errors of a run. They hang below `UserError`, but for the last three.
 
 InputMissing           a dataset is asked for before what it is made from exists
 InputStale             datasets of a partition do not belong together
@@ -9,6 +9,8 @@ RerankerLost           what answers are reranked by is not there, or does not an
 EmbeddingUnknown       a search by an embedding that the live release does not have
 StageWithoutRoute      a stage in a process pool asks a model
 StageProcessDied       the process of a `cpu` stage ended
+RunStopped             a partition that is under way is to end now
+WorkerProcessBroke     a bug in a process of a run
 PartitionsFailed       at the end of a run: which partitions failed, and why
 """
 
@@ -106,6 +108,17 @@ class StageProcessDied(UserError):
             f"The process that runs the stage '{stage}' died at one of the documents from {first} to {last}: out of "
             "memory, or a library that crashed. Other partitions go on. Try the function on these documents alone."
         )
+
+
+class RunStopped(AiAssetsError):
+    """Raised where a partition says how far it is, once its run has been interrupted."""
+
+
+class WorkerProcessBroke(AiAssetsError):
+    """Ends the run, as the same bug in its own process does. `trace` is that of the other process."""
+
+    def __init__(self, partition: str, trace: str) -> None:
+        super().__init__(f"A further process of the run failed while it computed {partition}:\n\n{trace}")
 
 
 class PartitionsFailed(AiAssetsError):

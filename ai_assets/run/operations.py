@@ -28,6 +28,8 @@ class RetentionSettings(Strict):
     """A release that was live so recently stays: somebody may still be reading it."""
     litter_hours: float = Field(default=24, ge=0.25)
     """What killed processes left: temporary files, and data files that no manifest names."""
+    copies_gb: float = Field(default=20, ge=0)
+    """Of a lake in a bucket: files of it that are kept on this machine, so that they need not be fetched again."""
     notice_days: float = Field(default=90, ge=0)
     """Messages that were sent, or will not be."""
     span_days: float = Field(default=90, ge=0)
@@ -45,6 +47,8 @@ class OperationsSettings(Strict):
     connections: int = Field(default=CONNECTIONS, ge=FEWEST_CONNECTIONS)
     """Of one process to PostgreSQL at most; half of them are Dagster's."""
     retention: RetentionSettings = RetentionSettings()
+    workers: int | None = Field(default=None, ge=1, le=64)
+    """Processes that compute the partitions of one run; by default as many as there are cores, where that pays."""
     sinks: tuple[SinkSettings, ...] = ()
     """Run sinks of one's own."""
     tenants: DeclaredTenants = Field(default={})

@@ -19,7 +19,7 @@ from ai_assets.run import window_waits
 from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
 from ai_assets.run.window_waits import WindowWait
 from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, releases, requests
-from ai_assets.signoff.frozen_candidate import FrozenCandidate
+from ai_assets.signoff.frozen_candidate import FrozenCandidate, has_snapshot
 from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.signoff.policy_facts import denials
 from ai_assets.storage.lake import Manifest
@@ -246,7 +246,7 @@ def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
             manifest = stores.lake.manifest(collection.name, asset, partition)
         except DatasetDamaged:
             return False
-        if manifest is None or not stores.lake.path(manifest).is_file():
+        if manifest is None or not stores.lake.has(stores.lake.folder_of(manifest) / manifest.file):
             return False
         if asset == "release_candidate" and not _frozen(stores, manifest):
             return False
@@ -255,7 +255,7 @@ def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
 
 def _frozen(stores: Stores, candidate: Manifest) -> bool:
     """Whether the files that it would publish, or has published, are there."""
-    return all(path.is_file() for path in FrozenCandidate.of(candidate).paths(stores.lake))
+    return has_snapshot(stores.lake, candidate.collection, candidate.partition, FrozenCandidate.of(candidate))
 
 
 def _signed_state(

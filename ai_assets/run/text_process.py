@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import ai_assets.base.child_main
 from ai_assets.base.children import start_child
-from ai_assets.base.processes import usable_cores
 from ai_assets.documents.parse_text import language_of
 from ai_assets.documents.parse_worker import LENGTH, receive
 
@@ -80,11 +79,11 @@ class TextProcess:
 class TextWork:
     """What a run asks of texts. The first are computed where they are asked for, the others in a second process."""
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int) -> None:
         self._asked = 0
         self._process: TextProcess | None = None
         self._starting = threading.Lock()
-        self._alone = usable_cores() < 2
+        self._alone = cores < 2
 
     def languages(self, texts: Sequence[str]) -> "TextAnswer[list[str | None]]":
         return self._ask("languages", texts)

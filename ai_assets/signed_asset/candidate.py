@@ -12,7 +12,8 @@ from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.release_candidate import CHUNKS
 from ai_assets.run.datasets.review_request import ask
 from ai_assets.run.events import DatasetMade
-from ai_assets.run.refresh import run_told, spanned
+from ai_assets.run.one_partition import spanned
+from ai_assets.run.refresh import run_told
 from ai_assets.run.spans import record_span
 from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signed_asset.rows import FrozenRows, Kind, documents_of, file_of, table_of
@@ -93,6 +94,8 @@ def _commit(
     with writing_rows(folder, _no_chunks()) as chunks:
         pass
     _require_kept(work, documents, chunks.path, leaves.content)
+    for path in (documents, chunks.path):
+        work.stores.lake.keep(path)
     versions = {"rows": FORMAT, "kind": kind}
     digest = candidate_digest(name, partition, leaves.content, versions, [], None)
     rows = pa.Table.from_pylist(named, schema=pa.schema([(each, pa.string()) for each in _LEAF]))

@@ -261,7 +261,8 @@ def _row_of(stores: "Stores", collection: Collection, request: SignoffRequest, d
     files = request.changes.get("files") if request.collection == collection.name else None
     if files is None:
         raise CorrectionRefused(document_id, f"request {request.request_id} has no candidate of {collection.name}")
-    path = snapshot_folder(stores.lake.root, collection.name, request.partition) / files["documents_file"]
+    folder = snapshot_folder(stores.lake.root, collection.name, request.partition)
+    path = stores.lake.bring(folder / files["documents_file"])
     if not path.is_file():
         raise CorrectionRefused(
             document_id, f"the files of candidate {request.digest[:12]} are gone; look at a newer one"

@@ -24,6 +24,8 @@ NothingLive                         a question to the live release before there 
 DocumentUnknown                     no such document
 IndexLost                           the live release cannot be searched; publishing makes its index again
 IndexAltered                        the files of the live index are not those that were published
+IndexRefused                        the index that was to go live fails a gate of the golden queries
+IndexMixed                          another process wrote into the index that was being published
 ReleaseAltered                      a release, or the pointer to it, is not what the audit chain says was published
 PersonalKeyUnusable, OwnKeyRefused  a person's own key is none, does not sign, or is not added
 SignInRefused, SignInThrottled      who knocks is not let in, or not yet
@@ -265,6 +267,25 @@ class IndexAltered(UserError):
         super().__init__(
             f"The search index of release {release} of {collection} was altered: {found}. It is not searched. "
             f"Make it again from the release's files: ai-assets publish {collection}"
+        )
+
+
+class IndexMixed(UserError):
+    def __init__(self, collection: str, partition: str, found: int, wanted: int) -> None:
+        super().__init__(
+            f"The index of {collection} that was to be published has {found:,} passages of {partition}, and "
+            f"{wanted:,} were approved: another process wrote into it meanwhile. Nothing was published; try again: "
+            f"ai-assets publish {collection}"
+        )
+
+
+class IndexRefused(UserError):
+    def __init__(self, collection: str, found: str, *, waivable: bool) -> None:
+        waive = ", or have the gate waived" if waivable else ""
+        super().__init__(
+            f"The index of {collection} that was to go live fails a gate of the golden queries: {found}. Nothing was "
+            f"published. Have the partitions approved that it lacks, or run {collection} again with what makes search "
+            f"find them{waive}."
         )
 
 

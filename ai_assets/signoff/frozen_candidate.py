@@ -83,6 +83,12 @@ def current_candidate(lake: Lake, collection: str, partition: str) -> FrozenCand
 
 
 def snapshot_paths(lake: Lake, collection: str, partition: str, files: SnapshotFiles) -> tuple[Path, Path]:
-    """Of the documents and the chunks of one partition."""
+    """Of the documents and the chunks of one partition, to be read."""
     folder = snapshot_folder(lake.root, collection, partition)
-    return folder / files.documents_file, folder / files.chunks_file
+    return lake.bring(folder / files.documents_file), lake.bring(folder / files.chunks_file)
+
+
+def has_snapshot(lake: Lake, collection: str, partition: str, files: SnapshotFiles) -> bool:
+    """Whether its files are there; they are not read."""
+    folder = snapshot_folder(lake.root, collection, partition)
+    return lake.has(folder / files.documents_file) and lake.has(folder / files.chunks_file)

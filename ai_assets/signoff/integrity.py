@@ -13,18 +13,17 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, DatasetDamaged, DatasetTooNew
-from ai_assets.base.folders import files_below
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
-from ai_assets.signoff import forgotten, releases, served
+from ai_assets.signoff import forgotten, live_index, releases, served
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
-from ai_assets.storage.lake import MANIFEST, Manifest
+from ai_assets.storage.lake import Manifest
 from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import WarehouseMissing, reading
 
@@ -92,14 +91,13 @@ def _live(connection: sa.Connection, collection: str) -> int | ReleaseAltered | 
 def _manifests(stores: Stores, collection: str | None) -> tuple[list[Manifest], list[str]]:
     """Of every dataset, and what is wrong with those that cannot be read."""
     lake, found, wrong = stores.lake, [], []
-    root = lake.folder(collection, "a", "b").parents[1] if collection is not None else lake.root
-    for path in sorted(path for path in files_below(root) if path.name == MANIFEST):
+    for path in lake.manifests(collection):
         try:
             manifest = lake.read_manifest(path)
         except (DatasetDamaged, DatasetTooNew) as error:
             wrong.append(str(error))
             continue
-        if manifest is not None and lake.path(manifest).parent == path.parent:
+        if manifest is not None and lake.folder_of(manifest) == path.parent:
             found.append(manifest)
         elif manifest is not None:
             wrong.append(f"{path} is the manifest of another dataset ({manifest.asset} of {manifest.partition})")
@@ -114,7 +112,7 @@ def _lake(stores: Stores, manifests: Sequence[Manifest], unreadable: Sequence[st
         path = stores.lake.path(manifest)
         if not path.is_file():
             area.differ(f"{path} is gone; {_again(manifest)}")
-        elif not stores.lake.holds(manifest):
+        elif not has_own_bytes(path):
             area.differ(f"{path} does not hold the bytes that its name says; {_again(manifest)}")
         area.checked += 1
         advance("lake", number, len(manifests))
@@ -203,6 +201,7 @@ def _indexes(stores: Stores, found: Found, live: Live, advance: Advance) -> Area
             if (difference := _index(stores, release, is_live=live[name] == number)) is not None:
                 area.differ(f"release {number} of {name}: {difference}; ai-assets publish {name} makes it again")
             area.checked += 1
+        _shown(stores, name, area)
         if unsealed:
             listed = ", ".join(map(str, unsealed[-5:]))
             area.notes.append(
@@ -210,6 +209,20 @@ def _indexes(stores: Stores, found: Found, live: Live, advance: Advance) -> Area
                 "version, and nothing is known of the bytes of their index; the next publication seals its own"
             )
     return area
+
+
+def _shown(stores: Stores, name: str, area: Area) -> None:
+    """What those are shown who open the index without us."""
+    again = f"ai-assets publish {name} puts it right"
+    with stores.state.read() as connection:
+        try:
+            found = live_index.difference(stores, connection, name)
+        except ReleaseAltered:
+            return  # said above
+    if found is not None and live_index.is_shown(stores, name):
+        area.differ(f"{name}: {found}; {again}")
+    elif found is not None:
+        area.notes.append(f"{name}: an earlier version published it, so {found}; {again}")
 
 
 def _index(stores: Stores, release: Release, *, is_live: bool) -> str | None:

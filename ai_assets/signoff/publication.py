@@ -1,24 +1,27 @@
 """Publication: approved candidates become the live release, or nothing changes.
 
 Before anything is written the candidate's digest is computed again from its files, and the approval is looked up in
-the audit chain, which must be what its last checkpoint says it was. The index gets a new version beside the old ones;
-then one transaction moves the pointer.
+the audit chain, which must be what its last checkpoint says it was. The index gets a new version beside the old ones,
+on a branch; then one transaction moves the pointer, and the tag and `live.json` follow it.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ai_assets.base.errors import DatasetAltered, UserError
+import sqlalchemy as sa
+
+from ai_assets.base.errors import AiAssetsError, DatasetAltered, UserError
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.passages import OF
 from ai_assets.embedding.searched_by import AS_ALWAYS, SEARCHED_BY
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, spaces_key
 from ai_assets.policy.errors import PublicationDenied
-from ai_assets.signoff import checkpoints, decisions, forgotten, releases, requests, served, verification
+from ai_assets.signoff import checkpoints, decisions, forgotten, live_index, releases, requests, served, verification
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files
 from ai_assets.signoff.errors import (
     ApprovalInsufficient,
@@ -26,22 +29,23 @@ from ai_assets.signoff.errors import (
     EmbeddingsMixed,
     IndexAltered,
     IndexLost,
+    IndexMixed,
     NothingApproved,
     PublicationOvertaken,
     SearchesMixed,
     SignedAssetElsewhere,
 )
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, current_candidate, snapshot_paths
+from ai_assets.signoff.live_index import FIRST_INDEX
 from ai_assets.signoff.policy_facts import publication_verdict
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import file_sha256, named_by_content
-from ai_assets.storage.index import IndexUnavailable
+from ai_assets.storage.index import IndexUnavailable, SearchIndex
 from ai_assets.storage.lake import parquet_columns, parquet_rows, read_batches
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
 
-FIRST_INDEX = "live"
 INDEXED = ["chunk_id", "document_id", "title", "text", "vector"]
 
 
@@ -59,6 +63,7 @@ def publish(
     by: str,
     say: Callable[[str], None] = lambda _line: None,
     instead: Mapping[str, Part] | None = None,
+    judge: Callable[[SearchIndex, int, Mapping[str, Part]], None] | None = None,
 ) -> PublicationResult:
     """Publish all that is approved and still current. Raises when there is nothing, or when one was tampered with.
 
@@ -68,6 +73,9 @@ def publish(
 
     `instead`: parts of the live release in other files that amount to the same, because documents were forgotten. Then
     nothing else is published, and the index is a new one: the old one's files hold what was deleted from it, too.
+
+    `judge` raises where the index as it would go live must not. What is live already is not judged again, nor is what
+    was to be forgotten.
     """
     if collection.is_record:
         raise SignedAssetElsewhere(collection.name, str(collection.signed_asset))
@@ -103,58 +111,104 @@ def publish(
         merged = {**(before.parts if before else {}), **parts}
         embeddings = _one_set(collection, merged)
         _require_one_search(collection, merged)
-        name, base = (before.index_name, before.index_version) if before else (FIRST_INDEX, None)
         for partition in instead or {}:
             files[partition] = _still_published(collection, stores, gone, partition, parts[partition])
-        otherwise = instead is not None or (before is not None and _embedded_otherwise(before, embeddings))
-        if before and (lost or not before.index_seal or otherwise):
-            # A new name: LanceDB counts versions from 1 again, and an old release must not find another's rows. What is
-            # not sealed is not built upon: its bytes are not known to be those that were published.
-            name, base = f"live-{number}", None
+        base = None if lost or instead is not None else _to_build_on(before, embeddings)
+        if base is None:
             for partition in merged.keys() - parts.keys():
                 files[partition] = _still_published(collection, stores, gone, partition, merged[partition])
         say(f"writing the index: {len(files)} partition(s)")
         further = further_columns(embeddings)
-        index = stores.index(collection.name, name, embeddings[FIRST].dimensions, further)
-        version = index.replace(
-            {partition: found.index_rows(partition, further) for partition, found in files.items()}, base_version=base
-        )
-        if before and base is not None and (problem := served.altered_index(stores, before)):
-            raise IndexAltered(collection.name, before.number, problem)
-        for partition, found in files.items():
-            if not found.unchanged():
-                problem = "its files were altered while they were published"
-                raise CandidateChanged(collection.name, partition, merged[partition].digest, problem)
-        release = Release(
-            collection=collection.name,
-            number=number,
-            digest=releases.release_digest(merged),
-            index_name=name,
-            index_version=version,
-            index_seal=index.seal(version),
-            parts=merged,
-            created_at=now(),
-            created_by=by,
-        )
-        with lease.fenced() as connection:
-            overtaken = releases.live(connection, collection.name)
-            if overtaken != before:
-                raise PublicationOvertaken(collection.name, overtaken.number if overtaken else None)
-            still = {r.request_id for r in requests.find(connection, collection.name, statuses=("approved",))}
-            for request in approved:
-                if request.request_id not in still:
-                    raise CandidateChanged(
-                        collection.name, request.partition, request.digest, "a newer candidate replaced it meanwhile"
-                    )
-                requests.mark_published(connection, request)
-            releases.publish_release(connection, release, parts)
+        branch = base.index_branch if base else f"releases-{number}-{secrets.token_hex(4)}"
+        index = stores.index(collection.name, FIRST_INDEX, embeddings[FIRST].dimensions, further, branch)
+        with _removed_if_refused(index, is_new=base is None):
+            version = index.replace(
+                {partition: found.index_rows(partition, further) for partition, found in files.items()},
+                base_version=base.index_version if base else None,
+                check=lease.check,
+            )
+            _require_only(collection, index, version, merged)
+            if base and (problem := served.altered_index(stores, base)):
+                raise IndexAltered(collection.name, base.number, problem)
+            if judge is not None and approved:
+                judge(index, version, merged)
+            for partition, found in files.items():
+                if not found.unchanged():
+                    problem = "its files were altered while they were published"
+                    raise CandidateChanged(collection.name, partition, merged[partition].digest, problem)
+            release = Release(
+                collection=collection.name,
+                number=number,
+                digest=releases.release_digest(merged),
+                index_name=FIRST_INDEX,
+                index_version=version,
+                index_branch=branch,
+                index_seal=index.seal(version, base.index_seal if base else None),
+                parts=merged,
+                created_at=now(),
+                created_by=by,
+            )
+            with lease.fenced() as connection:
+                _make_live(connection, release, before, approved, parts)
         if lost:
             with stores.state.read() as connection:
                 read = [item for _, item in releases.read_all(connection, collection.name)]
             _discard_altered(stores, [item for item in read if isinstance(item, Release)])
         say(f"release {release.number} is live: {release.documents} documents")
+        live_index.try_to_show(stores, collection.name, say)
         _checkpoint(stores, say)
     return PublicationResult(release, sorted(parts))
+
+
+def _to_build_on(before: Release | None, embeddings: Mapping[str, Embedding]) -> Release | None:
+    """The live release, where its index can be continued; else all of it is written into a branch of its own.
+
+    What is not sealed is not built upon: its bytes are not known to be those that were published. Nor is what an
+    earlier version of ai-assets wrote into the table itself: a branch of it would name its files by where they lie now.
+    """
+    if before is None or before.index_seal is None or before.index_branch is None:
+        return None
+    return None if _embedded_otherwise(before, embeddings) else before
+
+
+@contextmanager
+def _removed_if_refused(index: SearchIndex, *, is_new: bool) -> Iterator[None]:
+    """A branch that no release will name does not stay. What a killed publication leaves, retention removes."""
+    try:
+        yield
+    except AiAssetsError:
+        if is_new:
+            with suppress(AiAssetsError):
+                index.remove()
+        raise
+
+
+def _require_only(collection: Collection, index: SearchIndex, version: int, parts: Mapping[str, Part]) -> None:
+    """The index has the passages of the release and no others, such as those of a writer that was taken over."""
+    wanted = {partition: part.chunks for partition, part in parts.items() if part.chunks}
+    if (found := index.partitions(version)) != wanted:
+        wrong = next(name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name))
+        raise IndexMixed(collection.name, wrong, found.get(wrong, 0), wanted.get(wrong, 0))
+
+
+def _make_live(
+    connection: sa.Connection,
+    release: Release,
+    before: Release | None,
+    approved: Sequence[requests.SignoffRequest],
+    parts: Mapping[str, Part],
+) -> None:
+    name = release.collection
+    overtaken = releases.live(connection, name)
+    if overtaken != before:
+        raise PublicationOvertaken(name, overtaken.number if overtaken else None)
+    still = {r.request_id for r in requests.find(connection, name, statuses=("approved",))}
+    for request in approved:
+        if request.request_id not in still:
+            problem = "a newer candidate replaced it meanwhile"
+            raise CandidateChanged(name, request.partition, request.digest, problem)
+        requests.mark_published(connection, request)
+    releases.publish_release(connection, release, parts)
 
 
 def _admitted(

@@ -19,7 +19,8 @@ from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, NothingLive, ReleaseAltered, ReleasePruned, ReleaseUnknown
 from ai_assets.signoff.people import Person
 from ai_assets.storage.digest import Json, canonical_json, digest
-from ai_assets.storage.index_seal import Seal
+from ai_assets.storage.index_place import SealedFile
+from ai_assets.storage.index_seal import Seal, as_recorded_seal
 from ai_assets.storage.state import StateStore, now, upsert
 
 
@@ -61,6 +62,8 @@ class Release:
     index_name: str
     index_version: int
     """Where search finds exactly these rows."""
+    index_branch: str | None = None
+    """Of that table; None where an earlier version of ai-assets published it, as a version of the table itself."""
     index_seal: Seal | None = None
     """The files of that version; None where an earlier version published it."""
     parts: Mapping[str, Part]
@@ -79,7 +82,11 @@ class Release:
     @property
     def searched_by(self) -> SearchedBy:
         """How it is searched: as all its parts were when they were judged."""
-        return next((part.searched_by for part in self.parts.values() if part.chunks), AS_ALWAYS)
+        return searched_by_of(self.parts)
+
+
+def searched_by_of(parts: Mapping[str, Part]) -> SearchedBy:
+    return next((part.searched_by for part in parts.values() if part.chunks), AS_ALWAYS)
 
 
 def release_digest(parts: Mapping[str, Part]) -> str:
@@ -206,7 +213,8 @@ def _release(row: sa.RowMapping) -> Release:
         digest=row["digest"],
         index_name=row["index_name"],
         index_version=row["index_version"],
-        index_seal=None if sealed is None else {name: (size, sha256) for name, (size, sha256) in sealed.items()},
+        index_branch=manifest.get("branch"),
+        index_seal=None if sealed is None else {name: SealedFile(*file) for name, file in sealed.items()},
         parts={name: _part(part) for name, part in parts.items()},
         created_at=row["created_at"],
         created_by=row["created_by"],
@@ -231,7 +239,8 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
     manifest = canonical_json(
         {
             "parts": {name: _recorded(part) for name, part in release.parts.items()},
-            **({} if release.index_seal is None else {"index": release.index_seal}),
+            **({} if release.index_seal is None else {"index": as_recorded_seal(release.index_seal)}),
+            **({} if release.index_branch is None else {"branch": release.index_branch}),
         }
     )
     connection.execute(

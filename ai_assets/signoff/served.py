@@ -10,7 +10,7 @@ from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.signoff import audit, authority, checkpoints, releases
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseAltered
-from ai_assets.signoff.frozen_candidate import snapshot_paths
+from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.index import SearchIndex
@@ -20,7 +20,8 @@ from ai_assets.storage.stores import Stores
 def index_of(stores: Stores, release: Release) -> SearchIndex:
     embeddings = release.embeddings
     dimensions = embeddings[FIRST].dimensions if embeddings else None
-    return stores.index(release.collection, release.index_name, dimensions, further_columns(embeddings))
+    further = further_columns(embeddings)
+    return stores.index(release.collection, release.index_name, dimensions, further, release.index_branch)
 
 
 def require_index(stores: Stores, release: Release) -> SearchIndex:
@@ -90,7 +91,7 @@ def lost_snapshots(stores: Stores, release: Release) -> list[str]:
     return [
         partition
         for partition, part in release.parts.items()
-        if not all(path.is_file() for path in snapshot_paths(stores.lake, release.collection, partition, part))
+        if not has_snapshot(stores.lake, release.collection, partition, part)
     ]
 
 

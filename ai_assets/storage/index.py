@@ -1,25 +1,28 @@
-"""The search index: chunks as rows of one LanceDB table, in immutable versions.
+"""The search index: chunks as rows of one LanceDB table or branch, in immutable versions.
 
-It knows partitions and versions, and nothing of releases. A version is complete when it carries the tag `complete-<n>`,
-written after everything else: a writer killed anywhere leaves an untagged version, which nobody reads or builds on.
+It knows partitions and versions, and nothing of releases. A version is complete when it carries its tag, written after
+everything else: a writer killed anywhere leaves an untagged version, which nobody reads or builds on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
+import math
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.storage import batch_search, index_reader, index_seal
+from ai_assets.storage.index_place import FolderPlace, IndexPlace, TableFiles
 from ai_assets.storage.index_reader import IndexReader
+from ai_assets.storage.index_table import IndexTable, in_one_sentence
 from ai_assets.storage.index_writing import (
     VECTOR,
     IncomingRows,
@@ -33,7 +36,6 @@ from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     import numpy as np
     import pyarrow as pa
@@ -45,15 +47,9 @@ Mode = Literal["hybrid", "vector", "text"]
 PRUNE_MARGIN = timedelta(seconds=60)
 """LanceDB counts ages after it has compacted; should that take longer than this, the tags refuse the removal."""
 
-_COMPLETE = "complete-"
 _READERS = 8
-_LISTINGS = 100
-"""How often the tags are listed while a removal is under way, which takes many away one after the other."""
 _FUSED_DOCUMENTS = 50
 _QUERY_CHARACTERS = 2_000
-
-_READING = {"LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20), "LANCE_DEFAULT_BATCH_SIZE": "1024"}
-"""Exact search over 200,000 vectors takes 130 ms so and 200 ms with LanceDB's own, and a third of the memory."""
 
 
 class IndexUnavailable(AiAssetsError):
@@ -91,52 +87,64 @@ class Found:
 
 
 class SearchIndex:
-    """One table below `path`. Writers take turns by a file lock; readers name a version and wait for nobody."""
+    """One table, or a branch of it. Writers take turns; readers name a version and wait for nobody."""
 
     def __init__(
         self,
-        path: Path,
+        place: Path | IndexPlace,
         name: str,
         dimensions: int,
         *,
         more: Mapping[str, int] = NO_MORE,
+        branch: str | None = None,
     ) -> None:
         """`more`: further vectors of a passage by column, and how long they are. Then each row says which text its
         passage is `of`."""
-        self._path = path
+        self.place = FolderPlace(place) if isinstance(place, Path) else place
+        self.table = IndexTable(self.place, name, branch)
         self._name = name
         self._vectors = {VECTOR: dimensions, **more}
         self._readers: OrderedDict[int, IndexReader] = OrderedDict()
+        self._seen: dict[int, float] = {}
+        """When a version was last seen to be complete."""
         self._guard = threading.Lock()
 
     def version(self) -> int | None:
         """The newest complete version; None before the first."""
-        with self._lance("listing versions"):
-            return max(_complete_versions(self._table()), default=None) if self._exists() else None
+        return max(self.versions(), default=None)
 
     def versions(self) -> list[int]:
         """All complete versions."""
         with self._lance("listing versions"):
-            return sorted(_complete_versions(self._table())) if self._exists() else []
+            table = self.table.opened()
+            return [] if table is None else sorted(self.table.complete_versions(table))
 
     def holds(self, version: int) -> bool:
         """Whether the version is there and complete."""
         with self._lance("listing versions"):
-            return self._exists() and version in _complete_versions(self._table())
+            if time.monotonic() - self._seen.get(version, -math.inf) < self.place.known_for_s:
+                return True
+            found = self.table.is_complete(version)
+            if found:
+                self._seen[version] = time.monotonic()
+            return found
 
-    def seal(self, version: int) -> Seal:
-        """Every file that a complete version consists of, with its bytes."""
+    def seal(self, version: int, known: Seal | None = None) -> Seal:
+        """Every file that a complete version consists of, with its bytes; those of an earlier seal are `known`."""
         with self._sealing():
-            return index_seal.seal(self._folder, version)
+            return index_seal.seal(self._files(fresh=True), version, known)
 
     def difference(self, version: int, seal: Seal) -> str | None:
         """The first file of the version that is not as it was sealed, in words."""
         with self._sealing():
-            return index_seal.first_difference(self._folder, version, seal)
+            found = index_seal.first_difference(self._files(fresh=False), version, seal)
+            # Another process may have published since somebody looked.
+            return found and index_seal.first_difference(self._files(fresh=True), version, seal)
 
     def missing(self, seal: Seal) -> list[str]:
         """Files of a seal that are gone."""
-        return index_seal.missing(self._folder, seal)
+        with self._sealing():
+            return index_seal.missing(self._files(fresh=True), seal)
 
     def count(self, version: int) -> int:
         """How many chunks the version holds."""
@@ -147,6 +155,16 @@ class SearchIndex:
         reader = self._at(version)
         with self._lance("listing indexes"):
             return reader.rows == 0 or any("document_id" in each.columns for each in reader.table.list_indices())
+
+    def documents_there(self, version: int, names: Collection[str]) -> set[str]:
+        """Of these documents, those that have a passage."""
+        reader, wanted, found = self._at(version), sorted(names), set[str]()
+        with self._lance("looking for documents"):
+            for start in range(0, len(wanted), 500):
+                among = batch_search.condition("document_id", wanted[start : start + 500])
+                rows = reader.table.search().where(among).select(["document_id"]).limit(max(reader.rows, 1)).to_arrow()
+                found.update(rows["document_id"].to_pylist())
+        return found
 
     def partitions(self, version: int) -> dict[str, int]:
         """Chunks per partition."""
@@ -161,57 +179,79 @@ class SearchIndex:
         *,
         base_version: int | None,
         words_anew: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> int:
         """Make a version that equals `base_version` (None: empty) with the rows of these partitions replaced.
 
         None removes a partition; batches are read one at a time. `words_anew`: a text index that takes in new rows
         goes on counting words of removed ones, so what it scores depends on earlier edits; made anew, on the rows
-        alone. Below 50,000 rows that takes a second at most. The new version is returned complete, text index
-        included. Killed or failed at any point, older versions stay as they were, and the same call again starts from
-        `base_version` again.
+        alone. Below 50,000 rows that takes a second at most. `check` raises where this process may not write any more,
+        and is asked before each step. The new version is returned complete, text index included. Killed or failed at
+        any point, older versions stay as they were, and the same call again starts from `base_version` again.
         """
         import pyarrow as pa
 
         given = {partition: batches_of(rows) for partition, rows in changes.items() if rows is not None}
         incoming = IncomingRows(self._schema(), given)
         with self._writing(), incoming.failing_as_itself(), self._lance("replacing partitions"):
+            check()
             table = self._writable(base_version)
             if base_version is not None:
                 delete_partitions(table, list(changes))
             if given:
+                check()
                 table.add(pa.RecordBatchReader.from_batches(self._schema(), iter(incoming)))
+            check()
             complete_indexes(table, words_anew=words_anew)
             version = int(table.version)
-            if version not in _complete_versions(table):  # else nothing changed, and nothing was written
-                table.tags.create(f"{_COMPLETE}{version}", version)
+            check()
+            if not self.table.is_complete(version):  # else nothing changed, and nothing was written
+                table.tags.create(self.table.tag_of(version), version)
             return version
+
+    def show(self, version: int | None) -> None:
+        """Who opens the table without naming a version finds how the live release is read: by a tag, on that one."""
+        with self._writing(), self._lance("tagging the live version"):
+            if version is not None or self.table.opened() is not None:
+                self.table.show(version)
 
     def discard(self, version: int) -> None:
         """Say of a version that it is not complete: nobody reads or builds on it any more."""
         with self._writing(), self._lance("discarding a version"):
-            table = self._table()
-            if version in _complete_versions(table):
-                table.tags.delete(f"{_COMPLETE}{version}")
-        with self._guard:
-            self._readers.clear()
+            if (table := self.table.at(version)) is not None:
+                table.tags.delete(self.table.tag_of(version))
+        self._forget_readers()
 
     def prune(self, keep: Collection[int]) -> None:
         """Forget complete versions that are not in `keep`, and free the files that only versions before the oldest kept
         one need. Those between two kept ones go when the older is no longer kept: LanceDB removes by age alone."""
-        if not keep or not self._exists():
-            return
         with self._writing(), self._lance("pruning"):
-            table = self._table()
-            complete = _complete_versions(table)
+            table = self.table.newest()
+            if not keep or table is None:
+                return
+            complete = self.table.complete_versions(table)
             if unknown := set(keep) - complete:
                 raise IndexVersionMissing(self._name, min(unknown))
             for version in sorted(complete - set(keep)):
-                table.tags.delete(f"{_COMPLETE}{version}")
+                table.tags.delete(self.table.tag_of(version))
             written_at = next(entry["timestamp"] for entry in table.list_versions() if entry["version"] == min(keep))
             age = datetime.now(tz=written_at.tzinfo) - written_at
             table.optimize(cleanup_older_than=age + PRUNE_MARGIN)
-        with self._guard:
-            self._readers.clear()
+        self._forget_readers()
+
+    def remove(self) -> None:
+        """All versions and their files: the branch, or what the table itself has but for its note."""
+        with self._writing(), self._lance("removing versions"):
+            table = self.table.entered()
+            for version in self.table.complete_versions(table):
+                table.tags.delete(self.table.tag_of(version))
+            if self.table.branch is None:
+                table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+            elif self.table.branch in table.branches.list():
+                table.branches.delete(self.table.branch)
+        if self.table.branch is not None:  # a killed writer leaves files of a branch that LanceDB does not know
+            self.place.remove(self._name, self.table.branch)
+        self._forget_readers()
 
     def search(
         self,
@@ -337,29 +377,17 @@ class SearchIndex:
         vectors = [(name, pa.list_(pa.float32(), length)) for name, length in self._vectors.items()]
         return pa.schema([*words, *vectors])
 
-    @property
-    def _folder(self) -> Path:
-        return self._path / f"{self._name}.lance"
-
-    def _exists(self) -> bool:
-        return any((self._folder / "_versions").glob("*.manifest"))
-
-    def _table(self) -> Any:
-        return _connect(self._path).open_table(self._name)
+    def _files(self, *, fresh: bool) -> TableFiles:
+        return self.place.files(self._name, self.table.branch, fresh=fresh)
 
     def _writable(self, base_version: int | None) -> Any:
         """The table with the content of the base version as its newest, whatever a dead writer left on top."""
-        if not self._exists():
-            if base_version is not None:
-                raise IndexVersionMissing(self._name, base_version)
-            return _connect(self._path).create_table(self._name, schema=self._schema(), exist_ok=True)
-        table = self._table()
         if base_version is None:
-            if table.count_rows():
-                table.delete("true")
-        elif base_version not in _complete_versions(table):
+            return self.table.begun(self._schema())
+        table = self.table.newest()
+        if table is None or not self.table.is_complete(base_version):
             raise IndexVersionMissing(self._name, base_version)
-        elif base_version != table.version:
+        if base_version != table.version:
             table.checkout(base_version)
             table.restore()
         return table
@@ -367,24 +395,22 @@ class SearchIndex:
     def _at(self, version: int) -> IndexReader:
         with self._guard, self._lance(f"reading version {version}"):
             if version not in self._readers:
-                if not self._exists():
+                table = self.table.at(version)
+                if table is None:
                     raise IndexVersionMissing(self._name, version)
-                table = self._table()
-                if version not in _complete_versions(table):
-                    raise IndexVersionMissing(self._name, version)
-                table.checkout(version)
                 self._readers[version] = IndexReader(table=table, rows=table.count_rows())
                 if len(self._readers) > _READERS:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(version)
             return self._readers[version]
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._path.mkdir(parents=True, exist_ok=True)
-        with (self._path / f"{self._name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _forget_readers(self) -> None:
+        with self._guard:
+            self._readers.clear()
+            self._seen.clear()
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return self.place.writing(self._name)
 
     @contextlib.contextmanager
     def _sealing(self) -> Iterator[None]:
@@ -401,25 +427,5 @@ class SearchIndex:
         except AiAssetsError:
             raise
         except Exception as error:  # LanceDB raises RuntimeError, OSError, ValueError and its own, undocumented
-            raise IndexUnavailable(self._name, doing, error) from error
-
-
-def _connect(path: Path) -> Any:
-    """LanceDB reads ahead up to 2 GiB, which is a whole collection; it has no other way to be told than this."""
-    for name, value in _READING.items():
-        os.environ.setdefault(name, value)
-    import lancedb
-
-    return lancedb.connect(path)
-
-
-def _complete_versions(table: Any) -> set[int]:
-    """LanceDB lists the tags and then reads each: one that is removed between the two fails the whole listing."""
-    for _ in range(_LISTINGS):
-        with contextlib.suppress(RuntimeError):
-            return _listed(table)
-    return _listed(table)
-
-
-def _listed(table: Any) -> set[int]:
-    return {entry["version"] for tag, entry in table.tags.list().items() if tag.startswith(_COMPLETE)}
+            self.place.require_reached()
+            raise IndexUnavailable(self._name, doing, in_one_sentence(error)) from error

@@ -8,73 +8,74 @@ with the files of its seal alone.
 
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from ai_assets.base.folders import files_below
-from ai_assets.storage.content import DIGESTS
+from ai_assets.storage.index_place import BRANCHES, SealedFile, TableFiles
 
-Seal = Mapping[str, tuple[int, str]]
-"""Size and SHA-256 by path below the table's folder."""
+Seal = Mapping[str, SealedFile]
+"""By path below the folder of the table, or of the branch, that the version is of."""
 
 VERSIONS, INDEXES = "_versions", "_indices"
-ELSEWHERE = frozenset((VERSIONS, "_refs", "_transactions"))
+ELSEWHERE = frozenset((VERSIONS, "_refs", "_transactions", BRANCHES))
 """Tags, which publication and retention change; what writers were about to do; other versions."""
 LARGEST = 2**64 - 1
 """LanceDB counts file names of versions down from it, so that the newest is listed first."""
 
 
-def seal(table: Path, version: int) -> dict[str, tuple[int, str]]:
-    """Of a version that is complete. Files that this process has hashed before are not read again."""
-    return {_name(table, path): (path.stat().st_size, DIGESTS.of(path)) for path in _needed(table, version)}
+def as_recorded_seal(sealed: Seal) -> dict[str, list[int | str]]:
+    return {name: [file.size, file.sha256, *filter(None, [file.etag])] for name, file in sealed.items()}
 
 
-def first_difference(table: Path, version: int, sealed: Seal) -> str | None:
+def seal(files: TableFiles, version: int, known: Seal | None = None) -> dict[str, SealedFile]:
+    """Of a version that is complete. Files that are known, or were hashed before, are not read again."""
+    found = {name: files.facts(name, (known or {}).get(name)) for name in _needed(files, version)}
+    return {name: facts for name, facts in found.items() if facts is not None}
+
+
+def first_difference(files: TableFiles, version: int, sealed: Seal) -> str | None:
     """What of the version is not as it was sealed, in words; None where all is.
 
     A file that is gone is no difference: LanceDB cannot read the version then, and says so. The version's own manifest
     must be there, since it is what names the others.
     """
-    manifest = _name(table, _manifest(table, version))
+    manifest = _manifest(version)
     if manifest not in sealed:
         return f"its seal has no {manifest}"
-    if not (table / manifest).is_file():
+    if not files.holds(manifest):
         return f"{manifest} is gone"
-    for name, (size, sha256) in sorted(sealed.items()):
-        path = table / name
-        try:
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} bytes and had {size:,}"
-            if (found := DIGESTS.of(path)) != sha256:
-                return f"{name} has the SHA-256 {found[:12]} and had {sha256[:12]}"
-        except FileNotFoundError:
+    for name, then in sorted(sealed.items()):
+        if (found := files.facts(name, then)) is None:
             continue
-    for path in _beside(table, version, sealed):
-        return f"{_name(table, path)} was not there"
+        if found.size != then.size:
+            return f"{name} has {found.size:,} bytes and had {then.size:,}"
+        if found.sha256 != then.sha256:
+            return f"{name} has the SHA-256 {found.sha256[:12]} and had {then.sha256[:12]}"
+    for name in _beside(files, version, sealed):
+        return f"{name} was not there"
     return None
 
 
-def missing(table: Path, sealed: Seal) -> list[str]:
+def missing(files: TableFiles, sealed: Seal) -> list[str]:
     """Files of the seal that are gone."""
-    return sorted(name for name in sealed if not (table / name).is_file())
+    return sorted(name for name in sealed if not files.holds(name))
 
 
-def _beside(table: Path, version: int, sealed: Seal) -> Iterator[Path]:
+def _beside(files: TableFiles, version: int, sealed: Seal) -> Iterator[str]:
     """Files where LanceDB might take them for the version's own."""
-    for folder in sorted({str(Path(name).parent) for name in sealed if name.startswith(f"{INDEXES}/")}):
-        yield from (path for path in sorted((table / folder).glob("*")) if _name(table, path) not in sealed)
-    for name in (f"{version}.manifest", f"d{version}.manifest"):
-        if (table / VERSIONS / name).exists():  # the names that other versions of LanceDB give
-            yield table / VERSIONS / name
+    for folder in sorted({name.rpartition("/")[0] for name in sealed if name.startswith(f"{INDEXES}/")}):
+        yield from (name for name in sorted(files.names(folder)) if name not in sealed)
+    for name in (f"{VERSIONS}/{version}.manifest", f"{VERSIONS}/d{version}.manifest"):
+        if files.holds(name):  # the names that other versions of LanceDB give
+            yield name
 
 
-def _needed(table: Path, version: int) -> Iterator[Path]:
-    manifest = _manifest(table, version)
-    named = manifest.read_bytes()
+def _needed(files: TableFiles, version: int) -> Iterator[str]:
+    manifest = _manifest(version)
+    named = files.read(manifest)
     yield manifest
-    for path in sorted(files_below(table)):
-        kind, *rest = path.relative_to(table).parts
+    for name in sorted(files.names()):
+        kind, *rest = name.split("/")
         if kind not in ELSEWHERE and _is_named(kind, rest, named):
-            yield path
+            yield name
 
 
 def _is_named(kind: str, rest: list[str], manifest: bytes) -> bool:
@@ -101,9 +102,5 @@ def _varint(number: int) -> bytes:
     return bytes([*found, number])
 
 
-def _manifest(table: Path, version: int) -> Path:
-    return table / VERSIONS / f"{LARGEST - version}.manifest"
-
-
-def _name(table: Path, path: Path) -> str:
-    return path.relative_to(table).as_posix()
+def _manifest(version: int) -> str:
+    return f"{VERSIONS}/{LARGEST - version}.manifest"

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +61,23 @@ class Manifest:
     written_at: str
     format: int = MANIFEST_FORMAT
 
+    def encoded(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+def manifest_of(content: bytes, path: Path) -> Manifest:
+    """`path` is for what is said of it."""
+    try:
+        found = json.loads(content)
+        if found["format"] > MANIFEST_FORMAT:
+            raise DatasetTooNew(path, found["format"], MANIFEST_FORMAT)
+        manifest = Manifest(**found)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DatasetDamaged(path, "it is not a manifest") from error
+    if manifest.file != f"{manifest.version}.parquet":
+        raise DatasetDamaged(path, f"its file {manifest.file} is not named by its version")
+    return manifest
+
 
 class Lake:
     """Datasets below one folder. Writers of one partition hold its lease; readers need nothing."""
@@ -74,29 +92,61 @@ class Lake:
         """The committed dataset, or None where there is none yet."""
         return self.read_manifest(self.folder(collection, asset, partition) / MANIFEST)
 
-    @staticmethod
-    def read_manifest(path: Path) -> Manifest | None:
+    def read_manifest(self, path: Path) -> Manifest | None:
         try:
-            found = json.loads(path.read_bytes())
-            if found["format"] > MANIFEST_FORMAT:
-                raise DatasetTooNew(path, found["format"], MANIFEST_FORMAT)
-            manifest = Manifest(**found)
-            if manifest.file != f"{manifest.version}.parquet":
-                raise DatasetDamaged(path, f"its file {manifest.file} is not named by its version")
-            return manifest
+            return manifest_of(path.read_bytes(), path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise DatasetDamaged(path, f"it cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise DatasetDamaged(path, "it is not a manifest") from error
+
+    def manifests(self, collection: str | None = None) -> Iterator[Path]:
+        """Where those of all datasets are; for what looks at everything."""
+        root = self.root if collection is None else self.root / _component(collection)
+        yield from sorted(path for path in root.rglob(MANIFEST) if path.is_file())
 
     def path(self, manifest: Manifest) -> Path:
-        return self.folder(manifest.collection, manifest.asset, manifest.partition) / manifest.file
+        """To be read on this machine."""
+        return self.bring(self.folder_of(manifest) / manifest.file)
+
+    def folder_of(self, manifest: Manifest) -> Path:
+        return self.folder(manifest.collection, manifest.asset, manifest.partition)
 
     def holds(self, manifest: Manifest) -> bool:
         """Whether its file is there, with the bytes that it was committed with."""
         return has_own_bytes(self.path(manifest))
+
+    # What a lake in a bucket does otherwise.
+
+    def bring(self, path: Path) -> Path:
+        """A data file, to be read on this machine."""
+        return path
+
+    def keep(self, path: Path) -> Path:
+        """A data file that was written on this machine, before anything names it."""
+        return path
+
+    def has(self, path: Path) -> bool:
+        """Whether a data file is there; it is not read."""
+        return path.is_file()
+
+    def files(self, folder: Path) -> list[Path]:
+        """The data files of one partition, to be read; for what looks at everything."""
+        return sorted(folder.glob("*.parquet"))
+
+    def folders(self, collection: str, partition: str) -> list[Path]:
+        """Of a partition, one per asset that has something; for what looks at everything."""
+        root, name = self.root / _component(collection), _component(partition)
+        return sorted(asset / name for asset in (root.iterdir() if root.is_dir() else ()) if (asset / name).is_dir())
+
+    def erase_file(self, path: Path) -> None:
+        """Wherever it is kept."""
+        path.unlink(missing_ok=True)
+
+    def erase_folder(self, folder: Path) -> None:
+        """With all in it, wherever it is kept."""
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
     def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> "pa.Table":
         return read_parquet(self.path(manifest), columns)
@@ -142,7 +192,12 @@ class Lake:
             run_id=run_id,
             written_at=now(),
         )
-        with _prepared(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode()) as put_in_place, fenced():
+        self.keep(path)
+        self._make_current(folder, manifest, fenced)
+        return manifest
+
+    def _make_current(self, folder: Path, manifest: Manifest, fenced: Fence) -> None:
+        with _prepared(folder / MANIFEST, manifest.encoded()) as put_in_place, fenced():
             replaced = self.manifest_or_none(folder)
             if replaced is not None and replaced != manifest.file:
                 with contextlib.suppress(OSError):
@@ -150,7 +205,6 @@ class Lake:
             put_in_place()
         sync(folder)
         _sweep(folder, keep={manifest.file, MANIFEST} | ({replaced} if replaced else set()))
-        return manifest
 
     @staticmethod
     def manifest_or_none(folder: Path) -> str | None:

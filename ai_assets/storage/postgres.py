@@ -80,7 +80,7 @@ def _prepare_nothing_behind_a_pooler(connection: Any, _record: object) -> None:
 
 
 @dataclass
-class Gate:
+class ConnectionGate:
     """Keeps one connection free for a thread that holds one and takes another: they cannot all wait for each other."""
 
     connections: int
@@ -117,7 +117,7 @@ class SharedEngine:
     """The one pool of this process for an address."""
 
     engine: sa.Engine
-    gate: Gate
+    gate: ConnectionGate
     users: int = 0
 
 
@@ -131,7 +131,7 @@ def borrow(url: sa.URL, connections: int = CONNECTIONS) -> SharedEngine:
     with _shared_lock:
         found = _shared.get(key)
         if found is None:
-            found = SharedEngine(engine_of(url, connections=connections), Gate(connections))
+            found = SharedEngine(engine_of(url, connections=connections), ConnectionGate(connections))
             _shared[key] = found
         found.users += 1
         return found

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import sqlalchemy as sa
 
@@ -25,6 +25,7 @@ from ai_assets.storage import fences
 from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.patience import POLL_S
+from ai_assets.storage.pipeline import Sent, end_pipeline, pipelined
 from ai_assets.storage.postgres import (
     FREE_CONNECTION_TIMEOUT_S,
     SharedEngine,
@@ -167,10 +168,19 @@ class StateStore:
             connection.execute(sa.text("VACUUM FULL"))
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that holds the write lock from its start; committed when the block ends without error."""
-        with self._transaction("IMMEDIATE") as connection:
-            fences.refuse(self.describe(), _take_turns(connection))
+    def write(self, *, in_pipeline: bool = False) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start; committed when the block ends without error.
+
+        `in_pipeline`: with few round trips, for what uses `ai_assets.storage.pipeline`; whether this process may write
+        at all is read when the block has ended, before anything is committed.
+        """
+        with self._transaction("IMMEDIATE", in_pipeline=in_pipeline) as connection:
+            refusal = _take_turns(connection)
+            if in_pipeline:
+                yield connection
+                fences.refuse(self.describe(), refusal())
+                return
+            fences.refuse(self.describe(), refusal())
             yield connection
 
     @contextlib.contextmanager
@@ -180,7 +190,7 @@ class StateStore:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, kind: str, **postgresql: str) -> Iterator[sa.Connection]:
+    def _transaction(self, kind: str, *, in_pipeline: bool = False, **postgresql: str) -> Iterator[sa.Connection]:
         options: dict[str, Any] = {
             "sqlite_begin": kind,
             KEYS_OPTION: self.keys,
@@ -192,8 +202,15 @@ class StateStore:
                     held.enter_context(self._shared.gate.passed())
                 held.callback(self._closed_meanwhile, self._engine.pool)
                 connection = held.enter_context(self._connected().execution_options(**options))
+                if in_pipeline:
+                    held.enter_context(pipelined(connection))
                 with connection.begin():
-                    yield connection
+                    try:
+                        yield connection
+                    except BaseException:
+                        if in_pipeline:
+                            end_pipeline(connection)
+                        raise
         except sa.exc.TimeoutError as error:
             raise StateUnavailable(self.describe(), NONE_FREE) from error
         except (sa.exc.OperationalError, sa.exc.InternalError) as error:
@@ -376,18 +393,17 @@ def _one_upgrades(connection: sa.Connection, described: str) -> None:
         connection.execute(sa.text(f"LOCK TABLE {', '.join(ours)} IN ACCESS EXCLUSIVE MODE"))
 
 
-def _take_turns(connection: sa.Connection) -> str | None:
+def _take_turns(connection: sa.Connection) -> Callable[[], str | None]:
     """What BEGIN IMMEDIATE is to SQLite: what a writer reads, no other writer changes before it is done.
 
     The server ends the transaction of a process that was suspended within it, so that the others can go on. Returns
-    what refuses this process.
+    what says why this process is refused, if it is.
     """
     if connection.dialect.name != "postgresql":
-        return fences.found(connection)
+        return partial(fences.found, connection)
     limit = f"set_config('idle_in_transaction_session_timeout', '{LONGEST_PAUSE_S * 1000:.0f}', true)"
-    row = connection.execute(sa.text(f"SELECT {limit}, ai_assets_turn(:known) AS said"), {"known": fences.NEWEST}).one()
-    said: str | None = row.said
-    return said
+    sent = Sent(connection, f"SELECT {limit}, ai_assets_turn(%s) AS said", (fences.NEWEST,))
+    return lambda: cast("str | None", sent.all()[0].said)
 
 
 def _applied(connection: sa.Connection, described: str) -> list[str]:

@@ -1,7 +1,9 @@
 """Where everything of a home is kept, opened together."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +14,11 @@ from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home, HomeUnusable
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
+from ai_assets.storage.index_bucket import BucketPlace
+from ai_assets.storage.index_place import FolderPlace, IndexPlace
 from ai_assets.storage.lake import Lake, Manifest
 from ai_assets.storage.patience import RUN_PATIENCE_S
+from ai_assets.storage.shared_lake import lake_of
 from ai_assets.storage.state import StateStore, upsert
 
 
@@ -29,7 +34,7 @@ class Stores:
     def at(cls, home: Home) -> Self:
         home.ensure()
         share_arenas()
-        return cls(home, Lake(home.lake), state_of(home))
+        return cls(home, lake_of(home), state_of(home))
 
     @classmethod
     def of_run(cls, home: Home) -> Self:
@@ -47,7 +52,7 @@ class Stores:
             if not home.root.is_dir():
                 raise
             try:
-                return cls(home, Lake(home.lake), StateStore.reading(home.state_url, say, keys=home.keys))
+                return cls(home, lake_of(home), StateStore.reading(home.state_url, say, keys=home.keys))
             except StateUnavailable:
                 raise error from None
 
@@ -60,11 +65,39 @@ class Stores:
         """Sensors open these every few seconds in a process that lives for days."""
         self.state.close()
 
+    def index_place(self, collection: str) -> IndexPlace:
+        """Where the search indexes of a collection are, and its `live.json`."""
+        if self.home.data_url is not None:
+            return BucketPlace(self.home.data_url, "index", collection)
+        return FolderPlace(self.home.index / collection)
+
     def index(
-        self, collection: str, name: str, dimensions: int | None = None, more: Mapping[str, int] | None = None
+        self,
+        collection: str,
+        name: str,
+        dimensions: int | None = None,
+        more: Mapping[str, int] | None = None,
+        branch: str | None = None,
     ) -> SearchIndex:
         """Of vectors of that length, which are the built-in ones unless it is said; `more` by column, of others."""
-        return SearchIndex(self.home.index / collection, name, dimensions or BUILTIN_DIMENSIONS, more=more or {})
+        length, further = dimensions or BUILTIN_DIMENSIONS, tuple((more or {}).items())
+        if self.home.data_url is not None:
+            return _index_in_bucket(os.getpid(), self.home.data_url, collection, name, length, further, branch)
+        return SearchIndex(self.index_place(collection), name, length, more=dict(further), branch=branch)
+
+
+@lru_cache(maxsize=64)
+def _index_in_bucket(
+    _process: int,
+    url: str,
+    collection: str,
+    name: str,
+    dimensions: int,
+    more: tuple[tuple[str, int], ...],
+    branch: str | None,
+) -> SearchIndex:
+    """Kept open, for opening a version takes thirty requests. A child process opens its own."""
+    return SearchIndex(BucketPlace(url, "index", collection), name, dimensions, more=dict(more), branch=branch)
 
 
 def state_of(home: Home) -> StateStore:

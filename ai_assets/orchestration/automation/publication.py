@@ -25,22 +25,25 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         name=f"{collection.name}__publication",
         job_name=f"{collection.name}__publish",
         minimum_interval_seconds=INTERVAL_S,
-        description="Publishes approved candidates within a minute. Never approves anything itself.",
+        description="Publishes approved candidates within a minute, and keeps what others open on the live release. "
+        "Never approves anything itself.",
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        from ai_assets.signoff import requests
+        from ai_assets.signoff import live_index, requests
         from ai_assets.storage.stores import Stores
         from ai_assets.targets import serving
 
-        with Stores.at(Home.from_environment()) as stores, stores.state.read() as connection:
-            approved = requests.find(connection, collection.name, statuses=("approved",))
-            waiting = requests.count_open(connection, collection.name)
-            targets = serving.due(connection, collection)
-            failing = serving.failures_in_words(serving.states(connection, collection))
+        with Stores.at(Home.from_environment()) as stores:
+            repaired = live_index.repair(stores, collection.name)
+            with stores.state.read() as connection:
+                approved = requests.find(connection, collection.name, statuses=("approved",))
+                waiting = requests.count_open(connection, collection.name)
+                targets = serving.due(connection, collection)
+                failing = serving.failures_in_words(serving.states(connection, collection))
         if not approved and not targets:
             said = f"nothing approved; {waiting} waiting for sign-off"
-            return dg.SkipReason("; ".join([said, *failing]))
+            return dg.SkipReason("; ".join([said, *failing, *filter(None, [repaired])]))
         return publishing_runs.ask(
             context,
             batch=_batch([*(request.request_id for request in approved), *_policies(collection)], targets),

@@ -48,7 +48,7 @@ class ClusterRunLauncher(K8sRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """A server that does not answer is no sign that the pod has ended: Dagster would fail every run under way."""
-        found = super().check_run_worker_health(run)
+        found: CheckRunHealthResult = super().check_run_worker_health(run)
         if found.status is WorkerStatus.UNKNOWN and not (found.msg or "").endswith(_JOB_IS_GONE):
             return CheckRunHealthResult(WorkerStatus.RUNNING, found.msg)
         return found

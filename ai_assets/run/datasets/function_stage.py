@@ -21,7 +21,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, LeaseLost
-from ai_assets.base.processes import usable_cores
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.inference.errors import WorkStops
 from ai_assets.inference.ledger_clock import store_moment
@@ -495,7 +494,7 @@ class _InProcesses(_Runner):
     """`cpu=True`: the function runs in processes of its own, which can ask nothing."""
 
     def __enter__(self) -> "_Runner":
-        self._workers = usable_cores()
+        self._workers = self.work.cores
         self._processes = ProcessPoolExecutor(self._workers, mp_context=multiprocessing.get_context("spawn"))
         self._closing.callback(lambda: self._processes.shutdown(wait=True, cancel_futures=True))
         return self

@@ -111,6 +111,8 @@ def _freeze(
             statuses[row["status"]] += 1
             if len(preview) < PREVIEW_ROWS:
                 preview.append({**named, **by_stage(work, row)})
+    for path in (documents_out.path, chunks_out.path):
+        work.stores.lake.keep(path)
     digest = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
     return work.commit(
         "release_candidate",

@@ -165,7 +165,8 @@ def _since_last(
     files = last.changes.get("files") if last else None
     if last is None or files is None:
         return None
-    path = snapshot_folder(work.stores.lake.root, work.collection.name, partition) / files["documents_file"]
+    folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
+    path = work.stores.lake.bring(folder / files["documents_file"])
     try:
         there = set(parquet_columns(path))
         rows = read_rows(

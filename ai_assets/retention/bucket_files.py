@@ -1,0 +1,106 @@
+"""Of a lake in a bucket: objects that nothing names any more, and copies on this machine beyond what may be kept.
+
+Looking takes one request per thousand objects, and one per dataset that has files beside its current one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from ai_assets.base.errors import DatasetDamaged, DatasetTooNew
+from ai_assets.base.folders import files_below
+from ai_assets.retention.leftovers import Kind, Leftover, RetentionContext, unlink
+from ai_assets.retention.release_files import SNAPSHOTS, candidate_beside, files_of, needed_snapshots
+from ai_assets.storage.lake import MANIFEST
+from ai_assets.storage.leases import hold
+from ai_assets.storage.shared_lake import LakeObject, SharedLake
+
+IN_USE_S = 3600.0
+"""A copy that came so recently may be about to be read."""
+
+
+def find(bench: RetentionContext) -> Iterator[Leftover]:
+    lake = bench.stores.lake
+    if isinstance(lake, SharedLake):
+        yield from _unnamed(bench, lake)
+        yield from _copies(bench, lake)
+
+
+def _unnamed(bench: RetentionContext, lake: SharedLake) -> Iterator[Leftover]:
+    now_s = lake.bucket.now_s()
+    folders: dict[Path, list[LakeObject]] = defaultdict(list)
+    for found in lake.objects():
+        folders[found.path.parent].append(found)
+    for folder, files in folders.items():
+        frozen = folder.parent.name == SNAPSHOTS
+        if len(files) < 3 and not frozen and any(file.path.name == MANIFEST for file in files):
+            continue  # a manifest and its file
+        for file in _not_kept(bench, lake, folder, files, now_s):
+            kind: Kind = "candidates" if frozen else "litter"
+            yield Leftover(
+                kind=kind, what=f"{lake.key(file.path)} in the bucket", size=file.size,
+                remove=partial(_remove, bench, lake, file.path),
+            )  # fmt: skip
+
+
+def _not_kept(
+    bench: RetentionContext, lake: SharedLake, folder: Path, files: list[LakeObject], now_s: float
+) -> Iterator[LakeObject]:
+    """Old ones, where also what replaced them is old: whoever read the manifest before it has read its file by now."""
+    try:
+        keep = _named(bench, lake, folder)
+    except (DatasetDamaged, DatasetTooNew):
+        return  # it cannot say what it needs
+    hours = bench.settings.litter_hours
+    if folder.parent.name == SNAPSHOTS and keep:
+        hours = max(hours, bench.settings.candidate_days * 24)
+    newest = max((file.modified_s for file in files if file.path.name == MANIFEST), default=0.0)
+    for file in files:
+        is_old = now_s - max(file.modified_s, newest) >= hours * 3600
+        if is_old and file.path.suffix == ".parquet" and file.path.name not in keep:
+            yield file
+
+
+def _named(bench: RetentionContext, lake: SharedLake, folder: Path) -> set[str]:
+    """By a manifest, or by a release that is kept and the candidate of the partition."""
+    if folder.parent.name != SNAPSHOTS:
+        manifest = lake.read_manifest(folder / MANIFEST)
+        return set() if manifest is None else {manifest.file}
+    candidate = candidate_beside(bench.stores, folder)
+    collection = candidate.collection if candidate else folder.parent.parent.name
+    return needed_snapshots(bench.stores, collection).get(folder, set()) | files_of(candidate)
+
+
+def _remove(bench: RetentionContext, lake: SharedLake, path: Path) -> None:
+    """Looked at again, while nobody writes or publishes the partition."""
+    collection, partition = path.parents[2].name, path.parent.name
+    if path.parent.parent.name == SNAPSHOTS and (candidate := candidate_beside(bench.stores, path.parent)):
+        collection, partition = candidate.collection, candidate.partition
+    with (
+        hold(bench.stores.state, f"publish:{collection}", wait_s=0),
+        hold(bench.stores.state, f"refresh:{collection}:{partition}", wait_s=0),
+    ):
+        if path.name not in _named(bench, lake, path.parent):
+            lake.bucket.delete([lake.key(path)])
+            unlink(path)
+
+
+def _copies(bench: RetentionContext, lake: SharedLake) -> Iterator[Leftover]:
+    """The oldest first, until what is left is as much as may be kept."""
+    found = [(path.lstat(), path) for path in files_below(lake.root) if path.suffix == ".parquet"]
+    over = sum(stat.st_size for stat, _ in found) - bench.settings.copies_gb * 1e9
+    for stat, path in sorted(found, key=lambda each: each[0].st_mtime):
+        if over <= 0:
+            return
+        if bench.is_older(path, IN_USE_S):
+            over -= stat.st_size
+            yield Leftover(
+                kind="copies", what=lake.key(path), size=stat.st_size, remove=partial(_forget_copy, lake, path)
+            )
+
+
+def _forget_copy(lake: SharedLake, path: Path) -> None:
+    """Only what the bucket has: a file that is being written is nowhere else."""
+    if lake.bucket.size(lake.key(path)) is not None:
+        unlink(path)

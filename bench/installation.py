@@ -1,0 +1,170 @@
+"""A large installation beside a small one: 3,650 days and 100,000 documents in 200 shards, and 10 days and 10 shards.
+
+One day and ten shards are really run. The state of all others is written from theirs, row by row, as if each had been
+run: what is measured reads the state store, and no dataset. Nothing of them is in Dagster's event log.
+"""
+
+import contextlib
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.run.context import Work
+from ai_assets.run.refresh import refresh
+from ai_assets.run.status import collection_status, due_partitions
+from ai_assets.storage.stores import Stores
+from bench.measure import Figure, cpu_seconds, write_collection
+
+SMALL, DAYS, SHARDS, PER_SHARD = 10, 3650, 200, int(os.environ.get("AI_ASSETS_PER_SHARD", "500"))
+LIMIT = 1.5
+REPEATS = 7
+TABLES = ("listings", "refreshes", "datasets", "check_results", "document_history", "run_spans", "review_requests")
+"""What a run leaves of a partition in the state store, besides the chain and the callers of paid calls."""
+
+
+def measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="ai-assets-bench-") as folder:
+        small, large = Path(folder) / "small", Path(folder) / "large"
+        small.mkdir()
+        names = [f"{number:05d}.txt" for number in range(SMALL * PER_SHARD)]
+        write_collection(small, "bulk", f"{{by: shards, count: {SMALL}}}", names)
+        write_collection(small, "daily", _days(SMALL), ["2017-01-01/0.txt", "2017-01-01/1.txt"])
+        for name in ("bulk", "daily"):
+            _run(small, name)
+        shutil.copytree(small, large)
+        _declare(large, f"count: {SMALL}", f"count: {SHARDS}", "bulk")
+        _declare(large, _days(SMALL), _days(DAYS), "daily")
+        for project in (small, large):
+            _multiply(project, "daily")
+        _multiply(large, "bulk")
+        return [*_queries(small, large), _load(small, large)]
+
+
+def _days(number: int) -> str:
+    end = f"{2017 + (number - 1) // 365}-{'01-10' if number == SMALL else '12-29'}"
+    return f"{{by: day, start: 2017-01-01, end: {end}}}"
+
+
+def _declare(project: Path, before: str, after: str, name: str) -> None:
+    file = project / "collections" / name / "defs.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+
+
+def _keys(project: Path, name: str) -> list[str]:
+    return load_collection(project / "collections", name).scheme.keys()
+
+
+def _stores(project: Path) -> Stores:
+    return Stores.at(Home(root=project / "home", project=project))
+
+
+def _run(project: Path, name: str) -> None:
+    collection = load_collection(project / "collections", name)
+    with _stores(project) as stores, Work(collection, stores, f"run-{name}") as work:
+        keys = collection.scheme.keys(sorted(work.listing.by_partition))
+        assert list(refresh(work, [key for key in keys if work.listing.by_partition.get(key)]))
+
+
+def _multiply(project: Path, name: str) -> None:
+    """The rows of one partition that was run, again for each that was not; none of one that is not declared now."""
+    given = {"c": name}
+    with _stores(project) as stores, stores.state.write() as connection:
+        query = sa.text("SELECT partition FROM refreshes WHERE collection = :c ORDER BY partition")
+        known = connection.execute(query, given).scalars().all()
+        declared = _keys(project, name)
+        for table in TABLES:
+            _clone(connection, table, {**given, "seed": known[0]}, [key for key in declared if key not in known])
+            for gone in set(known) - set(declared):
+                statement = f"DELETE FROM {table} WHERE collection = :c AND partition = :p"  # noqa: S608
+                connection.execute(sa.text(statement), {**given, "p": gone})
+
+
+def _clone(connection: sa.Connection, table: str, given: Mapping[str, str], keys: Sequence[str]) -> None:
+    columns = [column["name"] for column in sa.inspect(connection).get_columns(table)]
+    own = {"partition": ":p", "document_id": "document_id || :p", "request_id": "request_id || :p"}
+    picked = ", ".join(own.get(column, column) for column in columns)
+    statement = sa.text(
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {picked} FROM {table} "  # noqa: S608
+        "WHERE collection = :c AND partition = :seed"
+    )
+    for key in keys:
+        connection.execute(statement, {**given, "p": key})
+
+
+def _queries(small: Path, large: Path) -> list[Figure]:
+    figures = []
+    asked: Mapping[str, Callable[[Stores, Collection], object]] = {
+        "status": lambda stores, collection: collection_status(collection, stores),
+        "which partitions are due": lambda stores, collection: due_partitions(
+            collection, stores, collection.scheme.keys()
+        ),
+        "the inbox": lambda stores, _collection: _inbox(stores),
+        "a tick of publication": lambda stores, collection: _tick(stores, collection),
+    }
+    for name in ("daily", "bulk"):
+        for what, ask in asked.items():
+            took = {project: _milliseconds(project, name, ask) for project in (small, large)}
+            detail = f"{took[large]:.1f} and {took[small]:.1f} ms"
+            figures.append(
+                Figure(name=f"{what}, {name}: large / small", value=took[large] / took[small], limit=LIMIT,
+                       at_most=True, detail=detail)
+            )  # fmt: skip
+    return figures
+
+
+def _milliseconds(project: Path, name: str, ask: Callable[[Stores, Collection], object]) -> float:
+    collection, took = load_collection(project / "collections", name), []
+    with contextlib.chdir(project), _stores(project) as stores:
+        stores.home.export()
+        ask(stores, collection)
+        for _ in range(REPEATS):
+            started = time.process_time()
+            ask(stores, collection)
+            took.append((time.process_time() - started) * 1000)
+    return statistics.median(took)
+
+
+def _inbox(stores: Stores) -> object:
+    from ai_assets.desk.context import Desk
+    from ai_assets.desk.inbox import inbox
+    from ai_assets.desk.settings import DeskSettings
+    from ai_assets.signoff.people import Person
+
+    desk = Desk(stores=stores, settings=DeskSettings(), url="http://desk", dagster_url=None)
+    return inbox(desk, Person(name="ann", roles={"*": "admin"}))
+
+
+def _tick(stores: Stores, collection: Collection) -> object:
+    import dagster as dg
+
+    from ai_assets.orchestration.automation import publication
+
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
+        return publication(collection)(context)
+
+
+def _load(small: Path, large: Path) -> Figure:
+    took: dict[Path, list[float]] = {small: [], large: []}
+    for _ in range(3):
+        for project, seconds in took.items():
+            code = (
+                f"import os; os.chdir({str(project)!r}); import sys; sys.path.insert(0, {str(project)!r}); "
+                "import definitions; definitions.defs.get_repository_def()"
+            )
+            seconds.append(cpu_seconds("-c", code))
+    mine, theirs = (statistics.median(took[project]) for project in (large, small))
+    return Figure(name="loading the code location: large / small", value=mine / theirs, limit=LIMIT, at_most=True,
+                  detail=f"{mine:.2f} and {theirs:.2f} s of processor time")  # fmt: skip
+
+
+if __name__ == "__main__":
+    for figure in measure():
+        print(*figure.row(), sep=" | ")
