@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -295,3 +296,18 @@ def test_what_the_interpreter_prints_is_no_answer(tmp_path: Path) -> None:
     assert asked(policies) == ("well",)
     interpreter().close()
     assert asked(policies) == ("well",), "a lost interpreter is started again"
+
+
+def test_an_auditor_proves_a_release_that_policies_let_through(project: Project, labelled: Collection) -> None:
+    stores = project.stores()
+    written(labelled.folder, HEAD + 'deny contains "x" if input.tenant == "nobody"\n')
+    decide(stores.state, labelled)
+    publish(labelled, stores, by="test")
+    proof = project.root / "proof.json"
+    made = project.cli("audit", "prove", "notes", "--out", str(proof))
+    assert made.returncode == 0, made
+    command = [sys.executable, str(proof.with_name("verify_proof.py")), str(proof)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "PROVED: release 1" in done.stdout) == (0, True), done
+    proof.write_text(proof.read_text().replace(labelled.policies.digest, "0" * 64))
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0, "the policies are proved too"
