@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 from conftest import Project
@@ -26,6 +27,7 @@ from ai_assets.inference.fairness import CallLane
 from ai_assets.inference.load import inference_at
 from ai_assets.inference.place_queue import PlaceQueue
 from ai_assets.inference.records import Answer, Caller, Result
+from ai_assets.orchestration.cut_segment import segment_of
 from ai_assets.orchestration.segment import segment
 from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import sweep
@@ -195,6 +197,11 @@ def test_the_steps_of_a_tenant_take_a_slot_of_its_pool(project: Project) -> None
     collection = project.declare("a", tenant="north")
     operations(project.root, north={**MONEY, "pool": "north_steps"})
     assert segment(collection).op.pool == "north_steps"
+    cut = project.declare("a", tenant="north", embedding={"compute": {"cpu": 1}})
+    graph = segment_of(cut).node_def
+    assert isinstance(graph, dg.GraphDefinition)
+    ops = [node.definition for node in graph.nodes if isinstance(node.definition, dg.OpDefinition)]
+    assert [op.pool for op in ops] == ["north_steps"] * 3
 
 
 def test_an_edit_that_breaks_the_file_opens_nothing(project: Project) -> None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 _CPU = re.compile(r"(?P<number>[0-9]+(\.[0-9]{1,3})?)(?P<unit>m?)", re.ASCII)
 _MEMORY = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<unit>Ki|Mi|Gi|Ti|k|M|G|T|)", re.ASCII)
-_BYTES = {
+BYTES = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
     "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
 }  # fmt: skip
@@ -27,7 +27,7 @@ def memory_bytes(written: str) -> int:
     found = _MEMORY.fullmatch(written)
     if found is None:
         raise ValueError(f"'{written}' is no amount of memory; write such as 512Mi or 4Gi")
-    amount = int(Decimal(found["number"]) * _BYTES[found["unit"]])
+    amount = int(Decimal(found["number"]) * BYTES[found["unit"]])
     if amount < LEAST_MEMORY:
         raise ValueError(f"'{written}' is {amount:,} bytes, with which nothing starts; write such as 512Mi or 4Gi")
     return amount
@@ -39,6 +39,6 @@ def cpu_quantity(thousandths: int) -> str:
 
 def memory_quantity(amount: int) -> str:
     for unit in ("Gi", "Mi", "Ki"):
-        if amount % _BYTES[unit] == 0:
-            return f"{amount // _BYTES[unit]}{unit}"
+        if amount % BYTES[unit] == 0:
+            return f"{amount // BYTES[unit]}{unit}"
     return str(amount)

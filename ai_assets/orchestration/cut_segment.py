@@ -80,13 +80,14 @@ def _ops_of(collection: Collection) -> list[_StepOp]:
 
 
 def _op(collection: Collection, op: _StepOp, *, first: bool) -> dg.OpDefinition:
-    settings = op_settings(op.step)
+    settings = op_settings(collection, op.step)
 
     @dg.op(
         name=op.name,
         description=f"Computes {', '.join(op.step.assets)}.",
         ins={} if first else {BEFORE: dg.In(dg.Nothing)},
         out={**{output: dg.Out(dg.Nothing, is_required=False) for output in op.outputs}, DONE: dg.Out(dg.Nothing)},
+        pool=settings.pool,
         tags=settings.tags,
         retry_policy=settings.retries,
     )

@@ -81,9 +81,11 @@ def cost_assets() -> list[dg.AssetsDefinition]:
 def first_day(home: Home) -> str:
     """Of the axis: the first day that has a copy, else the first of the ledger, else today (UTC).
 
-    Read when definitions are loaded, so it is a look at the names of folders in all but the youngest homes.
+    Read when definitions are loaded, so it is a look at the names of folders in all but the youngest homes; where the
+    lake is in a bucket, the folders here are those of one machine.
     """
-    days = [path.name for path in _folders(home.lake / LEDGER.path[0] / LEDGER.path[1]) if _is_day(path.name)]
+    folders = _folders(home.lake / LEDGER.path[0] / LEDGER.path[1]) if home.data_url is None else []
+    days = [path.name for path in folders if _is_day(path.name)]
     return min(days) if days else _first_of_ledger(home) or datetime.datetime.now(datetime.UTC).date().isoformat()
 
 

@@ -1,4 +1,4 @@
-"""What an op says of the pod that it runs in, and how often it goes on after that was ended; in a cluster alone."""
+"""What an op says of itself: the pool of its tenant; in a cluster its pod, and how often it goes on after that."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +11,8 @@ from ai_assets.base.cluster import cluster_in
 from ai_assets.base.environment import CLUSTER
 from ai_assets.base.errors import said_of
 from ai_assets.base.home import Home
+from ai_assets.base.tenants import load_tenants
+from ai_assets.collection.loading import Collection
 from ai_assets.collection.steps import SegmentStep
 
 RETRY_AFTER_S = 5.0
@@ -19,6 +21,7 @@ RETRY_AFTER_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class OpSettings:
+    pool: str | None
     tags: Mapping[str, Any] | None = None
     retries: dg.RetryPolicy | None = None
     """Elsewhere Ctrl-C would start the step again."""
@@ -38,12 +41,13 @@ def tried_once(settings: OpSettings) -> Iterator[None]:
         raise dg.Failure(said_of(error), allow_retries=False) from error
 
 
-def op_settings(step: SegmentStep) -> OpSettings:
+def op_settings(collection: Collection, step: SegmentStep) -> OpSettings:
     home = Home.from_environment()
+    pool = load_tenants(home.operations).settings_of(collection.settings.tenant).pool
     if home.environment != CLUSTER:
-        return OpSettings()
+        return OpSettings(pool=pool)
     from ai_assets.orchestration.cluster.pod_config import step_tags
 
     cluster = cluster_in(home.operations)
     retries = dg.RetryPolicy(max_retries=cluster.retries, delay=RETRY_AFTER_S) if cluster.retries else None
-    return OpSettings(tags=step_tags(step, cluster), retries=retries)
+    return OpSettings(pool=pool, tags=step_tags(step, cluster), retries=retries)

@@ -16,7 +16,6 @@ from ai_assets.base.environment import CLUSTER
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
-from ai_assets.base.tenants import load_tenants
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
@@ -53,8 +52,7 @@ Made = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.Output[None]
 def segment(collection: Collection) -> dg.AssetsDefinition:
     """The op of a collection. It must stay a generator: a plain return would emit outputs that replace its events."""
     specs = [asset_spec(collection, asset) for asset in collection.asset_names]
-    tenants = load_tenants(Home.from_environment().operations)
-    settings = op_settings(collection.steps[0])
+    settings = op_settings(collection, collection.steps[0])
 
     @dg.multi_asset(
         name=f"{collection.name}__segment",
@@ -63,7 +61,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         can_subset=True,
         partitions_def=collection.scheme.definition(),
         backfill_policy=dg.BackfillPolicy.multi_run(collection.settings.partitions.per_run),
-        pool=tenants.settings_of(collection.settings.tenant).pool,
+        pool=settings.pool,
         op_tags=settings.tags,
         retry_policy=settings.retries,
     )

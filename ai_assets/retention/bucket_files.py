@@ -68,14 +68,23 @@ def _named(bench: RetentionContext, lake: SharedLake, folder: Path) -> set[str]:
     if folder.parent.name != SNAPSHOTS:
         manifest = lake.read_manifest(folder / MANIFEST)
         return set() if manifest is None else {manifest.file}
+    collection, _ = _names_of(bench, lake, folder)
     candidate = candidate_beside(bench.stores, folder)
-    collection = candidate.collection if candidate else folder.parent.parent.name
     return needed_snapshots(bench.stores, collection).get(folder, set()) | files_of(candidate)
+
+
+def _names_of(bench: RetentionContext, lake: SharedLake, folder: Path) -> tuple[str, str]:
+    """Collection and partition of a folder, by its manifest if there is one: its own name is quoted, or shortened."""
+    frozen = folder.parent.name == SNAPSHOTS
+    named = candidate_beside(bench.stores, folder) if frozen else lake.read_manifest(folder / MANIFEST)
+    if named is not None:
+        return named.collection, named.partition
+    return urllib.parse.unquote(folder.parent.parent.name), urllib.parse.unquote(folder.name)
 
 
 def _remove(bench: RetentionContext, lake: SharedLake, path: Path) -> None:
     """Looked at again, while nobody writes or publishes the partition."""
-    collection, partition = (urllib.parse.unquote(path.parents[up].name) for up in (2, 0))
+    collection, partition = _names_of(bench, lake, path.parent)
     with (
         hold(bench.stores.state, f"publish:{collection}", wait_s=0),
         hold(bench.stores.state, f"refresh:{collection}:{partition}", wait_s=0),

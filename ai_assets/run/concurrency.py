@@ -45,6 +45,21 @@ def tell_events(
     happened.put(LaneEnd(name, error))
 
 
+def as_they_come(
+    happened: "SimpleQueue[_Event | LaneEnd[_Event]]", number: int, done: Callable[[str], None]
+) -> Iterator[_Event]:
+    """Until so many lanes have ended, in the caller's thread, where `done` is called too; a lane's error is raised."""
+    while number:
+        event = happened.get()
+        if not isinstance(event, LaneEnd):
+            yield event
+            continue
+        number -= 1
+        if event.error is not None:
+            raise event.error
+        done(event.name)
+
+
 def in_lanes(
     work: Work,
     partitions: Sequence[str],
@@ -61,24 +76,17 @@ def in_lanes(
     def lane(partition: str) -> None:
         tell_events(happened, partition, compute if not stopping.is_set() else lambda _partition: iter(()))
 
-    left = len(partitions)
+    is_over = False
     work.baton = Baton()
     pool = ThreadPoolExecutor(min(work.at_once(LANES), max(len(partitions), 1)), thread_name_prefix=THREADS)
     try:
         for partition in partitions:
             pool.submit(lane, partition)
-        while left:
-            event = happened.get()
-            if not isinstance(event, LaneEnd):
-                yield event
-                continue
-            left -= 1
-            if event.error is not None:
-                raise event.error
-            done(event.name)
+        yield from as_they_come(happened, len(partitions), done)
+        is_over = True
     finally:
         stopping.set()
-        if left:
+        if not is_over:
             work.engine.close()  # whoever waits for an answer does so in vain
         # The garbage collector ends a forgotten iterator in any thread, and none of these may wait for itself.
         own = threading.current_thread().name.startswith(THREADS)

@@ -22,7 +22,7 @@ from ai_assets.base.errors import LeaseLost
 from ai_assets.base.machine import usable_cores
 from ai_assets.inference.engine import GRACE_S
 from ai_assets.run.baton import Baton
-from ai_assets.run.concurrency import LANES, THREADS, LaneEnd, tell_events
+from ai_assets.run.concurrency import LANES, THREADS, LaneEnd, as_they_come, tell_events
 from ai_assets.run.errors import WorkerProcessBroke
 from ai_assets.run.events import (
     BatchAwaited,
@@ -100,7 +100,7 @@ def in_processes(
     """The events of all partitions as they come, in the caller's thread, where `done` is called too."""
     work, asks = builder.work, builder.work.collection.asks_models
     happened: _Happened = SimpleQueue()
-    todo, left = Todo(partitions), len(partitions)
+    todo, is_over = Todo(partitions), False
     lanes = min(LANES, -(-len(partitions) // processes)) if asks else 1
     work.baton = Baton() if asks else None
     work.cores = max(1, usable_cores() // processes)
@@ -115,7 +115,7 @@ def in_processes(
         todo.close()
         for other in others:
             other.hang_up()
-        if left:
+        if not is_over:
             work.stopping.set()
             if asks:
                 work.engine.close()  # whoever waits for an answer does so in vain
@@ -129,15 +129,8 @@ def in_processes(
     try:
         for thread in threads:
             thread.start()
-        while left:
-            event = happened.get()
-            if not isinstance(event, LaneEnd):
-                yield event
-                continue
-            left -= 1
-            if event.error is not None:
-                raise event.error
-            done(event.name)
+        yield from as_they_come(happened, len(partitions), done)
+        is_over = True
     finally:
         end()
         _under_way.remove(end)
@@ -163,6 +156,7 @@ def _setup_of(builder: PartitionBuilder, lanes: int) -> WorkerSetup:
         backfill=work.backfill,
         priority=work.priority,
         patient=work.patient,
+        halvings=work.halvings,
         listing=work.listing,
         looked_at=work.looked_at(),
         assets=builder.assets,

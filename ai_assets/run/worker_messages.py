@@ -36,6 +36,7 @@ class WorkerSetup:
     backfill: str
     priority: Priority | None
     patient: bool
+    halvings: int
     looked_at: Mapping[str, Any]
     """Attributes of `Work` that the run looked at once, such as corrections."""
     listing: Listing

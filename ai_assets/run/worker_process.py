@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ai_assets.base.collector import old_objects_left_alone
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.inference.load import load_inference
+from ai_assets.inference.load import inference_at
 from ai_assets.run.baton import Baton
 from ai_assets.run.calls_told import calls_told
 from ai_assets.run.concurrency import THREADS
@@ -101,7 +101,7 @@ def ended(failures: Failures, partition: str) -> PartitionEnded:
 
 def opened(setup: WorkerSetup) -> Collection:
     home = setup.home
-    collection = load_collection(setup.folder.parent, setup.folder.name, lambda: load_inference(home.inference))
+    collection = load_collection(setup.folder.parent, setup.folder.name, lambda: inference_at(home))
     same = collection.settings_digest == setup.settings_digest and collection.code_versions == setup.versions
     if not same:
         raise WorkerDeclaresOtherwise(collection.name)
@@ -131,7 +131,7 @@ def main() -> None:
         sinks = Sinks([_Relay(sender, setup.heard)])
         work = Work(
             collection, stores, setup.run_id, sinks, setup.launch, setup.backfill, setup.priority,
-            cores=setup.cores, patient=setup.patient,
+            halvings=setup.halvings, cores=setup.cores, patient=setup.patient,
         )  # fmt: skip
         work.take_over(setup.listing, setup.looked_at)
         work.baton = Baton() if collection.asks_models else None

@@ -29,7 +29,7 @@ class ClusterRefused(UserError):
         remedy = {
             401: "The token of the service account is not accepted; look at the clock of the node and the account",
             403: "The service account may not; apply what `ai-assets deploy render` writes (rbac.yaml)",
-            404: "The namespace is missing; apply what `ai-assets deploy render` writes (namespaces.yaml)",
+            404: "The namespace is missing; apply what `ai-assets deploy render` writes (namespace.yaml)",
             422: "Look at `compute:` of the stage and `cluster:` of operations.yaml",
         }.get(status, "Look at `kubectl get events`")
         super().__init__(f"The cluster refuses {what} in namespace '{namespace}' ({status}): {found}. {remedy}.")

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from ai_assets.base.quantities import BYTES
+
 KILLED_FOR_MEMORY = "OOMKilled"
 _HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"})
 """Nothing that waits mends them: a person must."""
 _SLOW = frozenset({"ImagePullBackOff", "ErrImagePull", "RunContainerError", "CreateContainerError"})
 _AMOUNT = re.compile(r"([a-z./-]+)=([0-9.]+)([A-Za-z]*)", re.ASCII)
 _EXCEEDED = re.compile(r"exceeded quota: (?P<quota>\S+), requested: (?P<asked>.+?), used: .+?, limited: (?P<most>.+)$")
-_UNITS = {
-    "": Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-}  # fmt: skip
+_UNITS = {"m": Decimal("0.001"), **{unit: Decimal(amount) for unit, amount in BYTES.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
