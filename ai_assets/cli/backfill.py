@@ -30,7 +30,7 @@ from ai_assets.planning.backfills import Backfill
 from ai_assets.planning.plan import Plan, decimal, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.words import dollars, interval
-from ai_assets.run.spending_policy import require_spending
+from ai_assets.run.spending_policy import SpendingQuestion
 from ai_assets.run.status import DUE
 from ai_assets.signoff.launches import Launch
 from ai_assets.storage.leases import hold
@@ -131,7 +131,9 @@ def _start(
     cap = backfills.usual_cap(found) if cap_nusd is None else cap_nusd
     backfills.refuse_too_low(chosen, inference, found, cap)
     begun = Launch.of(author.launcher) if author.launcher else Launch.unknown(author.why)
-    require_spending(chosen, places, inference, found.planned, launch=begun, plan=found)
+    SpendingQuestion(
+        collection=chosen, stores=places, inference=inference, partitions=found.planned, launch=begun, plan=found
+    ).require()
     _confirm(found, cap, sure=sure, quiet=as_json)
     with hold(places.state, backfills.lease_name(chosen.name), wait_s=1.0):
         made = backfills.begin(places, chosen, inference, found, assets=assets, cap_nusd=cap, by=author.name)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ai_assets.backup.moving import Move, move_state
-from ai_assets.cli.output import AsJson, console, errors, home, print_json, table
+from ai_assets.cli.output import AsJson, console, drawn_bar, errors, home, print_json, table
 
 Target = Annotated[
     str, typer.Option("--to", help="Address of an empty database: postgresql://user@host/name, or sqlite:///FILE.")
@@ -48,12 +48,8 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
         yield tell
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as drawn:
-        task = drawn.add_task("state store", total=None)
-        yield lambda name, done, total: drawn.update(task, description=name, completed=done, total=total)
+    with drawn_bar("state store") as update:
+        yield lambda name, done, total: update(description=name, completed=done, total=total)
 
 
 def _show(done: Move, *, environment: str, is_postgres: bool) -> None:

@@ -1,8 +1,10 @@
 """How commands speak: tables for people, JSON for programs, one sentence for errors."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from getpass import getuser
 from typing import Annotated, Any
 
@@ -123,6 +125,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], rig
     for row in rows:
         drawn.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(drawn)
+
+
+@contextmanager
+def drawn_bar(description: str) -> Iterator[Callable[..., None]]:
+    """On a terminal, until the block ends. What it is given says what is done now, how much of it, and of how much."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as drawn:
+        yield partial(drawn.update, drawn.add_task(description, total=None))
 
 
 def money(amount: float | None) -> str:

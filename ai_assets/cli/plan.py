@@ -12,6 +12,7 @@ from ai_assets.cli.output import (
     CollectionName,
     collection,
     console,
+    drawn_bar,
     errors,
     home,
     led,
@@ -27,7 +28,7 @@ from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.records import StagePlan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
-from ai_assets.run.spending_policy import spending_denied
+from ai_assets.run.spending_policy import SpendingQuestion
 from ai_assets.signoff.launches import Launch
 from ai_assets.storage.stores import Stores
 
@@ -52,18 +53,19 @@ def plan(
     """
     chosen = changed_collection(collection(name), with_ or ())
     with stores_to_read() as places, progress(quiet=as_json) as (say, advance):
+        inference = Catalog(home()).inference_of(name)
         found = make_plan(
             chosen,
             places,
-            Catalog(home()).inference_of(name),
+            inference,
             partitions=partitions_of(chosen, places, partition, partitions),
             stages=stage or None,
             say=say,
             advance=advance,
         )
-        denied = spending_denied(
-            chosen, places, Catalog(home()).inference_of(name), found.planned, launch=Launch(), plan=found
-        )
+        denied = SpendingQuestion(
+            collection=chosen, stores=places, inference=inference, partitions=found.planned, launch=Launch(), plan=found
+        ).denied
     if as_json:
         print_json({**described(found), **({"policy_denies": denied} if denied else {})})
         return
@@ -96,14 +98,10 @@ def progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[
     if quiet or not console.is_terminal:
         yield (lambda line: None if quiet else errors.print(line)), lambda _done, _total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as drawn:
-        task = drawn.add_task("Looking at the source", total=None)
+    with drawn_bar("Looking at the source") as update:
         yield (
-            lambda line: drawn.update(task, description=line),
-            lambda done, total: drawn.update(task, description="partitions", completed=done, total=total),
+            lambda line: update(description=line),
+            lambda done, total: update(description="partitions", completed=done, total=total),
         )
 
 

@@ -26,7 +26,7 @@ from ai_assets.policy.errors import NoPolicy, PolicyThere
 from ai_assets.policy.files import FOLDER, SUBJECTS, PolicySet, Subject
 from ai_assets.policy.testing import PolicyTestResult, run_tests
 from ai_assets.policy.verdict import require_sound, verdict
-from ai_assets.run.spending_policy import spending_input
+from ai_assets.run.spending_policy import SpendingQuestion
 from ai_assets.signoff import decisions, people, releases, requests
 from ai_assets.signoff.errors import RequestUnknown
 from ai_assets.signoff.frozen_candidate import current_candidate
@@ -105,9 +105,14 @@ def try_(
             case "publication":
                 asked = _publications(chosen, places, partition)
             case "spending":
-                inference = Catalog(home()).inference_of(name)
-                partitions = [partition] if partition is not None else []
-                asked = {name: spending_input(chosen, places, inference, partitions, launch=Launch())}
+                question = SpendingQuestion(
+                    collection=chosen,
+                    stores=places,
+                    inference=Catalog(home()).inference_of(name),
+                    partitions=[partition] if partition is not None else [],
+                    launch=Launch(),
+                )
+                asked = {name: question.input}
             case "access":
                 asked = {name: _access(chosen, places, by or people.known_as("nobody"), action, partition)}
     said = {what: verdict(policies, subject, document) for what, document in asked.items()}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, collection, console, errors, print_json, stores_to_read, table
+from ai_assets.cli.output import AsJson, collection, console, drawn_bar, errors, print_json, stores_to_read, table
 from ai_assets.signoff.integrity import Advance, Area
 from ai_assets.signoff.integrity import verify as verify_all
 
@@ -57,12 +57,8 @@ def _progress(*, quiet: bool) -> Iterator[tuple[Advance, Callable[[Area], None]]
             lambda area: None if quiet else errors.print(f"{area.name}: {area.checked:,} checked"),
         )
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as drawn:
-        task = drawn.add_task("lake", total=None)
+    with drawn_bar("lake") as update:
         yield (
-            lambda area, done, total: drawn.update(task, description=area, completed=done, total=total),
+            lambda area, done, total: update(description=area, completed=done, total=total),
             lambda _area: None,
         )

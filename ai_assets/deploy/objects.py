@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ai_assets.base.cluster import ClusterSettings
+from ai_assets.base.environment import CLUSTER
+from ai_assets.base.home import ENVIRONMENT_VARIABLE, HOME_VARIABLE
 from ai_assets.deploy.plan import SERVED, DeploymentPlan
 from ai_assets.orchestration.cluster.pod_config import TEMPORARY, USER
 
@@ -108,7 +110,7 @@ def _probes(probe: Object) -> Object:
 
 
 def _variables(cluster: ClusterSettings, more: Mapping[str, str]) -> dict[str, str]:
-    own = {"AI_ASSETS_ENVIRONMENT": "cluster", "AI_ASSETS_HOME": cluster.home}
+    own = {ENVIRONMENT_VARIABLE: CLUSTER, HOME_VARIABLE: cluster.home}
     return {**own, "DAGSTER_HOME": f"{cluster.home}/dagster", **more}
 
 

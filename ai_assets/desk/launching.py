@@ -25,7 +25,7 @@ from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration import launching
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill
-from ai_assets.run.spending_policy import require_spending
+from ai_assets.run.spending_policy import SpendingQuestion
 from ai_assets.run.status import DUE, due_partitions
 from ai_assets.signoff import launches
 from ai_assets.signoff.launches import Launch, Launcher
@@ -153,7 +153,9 @@ def _backfill(
     cap = backfills.usual_cap(found) if asked is None else asked
     backfills.refuse_too_low(collection, inference, found, cap)
     launch = Launch.of(_launcher(person))
-    require_spending(collection, stores, inference, found.planned, launch=launch, plan=found)
+    SpendingQuestion(
+        collection=collection, stores=stores, inference=inference, partitions=found.planned, launch=launch, plan=found
+    ).require()
     launch_id = _record(desk, person, name, wanted, found.planned)
     ids: list[str] = []
     with _noted(desk, launch_id, ids), hold(stores.state, backfills.lease_name(name), wait_s=1.0):

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ai_assets.collection.loading import Collection
@@ -23,71 +24,55 @@ MOST_BUDGETS = 50
 """Accounts of one budget; one for each document has thousands."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpendingQuestion:
+    """What a run would spend, or a plan says that it would."""
+
+    collection: Collection
+    stores: Stores
+    inference: InferenceSettings
+    partitions: Sequence[str]
+    launch: Launch
+    backfill: str = ""
+    plan: "Plan | None" = None
+
+    def require(self) -> None:
+        """Raises SpendingDenied."""
+        if reasons := self.denied:
+            raise SpendingDenied(self.collection.name, reasons)
+
+    @property
+    def denied(self) -> tuple[str, ...]:
+        policies = self.collection.policies
+        return verdict(policies, "spending", self.input).denied if policies.judges("spending") else ()
+
+    @property
+    def input(self) -> SpendingInput:
+        """What the policies are asked about."""
+        collection, plan = self.collection, self.plan
+        planned = {stage.stage: stage for stage in plan.stages} if plan is not None else {}
+        return SpendingInput(
+            collection=collection.name,
+            tenant=collection.settings.tenant,
+            partitions=list(self.partitions),
+            backfill=self.backfill,
+            launch=launch_of(self.launch),
+            planned=plan is not None,
+            estimated_usd=None if plan is None else usd_of(plan.money.likely_nusd),
+            most_usd=None if plan is None else usd_of(plan.money.high_nusd),
+            calls=[_calls(collection, asset, planned) for asset in collection.asking],
+            budgets=_budgets(collection, self.stores, self.inference),
+            now=now(),
+        )
+
+
 def require_run(work: "Work", partitions: Sequence[str], assets: Sequence[str]) -> None:
     """Before a run asks anything; SpendingDenied ends it."""
-    if not set(assets) & set(work.collection.asking):
-        return
-    require_spending(
-        work.collection, work.stores, work.inference, partitions, launch=work.launch, backfill=work.backfill
-    )
-
-
-def require_spending(
-    collection: Collection,
-    stores: Stores,
-    inference: InferenceSettings,
-    partitions: Sequence[str],
-    *,
-    launch: Launch,
-    backfill: str = "",
-    plan: "Plan | None" = None,
-) -> None:
-    reasons = spending_denied(collection, stores, inference, partitions, launch=launch, backfill=backfill, plan=plan)
-    if reasons:
-        raise SpendingDenied(collection.name, reasons)
-
-
-def spending_denied(
-    collection: Collection,
-    stores: Stores,
-    inference: InferenceSettings,
-    partitions: Sequence[str],
-    *,
-    launch: Launch,
-    backfill: str = "",
-    plan: "Plan | None" = None,
-) -> tuple[str, ...]:
-    policies = collection.policies
-    if not policies.judges("spending"):
-        return ()
-    document = spending_input(collection, stores, inference, partitions, launch=launch, backfill=backfill, plan=plan)
-    return verdict(policies, "spending", document).denied
-
-
-def spending_input(
-    collection: Collection,
-    stores: Stores,
-    inference: InferenceSettings,
-    partitions: Sequence[str],
-    *,
-    launch: Launch,
-    backfill: str = "",
-    plan: "Plan | None" = None,
-) -> SpendingInput:
-    planned = {stage.stage: stage for stage in plan.stages} if plan is not None else {}
-    return SpendingInput(
-        collection=collection.name,
-        tenant=collection.settings.tenant,
-        partitions=list(partitions),
-        backfill=backfill,
-        launch=launch_of(launch),
-        planned=plan is not None,
-        estimated_usd=None if plan is None else usd_of(plan.money.likely_nusd),
-        most_usd=None if plan is None else usd_of(plan.money.high_nusd),
-        calls=[_calls(collection, asset, planned) for asset in collection.asking],
-        budgets=_budgets(collection, stores, inference),
-        now=now(),
-    )
+    if set(assets) & set(work.collection.asking):
+        SpendingQuestion(
+            collection=work.collection, stores=work.stores, inference=work.inference, partitions=partitions,
+            launch=work.launch, backfill=work.backfill,
+        ).require()  # fmt: skip
 
 
 def _calls(collection: Collection, asset: str, planned: Mapping[str, "StagePlan"]) -> PolicyCalls:

@@ -5,14 +5,13 @@ get their rows in; that only one writes is the business of leases, and of the co
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from ai_assets.storage.index_place import BRANCHES, TABLE, Kept, SealedFile
-from ai_assets.storage.objects import PATIENCE_S, DataBucket, ListedObject, ObjectReplaced
+from ai_assets.storage.objects import PATIENCE_S, DataBucket, ListedObject, ObjectReplaced, opened_bucket
 
 LISTED_FOR_S = 60.0
 """So long a listing counts for readers, who would else make one for each search."""
@@ -21,7 +20,7 @@ _LISTINGS_KEPT = 100
 
 class BucketPlace:
     def __init__(self, url: str, *names: str) -> None:
-        self._bucket = _opened(os.getpid(), url, names)
+        self._bucket = opened_bucket(url, *names)
 
     @property
     def known_for_s(self) -> float:
@@ -148,9 +147,3 @@ class _Listings:
 
 LISTINGS = _Listings()
 """Of this process."""
-
-
-@lru_cache(maxsize=256)
-def _opened(_process: int, url: str, names: tuple[str, ...]) -> DataBucket:
-    """Each has connections of its own, so it is opened once; a child process opens others."""
-    return DataBucket(url).below(*names)

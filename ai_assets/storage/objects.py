@@ -98,10 +98,21 @@ class ListedObject:
     """By the clock of the store."""
 
 
+def opened_bucket(url: str, *names: str) -> "DataBucket":
+    """What lies below these names, over connections that this process has already, if any."""
+    return _opened(os.getpid(), url, names)
+
+
+@functools.lru_cache(maxsize=256)
+def _opened(process: int, url: str, names: tuple[str, ...]) -> "DataBucket":
+    return _opened(process, url, ()).below(*names) if names else DataBucket(url)
+
+
 class DataBucket:
     """The objects below one prefix. Safe to share between threads; a child process opens its own."""
 
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, patience_s: float = PATIENCE_S, connected: "_Connected | None" = None) -> None:
+        """`connected`: the connections of another part of the same bucket."""
         self.url = url
         self.patience_s = patience_s
         parts = urlsplit(url)
@@ -110,6 +121,7 @@ class DataBucket:
         self.parameters = dict(parse_qsl(parts.query))
         if problem := self._problem(parts.username or parts.password):
             raise DataStoreUnusable(self.describe(), *problem)
+        self._connected = connected or _Connected(self.endpoint, self.region)
 
     def _problem(self, has_credentials: str | None) -> tuple[str, str] | None:
         wanted = "Write s3://bucket/prefix?endpoint_override=...&region=..."
@@ -142,7 +154,8 @@ class DataBucket:
         """The same bucket, below a longer prefix."""
         path = "/".join(quote(name) for name in (*filter(None, self.prefix.split("/")), *names))
         query = urlsplit(self.url).query
-        return type(self)(f"s3://{self.bucket}/{path}" + (f"?{query}" if query else ""), patience_s=self.patience_s)
+        url = f"s3://{self.bucket}/{path}" + (f"?{query}" if query else "")
+        return type(self)(url, patience_s=self.patience_s, connected=self._connected)
 
     def where(self, key: str) -> str:
         return f"s3://{self.bucket}/{self._key(key)}"
@@ -422,8 +435,19 @@ class DataBucket:
             found = f"its endpoint could not be reached for {self.patience_s:g} s ({type(error).__name__})"
         return DataStoreSilent(self.describe(), found, "Check the endpoint and the network, then run again.")
 
-    @functools.cached_property
+    @property
     def _client(self) -> Any:
+        return self._connected.client
+
+
+class _Connected:
+    """Made when it is needed first: it imports boto3, and finds credentials."""
+
+    def __init__(self, endpoint: str | None, region: str) -> None:
+        self._endpoint, self._region = endpoint, region
+
+    @functools.cached_property
+    def client(self) -> Any:
         need("s3", "AI_ASSETS_DATA_URL")
         import boto3
         from botocore.config import Config
@@ -433,10 +457,10 @@ class DataBucket:
             read_timeout=READ_TIMEOUT_S,
             retries={"total_max_attempts": 1},  # ours know what a lost answer means
             max_pool_connections=CONNECTIONS,
-            s3={"addressing_style": "path" if self.endpoint else "auto"},
+            s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
         session = boto3.session.Session()  # a session of its own: the default one is not safe between threads
-        return session.client("s3", region_name=self.region, endpoint_url=self.endpoint, config=config)
+        return session.client("s3", region_name=self._region, endpoint_url=self._endpoint, config=config)
 
 
 def _code(error: Any) -> str:

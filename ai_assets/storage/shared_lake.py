@@ -22,6 +22,7 @@ from ai_assets.storage.objects import (
     ObjectMissing,
     ObjectReplaced,
     StoredObject,
+    opened_bucket,
 )
 
 LAKE = "lake"
@@ -30,7 +31,7 @@ LAKE = "lake"
 
 def lake_of(home: Home) -> Lake:
     """Where the home says that its data lies."""
-    return Lake(home.lake) if home.data_url is None else SharedLake(home.lake, DataBucket(home.data_url).below(LAKE))
+    return Lake(home.lake) if home.data_url is None else SharedLake(home.lake, opened_bucket(home.data_url, LAKE))
 
 
 @dataclass(frozen=True)

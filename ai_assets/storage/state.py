@@ -176,12 +176,11 @@ class StateStore:
         """
         with self._transaction("IMMEDIATE", in_pipeline=in_pipeline) as connection:
             refusal = _take_turns(connection)
-            if in_pipeline:
-                yield connection
+            if not in_pipeline:
                 fences.refuse(self.describe(), refusal())
-                return
-            fences.refuse(self.describe(), refusal())
             yield connection
+            if in_pipeline:
+                fences.refuse(self.describe(), refusal())
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
