@@ -12,14 +12,16 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 PASSING = {"500": (500, "InternalError"), "503": (503, "SlowDown")}
 _HOPS = ("expect", "connection")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "secret-of-the-bucket"}
 
 
 @contextlib.contextmanager
-def s3_server(*buckets: str) -> Iterator[str]:
-    """Its address, once it answers and has these buckets."""
+def s3_server(*buckets: str, locked: str = "") -> Iterator[str]:
+    """Its address, once it answers and has these buckets; one of them with Object Lock."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen(
@@ -31,11 +33,17 @@ def s3_server(*buckets: str) -> Iterator[str]:
     try:
         _wait_for(url)
         for bucket in buckets:
-            client_of(url).create_bucket(Bucket=bucket)
+            client_of(url).create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=bucket == locked)
         yield url
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(autouse=True)
+def bucket_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 def client_of(url: str):  # type: ignore[no-untyped-def]

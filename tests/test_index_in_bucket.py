@@ -13,8 +13,8 @@ import outsider
 import pytest
 from conftest import Project
 from s3_server import CREDENTIALS, client_of, s3_server
-from signing import decide, known
-from test_live_index import FIRST, SECOND, drafted, kill, pointed_at, pruned
+from signing import known
+from test_live_index import FIRST, SECOND, approved_notes, drafted, kill, pointed_at, pruned
 from weed_server import weed, weed_server
 
 from ai_assets.base.home import DATA_URL_VARIABLE, Home
@@ -61,14 +61,7 @@ def project(url: str, project: Project) -> Project:
 
 @pytest.fixture
 def notes(project: Project) -> Collection:
-    """Two documents on two days, approved."""
-    for name in (FIRST, SECOND):
-        project.document(name, f"The pump of {name}, as first written.")
-    collection = project.declare()
-    known(project.stores().state)
-    project.refresh(collection)
-    decide(project.stores().state, collection)
-    return collection
+    return approved_notes(project)
 
 
 def place_of(project: Project) -> BucketPlace:

@@ -55,7 +55,11 @@ def drafted(project: Project, collection: Collection, text: str) -> None:
 
 @pytest.fixture
 def notes(project: Project) -> Collection:
-    """Two documents on two days, approved."""
+    return approved_notes(project)
+
+
+def approved_notes(project: Project) -> Collection:
+    """Two documents on two days."""
     for name in (FIRST, SECOND):
         project.document(name, f"The pump of {name}, as first written.")
     collection = project.declare()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import CREDENTIALS, FaultyStore, client_of, s3_server
+from s3_server import CREDENTIALS, FaultyStore, bucket_credentials, client_of, s3_server  # noqa: F401 - a fixture
 
 from ai_assets.storage.objects import (
     DataBucket,
@@ -22,12 +22,6 @@ from ai_assets.storage.objects import (
 def server() -> Iterator[str]:
     with s3_server("data") as url:
         yield url
-
-
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

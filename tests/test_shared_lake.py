@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Project, project_at
-from s3_server import CREDENTIALS, FaultyStore, client_of, s3_server
+from s3_server import FaultyStore, bucket_credentials, client_of, s3_server  # noqa: F401 - a fixture
 from test_forget import PHRASE, SECRET, furnished, known_admin
 from test_llm_stages import DAY
 
@@ -35,12 +35,6 @@ from ai_assets.storage.shared_lake import SharedLake
 def server() -> Iterator[str]:
     with s3_server("data") as url:
         yield url
-
-
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,18 +1,14 @@
 """Claims about a source in an object store, against a real server that speaks S3."""
 
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import create_server
 
 import pytest
 from conftest import STAGE, Project, text_of
+from s3_server import client_of, s3_server
 
 from ai_assets.base.errors import SourceUnavailable
 from ai_assets.documents.source import Source
@@ -30,39 +26,10 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    import boto3
-
-    with create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url)
-        client = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
-        client.create_bucket(Bucket="docs")
-        client.create_bucket(Bucket="void")
+    with s3_server("docs", "void") as url:
         for key, body in KEYS.items():
-            client.put_object(Bucket="docs", Key=key, Body=body)
+            client_of(url).put_object(Bucket="docs", Key=key, Body=body)
         yield url
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise TimeoutError(url)
 
 
 @pytest.fixture(autouse=True)

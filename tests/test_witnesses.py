@@ -8,14 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import dagster as dg
@@ -23,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 from chains import a_note, execute, forged, record, with_checkpoints
 from conftest import Project, eventually
+from s3_server import s3_server
 
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.home import Home
@@ -106,32 +104,8 @@ def test_a_folder_that_holds_another_note_of_as_many_records_is_a_failure(local:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A real server that speaks S3, with a bucket that has Object Lock and one that has not."""
-    import boto3
-
-    with create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        eventually(lambda: answers(url))
-        client = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
-        client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
-        client.create_bucket(Bucket="plain")
+    with s3_server("locked", "plain", locked="locked") as url:
         yield url
-    finally:
-        server.kill()
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(url, timeout=1).close()
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
 
 
 @pytest.fixture
