@@ -54,6 +54,13 @@ def test_another_content_is_a_change_even_where_time_and_size_stay(tmp_path: Pat
     assert changed(before, watch.look()) == [file]
 
 
+def test_a_file_that_is_looked_for_from_now_on_and_is_not_there_has_not_changed(tmp_path: Path) -> None:
+    file = tmp_path / "defs.yaml"
+    before = DefinitionWatch.of([file], []).look()
+    file.write_text("a: 1")
+    assert changed(before, DefinitionWatch.of([file, tmp_path / "dg.toml"], []).look()) == [file]
+
+
 def test_an_older_time_is_a_change_too(tmp_path: Path) -> None:
     file = tmp_path / "defs.yaml"
     file.write_text("a: 1")

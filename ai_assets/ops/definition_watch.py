@@ -22,6 +22,7 @@ LARGEST_BYTES = 16 << 20
 MARKS = ("defs.yaml", "component.yaml", "__init__.py")
 """Files that make a folder part of the definitions, where it was none before."""
 _PASSING = ("~", ".swp", ".swx", ".tmp", ".bak", ".pyc")
+ABSENT = "none"
 
 Prints = Mapping[Path, str]
 """A digest of each file and of each folder's listing."""
@@ -75,13 +76,13 @@ class DefinitionWatch:
 
 
 def changed(before: Prints, after: Prints) -> list[Path]:
-    """In which they differ, in order."""
-    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    """In which they differ, in order. A file that was looked for and is not there is as one that nobody looked for."""
+    return sorted(path for path in {*before, *after} if before.get(path, ABSENT) != after.get(path, ABSENT))
 
 
 def _print(path: Path, stamp: Stamp | None) -> str:
     if stamp is None:
-        return "none"
+        return ABSENT
     if stamp[1] > LARGEST_BYTES:
         return f"stamp {stamp}"
     try:
@@ -104,5 +105,5 @@ def _listing(folder: Path) -> str:
             if not entry.name.startswith((".", "__pycache__")) and not entry.name.endswith(_PASSING)
         )
     except OSError:
-        return "none"
+        return ABSENT
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
