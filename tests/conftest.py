@@ -13,8 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,6 +117,10 @@ class Project:
     @contextmanager
     def instance(self) -> "Iterator[dg.DagsterInstance]":
         """The Dagster instance of the home."""
+        if not (self.home.dagster / "history").exists():
+            for path, content in _empty_dagster().items():
+                (self.home.dagster / path).parent.mkdir(parents=True, exist_ok=True)
+                (self.home.dagster / path).write_bytes(content)
         with instance(self.home) as opened:
             yield opened
 
@@ -149,6 +155,31 @@ class Project:
         return WARM.run(arguments, cwd=self.root, env={**os.environ, **environment}, timeout_s=300)
 
 
+def empty_store(place: Path) -> Path:
+    """A state store in SQLite that holds nothing: a copy is made sooner than tables are."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(_empty_store())
+    return place
+
+
+@cache
+def _empty_store() -> bytes:
+    with TemporaryDirectory() as folder:
+        StateStore(f"sqlite:///{folder}/state.db").close()
+        return Path(folder, "state.db").read_bytes()
+
+
+@cache
+def _empty_dagster() -> dict[Path, bytes]:
+    """The databases of a Dagster that has seen nothing: it takes a quarter of a second to make them."""
+    with TemporaryDirectory() as folder:
+        home = Home(root=Path(folder, "home"), project=Path(folder)).ensure()
+        with instance(home) as opened:
+            opened.get_runs(limit=1)
+            opened.all_instigator_state()
+        return {path.relative_to(home.dagster): path.read_bytes() for path in home.dagster.rglob("*.db")}
+
+
 def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     """An empty project and a home, in which this process then works."""
     root = folder / "project"
@@ -164,6 +195,7 @@ def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     patch.delenv("AI_ASSETS_ENVIRONMENT", raising=False)
     patch.delenv("AI_ASSETS_CONNECTIONS", raising=False)
     home.ensure()
+    empty_store(home.root / "state.db")
     return Project(root=root, home=home)
 
 
@@ -282,7 +314,7 @@ def postgres_with_tables(postgres: Postgres) -> Postgres:
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Like `state_url`, for claims to which it does not matter who makes the tables."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+        return f"sqlite:///{empty_store(tmp_path / 'state' / 'state.db')}"
     server: Postgres = request.getfixturevalue("postgres_with_tables")
     return server.database(f"t{uuid.uuid4().hex}", template="tables")
 
@@ -291,7 +323,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def each_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Like `store_url`, for the many claims that are seldom other on PostgreSQL: `make test-slow` looks."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+        return f"sqlite:///{empty_store(tmp_path / 'state' / 'state.db')}"
     server: Postgres = request.getfixturevalue("postgres_with_tables")
     return server.database(f"t{uuid.uuid4().hex}", template="tables")
 
