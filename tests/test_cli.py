@@ -1,4 +1,7 @@
-"""The command as a person types it: real processes, one project, from scaffolding to rollback; and every mistake."""
+"""The command as a person types it: processes of its own (warm.py), from scaffolding to rollback; and every mistake.
+
+One mistake of each kind of end is made with the program itself, which imports everything first.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import WARM
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("ai-assets")
@@ -56,10 +60,7 @@ class Project:
             "AI_ASSETS_PASSWORD": PASSWORD,
             **variables,
         }
-        done = subprocess.run(
-            [COMMAND, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=180,
-            input=typed,
-        )  # fmt: skip
+        done = WARM.run(arguments, cwd=self.folder, env=environment, timeout_s=180, typed=typed or "")
         said = Said(done.returncode, done.stdout, done.stderr)
         assert said.code == code, f"{arguments}: {said}"
         assert "Traceback" not in said.out + said.err, said
@@ -203,6 +204,16 @@ def test_a_mistake_gets_one_clear_sentence_and_exit_code_2(project: Project, mis
     said = project(*mistake.arguments, code=2)
     for part in mistake.says:
         assert part in " ".join(said.err.split()), said
+
+
+@pytest.mark.parametrize("arguments", [("aprove",), ("run", "paper")], ids=["unknown command", "unknown collection"])
+def test_the_program_that_a_shell_starts_ends_as_its_fork_does(project: Project, arguments: tuple[str, ...]) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(project.folder)}
+    done = subprocess.run(
+        [COMMAND, *arguments], cwd=project.folder, env=environment, capture_output=True, text=True, timeout=180
+    )
+    said = project(*arguments, code=2)
+    assert (done.returncode, done.stdout, done.stderr) == (2, said.out, said.err)
 
 
 def test_a_missing_source_names_the_folder(tmp_path: Path) -> None:

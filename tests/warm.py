@@ -28,9 +28,10 @@ class WarmCommand:
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(
-        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float
+        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float, typed: str = ""
     ) -> "subprocess.CompletedProcess[str]":
         with tempfile.TemporaryDirectory() as place:
+            Path(place, "stdin").write_text(typed)
             asked = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "place": place}
             self._ask(asked)
             ended, deadline = Path(place, "ended"), time.monotonic() + timeout_s
@@ -90,9 +91,9 @@ def become(asked: Mapping[str, Any]) -> None:
         file = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
         os.close(file)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    typed = os.open(place / "stdin", os.O_RDONLY)
+    os.dup2(typed, 0)
+    os.close(typed)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
