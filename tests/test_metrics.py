@@ -131,6 +131,9 @@ def test_figures_are_those_of_the_store(spent: Project) -> None:
     assert one(found, "recent_tokens", tenant="claims", endpoint="mini", kind="input") == sum(
         row.input_tokens or 0 for row in of_claims if row.endpoint == "mini"
     )
+    by_collection = {said["collection"]: value for said, value in found["ai_assets_recent_collection_spend_dollars"]}
+    assert set(by_collection) == {"reports", "handbook"}
+    assert sum(by_collection.values()) == pytest.approx(dollars)
     errors = Counter(row.error for row in recent if row.state == "failed")
     assert sum(value for _, value in found["ai_assets_recent_errors"]) == sum(errors.values()) > 0
     maybe = [row for row in rows if row.state == "ambiguous"]

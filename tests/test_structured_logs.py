@@ -12,12 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from conftest import DAYS, STAGE, Project
 from desks import PLAIN, desk
+from provider import Provider
 from real_up import up
+from test_worker_processes import BRIEF, ROUTES
 
 from ai_assets.base import structured_log
-from ai_assets.base.structured_log import FIELDS, LOG_VARIABLE, LogFormatUnknown, log_fields, plain_lines
+from ai_assets.base.home import LOG_VARIABLE
+from ai_assets.base.structured_log import FIELDS, LogFormatUnknown, log_fields, plain_lines
 from ai_assets.ops.managed_process import essential_line
 
 SECRET = "sk-a-secret-that-nobody-may-read"
@@ -194,3 +198,36 @@ def test_every_line_of_what_up_starts_is_an_object(project: Project) -> None:
     text = "".join(logs.values())
     assert WORD not in text
     assert SECRET not in text
+
+
+@pytest.mark.slow
+def test_further_processes_and_attempts_are_told_of(project: Project, provider: Provider) -> None:
+    """Each attempt that failed is a line with its id in the ledger, whatever process made it."""
+    (project.root / "inference.yaml").write_text(ROUTES)
+    for number in range(16):
+        project.document(f"{number}.txt", f"Note no. {number} of the {WORD}. The total due is {number}.00 EUR.")
+    project.declare(partitions={"by": "shards", "count": 8}, stages=[BRIEF], tenant="north")
+    with provider.lent():
+        provider.configure(latency_ms=4000)  # a partition takes longer than a process to start
+        rules = [{"match": f"no. {number} of", "fault": "rate_limited", "times": 1} for number in range(16)]
+        provider.script(rules)
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ai-assets"), "run", "notes", "--workers", "2"], cwd=project.root,
+            env={**os.environ, "AI_ASSETS_LOG": "json", "MODEL_API_KEY": SECRET}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = lines_of("\n".join(line for line in done.stderr.splitlines() if line.startswith('{"time"')))
+    failed = [each for each in told if "did not answer: rate_limited" in each["message"]]
+    assert len(failed) == 16
+    assert "worker" in {each["process"] for each in failed} <= {"worker", "command"}
+    with project.stores().state.read() as connection:
+        rows = connection.execute(sa.text(
+            "SELECT attempt_id, partition, run_id FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id "
+            "WHERE error = 'rate_limited'"
+        )).all()  # fmt: skip
+    assert {(each["call"], each["partition"], each["run"]) for each in failed} == {
+        (str(row.attempt_id), row.partition, row.run_id) for row in rows
+    }
+    assert {(each["collection"], each["stage"], each["tenant"]) for each in failed} == {("notes", "brief", "north")}
+    assert WORD not in done.stderr

@@ -22,11 +22,10 @@ from types import TracebackType
 from typing import Any
 
 from ai_assets.base.errors import UserError
-from ai_assets.base.home import variable
+from ai_assets.base.home import LOG_VARIABLE, variable
 from ai_assets.base.masking import masked
 from ai_assets.base.printable import readable_json
 
-LOG_VARIABLE = "AI_ASSETS_LOG"
 PLAIN, JSON = "plain", "json"
 FIELDS = ("run", "collection", "partition", "stage", "call", "tenant")
 _fields: ContextVar[Mapping[str, str] | None] = ContextVar("log_fields", default=None)

@@ -124,11 +124,12 @@ def _recent(look: StateLook) -> Iterator[MetricSample]:
         attempts[each.tenant, each.endpoint, each.outcome] += each.calls
         if each.outcome in ("failed", "throttled"):
             errors[each.tenant, each.endpoint, each.error or "unknown"] += each.calls
+        collection = each.collection if each.collection in look.collections else ""
         if each.outcome == "reused":
-            saved[each.tenant, each.collection] += each.nusd
+            saved[each.tenant, collection] += each.nusd
             continue
         dollars[each.tenant, each.endpoint, each.model] += each.nusd
-        spent[each.tenant, each.collection] += each.nusd
+        spent[each.tenant, collection] += each.nusd
         for kind, number in _tokens(each):
             tokens[each.tenant, each.endpoint, each.model, kind] += number
     for family, sums, unit in (
