@@ -153,7 +153,7 @@ def _error(record: logging.LogRecord, of_dagster: Mapping[str, Any]) -> str | No
         return "".join(traceback.format_exception(*record.exc_info))
     data = getattr(of_dagster.get("dagster_event"), "event_specific_data", None)
     error = getattr(data, "error", None)
-    return str(error.to_string()) if hasattr(error, "to_string") else None
+    return str(error.to_string()) if error is not None and hasattr(error, "to_string") else None
 
 
 def _write_as_json() -> None:
@@ -165,7 +165,7 @@ def _write_as_json() -> None:
             return as_json(record)
         return as_before(self, record)
 
-    logging.StreamHandler.format = formatted  # type: ignore[method-assign]
+    logging.StreamHandler.format = formatted  # type: ignore[method-assign, assignment]
 
 
 def _ended_by(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

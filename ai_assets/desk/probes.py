@@ -36,7 +36,7 @@ class NotReady:
 
 
 @dataclass
-class _Part:
+class _ProbedPart:
     name: str
     look: Callable[[], str | None]
     """What is wrong, in words for anybody; None where nothing is."""
@@ -63,7 +63,7 @@ class Probes:
     async def _ready(self, _request: Request) -> JSONResponse:
         found: dict[str, str | None] = {}
 
-        async def ask(part: _Part) -> None:
+        async def ask(part: _ProbedPart) -> None:
             found[part.name] = "it did not answer in time"
             with anyio.move_on_after(LONGEST_S):
                 found[part.name] = await anyio.to_thread.run_sync(
@@ -82,15 +82,15 @@ async def _health(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-def _parts(desk: Desk) -> Iterator[_Part]:
-    yield _Part("database", lambda: _database(desk))
-    yield _Part("keys", lambda: _keys(desk))
+def _parts(desk: Desk) -> Iterator[_ProbedPart]:
+    yield _ProbedPart("database", lambda: _database(desk))
+    yield _ProbedPart("keys", lambda: _keys(desk))
     if desk.stores.home.data_url is not None:
         bucket = DataBucket(desk.stores.home.data_url, patience_s=BUCKET_PATIENCE_S)
-        yield _Part("bucket", lambda: _bucket(bucket))
+        yield _ProbedPart("bucket", lambda: _bucket(bucket))
     if variable(UP_VARIABLE) is not None and desk.dagster_api is not None:
         api = DagsterApi(desk.dagster_api, timeout_s=LONGEST_S)
-        yield _Part("dagster", lambda: _dagster(api))
+        yield _ProbedPart("dagster", lambda: _dagster(api))
 
 
 def _database(desk: Desk) -> str | None:

@@ -20,5 +20,5 @@ if __name__ == "__main__":
     from dagster._cli import main
     from dagster._grpc import server
 
-    server.get_python_environment_entry_point = _by_this_module
-    main()
+    server.get_python_environment_entry_point = _by_this_module  # type: ignore[attr-defined]
+    main()  # type: ignore[no-untyped-call]

@@ -37,9 +37,9 @@ class Scraper:
 def scrapers(settings: MetricsSettings, tenants: Tenants) -> tuple[Scraper, ...]:
     """Those whose token the environment has. Raises where one could be guessed, or is that of two."""
     named: list[tuple[str, str | None]] = [(settings.token_env, None)]
-    for tenant, name in settings.tenants.items():
-        tenants.require(tenant, "A scraper of /metrics in desk.yaml")
-        named.append((name, tenant))
+    for of_tenant, name in settings.tenants.items():
+        tenants.require(of_tenant, "A scraper of /metrics in desk.yaml")
+        named.append((name, of_tenant))
     found: dict[str, Scraper] = {}
     for name, tenant in named:
         token = variable(name)
