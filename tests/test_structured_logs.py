@@ -150,6 +150,7 @@ def test_the_reason_why_a_service_ended_is_found_in_its_objects() -> None:
     assert plain_lines('{"time": broken') == ['{"time": broken']
 
 
+@pytest.mark.slow
 def test_a_desk_of_its_own_logs_objects(project: Project) -> None:
     project.declare(stages=[dict(STAGE)])
     with desk(project, AI_ASSETS_LOG="json") as running:
