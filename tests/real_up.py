@@ -52,12 +52,16 @@ def clean() -> dict[str, str]:
 
 
 @contextmanager
-def up(root: Path, *options: str) -> Iterator[Up]:
+def up(root: Path, *options: str, **environment: str) -> Iterator[Up]:
     port, desk_port = free_port(), free_port()
     ports = ["--port", str(port), "--desk-port", str(desk_port)]
     with (root / "up.txt").open("wb") as output:
         process = subprocess.Popen(
-            [COMMAND, "up", *options, *ports], cwd=root, env=clean(), stdout=output, stderr=subprocess.STDOUT
+            [COMMAND, "up", *options, *ports],
+            cwd=root,
+            env={**clean(), **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield Up(root, port, desk_port, process)

@@ -14,11 +14,16 @@ from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.deploy.errors import QuotaTooSmall, RenderingDiffers, TenantsLeftOut
 from ai_assets.deploy.plan import DeploymentPlan, planned
 from ai_assets.deploy.rendering import refuse_different, rendered, write
+from ai_assets.deploy.shared_files import AT_ONCE
+from ai_assets.desk.machine_paths import HEALTH, METRICS, READY
+from ai_assets.desk.settings import DeskSettings
 from ai_assets.orchestration.code_location import code_locations
 
 API_VERSIONS = ("1.27", "1.32")
 """The oldest and the newest that we say it is for."""
 SAMPLES = ("handbook", "reports")
+CUSTOM = ("monitoring.coreos.com/v1",)
+"""Of resources that others add to a cluster: no schema of Kubernetes knows them."""
 
 
 def plan_of(collections: list[Collection], cluster: ClusterSettings, definitions: list[str]) -> DeploymentPlan:
@@ -41,7 +46,8 @@ def objects(sample: Mapping[str, str]) -> list[dict[str, Any]]:
 def objects_in(files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for path, text in files.items():
         if not path.startswith("helm/"):
-            yield from (each for each in yaml.safe_load_all(text) if each["kind"] != "Kustomization")
+            found = (each for each in yaml.safe_load_all(text) if each["kind"] != "Kustomization")
+            yield from (each for each in found if each["apiVersion"] not in CUSTOM)
 
 
 def pods_in(objects: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -130,6 +136,60 @@ def test_only_what_starts_pods_has_a_token(objects: list[dict[str, Any]]) -> Non
     for role in (each for each in objects if each["kind"] == "Role"):
         asked = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
         assert not {"*", "secrets"} & {part for pair in asked for part in pair}
+
+
+def test_pods_are_probed_for_life_and_for_work_apart(objects: list[dict[str, Any]]) -> None:
+    """A desk whose database is away must get no requests, and must not be killed for it."""
+    (desk,) = (pod["containers"][0] for _, pod in pods_in(objects) if pod["containers"][0]["name"] == "ai-assets-desk")
+    paths = {name: desk[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness", "startup")}
+    assert paths == {"liveness": HEALTH, "readiness": READY, "startup": HEALTH}
+    for _, pod in pods_in(objects):
+        (container,) = pod["containers"]
+        if container["name"] != "ai-assets-migrate":
+            assert "livenessProbe" in container, container["name"]
+        assert ("readinessProbe" in container) == ("ports" in container), (
+            "what nobody asks needs to be ready for nobody"
+        )
+
+
+def test_the_desk_is_scaled_by_its_own_load_where_somebody_scrapes(sample: Mapping[str, str]) -> None:
+    (desk,) = (
+        each for each in yaml.safe_load_all(sample["base/autoscaling.yaml"]) if "desk" in each["metadata"]["name"]
+    )
+    kinds = {metric["type"]: metric for metric in desk["spec"]["metrics"]}
+    assert set(kinds) == {"Resource", "Pods"}
+    assert kinds["Pods"]["pods"]["metric"]["name"] == AT_ONCE
+    (policy,) = (
+        each for each in yaml.safe_load_all(sample["base/network.yaml"])
+        if each["metadata"]["name"] == "ai-assets-desk-is-scraped"
+    )  # fmt: skip
+    ((entrance,),) = (rule["from"] for rule in policy["spec"]["ingress"])
+    assert entrance["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_the_custom_resource_names_what_is_there(sample: Mapping[str, str], objects: list[dict[str, Any]]) -> None:
+    (monitor,) = yaml.safe_load_all(sample["monitoring/service-monitor.yaml"])
+    (scrape,) = monitor["spec"]["endpoints"]
+    (service,) = (
+        each for each in objects if each["kind"] == "Service" and each["metadata"]["name"] == "ai-assets-desk"
+    )
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert scrape["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert (scrape["path"], scrape["honorLabels"]) == (METRICS, True)
+    (desk,) = (pod["containers"][0] for _, pod in pods_in(objects) if pod["containers"][0]["name"] == "ai-assets-desk")
+    assert {"secretRef": {"name": scrape["authorization"]["credentials"]["name"]}} in desk["envFrom"]
+    assert scrape["authorization"]["credentials"]["key"] == DeskSettings().metrics.token_env
+    assert not any("monitoring" in yaml.safe_load(sample[f"overlays/{each}/kustomization.yaml"])["resources"]
+                   for each in ("production", "trial"))  # fmt: skip
+
+
+def test_where_nobody_scrapes_nothing_is_there_for_it() -> None:
+    cluster = cluster_in(REPOSITORY / "deploy" / "operations.yaml").model_copy(update={"monitoring_namespace": None})
+    found = rendered(plan_of([load_collection(REPOSITORY / "collections", name) for name in SAMPLES], cluster, []))
+    assert not [path for path in found if path.startswith("monitoring")]
+    assert "Pods" not in found["base/autoscaling.yaml"]
+    assert "ai-assets-metrics" not in found["base/desk.yaml"]
+    assert "is-scraped" not in found["base/network.yaml"]
 
 
 def declare(project: Project, **compute: Any) -> Collection:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from desks import Visitor
+from desks import PLAIN, Visitor, served
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Mount, Route
@@ -18,6 +19,7 @@ import ai_assets.desk
 from ai_assets.desk.app import create_app
 from ai_assets.desk.costs_sections import SECTIONS
 from ai_assets.desk.pages.people import ACTS
+from ai_assets.desk.settings import MetricsSettings
 from ai_assets.signoff import audit
 
 DESK = Path(ai_assets.desk.__file__).parent
@@ -45,7 +47,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "/api/releases/{collection}/rollback": {"number": 1, "reason": "back"},
 }  # fmt: skip
 """What a call of the API sends; a text that is the name of an identifier stands for it."""
-FREE = ("/sign-in", "/sign-out", "/static", "/health")
+FREE = ("/sign-in", "/sign-in/oidc", "/sign-in/callback", "/sign-out", "/health")
+"""Where nobody is asked who they are, and nothing of anybody is known."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,7 @@ def _routes(found: Sequence[Any], above: str) -> Iterator[tuple[str, str]]:
             yield from _routes(route.routes or (), above + route.path)
         elif isinstance(route, Route) or hasattr(route, "methods"):
             path = re.sub(r":\w+}", "}", above + route.path)
-            yield from ((method, path) for method in route.methods - {"HEAD"} if not path.startswith(FREE))
+            yield from ((method, path) for method in route.methods - {"HEAD"} if path not in FREE)
 
 
 def addresses(path: str, ids: Mapping[str, str]) -> list[str]:
@@ -183,6 +186,26 @@ def test_no_parameter_tells_of_another_tenant(
     assert not world.found_in(answers[0], world.ids), answers[0].text
     assert answers[0].status_code == answers[1].status_code < 500
     assert world.without(answers[0], world.ids) == world.without(answers[1], world.made_up)
+
+
+def test_a_scraper_of_a_tenant_reads_nothing_of_another(world: TenantWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORTH_TOKEN", "north-scrapes-with-this")
+    monkeypatch.setenv("AI_ASSETS_METRICS_TOKEN", "all-of-it-with-this-one")
+    metrics = MetricsSettings(tenants={"north": "NORTH_TOKEN"})
+    with served(replace(world.desk, settings=world.desk.settings.model_copy(update={"metrics": metrics}))) as desk:
+        told = {
+            token: httpx.get(f"{desk.url}/metrics", headers={"Authorization": f"Bearer {token}"}, **PLAIN)
+            for token in ("north-scrapes-with-this", "all-of-it-with-this-one")
+        }
+    north, everything = told.values()
+    assert (north.status_code, everything.status_code) == (200, 200)
+    assert world.found_in(everything, {}) >= {MARKS["collection"], MARKS["tenant"]}
+    assert not world.found_in(everything, {}) & {MARKS["document"], MARKS["person"], MARKS["prompt"], MARKS["run"]}
+    assert not world.found_in(north, {})
+    assert OWN["collection"] in north.text
+    cost = f'published_document_cost_dollars{{collection="{OWN["collection"]}",tenant="north"}}'
+    assert cost in north.text, "of the warehouse, too"
+    assert "ai_assets_endpoint" not in north.text, "what all share tells of the others"
 
 
 def test_own_things_take_no_identifiers_of_the_other(world: TenantWorld, anna: Visitor) -> None:

@@ -9,6 +9,7 @@ import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -19,9 +20,23 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit("The process that started this one has already ended.")
-    sys.path[0] = str(os.getcwd())  # noqa: PTH109  what `python -m` does
     sys.argv = sys.argv[2:]
+    if os.environ.get("AI_ASSETS_LOG"):
+        _log_as_told()
+    sys.path[0] = str(os.getcwd())  # noqa: PTH109  what `python -m` does
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _log_as_told() -> None:
+    """With ours from where this file is, whatever the project can import."""
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from ai_assets.base.errors import UserError
+    from ai_assets.base.structured_log import begin
+
+    try:
+        begin()
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

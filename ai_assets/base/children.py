@@ -13,7 +13,7 @@ from typing import IO
 
 
 def start_child(
-    command: Sequence[str], *, stdin: int, stdout: int, stderr: int | IO[bytes], env: Mapping[str, str]
+    command: Sequence[str], *, stdin: int, stdout: int, stderr: int | IO[bytes] | None, env: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
     """`subprocess.Popen` in a session of its own, by a thread that lives as long as this process."""
 

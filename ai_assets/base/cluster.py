@@ -106,6 +106,9 @@ class ClusterSettings(Strict):
     max_concurrent_runs: int = Field(default=20, ge=1, le=10_000)
     ingress_namespace: ObjectName = "ingress-nginx"
     """Whose pods may reach the desk and Dagster's pages."""
+    monitoring_namespace: ObjectName | None = None
+    """Whose pods may read /metrics of the desk; then the desk is scaled by its own load, and a ServiceMonitor is
+    rendered. Without it nobody scrapes."""
     egress_ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = (443, 5432, 6443)
     """What pods may reach outside: model endpoints and the bucket, PostgreSQL, the API of the cluster."""
     quota: TenantQuota = TenantQuota()

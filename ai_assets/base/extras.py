@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "dagster_webserver",
         "markdown_it",
         "nh3",
+        "prometheus_client",
     ),
     "quality": ("great_expectations", "pandas"),
     "formats": ("markitdown", "mammoth", "pdfminer", "pypdfium2", "pptx", "openpyxl", "defusedxml"),

@@ -7,6 +7,7 @@ import typer
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.base.printable import printable
+from ai_assets.base.structured_log import complain
 
 
 def run_alone(command: Callable[..., None]) -> None:
@@ -16,5 +17,5 @@ def run_alone(command: Callable[..., None]) -> None:
     try:
         app()
     except AiAssetsError as error:
-        sys.stderr.write(printable(f"error: {error}\n"))
+        complain(printable(f"error: {error}"))
         sys.exit(2)

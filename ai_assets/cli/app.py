@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base import structured_log
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.cli import (
     adapt,
@@ -123,6 +124,7 @@ reviewers.app.add_typer(keys.own, name="key")
 def main() -> None:
     """Exit code 0: done; 1: something failed; 2: a mistake that its message says how to mend."""
     try:
+        structured_log.begin("command")
         app()
     except AiAssetsError as error:
         errors.print(led("error:", "bold red", f" {error}"))

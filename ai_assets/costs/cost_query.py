@@ -123,6 +123,12 @@ def per_document(warehouse: "Warehouse", scope: Scope) -> PerDocument:
     return PerDocument(**found[0])
 
 
+def published_document_costs(warehouse: "Warehouse") -> list[tuple[str, str, Decimal]]:
+    """Tenant, collection, and what one of its published documents cost, all its calls counted; of all collections."""
+    found = _rows(warehouse, _PUBLISHED, {})
+    return [(row["tenant"], row["collection"], row["usd_per_published_document"]) for row in found]
+
+
 def forecast(warehouse: "Warehouse", scope: Scope) -> Forecast | None:
     """Of the present month, whatever the window; of several collections the sum of theirs."""
     if scope.whole:
@@ -263,6 +269,9 @@ _PER_DOCUMENT = """
 SELECT coalesce(sum(documents), 0) AS documents, coalesce(sum(published_documents), 0) AS published_documents,
     coalesce(sum(cost_usd), 0) AS cost_usd
 FROM marts.cost_per_document WHERE {where}"""
+_PUBLISHED = """
+SELECT tenant, collection, usd_per_published_document FROM marts.cost_per_document
+WHERE usd_per_published_document IS NOT NULL ORDER BY tenant, collection"""
 _FORECAST = """
 SELECT strftime(month, '%Y-%m') AS month, sum(spent_usd) AS spent_usd, sum(low_usd) AS low_usd,
     sum(likely_usd) AS likely_usd, sum(high_usd) AS high_usd

@@ -124,6 +124,9 @@ def _network(plan: DeploymentPlan, namespace: DeployedNamespace) -> Iterator[Obj
     yield _policy(f"{DESK}-asks", where, {NAME: DESK}, {"policyTypes": ["Egress"], "egress": starts})
     entrance = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": plan.cluster.ingress_namespace}}}
     yield _policy(f"{DESK}-is-read", where, {NAME: DESK}, _ingress([entrance], DESK_PORT))
+    if (scraping := plan.cluster.monitoring_namespace) is not None:
+        scrapers: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scraping}}}
+        yield _policy(f"{DESK}-is-scraped", where, {NAME: DESK}, _ingress([scrapers], DESK_PORT))
     yield _policy(f"{WEB}-is-read", where, {NAME: WEB}, _ingress([entrance, _from(where, DESK)], WEB_PORT))
 
 

@@ -41,10 +41,12 @@ def pod(
     environment: Mapping[str, str] | None = None,
     port: int | None = None,
     probe: Object | None = None,
+    ready: str | None = None,
     files: Mapping[str, tuple[str, str]] | None = None,
     restart: str | None = None,
 ) -> Object:
-    """A pod template. `files`: by path, a ConfigMap and the key of it that lies there; `token`: of the account."""
+    """A pod template. `files`: by path, a ConfigMap and the key of it that lies there; `token`: of the account;
+    `ready`: another path than that of the probe, which says whether it can do its work."""
     cluster = plan.cluster
     container: Object = {
         "name": name,
@@ -73,7 +75,7 @@ def pod(
     }
     if port is not None:
         container["ports"] = [{"name": "main", "containerPort": port}]
-    container |= _probes(probe) if probe is not None else {}
+    container |= _probes(probe, ready) if probe is not None else {}
     configs = sorted({config for config, _ in (files or {}).values()})
     spec: Object = {
         "automountServiceAccountToken": token,
@@ -97,13 +99,14 @@ def pod(
     return {"metadata": {"labels": labels(name)}, "spec": spec}
 
 
-def _probes(probe: Object) -> Object:
+def _probes(probe: Object, ready: str | None) -> Object:
     """A command starts an interpreter, which takes seconds of a processor: it is asked seldom, and has time."""
     if "exec" in probe:
         slow = {"initialDelaySeconds": 60, "periodSeconds": 120, "timeoutSeconds": 60, "failureThreshold": 3}
         return {"livenessProbe": {**probe, **slow}}
+    asked = {"httpGet": {**probe["httpGet"], "path": ready}} if ready is not None else probe
     return {
-        "readinessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 5},
+        "readinessProbe": {**asked, "periodSeconds": 10, "timeoutSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 5},
         "startupProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 60},
     }

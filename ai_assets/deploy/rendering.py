@@ -11,7 +11,7 @@ from ai_assets.deploy.plan import DeploymentPlan
 from ai_assets.deploy.shared_files import shared_files
 from ai_assets.deploy.yaml_text import RenderedFile, kustomization
 
-OURS = ("base", "tenants", "overlays", "helm")
+OURS = ("base", "tenants", "overlays", "monitoring", "helm")
 """Folders in which nothing else is kept."""
 
 
@@ -27,7 +27,8 @@ def rendered(plan: DeploymentPlan) -> Mapping[str, str]:
 
 def _kustomizations(plan: DeploymentPlan, paths: list[str]) -> Iterator[RenderedFile]:
     folders = ["base", *(f"tenants/{each.tenant}" for each in plan.tenants)]
-    for folder in folders:
+    optional = ["monitoring"] if plan.cluster.monitoring_namespace is not None else []
+    for folder in (*folders, *optional):
         own = sorted(path.removeprefix(f"{folder}/") for path in paths if path.startswith(f"{folder}/"))
         own.sort(key=lambda name: name != "namespace.yaml")
         yield RenderedFile(path=f"{folder}/kustomization.yaml", objects=(kustomization(own),))

@@ -11,11 +11,13 @@ from ai_assets.deploy.objects import (
     deployment,
     disruption_budget,
     pod,
+    selecting,
     service,
     thing,
 )
 from ai_assets.deploy.plan import CODE_PORT, DESK_PORT, WEB_PORT, DeployedNamespace, DeploymentPlan
 from ai_assets.deploy.yaml_text import RenderedFile, dumped
+from ai_assets.desk.machine_paths import HEALTH, METRICS, READY
 from ai_assets.orchestration.cluster.launcher_config import launcher_config
 from ai_assets.orchestration.instance import instance_settings
 
@@ -27,7 +29,10 @@ CODE, WEB, DAEMON, DESK, MIGRATE = (
     "ai-assets-migrate",
 )
 LAUNCHER_ACCOUNT, SERVE_ACCOUNT = "ai-assets-launcher", "ai-assets-serve"
-DESK_SECRETS = "ai-assets-desk-secrets"
+DESK_SECRETS, METRICS_SECRET = "ai-assets-desk-secrets", "ai-assets-metrics"
+METRICS_TOKEN = "AI_ASSETS_METRICS_TOKEN"
+AT_ONCE = "ai_assets_desk_requests_at_once"
+"""What prometheus-adapter makes of the desk's own figures: deploy/observability/prometheus-adapter.yaml."""
 WORKSPACE = "ai-assets-workspace"
 WORKSPACE_PATH = "/ai-assets/workspace/workspace.yaml"
 
@@ -39,7 +44,12 @@ def shared_files(plan: DeploymentPlan) -> Iterator[RenderedFile]:
     yield RenderedFile(path="base/daemon.yaml", objects=tuple(_daemon(plan)), comment=_DAEMON)
     yield RenderedFile(path="base/desk.yaml", objects=tuple(_desk(plan)), comment=_DESK)
     yield RenderedFile(path="base/migrate.yaml", objects=(_migrate(plan),), comment=_MIGRATE)
-    yield RenderedFile(path="base/autoscaling.yaml", objects=tuple(_autoscalers(plan)), comment=_AUTOSCALING)
+    comment = _BY_PROCESSOR if plan.cluster.monitoring_namespace is None else _BY_LOAD
+    yield RenderedFile(path="base/autoscaling.yaml", objects=tuple(_autoscalers(plan)), comment=comment)
+    if plan.cluster.monitoring_namespace is not None:
+        yield RenderedFile(
+            path="monitoring/service-monitor.yaml", objects=(_service_monitor(plan),), comment=_MONITORING
+        )
 
 
 def dagster_yaml(plan: DeploymentPlan) -> str:
@@ -122,11 +132,12 @@ def _daemon(plan: DeploymentPlan) -> Iterator[Object]:
 
 def _desk(plan: DeploymentPlan) -> Iterator[Object]:
     namespace = plan.home.name
+    scraped = (METRICS_SECRET,) if plan.cluster.monitoring_namespace is not None else ()
     template = pod(
         plan, DESK, ["ai-assets", "desk", "--host", "0.0.0.0", "--port", str(DESK_PORT)],
-        account=SERVE_ACCOUNT, secrets=(*plan.home.secrets, DESK_SECRETS), port=DESK_PORT,
+        account=SERVE_ACCOUNT, secrets=(*plan.home.secrets, DESK_SECRETS, *scraped), port=DESK_PORT,
         environment={DAGSTER_URL_VARIABLE: f"http://{WEB}.{namespace}.svc:{WEB_PORT}"},
-        probe={"httpGet": {"path": "/health", "port": "main"}}, files=_with_instance(plan),
+        probe={"httpGet": {"path": HEALTH, "port": "main"}}, ready=READY, files=_with_instance(plan),
     )  # fmt: skip
     yield deployment(DESK, namespace, template, replicas=None)
     yield service(DESK, namespace, DESK_PORT)
@@ -146,11 +157,21 @@ def _autoscalers(plan: DeploymentPlan) -> Iterator[Object]:
     for name, most in ((WEB, 3), (DESK, 4)):
         target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
         cpu: dict[str, Any] = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
-        spec = {
-            "scaleTargetRef": target, "minReplicas": 2, "maxReplicas": most,
-            "metrics": [{"type": "Resource", "resource": cpu}],
-        }  # fmt: skip
+        metrics: list[Object] = [{"type": "Resource", "resource": cpu}]
+        if name == DESK and plan.cluster.monitoring_namespace is not None:
+            at_once = {"metric": {"name": AT_ONCE}, "target": {"type": "AverageValue", "averageValue": "4"}}
+            metrics.append({"type": "Pods", "pods": at_once})
+        spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": most, "metrics": metrics}
         yield thing("autoscaling/v2", "HorizontalPodAutoscaler", name, plan.home.name, spec=spec)
+
+
+def _service_monitor(plan: DeploymentPlan) -> Object:
+    scrape = {
+        "port": "main", "path": METRICS, "interval": "15s", "scrapeTimeout": "10s", "honorLabels": True,
+        "authorization": {"type": "Bearer", "credentials": {"name": METRICS_SECRET, "key": METRICS_TOKEN}},
+    }  # fmt: skip
+    spec = {"selector": selecting(DESK), "endpoints": [scrape]}
+    return thing("monitoring.coreos.com/v1", "ServiceMonitor", DESK, plan.home.name, spec=spec)
 
 
 def accounts(plan: DeploymentPlan) -> Iterator[Object]:
@@ -173,4 +194,13 @@ _WEBSERVER = "Dagster's pages. They know no accounts: put a proxy that signs peo
 _DAEMON = "Schedules, sensors, the queue of runs. There is never a second one."
 _DESK = f"The sign-off desk. The Secret {DESK_SECRETS} holds what only it may have, such as AI_ASSETS_DECISION_KEY."
 _MIGRATE = "Brings both databases to this version. Run it before the rest of a new version: docs/kubernetes.md."
-_AUTOSCALING = "By processor: the desk exports no metric of its own load that an autoscaler could read."
+_BY_PROCESSOR = "By processor. Where cluster.monitoring_namespace is set, the desk is scaled by its own load as well."
+_BY_LOAD = (
+    f"The desk by processor and by {AT_ONCE}, whichever asks for more: prometheus-adapter\n"
+    "answers for it (deploy/observability/prometheus-adapter.yaml). While it does not, replicas are added by\n"
+    "processor and none is taken away: install it before you set cluster.monitoring_namespace."
+)
+_MONITORING = (
+    "A custom resource of the Prometheus operator, so in no overlay and not validated by us: apply this folder where\n"
+    f"the operator runs. The Secret {METRICS_SECRET} holds {METRICS_TOKEN}, and nothing else."
+)

@@ -1,18 +1,21 @@
-"""The web application put together: security around everything, sign-in, pages, the API below /api, static files."""
+"""The web application put together: security around everything, probes, metrics, sign-in, pages, the API below /api."""
 
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.middleware import Middleware
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from ai_assets.desk import pages, signing_in
 from ai_assets.desk.api import create_api
 from ai_assets.desk.context import Desk
+from ai_assets.desk.machine_paths import FOR_MACHINES
+from ai_assets.desk.metrics.request_load import LoadMiddleware
+from ai_assets.desk.metrics.scraping import DeskMetrics
+from ai_assets.desk.probes import Probes
 from ai_assets.desk.security import protection
 
 HERE = Path(__file__).parent
@@ -24,21 +27,20 @@ def create_app(desk: Desk) -> Starlette:
         yield
         desk.stores.state.close()
 
+    metrics = DeskMetrics(desk)
+    counting = Middleware(LoadMiddleware, load=metrics.load, apart=FOR_MACHINES)
     app = Starlette(
         routes=[
-            Route("/health", _health),
+            *Probes(desk).routes(),
+            metrics.route(),
             *signing_in.routes(),
             *pages.routes(),
             Mount("/api", create_api(desk)),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
-        middleware=protection(desk),
+        middleware=[counting, *protection(desk)],
         exception_handlers=pages.exception_handlers(),
         lifespan=lifespan,
     )
     app.state.desk = desk
     return app
-
-
-async def _health(_request: Request) -> PlainTextResponse:
-    return PlainTextResponse("ok")

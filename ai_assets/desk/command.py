@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base import structured_log
 from ai_assets.base.extras import need
 from ai_assets.base.home import DAGSTER_URL_VARIABLE, DESK_URL_VARIABLE, Home, variable
 
@@ -16,5 +17,6 @@ def desk(
     need("desk", "The sign-off desk")
     from ai_assets.desk.server import serve
 
+    structured_log.begin("desk")
     home, url, dagster_url = Home.from_environment(), variable(DESK_URL_VARIABLE), variable(DAGSTER_URL_VARIABLE)
-    serve(home, host, port, url, dagster_url, say=typer.echo)
+    serve(home, host, port, url, dagster_url, say=structured_log.say)

@@ -27,6 +27,7 @@ from ai_assets.desk.address import Address
 from ai_assets.desk.body import BodyTooLarge, ClientDisconnected, again, whole
 from ai_assets.desk.context import Desk
 from ai_assets.desk.cookies import Cookies
+from ai_assets.desk.machine_paths import FOR_MACHINES
 from ai_assets.desk.refusal import RETRY_AFTER_S, is_api, refusal
 from ai_assets.desk.sessions import Session
 from ai_assets.desk.signed_values import Seal
@@ -73,6 +74,11 @@ def _mistake(request: Request, _error: Exception) -> Response:
     sentence = "The desk made a mistake; its log says which. Look at the page again before you repeat what you did."
     # The error is raised again for the server's log, and the server then hangs up: the client must not write on.
     return refusal(request.scope, HTTPStatus.INTERNAL_SERVER_ERROR, sentence, {"Connection": "close"})
+
+
+def _is_for_machines(scope: Scope) -> bool:
+    """Asked by what knows the desk by a number instead of its name, and never signs in."""
+    return scope["path"] in FOR_MACHINES
 
 
 def _is_static(scope: Scope) -> bool:
@@ -154,7 +160,7 @@ class LimitMiddleware:
             return HTTPStatus.REQUEST_URI_TOO_LONG, f"The address is longer than {LONGEST_URL} characters."
         if _TRICK.search(scope["path"]):
             return HTTPStatus.BAD_REQUEST, "The address holds a step up, or a sign that no address has."
-        if self.address.origin_of(scope) is None and scope["path"] != "/health":  # probes know only a number
+        if self.address.origin_of(scope) is None and not _is_for_machines(scope):
             return HTTPStatus.MISDIRECTED_REQUEST, (
                 f"This desk is at {self.address.url}, and was called by another name. "
                 "If it should answer to that name, set `url` in desk.yaml."
@@ -184,7 +190,7 @@ class IdentityMiddleware:
         self.seal = Seal.of(desk.stores.home)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/health" or _is_static(scope):
+        if scope["type"] != "http" or _is_for_machines(scope) or _is_static(scope):
             await self.app(scope, receive, send)
             return
         try:

@@ -51,6 +51,7 @@ def serve(
             dagster_api=dagster_url,
         )
         desk.tenants()  # a file that is wrong is said before anybody is let in
+        app = create_app(desk)
         with desk.stores.state.write() as connection:
             audit.begin(connection)
         say(f"The sign-off desk is at {desk.url} (stop it with Ctrl-C)")
@@ -58,7 +59,7 @@ def serve(
             if settings.sign_in.local and not people.anybody(connection):
                 say("Nobody can sign in yet. In another terminal: ai-assets reviewers add NAME --role approver")
         configured = uvicorn.Config(
-            create_app(desk),
+            app,
             http=connections(settings.sign_in.proxy),
             ws="none",
             lifespan="on",

@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -10,6 +10,9 @@ from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.home import DESK_URL_VARIABLE, variable
 from ai_assets.base.yaml_settings import Strict, located, read_yaml, refuse, wrong
 from ai_assets.signoff.witness_settings import CheckpointSettings
+
+_TOKEN_NAME = r"^[A-Za-z_][A-Za-z0-9_]*TOKEN$"
+"""Ends so that its value is masked in whatever is logged."""
 
 
 class DeskInvalid(DeclarationInvalid):
@@ -89,6 +92,22 @@ class ChannelSettings(Strict):
     url_env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
+class MetricsSettings(Strict):
+    """Who may read `/metrics`: programs that send one of these tokens (docs/observability.md)."""
+
+    token_env: str = Field(default="AI_ASSETS_METRICS_TOKEN", pattern=_TOKEN_NAME)
+    """The environment variable with the token of a scraper that sees all."""
+    tenants: dict[str, Annotated[str, Field(pattern=_TOKEN_NAME)]] = Field(default={})
+    """By tenant, the variable with the token of a scraper that sees the series of that tenant alone."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        names = [self.token_env, *self.tenants.values()]
+        refuse(wrong(f"names {name}, which is that of another scraper, too", "tenants", tenant)
+               for tenant, name in self.tenants.items() if names.count(name) > 1)  # fmt: skip
+        return self
+
+
 class DeskSettings(Strict):
     url: str | None = None
     """Its address as people reach it, for links; by default where it listens."""
@@ -98,6 +117,7 @@ class DeskSettings(Strict):
     sessions: SessionSettings = SessionSettings()
     channels: dict[str, ChannelSettings] = Field(default={})
     checkpoints: CheckpointSettings = CheckpointSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @field_validator("url", "dagster_url")
     @classmethod

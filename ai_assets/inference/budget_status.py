@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.inference.accounts import accounts_of, period_of
+from ai_assets.inference.accounts import Account, accounts_of, period_of
 from ai_assets.inference.prices import NUSD, usd_of
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import Budget, InferenceSettings
@@ -24,6 +24,10 @@ NO_ROW = "/"
 """No row of a budget begins with it."""
 EVERY = 10**9
 """More rows than there are."""
+AT_ONCE = 500
+_BY_KEY = sa.text("SELECT * FROM budgets WHERE budget IN :ids").bindparams(
+    sa.bindparam("ids", expanding=True, type_=sa.Text())
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +136,7 @@ def standing(
     """
     limits, declared = in_force(connection, settings.budgets), {budget.name: budget for budget in settings.budgets}
     accounts = accounts_of(settings.budgets, caller, document, on)
-    query = sa.text("SELECT * FROM budgets WHERE budget IN :ids").bindparams(
-        sa.bindparam("ids", expanding=True, type_=sa.Text())
-    )
-    rows = {row.budget: row for row in connection.execute(query, {"ids": [account.budget for account in accounts]})}
+    rows = {row.budget: row for row in connection.execute(_BY_KEY, {"ids": [account.budget for account in accounts]})}
     aside = sa.text("SELECT budget, left_nusd FROM earmarks WHERE backfill = :backfill")
     own = {r.budget: r.left_nusd for r in connection.execute(aside, {"backfill": caller.backfill})}
     found = [
@@ -144,6 +145,23 @@ def standing(
         if account.name in declared
     ]
     return [replace(item, earmarked_nusd=item.earmarked_nusd - own.get(item.budget, 0)) for item in found]
+
+
+def standing_among(
+    connection: sa.Connection, settings: InferenceSettings, accounts: Sequence[Account], on: datetime.date
+) -> list[AccountStatus]:
+    """Of these accounts, as of that day: each row is found by its key, however many there are."""
+    limits, declared = in_force(connection, settings.budgets), {budget.name: budget for budget in settings.budgets}
+    rows = {
+        row.budget: row
+        for start in range(0, len(accounts), AT_ONCE)
+        for row in connection.execute(_BY_KEY, {"ids": [each.budget for each in accounts[start : start + AT_ONCE]]})
+    }
+    return [
+        _standing(declared[account.name], limits[account.name], account.budget, rows.get(account.budget), on)
+        for account in accounts
+        if account.name in declared
+    ]
 
 
 def all_standing(

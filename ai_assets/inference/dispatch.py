@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from functools import partial
 from ai_assets.base.errors import LeaseLost
 from ai_assets.base.home import variable
 from ai_assets.base.money import in_full
+from ai_assets.base.structured_log import log_fields
 from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
@@ -57,6 +59,7 @@ LONGEST_WAIT_S = 0.25
 """How long a line that must wait for others does not ask again."""
 LONGEST_RETRY_AFTER_S = 600.0
 """How long requests wait because a provider says so."""
+_log = logging.getLogger(__name__)
 ONE_OF_THEM: frozenset[ErrorClass] = frozenset({"malformed", "context_too_long", "refused"})
 """What one text can bring on all that were sent with it."""
 _Outcome = tuple[Hop, Reply] | Unanswered
@@ -382,6 +385,20 @@ class Asker:
         self, sent: Sequence[tuple[CallState, Intent]], found: dict[CallState, _Outcome]
     ) -> Fault | None:
         """One request to the provider; when this returns, its outcome is durable."""
+        (first, opened), caller = sent[0], sent[0][0].claim.caller
+        with log_fields(
+            run=caller.run_id, collection=caller.collection, partition=caller.partition, stage=caller.asset,
+            tenant=caller.tenant, call=str(opened.attempt_id),
+        ):  # fmt: skip
+            fault = await self._sent_all(sent, found)
+            if fault is not None:  # without its message, which may hold words of the document
+                name, took_s = opened.hop.name, first.latency_s
+                _log.info("endpoint '%s' did not answer: %s, after %.2f s", name, fault.error, took_s)
+            return fault
+
+    async def _sent_all(
+        self, sent: Sequence[tuple[CallState, Intent]], found: dict[CallState, _Outcome]
+    ) -> Fault | None:
         first, opened = sent[0]
         line, timeout_s = self._lines[opened.hop.name], first.request.timeout_s or opened.hop.endpoint.timeout_s
         for ticket, one in sent:

@@ -9,7 +9,7 @@ limit, so that one near the limit does not change sides all the time.
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -252,6 +252,29 @@ def speeds(connection: sa.Connection) -> list[EndpointSpeed]:
             slow_limits_s=tuple(slow.get(calls, ())),
         )
         for calls, answers in sorted(found.items(), key=lambda item: (item[0].endpoint, item[0].kind, item[0].size))
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyQuantile:
+    """Of the last ten minutes, over all processes and sizes."""
+
+    endpoint: str
+    kind: str
+    share: float
+    seconds: float
+
+
+def quantiles(connection: sa.Connection, shares: Sequence[float]) -> list[LatencyQuantile]:
+    oldest = int((workers.read_clock(connection).now_s - WINDOW_S) // SLICE_S)
+    found: dict[tuple[str, str], Counter[int]] = {}
+    for row in connection.execute(_SEEN, {"oldest": oldest}):
+        found.setdefault((row.endpoint, row.kind), Counter())[row.bucket] += int(row.answers)
+    return [
+        LatencyQuantile(endpoint=endpoint, kind=kind, share=share, seconds=seconds)
+        for (endpoint, kind), answers in sorted(found.items())
+        for share in shares
+        if (seconds := quantile(answers, share)) is not None
     ]
 
 

@@ -21,7 +21,7 @@ from ai_assets.base.processes import boot_clock_s, boot_id
 from ai_assets.inference import latency, place_queue
 from ai_assets.inference.ledger_clock import LedgerClock
 from ai_assets.inference.ledger_messages import Operation
-from ai_assets.inference.ledger_sql import OWNER_SHIFT, LedgerSql
+from ai_assets.inference.ledger_sql import IN_FLIGHT, OWNER_SHIFT, LedgerSql
 from ai_assets.inference.ledger_turn import LedgerTurn
 from ai_assets.inference.own_places import OwnPlaces
 from ai_assets.inference.records import Caller
@@ -116,9 +116,9 @@ class Ledger:
         """Make ambiguous what dead processes had in flight; how many calls that were."""
         self._reaped_at, self._suspects = time.monotonic(), False
         statement = sa.text(
-            "SELECT DISTINCT owners.owner_id, owners.worker_id FROM attempts "
+            "SELECT DISTINCT owners.owner_id, owners.worker_id FROM attempts "  # noqa: S608 - nothing of others
             "JOIN owners ON owners.owner_id = (attempts.attempt_id >> :shift) "
-            "WHERE attempts.state = 'intent' AND owners.lease NOT LIKE :batches"
+            f"WHERE {IN_FLIGHT} AND owners.lease NOT LIKE :batches"
         )
         found = 0
         for row in connection.execute(statement, {"shift": OWNER_SHIFT, "batches": f"{BATCH_LEASE}%"}).all():

@@ -15,6 +15,10 @@ from ai_assets.storage.state import keys_of, rows_of
 
 OWNER_SHIFT = 32
 """Attempt ids hold their owner above this bit; a process makes fewer calls than that."""
+_UNENDED = "attempts.state IN ('intent', 'ambiguous')"
+IN_FLIGHT = f"{_UNENDED} AND attempts.state = 'intent'"
+AMBIGUOUS = f"{_UNENDED} AND attempts.state = 'ambiguous'"
+"""Both by the index `attempts_unended`: SQLite takes it only where the condition of the index stands word for word."""
 ENDPOINT_COLUMNS = (
     "in_flight", "requests", "tokens", "measured_at", "failures", "openings", "blocked_until", "probing_until", "queue",
 )  # fmt: skip

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from ai_assets.inference.fairness import CallLane, LaneLoad, lane_of
 from ai_assets.inference.ledger import is_owner_live
-from ai_assets.inference.ledger_sql import OWNER_SHIFT
+from ai_assets.inference.ledger_sql import IN_FLIGHT, OWNER_SHIFT
 from ai_assets.inference.place_queue import PlaceQueue
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import EndpointLimits, InferenceSettings
@@ -83,7 +83,7 @@ def _held(
     statement = sa.text(
         f"SELECT callers.tenant, callers.collection, attempt_id >> {OWNER_SHIFT} AS owner, count(*) AS calls "  # noqa: S608
         "FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id "
-        "WHERE attempts.state = 'intent' AND attempts.carried = 0 AND attempts.endpoint = :endpoint "
+        f"WHERE {IN_FLIGHT} AND attempts.carried = 0 AND attempts.endpoint = :endpoint "
         f"GROUP BY callers.tenant, callers.collection, attempt_id >> {OWNER_SHIFT}"
     )
     held: dict[str, int] = {}

@@ -46,6 +46,12 @@ _RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocat
   __typename ... on WorkspaceLocationEntry { locationOrLoadError { __typename
     ... on PythonError { className message stack causes { className message stack } } } }
   ... on ReloadNotSupported { message } ... on RepositoryLocationNotFound { message } ... on Error { message } } }"""
+_LOAD = """query($failed: RunsFilter!, $queued: RunsFilter!, $starting: RunsFilter!, $started: RunsFilter!) {
+  failed: runsOrError(filter: $failed) { ... on Runs { count } ... on Error { message } }
+  queued: runsOrError(filter: $queued) { ... on Runs { count } ... on Error { message } }
+  starting: runsOrError(filter: $starting) { ... on Runs { count } ... on Error { message } }
+  started: runsOrError(filter: $started) { ... on Runs { count } ... on Error { message } }
+  instance { daemonHealth { allDaemonStatuses { daemonType required lastHeartbeatTime } } } }"""
 _HEALTH = """{ workspaceOrError { __typename ... on PythonError { message }
     ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
       ... on PythonError { className message stack causes { className message stack } } } } } }
@@ -112,6 +118,19 @@ class Health:
     """Code locations that are still being loaded, or started again."""
     daemons_missing: tuple[str, ...]
     """Daemons without a heartbeat since the given moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DagsterLoad:
+    """How many runs there are of each kind, and when its daemons last gave a sign of life."""
+
+    queued: int
+    starting: int
+    started: int
+    failed: int
+    """Since the given moment; interrupted ones among them."""
+    heartbeats: Mapping[str, float | None]
+    """By required daemon, epoch seconds; None where it never gave one."""
 
 
 def answers(url: str) -> bool:
@@ -257,6 +276,23 @@ class DagsterApi:
                 if daemon["required"]
                 and not (daemon["healthy"] and (daemon["lastHeartbeatTime"] or 0) > heartbeats_after)
             ),
+        )
+
+    def load(self, failed_since: float) -> DagsterLoad:
+        """`failed_since`: epoch seconds."""
+        wanted = {name: {"statuses": [name.upper()]} for name in ("queued", "starting", "started")}
+        failed = {"statuses": ["FAILURE"], "createdAfter": failed_since}
+        data = self._query("tell its load", _LOAD, {**wanted, "failed": failed})
+        for name in (*wanted, "failed"):
+            if "count" not in data[name]:
+                raise DagsterRefused("tell its load", data[name].get("message") or name)
+        return DagsterLoad(
+            **{name: int(data[name]["count"] or 0) for name in (*wanted, "failed")},
+            heartbeats={
+                daemon["daemonType"]: daemon["lastHeartbeatTime"]
+                for daemon in data["instance"]["daemonHealth"]["allDaemonStatuses"]
+                if daemon["required"]
+            },
         )
 
     def _ask(self, request: str, query: str, variables: Mapping[str, Any], field: str) -> dict[str, Any]:

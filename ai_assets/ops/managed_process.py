@@ -15,6 +15,7 @@ import ai_assets.base.child_main
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.processes import identity
+from ai_assets.base.structured_log import plain_lines
 
 RESTARTS_ALLOWED = 5
 RESTARTS_WINDOW_S = 600.0
@@ -141,7 +142,8 @@ def last_words(log: Path) -> str | None:
 
 def essential_line(lines: Sequence[str]) -> str | None:
     """With the lines of the list that it begins, where it says how many mistakes there are."""
-    plain = [text for line in lines if (text := _COLOUR.sub("", line).rstrip()).strip()]
+    told = (text for line in lines for text in plain_lines(line))
+    plain = [text for line in told if (text := _COLOUR.sub("", line).rstrip()).strip()]
     for number in reversed(range(len(plain))):
         if _COUNTED.search(plain[number]):
             listed = itertools.takewhile(lambda line: line.startswith("  "), plain[number + 1 :])

@@ -39,7 +39,9 @@ from ai_assets.base.home import (
     Home,
 )
 from ai_assets.base.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
+from ai_assets.base.structured_log import is_json
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, answers
+from ai_assets.ops.logged_dagster import MODULE as LOGGED
 from ai_assets.ops.managed_process import Service
 from ai_assets.ops.reloading import LocationReload
 from ai_assets.ops.settings_reload import SettingsReload
@@ -362,8 +364,9 @@ class Supervisor:
         code = ["code-server", "start", "--socket", str(socket), *location.arguments()]
         code += ["--use-python-environment-entry-point"]
         name = f"code server {location.name}" if len(self._locations) > 1 else "code server"
+        module = LOGGED if is_json() else "dagster"
         return Service(
-            name=name, module="dagster", arguments=code, home=self.home, folder=location.project,
+            name=name, module=module, arguments=code, home=self.home, folder=location.project,
             told={**told, LOCATION_VARIABLE: location.name}, stale=socket,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ai_assets.base import structured_log
 from ai_assets.base.home import TENANT_VARIABLE, Home, variable
 from ai_assets.base.tenants import load_tenants
 from ai_assets.base.yaml_settings import located, node_of
@@ -113,6 +114,7 @@ class DocumentCollection(dg.Component):
 
 def collection_definitions(collection: Collection) -> dg.Definitions:
     """The assets, checks and jobs of one collection."""
+    structured_log.begin()  # in code servers, runs and their steps: whatever they do, they load this first
     assets: list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec] = [
         segment_of(collection),
         source_files(collection),

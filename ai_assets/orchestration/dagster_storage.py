@@ -16,6 +16,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
 from dagster_postgres.utils import set_pg_statement_timeout
 
+from ai_assets.base import structured_log
 from ai_assets.base.home import Home
 from ai_assets.storage.patience import RUN_PATIENCE_S, Patience, wait_for_the_server
 from ai_assets.storage.postgres import address_for, engine_of
@@ -89,6 +90,7 @@ class HomeStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        structured_log.begin()  # Dagster's own programs load nothing else of ours
         return cls.at(Home.from_environment(), inst_data)
 
     @property

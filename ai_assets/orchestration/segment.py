@@ -16,6 +16,7 @@ from ai_assets.base.environment import CLUSTER
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
+from ai_assets.base.structured_log import log_fields
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
@@ -72,7 +73,7 @@ def segment(collection: Collection) -> dg.AssetsDefinition:
         chosen_checks = {(key.asset_key.path[-1], key.name) for key in context.selected_asset_check_keys}
         if not selected:
             raise failure(ChecksAlone(collection.name))
-        with tried_once(settings):
+        with tried_once(settings), log_fields(collection=collection.name, tenant=collection.settings.tenant):
             yield from computed(context, collection, selected, chosen_checks)
             yield from _checks_done(context)
 

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.structured_log import log_fields
 from ai_assets.checks.base import CheckOutcome
 from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
@@ -60,12 +61,21 @@ class PartitionBuilder:
         postponed = made_from(self.work.collection, self.failures.before.waits.get(partition, ()))
         assets = [asset for asset in self.assets if asset not in postponed]
         work, inputs_of = self.work, self.work.collection.inputs_of
-        with self.failures.collecting(partition), leased(work, partition) as lease, windows_kept(work, partition):
+        with (
+            logged(self.work, partition),
+            self.failures.collecting(partition),
+            leased(work, partition) as lease,
+            windows_kept(work, partition),
+        ):
             self._take_up_waits(partition)
 
             def build(asset: str) -> Iterator[Event]:
                 rank = (asset not in self._leading, self.place[partition])
-                with holding(work, lease), work.baton.held(rank) if work.baton is not None else nullcontext():
+                with (
+                    logged(work, partition, asset),
+                    holding(work, lease),
+                    work.baton.held(rank) if work.baton is not None else nullcontext(),
+                ):
                     made = spanned(work, partition, asset, partial(_build, work, partition, asset))
                     yield from announced(work, *made)
 
@@ -97,6 +107,14 @@ def leads_to_models(collection: Collection) -> frozenset[str]:
             found.add(asset)
             left += collection.inputs_of(asset)
     return frozenset(found)
+
+
+@contextmanager
+def logged(work: Work, partition: str, asset: str | None = None) -> Iterator[None]:
+    """What this thread logs is about these."""
+    tenant = work.collection.settings.tenant
+    with log_fields(run=work.run_id, collection=work.collection.name, tenant=tenant, partition=partition, stage=asset):
+        yield
 
 
 @contextmanager

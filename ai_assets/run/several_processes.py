@@ -20,6 +20,7 @@ import ai_assets.base.child_main
 from ai_assets.base.children import start_child
 from ai_assets.base.errors import LeaseLost
 from ai_assets.base.machine import usable_cores
+from ai_assets.base.structured_log import stream_of_children
 from ai_assets.inference.engine import GRACE_S
 from ai_assets.run.baton import Baton
 from ai_assets.run.concurrency import LANES, THREADS, LaneEnd, as_they_come, tell_events
@@ -189,7 +190,7 @@ class _FurtherProcess:
         with theirs:
             self._process = start_child(
                 [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), MODULE],
-                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=stream_of_children(),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             )  # fmt: skip
         threads = ((self._hear, (setup,)), (self._give, ()))

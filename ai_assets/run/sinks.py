@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import ClassVar
 
 from ai_assets.base.printable import printable
+from ai_assets.base.structured_log import log_fields
 from ai_assets.run.events import RunEvent, Said, StageEnded, Waiting
 
 
@@ -99,7 +100,8 @@ class LogSink(Sink):
         if isinstance(event, Said | Waiting):
             self._log(printable(event.line))
         elif isinstance(event, StageEnded) and not event.unchanged:
-            self._log(printable(span_in_words(event)))
+            with log_fields(partition=event.partition, stage=event.asset):
+                self._log(printable(span_in_words(event)))
 
 
 def span_in_words(span: StageEnded) -> str:

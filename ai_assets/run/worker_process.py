@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from ai_assets.base import structured_log
 from ai_assets.base.collector import old_objects_left_alone
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection, load_collection
@@ -122,6 +123,7 @@ def main() -> None:
         if setup is None:
             return
         sender = Sender(parent)
+        structured_log.begin("worker")
         try:
             collection = opened(setup)
             stores = Stores.of_run(setup.home)

@@ -147,9 +147,24 @@ def trust_of(connection: sa.Connection) -> Trust | None:
 def of(connection: sa.Connection) -> Keyring:
     """The keys for this store. In a new home the first who may decide makes them, in its write transaction."""
     folder = folder_of(connection)
-    trust = _trust_file(folder)
-    if not trust.exists():
+    if not _trust_file(folder).exists():
         _make(folder, connection)
+    return _held(folder)
+
+
+def missing(folder: Path) -> list[str]:
+    """What whoever decides needs and has not: the list of keys to believe, or a key that is not withheld on purpose.
+
+    Raises `AuditKeyUnusable` for what is there and cannot be used. No key is made.
+    """
+    if not _trust_file(folder).exists():
+        return [TRUST]
+    held = _held(folder)
+    return [kind for kind in KINDS if not held.holds(kind) and (variable(VARIABLES[kind]) or "").lower() != NO_KEY]
+
+
+def _held(folder: Path) -> Keyring:
+    trust = _trust_file(folder)
     return _load(folder, trust, tuple(_stamp(path) for path in (trust, *(file_of(folder, kind) for kind in KINDS))),
                  tuple(variable(VARIABLES[kind]) for kind in KINDS))  # fmt: skip
 

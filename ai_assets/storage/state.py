@@ -157,6 +157,17 @@ class StateStore:
             Path(file).absolute().parent / KEYS if self.dialect == "sqlite" and file else Home.from_environment().keys
         )
 
+    def prove(self) -> None:
+        """Raises where it cannot be reached, has not all of this version's tables, or refuses this process.
+
+        A newer version may have added some: where that harms, it says so by a fence.
+        """
+        with self.read() as connection:
+            applied = {row.name for row in connection.execute(sa.text("SELECT name FROM schema_migrations"))}
+            if missing := [name for name, _ in MIGRATIONS if name not in applied]:
+                raise StateTooOld(self.describe(), missing[0])
+            fences.refuse(self.describe(), fences.found(connection))
+
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.ledger import BATCH_LEASE
-from ai_assets.inference.ledger_sql import OWNER_SHIFT
+from ai_assets.inference.ledger_sql import IN_FLIGHT, OWNER_SHIFT
 from ai_assets.inference.records import Caller, RequestKind
 from ai_assets.inference.settings import TokenPrice
 from ai_assets.storage.state import now
@@ -298,7 +298,8 @@ def _travelling(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
         "SELECT callers.collection, callers.asset, callers.partition, count(*) AS number FROM attempts "
         "JOIN batch_jobs ON batch_jobs.owner_id = (attempts.attempt_id >> :shift) "
         "AND batch_jobs.state <> 'ended' AND batch_jobs.duplicate_of IS NULL "
-        "JOIN callers ON callers.caller_id = attempts.caller_id WHERE attempts.state = 'intent' "
+        "JOIN callers ON callers.caller_id = attempts.caller_id "
+        f"WHERE {IN_FLIGHT} "
         "GROUP BY callers.collection, callers.asset, callers.partition"
     )
     rows = connection.execute(query, {"shift": OWNER_SHIFT})
