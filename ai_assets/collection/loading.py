@@ -275,6 +275,7 @@ class Collection:
                 "candidate-2",
                 [gate.described for gate in settings.gates],
                 *([dict(self.own.gate_digests)] if self.own.gate_digests else []),
+                *([["drift", settings.drift.model_dump(mode="json")]] if settings.drift else []),
                 *self._search_described,
             ],
         }
