@@ -17,6 +17,7 @@ from ai_assets.evaluation.drift import compare, judge_drift
 from ai_assets.evaluation.profile import VECTORS, WORDS, Profile, ProfileBuilder, Reference
 from ai_assets.forgetting.erasing import forget
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.signoff.publication import publish
 
 GERMAN = ("lager pumpe wasser halle rechnung vertrag zahlung förderband betrag montag schicht tor schlüssel").split()
@@ -73,6 +74,11 @@ def test_each_mix_that_moves_is_found_by_its_name_and_says_what_moved(place: str
     told = next(each for each in found if each.place == place)
     assert told.drifted
     assert "to 50%" in told.in_words
+
+
+@pytest.mark.parametrize("path", ["2026-10-05/mail/1.txt", "2026/10/06/mail/2.txt", "mail/2026/3.txt", "mail/4.csv#12"])
+def test_a_folder_that_is_a_date_is_no_source(path: str) -> None:
+    assert list(profile([row(1, 1, path=path)]).counts["source"][""]) == ["mail"]
 
 
 def test_files_that_can_no_longer_be_read_are_drift() -> None:
@@ -214,7 +220,7 @@ def test_drift_that_may_be_waived_needs_a_reason(project: Project) -> None:
 
 def test_drift_that_nobody_may_waive_asks_nobody(project: Project) -> None:
     collection = released(project, blocks="yes")
-    with pytest.raises(UserError, match=r"drift: .*against .*No release candidate was made"):
+    with pytest.raises(PartitionsFailed, match=r"drift: .*against .*No release candidate was made"):
         project.refresh(collection, [DAYS[4]])
     with project.stores().state.read() as connection:
         from ai_assets.signoff import requests
@@ -239,7 +245,7 @@ def test_profiles_go_with_a_forgotten_document_and_are_made_again(project: Proje
     project.refresh(collection, [DAYS[4]])
     kept = list(project.home.drift.rglob("*.npz"))
     assert kept
-    ann = known(project.stores().state, "ann", "administrator")
+    ann = known(project.stores().state, "ann", "admin")
     forget(project.stores(), collection, f"{DAYS[0]}/0.txt", by=ann, reason="asked to")
     assert not list(project.home.drift.rglob("*.npz"))
     write(project, DAYS[4], ENGLISH)
@@ -255,6 +261,7 @@ def test_the_page_shows_what_moved(project: Project) -> None:
         visitor = Visitor(desk.url)
         visitor.sign_in("ann")
         page = visitor.get(f"/requests/{request.request_id}").text
+        visitor.http.close()
     assert 'id="drift"' in page
     assert "Unseen words against release 1" in page
 

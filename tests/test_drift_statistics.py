@@ -79,6 +79,13 @@ def test_vectors_that_moved_or_spread_are_found(moved: str) -> None:
     assert apart.effect > 0.02
 
 
+def test_how_far_vectors_are_apart_does_not_depend_on_how_many_there_are() -> None:
+    rng = np.random.default_rng(6)
+    new, old = rng.normal(size=(400, 16)) + 0.7, rng.normal(size=(400, 16))
+    effects = [vectors_apart(new[:size], old, draws=9, seed=1).effect for size in (50, 400)]
+    assert effects[0] == pytest.approx(effects[1], rel=0.15)
+
+
 def test_the_same_seed_gives_the_same_chance() -> None:
     rng = np.random.default_rng(5)
     new, old = rng.normal(size=(30, 4)), rng.normal(size=(30, 4))

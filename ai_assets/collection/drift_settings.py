@@ -29,7 +29,7 @@ class DriftSettings(Strict):
     """Population stability index of languages, sources, lengths, labels, confidence, readable or not."""
     unseen_words: float = Field(default=0.15, gt=0, le=1)
     """How much more of a document's words may be ones that the other side has not got."""
-    vectors: float = Field(default=0.05, gt=0, le=1)
+    vectors: float = Field(default=0.01, gt=0, le=1)
     """The share of the spread of vectors that is between the two sides."""
     slices: tuple[Slice, ...] = ()
     """Mixes are compared within each value of these too."""

@@ -34,6 +34,7 @@ OTHERS = "(others)"
 ALL = ""
 """The slice that is all documents."""
 _WORD = re.compile(r"\w+")
+_NUMBERS = re.compile(r"[\d\W_]+")
 Digests = npt.NDArray[np.uint32]
 
 
@@ -161,10 +162,10 @@ def _looks(row: Mapping[str, Any], labels: Sequence[str], sure: Sequence[str]) -
 
 
 def _source(path: str) -> str:
-    """The folder at the top, else the ending."""
-    file = path.partition("#")[0]
-    top, slash, _ = file.partition("/")
-    return top if slash else f"*{file[file.rfind('.') :]}" if "." in file else "(no ending)"
+    """The folder at the top, else the ending. A folder that is a date or a number says when, and not from where."""
+    *folders, name = path.partition("#")[0].split("/")
+    top = next((folder for folder in folders if not _NUMBERS.fullmatch(folder)), None)
+    return top or (f"*{name[name.rfind('.') :]}" if "." in name else "(no ending)")
 
 
 def _octave(characters: int) -> str:

@@ -77,29 +77,26 @@ def means_apart(new: Numbers, old: Numbers, *, draws: int, seed: int) -> Apart:
 
 
 def vectors_apart(new: Numbers, old: Numbers, *, draws: int, seed: int) -> Apart:
-    """Two samples of vectors: the share of their spread that is between the two rather than within them, by a kernel
-    of the median distance (maximum mean discrepancy), and its chance where the vectors are dealt out anew."""
+    """Two samples of vectors: of the spread of both, were they of one size, the share that is between them and not
+    within them, by a kernel of the median distance (maximum mean discrepancy); and its chance where the vectors are
+    dealt out anew."""
     if len(new) < 2 or len(old) < 2:
         return Apart(0.0, 1.0)
     both, size = np.concatenate([new, old]), len(new)
-    kernel = _kernel(both)
-    rest = len(both) - size
-    off_diagonal = float((kernel.sum() - np.trace(kernel)) / (len(both) * (len(both) - 1)))
-    within = max(1.0 - off_diagonal, 1e-12)
+    kernel, rest = _kernel(both), len(both) - size
+
+    def means(first: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        """Of the kernel within both samples and between them, for each column of `first`, which has a 1 where a vector
+        is dealt to the first sample. A vector is 1 to itself, which does not count."""
+        to_first = kernel @ first
+        in_first = (first * to_first).sum(axis=0)
+        across = to_first.sum(axis=0) - in_first
+        in_rest = kernel.sum() - in_first - 2 * across
+        return (in_first - size) / (size * (size - 1)), (in_rest - rest) / (rest * (rest - 1)), across / (size * rest)
 
     def discrepancy(first: Numbers) -> Numbers:
-        """Unbiased, for each column of `first`, which has a 1 where a vector is dealt to the first sample."""
-        to_first = kernel @ first
-        of_first = (first * to_first).sum(axis=0)
-        across = to_first.sum(axis=0) - of_first
-        of_rest = kernel.sum() - of_first - 2 * across
-        own = np.trace(kernel)
-        in_first = (first * np.diag(kernel)[:, None]).sum(axis=0)
-        return np.asarray(
-            (of_first - in_first) / (size * (size - 1))
-            + (of_rest - (own - in_first)) / (rest * (rest - 1))
-            - 2 * across / (size * rest)
-        )
+        one, other, across = means(first)
+        return one + other - 2 * across
 
     dealt = np.zeros((len(both), 1))
     dealt[:size] = 1
@@ -112,8 +109,8 @@ def vectors_apart(new: Numbers, old: Numbers, *, draws: int, seed: int) -> Apart
         places = rng.random((len(both), number)).argpartition(size - 1, axis=0)[:size]
         np.put_along_axis(first, places, 1.0, axis=0)
         at_least += int((discrepancy(first) >= found - 1e-12).sum())
-    share = size * rest / len(both) ** 2 * found / within
-    return Apart(max(0.0, min(1.0, share)), (at_least + 1) / (draws + 1))
+    spread = 1 - float(sum(part[0] * weight for part, weight in zip(means(dealt), (0.25, 0.25, 0.5), strict=True)))
+    return Apart(max(0.0, min(1.0, found / 4 / max(spread, 1e-12))), (at_least + 1) / (draws + 1))
 
 
 def _kernel(vectors: Numbers) -> Numbers:
