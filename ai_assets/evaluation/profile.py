@@ -61,10 +61,9 @@ class Profile:
         head = {"format": FORMAT, "documents": self.documents, "counts": self.counts, "space": self.space}
         kept = io.BytesIO()
         asked = np.concatenate(self.asked) if self.asked else np.empty(0, np.uint32)
-        np.savez(
-            kept, head=np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8), words=self.words, asked=asked,
-            sizes=np.array([len(each) for each in self.asked], np.int64), vectors=self.vectors.astype(np.float16),
-        )  # fmt: skip
+        sizes = np.array([len(each) for each in self.asked], np.int64)
+        said = np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)
+        np.savez(kept, head=said, words=self.words, asked=asked, sizes=sizes, vectors=self.vectors.astype(np.float16))
         return kept.getvalue()
 
     @classmethod

@@ -24,7 +24,7 @@ from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.signoff import releases
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, has_snapshot, snapshot_paths
 from ai_assets.signoff.releases import Part, Release
-from ai_assets.storage.digest import digest
+from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import parquet_columns, read_batches, write_file
 from ai_assets.storage.stores import Stores
 
@@ -115,7 +115,9 @@ class DriftBench:
         """None where its files are gone."""
         space = embeddings[FIRST].space_key if FIRST in embeddings else ""
         builder = _builder(self.collection, space)
-        named = [FORMAT, files.documents_file, files.chunks_file, builder.columns, list(builder.slices), space]
+        named: list[Json] = [
+            FORMAT, files.documents_file, files.chunks_file, list(builder.columns), list(builder.slices), space,
+        ]  # fmt: skip
         key = partition, digest(named)[:32]
         if key not in self._profiles:
             self._profiles[key] = self._kept(key) or self._made(key, files, builder)
