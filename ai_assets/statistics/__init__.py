@@ -1,4 +1,2 @@
-"""What numbers can show and what they cannot: intervals, tests, guarantees. By numpy, never at definition load.
-
-Every function is tested by seeded simulation of what it promises.
-"""
+"""Statistics of decisions: pure functions on numbers, each tested by simulation. Nothing here knows of documents, and
+no module that declares assets imports it."""
