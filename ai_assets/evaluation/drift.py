@@ -74,6 +74,8 @@ def compare(
     new: "Profile", sides: Mapping[str, "Reference"], settings: "DriftSettings", seed: int
 ) -> tuple[Comparison, ...]:
     """All comparisons, those that drifted first, then by how far each is from its limit."""
+    from ai_assets.statistics.chance import holm
+
     planned = [(against, reference, item) for against, reference in sides.items() for item in _planned(new, reference)]
     draws = min(MOST_DRAWS, max(LEAST_DRAWS, math.ceil(2 * len(planned) / settings.significance)))
     found = [
@@ -81,7 +83,7 @@ def compare(
         for number, (against, reference, item) in enumerate(planned)
     ]
     judged = [each for each in found if each.p is not None]
-    adjusted = dict(zip(map(id, judged), _holm([each.p or 0.0 for each in judged]), strict=True))
+    adjusted = dict(zip(map(id, judged), holm([each.p or 0.0 for each in judged]), strict=True))
     told = [replace(each, p=adjusted[id(each)]) if id(each) in adjusted else each for each in found]
     told = [
         replace(
@@ -140,16 +142,6 @@ def _moved(here: Mapping[str, int], there: Mapping[str, int]) -> tuple[tuple[str
     sizes = sum(here.values()), sum(there.values())
     shares = [(value, here.get(value, 0) / sizes[0], there.get(value, 0) / sizes[1]) for value in {*here, *there}]
     return tuple(sorted(shares, key=lambda each: (-abs(each[1] - each[2]), each[0]))[:SHOWN_VALUES])
-
-
-def _holm(chances: Sequence[float]) -> list[float]:
-    """Each as it counts when all of them were looked at."""
-    order = sorted(range(len(chances)), key=chances.__getitem__)
-    adjusted, least = [0.0] * len(chances), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, chances[place] * (len(chances) - rank)))
-        adjusted[place] = least
-    return adjusted
 
 
 def judge_drift(

@@ -38,8 +38,8 @@ def mean_bounds(values: Sequence[float], clusters: Sequence[Hashable], level: fl
 
 
 def share_bounds(value: float, error: float, clusters: int, level: float) -> Bounds | None:
-    """Of a value from 0 to 1 with its standard error: the interval of Wilson, of as many independent items as would have
-    that error. Where nothing varied (all right, or all wrong) each cluster counts as one item."""
+    """Of a value from 0 to 1 with its standard error: Wilson's interval, of as many independent items as would have that
+    error. Where nothing varied (all right, or all wrong) each cluster counts as one item."""
     if clusters < FEWEST:
         return None
     z = quantile(level, clusters - 1)
