@@ -529,7 +529,9 @@ class CollectionSettings(WithDeadline):
             hint = nearest(gate.metric, [*BUILTIN_METRICS, *own])
             yield wrong(f"unknown metric '{gate.metric}'{hint}", "gates", number, "metric")
             return
-        if gate.use is not None and gate.name in [earlier.name for earlier in self.gates[:number]]:
+        if (gate.use is not None or gate.is_statistical) and gate.name in [
+            earlier.name for earlier in self.gates[:number]
+        ]:
             yield wrong(f"the gate '{gate.name}' is here already", "gates", number)
         needed = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else None
         there = self.golden.has_labels if needed == "labels" else self.golden.queries is not None

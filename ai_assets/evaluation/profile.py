@@ -19,6 +19,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ai_assets.documents.source_listing import source_of
+
 FORMAT = 1
 WORDS = 8192
 """Of the vocabulary, those with the smallest digests."""
@@ -34,7 +36,6 @@ OTHERS = "(others)"
 ALL = ""
 """The slice that is all documents."""
 _WORD = re.compile(r"\w+")
-_NUMBERS = re.compile(r"[\d\W_]+")
 Digests = npt.NDArray[np.uint32]
 
 
@@ -146,7 +147,7 @@ class ProfileBuilder:
 
 def _looks(row: Mapping[str, Any], labels: Sequence[str], sure: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield "readable", "yes" if row["status"] == "ok" else "no"
-    yield "source", _source(row["path"])
+    yield "source", source_of(row["path"])
     if row["status"] != "ok":
         return
     yield "length", _octave(len(row["text"]))
@@ -158,13 +159,6 @@ def _looks(row: Mapping[str, Any], labels: Sequence[str], sure: Sequence[str]) -
         if row[name] is not None:
             low = min(int(row[name] * 10), 9) / 10
             yield name, f"{low:.1f} to {low + 0.1:.1f}"
-
-
-def _source(path: str) -> str:
-    """The folder at the top, else the ending. A folder that is a date or a number says when, and not from where."""
-    *folders, name = path.partition("#")[0].split("/")
-    top = next((folder for folder in folders if not _NUMBERS.fullmatch(folder)), None)
-    return top or (f"*{name[name.rfind('.') :]}" if "." in name else "(no ending)")
 
 
 def _octave(characters: int) -> str:

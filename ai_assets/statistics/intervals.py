@@ -22,24 +22,29 @@ class Bounds:
     clusters: int
 
 
-def mean_bounds(values: Sequence[float], clusters: Sequence[Hashable], level: float) -> Bounds | None:
-    """Of the mean of values from 0 to 1."""
+def mean_error(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float | None, int]:
+    """The standard error of a mean, and the number of clusters; None where those are too few."""
     sums: defaultdict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for value, cluster in zip(values, clusters, strict=True):
         sums[cluster][0] += value
         sums[cluster][1] += 1
     number = len(sums)
     if number < FEWEST:
-        return None
+        return None, number
     mean = math.fsum(values) / len(values)
     residuals = math.fsum((total - mean * size) ** 2 for total, size in sums.values())
-    error = math.sqrt(residuals * number / (number - 1)) / len(values)
-    return share_bounds(mean, error, number, level)
+    return math.sqrt(residuals * number / (number - 1)) / len(values), number
+
+
+def mean_bounds(values: Sequence[float], clusters: Sequence[Hashable], level: float) -> Bounds | None:
+    """Of the mean of values from 0 to 1."""
+    error, number = mean_error(values, clusters)
+    return None if error is None else share_bounds(math.fsum(values) / len(values), error, number, level)
 
 
 def share_bounds(value: float, error: float, clusters: int, level: float) -> Bounds | None:
-    """Of a value from 0 to 1 with its standard error: Wilson's interval, of as many independent items as would have that
-    error. Where nothing varied (all right, or all wrong) each cluster counts as one item."""
+    """Of a value from 0 to 1 with its standard error: Wilson's interval, of as many independent items as would have
+    that error. Where nothing varied (all right, or all wrong) each cluster counts as one item."""
     if clusters < FEWEST:
         return None
     z = quantile(level, clusters - 1)
