@@ -160,8 +160,8 @@ def test_a_slice_with_too_few_documents_is_undecided_with_the_number_that_is_mis
 
 
 WORDS = {
-    "en": "The pump in hall {} leaks water again and the floor is wet",
-    "de": "Die Pumpe in Halle {} ist undicht und der Boden ist nass",
+    "en": "The pump in hall {} leaks water again and the floor is wet. Nothing has to be paid, this is a note.",
+    "de": "Die Pumpe in Halle {} ist wieder undicht und der Boden ist nass. Nichts muss bezahlt werden.",
 }
 DAY = "2026-10-05"
 
@@ -171,10 +171,7 @@ def golden(project: Project, wrong: tuple[str, ...] = (), **more: Any) -> Collec
     lines = []
     for n in range(60):
         name = f"{DAY}/{'de' if n % 2 else 'en'}-{n}.txt"
-        project.document(
-            name,
-            f"{WORDS['de' if n % 2 else 'en'].format(n)}. Nothing has to be paid, this is a note of the shift {n}.",
-        )
+        project.document(name, WORDS["de" if n % 2 else "en"].format(n))
         label = "invoice" if name.split("/")[1].split("-")[0] in wrong else "note"
         lines.append(json.dumps({"document": name, "label": label}))
     folder = project.root / "collections" / "notes"
