@@ -15,8 +15,9 @@ from ai_assets.base.home import KEYS, Home
 from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 
 _TRIES = 5
-_NOT_COPIED = ("logs", "warehouse", "up.lock", "state.db", "state.db-wal", "state.db-shm", "dagster/storage")
-"""At the top of a home: logs, what is made again from the ledger, locks, and the store, which has a copy of its own."""
+_NOT_COPIED = ("logs", "warehouse", "drift", "up.lock", "state.db", "state.db-wal", "state.db-shm", "dagster/storage")
+"""At the top of a home: logs, what is made again from the ledger or from releases, locks, and the store, which has a
+copy of its own."""
 _MADE_AGAIN = "evaluation"
 """Evaluation indexes are made from the lake by the next run."""
 _INDEX_ORDER = ("_refs", "_versions", "")

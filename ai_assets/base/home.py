@@ -189,6 +189,11 @@ class Home:
         return self.root / "index"
 
     @property
+    def drift(self) -> Path:
+        """What released partitions were like; made again where it is gone."""
+        return self.root / "drift"
+
+    @property
     def warehouse(self) -> Path:
         return self.root / "warehouse" / "costs.duckdb"
 

@@ -23,6 +23,7 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer, signer_with
 from ai_assets.embedding.spec import WITHOUT
+from ai_assets.evaluation.drift import Comparison
 from ai_assets.signoff import decisions, requests, statements
 from ai_assets.signoff.decisions import Verdict
 from ai_assets.signoff.errors import RequestUnknown
@@ -123,6 +124,16 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
             for s in scores
         ]  # fmt: skip
         table("Evaluation", ("metric", "scope", "of", "value", "live", "n"), rows, ("value", "live", "n"))
+    if drift := changes.get("drift"):
+        console.print(drift["said"])
+        for found in map(Comparison.of, drift["comparisons"]):
+            console.print(
+                led(
+                    "DRIFTED" if found.drifted else "alike",
+                    "bold red" if found.drifted else "green",
+                    f" {found.in_words}",
+                )
+            )
     for verdict in request.verdicts:
         waived = standing.waived.get(verdict.name) if verdict.holds else None
         console.print(f"gate: {verdict.sentence}: {f'waived: {waived}' if waived else _MARKS[verdict.verdict]}")

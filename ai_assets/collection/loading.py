@@ -179,6 +179,11 @@ class Collection:
     def evaluates(self) -> bool:
         return bool(self.metrics)
 
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """By what golden documents are divided."""
+        return tuple(sorted({each for gate in self.settings.gates for each in gate.slices}))
+
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """All that is scored, in order."""
@@ -231,7 +236,7 @@ class Collection:
                 scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
                 judged = {stage.name for stage in self.labelling}
                 return (
-                    *(["documents"] if "documents" in scored else []),
+                    *(["documents"] if "documents" in scored or self.slices else []),
                     *self._vectors,
                     *(stage.name for stage in self.stages if stage.name in judged | scored),
                 )
@@ -269,12 +274,14 @@ class Collection:
                 [[item.document, item.label] for item in self.golden_labels],
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
                 *([[metric.described for metric in self.own.metrics]] if self.own.metrics else []),
+                *([["errors-1", list(self.slices)]] if any(gate.is_statistical for gate in settings.gates) else []),
                 *self._search_described,
             ],
             "release_candidate": [
                 "candidate-2",
                 [gate.described for gate in settings.gates],
                 *([dict(self.own.gate_digests)] if self.own.gate_digests else []),
+                *([["drift", settings.drift.model_dump(mode="json")]] if settings.drift else []),
                 *self._search_described,
             ],
         }

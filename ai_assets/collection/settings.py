@@ -19,6 +19,7 @@ from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.deadlines import wrong_deadlines
+from ai_assets.collection.drift_settings import DriftSettings
 from ai_assets.collection.expectations import Expectation
 from ai_assets.collection.reranking import RerankSettings
 from ai_assets.collection.stage_windows import misplaced_windows
@@ -45,6 +46,7 @@ QUALITY_CHECK = "quality"
 GATES_CHECK = "gates"
 ANSWERED_CHECK = "answered"
 BUDGET_CHECK = "budget"
+DRIFT_CHECK = "drift"
 FIXED_ASSETS = (
     "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
     "sign_off", "published",
@@ -461,6 +463,8 @@ class CollectionSettings(WithDeadline):
     gates: tuple[GateSettings, ...] = ()
     checks: tuple[CheckSettings, ...] = ()
     """Checks of one's own: `asset checks` of Dagster, per partition."""
+    drift: DriftSettings | None = None
+    """Without it candidates are not held against what is published."""
     quality: dict[str, tuple[Expectation, ...]] = Field(default={})
     """Great Expectations suites by asset: `documents` or a stage's name."""
     signoff: SignoffSettings = SignoffSettings()
@@ -525,7 +529,9 @@ class CollectionSettings(WithDeadline):
             hint = nearest(gate.metric, [*BUILTIN_METRICS, *own])
             yield wrong(f"unknown metric '{gate.metric}'{hint}", "gates", number, "metric")
             return
-        if gate.use is not None and gate.name in [earlier.name for earlier in self.gates[:number]]:
+        if (gate.use is not None or gate.is_statistical) and gate.name in [
+            earlier.name for earlier in self.gates[:number]
+        ]:
             yield wrong(f"the gate '{gate.name}' is here already", "gates", number)
         needed = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else None
         there = self.golden.has_labels if needed == "labels" else self.golden.queries is not None

@@ -17,7 +17,8 @@ from ai_assets.desk.document_query import marks_of
 from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.unanswered_query import retries_of
-from ai_assets.desk.views import GateView, Publication, RequestView, ScoreView
+from ai_assets.desk.views import DriftComparison, DriftShare, DriftView, GateView, Publication, RequestView, ScoreView
+from ai_assets.evaluation.drift import Comparison
 from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
 from ai_assets.signoff import audit, claims, decisions, requests
@@ -68,6 +69,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         live_release=changes["live_release"],
         gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
         scores=_scores(changes),
+        drift=_drift(changes),
         removed=changes["removed"],
         unchanged=changes["unchanged"],
         carried_over=len(marks.carried_over),
@@ -158,6 +160,26 @@ def _gate(verdict: GateVerdict, standing: DecisionState) -> GateView:
         message=verdict.sentence,
         waived_because=standing.waived.get(verdict.name),
         minimum=baseline.value if baseline is not None and verdict.judge == "min" else None,
+    )
+
+
+def _drift(changes: Mapping[str, Any]) -> DriftView | None:
+    said = changes.get("drift")
+    if said is None:
+        return None
+    found = [Comparison.of(data) for data in said["comparisons"]]
+    return DriftView(
+        said=said["said"],
+        comparisons=[
+            DriftComparison(
+                place=each.place,
+                against=each.against,
+                drifted=each.drifted,
+                said=each.in_words,
+                shares=[DriftShare(value=value, here=here, there=there) for value, here, there in each.values],
+            )
+            for each in found
+        ],
     )
 
 

@@ -155,6 +155,35 @@ class ScoreView(View):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftShare(View):
+    value: str
+    here: float
+    """Share of the candidate's documents."""
+    there: float
+    """Share on the other side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftComparison(View):
+    place: str
+    """What was looked at, and within what."""
+    against: str
+    drifted: bool
+    said: str
+    """One sentence."""
+    shares: Sequence[DriftShare]
+    """Those that moved most; none for words and vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftView(View):
+    """How the candidate's documents differ from what is published."""
+
+    said: str
+    comparisons: Sequence[DriftComparison]
+
+
+@dataclass(frozen=True, kw_only=True)
 class HistoryEntry(View):
     """A record of the audit chain, in words."""
 
@@ -232,6 +261,8 @@ class RequestView(View):
     live_release: int | None
     gates: Sequence[GateView]
     scores: Sequence[ScoreView]
+    drift: DriftView | None
+    """Where the collection looks for it."""
     removed: Sequence[str]
     unchanged: int
     carried_over: int

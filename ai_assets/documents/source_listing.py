@@ -7,6 +7,7 @@ in which partitions are computed.
 
 import contextlib
 import hashlib
+import re
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from ai_assets.storage.lake import Lake
 from ai_assets.storage.state import StateStore, now
 
 ALL = "_all"
+_NUMBERS = re.compile(r"[\d\W_]+")
 UNREAD = "unread:"
 """Begins the digest of a file that must not, or need not, be read."""
 RACY_NS = 2_000_000_000
@@ -99,6 +101,13 @@ def limits_of(collection: Collection) -> ParseLimits:
         timeout_s=source.parse_timeout_s,
         ocr=OcrLimits(**source.ocr.model_dump()) if source.ocr else None,
     )
+
+
+def source_of(path: str) -> str:
+    """The folder at the top, else the ending. A folder that is a date or a number says when, and not from where."""
+    *folders, name = path.partition("#")[0].split("/")
+    top = next((folder for folder in folders if not _NUMBERS.fullmatch(folder)), None)
+    return top or (f"*{name[name.rfind('.') :]}" if "." in name else "(no ending)")
 
 
 def path_of(document: str, known: Container[str]) -> str:

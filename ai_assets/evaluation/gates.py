@@ -3,18 +3,28 @@
 The built-in gate is a minimum. A gate of a user's own is a function of a `GateCase`, named by `use:` in defs.yaml.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from ai_assets.base.errors import OwnCodeFailed
-from ai_assets.evaluation.scoring import BUILTIN_METRICS, OF_LABELS, Score
-from ai_assets.evaluation.verdict import Baseline, GateVerdict, Ruling
+from ai_assets.evaluation.floors import (
+    PairedLabels,
+    SliceScore,
+    judge_against_live,
+    judge_lower_bound,
+    judge_slices,
+)
+from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, Score
+from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 from ai_assets.extensions import Options
+
+SliceBy: TypeAlias = Literal["language", "source"]
+OF_STATISTICS = ("at", "no_worse_by", "slices", "slice_documents", "confidence", "undecided")
 
 
 class Gate(BaseModel):
@@ -28,6 +38,18 @@ class Gate(BaseModel):
     `answered_share` which stage, and without it all."""
     min: float | None = Field(default=None, allow_inf_nan=False)
     """The least it must reach; needed unless `use` is there. Of a built-in metric from 0 to 1."""
+    at: Literal["value", "lower"] = "value"
+    """What must reach `min`: the value, or the lower bound of its interval."""
+    no_worse_by: float | None = Field(default=None, ge=0, lt=1)
+    """In place of `min`: on the same golden documents at most so much worse than the live release. Of `accuracy`."""
+    slices: tuple[SliceBy, ...] = ()
+    """`min` holds in each slice by these. Of `accuracy`."""
+    slice_documents: int = Field(default=20, ge=5)
+    """Golden documents that a slice must have."""
+    confidence: float = Field(default=0.95, ge=0.6, le=0.999)
+    """Of bounds, of the comparison with the live release, and of slices over all of them (Holm)."""
+    undecided: Literal["block", "warn"] = "block"
+    """What too few golden items do."""
     waivable: bool = False
     """Where it fails, a candidate is made all the same, and whoever approves must say why."""
     use: str | None = Field(default=None, min_length=1)
@@ -47,8 +69,11 @@ class Gate(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_judge(self) -> "Gate":
-        if self.use is None and self.min is None:
+        if self.use is None and self.min is None and self.no_worse_by is None:
             raise PydanticCustomError("wrong", "{problem}", {"problem": "is missing", "at": ("min",)})
+        if found := next(self._contradictions(), None):
+            key, problem = found
+            raise PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": (key,)})
         for key in ("min",) if self.use is not None else ("options",):
             if key in self.model_fields_set:
                 problem = "it has no meaning with 'use'; give it to the gate under 'options'" if self.use else (
@@ -57,9 +82,45 @@ class Gate(BaseModel):
                 raise PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": (key,)})
         return self
 
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        given = self.model_fields_set
+        if self.use is not None:
+            for key in OF_STATISTICS:
+                if key in given:
+                    yield key, "it has no meaning with 'use'; give it to the gate under 'options'"
+        for key in ("min", "at", "slices", "slice_documents"):
+            if self.no_worse_by is not None and key in given:
+                yield key, "it has no meaning with 'no_worse_by'; declare a gate of its own"
+        for key in ("no_worse_by", "slices"):
+            if key in given and self.metric != "accuracy":
+                yield key, "it is for 'accuracy' alone"
+        if self.slices and self.at == "lower":
+            yield "at", "slices are judged by their own test; leave 'at' away"
+        if "slice_documents" in given and not self.slices:
+            yield "slice_documents", "it has no meaning without 'slices'"
+        if len(set(self.slices)) < len(self.slices):
+            yield "slices", "a slice is here twice"
+        if self.metric == ANSWERED_SHARE and self.is_statistical:
+            yield next(key for key in OF_STATISTICS if key in given), f"it has no meaning for {ANSWERED_SHARE}"
+
+    @property
+    def judge(self) -> str:
+        """Of the built-in kinds, in one word."""
+        if self.no_worse_by is not None:
+            return "live"
+        return "slices" if self.slices else "lower bound" if self.at == "lower" else "min"
+
+    @property
+    def is_statistical(self) -> bool:
+        """Whether it asks more than the value."""
+        return self.at == "lower" or self.no_worse_by is not None or bool(self.slices)
+
     @property
     def name(self) -> str:
         found = self.metric if self.stage is None else f"{self.metric} of {self.stage}"
+        found += f" by {' and '.join(self.slices)}" if self.slices else ""
+        found += " against live" if self.no_worse_by is not None else ""
+        found += " lower bound" if self.at == "lower" else ""
         return found if self.use is None else f"{found} by {self.use.rpartition(':')[2]}"
 
     @property
@@ -72,11 +133,17 @@ class Gate(BaseModel):
     def described(self) -> dict[str, Any]:
         """What of it counts in the code version of the candidate."""
         found: dict[str, Any] = {"metric": self.metric, "stage": self.stage, "min": self.min, "waivable": self.waivable}
+        if self.is_statistical:
+            asked = self.model_dump(mode="json", include=set(OF_STATISTICS))
+            found |= {"slices": list(self.slices), **asked}
         return found if self.use is None else {**found, "use": self.use, "options": self.options}
 
     @property
     def in_words(self) -> str:
-        return f"{self.metric} ≥ {self.min:g}" if self.use is None else self.name
+        if self.no_worse_by is not None:
+            return f"{self.metric} at most {self.no_worse_by:g} worse than live"
+        where = f" in each {' and '.join(self.slices)}" if self.slices else " at the lower bound" * (self.at == "lower")
+        return f"{self.metric} ≥ {self.min:g}{where}" if self.use is None else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +173,13 @@ class GateCase:
         """What there is to judge by does not say. It holds the candidate back unless `holds` is False."""
         return self._verdict("undecided", sentence, baseline, margin, holds=holds)
 
+    def with_interval(self, interval: Interval) -> "GateCase":
+        return self if self.score is None else replace(self, score=replace(self.score, interval=interval))
+
+    def with_score(self, value: float | None, n: int) -> "GateCase":
+        """Of a part of what the metric scores."""
+        return self if self.score is None else replace(self, score=replace(self.score, value=value, n=n, interval=None))
+
     @property
     def baseline(self) -> Baseline | None:
         """The live release's score as a baseline."""
@@ -126,7 +200,7 @@ class GateCase:
             name=self.gate.name,
             metric=self.gate.metric,
             stage=self.gate.stage,
-            judge=self.gate.use or "min",
+            judge=self.gate.use or self.gate.judge,
             value=None if self.score is None else self.score.value,
             n=0 if self.score is None else self.score.n,
             interval=None if self.score is None else self.score.interval,
@@ -164,6 +238,8 @@ class GateInputs:
     """Metrics that score rows and not golden data: of those nothing is pending."""
     labels_to_come: bool = False
     """People give golden labels on the desk, so that none yet is no mistake."""
+    slices: Sequence[SliceScore] = ()
+    paired: PairedLabels | None = None
 
 
 def judge(gates: Sequence[Gate], bench: GateInputs, own: Mapping[str, GateFunction] | None = None) -> list[GateVerdict]:
@@ -191,6 +267,9 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
         unclear = replace(case, score=None)
         return unclear.failed(f"{each.name}: {len(found)} scores ({stages}); name one with 'stage:'")
     if function is None:
+        scored = case.score is not None and case.score.n > 0 and case.score.value is not None
+        if scored and each.is_statistical:
+            return _statistical(case, bench)
         return _minimum(case, of_rows=of_rows, to_come=bench.labels_to_come and each.metric in OF_LABELS)
     try:
         verdict = function(case, **each.options)
@@ -202,6 +281,16 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
     return verdict
 
 
+def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
+    assert case.score is not None
+    if case.gate.no_worse_by is not None:
+        return judge_against_live(case, bench.paired)
+    if case.gate.slices:
+        wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
+        return judge_slices(case, wanted)
+    return judge_lower_bound(case, case.score.error, case.score.clusters)
+
+
 def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:
     found = [score for score in scores if score.metric == each.metric and each.stage in (None, score.stage)]
     if each.stage is None:  # of search, the first embedding
@@ -210,8 +299,9 @@ def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:
 
 
 def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
-    name, score, least = case.gate.name, case.score, case.gate.least
-    required, declared = f"minimum {least:g}", Baseline(kind="declared", value=least)
+    name, score, asked = case.gate.name, case.score, case.gate.min
+    required = "no minimum" if asked is None else f"minimum {asked:g}"
+    declared = None if asked is None else Baseline(kind="declared", value=asked)
     if score is None or score.n == 0:
         nothing = f"{name} ({required}), n = 0"
         if of_rows:
@@ -228,6 +318,7 @@ def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
         return case.failed(f"{nothing}: there are no golden documents to judge by", baseline=declared)
     if score.value is None:
         return case.failed(f"{name} ({required}) has no value (n = {score.n})", baseline=declared)
+    least = case.gate.least
     reached = score.value >= least
     said = f"{name} {score.value:.6g} {'reaches' if reached else 'is below'} the {required} (n = {score.n}"
     said += f"; {case.pending} more pending" if case.pending else ""

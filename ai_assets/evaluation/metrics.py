@@ -5,7 +5,8 @@ evidence; the formulas of the built-in ones are in `stages/evaluate.py`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -74,6 +75,11 @@ class Evidence:
         predicted = {item.document: item.predicted for item in self.labels}
         return label_scores(truth, predicted, self.label_names)
 
+    @property
+    def clusters(self) -> Sequence[str]:
+        """Of each query, the document that it shares with others: they succeed and fail together."""
+        return [min(item.relevant) for item in self.queries]
+
     @cached_property
     def retrieval_scores(self) -> RetrievalScores:
         return retrieval_scores([(item.found, item.relevant) for item in self.queries])
@@ -88,6 +94,10 @@ class Measure:
     n: int
     """Items that it is over."""
     interval: Interval | None = None
+    error: float | None = None
+    """The standard error of a value from 0 to 1; a gate with `at: lower` needs it."""
+    clusters: int | None = None
+    """How many independent groups of items there are; without it each item is one."""
 
 
 MetricFunction: TypeAlias = Callable[..., Measure]
@@ -117,6 +127,8 @@ class Metric:
             value=measure.value,
             n=measure.n,
             interval=measure.interval,
+            error=measure.error,
+            clusters=measure.n if measure.clusters is None and measure.error is not None else measure.clusters,
         )
 
     def _of_own_code(self, use: str, evidence: Evidence) -> Measure:
@@ -179,30 +191,47 @@ def evaluate(metrics: Iterable[Metric], evidence_of: Callable[[Metric], Sequence
 
 @metric(of="labels")
 def accuracy(evidence: Evidence) -> Measure:
-    return Measure(value=evidence.label_scores.accuracy, n=evidence.label_scores.n)
+    right = [float(item.predicted == item.golden) for item in evidence.labels]
+    return _mean_of(evidence.label_scores.accuracy, right, range(len(right)))
 
 
 @metric(of="labels")
 def macro_f1(evidence: Evidence) -> Measure:
-    return Measure(value=evidence.label_scores.macro_f1, n=evidence.label_scores.n)
+    from ai_assets.statistics.intervals import macro_f1_error
+
+    value, n = evidence.label_scores.macro_f1, evidence.label_scores.n
+    if value is None:
+        return Measure(value=None, n=n)
+    known = frozenset(evidence.label_names)
+    said = ((item.golden, item.predicted if item.predicted in known else None) for item in evidence.labels)
+    return Measure(value=value, n=n, error=macro_f1_error(Counter(said)), clusters=n)
 
 
 def _recall_at(depth: int) -> MetricFunction:
     @metric(of="queries")
     def recall(evidence: Evidence) -> Measure:
-        return Measure(value=evidence.retrieval_scores.recall[depth], n=evidence.retrieval_scores.n)
+        scores = evidence.retrieval_scores
+        return _mean_of(scores.recall[depth], scores.by_query[f"recall@{depth}"], evidence.clusters)
 
     return recall
 
 
 @metric(of="queries")
 def mrr(evidence: Evidence) -> Measure:
-    return Measure(value=evidence.retrieval_scores.mrr, n=evidence.retrieval_scores.n)
+    return _mean_of(evidence.retrieval_scores.mrr, evidence.retrieval_scores.by_query["mrr"], evidence.clusters)
 
 
 @metric(of="queries")
 def ndcg(evidence: Evidence) -> Measure:
-    return Measure(value=evidence.retrieval_scores.ndcg_at_10, n=evidence.retrieval_scores.n)
+    scores = evidence.retrieval_scores
+    return _mean_of(scores.ndcg_at_10, scores.by_query["ndcg"], evidence.clusters)
+
+
+def _mean_of(value: float | None, of_items: Sequence[float], clusters: Sequence[Hashable]) -> Measure:
+    from ai_assets.statistics.intervals import mean_error
+
+    error, number = mean_error(of_items, clusters)
+    return Measure(value=value, n=len(of_items), error=error, clusters=number)
 
 
 BUILTIN: tuple[Metric, ...] = (

@@ -6,7 +6,7 @@ read in `golden.py`; its names are exported here too.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -54,6 +54,13 @@ class Score:
     n: int
     interval: Interval | None = None
     """Of a metric that gives one."""
+    error: float | None = field(default=None, compare=False)
+    """The standard error of the value, by clusters of items that succeed and fail together. It is kept beside rows."""
+    clusters: int | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> list[str | None]:
+        return [self.metric, self.scope, self.stage]
 
     def as_row(self) -> dict[str, Any]:
         """Columns for an interval are there only where there is one: the digests of what has none stay as they are."""
@@ -76,6 +83,8 @@ class RetrievalScores:
     """By depth k: the share of a query's relevant documents that are among its first k."""
     mrr: float | None
     """1 / rank of the first relevant document, 0 where none was found."""
+    by_query: Mapping[str, Sequence[float]]
+    """Of each query in order: `recall@k`, `mrr`, `ndcg`."""
     ndcg_at_10: float | None
     """Over the first 10: the sum of 1 / log2(rank + 1) of the relevant documents, over the best sum possible."""
 
@@ -129,13 +138,20 @@ def retrieval_scores(
         raise ValueError(f"queries without relevant documents cannot be scored: {empty}")
     if any(depth < 1 for depth in k):
         raise ValueError(f"recall needs a depth of 1 or more, not {list(k)}")
+    by_query = {
+        **{
+            f"recall@{depth}": [len(rel.intersection(ranked[:depth])) / len(rel) for ranked, rel in pairs]
+            for depth in k
+        },
+        "mrr": [_reciprocal_rank(ranked, relevant) for ranked, relevant in pairs],
+        "ndcg": [_ndcg(ranked, relevant) for ranked, relevant in pairs],
+    }
     return RetrievalScores(
         n=len(pairs),
-        recall=MappingProxyType(
-            {depth: _mean([len(rel.intersection(ranked[:depth])) / len(rel) for ranked, rel in pairs]) for depth in k}
-        ),
-        mrr=_mean([_reciprocal_rank(ranked, relevant) for ranked, relevant in pairs]),
-        ndcg_at_10=_mean([_ndcg(ranked, relevant) for ranked, relevant in pairs]),
+        recall=MappingProxyType({depth: _mean(by_query[f"recall@{depth}"]) for depth in k}),
+        mrr=_mean(by_query["mrr"]),
+        ndcg_at_10=_mean(by_query["ndcg"]),
+        by_query=MappingProxyType(by_query),
     )
 
 

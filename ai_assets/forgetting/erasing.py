@@ -21,6 +21,7 @@ from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, fr
 from ai_assets.run.rerank_scores import forget_scores
 from ai_assets.signoff import audit, forgotten, live_index, releases
 from ai_assets.signoff.candidate import content_of_files
+from ai_assets.signoff.drifting import forget_profiles
 from ai_assets.signoff.forgotten import STATUS, Register
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
@@ -81,6 +82,8 @@ def forget(
         done += _release(stores, collection, found, gone, by=by, say=say)
         say("lake")
         done += _lake(stores, collection.name, found)
+        if number := forget_profiles(stores, collection.name):
+            done.append(Erasure(where="drift", what=f"{number} profiles with vectors, to be made again"))
         with hold(stores.state, f"publish:{collection.name}", say=say):
             done += _snapshots(stores, collection.name, found)
             say("search indexes")

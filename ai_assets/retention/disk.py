@@ -39,7 +39,7 @@ def usage(home: Home) -> list[Place]:
     """The parts of a home, the largest first."""
     parts: dict[str, Path] = {
         "lake": home.lake, "search indexes": home.index, "Dagster's runs and events": home.dagster,
-        "cost warehouse": home.warehouse.parent, "logs": home.logs,
+        "cost warehouse": home.warehouse.parent, "logs": home.logs, "drift": home.drift,
     }  # fmt: skip
     found = [Place(name=name, size=size_of(path), files=_files(path)) for name, path in parts.items()]
     state = sorted(home.root.glob("state.db*"))

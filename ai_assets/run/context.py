@@ -51,9 +51,11 @@ if TYPE_CHECKING:
     from ai_assets.inference.records import Caller, Priority
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.local_models.host import LocalModels
+    from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.corrections import Corrections
+    from ai_assets.signoff.drifting import DriftBench
     from ai_assets.signoff.fitted_searches import FittedWeight
     from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
     from ai_assets.stages.classify.builtin import BuiltinClassifier
@@ -250,6 +252,20 @@ class Work:
         from ai_assets.signoff.calibration_labels import calibrating
 
         return calibrating(self.collection, self.golden_labels, self.corrections)
+
+    @cached_property
+    def corpus(self) -> "CorpusEvaluation":
+        """Asked for when all partitions of the run are computed."""
+        from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
+
+        return CorpusEvaluation(self)
+
+    @cached_property
+    def drift(self) -> "DriftBench":
+        """Of a collection that declares it."""
+        from ai_assets.signoff.drifting import DriftBench
+
+        return DriftBench(stores=self.stores, collection=self.collection)
 
     @cached_property
     def source(self) -> Source:

@@ -75,7 +75,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str], part:
     yield from _computed(work, partitions, wanted, [asset for asset in wanted if asset not in judged], failures, part)
     failures.refuse_if_lost()
     yield from _submitted(work, failures)
-    corpus = evaluation_scores.CorpusEvaluation(work)
+    corpus = work.corpus
     for partition in partitions if judged else ():
         if partition in errors or failures.waits(partition):
             continue

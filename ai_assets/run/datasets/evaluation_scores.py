@@ -9,16 +9,18 @@ partition never voids the sign-off of another.
 
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.reranking import RERANKED
-from ai_assets.documents.source_listing import Listing, path_of
+from ai_assets.documents.source_listing import Listing, path_of, source_of
 from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
 from ai_assets.embedding.spec import FIRST, vector_column
+from ai_assets.evaluation.floors import PairedLabels, SliceScore
 from ai_assets.evaluation.gates import GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
@@ -30,11 +32,12 @@ from ai_assets.run.datasets.rankings import Rankings
 from ai_assets.run.reranking import reranked
 from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index import SearchIndex
-from ai_assets.storage.lake import Manifest
+from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
 
 DEPTH = 10
 
@@ -257,6 +260,53 @@ class CorpusEvaluation:
 
         return Evidence(collection=self.collection.name, partition=partition, stage=metric.stage, rows=rows)
 
+    @cached_property
+    def slices(self) -> list[SliceScore]:
+        """Of the golden documents that were judged, by what gates ask for; the worst first."""
+        if not self.collection.judges_labels:
+            return []
+        right: Counter[str] = Counter()
+        number: Counter[str] = Counter()
+        for name, within in self._sliced.items():
+            for each in within:
+                number[each] += 1
+                right[each] += self.predicted.get(name) == self.truth[name]
+        found = [SliceScore(slice=each, right=right[each], n=number[each]) for each in number]
+        return sorted(found, key=lambda each: (each.value, each.slice))
+
+    @cached_property
+    def _sliced(self) -> Mapping[str, Sequence[str]]:
+        """By golden document, the slices that it is in."""
+        by, truth = self.collection.slices, self.truth
+        found: dict[str, Sequence[str]] = {}
+        for partition in sorted({each for name in truth for each in self.placed.get(name, ())}):
+            manifest = intact(self.work, "documents", partition)
+            if manifest is None:
+                continue
+            for row in self.work.rows(manifest, ["document_id", "path", "status", "language"]):
+                if row["document_id"] in truth and row["status"] == "ok":
+                    said = {"language": row["language"] or "unknown", "source": source_of(row["path"])}
+                    found[row["document_id"]] = [f"{name} {said[name]}" for name in by]
+        return found
+
+    @cached_property
+    def paired(self) -> PairedLabels | None:
+        """The golden documents as they are judged now and in the live release; None where nothing is live."""
+        with self.work.stores.state.read() as connection:
+            live = releases.live(connection, self.collection.name)
+        if live is None or not self.collection.judges_labels:
+            return None
+        before = labels_of(self.work, live, self.stage.name, self.truth)
+        there = [name for name in self.truth if name in before]
+        now = {name: self.predicted.get(name) == self.truth[name] for name in there}
+        then = {name: before[name] == self.truth[name] for name in there}
+        return PairedLabels(
+            release=live.number,
+            n=len(there),
+            better=sum(now[name] and not then[name] for name in there),
+            worse=sum(then[name] and not now[name] for name in there),
+        )
+
     def _said_by(self, name: str) -> dict[str, str]:
         """Who corrected it."""
         found = self.labelled.get(name)
@@ -287,6 +337,21 @@ class CorpusEvaluation:
             len(self.placed) - details["absent"] - sum(self._computed("documents", n) for n in self.placed)
         )
         return details
+
+
+def labels_of(work: Work, live: releases.Release, stage: str, wanted: Container[str]) -> dict[str, str | None]:
+    """The model's own labels of documents in a release."""
+    found: dict[str, str | None] = {}
+    for partition, part in live.parts.items():
+        if not has_snapshot(work.stores.lake, live.collection, partition, part):
+            continue
+        path, _ = snapshot_paths(work.stores.lake, live.collection, partition, part)
+        there = set(parquet_columns(path))
+        column = next((f"{stage}_{name}" for name in ("model_label", "label") if f"{stage}_{name}" in there), None)
+        for row in read_rows(path, ["document_id", column]) if column is not None else ():
+            if row["document_id"] in wanted:
+                found[row["document_id"]] = row[column]
+    return found
 
 
 def _there(*found: Evidence | None) -> Sequence[Evidence]:
@@ -324,6 +389,8 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         preview=[score.as_row() for score in scores],
         scores=[score.as_row() for score in scores],
         details=corpus.details,
+        errors=[[*score.key, score.error, score.clusters] for score in scores if score.error is not None],
+        **({"slices": [each.as_data() for each in corpus.slices]} if work.collection.slices else {}),
         queries_asked=corpus.asked,
         **as_recorded_search(work.searched_by),
         **fits_told(work),
@@ -337,8 +404,12 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     gates, details = work.collection.settings.score_gates, manifest.stats["details"]
     own = work.collection.own
     release, live = _live_scores(work, manifest.partition) if own.gates else (None, ())
+    errors = {tuple(said[:3]): said[3:] for said in manifest.stats.get("errors", ())}
+    asks_live = any(gate.no_worse_by is not None for gate in gates)
     bench = GateInputs(
-        scores=[Score.of(row) for row in work.read(manifest).to_pylist()],
+        scores=[_with_error(Score.of(row), errors) for row in work.read(manifest).to_pylist()],
+        slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
+        paired=work.corpus.paired if asks_live else None,
         pending=details["pending"],
         absent=details["absent"],
         live=live,
@@ -347,6 +418,11 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
         labels_to_come=work.collection.settings.golden.review,
     )
     return judge(gates, bench, own.gates)
+
+
+def _with_error(score: Score, errors: Mapping[tuple[Any, ...], Sequence[Any]]) -> Score:
+    error, clusters = errors.get(tuple(score.key), (None, None))
+    return replace(score, error=error, clusters=clusters)
 
 
 def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ai_assets.checks.errors import GateFailed
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.documents.passages import OF, STRUCTURE, STRUCTURE_NUMBERS
 from ai_assets.embedding.searched_by import SEARCHED_BY, SearchedBy, as_recorded_search, recorded_search
@@ -55,7 +56,16 @@ def build(work: Work, partition: str) -> Outcome:
     outcome = work.unchanged("release_candidate", partition, inputs)
     if outcome is None or not _snapshot_exists(work, outcome.manifest):
         outcome = _freeze(work, partition, manifests, inputs, searched_by, started)
+    _refuse_drifted(work, outcome.manifest)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest))
+
+
+def _refuse_drifted(work: Work, manifest: Manifest) -> None:
+    """Nobody is asked about a candidate that may not be published anyway."""
+    if work.collection.settings.drift is not None:
+        verdict = work.drift.found(FrozenCandidate.of(manifest)).verdict
+        if verdict.stops:
+            raise GateFailed([verdict.sentence])
 
 
 def _embeddings(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, Embedding]:

@@ -17,6 +17,7 @@ from ai_assets.signoff.served import is_whole
 from ai_assets.stages.base import StageSettings
 from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
 
+MOST_COMPARISONS = 12
 HEADLINE_CHARACTERS = 160
 """Of a text, in the table of the candidate; the release holds all of it."""
 
@@ -39,7 +40,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     lost = live is not None and part is not None and _lost(work, partition, live, part)
     published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
-    verdicts = _verdicts(work, partition)
+    verdicts = [*_verdicts(work, partition), *_of_drift(work, frozen)]
     facts = _facts(work, partition, frozen, changes, verdicts)
     summary = {
         **changes,
@@ -59,6 +60,7 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
         if part and not lost
         else None,
         "since_last": _since_last(work, partition, current, manifest, stages),
+        **_drift(work, frozen),
     }
     with work.fenced() as connection:
         asked = requests.open_request(
@@ -111,6 +113,21 @@ def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
         scores = work.input("release_candidate", partition, "evaluation_scores")
         return [*evaluation_scores.gate_verdicts(work, scores), *found]
     return found
+
+
+def _of_drift(work: Work, frozen: FrozenCandidate) -> list[GateVerdict]:
+    """Where drift may hold a candidate back."""
+    settings = work.collection.settings.drift
+    return [] if settings is None or settings.blocks == "no" else [work.drift.found(frozen).verdict]
+
+
+def _drift(work: Work, frozen: FrozenCandidate) -> dict[str, Any]:
+    """What was compared, for people to look at: all that drifted, and the largest of the rest."""
+    if work.collection.settings.drift is None:
+        return {}
+    found = work.drift.found(frozen)
+    shown = found.comparisons[: max(MOST_COMPARISONS, len(found.drifted))]
+    return {"drift": {"said": found.verdict.sentence, "comparisons": [each.as_data() for each in shown]}}
 
 
 def _facts(

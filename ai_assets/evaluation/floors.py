@@ -1,0 +1,183 @@
+"""Gates that ask what the golden items show, and not only what came out on them: a floor under the lower bound, no
+worse than what is live, a floor in every slice. Pure.
+
+Too few items to tell are `undecided`, with how many more it would take.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
+
+if TYPE_CHECKING:
+    from ai_assets.evaluation.gates import GateCase
+    from ai_assets.statistics.intervals import Bounds
+
+MOST_LABELS = 100_000
+"""Beyond which it is said that labels alone do not help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceScore:
+    """Golden documents that have something in common."""
+
+    slice: str
+    """Such as `language de`."""
+    right: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        return self.right / self.n
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedLabels:
+    """The same golden documents, judged as they are and as they are live."""
+
+    release: int
+    n: int
+    better: int
+    """Right now and wrong in the live release."""
+    worse: int
+
+
+def interval_of(value: float, error: float, clusters: int, confidence: float) -> "Bounds | None":
+    """The lower bound is above the true value with a probability of at most `1 - confidence`; so is the upper below."""
+    from ai_assets.statistics.intervals import share_bounds
+
+    return share_bounds(value, error, clusters, 2 * confidence - 1)
+
+
+def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | None) -> GateVerdict:
+    """Of a score with a value."""
+    score, gate = case.score, case.gate
+    assert score is not None
+    assert score.value is not None
+    value, least, confidence = score.value, gate.least, gate.confidence
+    declared = Baseline(kind="declared", value=least)
+    bounds = None if error is None or clusters is None else interval_of(value, error, clusters, confidence)
+    if bounds is None:
+        return case.undecided(
+            f"{gate.name} {value:.6g} (n = {score.n}) has no interval: nothing says whether it is at least {least:g}",
+            holds=gate.undecided == "block", baseline=declared,
+        )  # fmt: skip
+    case = case.with_interval(Interval(low=bounds.low, high=bounds.high, level=2 * confidence - 1))
+    said = f"{gate.name} is at least {bounds.low:.3f} with {confidence:.0%} confidence ({value:.3f}, n = {score.n})"
+    if bounds.low >= least:
+        return case.passed(f"{said}; minimum {least:g}", baseline=declared, margin=bounds.low - least)
+    if value < least:
+        return case.failed(f"{said}; the value itself is below the minimum {least:g}", baseline=declared,
+                           margin=bounds.low - least)  # fmt: skip
+    assert error is not None
+    assert clusters is not None
+    more = _more_labels(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
+    return case.undecided(
+        f"{said}, which does not reach the minimum {least:g}: {_needed(more)}",
+        holds=gate.undecided == "block", baseline=declared, margin=bounds.low - least,
+    )  # fmt: skip
+
+
+def _low(value: float, error: float, clusters: int, confidence: float, factor: float) -> float:
+    found = interval_of(value, error / math.sqrt(factor), round(clusters * factor), confidence)
+    return 0.0 if found is None else found.low
+
+
+def judge_against_live(case: "GateCase", paired: PairedLabels | None) -> GateVerdict:
+    """No worse than the live release by more than was declared, on the same golden documents."""
+    from ai_assets.statistics.chance import mcnemar
+    from ai_assets.statistics.intervals import difference_bounds
+
+    gate = case.gate
+    most = gate.no_worse_by
+    assert most is not None
+    if paired is None:
+        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+    baseline = Baseline(kind="live", value=None, n=paired.n, release=paired.release)
+    differences = [1.0] * paired.better + [-1.0] * paired.worse + [0.0] * (paired.n - paired.better - paired.worse)
+    bounds = difference_bounds(differences, 2 * gate.confidence - 1)
+    if bounds is None:
+        return case.undecided(
+            f"{gate.name}: {paired.n} golden documents are in both", holds=gate.undecided == "block", baseline=baseline
+        )
+    mean = (paired.better - paired.worse) / paired.n
+    chance = mcnemar(paired.better, paired.worse)
+    said = (
+        f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on "
+        f"{paired.n} documents ({paired.better} better, {paired.worse} worse, p {chance:.3f})"
+    )
+    margin = bounds.low + most
+    if bounds.low >= -most:
+        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
+    if mean < -most:
+        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
+
+    def is_enough(factor: float) -> bool:
+        found = difference_bounds(_scaled(paired, factor), 2 * gate.confidence - 1)
+        return found is not None and found.low >= -most
+
+    more = _more_labels(is_enough, paired.n)
+    return case.undecided(
+        f"{said}; that it is at most {most:g} worse is not shown: {_needed(more)}",
+        holds=gate.undecided == "block", baseline=baseline, margin=margin,
+    )  # fmt: skip
+
+
+def _scaled(paired: PairedLabels, factor: float) -> list[float]:
+    better, worse, n = (round(number * factor) for number in (paired.better, paired.worse, paired.n))
+    return [1.0] * better + [-1.0] * worse + [0.0] * max(0, n - better - worse)
+
+
+def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
+    """A slice fails where it is below the minimum and, over all slices that were looked at, hardly by chance."""
+    from ai_assets.statistics.chance import holm
+    from ai_assets.statistics.exact import probability_of_at_most
+
+    gate, least = case.gate, case.gate.least
+    declared = Baseline(kind="declared", value=least)
+    judged = [each for each in slices if each.n >= gate.slice_documents]
+    few = sorted((each for each in slices if each.n < gate.slice_documents), key=lambda each: each.n)
+    chances = holm([probability_of_at_most(each.right, each.n, least) for each in judged])
+    found = sorted(zip(judged, chances, strict=True), key=lambda each: (each[0].value, each[0].slice))
+    failed = [(each, chance) for each, chance in found if each.value < least and chance <= 1 - gate.confidence]
+    worst = found[0][0] if found else None
+    case = case.with_score(worst.value if worst else None, worst.n if worst else 0)
+    margin = None if worst is None else worst.value - least
+    if failed:
+        told = "; ".join(f"{each.slice} {each.value:.3f} (n = {each.n}, p {chance:.3f})" for each, chance in failed[:3])
+        return case.failed(f"{gate.name} below the minimum {least:g}: {told}", baseline=declared, margin=margin)
+    missing = f"{few[0].slice} needs {gate.slice_documents - few[0].n} more labels" if few else ""
+    if worst is None:
+        why = missing or "no golden document is in a slice"
+        return case.undecided(f"{gate.name}: not judged; {why}", holds=gate.undecided == "block", baseline=declared)
+    said = f"{gate.name}: the worst is {worst.slice} with {worst.value:.3f} (n = {worst.n}); minimum {least:g}"
+    if few:
+        return case.undecided(f"{said}; {missing}", holds=gate.undecided == "block", baseline=declared, margin=margin)
+    return case.passed(said, baseline=declared, margin=margin)
+
+
+def _more_labels(is_enough: "Any", n: int) -> int | None:
+    """How many more golden items of the same kind would decide it; None where no number does."""
+    most = MOST_LABELS / max(n, 1)
+    if n < 1 or most <= 1 or not is_enough(most):
+        return None
+    low, high = 1.0, most
+    while (high - low) * n > 0.5:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return max(1, math.ceil(high * n) - n)
+
+
+def _needed(more: int | None) -> str:
+    if more is None:
+        return "more labels alone will not show it"
+    return f"{more:,} more label{'s' * (more != 1)} needed, if they come out alike"

@@ -1,0 +1,195 @@
+"""Candidates held against the live release: which partitions of it, and what each of them was like.
+
+What a released partition was like is read from its files, so releases of earlier versions can be compared with. That
+takes time, so it is kept below `drift/` in the home, where it can be made again.
+"""
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ai_assets.base.folders import files_below
+from ai_assets.collection.drift_settings import Against, DriftSettings
+from ai_assets.collection.loading import Collection
+from ai_assets.embedding.spec import FIRST, Embedding, vector_column
+from ai_assets.evaluation.drift import Comparison, compare, judge_drift
+from ai_assets.evaluation.profile import FORMAT, Profile, ProfileBuilder, Reference
+from ai_assets.evaluation.verdict import GateVerdict
+from ai_assets.signoff import releases
+from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, has_snapshot, snapshot_paths
+from ai_assets.signoff.releases import Part, Release
+from ai_assets.storage.digest import Json, digest
+from ai_assets.storage.lake import parquet_columns, read_batches, write_file
+from ai_assets.storage.stores import Stores
+
+MOST_PARTITIONS = 100
+"""Of a release, chosen by digest where it has more."""
+KEPT_S = 40 * 86400.0
+"""What no candidate was held against for so long goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftFound:
+    """Of one candidate."""
+
+    comparisons: tuple[Comparison, ...]
+    verdict: GateVerdict
+    live: int | None
+
+    @property
+    def drifted(self) -> tuple[Comparison, ...]:
+        return tuple(each for each in self.comparisons if each.drifted)
+
+
+@dataclass(kw_only=True)
+class DriftBench:
+    """Holds candidates of one collection against what was live when it was first asked."""
+
+    stores: Stores
+    collection: Collection
+    _found: dict[str, DriftFound] = field(default_factory=dict)
+    _profiles: dict[tuple[str, str], Profile | None] = field(default_factory=dict)
+    _one_at_a_time: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def settings(self) -> DriftSettings:
+        assert self.collection.settings.drift is not None
+        return self.collection.settings.drift
+
+    @cached_property
+    def live(self) -> Release | None:
+        with self.stores.state.read() as connection:
+            return releases.live(connection, self.collection.name)
+
+    def found(self, frozen: FrozenCandidate) -> DriftFound:
+        with self._one_at_a_time:
+            if frozen.digest not in self._found:
+                self._found[frozen.digest] = self._compared(frozen)
+            return self._found[frozen.digest]
+
+    def _compared(self, frozen: FrozenCandidate) -> DriftFound:
+        live = self.live
+        comparisons: tuple[Comparison, ...] = ()
+        documents = frozen.documents - frozen.quarantined
+        if live is not None:
+            new = self._profile(frozen.partition, frozen, frozen.embeddings)
+            sides = {name: side for name, side in self._sides(frozen.partition, live) if side.profiles}
+            if new is not None and sides:
+                seed = int(digest([frozen.content, self.settings.significance])[:12], 16)
+                comparisons = compare(new, sides, self.settings, seed)
+        verdict = judge_drift(comparisons, documents, live.number if live else None, self.settings)
+        return DriftFound(comparisons=comparisons, verdict=verdict, live=live.number if live else None)
+
+    def _sides(self, partition: str, live: Release) -> Iterator[tuple[str, Reference]]:
+        """By how a person would say it."""
+        names: dict[Against, str] = {
+            "live": f"release {live.number}",
+            "trailing": f"the {self.settings.trailing} partitions before it",
+            "itself": f"the same partition in release {live.number}",
+        }
+        for side in self.settings.sides(self.collection.settings.partitions):
+            yield names[side], self._reference(live, self._partitions(side, partition, live))
+
+    def _partitions(self, side: Against, partition: str, live: Release) -> Sequence[str]:
+        match side:
+            case "itself":
+                return [partition] if partition in live.parts else []
+            case "trailing":
+                return sorted(name for name in live.parts if name < partition)[-self.settings.trailing :]
+            case "live":
+                return sorted(sorted(live.parts, key=lambda name: digest([name]))[:MOST_PARTITIONS])
+
+    def _reference(self, live: Release, partitions: Sequence[str]) -> Reference:
+        found = [self._profile(name, live.parts[name], live.parts[name].embeddings) for name in partitions]
+        return Reference(profiles=[each for each in found if each is not None])
+
+    def _profile(
+        self, partition: str, files: SnapshotFiles | Part, embeddings: Mapping[str, Embedding]
+    ) -> Profile | None:
+        """None where its files are gone."""
+        space = embeddings[FIRST].space_key if FIRST in embeddings else ""
+        builder = _builder(self.collection, space)
+        named: list[Json] = [
+            FORMAT, files.documents_file, files.chunks_file, list(builder.columns), list(builder.slices), space,
+        ]  # fmt: skip
+        key = partition, digest(named)[:32]
+        if key not in self._profiles:
+            self._profiles[key] = self._kept(key) or self._made(key, files, builder)
+        return self._profiles[key]
+
+    def _path(self, key: tuple[str, str]) -> Path:
+        return profiles_of(self.stores, self.collection.name) / f"{key[1]}.npz"
+
+    def _kept(self, key: tuple[str, str]) -> Profile | None:
+        path = self._path(key)
+        try:
+            found = Profile.of(path.read_bytes())
+            os.utime(path)
+        except OSError:
+            return None
+        return found
+
+    def _made(self, key: tuple[str, str], files: SnapshotFiles, builder: ProfileBuilder) -> Profile | None:
+        if not has_snapshot(self.stores.lake, self.collection.name, key[0], files):
+            return None
+        documents, chunks = snapshot_paths(self.stores.lake, self.collection.name, key[0], files)
+        _take_in(builder, documents, chunks)
+        found = builder.profile()
+        if not self._profiles:
+            _sweep(self._path(key).parent)
+        write_file(self._path(key), found.encoded())
+        return found
+
+
+def profiles_of(stores: Stores, collection: str) -> Path:
+    return stores.home.drift / hashlib.sha256(collection.encode()).hexdigest()[:16]
+
+
+def _sweep(folder: Path) -> None:
+    for path in files_below(folder):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
+
+
+def forget_profiles(stores: Stores, collection: str) -> int:
+    """They hold vectors of documents. How many there were."""
+    found = list(files_below(profiles_of(stores, collection)))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def _builder(collection: Collection, space: str) -> ProfileBuilder:
+    published = [(stage.name, stage.columns.published) for stage in collection.stages]
+    settings = collection.settings.drift
+    return ProfileBuilder(
+        labels=[f"{name}_label" for name, columns in published if "label" in columns],
+        sure=[f"{name}_confidence" for name, columns in published if "confidence" in columns],
+        slices=list(settings.slices) if settings else [],
+        space=space,
+    )
+
+
+def _take_in(builder: ProfileBuilder, documents: Path, chunks: Path) -> None:
+    there = set(parquet_columns(documents))
+    builder.labels = [name for name in builder.labels if name in there]
+    builder.sure = [name for name in builder.sure if name in there]
+    for batch in read_batches(documents, builder.columns):
+        for row in batch.to_pylist():
+            builder.add(row)
+    column = vector_column(FIRST)
+    if column not in parquet_columns(chunks):
+        return
+    for batch in read_batches(chunks, ["chunk_id", column]):
+        places = {name: place for place, name in enumerate(batch["chunk_id"].to_pylist())}
+        vectors = batch[column]
+        for name, place in places.items():
+            if builder.wants_vector(name) and vectors[place].is_valid:
+                builder.add_vector(name, vectors[place].values.to_numpy(zero_copy_only=False))
