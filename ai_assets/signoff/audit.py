@@ -18,6 +18,7 @@ from ai_assets.storage.state import now
 Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
     "reminded", "escalated", "noted", "corrected", "labelled", "published", "rolled back", "resolved", "reconciled",
+    "hold decided",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
