@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ai_assets.signoff import corrections, holds, verification
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, HoldRefused
 from ai_assets.signoff.frozen_candidate import current_candidate
+from ai_assets.signoff.held_sla import advance_held
 from ai_assets.signoff.holds import HeldDocument, HoldRuling, Verdict
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
@@ -371,3 +373,32 @@ def test_a_collection_that_holds_nothing_has_the_digests_it_always_had(office: P
     assert candidate is not None
     assert holds.HELD not in candidate.code_versions
     assert "held" not in json.loads(current(office.stores().state, DAY).summary)
+
+
+def told(project: Project) -> list[tuple[str, str]]:
+    with project.stores().state.read() as connection:
+        return [(row.kind, row.title) for row in connection.execute(sa.text("SELECT * FROM notices ORDER BY made_at"))]
+
+
+def test_who_waits_is_told_of_once_a_step_and_decided_ones_are_not(office: Project) -> None:
+    notes = refreshed(office, FIRES, signoff={"notify": ["team"], "sla": {"remind_after_hours": None,
+                      "escalate_after_hours": None, "expire_after_days": None}})  # fmt: skip
+    state, [held] = office.stores().state, queue(office)
+    began = datetime.fromisoformat(held.held_at)
+    for hours, kinds in ((23, []), (25, ["hold reminded"]), (26, ["hold reminded"]),
+                         (73, ["hold reminded", "hold escalated"])):  # fmt: skip
+        advance_held(state, [notes], (began + timedelta(hours=hours)).isoformat(timespec="milliseconds"))
+        assert [kind for kind, _ in told(office)] == kinds
+    assert told(office)[0][1] == "notes: 1 document waits for a person in kind, for 24 hours or longer"
+    assert WEAK not in str(told(office))
+    office.refresh(notes, [DAY])
+    assert advance_held(state, [notes], (began + timedelta(hours=99)).isoformat(timespec="milliseconds")) == 0
+    verification.verify(state)
+
+
+def test_nobody_is_reminded_of_what_is_decided(office: Project) -> None:
+    notes = refreshed(office, FIRES, signoff={"notify": ["team"]})
+    [held] = queue(office)
+    say(office, notes)
+    late = (datetime.fromisoformat(held.held_at) + timedelta(hours=80)).isoformat(timespec="milliseconds")
+    assert advance_held(office.stores().state, [notes], late) == 0

@@ -153,10 +153,10 @@ def decide(
 
 
 def _verdict(accept: bool, label: str | None, reject: str | None) -> Verdict:
-    given: list[Verdict] = [
-        *(["accept"] if accept else []), *(["correct"] if label is not None else []),
-        *(["reject"] if reject is not None else []),
-    ]  # type: ignore[list-item]  # fmt: skip
+    asked: list[tuple[Verdict, bool]] = [
+        ("accept", accept), ("correct", label is not None), ("reject", reject is not None),
+    ]  # fmt: skip
+    given = [verdict for verdict, is_asked in asked if is_asked]
     if len(given) != 1:
         raise typer.BadParameter("say one of --accept, --label LABEL and --reject WHY")
     return given[0]

@@ -117,6 +117,8 @@ class Inbox(View):
     """Those they may see."""
     failing_channels: Mapping[str, str]
     """By channel, the last error of messages that could not be sent."""
+    held: Mapping[str, int]
+    """Documents that wait for a person while the others go on, by collection that has any."""
     need_a_person: Mapping[str, int]
     """By collection, documents without a result that nothing asks about again by itself."""
     claims: Mapping[str, int]

@@ -39,8 +39,7 @@ def record(connection: sa.Connection, found: HoldCertificate) -> HoldCertificate
 
 
 def _same(one: HoldCertificate, other: HoldCertificate) -> bool:
-    apart = {"number": 0, "run_id": "", "made_at": ""}
-    return replace(one, **apart) == replace(other, **apart)
+    return replace(one, number=0, run_id="", made_at="") == replace(other, number=0, run_id="", made_at="")
 
 
 def newest(connection: sa.Connection, collection: str, stage: str) -> HoldCertificate | None:

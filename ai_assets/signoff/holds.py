@@ -73,7 +73,7 @@ class HoldDecision:
     label: str | None
     """What is right, where that is another label."""
     said: str | None
-    """The answer that was looked at, in short."""
+    """The label that was looked at. Of other stages nothing: the chain keeps no text of a document."""
     reason: str
     made_at: str
 
@@ -256,7 +256,8 @@ def decide(
             raise HoldRefused(held.document_id, "its text or its answer has changed since it was shown; look again")
         assert stage.hold is not None
         known = [each for each in decisions_of(connection, collection.name).every if each.subject == held.subject]
-        made = _made(connection, known, current, verdict, label, reason, by)
+        shown = current if isinstance(stage, ClassifyStage) else replace(current, answer=None)
+        made = _made(connection, known, shown, verdict, label, reason, by)
         if made is not None:
             known.append(made)
         found = ruling(known, stage.hold.reviewers)
