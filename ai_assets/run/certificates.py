@@ -9,13 +9,34 @@ from ai_assets.signoff.hold_certificates import HoldCertificate
 from ai_assets.signoff.hold_labels import judged_labels
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.hold_settings import CertifiedSettings
-from ai_assets.statistics.selective import Certified, certify
+from ai_assets.statistics.selective import Certified, CoveragePoint, certify, coverage_curve
+from ai_assets.storage.digest import Json
+
+CURVE_ROWS = 10
+"""In a table beside the candidate; the desk draws all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCertificate:
     certified: Certified
     record: HoldCertificate
+    curve: tuple[CoveragePoint, ...]
+
+    @property
+    def told(self) -> dict[str, Json]:
+        """What the candidate's manifest says of it: it is no part of the digest."""
+        every = max(1, len(self.curve) // CURVE_ROWS)
+        points = [*self.curve[::-1][::every][::-1]]
+        return {
+            "said": self.certified.sentence,
+            "threshold": self.certified.threshold,
+            "coverage": round(self.certified.coverage, 4),
+            "certificate": self.record.number,
+            "curve": [
+                {"from": point.threshold, "accepted": round(point.coverage, 4), "error": round(point.error, 4),
+                 "at_most": round(point.upper, 4)} for point in points
+            ],
+        }  # fmt: skip
 
 
 def certificate(work: Work, stage: StageSettings, declared: CertifiedSettings) -> RunCertificate:
@@ -44,4 +65,5 @@ def _certify(work: Work, stage: StageSettings, declared: CertifiedSettings) -> R
     with work.fenced() as connection:
         recorded = hold_certificates.record(connection, made)
     work.say(f"{stage.name}: {certified.sentence}")
-    return RunCertificate(certified=certified, record=recorded)
+    curve = coverage_curve(given.labels, declared.confidence)
+    return RunCertificate(certified=certified, record=recorded, curve=curve)

@@ -165,6 +165,9 @@ def _freeze(
         **as_recorded_search(searched_by),
         **({WITHOUT: len(reasons)} if reasons else {}),
         **({HELD: held.documents} if work.collection.holding else {}),
+        **(
+            {"hold_thresholds": told} if (told := {name: each.told for name, each in work.certificates.items()}) else {}
+        ),
     )
 
 
