@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import CHROMIUM, Project
 from desks import DeskProcess, desk
 from playwright.sync_api import expect, sync_playwright
-from signing import PASSWORD, known
+from signing import PASSWORD, current, known
 from test_certified_holds import CERTIFIED, label
 from test_certified_holds import declare as declare_certified
 from test_holds import DAY, FIRES, WEAK, office, refreshed  # noqa: F401 - a fixture
@@ -43,6 +43,9 @@ def test_two_decide_blind_a_third_settles_it_and_the_page_says_how_far_they_agre
     ann, bob, cleo, vic = (running.visitor(name) for name in ("ann", "bob", "cleo", "vic"))
     assert "1 answer waits" in ann.get("/held").text
     assert "1 held document waits" in ann.get("/").text
+    asked = current(running.project.stores().state, DAY)
+    assert "held for a person</a>" in ann.get(f"/requests/{asked.request_id}").text
+    assert [row["held"] for row in ann.get("/api/inbox").json()["rows"]] == [1]
     page = ann.get("/held/notes").text
     assert "kind says: <bdi>incident</bdi>" in page
     shown = fields_on(page)

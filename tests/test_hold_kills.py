@@ -46,7 +46,7 @@ def test_a_kill_at_any_instant_loses_no_decision_and_lets_nothing_out_unseen(
     notes = refreshed(office)
     publish_all(office, notes)
     chance = random.Random("kills")
-    for _ in range(8):
+    for _ in range(5):
         process = processes.Process(target=decide_and_refresh, args=(office.home, office.root))
         process.start()
         time.sleep(chance.uniform(0.1, 1.5))

@@ -44,8 +44,8 @@ class HeldTask:
     """Labels that it may be corrected to."""
     blind: bool
     """Others have decided, and what they said is not shown until two have."""
-    following: str | None
-    """The next one that waits for this person, as its page is called."""
+    following: HeldView | None
+    """The next one that waits for this person."""
 
 
 def held_page(
@@ -99,7 +99,7 @@ def held_task(desk: Desk, person: Person, name: str, document: str, stage: str) 
         cut=len(text) > LONGEST_TEXT,
         choices=declared.names if isinstance(declared, ClassifyStage) else (),
         blind=is_blind(chosen, person),
-        following=None if not others else others[0].held.document_id,
+        following=_view(person, collection, others[0]) if others else None,
     )
 
 

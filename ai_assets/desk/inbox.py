@@ -144,6 +144,7 @@ def row_of(
 
 _COUNTED = (
     "documents", "added", "changed", "removed", "relabelled", "quarantined", "unreadable", "without_vectors",
+    "held",
     "low_confidence", "failed_gates",
 )  # fmt: skip
 

@@ -49,6 +49,8 @@ class InboxRow(View):
     quarantined: int
     without_vectors: int
     """Documents that only their words can find."""
+    held: int
+    """Documents that the candidate leaves out or marks, because they wait for a person."""
     low_confidence: int
     failed_gates: int
     gates: int | None
