@@ -17,7 +17,7 @@ from ai_assets.signoff.outbox import HeldNews
 from ai_assets.signoff.people import SYSTEM
 from ai_assets.signoff.sla import in_words, opened_by
 from ai_assets.stages.hold_settings import HoldSettings
-from ai_assets.storage.digest import digest
+from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.state import StateStore
 
 
@@ -72,7 +72,8 @@ def _take(connection: sa.Connection, collection: Collection, stage: str, hold: H
     rules, taken = collection.settings.signoff, 0
     for step in _steps(hold):
         due = _due(collection, stage, step, moment)
-        names = set(connection.execute(sa.select(holds.HELD_TABLE.c.document_id).where(*due)).scalars())
+        query = sa.select(holds.HELD_TABLE.c.document_id).where(*due)
+        names: set[str] = {*connection.execute(query).scalars()}
         connection.execute(sa.update(holds.HELD_TABLE).where(*due).values(sla_step=step.number))
         waiting = [
             item.held
@@ -82,7 +83,8 @@ def _take(connection: sa.Connection, collection: Collection, stage: str, hold: H
         if not waiting:
             continue
         channels = (rules.escalate_notify or rules.notify) if step.kind == "hold escalated" else rules.notify
-        told = {"collection": collection.name, "stage": stage, "documents": len(waiting), "channels": list(channels)}
+        told: dict[str, Json] = {"collection": collection.name, "stage": stage, "documents": len(waiting),
+                                 "channels": list(channels)}  # fmt: skip
         audit.append(connection, SYSTEM, step.kind, told)
         outbox.make(connection, [_news(collection, stage, step, waiting)], channels, moment)
         taken += 1
