@@ -17,7 +17,7 @@ from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.status import partition_states
 from ai_assets.signoff import corrections, holds, verification
 from ai_assets.signoff.audit_errors import AuditBroken
-from ai_assets.signoff.errors import DecisionRefused, HoldRefused
+from ai_assets.signoff.errors import DecisionRefused, HeldDecisionRefused
 from ai_assets.signoff.frozen_candidate import current_candidate
 from ai_assets.signoff.held_sla import advance_held
 from ai_assets.signoff.holds import HeldDocument, HoldRuling, Verdict
@@ -162,7 +162,7 @@ def test_a_decision_stays_while_text_and_answer_do_and_no_longer(office: Project
 
 def test_a_rejected_document_is_published_as_one_without_text_with_the_reason(office: Project) -> None:
     notes = refreshed(office)
-    with pytest.raises(HoldRefused, match="rejecting takes a reason"):
+    with pytest.raises(HeldDecisionRefused, match="rejecting takes a reason"):
         say(office, notes, "reject")
     say(office, notes, "reject", reason="a drill, no fire")
     publish_all(office, notes)
@@ -181,7 +181,7 @@ def test_a_rejected_document_is_published_as_one_without_text_with_the_reason(of
 def test_a_correction_is_final_for_the_text_and_joins(office: Project) -> None:
     notes = refreshed(office)
     publish_all(office, notes)
-    with pytest.raises(HoldRefused, match="'incidnt' is no label of 'kind'; did you mean 'incident'"):
+    with pytest.raises(HeldDecisionRefused, match="'incidnt' is no label of 'kind'; did you mean 'incident'"):
         say(office, notes, "correct", label="incidnt")
     say(office, notes, "correct", label="invoice", reason="it only mentions one")
     office.refresh(notes, [DAY])
@@ -259,10 +259,10 @@ def test_who_may_not_and_what_was_not_looked_at_is_refused(office: Project) -> N
     [held] = queue(office)
     office.document(WEAK, FIRE.format(n=3))
     office.refresh(notes, [DAY])
-    with pytest.raises(HoldRefused, match="has changed since it was shown"):
+    with pytest.raises(HeldDecisionRefused, match="has changed since it was shown"):
         holds.decide(office.stores().state, notes, held, "accept", by=somebody("rita", "reviewer"))
     refreshed(office, {"below": 0.001})
-    with pytest.raises(HoldRefused, match="does not wait for anybody"):
+    with pytest.raises(HeldDecisionRefused, match="does not wait for anybody"):
         holds.decide(office.stores().state, notes, held, "accept", by=somebody("rita", "reviewer"))
 
 

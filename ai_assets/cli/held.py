@@ -20,7 +20,7 @@ from ai_assets.cli.output import (
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import hold_certificates, holds
-from ai_assets.signoff.errors import HoldRefused
+from ai_assets.signoff.errors import HeldDecisionRefused
 from ai_assets.signoff.held_status import HeldItem, HeldStatus, held_status
 from ai_assets.signoff.holds import HeldDocument, Verdict
 
@@ -96,7 +96,7 @@ def show(
         status = held_status(connection, chosen, stage=stage)
     items = [item for item in status.items if item.held.document_id == document]
     if not items:
-        raise HoldRefused(document, f"it is not held in {name}; see: ai-assets held list {name}")
+        raise HeldDecisionRefused(document, f"it is not held in {name}; see: ai-assets held list {name}")
     if as_json:
         print_json([item.plain for item in items])
         return
@@ -169,9 +169,11 @@ def _wanted(chosen: Collection, documents: list[str], stage: str | None) -> list
     for document in documents:
         found = [held.stage for held in waiting if held.document_id == document]
         if not found:
-            raise HoldRefused(document, f"it is not held in {chosen.name}; see: ai-assets held list {chosen.name}")
+            raise HeldDecisionRefused(
+                document, f"it is not held in {chosen.name}; see: ai-assets held list {chosen.name}"
+            )
         if len(found) > 1:
-            raise HoldRefused(document, f"several stages hold it ({', '.join(found)}); name one with --stage")
+            raise HeldDecisionRefused(document, f"several stages hold it ({', '.join(found)}); name one with --stage")
     return waiting
 
 

@@ -10,7 +10,7 @@ from ai_assets.desk.api_records import DecidedHeld, DecidingHeld, Name
 from ai_assets.desk.held_query import held_named, held_page
 from ai_assets.desk.held_views import HeldPage
 from ai_assets.signoff import holds
-from ai_assets.signoff.errors import HoldRefused
+from ai_assets.signoff.errors import HeldDecisionRefused
 
 router = APIRouter()
 
@@ -34,7 +34,9 @@ def decide_held(desk: TheDesk, person: Someone, collection: TheCollection, decid
     found, item = held_named(desk, person, collection, deciding.document_id, deciding.stage)
     seen = (deciding.document_digest, deciding.answer_digest)
     if (item.held.document_digest, item.held.answer_digest) != seen:
-        raise HoldRefused(deciding.document_id, "its text or its answer has changed since it was shown; look again")
+        raise HeldDecisionRefused(
+            deciding.document_id, "its text or its answer has changed since it was shown; look again"
+        )
     ruling = holds.decide(
         desk.stores.state, found, item.held, deciding.decision, label=deciding.label, reason=deciding.reason, by=person
     )

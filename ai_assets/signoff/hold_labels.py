@@ -24,7 +24,7 @@ _SCALE = 16**15
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedLabels:
+class CertifyingLabels:
     labels: Sequence[Judged]
     digest: str
     """Of all that they are made of."""
@@ -46,7 +46,7 @@ def number_of(*said: str) -> float:
 
 def judged_labels(
     stores: "Stores", collection: Collection, stage: StageSettings, golden: GoldenInForce
-) -> JudgedLabels:
+) -> CertifyingLabels:
     drawn = [
         item
         for name, item in golden.agreed.items()
@@ -70,7 +70,7 @@ def judged_labels(
         [name, known[name].document_digest, known[name].label, said[name].label, repr(said[name].confidence)]
         for name in sorted(kept)
     ]
-    return JudgedLabels(
+    return CertifyingLabels(
         labels=one_of_each_cluster(labels, [said[name].cluster for name in kept]),
         digest=digest(described)[:32],
         drawn=len(present),

@@ -18,7 +18,7 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import audit, corrections, requests
 from ai_assets.signoff.corrections import Correction
-from ai_assets.signoff.errors import DecisionRefused, HoldRefused
+from ai_assets.signoff.errors import DecisionRefused, HeldDecisionRefused
 from ai_assets.signoff.people import Person
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -251,9 +251,11 @@ def decide(
         waiting = {each.stage: each for each in held_of(connection, collection.name, held.document_id)}
         current = waiting.get(held.stage)
         if current is None:
-            raise HoldRefused(held.document_id, f"it does not wait for anybody in '{held.stage}' any more")
+            raise HeldDecisionRefused(held.document_id, f"it does not wait for anybody in '{held.stage}' any more")
         if current.subject != held.subject:
-            raise HoldRefused(held.document_id, "its text or its answer has changed since it was shown; look again")
+            raise HeldDecisionRefused(
+                held.document_id, "its text or its answer has changed since it was shown; look again"
+            )
         assert stage.hold is not None
         known = [each for each in decisions_of(connection, collection.name).every if each.subject == held.subject]
         shown = current if isinstance(stage, ClassifyStage) else replace(current, answer=None)
@@ -322,7 +324,7 @@ def subject_of(item: HoldDecision) -> dict[str, Json]:
 def _stage_of(collection: Collection, held: HeldDocument) -> StageSettings:
     stage = next((each for each in collection.holding if each.name == held.stage), None)
     if stage is None:
-        raise HoldRefused(held.document_id, f"stage '{held.stage}' of {collection.name} holds nothing")
+        raise HeldDecisionRefused(held.document_id, f"stage '{held.stage}' of {collection.name} holds nothing")
     return stage
 
 
@@ -340,13 +342,19 @@ def _require(
         raise DecisionRefused(by.name, f"deciding held documents takes the role reviewer in {collection.name}")
     if verdict != "correct":
         if label is not None:
-            raise HoldRefused(held.document_id, f"a label belongs to 'correct', not to '{verdict}'")
+            raise HeldDecisionRefused(held.document_id, f"a label belongs to 'correct', not to '{verdict}'")
         if verdict == "reject" and not reason.strip():
-            raise HoldRefused(held.document_id, "rejecting takes a reason: it is what readers see of the document")
+            raise HeldDecisionRefused(
+                held.document_id, "rejecting takes a reason: it is what readers see of the document"
+            )
         return None
     if not isinstance(stage, ClassifyStage):
-        raise HoldRefused(held.document_id, f"stage '{held.stage}' gives no label to correct; accept or reject it")
+        raise HeldDecisionRefused(
+            held.document_id, f"stage '{held.stage}' gives no label to correct; accept or reject it"
+        )
     names = stage.names
     if label not in names:
-        raise HoldRefused(held.document_id, f"'{label}' is no label of '{held.stage}'{nearest(str(label), names)}")
+        raise HeldDecisionRefused(
+            held.document_id, f"'{label}' is no label of '{held.stage}'{nearest(str(label), names)}"
+        )
     return label
