@@ -14,7 +14,7 @@ from ai_assets.base.home import project_directory
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.storage.digest import canonical_json
 
-Kind = Literal["metric", "gate", "check", "target", "sink", "protocol", "embedder", "stage"]
+Kind = Literal["metric", "gate", "check", "target", "sink", "protocol", "embedder", "stage", "hold"]
 GROUPS: dict[Kind, str] = {
     "metric": "ai_assets.metrics",
     "gate": "ai_assets.gates",
@@ -24,6 +24,7 @@ GROUPS: dict[Kind, str] = {
     "protocol": "ai_assets.protocols",
     "embedder": "ai_assets.embedders",
     "stage": "ai_assets.stages",
+    "hold": "ai_assets.holds",
 }
 
 

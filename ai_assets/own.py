@@ -21,10 +21,14 @@ from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
 from ai_assets.extensions import Kind, load, load_class
 from ai_assets.local_models.errors import DimensionsDiffer, ModelUnusable
 from ai_assets.source_digest import source_digest
+from ai_assets.stages.hold_settings import HoldSettings
 from ai_assets.targets.base import Target
 
 if TYPE_CHECKING:
     from ai_assets.evaluation.gates import GateFunction
+
+HoldRule = Callable[..., str | None]
+"""Given a stage's row of a document, it says why the document is held, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,10 @@ class OwnParts:
     """By name of the embedding, what an embedder of the user's own makes."""
     gate_digests: Mapping[str, str] = field(default_factory=dict)
     """By name of the gate, of its source."""
+    holds: "Mapping[str, HoldRule]" = field(default_factory=dict)
+    """By stage, what holds its documents."""
+    hold_digests: Mapping[str, str] = field(default_factory=dict)
+    """The same, of its source."""
 
 
 def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -> OwnParts:
@@ -68,7 +76,13 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
         for name, each in settings.every_embedding.items()
         if each.use or each.is_local
     }
+    rules = {
+        stage.name: gathered.attempt(None, loading.hold, number, stage.hold)
+        for number, stage in enumerate(settings.stages)
+        if stage.hold is not None and stage.hold.rule is not None
+    }
     gathered.refuse(CollectionInvalid)
+    holds = {name: function for name, function in rules.items() if function is not None}
     functions = {name: function for name, function in gates.items() if function is not None}
     return OwnParts(
         metrics=tuple(metric for metric in metrics if metric is not None),
@@ -77,6 +91,8 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
         embeddings={name: each for name, each in embeddings.items() if each is not None},
         gates=functions,
         gate_digests={name: source_digest(function) for name, function in functions.items()},
+        holds=holds,
+        hold_digests={name: source_digest(function) for name, function in holds.items()},
     )
 
 
@@ -118,6 +134,15 @@ class _Loading:
             problem = "it is not marked with @gate (from ai_assets.evaluation import gate)"
             raise self._wrong(ExtensionUnusable("gate", use, problem), "gates", number, "use")
         self._require_fits("gate", use, function, 1, self.settings.gates[number].options, "gates", number)
+        return function
+
+    def hold(self, number: int, declared: HoldSettings) -> HoldRule:
+        assert declared.rule is not None
+        at = ("stages", number, "hold", "rule")
+        function = self._load("hold", declared.rule, *at)
+        if not callable(function):
+            raise self._wrong(ExtensionUnusable("hold", declared.rule, "it is no function of a row"), *at)
+        self._require_fits("hold", declared.rule, function, 1, declared.options, *at)
         return function
 
     def check(self, number: int) -> OwnCheck:

@@ -268,6 +268,8 @@ def furnished(told: Story, ann: Visitor) -> dict[str, Opened]:
         "make live": Opened(address="/releases/library", press="form[action$=rollback] button"),
         "golden": Opened(address="/golden"),
         "label": Opened(address="/golden/letters"),
+        "held": Opened(address="/held"),
+        "held document": Opened(address="/held/letters"),
         "run": Opened(address=f"/runs/{LONG_NAME}/{run}"),
         "forbidden": Opened(address="/people/nobody-of-that-name"),
         "keys": Opened(address="/", press="#keys-open"),
@@ -381,7 +383,8 @@ def pdf_of(pages: int) -> bytes:
 
 def golden(told: Story, ann: Visitor) -> None:
     """A sample of documents waits for labels of forty."""
-    stage = {"name": "kind", "kind": "classify", "labels": LABELS}
+    hold = {"certified": {"error": 0.05}, "release": "marked", "reviewers": 2}
+    stage = {"name": "kind", "kind": "classify", "labels": LABELS, "hold": hold}
     for n in range(12):
         text = (ARABIC, MARKDOWN, f"A pallet of {UNBROKEN} is missing. " * 20)[n % 3]
         told.project.document(f"{DAYS[0]}/{n:02}-letter-from-a-carrier.txt", f"{text}\n{n}", "letters")

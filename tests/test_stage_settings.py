@@ -66,7 +66,7 @@ WRONG = [
     case("schema of a list", {**FACTS, "schema": {"type": "array"}}, "stages.0.schema.type: the schema of an answer has 'type: object' at its top"),
     case("slip in a schema", {**FACTS, "schema": {**SCHEMA, "requird": []}}, "stages.0.schema.requird: unknown keyword 'requird'; did you mean 'required'?"),
     case("no schema file", {**FACTS, "schema": "schemas/a.json"}, "collections/notes/schemas/a.json does not exist"),
-    case("key of another kind", {**BRIEF, "labels": LABELS}, "stages.0: unknown key 'labels'; known here: after, compute, due, kind, max_input_characters, max_output_tokens, max_sentences, max_words, name, on_ambiguous, priority, prompt, reuse_for, route, seed, temperature, tier, timeout_s, timezone, tries, when, windows, within"),
+    case("key of another kind", {**BRIEF, "labels": LABELS}, "stages.0: unknown key 'labels'; known here: after, compute, due, hold, kind, max_input_characters, max_output_tokens, max_sentences, max_words, name, on_ambiguous, priority, prompt, reuse_for, route, seed, temperature, tier, timeout_s, timezone, tries, when, windows, within"),
     case("slip in a key", {**BRIEF, "max_sentence": 2}, "stages.0: unknown key 'max_sentence'; did you mean 'max_sentences'?"),
     case("span of time", {**BRIEF, "reuse_for": "30 days"}, "stages.0.reuse_for: '30 days' is no span of time such as 30d, 12h or 90m"),
     case("temperature", {**BRIEF, "temperature": 3}, "stages.0.temperature: should be less than or equal to 2; found 3"),

@@ -24,6 +24,7 @@ from ai_assets.cli import (
     documents,
     forget,
     golden,
+    held,
     inference,
     keys,
     ledger,
@@ -108,6 +109,7 @@ app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(golden.app, name="golden")
+app.add_typer(held.app, name="held")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")
 app.add_typer(retention.app, name="retention")

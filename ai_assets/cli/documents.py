@@ -54,6 +54,10 @@ def explain(
     for key, value in found.items():
         if isinstance(value, dict):
             rows += [(f"{key}.{inner}", _shown(inner, item)) for inner, item in value.items() if item is not None]
+        elif key == "held":
+            rows += [(f"held by {item['stage']}", f"{'; '.join(item['why'])}: {item['state']}") for item in value]
+        elif key == "hold_decisions":
+            rows += [(f"{item['decision']} by {item['author']}", item["reason"] or item["label"]) for item in value]
         elif key != "history":
             rows.append((key, value))
     table(f"{name}: {document}", ("what", "value"), rows)

@@ -99,10 +99,12 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     changes = request.changes
     live = f"against live release {changes['live_release']}" if changes["live_release"] else "nothing is live yet"
     console.print(led(f"{name} {partition}", "bold", f": {request.status}, digest {request.digest}"))
+    held = len({each[0] for each in changes.get("held", ()) if str(each[3]).endswith(" it")})
     holes = f", {changes[WITHOUT]} without vectors" if changes.get(WITHOUT) else ""
+    waits = f", {held} held for a person" if held else ""
     counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
-        f"{changes['documents']} documents, {changes['quarantined']} quarantined{holes}; "
+        f"{changes['documents']} documents, {changes['quarantined']} quarantined{holes}{waits}; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
     _show_authors(request)

@@ -117,6 +117,8 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
         table("", ("documents", "number"), rows, ("number",))
     for adapted in item.adaptations:
         console.print(adapted.sentence(item.collection))
+    if item.documents.get("held"):
+        console.print(f"Held documents wait for a person: ai-assets held list {item.collection}, or on the desk: /held")
     if item.unassigned:
         console.print(f"{item.unassigned} file(s) of the source belong to no partition.")
     if details:

@@ -282,12 +282,23 @@ class Collection:
                 [gate.described for gate in settings.gates],
                 *([dict(self.own.gate_digests)] if self.own.gate_digests else []),
                 *([["drift", settings.drift.model_dump(mode="json")]] if settings.drift else []),
+                *self._holds_described,
                 *self._search_described,
             ],
         }
         for stage in self.stages:
             described[stage.name] = self._described(stage)
         return {asset: digest(described[asset])[:16] for asset in self.asset_names}
+
+    @property
+    def holding(self) -> tuple[StageSettings, ...]:
+        """The stages whose documents may have to wait for a person."""
+        return tuple(stage for stage in self.stages if stage.hold is not None)
+
+    @property
+    def _holds_described(self) -> list[Any]:
+        said = [[stage.name, stage.hold.described] for stage in self.holding if stage.hold is not None]
+        return [["hold-1", said, dict(self.own.hold_digests)]] if said else []
 
     def _described(self, stage: StageSettings) -> list[Any]:
         if stage.name in self.questions:

@@ -21,6 +21,7 @@ from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.drift_settings import DriftSettings
 from ai_assets.collection.expectations import Expectation
+from ai_assets.collection.holds import wrong_holds
 from ai_assets.collection.reranking import RerankSettings
 from ai_assets.collection.stage_windows import misplaced_windows
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
@@ -507,6 +508,7 @@ class CollectionSettings(WithDeadline):
                 yield wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
         yield from self._wrong_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
         yield from self._wrong_metrics(names)
+        yield from wrong_holds(self)
         for number, gate in enumerate(self.gates):
             if gate.metric == ANSWERED_SHARE:
                 yield from self._wrong_answered(number, gate)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
 from ai_assets.base.errors import UserError
-from ai_assets.desk import api_opened, launching, reading
+from ai_assets.desk import api_held, api_opened, launching, reading
 from ai_assets.desk.access import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
 from ai_assets.desk.api_parameters import (
@@ -93,6 +93,7 @@ def create_api(desk: Desk) -> FastAPI:
     add_handlers(api)
     api.include_router(router)
     api.include_router(api_opened.router)
+    api.include_router(api_held.router)
     return api
 
 

@@ -116,6 +116,25 @@ class Correcting(Body):
     reason: Text = ""
 
 
+class DecidingHeld(Body):
+    document_id: DocumentId
+    stage: Name
+    document_digest: Text
+    """Of the text that was looked at."""
+    answer_digest: Text
+    """Of the answer that was looked at: another one is not decided."""
+    decision: Literal["accept", "correct", "reject"]
+    label: Name | None = None
+    """What is right, of a correction."""
+    reason: Text = ""
+
+
+class DecidedHeld(ApiRecord):
+    decided: bool
+    """Whether it joins with the next run, or further people are needed."""
+    disagreed: bool
+
+
 class AskingAgain(Body):
     collection: CollectionName
     partition: Name

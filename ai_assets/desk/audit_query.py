@@ -119,6 +119,11 @@ def _words(record: Record) -> str:
         case "labelled":
             about = f"{found['document']}: {found['stage']}: {found['label'] or found['answer']}"
             return about if found["author"] == record.actor else f"{about} (of {found['author']})"
+        case "hold reminded" | "hold escalated":
+            return f"{found['documents']} documents of {found['stage']}"
+        case "hold decided":
+            said = f"{found['decision']} {found['label']}" if found["label"] else found["decision"]
+            return _joined(f"{found['document']}: {found['stage']}: {said}", found["reason"])
         case "published":
             return f"release {found['release']}: {found['partitions']}"
         case "forgotten":

@@ -11,6 +11,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import SignoffSettings, SlaSettings
 from ai_assets.desk.access import collection_seen, known_view, told
 from ai_assets.desk.context import Desk
+from ai_assets.desk.held_query import held_counts
 from ai_assets.desk.unanswered_query import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
@@ -72,6 +73,7 @@ def inbox(
         rows = _rows(connection, person, shown, seen, at)
         failing = _failing(connection, desk, person, seen)
         people = need_a_person(connection, seen)
+        held = held_counts(connection, seen)
         claimed = _claims(connection, person, list(seen))
     return Inbox(
         rows=rows,
@@ -81,6 +83,7 @@ def inbox(
         counts=counts,
         collections=sorted(seen),
         failing_channels=failing,
+        held=held,
         need_a_person=people,
         claims=claimed,
     )
@@ -141,6 +144,7 @@ def row_of(
 
 _COUNTED = (
     "documents", "added", "changed", "removed", "relabelled", "quarantined", "unreadable", "without_vectors",
+    "held",
     "low_confidence", "failed_gates",
 )  # fmt: skip
 

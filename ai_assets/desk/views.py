@@ -49,6 +49,8 @@ class InboxRow(View):
     quarantined: int
     without_vectors: int
     """Documents that only their words can find."""
+    held: int
+    """Documents that the candidate leaves out or marks, because they wait for a person."""
     low_confidence: int
     failed_gates: int
     gates: int | None
@@ -117,6 +119,8 @@ class Inbox(View):
     """Those they may see."""
     failing_channels: Mapping[str, str]
     """By channel, the last error of messages that could not be sent."""
+    held: Mapping[str, int]
+    """Documents that wait for a person while the others go on, by collection that has any."""
     need_a_person: Mapping[str, int]
     """By collection, documents without a result that nothing asks about again by itself."""
     claims: Mapping[str, int]

@@ -117,6 +117,7 @@ def link_to(request_id: str | None) -> dict[str, Any]:
 
 _NUMBERS = (
     "chunks", "texts_embedded", "texts_reused", "mean_confidence", "without_vectors", "ocr_pages", "ocr_seconds",
+    "held",
 )  # fmt: skip
 
 
@@ -141,11 +142,21 @@ def metadata(outcome: "Outcome") -> dict[str, Any]:
     found.update(_money(outcome))
     if outcome.manifest.asset == "evaluation_scores":
         found.update(_score_metadata(stats))
+    for stage, found_threshold in stats.get("hold_thresholds", {}).items():
+        found.update(_threshold_metadata(stage, found_threshold))
     if stats.get("why_without"):
         found["why_without_vectors"] = as_table(stats["why_without"])
     if stats["preview"]:
         found["sample"] = as_table(stats["preview"])
     return found
+
+
+def _threshold_metadata(stage: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A certified threshold: its number as a plot, what it promises, and how error grows with what is accepted."""
+    found: dict[str, Any] = {f"{stage}_guarantee": told["said"]}
+    if told["threshold"] is not None:
+        found |= {f"{stage}_threshold": told["threshold"], f"{stage}_accepted_share": told["coverage"]}
+    return {**found, **({f"{stage}_coverage": as_table(told["curve"])} if told["curve"] else {})}
 
 
 _MADE_WHOLE = ("evaluation_scores", "release_candidate")

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.records import Caller, Priority
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.local_models.host import LocalModels
+    from ai_assets.run.certificates import RunCertificate
     from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
@@ -58,9 +59,11 @@ if TYPE_CHECKING:
     from ai_assets.signoff.drifting import DriftBench
     from ai_assets.signoff.fitted_searches import FittedWeight
     from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
+    from ai_assets.signoff.holds import HoldDecisions
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
 
+LOOKED_AT = ("corrections", "golden_labels", "hold_decisions", "fitted_weights", "forgotten")
 ADVANCE_S = 0.05
 """An asset of a partition says no more often how far it is."""
 PREVIEW_ROWS = 5
@@ -116,6 +119,8 @@ class Work:
     """One per stage, made when the first document needs it."""
     lessons: "dict[str, Sequence[FewShotExample]]" = field(default_factory=dict)
     """By stage, the documents it learns from, read when the first is needed."""
+    certificates: "dict[str, RunCertificate]" = field(default_factory=dict)
+    """By stage, the threshold that its labels show to be enough, found when the first candidate needs it."""
     lease: threading.local = field(default_factory=threading.local)
     """What the current thread holds while it writes."""
     baton: Baton | None = None
@@ -174,7 +179,7 @@ class Work:
 
     def looked_at(self) -> Mapping[str, object]:
         """What the run goes by that people may change meanwhile, for a further process of it."""
-        return {name: getattr(self, name) for name in ("corrections", "golden_labels", "fitted_weights", "forgotten")}
+        return {name: getattr(self, name) for name in LOOKED_AT}
 
     def take_over(self, listing: Listing, looked_at: Mapping[str, object]) -> None:
         """Of the run that this is a further process of."""
@@ -214,6 +219,25 @@ class Work:
 
         with self.stores.state.read() as connection:
             return in_force(connection, self.collection)
+
+    @cached_property
+    def hold_decisions(self) -> "HoldDecisions":
+        """What people said of held documents, as it was when the run first looked."""
+        from ai_assets.signoff.holds import in_force
+
+        with self.stores.state.read() as connection:
+            return in_force(connection, self.collection)
+
+    def with_holds(self, people_gave: str, partition: str) -> str:
+        """The same with the decisions about held documents that its candidate knows, or could know by now."""
+        if not self.collection.holding:
+            return people_gave
+        from ai_assets.signoff import holds, requests
+        from ai_assets.signoff.golden_labels import with_golden
+
+        with self.stores.state.read() as connection:
+            last = requests.latest_of(connection, self.collection.name, partition)
+        return with_golden(people_gave, "", self.hold_decisions.version(partition, holds.known_until(last)))
 
     def people_gave(self, partition: str) -> str:
         """One version of all that people said of a partition's labels: corrections, golden ones where there are, and

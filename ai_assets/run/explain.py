@@ -23,6 +23,8 @@ from ai_assets.run.reranking_models import SEARCH
 from ai_assets.signoff import releases, requests, served
 from ai_assets.signoff.errors import DocumentUnknown, IndexLost
 from ai_assets.signoff.frozen_candidate import snapshot_paths
+from ai_assets.signoff.held_status import held_status
+from ai_assets.signoff.holds import decisions_of
 from ai_assets.signoff.releases import Release
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.evidence import found_evidence, parsed_json
@@ -178,8 +180,13 @@ def explain(collection: Collection, stores: Stores, document: str) -> dict[str, 
         live = releases.live(connection, collection.name)
         partition = _partition_of(history)
         request = requests.latest_of(connection, collection.name, partition)
+        held = [item.plain for item in held_status(connection, collection).items if item.held.document_id == document]
+        decided = [vars(each) for each in decisions_of(connection, collection.name).every
+                   if each.document_id == document]  # fmt: skip
     found: dict[str, Any] = {"collection": collection.name, "document": document, "partition": partition}
     found["current"] = _current(collection, stores, partition, document)
+    found |= {"held": held} if held else {}
+    found |= {"hold_decisions": decided} if decided else {}
     found["request"] = {"status": request.status, "digest": request.digest} if request else None
     found["live"] = _live(collection, stores, live, partition, document)
     found["history"] = history

@@ -130,7 +130,8 @@ def _computed(
     over = {*wanted} | ({wait.asset for wait in waited} - {*work.collection.asset_names})
     taken_up = [wait for wait in waited if wait.asset in over]
     place = {partition: at for at, partition in enumerate(partitions)}
-    _ = work.corrections  # as they are before anything is computed: one that comes meanwhile is for the next run
+    # As they are before anything is computed: one that comes meanwhile is for the next run.
+    _ = work.corrections, work.hold_decisions
     builder = PartitionBuilder(work, assets, place, taken_up, failures)
 
     def done(partition: str) -> None:
@@ -198,7 +199,8 @@ def _look(work: Work, partition: str) -> SeenPartition:
 
 
 def _record_refresh(work: Work, partition: str, seen: SeenPartition, error: str | None, *, passes: bool) -> None:
-    settings, people = work.collection.settings_digest, work.with_fit(seen.people)
+    settings = work.collection.settings_digest
+    people = work.with_holds(work.with_fit(seen.people), partition)
     question = digest([seen.listing, settings, people])[:32]
     with work.stores.state.write() as connection:
         upsert(

@@ -18,7 +18,7 @@ from ai_assets.inference.batch import jobs
 from ai_assets.run import window_waits
 from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
 from ai_assets.run.window_waits import WindowWait
-from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, releases, requests
+from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, holds, releases, requests
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, has_snapshot
 from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.signoff.policy_facts import denials
@@ -80,6 +80,8 @@ def collection_status(collection: Collection, stores: Stores) -> CollectionStatu
         for row in connection.execute(query, {"c": collection.name, "a": vectors}):
             if number := json.loads(row.stats).get(WITHOUT, 0):
                 documents["without vectors"] += number
+        if collection.holding:
+            documents["held"] = holds.count_documents(connection, collection.name)
         errors = connection.execute(
             sa.text("SELECT partition, error FROM refreshes WHERE collection = :c AND status = 'failed'"),
             {"c": collection.name},
@@ -147,6 +149,7 @@ def observed_states(
         last = requests.latest(connection, collection.name)
         corrected = corrections.in_force(connection, collection)
         golden = golden_labels.in_force(connection, collection)
+        held = holds.in_force(connection, collection)
         weights = fitted_searches.fitted(connection, collection)
         waiting = retries.waiting(connection, collection)
         travelling = jobs.waits(connection, collection.name)
@@ -166,7 +169,10 @@ def observed_states(
         if done is None:
             states[key] = "missing" if key in listed else "empty"
         elif _made_from(done) != (
-            digest, settings, with_golden(corrected.version(key), golden.version(key), *fitted)
+            digest, settings, with_golden(
+                corrected.version(key), golden.version(key), *fitted,
+                held.version(key, holds.known_until(last.get(key))),
+            )
         ):  # fmt: skip
             states[key] = "stale"
         elif done.status == "failed":

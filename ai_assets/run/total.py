@@ -10,6 +10,7 @@ from ai_assets.run import hand_over
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink
+from ai_assets.signoff.holds import HELD
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import StateStore
 
@@ -25,6 +26,8 @@ class RunTotal:
     indexed: int
     """Documents of those candidates."""
     quarantined: int
+    held: int = 0
+    """Documents that wait for a person while the others go on."""
     failed: int
     """Partitions."""
     reused: Mapping[str, int] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class RunTotal:
             f"{self.candidates:,} of {_count(self.partitions, 'partition')} done",
             f"{_count(self.indexed, 'document')} indexed",
             f"{self.quarantined:,} quarantined",
+            f"{self.held:,} held for a person" if self.held else "",
             f"{_count(self.failed, 'partition')} failed" if self.failed else "",
             f"{dollars(spend.cost_usd)} for {_count(spend.calls, 'call')}" if spend.calls else "no calls",
             f"{spend.reused:,} answers reused" if spend.reused else "",
@@ -52,7 +56,7 @@ class RunTotal:
         """For programs."""
         return {
             "partitions": self.partitions, "candidates": self.candidates, "indexed": self.indexed,
-            "quarantined": self.quarantined, "failed": self.failed, "reused": dict(self.reused),
+            "quarantined": self.quarantined, "held": self.held, "failed": self.failed, "reused": dict(self.reused),
             "calls": self.spend.calls, "retried": self.spend.retried, "answers_reused": self.spend.reused,
             "cost_usd": self.spend.cost_usd, "maybe_usd": self.spend.maybe_usd, "seconds": round(self.seconds, 3),
         }  # fmt: skip
@@ -65,6 +69,7 @@ class Counted(Sink):
     hears = (DatasetMade,)
     indexed: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
     reused: dict[tuple[str, str], int] = field(default_factory=dict)
     """By asset and partition."""
 
@@ -76,17 +81,24 @@ class Counted(Sink):
         self.reused[outcome.manifest.asset, outcome.manifest.partition] = outcome.reused
         if outcome.manifest.asset == CANDIDATE:
             self.indexed[outcome.manifest.partition] = outcome.documents_out
+            self.held[outcome.manifest.partition] = int(outcome.manifest.stats.get(HELD, 0))
         elif outcome.manifest.asset == "documents":
             self.quarantined[outcome.manifest.partition] = outcome.quarantined
 
     def as_data(self) -> dict[str, Json]:
         reused: list[Json] = [[asset, partition, count] for (asset, partition), count in self.reused.items()]
-        return {"indexed": {**self.indexed}, "quarantined": {**self.quarantined}, "reused": reused}
+        return {
+            "indexed": {**self.indexed},
+            "quarantined": {**self.quarantined},
+            "held": {**self.held},
+            "reused": reused,
+        }
 
     def add(self, data: Mapping[str, Any]) -> None:
         """What another step of the run counted."""
         self.indexed = {**data["indexed"], **self.indexed}
         self.quarantined = {**data["quarantined"], **self.quarantined}
+        self.held = {**data.get("held", {}), **self.held}
         self.reused = {(asset, partition): count for asset, partition, count in data["reused"]} | self.reused
 
     def total(self, spend: RunSpend, *, partitions: int, failed: int, seconds: float) -> RunTotal:
@@ -95,6 +107,7 @@ class Counted(Sink):
             candidates=len(self.indexed),
             indexed=sum(self.indexed.values()),
             quarantined=sum(self.quarantined.values()),
+            held=sum(self.held.values()),
             failed=failed,
             reused=self._reused_by_asset(),
             spend=spend,

@@ -18,6 +18,7 @@ from ai_assets.storage.state import now
 Action = Literal[
     "requested", "viewed", "approved", "rejected", "sent back", "waived", "voided", "expired", "asked again",
     "reminded", "escalated", "noted", "corrected", "labelled", "published", "rolled back", "resolved", "reconciled",
+    "hold decided", "hold reminded", "hold escalated",
     "person added", "person disabled", "password set", "role given", "role taken", "group joined", "group left",
     "session ended", "budget set", "retry asked", "signing began", "key added", "key revoked", "statement signed",
     "token made", "token revoked",
@@ -26,7 +27,17 @@ Action = Literal[
     "assigned", "unassigned",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
-    ("requested", "voided", "expired", "reminded", "escalated", "published", "release pruned")
+    (
+        "requested",
+        "voided",
+        "expired",
+        "reminded",
+        "escalated",
+        "published",
+        "release pruned",
+        "hold reminded",
+        "hold escalated",
+    )
 )
 """What runs and sensors record: the recorder key will do. All the rest takes the decision key."""
 GENESIS = "0" * 64

@@ -66,7 +66,7 @@ class Leaves:
         return self._root.hex()
 
 
-SOMETIMES = (WITHOUT, "encoding", "encoding_certainty", "near_duplicate_of", "similarity")
+SOMETIMES = (WITHOUT, "held", "encoding", "encoding_certainty", "near_duplicate_of", "similarity")
 """Columns that a candidate may have or not: a document that says nothing in them has the leaf it has without them."""
 
 

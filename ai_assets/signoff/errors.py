@@ -15,6 +15,7 @@ MomentInvalid                       what should be a date or a time is none
 ClaimRefused, ClaimTaken             who looks at a request stays as it is
 CorrectionRefused, NoteRefused      what cannot be said about a document
 GoldenLabelRefused                  a golden label that cannot be given, or a sample that cannot be drawn
+HeldDecisionRefused                 what cannot be decided of a held document
 LabelFileRefused                    a file of labels with mistakes, all of them named
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
@@ -145,6 +146,13 @@ class CorrectionRefused(UserError):
 class GoldenLabelRefused(UserError):
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(f"No golden label of '{what}' was recorded: {problem}")
+
+
+class HeldDecisionRefused(UserError):
+    """What cannot be decided of a held document."""
+
+    def __init__(self, document: str, problem: str) -> None:
+        super().__init__(f"Nothing was decided about '{document}': {problem}")
 
 
 class LabelFileRefused(UserError):

@@ -17,15 +17,18 @@ from ai_assets.signoff.channels import Message
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import digest
 
-Kind = Literal["opened", "reminded", "escalated", "expired", "budget"]
+Kind = Literal["opened", "reminded", "escalated", "expired", "budget", "hold reminded", "hold escalated"]
 EARLIER: Mapping[Kind, tuple[Kind, ...]] = {
     "opened": (),
     "reminded": ("opened",),
     "escalated": ("opened", "reminded"),
     "expired": ("opened", "reminded", "escalated"),
     "budget": (),
+    "hold reminded": (),
+    "hold escalated": (),
 }
 """What a message makes pointless where it is still unsent."""
+HELD_KINDS: tuple[Kind, ...] = ("hold reminded", "hold escalated")
 QUIET_S = 600.0
 FIRST_RETRY_S, LAST_RETRY_S = 30.0, 3600.0
 MOST_ATTEMPTS = 30
@@ -61,7 +64,21 @@ class BudgetNews:
     kind: Literal["budget"] = "budget"
 
 
-def make(connection: sa.Connection, news: Sequence[News | BudgetNews], to: Sequence[str], moment: str) -> int:
+@dataclass(frozen=True, kw_only=True)
+class HeldNews:
+    """What there is to tell of held documents."""
+
+    about: str
+    """The documents, and since when each waits."""
+    collection: str
+    title: str
+    body: str
+    kind: Literal["hold reminded", "hold escalated"]
+
+
+def make(
+    connection: sa.Connection, news: Sequence[News | BudgetNews | HeldNews], to: Sequence[str], moment: str
+) -> int:
     """Put messages into the outbox, in the caller's transaction; how many were not there yet."""
     made = 0
     for item in news:
@@ -88,7 +105,9 @@ def make(connection: sa.Connection, news: Sequence[News | BudgetNews], to: Seque
     return made
 
 
-def _told(news: News | BudgetNews) -> dict[str, str]:
+def _told(news: News | BudgetNews | HeldNews) -> dict[str, str]:
+    if isinstance(news, HeldNews):
+        return {"collection": news.collection, "request_id": "", "title": _one_line(news.title), "body": news.body}
     if isinstance(news, BudgetNews):
         return {"collection": "", "request_id": "", "title": _one_line(news.title), "body": news.body}
     request = news.request
@@ -250,6 +269,8 @@ _PLURAL: Mapping[Kind, str] = {
     "escalated": "requests still wait for sign-off (escalated)",
     "expired": "requests have expired undecided",
     "budget": "shares of limits were reached",
+    "hold reminded": "stages hold documents that still wait (reminder)",
+    "hold escalated": "stages hold documents that still wait (escalated)",
 }
 
 
@@ -257,12 +278,16 @@ def _page(group: NoticeGroup, request_id: str = "") -> str:
     """Of the desk: where people see more."""
     if group.kind == "budget":
         return "costs"
+    if group.kind in HELD_KINDS:
+        return "held"
     return f"requests/{request_id}" if request_id else ""
 
 
 def _link(desk_url: str | None, page: str, group: NoticeGroup) -> str:
     if desk_url:
         return f"{desk_url}/{page}"
+    if group.kind in HELD_KINDS:
+        return f"Look: ai-assets held list {group.collection}"
     return "Look: ai-assets budget show" if group.kind == "budget" else "Look: ai-assets signoff list"
 
 

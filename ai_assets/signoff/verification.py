@@ -39,6 +39,11 @@ CORRECTED = ("partition", "document_digest", "label", "was", "reason")
 LABELLED = ("partition", "document_digest", "answer", "label", "stratum", "inclusion", "sample", "origin", "note")
 """The same of a golden label."""
 
+HOLD_DECIDED = (
+    "partition", "seq", "decision", "label", "said", "document_digest", "answer_digest", "reason",
+)  # fmt: skip
+"""The same of a decision about a held document."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
@@ -76,6 +81,8 @@ class _ChainState:
     """By collection, stage, document and number."""
     labels: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     """Golden labels, by collection, stage, document, author and number."""
+    held: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    """Decisions about held documents, by collection, stage, document, author and number."""
     limits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of budgets, where a person has set another than the declared one."""
 
@@ -97,6 +104,7 @@ def verify_in(
     _hold_people(connection, known)
     _hold_corrections(connection, told)
     _hold_labels(connection, told)
+    _hold_held(connection, told)
     _hold_limits(connection, told)
     _hold_spending(connection)
     return verified
@@ -221,6 +229,10 @@ def _replay(record: Record, told: _ChainState) -> None:
         case "labelled":
             named = (subject[name] for name in ("collection", "stage", "document", "author", "number"))
             told.labels[tuple(named)] = {**{name: subject[name] for name in LABELLED}, "recorded_by": record.actor}
+        case "hold decided":
+            named = (subject[name] for name in ("collection", "stage", "document"))
+            about = {name: subject[name] for name in HOLD_DECIDED}
+            told.held[(*named, record.actor, subject["number"])] = about
         case "budget set" if subject["declared"]:
             told.limits.pop(subject["name"], None)
         case "budget set":
@@ -296,6 +308,12 @@ def _hold_labels(connection: sa.Connection, told: _ChainState) -> None:
     for row in held.values():  # as the chain writes it
         row["inclusion"] = None if row["inclusion"] is None else repr(row["inclusion"])
     _hold(held, told.labels, lambda key: f"golden label {key[4]} of {key[3]} of {key[2]} ({key[0]})")
+
+
+def _hold_held(connection: sa.Connection, told: _ChainState) -> None:
+    named = ("collection", "stage", "document_id", "author", "number")
+    held = _rows_of(connection, "hold_decisions", named, HOLD_DECIDED)
+    _hold(held, told.held, lambda key: f"decision {key[4]} of {key[3]} about {key[2]} in {key[1]} ({key[0]})")
 
 
 def _hold_limits(connection: sa.Connection, told: _ChainState) -> None:

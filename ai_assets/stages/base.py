@@ -20,6 +20,7 @@ from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import refuse, wrong
 from ai_assets.stages.columns import Columns, ColumnType, columns_of_calls
 from ai_assets.stages.conditions import When, described
+from ai_assets.stages.hold_settings import HoldSettings
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ BATCH = "batch"
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([mhd])", re.ASCII)
 _NOT_DECISIVE = frozenset({
     "name", "kind", "when", "after", "route", "prompt", "timeout_s", "reuse_for", "on_ambiguous", "tries",
-    "tier", "priority", "due", "within", "timezone", "windows", "compute",
+    "tier", "priority", "due", "within", "timezone", "windows", "compute", "hold",
 })  # fmt: skip
 """Settings that change no answer, or that count elsewhere: a prompt by its text, a route by its models."""
 Row = dict[str, Any]
@@ -72,6 +73,8 @@ class StageSettings(WithDeadline):
     """When a call may have been billed and its answer was lost: pay again, or wait for a person."""
     compute: ComputeSettings | None = None
     """A pod of its own, where runs are in a cluster."""
+    hold: HoldSettings | None = None
+    """Which of its documents wait for a person, while the others go on."""
     tries: int = Field(default=MOST_TRIES, ge=1, le=1000)
     """How many runs ask about a document whose error may pass (no part of the question), before it needs a person."""
 

@@ -20,14 +20,30 @@ def probability_of_at_most(hits: int, n: int, share: float) -> float:
         return 1.0
     if share == 1:
         return 0.0
-    odds, left = math.log(share), math.log1p(-share)
-    logs = [_log_ways(n, k) + k * odds + (n - k) * left for k in range(hits + 1)]
-    highest = max(logs)
-    return min(1.0, math.exp(highest) * math.fsum(math.exp(each - highest) for each in logs))
+    mode = (n + 1) * share
+    if hits < mode:
+        return min(1.0, math.exp(_log_chance(hits, n, share)) * _tail(hits, n, share, down=True))
+    return max(0.0, 1.0 - math.exp(_log_chance(hits + 1, n, share)) * _tail(hits + 1, n, share, down=False))
 
 
-def _log_ways(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+def _log_chance(hits: int, n: int, share: float) -> float:
+    ways = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
+    return ways + hits * math.log(share) + (n - hits) * math.log1p(-share)
+
+
+def _tail(hits: int, n: int, share: float, *, down: bool) -> float:
+    """The chances of so many hits and of fewer, or of more, as a multiple of the first of them. They only fall."""
+    odds = share / (1 - share)
+    total = term = 1.0
+    while term > total * 1e-17:
+        if down:
+            term *= hits / ((n - hits + 1) * odds)
+            hits -= 1
+        else:
+            term *= (n - hits) * odds / (hits + 1)
+            hits += 1
+        total += term
+    return total
 
 
 def upper_bound(hits: int, n: int, confidence: float) -> float:

@@ -195,26 +195,22 @@ def coverage_curve(labels: Iterable[Judged], confidence: float) -> tuple[Coverag
     return tuple(found)
 
 
-MOST_FACTOR = 1000
+MOST_FACTOR = 64
 
 
 def _missing(accepted: int, wrong: int, *, error: float, confidence: float, n: int) -> int | None:
     """Labels in all that are missing, if the error among the surest stays as it is found."""
     rate = wrong / accepted
-    if rate >= error:
+
+    def enough(number: int) -> bool:
+        return probability_of_at_most(math.ceil(rate * number), number, error) <= 1 - confidence
+
+    low, high = accepted, accepted * MOST_FACTOR
+    if rate >= error or not enough(high):
         return None
-    factor = 2
-    while factor <= MOST_FACTOR:
-        if upper_bound(round(rate * accepted * factor), accepted * factor, confidence) <= error:
-            break
-        factor *= 2
-    else:
-        return None
-    low, high = accepted * factor // 2, accepted * factor
     while high - low > 1:
         middle = (low + high) // 2
-        enough = upper_bound(math.ceil(rate * middle), middle, confidence) <= error
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return max(1, math.ceil((high - accepted) * n / accepted))
 
 

@@ -34,7 +34,7 @@ def deadlines(collections: Sequence[Collection], name: str = "signoff_deadlines"
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from ai_assets.desk.settings import desk_address, load_desk
-        from ai_assets.signoff import delivery, sla
+        from ai_assets.signoff import delivery, held_sla, sla
         from ai_assets.storage.state import now
         from ai_assets.storage.stores import Stores
 
@@ -43,6 +43,7 @@ def deadlines(collections: Sequence[Collection], name: str = "signoff_deadlines"
             seen = sla.announce(stores.state, collections, moment, int(context.cursor or 0))
             context.update_cursor(str(seen))
             steps = sla.advance(stores.state, collections, moment)
+            steps += held_sla.advance_held(stores.state, collections, moment)
             if other := done_elsewhere():
                 return dg.SkipReason(f"{_count(steps, 'step')} taken; messages and checkpoints: {other}")
             try:

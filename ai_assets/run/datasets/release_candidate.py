@@ -23,12 +23,15 @@ from ai_assets.embedding.spec import (
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.documents import SHOWN
 from ai_assets.run.datasets.embeddings import reasons_of
+from ai_assets.run.datasets.holding import PartitionHolds, partition_holds
 from ai_assets.run.datasets.llm_stage import arrow_type
 from ai_assets.run.datasets.passages import vector_type, with_vectors
 from ai_assets.run.datasets.review_request import ask, by_stage, headline, headlines
 from ai_assets.run.errors import InputStale
+from ai_assets.signoff import requests
 from ai_assets.signoff.candidate import Leaves, candidate_digest, snapshot_folder
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
+from ai_assets.signoff.holds import HELD, keep, known_until
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.content import has_own_bytes
@@ -46,18 +49,39 @@ EMBEDDED_BY = "embedded by"
 
 def build(work: Work, partition: str) -> Outcome:
     """Freeze the rows, compute the digest, and ask for sign-off where it differs from what is live."""
-    started = time.perf_counter()
     manifests = {name: work.input("release_candidate", partition, name) for name in _inputs(work)}
     _refuse_mixed(work, partition, manifests)
+    with work.stores.state.read() as connection:
+        asked = requests.latest_of(connection, work.collection.name, partition)
+    until = known_until(asked)
+    held = partition_holds(work, partition, manifests, until)
+    outcome = _made(work, partition, manifests, held)
+    if until is not None and until < work.hold_decisions.last and not _is_asked(outcome.manifest, asked):
+        # What people are asked about is void anyway: all that was decided meanwhile joins now.
+        held = partition_holds(work, partition, manifests, None)
+        outcome = _made(work, partition, manifests, held)
+    if work.collection.holding:
+        with work.fenced() as connection:
+            keep(connection, work.collection.name, partition, held.waiting)
+    _refuse_drifted(work, outcome.manifest)
+    return replace(outcome, request_id=ask(work, partition, outcome.manifest, held))
+
+
+def _made(work: Work, partition: str, manifests: dict[str, Manifest], held: PartitionHolds) -> Outcome:
+    started = time.perf_counter()
     inputs = {name: manifest.version for name, manifest in manifests.items()}
     inputs[EMBEDDED_BY] = spaces_key(_embeddings(work, manifests))
     searched_by = _searched_by(work, manifests)
     inputs |= {SEARCHED_BY: searched_by.key} if searched_by.key else {}
+    inputs |= {HELD: held.digest} if held.digest else {}
     outcome = work.unchanged("release_candidate", partition, inputs)
-    if outcome is None or not _snapshot_exists(work, outcome.manifest):
-        outcome = _freeze(work, partition, manifests, inputs, searched_by, started)
-    _refuse_drifted(work, outcome.manifest)
-    return replace(outcome, request_id=ask(work, partition, outcome.manifest))
+    if outcome is not None and _snapshot_exists(work, outcome.manifest):
+        return outcome
+    return _freeze(work, partition, manifests, inputs, searched_by, held, started)
+
+
+def _is_asked(manifest: Manifest, asked: requests.SignoffRequest | None) -> bool:
+    return asked is not None and asked.digest == FrozenCandidate.of(manifest).digest
 
 
 def _refuse_drifted(work: Work, manifest: Manifest) -> None:
@@ -97,23 +121,28 @@ def _freeze(
     manifests: dict[str, Manifest],
     inputs: dict[str, str],
     searched_by: SearchedBy,
+    held: PartitionHolds,
     started: float,
 ) -> Outcome:
     scores = work.read(manifests["evaluation_scores"]).to_pylist() if "evaluation_scores" in manifests else []
     code_versions = {name: manifest.code_version for name, manifest in manifests.items()}
     if searched_by.key:  # people sign how it is searched
         code_versions[SEARCHED_BY] = searched_by.key
+    if held.digest:  # and which documents wait, or were let in or rejected, by whom and why
+        code_versions[HELD] = held.digest
     cost_usd = _cost_usd(work, manifests)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
     reasons = _without(work, manifests)
     statuses: Counter[str] = Counter()
     preview: list[dict[str, Any]] = []
+    schema = _documents_schema(work, _shown(work, manifests), holes=bool(reasons), marks=bool(held.marked))
     with (
-        writing_rows(folder, _documents_schema(work, _shown(work, manifests), holes=bool(reasons))) as documents_out,
+        writing_rows(folder, schema) as documents_out,
         writing_rows(folder, _chunks_schema(work, manifests["chunks"])) as chunks_out,
         work.writing("release_candidate", partition, _leaf_schema(work)) as out,
     ):
-        leaves = Leaves(_documents(work, manifests, reasons), _passing(_chunks(work, manifests), chunks_out))
+        passages = _without_held(_chunks(work, manifests), held)
+        leaves = Leaves(_released(_documents(work, manifests, reasons), held), _passing(passages, chunks_out))
         for row, leaf in leaves:
             documents_out.append({**row, "leaf": leaf})
             named = {"document_id": row["document_id"], "status": row["status"]}
@@ -145,6 +174,10 @@ def _freeze(
         **as_recorded(_embeddings(work, manifests)),
         **as_recorded_search(searched_by),
         **({WITHOUT: len(reasons)} if reasons else {}),
+        **({HELD: held.documents} if work.collection.holding else {}),
+        **(
+            {"hold_thresholds": told} if (told := {name: each.told for name, each in work.certificates.items()}) else {}
+        ),
     )
 
 
@@ -170,6 +203,32 @@ def _documents(work: Work, manifests: Mapping[str, Manifest], reasons: Mapping[s
         if reasons:
             row[WITHOUT] = reasons.get(row["document_id"])
         yield row
+
+
+def _released(rows: Iterator[Row], held: PartitionHolds) -> Iterator[Row]:
+    """Without those that wait, or with the mark; a rejected one says why in place of its text."""
+    for row in rows:
+        name = row["document_id"]
+        if name in held.rejected:
+            shown = ("document_id", "path", "row_key", "source_digest", "digest")
+            rejected = {column: row[column] if column in shown else None for column in row}
+            yield {**rejected, "status": "quarantined", "reason": held.rejected[name]}
+        elif name not in held.left_out:
+            yield {**row, HELD: held.marked.get(name)} if held.marked else row
+
+
+def _without_held(batches: Iterator[Any], held: PartitionHolds) -> Iterator[Any]:
+    """The passages of documents that are released."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    out = sorted({*held.left_out, *held.rejected})
+    if not out:
+        yield from batches
+        return
+    names = pa.array(out, pa.string())
+    for batch in batches:
+        yield batch.filter(pc.invert(pc.is_in(batch["document_id"], value_set=names)))
 
 
 def _of_stage(stage: StageSettings, made: ByDocument, document: str) -> Row:
@@ -210,7 +269,7 @@ def _shown(work: Work, manifests: Mapping[str, Manifest]) -> list[str]:
     return [name for name in SHOWN if name in present]
 
 
-def _documents_schema(work: Work, shown: Sequence[str], *, holes: bool) -> Any:
+def _documents_schema(work: Work, shown: Sequence[str], *, holes: bool, marks: bool) -> Any:
     """With leaves, so that two candidates, or a candidate and a release, can be compared without their chunks."""
     import pyarrow as pa
 
@@ -222,6 +281,7 @@ def _documents_schema(work: Work, shown: Sequence[str], *, holes: bool) -> Any:
         ]
     fields += [(name, pa.float64() if SHOWN[name] == "number" else pa.string()) for name in shown]
     fields += [(WITHOUT, pa.string())] if holes else []
+    fields += [(HELD, pa.string())] if marks else []
     return pa.schema([*fields, ("leaf", pa.string())])
 
 

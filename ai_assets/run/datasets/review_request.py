@@ -9,6 +9,7 @@ from ai_assets.embedding.spec import WITHOUT, spaces_key
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
+from ai_assets.run.datasets.holding import NOTHING, PartitionHolds
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
@@ -22,7 +23,7 @@ HEADLINE_CHARACTERS = 160
 """Of a text, in the table of the candidate; the release holds all of it."""
 
 
-def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
+def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = NOTHING) -> str | None:
     """Open a request for this digest, once; an earlier candidate's request or unused approval is void.
 
     The id of the request in which it is decided on, or was.
@@ -41,12 +42,13 @@ def ask(work: Work, partition: str, manifest: Manifest) -> str | None:
     published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
     verdicts = [*_verdicts(work, partition), *_of_drift(work, frozen)]
-    facts = _facts(work, partition, frozen, changes, verdicts)
+    facts = {**_facts(work, partition, frozen, changes, verdicts), **_held_facts(work, held)}
     summary = {
         **changes,
         "documents": frozen.documents,
         "quarantined": frozen.quarantined,
         **_holes(frozen),
+        **_held_summary(held),
         "scores": frozen.scores,
         "cost_usd": frozen.cost_usd,
         "live_release": live.number if live else None,
@@ -160,6 +162,17 @@ def _facts(
 def _holes(frozen: FrozenCandidate) -> dict[str, int]:
     """How many documents are without vectors, where there are any."""
     return {WITHOUT: frozen.without_vectors} if frozen.without_vectors else {}
+
+
+def _held_facts(work: Work, held: PartitionHolds) -> dict[str, int]:
+    """How many documents wait, and up to which decision the candidate knows them."""
+    return {"held": held.documents, "hold_decisions": held.known} if work.collection.holding else {}
+
+
+def _held_summary(held: PartitionHolds) -> dict[str, Any]:
+    """All that the digest says of held documents, so that it can be held against it."""
+    found: dict[str, Any] = {"held": [list(each) for each in held.listed]} if held.listed else {}
+    return {**found, **({"hold_thresholds": dict(held.thresholds)} if held.thresholds else {})}
 
 
 def _live_scores(work: Work, partition: str, part: releases.Part | None) -> list[dict[str, Any]] | None:

@@ -32,7 +32,7 @@ MOST_SHOWN = 100
 _CHAT_ONLY = frozenset({
     "prompt", "after", "answer", "examples", "learn", "logprobs", "temperature", "seed", "max_output_tokens",
 })  # fmt: skip
-_OF_BUILTIN = frozenset({"name", "kind", "backend", "labels", "when", "route", "learn", "adapted", "compute"})
+_OF_BUILTIN = frozenset({"name", "kind", "backend", "labels", "when", "route", "learn", "adapted", "compute", "hold"})
 OF_BUILTIN = (
     "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
     "correction overrides the classifier's label. Stale when the document, the labels, the classifier or the "
