@@ -22,8 +22,7 @@ IN_USE_S = 3600.0
 
 
 def find(bench: RetentionContext) -> Iterator[Leftover]:
-    lake = bench.stores.lake
-    if isinstance(lake, SharedLake):
+    if (lake := bench.stores.lake.in_bucket()) is not None:
         yield from _unnamed(bench, lake)
         yield from _copies(bench, lake)
 
