@@ -68,8 +68,8 @@ class FaultyStore:
     """Hands requests on to a real server, after the faults it was told of: one per request, in their order.
 
     `500`, `503`: answered so, and not handed on. `lost request`: the connection is cut before it is handed on.
-    `lost answer`: it is handed on, and the connection is cut. `torn answer`: half of its body comes back. `torn request`:
-    half of its body is taken, and the connection is cut. `silence`: no answer until the other side gives up.
+    `lost answer`: it is handed on, and the connection is cut. `torn answer`: half of its body comes back.
+    `torn request`: half of its body is taken, and the connection is cut. `silence`: no answer until the client ends it.
     """
 
     drops: tuple[str, ...] = ()

@@ -17,9 +17,8 @@ from conftest import Project, project_at
 from s3_server import FaultyStore, bucket_credentials, client_of, s3_server  # noqa: F401 - a fixture
 from test_forget import PHRASE, SECRET, furnished, known_admin
 from test_llm_stages import DAY
+from weed_server import MISSING, weed, weed_server
 
-from ai_assets.backup.errors import DataInBucket
-from ai_assets.backup.making import make_backup
 from ai_assets.base.errors import DatasetAltered, LeaseLost
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.erasing import forget
@@ -40,9 +39,21 @@ def server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module", params=["moto", pytest.param("seaweedfs", marks=pytest.mark.slow)])
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """For claims about the store as it is, also SeaweedFS; faults are put before one of them."""
+    if request.param == "moto":
+        yield request.getfixturevalue("server")
+    elif weed() is None:
+        pytest.skip(MISSING)
+    else:
+        with weed_server(tmp_path_factory.mktemp("weed"), "data") as found:
+            yield found
+
+
 @pytest.fixture
-def url(server: str) -> str:
-    return f"s3://data/{uuid.uuid4().hex}?endpoint_override={server}"
+def url(either: str) -> str:
+    return f"s3://data/{uuid.uuid4().hex}?endpoint_override={either}"
 
 
 def in_bucket(project: Project, url: str, root: Path | None = None) -> Project:
@@ -270,11 +281,6 @@ def test_what_nothing_names_goes_from_the_bucket_and_copies_go_from_the_machine(
         assert [path.name for path in left] == [current.file]
         assert not list(lake.root.rglob("*.parquet"))
         assert lake.read(current).num_rows == 3
-
-
-def test_a_backup_of_a_home_whose_data_lies_in_a_bucket_is_refused(project: Project, url: str, tmp_path: Path) -> None:
-    with pytest.raises(DataInBucket, match="a backup of the home alone would hold half"):
-        make_backup(in_bucket(project, url).stores(), tmp_path / "backups")
 
 
 @pytest.mark.parametrize(("looked_at", "requests"), [(20, 30), (2, 0)])
