@@ -69,6 +69,7 @@ class FaultyStore:
 
     `500`, `503`: answered so, and not handed on. `lost request`: the connection is cut before it is handed on.
     `lost answer`: it is handed on, and the connection is cut. `torn answer`: half of its body comes back.
+    `torn request`: half of its body is taken, and the connection is cut. `silence`: no answer until the client ends it.
     """
 
     drops: tuple[str, ...] = ()
@@ -101,9 +102,17 @@ def _handler(store: FaultyStore, server: str) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def _any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             store.seen.append((self.command, self.path))
             fault = store.next_fault()
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length // 2 if fault == "torn request" else length)
+            if fault == "torn request":
+                self._cut()
+                return
+            if fault == "silence":
+                self.connection.recv(1)
+                self.close_connection = True
+                return
             if refusal := store.refuse or PASSING.get(fault or ""):
                 self._answer(refusal[0], {}, f"<Error><Code>{refusal[1]}</Code></Error>".encode())
                 return

@@ -29,7 +29,8 @@ from ai_assets.backup.errors import (
 )
 from ai_assets.backup.making import BackupResult, make_backup
 from ai_assets.backup.restoring import restore
-from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Vault
+from ai_assets.backup.vault import Vault
+from ai_assets.backup.vault_folder import VaultFolder
 from ai_assets.base.errors import UserError
 from ai_assets.base.processes import identity
 from ai_assets.collection.loading import load_collection
@@ -167,7 +168,7 @@ def test_a_second_backup_writes_only_what_is_new_and_old_ones_can_be_forgotten(f
     assert again.backup.state.file is not None
     new = again.backup.objects() - first.backup.objects()
     assert new < set(again.backup.state.file.blocks)  # the lease of the backup itself was written; nothing else is new
-    assert again.new_bytes == len(new) * DATABASE_BLOCK_BYTES
+    assert again.new_bytes == len(new) * VaultFolder.database_block_bytes
     assert again.new_bytes < again.backup.size / 2
     third = make_backup(furnished.stores(), vault, keep=1)
     assert third.pruned == [first.backup.backup, again.backup.backup]

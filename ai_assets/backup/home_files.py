@@ -6,11 +6,14 @@ Nothing is locked: data files of the lake and of the index never change, and wha
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from ai_assets.backup.bucket_data import BucketData
+from ai_assets.backup.copied_files import INDEX_ORDER, MADE_AGAIN, CopiedFiles
+from ai_assets.backup.manifest import FileEntry
 from ai_assets.backup.state_copy import copy_database
-from ai_assets.backup.vault import FileEntry, Vault
+from ai_assets.backup.vault import Vault
 from ai_assets.base.home import KEYS, Home
 from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 
@@ -18,19 +21,8 @@ _TRIES = 5
 _NOT_COPIED = ("logs", "warehouse", "drift", "up.lock", "state.db", "state.db-wal", "state.db-shm", "dagster/storage")
 """At the top of a home: logs, what is made again from the ledger or from releases, locks, and the store, which has a
 copy of its own."""
-_MADE_AGAIN = "evaluation"
-"""Evaluation indexes are made from the lake by the next run."""
-_INDEX_ORDER = ("_refs", "_versions", "")
 _SQLITE = ".db"
 _LITTER = (".probe-", ".building-", ".opening", ".dagster.yaml.", ".restoring-")
-
-
-@dataclass
-class CopiedFiles:
-    """What was copied so far, and what was not."""
-
-    files: dict[str, FileEntry] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +46,11 @@ class HomeFiles:
                 self._copy(folder / name, copied)
 
     def copy(self, copied: CopiedFiles) -> CopiedFiles:
-        self._copy_lake(copied)
-        self._copy_index(copied)
+        if self.home.data_url is None:
+            self._copy_lake(copied)
+            self._copy_index(copied)
+        else:
+            BucketData(self.home.data_url, self.vault, self.scratch, self.earlier).copy(copied)
         for entry in sorted(self.home.root.iterdir()):
             if entry.name in ("lake", "index", "checkpoints", KEYS) or self._is_skipped(entry.name):
                 continue
@@ -89,11 +84,11 @@ class HomeFiles:
 
     def _copy_index(self, copied: CopiedFiles) -> None:
         """Tags, then versions, then data: a version that is copied has all its data, whatever is written meanwhile."""
-        for wanted in _INDEX_ORDER:
+        for wanted in INDEX_ORDER:
             for folder, names in self._folders(self.home.index, CopiedFiles() if wanted else copied):
                 parts = folder.relative_to(self.home.index).parts
-                kind = next((part for part in parts if part in _INDEX_ORDER), "")
-                if kind == wanted and not any(part.startswith(_MADE_AGAIN) for part in parts[1:2]):
+                kind = next((part for part in parts if part in INDEX_ORDER), "")
+                if kind == wanted and not any(part.startswith(MADE_AGAIN) for part in parts[1:2]):
                     for name in names:
                         if not name.endswith(".lock"):
                             self._copy(folder / name, copied)
@@ -114,7 +109,7 @@ class HomeFiles:
                 if not stat.S_ISSOCK(facts.st_mode):
                     copied.left_out.append(name)
                 return True
-            seen = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+            seen: list[int | str] = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
             known = self.earlier.get(name)
             database = path.suffix == _SQLITE or path.name == _SQLITE
             written = database and _size(path.with_name(f"{path.name}-wal"))

@@ -8,10 +8,13 @@ from pathlib import Path
 import sqlalchemy as sa
 import yaml
 
-from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid, DataInBucket
-from ai_assets.backup.home_files import CopiedFiles, HomeFiles, still_missing
+from ai_assets.backup.copied_files import CopiedFiles
+from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
+from ai_assets.backup.home_files import HomeFiles, still_missing
+from ai_assets.backup.manifest import Backup, FileEntry
 from ai_assets.backup.state_copy import copy_state
-from ai_assets.backup.vault import Backup, FileEntry, Vault
+from ai_assets.backup.vault import Vault, vault_place
+from ai_assets.backup.vault_bucket import VaultBucket
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import KEYS, TRUST_VARIABLE, Home, variable
 from ai_assets.retention.sweep import LEASE
@@ -21,7 +24,7 @@ from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.leases import hold
-from ai_assets.storage.shared_lake import SharedLake
+from ai_assets.storage.objects import opened_bucket
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
 
@@ -40,20 +43,20 @@ class BackupResult:
 
 def make_backup(
     stores: Stores,
-    folder: Path,
+    where: str | Path,
     *,
     with_keys: bool = False,
     keep: int | None = None,
+    erase: bool = False,
     say: Callable[[str], None] = lambda _line: None,
 ) -> BackupResult:
-    """Copy the home while others go on using it. Killed at any moment, earlier backups stay whole."""
+    """Copy the home while others go on using it. Killed at any moment, earlier backups stay whole.
+
+    `where`: a folder, or `s3://bucket/prefix`. `erase`: what `keep` forgets is erased in every version.
+    """
     home = stores.home
-    if isinstance(stores.lake, SharedLake):
-        raise DataInBucket(stores.lake.bucket.describe())
-    if folder.resolve().is_relative_to(home.root.resolve()):
-        remedy = "Choose a folder outside the home, best on another disk"
-        raise BackupFolderInvalid(folder, f"it lies in the home {home.root}", remedy)
-    with Vault.writing(folder) as vault, vault.scratch() as scratch, _nothing_removed(stores, say):
+    _refuse_inside(home, where)
+    with Vault.writing(where, say) as vault, vault.place.scratch() as scratch, _nothing_removed(stores, say):
         files = HomeFiles(
             home=home,
             keys=_key_files(home, with_keys=with_keys),
@@ -84,8 +87,19 @@ def make_backup(
                 missing=missing,
             )
         )
-        pruned = [] if keep is None else vault.prune(keep)
+        pruned = [] if keep is None else vault.prune(keep, erase=erase)
         return BackupResult(backup=backup, new_bytes=vault.new_bytes, pruned=pruned, notes=list(_notes(home, backup)))
+
+
+def _refuse_inside(home: Home, where: str | Path) -> None:
+    place = vault_place(where)
+    if isinstance(place, VaultBucket):
+        if home.data_url is not None and place.bucket.lies_in(opened_bucket(home.data_url)):
+            remedy = "Choose a prefix beside that of the data, best in another bucket"
+            raise BackupFolderInvalid(where, f"it lies in the data of the home, {home.data_url}", remedy)
+    elif Path(where).resolve().is_relative_to(home.root.resolve()):
+        remedy = "Choose a folder outside the home, best on another disk"
+        raise BackupFolderInvalid(where, f"it lies in the home {home.root}", remedy)
 
 
 def _earlier(vault: Vault) -> dict[str, FileEntry]:

@@ -16,8 +16,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.backup.errors import DialectDiffers, HomeInUse, HomeOccupied, RestoreUnwritable
+from ai_assets.backup.manifest import Backup
+from ai_assets.backup.restoring_data import is_data, receiving
 from ai_assets.backup.state_copy import load_tables, refuse_unknown, set_aside
-from ai_assets.backup.vault import Backup, Vault
+from ai_assets.backup.vault import Vault
 from ai_assets.base.home import KEYS, Home, variable
 from ai_assets.base.processes import is_alive
 from ai_assets.inference import resolving
@@ -45,18 +47,21 @@ class RestoreResult:
     interrupted: list[str]
     """Runs that were under way, now reported failed."""
     keys_missing: list[str]
+    data_url: str | None
+    """Where datasets and search indexes are; None where they are in the home."""
 
 
 def restore(
-    folder: Path,
+    where: str | Path,
     home: Home,
     *,
     which: str | None = None,
     replace_home: bool = False,
     say: Callable[[str], None] = lambda _line: None,
 ) -> RestoreResult:
-    """Put a backup in the place of `home`. Nothing there is changed before all of the backup has proved whole."""
-    with Vault.reading(folder) as vault:
+    """Put a backup in the place of `home`, its data into the bucket where that has one. Nothing there is changed before
+    all of the backup has proved whole."""
+    with Vault.reading(where) as vault:
         backup = vault.load(which)
         refuse_unknown(backup)
         kind = sa.make_url(home.state_url).drivername.partition("+")[0].replace("postgres", "postgresql", 1)
@@ -70,7 +75,7 @@ def restore(
         try:
             with _writing(home.root):
                 staging.mkdir(mode=0o700, parents=True)
-            _copy_files(vault, backup, staging, say)
+            _copy_files(vault, backup, home, staging, say)
             if kind == "sqlite":
                 found = _restore_file(vault, backup, staging / "state.db")
                 was = _swap(home, staging, aside)
@@ -87,6 +92,7 @@ def restore(
         ambiguous=found.attempts,
         ambiguous_usd=found.usd,
         interrupted=interrupted,
+        data_url=home.data_url,
         keys_missing=[kind for kind in KINDS if _key_missing(home, kind, backup)],
     )
 
@@ -137,9 +143,20 @@ def _refuse_live(home: Home, *, replace_home: bool) -> None:
         engine.dispose()
 
 
-def _copy_files(vault: Vault, backup: Backup, staging: Path, say: Callable[[str], None]) -> None:
+def _copy_files(vault: Vault, backup: Backup, home: Home, staging: Path, say: Callable[[str], None]) -> None:
     say(f"copying and checking {len(backup.files):,} files")
+    with receiving(home.data_url) as receiver:
+        if receiver is not None:
+            receiver.put(vault, backup, staging)
+        _copy_to_disk(vault, backup, home, staging)
+        if receiver is not None:
+            receiver.finish()
+
+
+def _copy_to_disk(vault: Vault, backup: Backup, home: Home, staging: Path) -> None:
     for entry in backup.files:
+        if home.data_url is not None and is_data(entry):
+            continue
         path = staging / entry.path
         if not path.resolve().is_relative_to(staging.resolve()):
             raise RestoreUnwritable(path, OSError(0, "the manifest names a file outside the home"))

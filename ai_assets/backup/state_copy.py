@@ -15,7 +15,8 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from ai_assets.backup.errors import BackupTooNew, DatabaseNotCopied
-from ai_assets.backup.vault import DATABASE_BLOCK_BYTES, Backup, StateEntry, StoredContent, TableEntry, Vault
+from ai_assets.backup.manifest import Backup, StateEntry, StoredContent, TableEntry
+from ai_assets.backup.vault import Vault
 from ai_assets.signoff.audit import GENESIS
 from ai_assets.storage.known_tables import known_tables, tables_there
 from ai_assets.storage.migrations import MIGRATIONS
@@ -31,7 +32,7 @@ def copy_state(state: StateStore, vault: Vault, scratch: Path) -> StateEntry:
     if state.dialect == "sqlite":
         return _copy_file(Path(sa.make_url(state.url).database or ""), vault, scratch)
     with state.read() as connection:
-        return _copy_tables(connection, vault)
+        return _copy_tables(connection, vault, scratch)
 
 
 def copy_database(source: Path, vault: Vault, scratch: Path) -> StoredContent:
@@ -40,7 +41,7 @@ def copy_database(source: Path, vault: Vault, scratch: Path) -> StoredContent:
     try:
         snapshot(source, copy)
         with copy.open("rb") as file:
-            return vault.put(file, DATABASE_BLOCK_BYTES)
+            return vault.put(file, vault.place.database_block_bytes)
     finally:
         copy.unlink(missing_ok=True)
 
@@ -104,7 +105,7 @@ def _copy_file(path: Path, vault: Vault, scratch: Path) -> StateEntry:
             migrations = [row[0] for row in database.execute("SELECT name FROM schema_migrations ORDER BY name")]
             last = database.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
         with copy.open("rb") as file:
-            stored = vault.put(file, DATABASE_BLOCK_BYTES)
+            stored = vault.put(file, vault.place.database_block_bytes)
     finally:
         copy.unlink(missing_ok=True)
     records, head = last or (0, GENESIS)
@@ -114,13 +115,13 @@ def _copy_file(path: Path, vault: Vault, scratch: Path) -> StateEntry:
     )  # fmt: skip
 
 
-def _copy_tables(connection: sa.Connection, vault: Vault) -> StateEntry:
+def _copy_tables(connection: sa.Connection, vault: Vault, scratch: Path) -> StateEntry:
     """Within the caller's REPEATABLE READ transaction: every table is of the same moment."""
     last = connection.execute(sa.text("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")).one_or_none()
     migrations: Sequence[str] = (
         connection.execute(sa.text("SELECT name FROM schema_migrations ORDER BY name")).scalars().all()
     )
-    tables = [_copy_table(connection, name, vault) for name in tables_there(connection)]
+    tables = [_copy_table(connection, name, vault, scratch) for name in tables_there(connection)]
     # Numbers are given outside transactions: read last, they are not below any that was copied.
     sequences = connection.execute(
         sa.text(
@@ -141,17 +142,17 @@ def _copy_tables(connection: sa.Connection, vault: Vault) -> StateEntry:
     )
 
 
-def _copy_table(connection: sa.Connection, name: str, vault: Vault) -> TableEntry:
+def _copy_table(connection: sa.Connection, name: str, vault: Vault, scratch: Path) -> TableEntry:
     columns = [column["name"] for column in sa.inspect(connection).get_columns(name)]
     quoted = ", ".join(f'"{column}"' for column in columns)
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES, dir=str(vault.root)) as spool:
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES, dir=str(scratch)) as spool:
         with _cursor(connection) as cursor:
             with cursor.copy(f'COPY "{name}" ({quoted}) TO STDOUT') as copy:
                 for piece in copy:
                     spool.write(piece)
             rows = cursor.rowcount
         spool.seek(0)
-        stored = vault.put(_bytes_of(spool), DATABASE_BLOCK_BYTES)
+        stored = vault.put(_bytes_of(spool), vault.place.database_block_bytes)
     return TableEntry(name=name, columns=columns, rows=rows, content=stored)
 
 

@@ -8,12 +8,18 @@ import typer
 
 from ai_assets.backup.errors import BackupDamaged
 from ai_assets.backup.making import BackupResult, make_backup
+from ai_assets.backup.manifest import Backup
 from ai_assets.backup.restoring import RestoreResult, at
 from ai_assets.backup.restoring import restore as restore_backup
-from ai_assets.backup.vault import Backup, Vault
+from ai_assets.backup.vault import Vault
 from ai_assets.cli.output import AsJson, console, errors, home, led, money, print_json, stores_to_read, table
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backups are, best on another disk.")]
+Folder = Annotated[
+    str,
+    typer.Argument(
+        metavar="FOLDER", help="Where the backups are: a folder, best on another disk, or s3://bucket/prefix."
+    ),
+]
 Which = Annotated[str | None, typer.Option("--which", help="Which backup (see --list); the newest by default.")]
 
 
@@ -57,7 +63,7 @@ def restore(
         _show_restored(done)
 
 
-def _list(folder: Path, *, as_json: bool) -> None:
+def _list(folder: str, *, as_json: bool) -> None:
     with Vault.reading(folder) as vault:
         found = [vault.load(name) for name in vault.backups()]
     if as_json:
@@ -71,7 +77,7 @@ def _list(folder: Path, *, as_json: bool) -> None:
     table(f"Backups in {folder}", columns, rows, ("files", "bytes"))
 
 
-def _verify(folder: Path, which: str | None, *, as_json: bool) -> None:
+def _verify(folder: str, which: str | None, *, as_json: bool) -> None:
     """All of them, unless one is named; every damaged one is reported, by its first difference."""
     damaged: dict[str, str] = {}
     with Vault.reading(folder) as vault:
@@ -110,7 +116,7 @@ def _plain(item: Backup) -> dict[str, Any]:
     }
 
 
-def _show_made(made: BackupResult, folder: Path, *, as_json: bool) -> None:
+def _show_made(made: BackupResult, folder: str, *, as_json: bool) -> None:
     if as_json:
         print_json({**_plain(made.backup), "new_bytes": made.new_bytes, "pruned": made.pruned, "notes": made.notes})
         return
@@ -131,6 +137,8 @@ def _plain_restored(done: RestoreResult) -> dict[str, Any]:
 
 
 def _show_restored(done: RestoreResult) -> None:
+    if done.data_url:
+        console.print(f"Datasets and search indexes are in {done.data_url}.")
     console.print(f"{done.home} is as it was at {done.backup.made_at} (UTC), from backup {done.backup.backup}.")
     if done.set_aside:
         console.print(f"What was there before is at {done.set_aside}; remove it when all is well.")

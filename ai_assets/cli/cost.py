@@ -21,6 +21,7 @@ from ai_assets.costs.figures import DEVICE, NONE, Dimension, Forecast, Totals, W
 from ai_assets.costs.tables import Cell, Column, Table, csv_text, disarmed, dollars, records, share, shown, told
 from ai_assets.costs.window import Scope, since
 from ai_assets.orchestration.in_process import bring_costs_up_to_date
+from ai_assets.storage.shared_warehouse import warehouse_file
 from ai_assets.storage.warehouse import WarehouseTooNew
 from ai_assets.storage.warehouse import reading as opened
 
@@ -80,7 +81,7 @@ def cost(
     here = home()
     if not as_is:
         _up_to_date(here)
-    with opened(here.warehouse) as warehouse:
+    with opened(warehouse_file(here)) as warehouse:
         _known(warehouse, here, collection, tenant)
         scope = Scope(window=window, collections=None if collection is None else [collection], tenant=tenant)
         whole = as_json or as_csv or by == "day"

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,8 +39,8 @@ def forget(
     reason: Annotated[str, typer.Option("--reason", help="Why; recorded in the audit chain for good.")] = "",
     by: By = None,
     backups: Annotated[
-        list[Path] | None,
-        typer.Option("--backup", help="A folder of backups: a new one is made, and the older ones are removed."),
+        list[str] | None,
+        typer.Option("--backup", help="Where backups are: a new one is made, and the older ones are removed."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show where the text lies.")] = False,
     as_json: AsJson = False,
@@ -75,8 +74,8 @@ def forget(
     for folder in backups or ():
         from ai_assets.backup.making import make_backup
 
-        made = make_backup(places, folder, keep=1, say=partial(_said, folder))
-        done.append(Erasure(where=str(folder), what=f"{len(made.pruned)} older backups removed, a new one made"))
+        made = make_backup(places, folder, keep=1, erase=True, say=partial(_said, folder))
+        done.append(Erasure(where=folder, what=f"{len(made.pruned)} older backups removed, a new one made"))
     if as_json:
         print_json([asdict(each) for each in done])
         return
@@ -84,7 +83,7 @@ def forget(
     console.print(UNREACHED)
 
 
-def _said(folder: Path, line: str) -> None:
+def _said(folder: str, line: str) -> None:
     errors.print(f"{folder}: {line} …")
 
 

@@ -26,9 +26,10 @@ from ai_assets.inference.load import inference_at
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.digest import Json, digest, sha256_hex
 from ai_assets.storage.leases import Lease
+from ai_assets.storage.shared_warehouse import building_for, warehouse_file
 from ai_assets.storage.state import StateStore, now
 from ai_assets.storage.stores import Stores
-from ai_assets.storage.warehouse import SCHEMA_VERSION, Site, WarehouseDamaged, WarehouseMissing, building, reading
+from ai_assets.storage.warehouse import SCHEMA_VERSION, Site, WarehouseDamaged, WarehouseMissing, reading
 
 if TYPE_CHECKING:
     import duckdb
@@ -115,7 +116,7 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
     if fingerprint == _live_fingerprint(stores.home):
         say("the warehouse is up to date")
         return Building(fingerprint=fingerprint, unchanged=True, marts=_marts(stores.home, {}), tests=())
-    with building(stores.home.warehouse, lease) as site, dbt_build.starting(site) as build_marts:
+    with building_for(stores.home, lease) as site, dbt_build.starting(site) as build_marts:
         say(f"loading {len(days)} days, {sum(day.attempts.rows for day in days):,} attempts")
         load_raw.load(site, stores, days, inference, _built(fingerprint, days))
         say("dbt build")
@@ -180,7 +181,7 @@ def _project_digest() -> str:
 def _live_fingerprint(home: Home) -> str | None:
     """Of the live warehouse; None where there is none that can be read. A newer one is an error."""
     try:
-        with reading(home.warehouse) as connection:
+        with reading(warehouse_file(home)) as connection:
             found = connection.execute("SELECT fingerprint FROM raw.built").fetchone()
     except (WarehouseMissing, WarehouseDamaged):
         return None
@@ -197,7 +198,7 @@ def _finish(site: Site) -> None:
 
 def _marts(home: Home, seconds: Mapping[str, float]) -> list[Mart]:
     """Every table of the warehouse that is live, in order of name."""
-    with reading(home.warehouse) as connection:
+    with reading(warehouse_file(home)) as connection:
         tables = connection.execute(_TABLES).fetchall()
         return [_mart(connection, *row, seconds=seconds.get(row[1], 0.0)) for row in tables]
 

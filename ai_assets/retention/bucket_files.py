@@ -15,17 +15,20 @@ from ai_assets.retention.leftovers import Kind, Leftover, RetentionContext, unli
 from ai_assets.retention.release_files import SNAPSHOTS, candidate_beside, files_of, needed_snapshots
 from ai_assets.storage.lake import MANIFEST
 from ai_assets.storage.leases import hold
+from ai_assets.storage.objects import DataBucket
 from ai_assets.storage.shared_lake import LakeObject, SharedLake
+from ai_assets.storage.shared_warehouse import POINTER, named, warehouse_bucket
+from ai_assets.storage.warehouse import LEASE, WarehouseDamaged
 
 IN_USE_S = 3600.0
 """A copy that came so recently may be about to be read."""
 
 
 def find(bench: RetentionContext) -> Iterator[Leftover]:
-    lake = bench.stores.lake
-    if isinstance(lake, SharedLake):
+    if (lake := bench.stores.lake.in_bucket()) is not None:
         yield from _unnamed(bench, lake)
         yield from _copies(bench, lake)
+        yield from _warehouses(bench)
 
 
 def _unnamed(bench: RetentionContext, lake: SharedLake) -> Iterator[Leftover]:
@@ -112,3 +115,35 @@ def _forget_copy(lake: SharedLake, path: Path) -> None:
     """Only what the bucket has: a file that is being written is nowhere else."""
     if lake.bucket.size(lake.key(path)) is not None:
         unlink(path)
+
+
+def _warehouses(bench: RetentionContext) -> Iterator[Leftover]:
+    """Those that were replaced long enough ago that whoever read the pointer before has fetched its file."""
+    if (url := bench.stores.home.data_url) is None:
+        return
+    bucket = warehouse_bucket(url)
+    found = {entry.key: entry for entry in bucket.objects()}
+    if (pointer := found.get(POINTER)) is None or (current := _current(bucket)) is None:
+        return
+    now_s = bucket.now_s()
+    for name, entry in found.items():
+        is_old = now_s - max(entry.modified_s, pointer.modified_s) >= bench.settings.litter_hours * 3600
+        if name not in (POINTER, current) and is_old:
+            yield Leftover(
+                kind="litter", what=f"warehouse/{name} in the bucket", size=entry.size,
+                remove=partial(_remove_warehouse, bench, bucket, name),
+            )  # fmt: skip
+
+
+def _current(bucket: DataBucket) -> str | None:
+    pointer = bucket.get(POINTER)
+    try:
+        return None if pointer is None else named(pointer, bucket)
+    except WarehouseDamaged:
+        return None  # it cannot say what it needs
+
+
+def _remove_warehouse(bench: RetentionContext, bucket: DataBucket, name: str) -> None:
+    with hold(bench.stores.state, LEASE, wait_s=0):  # nobody builds now
+        if _current(bucket) not in (None, name):
+            bucket.delete([name])

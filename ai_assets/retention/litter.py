@@ -10,7 +10,6 @@ from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, u
 from ai_assets.retention.release_files import SNAPSHOTS
 from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 from ai_assets.storage.leases import hold
-from ai_assets.storage.shared_lake import SharedLake
 from ai_assets.storage.warehouse import BUILDING, LEASE
 
 _HOME_LITTER = (".probe-*", ".keys-*", "dagster/.dagster.yaml.*")
@@ -29,7 +28,7 @@ def find(bench: RetentionContext) -> Iterator[Leftover]:
 
 def _lake(bench: RetentionContext) -> Iterator[Leftover]:
     root, age_s = bench.stores.lake.root, bench.settings.litter_hours * 3600
-    shared = isinstance(bench.stores.lake, SharedLake)  # then what is here are copies: bucket_files looks at them
+    shared = bench.stores.lake.in_bucket() is not None  # then what is here are copies: bucket_files looks at them
     for at, _, names in os.walk(root):
         folder = Path(at)
         named = Lake.manifest_or_none(folder) if MANIFEST in names else None

@@ -21,7 +21,6 @@ from ai_assets.signoff.frozen_candidate import CANDIDATE, FrozenCandidate
 from ai_assets.storage.digest import Json
 from ai_assets.storage.lake import MANIFEST
 from ai_assets.storage.leases import hold
-from ai_assets.storage.shared_lake import SharedLake
 from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def _remove_evaluation(bench: RetentionContext, collection: str, name: str) -> N
 
 def _snapshots(bench: RetentionContext, collection: str) -> Iterator[Leftover]:
     """Named by no release that is kept, and not by the candidate of its partition."""
-    if isinstance(bench.stores.lake, SharedLake):
+    if bench.stores.lake.in_bucket() is not None:
         return  # bucket_files looks at them
     root = snapshot_folder(bench.stores.lake.root, collection, "x").parent
     needed = needed_snapshots(bench.stores, collection)

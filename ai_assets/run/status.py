@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
 from ai_assets.documents.retries import Retry, RetrySummary
@@ -17,12 +16,11 @@ from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.batch import jobs
 from ai_assets.run import window_waits
 from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
+from ai_assets.run.intact_files import intact_partitions
 from ai_assets.run.window_waits import WindowWait
 from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, holds, releases, requests
-from ai_assets.signoff.frozen_candidate import FrozenCandidate, has_snapshot
 from ai_assets.signoff.golden_labels import with_golden
 from ai_assets.signoff.policy_facts import denials
-from ai_assets.storage.lake import Manifest
 from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
 from ai_assets.targets import serving
@@ -223,18 +221,20 @@ def due_partitions(
     collection: Collection, stores: Stores, keys: Sequence[str], listing: Listing | None = None
 ) -> list[str]:
     """Those of the partitions that a run would change: missing, stale, failed, with documents to ask about again, or
-    with a file gone or damaged.
+    with a file gone or damaged (in a bucket: `intact_files.py` says which of many are looked at).
     """
     states = partition_states(collection, stores, listing)
     with stores.state.read() as connection:
         answered = {wait.partition for wait in jobs.waits(connection, collection.name) if not wait.waiting}
     answered |= {*window_waits.opened_partitions(collection, stores)}
+    made = [key for key in keys if states[key] not in (*DUE, "empty", *WAITING) and key not in answered]
+    intact = intact_partitions(collection, stores, made)
     return [
         key
         for key in keys
         if states[key] in DUE
         or (states[key] not in WAITING and key in answered)
-        or (states[key] not in ("empty", *WAITING) and not _intact(collection, stores, key))
+        or (states[key] not in ("empty", *WAITING) and key not in intact)
     ]
 
 
@@ -244,24 +244,6 @@ def answered_partitions(collection: Collection, stores: Stores) -> list[str]:
         waits = jobs.waits(connection, collection.name)
     stay = {wait.partition for wait in waits if wait.waiting or wait.held_by}
     return list(dict.fromkeys(wait.partition for wait in waits if wait.partition not in stay))
-
-
-def _intact(collection: Collection, stores: Stores, partition: str) -> bool:
-    for asset in collection.asset_names:
-        try:
-            manifest = stores.lake.manifest(collection.name, asset, partition)
-        except DatasetDamaged:
-            return False
-        if manifest is None or not stores.lake.has(stores.lake.folder_of(manifest) / manifest.file):
-            return False
-        if asset == "release_candidate" and not _frozen(stores, manifest):
-            return False
-    return True
-
-
-def _frozen(stores: Stores, candidate: Manifest) -> bool:
-    """Whether the files that it would publish, or has published, are there."""
-    return has_snapshot(stores.lake, candidate.collection, candidate.partition, FrozenCandidate.of(candidate))
 
 
 def _signed_state(

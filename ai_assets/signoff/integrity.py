@@ -24,6 +24,7 @@ from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import Manifest
+from ai_assets.storage.shared_warehouse import warehouse_file
 from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import WarehouseMissing, reading
 
@@ -248,7 +249,7 @@ def _warehouse(stores: Stores, advance: Advance) -> Area:
     """Its sums of each day against the ledger's own, for the days that have not changed since it was built."""
     area = Area("warehouse")
     try:
-        with reading(stores.home.warehouse) as warehouse:
+        with reading(warehouse_file(stores.home)) as warehouse:
             copied = warehouse.execute(_COPIED).fetchall()
     except WarehouseMissing:
         area.notes.append("there is none yet")

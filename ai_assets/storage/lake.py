@@ -26,6 +26,8 @@ from ai_assets.storage.state import now
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ai_assets.storage.shared_lake import SharedLake
+
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 ROW_GROUP_ROWS = 2_000
@@ -117,6 +119,10 @@ class Lake:
         return has_own_bytes(self.path(manifest))
 
     # What a lake in a bucket does otherwise.
+
+    def in_bucket(self) -> "SharedLake | None":
+        """This lake where its data lies in a bucket and what is here are copies; None where it lies here."""
+        return None
 
     def bring(self, path: Path) -> Path:
         """A data file, to be read on this machine."""

@@ -5,6 +5,7 @@ what is there is what was read before: of two writers one loses, and is told. Wh
 for a declared time; an answer that was lost is found out by reading what is there now.
 """
 
+import base64
 import contextlib
 import datetime
 import email.utils
@@ -33,6 +34,7 @@ CONNECTIONS = 32
 MOST_DELETED = 1_000
 """Keys in one request; S3 takes no more."""
 PIECE_BYTES = 1 << 20
+RANGE_BYTES = 8 << 20
 PARAMETERS = ("endpoint_override", "region", "scheme")
 PROBE = ".probe-of-conditions"
 
@@ -44,7 +46,13 @@ _PASSING = {
 _LOST = {"PreconditionFailed", "412"}
 _NOTHING = {"NoSuchKey", "404", "NotFound"}
 _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed", "401"}
-_RIGHTS = {"get_object": "read", "head_object": "read", "put_object": "write", "delete_objects": "delete"}
+_RIGHTS = {
+    "get_object": "read",
+    "head_object": "read",
+    "put_object": "write",
+    "copy_object": "write",
+    "delete_objects": "delete",
+}
 
 _T = TypeVar("_T")
 
@@ -169,16 +177,33 @@ class DataBucket:
     def fetch(self, key: str, path: Path, sha256: str) -> None:
         """The object as that file, in one step, once its bytes are those that the digest names."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+        with self.brought(key, path.parent, sha256) as temporary:
+            temporary.replace(path)
+
+    @contextlib.contextmanager
+    def brought(self, key: str, folder: Path, sha256: str | None = None) -> Iterator[Path]:
+        """The object as a file of that folder within the block; `sha256`: what its bytes have to be."""
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
         try:
             found = self._patiently("get_object", key, lambda: self._streamed(key, temporary))
             if found is None:
                 raise ObjectMissing(self.where(key))
-            if found != sha256:
+            if sha256 is not None and found != sha256:
                 raise ObjectAltered(self.where(key), found)
-            temporary.replace(path)
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """The content in order, with a request for each piece, so that no more of it is in memory."""
+        start, total = 0, 1
+        while start < total:
+            found = self._patiently("get_object", key, functools.partial(self._ranged, key, start))
+            if found is None:
+                raise ObjectMissing(self.where(key))
+            piece, total = found
+            yield piece
+            start += len(piece)
 
     def size(self, key: str) -> int | None:
         """Of an object in bytes, by one cheap request; None where there is none."""
@@ -225,6 +250,23 @@ class DataBucket:
     def put_if_unchanged(self, key: str, content: bytes, tag: str) -> str:
         """Raises `ObjectReplaced` where what is there is not what had that tag."""
         return self._conditional(key, content, {"IfMatch": tag})
+
+    def lies_in(self, other: "DataBucket") -> bool:
+        """Whether its objects are among those of the other."""
+        same = (self.endpoint, self.bucket) == (other.endpoint, other.bucket)
+        return same and f"{self.prefix}/".startswith(f"{other.prefix}/" if other.prefix else "")
+
+    def can_copy(self, source: "DataBucket") -> bool:
+        """Whether the store can make a copy of what is there, without its bytes coming here."""
+        return (self.endpoint, self.region) == (source.endpoint, source.region)
+
+    def copy(self, source: "DataBucket", key: str, to: str) -> str | None:
+        """Made by the store; the SHA-256 of the copy, where the store says it."""
+        said = self._patiently("copy_object", to, lambda: self._copied(source, key, to))
+        if said is None:
+            raise ObjectMissing(source.where(key))
+        checksum = said.get("CopyObjectResult", {}).get("ChecksumSHA256")
+        return base64.b64decode(checksum).hex() if checksum else None
 
     def delete(self, keys: Iterable[str]) -> None:
         """Those that are not there are no mistake."""
@@ -322,6 +364,25 @@ class DataBucket:
             file.flush()
             os.fsync(file.fileno())
         return digest.hexdigest()
+
+    def _ranged(self, key: str, start: int) -> tuple[bytes, int] | None:
+        """A piece, and the size of the whole."""
+        with self._nothing_there():
+            wanted = f"bytes={start}-{start + RANGE_BYTES - 1}"
+            found = self._client.get_object(Bucket=self.bucket, Key=self._key(key), Range=wanted)
+            return found["Body"].read(), int(found["ContentRange"].rpartition("/")[2])
+        return None
+
+    def _copied(self, source: "DataBucket", key: str, to: str) -> Mapping[str, Any] | None:
+        with self._nothing_there():
+            found: Mapping[str, Any] = self._client.copy_object(
+                Bucket=self.bucket,
+                Key=self._key(to),
+                CopySource={"Bucket": source.bucket, "Key": source._key(key)},
+                ChecksumAlgorithm="SHA256",
+            )
+            return found
+        return None
 
     def _digested(self, key: str) -> str | None:
         if (answer := self._answered(key)) is None:

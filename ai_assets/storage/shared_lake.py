@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from ai_assets.base.errors import DatasetAltered
 from ai_assets.base.home import Home
@@ -27,6 +28,8 @@ from ai_assets.storage.objects import (
 
 LAKE = "lake"
 """The part of the bucket."""
+LOOKED_AT = 20
+"""Partitions whose objects are looked at for one question; of more, what is damaged is seen by asking for those few."""
 
 
 def lake_of(home: Home) -> Lake:
@@ -49,6 +52,9 @@ class SharedLake(Lake):
     def __init__(self, root: Path, bucket: DataBucket) -> None:
         super().__init__(root)
         self.bucket = bucket
+
+    def in_bucket(self) -> Self:
+        return self
 
     def key(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

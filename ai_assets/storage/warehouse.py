@@ -8,7 +8,7 @@ import contextlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,8 +100,11 @@ def reading(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
 
 
 @contextlib.contextmanager
-def building(path: Path, lease: Lease) -> Iterator[Site]:
-    """A place for a new warehouse. It becomes the live one when the block ends without error; else nothing changes."""
+def building(path: Path, lease: Lease, put: Callable[[Path], object] | None = None) -> Iterator[Site]:
+    """A place for a new warehouse. It becomes the live one when the block ends without error; else nothing changes.
+
+    `put`: takes the file where it is to live elsewhere.
+    """
     refuse_newer(path)
     folder = path.parent / f"{BUILDING}{uuid.uuid4().hex}"
     with _writing(path.parent):
@@ -114,8 +117,11 @@ def building(path: Path, lease: Lease) -> Iterator[Site]:
             yield site
             sync(site.file)
             refuse_newer(path)
-            with lease.fenced():
-                site.file.replace(path)
+            if put is not None:
+                put(site.file)
+            else:
+                with lease.fenced():
+                    site.file.replace(path)
             sync(path.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

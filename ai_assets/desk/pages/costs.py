@@ -19,6 +19,7 @@ from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import RETRY_AFTER_S
+from ai_assets.storage.shared_warehouse import warehouse_file
 from ai_assets.storage.warehouse import WarehouseDamaged, WarehouseMissing, WarehouseTooNew
 from ai_assets.storage.warehouse import reading as opened
 
@@ -32,7 +33,7 @@ def page(http: HttpRequest) -> Response:
     scope = costs_query.scope(desk, person, asked, today)
     by = costs_query.grouped(person, asked)
     try:
-        with opened(desk.stores.home.warehouse) as warehouse:
+        with opened(warehouse_file(desk.stores.home)) as warehouse:
             look = CostContext(warehouse=warehouse, scope=scope, by=by, today=today)
             found = _found(look)
             sections = [made(look) for made in SECTIONS.values()]
@@ -69,7 +70,7 @@ def download(http: HttpRequest) -> Response:
     scope = costs_query.scope(desk, person, asked, today)
     by = costs_query.grouped(person, asked)
     try:
-        with opened(desk.stores.home.warehouse) as warehouse:
+        with opened(warehouse_file(desk.stores.home)) as warehouse:
             table = whole_table(name, CostContext(warehouse=warehouse, scope=scope, by=by, today=today))
     except WarehouseMissing:
         return render(http, "costs_none.html", {"why": "missing", "sentence": ""}, 404)
