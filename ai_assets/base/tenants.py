@@ -235,18 +235,24 @@ def data_places(home: Home) -> Mapping[str, str]:
 
 def is_served(tenant: str, home: Home) -> bool:
     """Whether this process is of all tenants, or of that one. Raises where it is to be of one that is not declared."""
-    served = variable(TENANT_VARIABLE)
-    if served is None:
+    served = _served()
+    if not served:
         return True
     tenants = load_tenants(home.operations)
-    if not tenants.knows(served):
-        raise ServedTenantUnknown(served, f"{home.operations.name} declares", tenants.declared)
-    return served == tenant
+    for name in served:
+        if not tenants.knows(name):
+            raise ServedTenantUnknown(name, f"{home.operations.name} declares", tenants.declared)
+    return tenant in served
 
 
 def refuse_serving_none(of_collections: Collection[str], home: Home) -> None:
     """Where no tenants are declared, those are known that a collection has."""
-    served = variable(TENANT_VARIABLE)
-    if served is None or not of_collections or served in of_collections or load_tenants(home.operations):
+    if not of_collections or load_tenants(home.operations):
         return
-    raise ServedTenantUnknown(served, "the collections here have", set(of_collections))
+    for name in _served():
+        if name not in of_collections:
+            raise ServedTenantUnknown(name, "the collections here have", set(of_collections))
+
+
+def _served() -> Collection[str]:
+    return [name.strip() for name in (variable(TENANT_VARIABLE) or "").split(",") if name.strip()]
