@@ -9,8 +9,10 @@ find "$packages" -type f \( -name "*.map" -o -name "*.pyx" -o -name "*.pxd" -o -
     -o -name "*.h" -o -name "*.hpp" -o -name "*.a" \) -delete
 rm -rf "$packages"/pip "$packages"/pip-*.dist-info "$packages"/setuptools "$packages"/setuptools-*.dist-info
 
-# sympy is for tools of onnxruntime that convert models; nothing that runs one imports it.
-rm -rf "$packages"/sympy "$packages"/sympy-* "$packages"/mpmath "$packages"/mpmath-* "$packages"/isympy.py
+# sympy is for tools of onnxruntime that convert models; nothing that runs one imports it. torch does.
+if [ ! -d "$packages"/torch ]; then
+    rm -rf "$packages"/sympy "$packages"/sympy-* "$packages"/mpmath "$packages"/mpmath-* "$packages"/isympy.py
+fi
 # Arrow's RPC.
 rm -f "$packages"/pyarrow/libarrow_flight* "$packages"/pyarrow/libarrow_python_flight* "$packages"/pyarrow/_flight*
 # dagster-k8s speaks to the cluster by `kubernetes.client`.

@@ -209,29 +209,6 @@ def test_a_full_quota_is_said_in_the_runs_log_and_waited_for(office: ClusterOffi
     assert run_ended(office, run) == "SUCCESS"
 
 
-def test_a_preempted_step_goes_on_where_it_was_and_pays_for_nothing_again(
-    office: ClusterOffice, cluster: OwnCluster
-) -> None:
-    """A spot machine is taken away: the pod is told, has its time, and what it was asking is still settled."""
-    days, asked = DAYS[9:13], 4 * PER_DAY
-    edited(office, days, "on a spot machine")
-    office.provider.configure(latency_ms=3000)
-    sent = office.provider.stats()["calls"]
-    run = launched(office, days)
-    wait_until(lambda: office.provider.stats()["calls"] > sent, PATIENCE_S)
-    (step,) = (it for it in cluster.nodes.running() if is_step(it) and run_id(it) == run)
-    cluster.nodes.preempt(step)
-    wait_until(lambda: step.ended, PATIENCE_S)
-    office.provider.configure(latency_ms=50)
-    assert run_ended(office, run) == "SUCCESS", failures(office)
-    tries = [it for it in cluster.nodes.runs.values() if is_step(it) and run_id(it) == run]
-    assert len(tries) == 2, (office.said()[-40:], "one more pod of that step, and none of another")
-    assert office.paid_twice() == []
-    (maybe,) = rows(office.state_url, "SELECT count(*) AS n FROM attempts WHERE state = 'ambiguous'")
-    assert office.provider.stats()["calls"] - sent <= asked + maybe.n
-    check_books(office.state_url)
-
-
 def test_two_tenants_run_side_by_side_and_neither_has_anything_of_the_other(
     office: ClusterOffice, cluster: OwnCluster
 ) -> None:

@@ -1,5 +1,6 @@
 """Claims about data of tenants: where `data:` says, there and nowhere else, and known to all that looks after data."""
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ import outsider
 import pytest
 import yaml
 from conftest import Project, project_at
+from desks import Visitor, desk_of, served
 from s3_server import CREDENTIALS, client_of, s3_server
 from signing import known
 from test_live_index import decide
+from test_tenant_boundary import routes_in
 
 from ai_assets import signed
 from ai_assets.base.environment import OperationsInvalid
@@ -21,6 +24,8 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import DATA_URL_VARIABLE, Home
 from ai_assets.base.tenants import load_tenants
 from ai_assets.collection.loading import Collection
+from ai_assets.desk.app import create_app
+from ai_assets.desk.context import Desk
 from ai_assets.forgetting.erasing import forget
 from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import sweep
@@ -151,6 +156,33 @@ def test_retention_and_forgetting_look_after_every_bucket(world: World) -> None:
     forget(stores, collection, FIRST, by=ada, reason="erasure request 17")
     assert world.holding(secret.encode()) == set()
     assert [area.first for area in integrity.verify(project.stores()) if area.differences] == []
+
+
+@pytest.mark.slow
+def test_no_page_of_a_tenant_names_the_bucket_or_what_is_in_that_of_another(world: World) -> None:
+    known(world.project.stores().state, "carla", "admin", "tenant:claims")
+    with served(desk_of(world.project)) as desk:
+        carla = Visitor(desk.url)
+        carla.sign_in("carla")
+        for path in sorted({path for method, path in routes_of(desk) if method == "GET"}):
+            answer = carla.get(path.replace("{collection}", "damages").replace("{number}", "1"))
+            assert answer.status_code < 500, path
+            for word in ("legal-data", "contracts", "letters", "shared/others"):
+                assert word not in answer.text, (path, word)
+        assert "1 document" in carla.get("/releases/damages").text
+        opened = carla.http.get("/releases/damages/1/document", params={"id": FIRST, "partition": DAY})
+        assert "The pump of damages as claims wrote it." in opened.text
+        refused, unknown = carla.get("/releases/contracts"), carla.get("/releases/nothing")
+        assert refused.status_code == unknown.status_code == 404
+        assert refused.text.replace("contracts", "nothing") == unknown.text
+        carla.http.close()
+
+
+def routes_of(desk: Desk) -> Iterator[tuple[str, str]]:
+    """Those that need no more than a collection and a number of a release."""
+    for method, path in routes_in(create_app(desk).routes, ""):
+        if set(re.findall(r"{(\w+)}", path)) <= {"collection", "number"}:
+            yield method, path
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ class ClusterDeployment:
         operations = self.project / "operations.yaml"
         launcher = launcher_config(cluster_in(operations), operations)
         launcher["config"]["scheduler_name"] = SCHEDULER
+        launcher["config"]["env_secrets"] = []  # as it is rendered: each code location names those of its runs
         dagster = {**instance_settings(4, in_postgres=True, launcher=launcher), **self.settings}
         code = {"grpc_server": {"host": "127.0.0.1", "port": self.code_port, "location_name": "definitions"}}
         locations = [code]
@@ -113,24 +114,28 @@ class ClusterDeployment:
         """Runs that it loads are started in its own image."""
         serve = ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(self.code_port), "-f", "definitions.py"]
         serve += ["-d", str(project), "--container-image", image, "--location-name", "definitions"]
+        serve += ["--container-context", self._context("base")]
         of = {"AI_ASSETS_TENANT": "default"} if self.tenant is not None else {}
         self._pod(name, image, serve, "ai-assets-serve", **of)
         self._wait_for(name, lambda: _listens(self.code_port))
 
     def _start_tenant(self, tenant: str) -> None:
         """As its Deployment is rendered, at a port of its own."""
-        rendered = (self.rendered / "tenants" / tenant / "code-location.yaml").read_text()
-        (made,) = (each for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment")
-        args = list(made["spec"]["template"]["spec"]["containers"][0]["args"])
-        context = args[args.index("--container-context") + 1]
         serve = ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(self.tenant_port), "-f", "definitions.py"]
         serve += ["-d", str(self.project), "--container-image", self.image, "--location-name", tenant]
-        serve += ["--container-context", context]
+        serve += ["--container-context", self._context(f"tenants/{tenant}")]
         self._pod(
             "code", self.image, serve, "default", namespace=self.tenant_namespace, secret=f"{tenant}-secrets",
             AI_ASSETS_TENANT=tenant,
         )  # fmt: skip
         self._wait_for("code", lambda: _listens(self.tenant_port), self.tenant_namespace)
+
+    def _context(self, folder: str) -> str:
+        """What a code location says of its runs."""
+        rendered = (self.rendered / folder / "code-location.yaml").read_text()
+        (made,) = (each for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment")
+        args = list(made["spec"]["template"]["spec"]["containers"][0]["args"])
+        return str(args[args.index("--container-context") + 1])
 
     def replace_code_server(self, image: str, project: Path, old: str = "code", new: str = "code-2") -> None:
         """A rolling upgrade: the old pod ends, one with another image takes over its address."""
