@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test test-fast test-slow test-servers test-gpu test-k8s setup lint bench soak pictures lock
+.PHONY: run test test-fast test-slow test-servers test-gpu test-image test-k8s setup lint bench soak pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
@@ -25,6 +25,10 @@ test-slow: setup
 # Model servers that nobody here wrote, installed below .servers/ (1.3 GB) by pip; skipped loudly without an index.
 test-servers: setup
 	@$(BIN)/python -m pytest tests/test_real_servers.py $(PYTEST_ARGS)
+
+# The image of deploy/Dockerfile, built with podman on a base from debootstrap: five minutes, 6 GB of disk meanwhile.
+test-image: setup
+	@AI_ASSETS_TEST_IMAGE=yes $(BIN)/python -m pytest tests/test_image.py $(PYTEST_ARGS)
 
 # Runs as pods on nodes of this machine, which join the cluster of KUBECONFIG; without it the test kubelet's own.
 test-k8s: setup

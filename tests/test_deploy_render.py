@@ -251,3 +251,19 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["mine.yaml", "ours.yaml"]
     with pytest.raises(RenderingDiffers, match=r"base/ours\.yaml differs from line 2 on"):
         refuse_different(tmp_path, {"base/ours.yaml": "kind: Ours\nmore: 1\n"})
+
+
+def test_the_code_location_of_the_deployment_loads_nothing_of_a_tenant_with_a_namespace(project: Project) -> None:
+    """Else its runs would also be started there, with secrets and quota of the deployment."""
+    found = [project.declare(name, tenant=tenant) for name, tenant in {"a": "acme", "b": "ops", "c": "default"}.items()]
+    cluster = ClusterSettings.model_validate({"image": "r/i:1", "tenants": {"acme": {"namespace": "acme"}}})
+    plan = plan_of(found, cluster, [])
+    assert {each.name: each.serves for each in plan.namespaces} == {"ai-assets": ("default", "ops"), "acme": ("acme",)}
+    pods = dict(pods_in(list(objects_in(rendered(plan)))))
+    assert {"name": "AI_ASSETS_TENANT", "value": "acme"} in pods["acme"]["containers"][0]["env"]
+    codes = [pod["containers"][0] for _, pod in pods_in(list(objects_in(rendered(plan))))]
+    (own,) = [each for each in codes if each["name"] == "ai-assets-code" and "acme" not in str(each["env"])]
+    assert {"name": "AI_ASSETS_TENANT", "value": "default,ops"} in own["env"]
+    assert "AI_ASSETS_TENANT=default,ops" in own["args"][-1]
+    (alone,) = plan_of(found, ClusterSettings(image="r/i:1"), []).namespaces
+    assert alone.serves == ()

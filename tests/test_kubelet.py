@@ -1,11 +1,13 @@
 """Claims about the test API server, which the suite on Kubernetes leans on; and that it admits what we render.
 
-No container is started. What it refuses, it refuses in the words of kube-apiserver, and for the same objects.
+What it refuses, it refuses in the words of kube-apiserver, and for the same objects.
+Only where that is the claim a pod runs, as a process.
 """
 
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from kubelet.access import service_account
 from kubelet.amounts import amount
 from kubelet.api_client import ApiAccess, ApiAway, ApiClient
 from kubelet.api_server import ApiServer
+from kubelet.cluster import THREE_NODES, own_cluster, wait_until
+from kubelet.containers import Mount
 from kubelet.kinds import BY_KIND
 from kubelet.refusals import ApiRefused
 
@@ -204,6 +208,42 @@ def test_two_tenants_have_quotas_and_rights_of_their_own(server: ApiServer, clie
         asked = pod("large", {"cpu": "1", "memory": str(amount(most) + 1)})
         with pytest.raises(ApiRefused, match=r"exceeded quota: .*limits\.memory"):
             client.create(f"/api/v1/namespaces/{own}/pods", asked)
+
+
+@pytest.mark.slow
+def test_where_containers_are_forbidden_pods_are_processes_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Here because nothing is found: PATH names an empty folder."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "word").write_text("read from the image")
+    says = "import os; print(open('/data/word').read(), os.environ['OWN']); raise SystemExit(3)"
+    waits = "import time; print('waits', flush=True); time.sleep(600)"
+    said = pytest.warns(UserWarning, match="podman is not installed.*pods ran as PROCESSES, no memory limit was tested")
+    with said, own_cluster(THREE_NODES[:1]) as cluster:
+        assert not cluster.runtime.real
+        image = cluster.image("ours:1", Mount(source=tmp_path / "data", target="/data"))
+        for name, script in (("says", says.replace("/data", str(tmp_path / "data"))), ("waits", waits)):
+            new = pod(name)
+            new["spec"] |= {"restartPolicy": "Never"}
+            container = {
+                "image": image,
+                "command": [sys.executable, "-c", script],
+                "env": [{"name": "OWN", "value": "a"}],
+            }
+            new["spec"]["containers"][0] |= container
+            cluster.apply(new)
+        path = "/api/v1/namespaces/default/pods"
+        wait_until(lambda: cluster.client.get(f"{path}/says")["status"].get("phase") == "Failed")
+        found = cluster.client.get(f"{path}/says")
+        assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+        assert cluster.log(found) == "read from the image a\n"
+        wait_until(lambda: "waits" in cluster.log(cluster.client.get(f"{path}/waits")))
+        (run,) = cluster.nodes.running()
+        cluster.client.delete(f"{path}/waits", {"gracePeriodSeconds": 5})
+        wait_until(lambda: run.ended)
+        assert [each["metadata"]["name"] for each in cluster.pods("default")] == ["says"]
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -19,7 +19,7 @@ from conftest import project_at
 from engines import check_books, rows
 from kubelet.cluster import OwnCluster, RandomKills, own_cluster, wait_until
 from kubelet.nodes import PodRun
-from kubelet.offices import DAYS, PER_DAY, ClusterOffice, digests, office_in, second_draft
+from kubelet.offices import DAYS, OTHER, PER_DAY, SOUTH, ClusterOffice, digests, office_in, second_draft
 from postgres_server import Postgres
 from provider import Provider
 
@@ -207,6 +207,38 @@ def test_a_full_quota_is_said_in_the_runs_log_and_waited_for(office: ClusterOffi
     finally:
         cluster.client.delete(f"/api/v1/namespaces/{NAMESPACE}/resourcequotas/tiny")
     assert run_ended(office, run) == "SUCCESS"
+
+
+def test_two_tenants_run_side_by_side_and_neither_has_anything_of_the_other(
+    office: ClusterOffice, cluster: OwnCluster
+) -> None:
+    days = DAYS[13:15]
+    edited(office, days, "beside another tenant")
+    office.provider.configure(latency_ms=3000)
+    of_day = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[0]}
+    runs = {NAMESPACE: launched(office, days), f"{NAMESPACE}-{SOUTH}": office.deployment.api.launch_run(OTHER, of_day)}
+
+    def step_of(namespace: str) -> list[PodRun]:
+        return [it for it in cluster.nodes.running(namespace) if is_step(it) and run_id(it) == runs[namespace]]
+
+    try:
+        wait_until(lambda: all(map(step_of, runs)), PATIENCE_S)
+    except TimeoutError:
+        raise AssertionError(office.deployment.logs() + "\n".join(office.said()[-30:])) from None
+    for namespace in runs:
+        (quota,) = cluster.client.get(f"/api/v1/namespaces/{namespace}/resourcequotas")["items"]
+        alive = [pod for pod in cluster.pods(namespace) if pod["status"].get("phase") in {"Pending", "Running"}]
+        assert int(quota["status"]["used"]["pods"]) == len(alive), "it counts its own pods and no other's"
+    office.provider.configure(latency_ms=50)
+    for namespace, run in runs.items():
+        assert run_ended(office, run) == "SUCCESS", failures(office)
+        pods = [it.pod for it in cluster.nodes.runs.values() if run_id(it) == run]
+        assert {pod["metadata"]["namespace"] for pod in pods} == {namespace}
+    planted = {NAMESPACE: "OF_DEFAULT", f"{NAMESPACE}-{SOUTH}": f"OF_{SOUTH.upper()}"}
+    for it in filter(is_worker, cluster.nodes.runs.values()):
+        seen = {name for name in cluster.nodes.variables[it.pod["metadata"]["uid"]] if name.startswith("OF_")}
+        assert seen == {planted[it.pod["metadata"]["namespace"]]}
+    assert office.paid_twice() == []
 
 
 def test_a_rolling_upgrade_leaves_runs_under_way_with_their_image(

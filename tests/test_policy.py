@@ -30,6 +30,7 @@ from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import release_digest
 from ai_assets.storage.digest import digest
+from ai_assets.storage.stores import Stores
 
 DAYS = ["2026-10-05", "2026-10-06"]
 HEAD = "package ai_assets.publication\n\n"
@@ -44,6 +45,13 @@ def written(folder: Path, text: str, name: str = "rules.rego") -> PolicySet:
 
 def asked(policies: PolicySet, timeout_s: float = 10.0) -> tuple[str, ...]:
     return verdict(policies, "publication", example(PublicationInput), timeout_s).denied
+
+
+def live_number(stores: Stores) -> int:
+    with stores.state.read() as connection:
+        found = releases.live(connection, "notes")
+    assert found is not None
+    return found.number
 
 
 # Publication
@@ -128,6 +136,46 @@ def test_the_command_line_asks_about_access_too(project: Project, labelled: Coll
     for command in (["signoff", "approve", "notes", DAYS[0], "--by", "ann"], ["run", "notes", "--by", "ann"]):
         done = project.cli(*command, AI_ASSETS_PASSWORD=PASSWORD)
         assert (done.returncode, "not today" in done.stderr) == (2, True), done
+
+
+def test_leaving_the_name_out_is_no_way_around_a_rule(project: Project, labelled: Collection) -> None:
+    written(labelled.folder, 'package ai_assets.access\n\ndeny contains "say who you are" if input.person.name == ""\n')
+    known(project.stores().state, "ann")
+    done = project.cli("run", "notes")
+    assert (done.returncode, "say who you are" in done.stderr) == (2, True), done
+    assert "whoever gives no name (--by) to start in notes" in done.stderr
+    tried = json.loads(project.cli("policy", "try", "notes", "--rules", "access", "--json").stdout)
+    assert (tried[0]["deny"], tried[0]["input"]["person"]["role"]) == (["say who you are"], None)
+    done = project.cli("run", "notes", "--by", "ann", AI_ASSETS_PASSWORD=PASSWORD)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rules_of_access_are_asked_at_a_rollback_and_those_of_publication_are_not(
+    project: Project, labelled: Collection, desk: Desk, ann: Person
+) -> None:
+    stores = project.stores()
+    for text in ("one", "two"):
+        project.document(f"{DAYS[0]}/one.txt", f"Invoice {text}. The total is 5.00.")
+        project.refresh(labelled)
+        decide(stores.state, labelled)
+        publish(labelled, stores, by="test")
+    written(labelled.folder, HEAD + 'deny contains "nothing goes live any more" if input.tenant == "default"\n')
+    rule = 'package ai_assets.access\n\ndeny contains "ask the owner first" if input.action == "roll back"\n'
+    written(labelled.folder, rule, "access.rego")
+    command = ["releases", "rollback", "notes", "--by", "ann", "--reason", "it is wrong"]
+    done = project.cli(*command, AI_ASSETS_PASSWORD=PASSWORD)
+    assert (done.returncode, "ask the owner first" in done.stderr) == (2, True), done
+    with served(desk) as running:
+        visitor = Visitor(running.url)
+        visitor.sign_in("ann")
+        sent = {"number": "1", "reason": "it is wrong", "confirmed": "yes"}
+        assert "ask the owner first" in visitor.submit("/releases/notes/rollback", **sent).text
+        visitor.http.close()
+    assert live_number(stores) == 2
+    written(labelled.folder, rule.replace("roll back", "never"), "access.rego")
+    done = project.cli(*command, AI_ASSETS_PASSWORD=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    assert live_number(stores) == 1
 
 
 # Spending

@@ -18,6 +18,7 @@ from desks import desk_of
 from signing import PASSWORD, decide, known
 from test_sensors import tick
 
+from ai_assets.base.environment import OperationsInvalid
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
@@ -29,7 +30,7 @@ from ai_assets.retention.errors import HoldRefused
 from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import SweepResult, find, sweep
 from ai_assets.run.explain import search
-from ai_assets.run.operations import OperationsInvalid, RetentionSettings, load_operations
+from ai_assets.run.operations import RetentionSettings, load_operations
 from ai_assets.signoff import audit, releases, served, verification
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import DecisionRefused, ReleasePruned

@@ -17,8 +17,9 @@ from desks import Visitor
 from real_up import Up, up
 from signing import known
 
+from ai_assets.base.collection_files import CatalogEntry
 from ai_assets.base.home import SEVERAL_VARIABLE, Home
-from ai_assets.collection.catalog import Catalog, CatalogEntry
+from ai_assets.collection.catalog import Catalog
 from ai_assets.ops.supervisor import LocationsAlike, named_apart, workspace_of
 from ai_assets.orchestration.automation.shared_work import done_elsewhere
 from ai_assets.orchestration.code_location import CodeLocation, CodeLocationUnusable, code_locations

@@ -65,13 +65,13 @@ def anna(world: TenantWorld) -> Visitor:
 @pytest.fixture(scope="module")
 def routes(world: TenantWorld) -> list[tuple[str, str]]:
     """Method and path of all that the application answers."""
-    return list(_routes(create_app(world.desk).routes, ""))
+    return list(routes_in(create_app(world.desk).routes, ""))
 
 
-def _routes(found: Sequence[Any], above: str) -> Iterator[tuple[str, str]]:
+def routes_in(found: Sequence[Any], above: str) -> Iterator[tuple[str, str]]:
     for route in found:
         if isinstance(route, Mount):
-            yield from _routes(route.routes or (), above + route.path)
+            yield from routes_in(route.routes or (), above + route.path)
         elif isinstance(route, Route) or hasattr(route, "methods"):
             path = re.sub(r":\w+}", "}", above + route.path)
             yield from ((method, path) for method in route.methods - {"HEAD"} if path not in FREE)

@@ -14,6 +14,7 @@ from engines import endpoint, question, settings
 from provider import Provider
 from test_spans import ended, written
 
+from ai_assets import load_collections, signed
 from ai_assets.base.environment import OperationsInvalid
 from ai_assets.base.errors import DeclarationInvalid, UserError
 from ai_assets.base.tenants import Tenants, load_tenants
@@ -217,3 +218,70 @@ def test_an_edit_that_breaks_the_file_opens_nothing(project: Project) -> None:
     operations(project.root, south=MONEY)
     assert list(running.tenants().declared) == ["south"]
     assert running.collections() == {}
+
+
+# Namespaces, code locations of one tenant, signed assets
+
+
+CLUSTER = {"legal": {"namespace": "ai-assets-legal"}}
+
+
+@pytest.mark.parametrize(("spaces", "said"), [
+    ({**CLUSTER, "lega": {"namespace": "x"}},
+     "cluster.tenants.lega: cluster.tenants names 'lega', and `tenants` declares no such tenant; did you mean 'legal'"),
+    ({"default": {"namespace": "x"}},
+     "tenants.legal: tenant 'legal' has no namespace under cluster.tenants, so its pods would share quota and secrets"),
+    ({"default": {"namespace": "x"}, "other": {"namespace": "y"}}, "`tenants` declares no such tenant"),
+])  # fmt: skip
+def test_namespaces_of_a_cluster_are_held_against_the_tenants_wherever_the_file_is_read(
+    project: Project, spaces: dict[str, Any], said: str
+) -> None:
+    project.declare("a", tenant="legal")
+    path = project.root / "operations.yaml"
+    path.write_text(yaml.safe_dump({"tenants": {"legal": MONEY}, "cluster": {"tenants": spaces}}))
+    for read in (load_tenants, load_operations):
+        with pytest.raises(OperationsInvalid) as found:
+            read(path)
+        assert said in str(found.value)
+    with pytest.raises(OperationsInvalid, match=r"cluster\.tenants"):
+        Catalog(project.home).load("a")
+
+
+def test_default_may_stay_in_the_namespace_of_the_deployment(tmp_path: Path) -> None:
+    path = tmp_path / "operations.yaml"
+    path.write_text(yaml.safe_dump({"tenants": {"legal": MONEY, "default": MONEY}, "cluster": {"tenants": CLUSTER}}))
+    assert sorted(load_tenants(path).declared) == sorted(load_operations(path).tenants) == ["default", "legal"]
+
+
+@pytest.mark.parametrize(("tenants", "said"), [
+    ({"legal": MONEY}, "operations.yaml declares no such tenant; did you mean 'legal'"),
+    ({}, "the collections here have no such tenant; did you mean 'legal'"),
+])  # fmt: skip
+def test_a_code_location_of_a_tenant_that_nobody_is_does_not_load(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tenants: dict[str, Any], said: str
+) -> None:
+    """It would have no collection, and nobody would be told."""
+    project.declare("a", tenant="legal")
+    if tenants:
+        operations(project.root, **tenants)
+    monkeypatch.setenv("AI_ASSETS_TENANT", "legal")
+    assert [each.name for each in load_collections(project.root / "collections")] == ["a"]
+    monkeypatch.setenv("AI_ASSETS_TENANT", "lega")
+    with pytest.raises(UserError) as found:
+        load_collections(project.root / "collections")
+    assert str(found.value).startswith("AI_ASSETS_TENANT is 'lega', and ")
+    assert said in str(found.value)
+
+
+def test_a_signed_asset_is_of_a_declared_tenant(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dg.asset
+    def replies() -> list[dict[str, object]]:
+        return []
+
+    operations(project.root, legal=MONEY, claims=MONEY)
+    with pytest.raises(UserError, match="the signed asset 'replies' is of tenant 'default', and operations"):
+        signed(replies)
+    (candidate,) = (each for each in signed(replies, tenant="legal").assets or () if "candidate" in str(each.key))
+    assert candidate.tags_by_key[candidate.key]["tenant"] == "legal"
+    monkeypatch.setenv("AI_ASSETS_TENANT", "claims")
+    assert not signed(replies, tenant="legal").assets

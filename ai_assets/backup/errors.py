@@ -1,7 +1,7 @@
 """What can be wrong with a backup, or with the place that it is restored to."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ai_assets.base.errors import UserError
@@ -163,3 +163,13 @@ class DigestDiffers(UserError):
 class RowsRefused(UserError):
     def __init__(self, target: str, found: str) -> None:
         super().__init__(f"{target} does not take the rows: {found}. Nothing was changed, the old store is still used.")
+
+
+class TenantsHaveBuckets(UserError):
+    def __init__(self, places: Mapping[str, str]) -> None:
+        named = ", ".join(f"{tenant} ({url})" for tenant, url in sorted(places.items()))
+        super().__init__(
+            f"A backup has the data of the home and of no tenant that has a bucket of its own, which is: {named}. Nothing "
+            "was copied. Protect those buckets by their own means (versions, replication), and the state store by a "
+            "dump of PostgreSQL; or keep the data of tenants in the bucket of the home."
+        )

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import yaml
 
 from ai_assets.backup.copied_files import CopiedFiles
-from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
+from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid, TenantsHaveBuckets
 from ai_assets.backup.home_files import HomeFiles, still_missing
 from ai_assets.backup.manifest import Backup, FileEntry
 from ai_assets.backup.state_copy import copy_state
@@ -17,6 +17,7 @@ from ai_assets.backup.vault import Vault, vault_place
 from ai_assets.backup.vault_bucket import VaultBucket
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import KEYS, TRUST_VARIABLE, Home, variable
+from ai_assets.base.tenants import data_places
 from ai_assets.retention.sweep import LEASE
 from ai_assets.signoff import releases
 from ai_assets.signoff.audit_errors import AuditBroken
@@ -56,6 +57,7 @@ def make_backup(
     """
     home = stores.home
     _refuse_inside(home, where)
+    _refuse_incomplete(home)
     with Vault.writing(where, say) as vault, vault.place.scratch() as scratch, _nothing_removed(stores, say):
         files = HomeFiles(
             home=home,
@@ -89,6 +91,12 @@ def make_backup(
         )
         pruned = [] if keep is None else vault.prune(keep, erase=erase)
         return BackupResult(backup=backup, new_bytes=vault.new_bytes, pruned=pruned, notes=list(_notes(home, backup)))
+
+
+def _refuse_incomplete(home: Home) -> None:
+    """A backup without the data of some is one only until it is needed."""
+    if own := data_places(home):
+        raise TenantsHaveBuckets(own)
 
 
 def _refuse_inside(home: Home, where: str | Path) -> None:

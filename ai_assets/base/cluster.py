@@ -6,14 +6,13 @@ It has a meaning with `environment: cluster`; what GPUs there are is read wherev
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.compute import Cpu, Memory, NodeSelector, Toleration
-from ai_assets.base.environment import OperationsInvalid
-from ai_assets.base.yaml_settings import Strict, located, read_yaml, refuse, wrong
+from ai_assets.base.operations_file import SomeKeys, read_operations
+from ai_assets.base.yaml_settings import Strict, refuse, wrong
 
-KEY = "cluster"
 ObjectName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """Of anything in Kubernetes: at most 63 characters."""
 ResourceName: TypeAlias = Annotated[
@@ -136,15 +135,10 @@ class ClusterSettings(Strict):
         return own.namespace if own is not None else self.namespace
 
 
+class _ClusterOfFile(SomeKeys):
+    cluster: ClusterSettings = ClusterSettings()
+
+
 def cluster_in(operations: Path) -> ClusterSettings:
     """The block of that file; without it, or without the file, the defaults."""
-    if not operations.exists() and not operations.is_symlink():
-        return ClusterSettings()
-    node, data = read_yaml(operations, OperationsInvalid)
-    declared = data.get(KEY) if isinstance(data, dict) else None
-    if declared is None:
-        return ClusterSettings()
-    try:
-        return ClusterSettings.model_validate(declared)
-    except ValidationError as error:
-        raise located(operations, node, error, OperationsInvalid, under=(KEY,)) from error
+    return read_operations(operations, _ClusterOfFile).cluster

@@ -64,11 +64,9 @@ def connections_in(operations: Path) -> int:
 
 
 def _value(operations: Path, key: str, otherwise: object) -> object:
-    if not operations.exists() and not operations.is_symlink():
-        return otherwise
-    from ai_assets.base.yaml_settings import read_yaml
+    from ai_assets.base.operations_file import operations_data
 
-    _, data = read_yaml(operations, OperationsInvalid)
+    _, data = operations_data(operations)
     return data.get(key, otherwise) if isinstance(data, dict) else otherwise
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.durable import write_whole
 from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.errors import AdaptationUnwritable, StageNotAdaptable, StageNotWritable
@@ -16,7 +17,7 @@ from ai_assets.cli.plan import progress
 from ai_assets.cli.scaffold_entry import value_of, with_lines
 from ai_assets.collection.adaptations import unusable_passed_over, usable_adaptation
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.planning.adapting import Adapting, GoldenJudgement, ProposedAdaptation, described
 from ai_assets.planning.preview import PreviewWork
 from ai_assets.planning.words import plural

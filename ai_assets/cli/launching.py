@@ -18,7 +18,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.signoff import launch_tokens, launches, people
 from ai_assets.signoff.launches import Launcher
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.policy_facts import require_access
+from ai_assets.signoff.policy_facts import NOBODY, require_access
 from ai_assets.storage.stores import Stores
 
 RunBy = Annotated[
@@ -71,7 +71,10 @@ def author_of(places: Stores, by: str | None, chosen: Collection) -> Author:
         _require_role(known, chosen)
         require_access(chosen, known, "start")
         return Author(launcher=Launcher(kind="person", who=holder, proof="token"))
-    return Author(launcher=None) if by is None else signed_in(signer(by), chosen)
+    if by is not None:
+        return signed_in(signer(by), chosen)
+    require_access(chosen, NOBODY, "start")  # else leaving the name out would be the way around a rule
+    return Author(launcher=None)
 
 
 def _require_role(person: Person, chosen: Collection) -> None:

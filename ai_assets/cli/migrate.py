@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.cli.output import AsJson, console, home, print_json, stores_to_read
 from ai_assets.cli.output import collection as collection_named
 from ai_assets.cli.plan import progress, show
 from ai_assets.cli.scaffold_entry import with_key, write_all
 from ai_assets.collection.builtins import VERSIONS, BuiltinSettings, newest
 from ai_assets.collection.catalog import Catalog
-from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.planning.plan import described
 from ai_assets.planning.plan import plan as make_plan
 

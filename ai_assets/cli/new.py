@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 from rich.status import Status
 
+from ai_assets.base.collection_files import DEFS_FILE, FOLDER
 from ai_assets.base.home import DEFINITIONS_FILE
 from ai_assets.cli.errors import CollectionExists, NothingToScaffold
 from ai_assets.cli.output import console, errors, home, stores
 from ai_assets.cli.scaffold_entry import write_all
 from ai_assets.cli.scaffold_route import WrittenEndpoint, endpoint_for, prompt_text
-from ai_assets.collection.catalog import FOLDER, Catalog
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.label_proposals import propose
-from ai_assets.collection.loading import DEFS_FILE, check_name, load_collection
+from ai_assets.collection.loading import check_name, load_collection
 from ai_assets.collection.partition_guess import guess
 from ai_assets.collection.sampling_texts import sample_texts
 from ai_assets.collection.scaffolding import (

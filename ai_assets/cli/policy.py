@@ -21,7 +21,7 @@ from ai_assets.cli.output import (
 )
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
-from ai_assets.policy.documents import AccessInput, PolicyInput, PolicyPerson, PublicationInput, as_input
+from ai_assets.policy.documents import AccessInput, PolicyInput, PublicationInput, as_input
 from ai_assets.policy.errors import NoPolicy, PolicyThere
 from ai_assets.policy.files import FOLDER, SUBJECTS, PolicySet, Subject
 from ai_assets.policy.testing import PolicyTestResult, run_tests
@@ -31,8 +31,8 @@ from ai_assets.signoff import decisions, people, releases, requests
 from ai_assets.signoff.errors import RequestUnknown
 from ai_assets.signoff.frozen_candidate import current_candidate
 from ai_assets.signoff.launches import Launch
-from ai_assets.signoff.policy_facts import publication_input
-from ai_assets.storage.state import now
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.policy_facts import NOBODY, access_input, publication_input
 from ai_assets.storage.stores import Stores
 
 app = typer.Typer(help="Rules in Rego that may forbid to publish, to spend or to act.", no_args_is_help=True)
@@ -89,8 +89,12 @@ def try_(
         str | None, typer.Argument(metavar="[PARTITION]", help="Whose request; by default of each that waits.")
     ] = None,
     rules: Annotated[str, typer.Option(help="publication, spending or access.")] = "publication",
-    by: Annotated[str | None, typer.Option("--by", help="Of access rules: who is asked about.")] = None,
-    action: Annotated[str, typer.Option(help="Of access rules: open, start, approve, reject or send back.")] = "start",
+    by: Annotated[
+        str | None, typer.Option("--by", help="Of access rules: who is asked about; by default nobody.")
+    ] = None,
+    action: Annotated[
+        str, typer.Option(help="Of access rules: open, start, approve, reject, send back or roll back.")
+    ] = "start",
     as_json: AsJson = False,
 ) -> None:
     """Show what the policies are asked about what is there now, and what they say. Nothing is changed."""
@@ -114,7 +118,7 @@ def try_(
                 )
                 asked = {name: question.input}
             case "access":
-                asked = {name: _access(chosen, places, by or people.known_as("nobody"), action, partition)}
+                asked = {name: _access(chosen, places, by, action, partition)}
     said = {what: verdict(policies, subject, document) for what, document in asked.items()}
     if as_json:
         print_json([
@@ -163,23 +167,13 @@ def _publications(chosen: Collection, places: Stores, partition: str | None) -> 
     return asked
 
 
-def _access(chosen: Collection, places: Stores, by: str, action: str, partition: str | None) -> AccessInput:
-    name = people.known_as(by)
-    with places.state.read() as connection:
-        person = people.find(connection, name)
-    return AccessInput(
-        action=action,
-        collection=chosen.name,
-        tenant=chosen.settings.tenant,
-        partition=partition,
-        person=PolicyPerson(
-            name=name,
-            email=person.email if person else None,
-            groups=sorted(person.groups) if person else [],
-            role=person.role_in(chosen.name) if person else None,
-        ),
-        now=now(),
-    )
+def _access(chosen: Collection, places: Stores, by: str | None, action: str, partition: str | None) -> AccessInput:
+    person = NOBODY
+    if by is not None:
+        with places.state.read() as connection:
+            name = people.known_as(by)
+            person = people.find(connection, name) or Person(name=name)
+    return access_input(chosen, person, action, partition)
 
 
 @app.command("init")

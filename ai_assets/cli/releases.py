@@ -25,6 +25,7 @@ from ai_assets.run import released
 from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff import live_index, releases, requests, timestamps
 from ai_assets.signoff.errors import NothingApproved
+from ai_assets.signoff.policy_facts import require_access
 from ai_assets.signoff.publication import anything_to_publish
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.stores import Stores
@@ -236,7 +237,9 @@ def rollback(
 ) -> None:
     """Point readers at another release, in one step. Nothing is deleted; rolling forward is the same command."""
     chosen, places = collection(name, signed=True), stores()
-    target = live_index.roll_back(places, name, to, by=signer(by), reason=reason, say=errors.print)
+    person = signer(by)
+    require_access(chosen, person, "roll back")
+    target = live_index.roll_back(places, name, to, by=person, reason=reason, say=errors.print)
     serving.serve(chosen, places, errors.print)
     if as_json:
         print_json(asdict(target))

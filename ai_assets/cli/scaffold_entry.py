@@ -5,10 +5,11 @@ from pathlib import Path
 
 import yaml
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.yaml_settings import read_yaml
 from ai_assets.cli.errors import ScaffoldRefused
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.loading import DEFS_FILE, Collection, load_collection
+from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.inference.errors import InferenceInvalid
 
 

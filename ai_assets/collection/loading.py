@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from ai_assets.base.collection_files import DEFS_FILE, collection_names
 from ai_assets.base.errors import Gathered
 from ai_assets.base.home import Home, project_directory
 from ai_assets.base.tenants import Tenants, TenantUndeclared, load_tenants
@@ -53,7 +54,6 @@ RESERVED_NAMES = frozenset({
 OWN_NAMES = frozenset({"costs"})
 """Folders of the lake, groups and jobs that belong to no collection."""
 COMPONENT_TYPE = "ai_assets.DocumentCollection"
-DEFS_FILE = "defs.yaml"
 
 
 @dataclass(frozen=True)
@@ -334,10 +334,6 @@ def check_name(name: str) -> None:
     known = re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name) is not None
     if not known or "__" in name or name in RESERVED_NAMES or keyword.iskeyword(name):
         raise CollectionNameInvalid(name)
-
-
-def collection_names(root: Path) -> list[str]:
-    return sorted(path.parent.name for path in root.glob(f"*/{DEFS_FILE}"))
 
 
 def load_collection(

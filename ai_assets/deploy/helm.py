@@ -34,7 +34,7 @@ def helm_values(plan: DeploymentPlan) -> RenderedFile:
 
 def _deployment(plan: DeploymentPlan, namespace: DeployedNamespace) -> dict[str, object]:
     image, _, tag = plan.image.rpartition(":")
-    own = {TENANT_VARIABLE: namespace.tenant} if namespace.tenant is not None else {}
+    own = {TENANT_VARIABLE: ",".join(namespace.serves)} if namespace.serves else {}
     several = {SEVERAL_VARIABLE: "yes"} if len(plan.with_code) > 1 else {}
     variables = {"AI_ASSETS_ENVIRONMENT": "cluster", "AI_ASSETS_HOME": plan.cluster.home, **several, **own}
     context = container_context(plan, namespace)

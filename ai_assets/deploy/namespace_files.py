@@ -156,7 +156,7 @@ def _code(plan: DeploymentPlan, namespace: DeployedNamespace) -> Iterator[Object
         "--location-name", location_name(namespace), "--container-image", plan.image,
         "--container-context", container_context(plan, namespace),
     ]  # fmt: skip
-    tenant = {TENANT_VARIABLE: namespace.tenant} if namespace.tenant is not None else {}
+    tenant = {TENANT_VARIABLE: ",".join(namespace.serves)} if namespace.serves else {}
     template = pod(
         plan, CODE, arguments, account="default", secrets=namespace.secrets, environment=tenant, port=CODE_PORT,
         probe={"grpc": {"port": CODE_PORT, "service": "DagsterApi"}},

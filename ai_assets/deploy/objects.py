@@ -7,7 +7,7 @@ from ai_assets.base.cluster import ClusterSettings
 from ai_assets.base.environment import CLUSTER
 from ai_assets.base.home import ENVIRONMENT_VARIABLE, HOME_VARIABLE
 from ai_assets.deploy.plan import SERVED, DeploymentPlan
-from ai_assets.orchestration.cluster.pod_config import TEMPORARY, USER
+from ai_assets.orchestration.cluster.pod_security import CONTAINER_SECURITY, POD_SECURITY, VOLUMES, volume_mounts
 
 Object = dict[str, Any]
 PART_OF = "app.kubernetes.io/part-of"
@@ -59,14 +59,9 @@ def pod(
             *({"secretRef": {"name": each}} for each in secrets),
         ],
         "resources": {"requests": dict(SERVED), "limits": dict(SERVED)},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [
-            {"name": "home", "mountPath": cluster.home},
-            {"name": "temporary", "mountPath": TEMPORARY},
+            *volume_mounts(cluster.home),
             *(
                 {"name": config, "mountPath": path, "subPath": key, "readOnly": True}
                 for path, (config, key) in (files or {}).items()
@@ -82,15 +77,11 @@ def pod(
         "containers": [container],
         "imagePullSecrets": [{"name": each} for each in cluster.image_pull_secrets],
         "priorityClassName": cluster.priority_classes.interactive,
-        "securityContext": {
-            "fsGroup": USER, "runAsGroup": USER, "runAsNonRoot": True, "runAsUser": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(POD_SECURITY),
         "serviceAccountName": account,
         "terminationGracePeriodSeconds": cluster.grace_s,
         "volumes": [
-            {"name": "home", "emptyDir": {}},
-            {"name": "temporary", "emptyDir": {}},
+            *VOLUMES,
             *({"name": config, "configMap": {"name": config}} for config in configs),
         ],
     }  # fmt: skip

@@ -32,6 +32,8 @@ class DeployedNamespace:
     name: str
     tenant: str | None
     """None for the deployment's own, where everybody is who has none."""
+    serves: tuple[str, ...]
+    """The tenants whose collections its code location loads; empty where it loads all."""
     collections: tuple[str, ...]
     steps: tuple[tuple[str, SegmentStep], ...]
     """With the collection of each."""
@@ -120,6 +122,7 @@ def _namespaces(cluster: ClusterSettings, collections: Sequence[Collection]) -> 
         yield DeployedNamespace(
             name=own.namespace if own is not None else cluster.namespace,
             tenant=tenant,
+            serves=tuple(sorted({each.settings.tenant for each in mine})) if cluster.tenants else (),
             collections=tuple(sorted(each.name for each in mine)),
             steps=tuple((each.name, step) for each in sorted(mine, key=lambda each: each.name) for step in each.steps),
             quota=own.quota if own is not None else cluster.quota,

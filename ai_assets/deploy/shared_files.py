@@ -181,7 +181,7 @@ def accounts(plan: DeploymentPlan) -> Iterator[Object]:
 
 def container_context(plan: DeploymentPlan, namespace: DeployedNamespace) -> str:
     """What runs of a code location are started with where that is not as `cluster:` says, as dagster-k8s reads it."""
-    tenant = [f"{TENANT_VARIABLE}={namespace.tenant}"] if namespace.tenant is not None else []
+    tenant = [f"{TENANT_VARIABLE}={','.join(namespace.serves)}"] if namespace.serves else []
     own = {"namespace": namespace.name, "env_secrets": list(namespace.secrets), "env_vars": tenant}
     return json.dumps({"k8s": own})
 

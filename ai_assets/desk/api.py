@@ -76,7 +76,7 @@ from ai_assets.signoff import asking_again, claims, corrections, decisions, live
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.policy_facts import require_decision
+from ai_assets.signoff.policy_facts import require_access, require_decision
 
 
 def create_api(desk: Desk) -> FastAPI:
@@ -373,6 +373,8 @@ def live_at(desk: TheDesk, person: Someone, collection: TheCollection, moment: M
 @router.post("/releases/{collection}/rollback", tags=["releases"], responses=UNSAFE)
 def rollback(desk: TheDesk, person: Someone, collection: TheCollection, wanted: Rollback) -> ReleaseRow:
     """Point readers at another release, at once."""
-    name = collection_seen(desk, person, collection).name
+    found = collection_seen(desk, person, collection)
+    require_access(found, person, "roll back")
+    name = found.name
     target = live_index.roll_back(desk.stores, name, wanted.number, by=person, reason=wanted.reason)
     return next(row for row in reading.release_rows(desk, person, name) if row.number == target.number)

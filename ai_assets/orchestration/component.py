@@ -8,17 +8,16 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ai_assets.base import structured_log
-from ai_assets.base.home import TENANT_VARIABLE, Home, variable
-from ai_assets.base.tenants import load_tenants
+from ai_assets.base.collection_files import DEFS_FILE, CatalogEntry, collection_names
+from ai_assets.base.home import Home
+from ai_assets.base.tenants import is_served, load_tenants, refuse_serving_none
 from ai_assets.base.yaml_settings import located, node_of
-from ai_assets.collection.catalog import Catalog, CatalogEntry
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import (
-    DEFS_FILE,
     Collection,
     beside,
     build_collection,
-    collection_names,
     load_collection,
 )
 from ai_assets.collection.settings import CollectionSettings
@@ -102,10 +101,13 @@ class DocumentCollection(dg.Component):
         return cls(collection, context.path)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        if not is_served(self.collection):
-            return dg.Definitions()
+        home = Home.from_environment(context.project_root)
         found = context.component_tree.get_all_components(DocumentCollection)
-        beside = sorted((each for each in found if is_served(each.collection)), key=lambda each: each.folder)
+        refuse_serving_none([each.collection.settings.tenant for each in found], home)
+        if not is_served(self.collection.settings.tenant, home):
+            return dg.Definitions()
+        served = (each for each in found if is_served(each.collection.settings.tenant, home))
+        beside = sorted(served, key=lambda each: each.folder)
         mine = [collection_definitions(self.collection), collection_automation(self.collection)]
         if beside and beside[0].folder == self.folder:
             mine.append(shared_definitions([found.collection for found in beside]))
@@ -175,16 +177,13 @@ def publish_job(collection: Collection) -> "dg.UnresolvedAssetJobDefinition":
     )
 
 
-def is_served(collection: Collection) -> bool:
-    """Whether this code location is of all tenants, or of this collection's."""
-    return variable(TENANT_VARIABLE) in (None, collection.settings.tenant)
-
-
 def load_collections(root: Path) -> list[Collection]:
     """Every collection below the folder, in order of name. A wrong one is an error that says where."""
-    found = [each for name in collection_names(root) if is_served(each := load_collection(root, name))]
     home = Home.from_environment()
-    for collection in found:
+    found = [load_collection(root, name) for name in collection_names(root)]
+    refuse_serving_none([each.settings.tenant for each in found], home)
+    served = [each for each in found if is_served(each.settings.tenant, home)]
+    for collection in served:
         if root.absolute() != home.project / "collections":  # those there are found without
             Catalog(home).record(collection.name, CatalogEntry(folder=collection.folder, project=home.project))
-    return found
+    return served

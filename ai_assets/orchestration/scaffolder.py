@@ -4,8 +4,9 @@ from typing import Any
 
 import dagster as dg
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.loading import DEFS_FILE, check_name
+from ai_assets.collection.loading import check_name
 from ai_assets.collection.partition_guess import guess
 from ai_assets.collection.scaffolding import defs, unknown_author
 from ai_assets.collection.survey import survey

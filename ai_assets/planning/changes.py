@@ -7,10 +7,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import located, nearest, read_yaml
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.loading import DEFS_FILE, Collection, beside, build_collection
+from ai_assets.collection.loading import Collection, beside, build_collection
 from ai_assets.collection.settings import CollectionSettings
 
 FIXED = ("name", "kind")

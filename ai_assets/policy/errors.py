@@ -35,8 +35,9 @@ class SpendingDenied(PolicyDenies):
 
 class AccessDenied(PolicyDenies):
     def __init__(self, person: str, action: str, collection: str, reasons: Sequence[str]) -> None:
+        who = f"'{person}'" if person else "whoever gives no name (--by)"
         super().__init__(
-            f"'{person}' to {action} in {collection}", reasons,
+            f"{who} to {action} in {collection}", reasons,
             f"Nothing was done. See what it was asked: ai-assets policy try {collection} --rules access",
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ def find(bench: RetentionContext) -> Iterator[Leftover]:
 
 
 def _unnamed(bench: RetentionContext, lake: SharedLake) -> Iterator[Leftover]:
-    now_s = lake.bucket.now_s()
+    clocks = {bucket.url: bucket.now_s() for bucket in lake.buckets}
     folders: dict[Path, list[LakeObject]] = defaultdict(list)
     for found in lake.objects():
         folders[found.path.parent].append(found)
@@ -40,7 +40,7 @@ def _unnamed(bench: RetentionContext, lake: SharedLake) -> Iterator[Leftover]:
         frozen = folder.parent.name == SNAPSHOTS
         if len(files) < 3 and not frozen and any(file.path.name == MANIFEST for file in files):
             continue  # a manifest and its file
-        for file in _not_kept(bench, lake, folder, files, now_s):
+        for file in _not_kept(bench, lake, folder, files, clocks[lake.bucket_of(folder).url]):
             kind: Kind = "candidates" if frozen else "litter"
             yield Leftover(
                 kind=kind, what=f"{lake.key(file.path)} in the bucket", size=file.size,
@@ -93,7 +93,7 @@ def _remove(bench: RetentionContext, lake: SharedLake, path: Path) -> None:
         hold(bench.stores.state, f"refresh:{collection}:{partition}", wait_s=0),
     ):
         if path.name not in _named(bench, lake, path.parent):
-            lake.bucket.delete([lake.key(path)])
+            lake.bucket_of(path).delete([lake.key(path)])
             unlink(path)
 
 
@@ -113,7 +113,7 @@ def _copies(bench: RetentionContext, lake: SharedLake) -> Iterator[Leftover]:
 
 def _forget_copy(lake: SharedLake, path: Path) -> None:
     """Only what the bucket has: a file that is being written is nowhere else."""
-    if lake.bucket.size(lake.key(path)) is not None:
+    if lake.bucket_of(path).size(lake.key(path)) is not None:
         unlink(path)
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.errors import ExtensionUnusable
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.machine import usable_cores
 from ai_assets.collection.catalog import Catalog
-from ai_assets.collection.loading import DEFS_FILE, Collection
+from ai_assets.collection.loading import Collection
 from ai_assets.documents.parse import Parser
 from ai_assets.documents.source import Source
 from ai_assets.documents.source_listing import Listing, limits_of, observe

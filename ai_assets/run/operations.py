@@ -5,12 +5,13 @@ Read with `load_operations`.
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
 from ai_assets.base.cluster import ClusterSettings
-from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment, OperationsInvalid
-from ai_assets.base.tenants import DeclaredTenants
-from ai_assets.base.yaml_settings import Strict, located, read_yaml
+from ai_assets.base.environment import CONNECTIONS, FEWEST_CONNECTIONS, LOCAL, Environment
+from ai_assets.base.operations_file import read_operations
+from ai_assets.base.tenants import DeclaredTenants, refuse_unlike
+from ai_assets.base.yaml_settings import Strict
 from ai_assets.own_settings import SinkSettings
 
 
@@ -54,13 +55,12 @@ class OperationsSettings(Strict):
     tenants: DeclaredTenants = Field(default={})
     """Departments that share the installation, by name."""
 
+    @model_validator(mode="after")
+    def _alike(self) -> "OperationsSettings":
+        refuse_unlike(self.tenants, self.cluster.tenants)
+        return self
+
 
 def load_operations(path: Path) -> OperationsSettings:
     """The file as a whole, checked; one that does not exist declares nothing."""
-    if not path.exists() and not path.is_symlink():
-        return OperationsSettings()
-    node, data = read_yaml(path, OperationsInvalid)
-    try:
-        return OperationsSettings.model_validate({} if data is None else data)
-    except ValidationError as error:
-        raise located(path, node, error, OperationsInvalid) from error
+    return read_operations(path, OperationsSettings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.extras import ExtraMissing, need
 from ai_assets.base.windows import INTERACTIVE
-from ai_assets.collection.loading import DEFS_FILE
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.local_models.spec import AUTO
 from ai_assets.run.errors import RerankerLost

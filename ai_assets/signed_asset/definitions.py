@@ -10,6 +10,7 @@ import dagster as dg
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
+from ai_assets.base.tenants import DEFAULT, is_served, load_tenants
 from ai_assets.orchestration.events import as_table, link_to, version_tags
 from ai_assets.orchestration.segment import failure, heard, launch_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, PUBLISHED, SIGN_OFF, SignedAsset, path_of, rules
@@ -32,6 +33,7 @@ def signed(
     signoff: Mapping[str, Any] | None = None,
     description: str = "",
     owners: Sequence[str] = (),
+    tenant: str = DEFAULT,
     partitions_def: "dg.PartitionsDefinition[Any] | None" = None,
 ) -> dg.Definitions:
     """Puts the approval gate before an asset of your own that returns rows: a list of dicts, a DataFrame, a table.
@@ -39,6 +41,7 @@ def signed(
     Merge what it returns with your definitions. `signed/<name>_candidate` freezes the rows and asks for sign-off;
     `signed/<name>` returns exactly the rows that people signed, and never others. `key` names the columns that identify
     a row. `signoff` takes the keys of `signoff` in defs.yaml, of which `approvals` and `approvers` are two.
+    Where tenants are declared, `tenant` is one of them.
     """
     asset_key = _key(asset)
     found = asset_key.to_user_string()
@@ -50,7 +53,12 @@ def signed(
         signoff=rules(found, {**(signoff or {}), **{k: value for k, value in given.items() if value is not None}}),
         description=description,
         owners=tuple(owners),
+        tenant=tenant,
     )
+    home = Home.from_environment()
+    load_tenants(home.operations).require(tenant, f"the signed asset '{declared.name}'")
+    if not is_served(tenant, home):
+        return dg.Definitions()
     partitions = partitions_def or (asset.partitions_def if isinstance(asset, dg.AssetsDefinition) else None)
     return _definitions(declared, asset_key, partitions, _sources(asset))
 

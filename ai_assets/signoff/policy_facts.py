@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import sqlalchemy as sa
@@ -188,29 +189,35 @@ def models_of(collection: Collection, asset: str) -> list[PolicyModel]:
 # Access
 
 
+NOBODY = Person(name="")
+"""Who starts a run without naming themselves."""
+
+
+def access_input(collection: Collection, person: Person, action: str, partition: str | None = None) -> AccessInput:
+    who = PolicyPerson(
+        name=person.name,
+        email=person.email,
+        groups=tuple(sorted(person.groups)),
+        role=person.role_in(collection.name),
+    )
+    return AccessInput(
+        action=action, collection=collection.name, tenant=collection.settings.tenant, partition=partition, person=who,
+        now=now(),
+    )  # fmt: skip
+
+
 def access_denied(collection: Collection, person: Person, action: str, partition: str | None = None) -> tuple[str, ...]:
     """Why a policy forbids it; empty where none does. Roles were asked before: a policy gives nothing."""
     policies = collection.policies
     if not policies.judges("access"):
         return NO_POLICY.denied
-    asked = (collection.name, collection.settings.tenant, action, partition)
-    who = (person.name, person.email, tuple(sorted(person.groups)), person.role_in(collection.name))
-    return _asked(policies, asked, who, int(time.monotonic() / ACCESS_KEPT_S))
+    timeless = replace(access_input(collection, person, action, partition), now="")
+    return _asked(policies, timeless, int(time.monotonic() / ACCESS_KEPT_S))
 
 
 @lru_cache(maxsize=1024)
-def _asked(
-    policies: PolicySet,
-    asked: tuple[str, str, str, str | None],
-    who: tuple[str, str | None, tuple[str, ...], str | None],
-    _lately: int,
-) -> tuple[str, ...]:
-    (collection, tenant, action, partition), (name, email, groups, role) = asked, who
-    person = PolicyPerson(name=name, email=email, groups=groups, role=role)
-    document = AccessInput(
-        action=action, collection=collection, tenant=tenant, partition=partition, person=person, now=now()
-    )
-    return verdict(policies, "access", document).denied
+def _asked(policies: PolicySet, asked: AccessInput, _lately: int) -> tuple[str, ...]:
+    return verdict(policies, "access", replace(asked, now=now())).denied
 
 
 def require_access(collection: Collection, person: Person, action: str, partitions: Sequence[str] = ()) -> None:

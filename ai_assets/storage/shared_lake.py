@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote
 
 from ai_assets.base.errors import DatasetAltered
-from ai_assets.base.home import Home
 from ai_assets.storage.content import has_own_bytes, named_by_content
+from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.lake import MANIFEST, Fence, Lake, Manifest, manifest_of
 from ai_assets.storage.objects import (
     DataBucket,
@@ -32,9 +33,12 @@ LOOKED_AT = 20
 """Partitions whose objects are looked at for one question; of more, what is damaged is seen by asking for those few."""
 
 
-def lake_of(home: Home) -> Lake:
-    """Where the home says that its data lies."""
-    return Lake(home.lake) if home.data_url is None else SharedLake(home.lake, opened_bucket(home.data_url, LAKE))
+def lake_of(places: DataPlaces) -> Lake:
+    """Where the home, and tenants with a bucket of their own, say that their data lies."""
+    home = places.home
+    return (
+        Lake(home.lake) if home.data_url is None else SharedLake(home.lake, opened_bucket(home.data_url, LAKE), places)
+    )
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,25 @@ class LakeObject:
 
 
 class SharedLake(Lake):
-    """Datasets in a bucket, with copies below `root`."""
+    """Datasets in a bucket, those of tenants with a bucket of their own in that; with copies below `root`."""
 
-    def __init__(self, root: Path, bucket: DataBucket) -> None:
+    def __init__(self, root: Path, bucket: DataBucket, places: DataPlaces | None = None) -> None:
         super().__init__(root)
         self.bucket = bucket
+        """Of the home."""
+        self._places = places
+
+    @property
+    def buckets(self) -> list[DataBucket]:
+        """With those of tenants."""
+        own = self._places.of_tenants if self._places is not None else ()
+        return [self.bucket, *(opened_bucket(url, LAKE) for url in own)]
+
+    def bucket_of(self, path: Path) -> DataBucket:
+        """Where a file or folder is kept, by the collection that it is of."""
+        collection = unquote(path.relative_to(self.root).parts[0])
+        own = self._places.own_url_of(collection) if self._places is not None else None
+        return self.bucket if own is None else opened_bucket(own, LAKE)
 
     def in_bucket(self) -> Self:
         return self
@@ -69,15 +87,19 @@ class SharedLake(Lake):
 
     def objects(self, below: str = "") -> Iterator[LakeObject]:
         """All that is in the bucket: a request per thousand, for what looks at everything."""
-        for found in self.bucket.objects(below):
-            yield LakeObject(self.root / found.key, found.size, found.modified_s)
+        buckets = [self.bucket_of(self.root / below)] if below else self.buckets
+        for bucket in buckets:
+            for found in bucket.objects(below):
+                path = self.root / found.key
+                if below or self.bucket_of(path) is bucket:  # what lies elsewhere is nothing of this installation
+                    yield LakeObject(path, found.size, found.modified_s)
 
     def holds(self, manifest: Manifest) -> bool:
         """Its bytes are checked when they come here, and not by fetching what nobody reads."""
         return self.has(self.folder_of(manifest) / manifest.file)
 
     def has(self, path: Path) -> bool:
-        return has_own_bytes(path) or self.bucket.size(self.key(path)) is not None
+        return has_own_bytes(path) or self.bucket_of(path).size(self.key(path)) is not None
 
     def bring(self, path: Path) -> Path:
         """Where the bucket does not have it, the file is missing here as well, and readers say so.
@@ -89,18 +111,18 @@ class SharedLake(Lake):
         if sha256 is None or has_own_bytes(path):
             return path
         try:
-            self.bucket.fetch(self.key(path), path, sha256)
+            self.bucket_of(path).fetch(self.key(path), path, sha256)
         except ObjectMissing:
             path.unlink(missing_ok=True)
         except ObjectAltered as error:
             with contextlib.suppress(DataStoreUnusable):
-                self.bucket.delete([self.key(path)])
+                self.bucket_of(path).delete([self.key(path)])
             raise DatasetAltered(path, error.found) from error
         return path
 
     def keep(self, path: Path) -> Path:
-        if self.bucket.size(self.key(path)) is None:
-            self.bucket.put(self.key(path), path)
+        if self.bucket_of(path).size(self.key(path)) is None:
+            self.bucket_of(path).put(self.key(path), path)
         return path
 
     def files(self, folder: Path) -> list[Path]:
@@ -115,12 +137,12 @@ class SharedLake(Lake):
 
     def erase_file(self, path: Path) -> None:
         """Every version of it."""
-        self.bucket.erase(self.key(path))
+        self.bucket_of(path).erase(self.key(path))
         super().erase_file(path)
 
     def erase_folder(self, folder: Path) -> None:
         """Every version of all in it."""
-        self.bucket.erase(f"{self.key(folder)}/")
+        self.bucket_of(folder).erase(f"{self.key(folder)}/")
         super().erase_folder(folder)
 
     def _make_current(self, folder: Path, manifest: Manifest, fenced: Fence) -> None:
@@ -132,12 +154,12 @@ class SharedLake(Lake):
                 pass
             try:
                 if there is None:
-                    self.bucket.put_if_absent(key, manifest.encoded())
+                    self.bucket_of(folder).put_if_absent(key, manifest.encoded())
                 else:
-                    self.bucket.put_if_unchanged(key, manifest.encoded(), there.tag)
+                    self.bucket_of(folder).put_if_unchanged(key, manifest.encoded(), there.tag)
                 return
             except ObjectReplaced:
                 continue
 
     def _manifest(self, path: Path) -> StoredObject | None:
-        return self.bucket.get(self.key(path))
+        return self.bucket_of(path).get(self.key(path))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ai_assets.base.allocator import share_arenas
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home, HomeUnusable
+from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.index_bucket import BucketPlace
@@ -29,12 +30,18 @@ class Stores:
     home: Home
     lake: Lake
     state: StateStore
+    places: DataPlaces
 
     @classmethod
     def at(cls, home: Home) -> Self:
         home.ensure()
         share_arenas()
-        return cls(home, lake_of(home), state_of(home))
+        return cls._of(home, state_of(home))
+
+    @classmethod
+    def _of(cls, home: Home, state: StateStore) -> Self:
+        places = DataPlaces.of(home, state)
+        return cls(home, lake_of(places), state, places)
 
     @classmethod
     def of_run(cls, home: Home) -> Self:
@@ -52,7 +59,7 @@ class Stores:
             if not home.root.is_dir():
                 raise
             try:
-                return cls(home, lake_of(home), StateStore.reading(home.state_url, say, keys=home.keys))
+                return cls._of(home, StateStore.reading(home.state_url, say, keys=home.keys))
             except StateUnavailable:
                 raise error from None
 
@@ -67,8 +74,8 @@ class Stores:
 
     def index_place(self, collection: str) -> IndexPlace:
         """Where the search indexes of a collection are, and its `live.json`."""
-        if self.home.data_url is not None:
-            return BucketPlace(self.home.data_url, "index", collection)
+        if (url := self.places.url_of(collection)) is not None:
+            return BucketPlace(url, "index", collection)
         return FolderPlace(self.home.index / collection)
 
     def index(
@@ -81,8 +88,8 @@ class Stores:
     ) -> SearchIndex:
         """Of vectors of that length, which are the built-in ones unless it is said; `more` by column, of others."""
         length, further = dimensions or BUILTIN_DIMENSIONS, tuple((more or {}).items())
-        if self.home.data_url is not None:
-            return _index_in_bucket(os.getpid(), self.home.data_url, collection, name, length, further, branch)
+        if (url := self.places.url_of(collection)) is not None:
+            return _index_in_bucket(os.getpid(), url, collection, name, length, further, branch)
         return SearchIndex(self.index_place(collection), name, length, more=dict(further), branch=branch)
 
 

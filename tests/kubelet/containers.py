@@ -138,7 +138,8 @@ class Podman:
         return [*inside, "--root", str(self._folder / "root"), "--runroot", str(self._folder / "run"), *arguments]
 
     def start(self, task: ContainerTask) -> "PodmanContainer":
-        options = ["--name", task.name, "--network", "host", "--hostname", task.name, "--workdir", task.folder]
+        name = f"{task.namespace}.{task.name}"  # namespaces may have pods of one name
+        options = ["--name", name, "--network", "host", "--hostname", task.name, "--workdir", task.folder]
         options += ["--pids-limit", "2048", "--shm-size", "256m"]
         if task.memory_bytes is not None:
             options += ["--memory", str(task.memory_bytes), "--memory-swap", str(task.memory_bytes)]
@@ -157,7 +158,7 @@ class Podman:
                 self.command("run", *options, BASE, *task.command), env=self._environment, stdout=log,
                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        return PodmanContainer(podman=self, name=task.name, process=started)
+        return PodmanContainer(podman=self, name=name, process=started)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ class ClusterDeployment:
     """What pods find in their environment, by a Secret."""
     web_port: int
     code_port: int
+    tenant: str | None = None
+    """One with a namespace and a code location of its own."""
+    tenant_port: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of dagster.yaml, beside what the product writes."""
 
@@ -49,21 +52,38 @@ class ClusterDeployment:
         operations = self.project / "operations.yaml"
         launcher = launcher_config(cluster_in(operations), operations)
         launcher["config"]["scheduler_name"] = SCHEDULER
+        launcher["config"]["env_secrets"] = []  # as it is rendered: each code location names those of its runs
         dagster = {**instance_settings(4, in_postgres=True, launcher=launcher), **self.settings}
         code = {"grpc_server": {"host": "127.0.0.1", "port": self.code_port, "location_name": "definitions"}}
+        locations = [code]
+        if self.tenant is not None:
+            own = {"host": "127.0.0.1", "port": self.tenant_port, "location_name": self.tenant}
+            locations.append({"grpc_server": own})
         self.cluster.apply(*self.rights(), namespace=self.namespace)
-        self.cluster.apply(
-            {**_named("v1", "Secret", "ai-assets-secrets"), "stringData": dict(self.environment)},
-            _config("ai-assets-environment", "AI_ASSETS_DESK_URL", "http://127.0.0.1:1"),
-            _config("dagster-instance", "dagster.yaml", yaml.safe_dump(dagster)),
-            _config("workspace", "workspace.yaml", yaml.safe_dump({"load_from": [code]})),
-            namespace=self.namespace,
-        )
+        for namespace, secret, whose in self._secrets():
+            self.cluster.apply(
+                {**_named("v1", "Secret", secret), "stringData": {**self.environment, f"OF_{whose.upper()}": "secret"}},
+                _config("ai-assets-environment", "AI_ASSETS_DESK_URL", "http://127.0.0.1:1"),
+                _config("dagster-instance", "dagster.yaml", yaml.safe_dump(dagster)),
+                _config("workspace", "workspace.yaml", yaml.safe_dump({"load_from": locations})),
+                namespace=namespace,
+            )
+
+    @property
+    def tenant_namespace(self) -> str:
+        return f"{self.namespace}-{self.tenant}"
+
+    def _secrets(self) -> Iterator[tuple[str, str, str]]:
+        """Namespace, name and whose it is."""
+        yield self.namespace, "ai-assets-secrets", "default"
+        if self.tenant is not None:
+            yield self.tenant_namespace, f"{self.tenant}-secrets", self.tenant
 
     def remove(self) -> None:
         """The namespace and all in it, and the classes that belong to no namespace."""
         client = self.cluster.client
-        client.delete(f"/api/v1/namespaces/{self.namespace}")
+        for namespace, _, _ in self._secrets():
+            client.delete(f"/api/v1/namespaces/{namespace}")
         for each in self.rights():
             if each["kind"] == "PriorityClass":
                 client.delete(f"/apis/scheduling.k8s.io/v1/priorityclasses/{each['metadata']['name']}")
@@ -71,7 +91,8 @@ class ClusterDeployment:
     def rights(self) -> Sequence[dict[str, Any]]:
         found = [
             each
-            for file in sorted((self.rendered / "base").glob("*.yaml"))
+            for folder in ("base", *([f"tenants/{self.tenant}"] if self.tenant is not None else []))
+            for file in sorted((self.rendered / folder).glob("*.yaml"))
             for each in yaml.safe_load_all(file.read_text())
             if each["kind"] in _RIGHTS
         ]
@@ -81,6 +102,8 @@ class ClusterDeployment:
         """All three, and only when they answer."""
         workspace = ["-w", "/workspace/workspace.yaml"]
         self.start_code_server(self.image, self.project)
+        if self.tenant is not None:
+            self._start_tenant(self.tenant)
         self._pod(
             "webserver", self.image, ["dagster-webserver", *workspace, "-h", "127.0.0.1", "-p", str(self.web_port)]
         )
@@ -91,8 +114,28 @@ class ClusterDeployment:
         """Runs that it loads are started in its own image."""
         serve = ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(self.code_port), "-f", "definitions.py"]
         serve += ["-d", str(project), "--container-image", image, "--location-name", "definitions"]
-        self._pod(name, image, serve, "ai-assets-serve")
+        serve += ["--container-context", self._context("base")]
+        of = {"AI_ASSETS_TENANT": "default"} if self.tenant is not None else {}
+        self._pod(name, image, serve, "ai-assets-serve", **of)
         self._wait_for(name, lambda: _listens(self.code_port))
+
+    def _start_tenant(self, tenant: str) -> None:
+        """As its Deployment is rendered, at a port of its own."""
+        serve = ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(self.tenant_port), "-f", "definitions.py"]
+        serve += ["-d", str(self.project), "--container-image", self.image, "--location-name", tenant]
+        serve += ["--container-context", self._context(f"tenants/{tenant}")]
+        self._pod(
+            "code", self.image, serve, "default", namespace=self.tenant_namespace, secret=f"{tenant}-secrets",
+            AI_ASSETS_TENANT=tenant,
+        )  # fmt: skip
+        self._wait_for("code", lambda: _listens(self.tenant_port), self.tenant_namespace)
+
+    def _context(self, folder: str) -> str:
+        """What a code location says of its runs."""
+        rendered = (self.rendered / folder / "code-location.yaml").read_text()
+        (made,) = (each for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment")
+        args = list(made["spec"]["template"]["spec"]["containers"][0]["args"])
+        return str(args[args.index("--container-context") + 1])
 
     def replace_code_server(self, image: str, project: Path, old: str = "code", new: str = "code-2") -> None:
         """A rolling upgrade: the old pod ends, one with another image takes over its address."""
@@ -100,11 +143,11 @@ class ClusterDeployment:
         wait_until(lambda: old not in self.names(), 60)
         self.start_code_server(image, project, new)
 
-    def _wait_for(self, pod: str, claim: Callable[[], object]) -> None:
+    def _wait_for(self, pod: str, claim: Callable[[], object], namespace: str | None = None) -> None:
         """A pod that has ended instead says why."""
 
         def so() -> bool:
-            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}"
+            path = f"/api/v1/namespaces/{namespace or self.namespace}/pods/{pod}"
             assert self.cluster.client.get(path)["status"].get("phase") in {"Pending", "Running"}, self.logs()
             return bool(claim())
 
@@ -128,19 +171,23 @@ class ClusterDeployment:
     def logs(self) -> str:
         """For a test that fails: what every pod wrote last."""
         parts = []
-        for pod in self.cluster.pods(self.namespace):
+        for pod in [pod for namespace, _, _ in self._secrets() for pod in self.cluster.pods(namespace)]:
             state = json.dumps(pod["status"].get("containerStatuses", [{}])[0].get("state"))
             parts.append(f"== {pod['metadata']['name']} {state}\n{self.cluster.log(pod)[-3000:]}")
         return "\n".join(parts)
 
-    def _pod(self, name: str, image: str, command: list[str], account: str = "ai-assets-launcher") -> None:
+    def _pod(
+        self, name: str, image: str, command: list[str], account: str = "ai-assets-launcher", *,
+        namespace: str | None = None, secret: str = "ai-assets-secrets", **variables: str,
+    ) -> None:  # fmt: skip
         security = {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
         container = {
             "name": "main", "image": image, "args": command,
-            "envFrom": [{"secretRef": {"name": "ai-assets-secrets"}},
+            "envFrom": [{"secretRef": {"name": secret}},
                         {"configMapRef": {"name": "ai-assets-environment"}}],
             "env": [{"name": "DAGSTER_HOME", "value": f"{HOME}/dagster"}, {"name": "AI_ASSETS_HOME", "value": HOME},
-                    {"name": "AI_ASSETS_ENVIRONMENT", "value": "cluster"}],
+                    {"name": "AI_ASSETS_ENVIRONMENT", "value": "cluster"},
+                    *({"name": key, "value": value} for key, value in variables.items())],
             "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}},
             "volumeMounts": [
                 {"name": "home", "mountPath": HOME}, {"name": "tmp", "mountPath": "/tmp"},
@@ -151,10 +198,10 @@ class ClusterDeployment:
         volumes = [{"name": "home", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}},
                    {"name": "instance", "configMap": {"name": "dagster-instance"}},
                    {"name": "workspace", "configMap": {"name": "workspace"}}]  # fmt: skip
-        spec = {"serviceAccountName": account, "automountServiceAccountToken": account != "ai-assets-serve",
+        spec = {"serviceAccountName": account, "automountServiceAccountToken": account == "ai-assets-launcher",
                 "restartPolicy": "Never", "securityContext": security, "schedulerName": SCHEDULER,
                 "terminationGracePeriodSeconds": 5, "containers": [container], "volumes": volumes}  # fmt: skip
-        self.cluster.apply({**_named("v1", "Pod", name), "spec": spec}, namespace=self.namespace)
+        self.cluster.apply({**_named("v1", "Pod", name), "spec": spec}, namespace=namespace or self.namespace)
 
 
 def project_settings(namespace: str, image: str, **more: Any) -> str:

@@ -61,6 +61,8 @@ class Nodes:
         self.nodes = {node.name: node for node in nodes}
         self.runs: dict[str, PodRun] = {}
         """By uid."""
+        self.variables: dict[str, Mapping[str, str]] = {}
+        """The environment that the container of each pod began with, by uid."""
         self.lost_watches = 0
         self._logs = NodeLogs(setup)
         self._lock = threading.RLock()
@@ -212,6 +214,7 @@ class Nodes:
         try:
             task = self.setup.task_of(run.pod)
             self._logs.log_files[task.namespace, task.name] = task.log
+            self.variables[run.pod["metadata"]["uid"]] = task.environment
             run.container = self.runtime.start(task)
         except CannotStart as error:
             self._wait_for_better(run, error)

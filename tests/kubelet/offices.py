@@ -33,6 +33,8 @@ retries: {all: {server_error: {attempts: 3, base_s: 0}, connection_lost: {attemp
 budgets:
   - {name: all, limit_usd: 20}
 """
+SOUTH, OTHER = "south", "damages"
+"""A tenant with a namespace of its own, and its collection."""
 STAGE = {**KIND, "max_output_tokens": 60}
 GROWING = {"name": "grown", "kind": "function", "function": "./own.py:grow"}
 GROWS = """
@@ -103,7 +105,13 @@ def write_office(project: Project) -> Collection:
         project.document(f"{DAYS[number // PER_DAY]}/bill-{number}.txt", BILL.format(n=number + 1))
     partitions = {"by": "day", "start": DAYS[0], "end": DAYS[-1], "per_run": 7}
     (project.root / "collections/notes/own.py").write_text(GROWS)
-    return declare(project, [dict(STAGE), dict(GROWING)], partitions=partitions)
+    found = declare(project, [dict(STAGE), dict(GROWING)], partitions=partitions)
+    shutil.copytree(project.root / "collections/notes/prompts", project.root / f"collections/{OTHER}/prompts")
+    for number in range(PER_DAY):
+        project.document(f"{DAYS[0]}/damage-{number}.txt", BILL.format(n=100 + number), OTHER)
+    of_day = {"by": "day", "start": DAYS[0], "end": DAYS[0]}
+    project.declare(OTHER, stages=[dict(STAGE)], partitions=of_day, tenant=SOUTH)
+    return found
 
 
 def office_in(
@@ -117,7 +125,9 @@ def office_in(
     home.chmod(0o777)
     (home / "grown").touch()
     image = cluster.image(f"ours:{namespace}", *mounts_of(project.root, home), folder=str(project.root))
-    (project.root / "operations.yaml").write_text(project_settings(namespace, image, **settings))
+    own = {"namespace": f"{namespace}-{SOUTH}", "secrets": [f"{SOUTH}-secrets"], "quota": {"memory": "12Gi", "pods": 9}}
+    given = project_settings(namespace, image, tenants={SOUTH: own}, **settings)
+    (project.root / "operations.yaml").write_text(given)
     keys = project.root.parent / f"keys-{namespace}"
     assert project.cli("keys", "new", str(keys)).returncode == 0
     trust = shutil.copy(keys / "trust.json", project.root)
@@ -126,7 +136,8 @@ def office_in(
     assert made.returncode == 0, made.stdout + made.stderr
     deployment = ClusterDeployment(
         cluster=cluster, rendered=rendered, namespace=namespace, project=project.root, image=image,
-        web_port=free_port(), code_port=free_port(), settings=QUICK,
+        web_port=free_port(), code_port=free_port(), tenant=SOUTH, tenant_port=free_port(),
+        settings=QUICK,
         environment={"AI_ASSETS_STATE_URL": url, "AI_ASSETS_REHEARSAL_URL": provider.url,
                      "AI_ASSETS_RECORDER_KEY": (keys / "recorder.pem").read_text(), "AI_ASSETS_TRUST": str(trust)},
     )  # fmt: skip

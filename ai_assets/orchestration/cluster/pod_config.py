@@ -5,11 +5,17 @@ from typing import Any
 from ai_assets.base.cluster import ANY_GPU, ClusterSettings, GpuType, PodSize
 from ai_assets.base.compute import ComputeSettings, Toleration
 from ai_assets.collection.steps import SegmentStep
+from ai_assets.orchestration.cluster.pod_security import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    VOLUMES,
+    in_snake_case,
+    volume_mounts,
+)
 
 CONFIG_TAG = "dagster-k8s/config"
 """Of an op; on an asset it is accepted and does nothing."""
 PodConfig = dict[str, Any]
-TEMPORARY = "/tmp"
 
 
 def step_tags(step: SegmentStep, cluster: ClusterSettings) -> dict[str, Any]:
@@ -68,29 +74,12 @@ def base_config(cluster: ClusterSettings) -> PodConfig:
     """Of every pod of a run: nobody's root, nothing to write but its home and a temporary folder, time to settle."""
     return {
         "container_config": {
-            "security_context": {
-                "allow_privilege_escalation": False,
-                "read_only_root_filesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-            "volume_mounts": [
-                {"name": "home", "mount_path": cluster.home},
-                {"name": "temporary", "mount_path": TEMPORARY},
-            ],
+            "security_context": in_snake_case(CONTAINER_SECURITY),
+            "volume_mounts": in_snake_case(volume_mounts(cluster.home)),
         },
         "pod_spec_config": {
             "termination_grace_period_seconds": cluster.grace_s,
-            "security_context": {
-                "run_as_non_root": True,
-                "run_as_user": USER,
-                "run_as_group": USER,
-                "fs_group": USER,
-                "seccomp_profile": {"type": "RuntimeDefault"},
-            },
-            "volumes": [{"name": "home", "empty_dir": {}}, {"name": "temporary", "empty_dir": {}}],
+            "security_context": in_snake_case(POD_SECURITY),
+            "volumes": in_snake_case(VOLUMES),
         },
     }
-
-
-USER = 10_001
-"""Of deploy/Dockerfile."""
