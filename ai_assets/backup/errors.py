@@ -169,7 +169,7 @@ class TenantsHaveBuckets(UserError):
     def __init__(self, places: Mapping[str, str]) -> None:
         named = ", ".join(f"{tenant} ({url})" for tenant, url in sorted(places.items()))
         super().__init__(
-            f"A backup has the data of the home and of no tenant that has a bucket of its own, which is: {named}. Nothing "
+            f"A backup has the data of the home and of no tenant that has a bucket of its own: {named}. Nothing "
             "was copied. Protect those buckets by their own means (versions, replication), and the state store by a "
             "dump of PostgreSQL; or keep the data of tenants in the bucket of the home."
         )
