@@ -21,7 +21,7 @@ _MADE_AGAIN = "evaluation"
 """Evaluation indexes are made from the lake by the next run."""
 _INDEX_ORDER = ("_refs", "_versions", "")
 _SQLITE = ".db"
-_LITTER = (".probe-", ".building-", ".opening", ".dagster.yaml.", ".restoring-")
+_LITTER = (".probe-", "trial-", ".building-", ".opening", ".dagster.yaml.", ".restoring-")
 
 
 @dataclass
