@@ -208,6 +208,16 @@ class DataBucket:
         moment: datetime.datetime = email.utils.parsedate_to_datetime(date)
         return moment.timestamp()
 
+    def keeps_versions(self) -> bool | None:
+        """Whether what is replaced or deleted can be brought back; None where that may not be asked."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            said = self._client.get_bucket_versioning(Bucket=self.bucket)
+        except (ClientError, BotoCoreError):
+            return None
+        return bool(said.get("Status") == "Enabled")
+
     def sha256(self, key: str) -> str | None:
         """Of an object, which is read for it; None where there is none."""
         return self._patiently("get_object", key, lambda: self._digested(key))
