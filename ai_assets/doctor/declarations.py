@@ -50,13 +50,14 @@ def _collections(at: Installation) -> Iterator[Finding]:
     elif not found.wrong:
         yield noted("collections", found="there is none", fix="ai-assets new NAME --from FOLDER")
     try:
-        settings = at.inference
+        assert at.inference
     except CannotLook:
         return
     from ai_assets.costs.scopes import doubts, located
+    from ai_assets.inference.load import load_inference
 
     if at.tenant is None:
-        for doubt in doubts(settings, list(found.loaded.values())):
+        for doubt in doubts(load_inference(at.home.inference), list(found.loaded.values())):
             yield warned(
                 "budgets",
                 found=located(at.home.inference, doubt),

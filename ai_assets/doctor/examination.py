@@ -15,6 +15,10 @@ from ai_assets.doctor.findings import Finding, fine, of_error, wrong
 from ai_assets.doctor.installation import CannotLook, Installation
 
 
+SHORTEST = 4
+"""Of a password that is masked; a shorter one would blot out words, and no driver repeats one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One thing that is looked at."""
@@ -104,5 +108,5 @@ def _passwords() -> list[str]:
         except (sa.exc.ArgumentError, ValueError):
             continue
         said = [address.password, address.query.get("password"), address.query.get("sslpassword")]
-        found += [str(each) for each in said if each]
+        found += [str(each) for each in said if each and len(each) >= SHORTEST]
     return found

@@ -43,4 +43,6 @@ def of_error(looked_at: str, error: UserError, level: Level = "error") -> Findin
     if isinstance(error, DeclarationInvalid):
         return Finding(level=level, looked_at=looked_at, found=said, fix="Correct it there, and look again.")
     found, *rest = _SENTENCE_END.split(said, maxsplit=1)
-    return Finding(level=level, looked_at=looked_at, found=found, fix=rest[0] if rest else "")
+    return Finding(
+        level=level, looked_at=looked_at, found=found, fix=rest[0] if rest else "Correct what it names, and look again."
+    )

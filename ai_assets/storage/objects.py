@@ -35,6 +35,7 @@ MOST_DELETED = 1_000
 PIECE_BYTES = 1 << 20
 PARAMETERS = ("endpoint_override", "region", "scheme")
 PROBE = ".probe-of-conditions"
+_NO_TAG = '"0123456789abcdef0123456789abcdef"'
 
 _PASSING = {
     "InternalError", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded",
@@ -106,6 +107,16 @@ def opened_bucket(url: str, *names: str) -> "DataBucket":
 @functools.lru_cache(maxsize=256)
 def _opened(process: int, url: str, names: tuple[str, ...]) -> "DataBucket":
     return _opened(process, url, ()).below(*names) if names else DataBucket(url)
+
+
+@functools.lru_cache(maxsize=64)
+def _refused_careless(_process: int, url: str) -> None:
+    opened_bucket(url).refuse_careless()
+
+
+def refuse_careless(url: str) -> None:
+    """Raise where a store does not keep two writers apart; a process asks once."""
+    _refused_careless(os.getpid(), url)
 
 
 class DataBucket:
@@ -283,7 +294,7 @@ class DataBucket:
         try:
             if self._ignores(lambda: self.put_if_absent(key, b"2")):
                 raise self._careless("If-None-Match")
-            if self._ignores(lambda: self.put_if_unchanged(key, b"3", '"0123456789abcdef0123456789abcdef"')):
+            if self._ignores(lambda: self.put_if_unchanged(key, b"3", _NO_TAG)):
                 raise self._careless("If-Match")
             self.put_if_unchanged(key, b"4", tag)
             found = self.get(key)
@@ -295,6 +306,16 @@ class DataBucket:
                 )
         finally:
             self.delete([key])
+
+    def refuse_careless(self) -> None:
+        """The conditions alone, for whoever is about to write: four requests, and nothing is written but for the first
+        who ever asks, whose object stays."""
+        if self._ignores(lambda: self.put_if_absent(PROBE, uuid.uuid4().bytes)) and self._ignores(
+            lambda: self.put_if_absent(PROBE, uuid.uuid4().bytes)
+        ):
+            raise self._careless("If-None-Match")
+        if self._ignores(lambda: self.put_if_unchanged(PROBE, uuid.uuid4().bytes, _NO_TAG)):
+            raise self._careless("If-Match")
 
     @staticmethod
     def _ignores(put: Callable[[], str]) -> bool:
