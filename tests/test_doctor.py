@@ -155,6 +155,13 @@ def test_a_tenant_without_a_budget_is_told_and_so_is_a_collection_of_none(projec
     assert any("declares no such tenant" in each.found for each in seen("declarations") if each.level == "error")
 
 
+def test_the_budget_of_a_tenant_that_has_no_collection_yet_is_no_mistake(project: Project) -> None:
+    project.home.operations.write_text("tenants:\n  legal: {budget: {limit_usd: 5}}\n")
+    assert "error" not in levels(seen("declarations"))
+    done = CliRunner().invoke(app, ["budget", "show", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
 def test_the_address_of_another_kind_of_database_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AI_ASSETS_STATE_URL", "mysql://u:very-secret-password@h/x")
     found = one(seen("database"), "error")

@@ -65,5 +65,5 @@ def _told(account: AccountStatus) -> Iterator[Finding]:
         level="error" if used_up else "warning",
         looked_at=f"budget {account.name}{holder}",
         found=f"{'all' if used_up else f'{account.percent} %'} of {limit} is used{until}",
-        fix=f"ai-assets budget set {account.name} USD --reason ... raises it; calls beyond it are refused.",
+        fix=f"ai-assets budget set {account.name} --limit-usd USD --reason ... raises it; calls beyond it are refused.",
     )

@@ -14,7 +14,6 @@ from ai_assets.base.masking import masked, without
 from ai_assets.doctor.findings import Finding, fine, of_error, wrong
 from ai_assets.doctor.installation import CannotLook, Installation
 
-
 SHORTEST = 4
 """Of a password that is masked; a shorter one would blot out words, and no driver repeats one."""
 
