@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 
 from ai_assets.base.home import TENANT_VARIABLE, variable
 from ai_assets.cli.output import AsJson, console, drawn_bar, home, led, print_json
-from ai_assets.doctor.examination import Examined
+from ai_assets.doctor.examination import Check, Examined, examined
 from ai_assets.doctor.findings import LEVELS, Finding
 from ai_assets.doctor.installation import Installation
 
@@ -50,18 +50,15 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _all(checks: Iterable[object], at: Installation, *, drawn: bool) -> list[Examined]:
-    from ai_assets.doctor.checks import CHECKS
-    from ai_assets.doctor.examination import examined
-
+def _all(checks: Sequence[Check], at: Installation, *, drawn: bool) -> list[Examined]:
     if not drawn:
-        return list(examined(CHECKS, at))
+        return list(examined(checks, at))
     done: list[Examined] = []
     with drawn_bar("Looking") as bar:
-        bar(total=len(CHECKS))
-        for each in examined(CHECKS, at):
+        bar(total=len(checks))
+        for each in examined(checks, at):
             done.append(each)
-            left = {check.title for check in CHECKS} - {other.check.title for other in done}
+            left = {check.title for check in checks} - {other.check.title for other in done}
             bar(completed=len(done), description=f"Waiting for {', '.join(sorted(left)[:3])}" if left else "Done")
     return done
 

@@ -105,7 +105,7 @@ def _ticks(at: Installation) -> Iterator[Finding]:
         tick = json.loads(body)
         said = (tick.get("error") or {}).get("message") or "no more is said"
         yield warned(
-            f"sensor or schedule {tick.get('instigator_name')}",
+            f"sensor or schedule {tick.get('job_name') or tick.get('instigator_name')}",
             found=f"its last tick failed: {said.strip().splitlines()[0][:300]}",
             fix="Its page in Dagster has the rest; the next tick tries again.",
         )
