@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
@@ -17,20 +18,17 @@ from doctoring import levels, one, seen
 from test_patience import black_hole, closed_port
 from typer.testing import CliRunner
 
+from ai_assets.base.processes import identity
 from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.cli.app import app
 from ai_assets.doctor.checks import CHECKS
 from ai_assets.doctor.clock import skew
-from ai_assets.doctor.examination import Check, examined
+from ai_assets.doctor.examination import HealthCheck, examined
 from ai_assets.doctor.findings import Finding, fine
 from ai_assets.doctor.installation import Installation
 from ai_assets.storage.state import StateStore
 
 SECRET = "sk-very-secret-key"
-ASKING = {
-    "name": "kind", "kind": "classify", "route": "far", "prompt": "prompts/kind.md",
-    "labels": [{"name": "a", "description": "a"}, {"name": "b", "description": "b"}],
-}  # fmt: skip
 
 
 def declare_models(project: Project, **endpoint: object) -> None:
@@ -228,6 +226,14 @@ def test_an_endpoint_without_its_key_or_without_anybody_there_is_told(
     assert SECRET not in str(found)
 
 
+def test_an_endpoint_that_a_collection_may_ask_is_an_error_where_another_is_a_warning(project: Project) -> None:
+    with closed_port() as address:
+        declare_models(project, base_url=address)
+        assert levels(seen("endpoints")) == {"warning"}
+        project.declare(stages=[{"name": "summary", "kind": "summarise", "route": "far"}])
+        assert levels(seen("endpoints")) == {"error"}
+
+
 def test_an_endpoint_without_a_price_is_told(project: Project) -> None:
     declare_models(project, free=False)
     found = one(seen("endpoints"), "warning")
@@ -276,6 +282,42 @@ def test_a_tenant_sees_its_own_budget_and_collections_alone(project: Project, mo
             assert "injuries" not in told, check.name
 
 
+# What starts runs
+
+
+def test_a_sensor_whose_last_tick_failed_is_told_until_one_succeeds(project: Project) -> None:
+    from dagster._core.definitions.run_request import InstigatorType
+    from dagster._core.scheduler.instigation import TickData, TickStatus
+    from dagster._utils.error import SerializableErrorInfo
+
+    def tick(opened: dg.DagsterInstance, status: TickStatus, said: str | None) -> None:
+        error = (
+            SerializableErrorInfo(message=f"ValueError: {said}\n", stack=[], cls_name="ValueError") if said else None
+        )
+        opened.create_tick(TickData(instigator_origin_id="o", instigator_name="publication", status=status,
+                                    instigator_type=InstigatorType.SENSOR, timestamp=time.time(), error=error,
+                                    selector_id="s", run_ids=[]))  # fmt: skip
+
+    project.declare()
+    with project.instance() as opened:
+        tick(opened, TickStatus.FAILURE, "no such release")
+        found = one(seen("daemon"), "warning")
+        assert found.looked_at == "sensor or schedule publication"
+        assert "its last tick failed: ValueError: no such release" in found.found
+        tick(opened, TickStatus.SUCCESS, None)
+        assert "warning" not in levels(seen("daemon"))
+
+
+def test_an_up_that_ended_is_told_and_one_whose_pages_do_not_answer_too(project: Project) -> None:
+    lock = project.home.root / "up.lock"
+    assert "it has not run here" in one(seen("daemon"), "note").found
+    lock.write_text(f"{identity().replace(str(os.getpid()), '999999', 1)}\nhttp://127.0.0.1:9\n")
+    assert "it does not run" in one(seen("daemon"), "note").found
+    with closed_port() as address:
+        lock.write_text(f"{identity()}\n{address.removesuffix('/v1')}\n")
+        assert "does not answer" in one(seen("daemon"), "error").found
+
+
 # What hangs, what breaks
 
 
@@ -292,9 +334,9 @@ def test_a_check_that_hangs_or_breaks_is_one_finding_and_holds_up_nothing(projec
 
     os.environ["ODD_TOKEN"] = SECRET
     checks = [
-        Check(name="hangs", title="what hangs", look=hangs),
-        Check(name="breaks", title="what breaks", look=breaks),
-        Check(name="fine", title="what is fine", look=lambda _at: [fine("it", "well")]),
+        HealthCheck(name="hangs", title="what hangs", look=hangs),
+        HealthCheck(name="breaks", title="what breaks", look=breaks),
+        HealthCheck(name="fine", title="what is fine", look=lambda _at: [fine("it", "well")]),
     ]
     try:
         began = time.monotonic()

@@ -11,7 +11,7 @@ import typer
 
 from ai_assets.base.home import TENANT_VARIABLE, variable
 from ai_assets.cli.output import AsJson, console, drawn_bar, home, led, print_json
-from ai_assets.doctor.examination import Check, Examined, examined
+from ai_assets.doctor.examination import Examined, HealthCheck, examined
 from ai_assets.doctor.findings import LEVELS, Finding
 from ai_assets.doctor.installation import Installation
 
@@ -50,7 +50,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _all(checks: Sequence[Check], at: Installation, *, drawn: bool) -> list[Examined]:
+def _all(checks: Sequence[HealthCheck], at: Installation, *, drawn: bool) -> list[Examined]:
     if not drawn:
         return list(examined(checks, at))
     done: list[Examined] = []

@@ -15,20 +15,20 @@ from ai_assets.doctor import (
     secret_files,
     versions,
 )
-from ai_assets.doctor.examination import Check
+from ai_assets.doctor.examination import HealthCheck
 
 CHECKS = (
-    Check(name="home", title="home", look=home.look),
-    Check(name="versions", title="versions", look=versions.look),
-    Check(name="declarations", title="declarations", look=declarations.look, patience=2),
-    Check(name="code", title="code locations", look=code.look, patience=code.PATIENCE),
-    Check(name="database", title="state store", look=database.look),
-    Check(name="bucket", title="bucket", look=bucket.look),
-    Check(name="disk", title="disk", look=disk.look),
-    Check(name="daemon", title="daemons, sensors and schedules", look=daemon.look),
-    Check(name="secrets", title="keys", look=secret_files.look),
-    Check(name="endpoints", title="endpoints", look=endpoints.look),
-    Check(name="budgets", title="budgets", look=budgets.look),
-    Check(name="cluster", title="cluster", look=cluster.look),
-    Check(name="programs", title="packages and programs", look=programs.look),
+    HealthCheck(name="home", title="home", look=home.look),
+    HealthCheck(name="versions", title="versions", look=versions.look),
+    HealthCheck(name="declarations", title="declarations", look=declarations.look, patience=2),
+    HealthCheck(name="code", title="code locations", look=code.look, patience=code.PATIENCE),
+    HealthCheck(name="database", title="state store", look=database.look),
+    HealthCheck(name="bucket", title="bucket", look=bucket.look),
+    HealthCheck(name="disk", title="disk", look=disk.look),
+    HealthCheck(name="daemon", title="daemons, sensors and schedules", look=daemon.look),
+    HealthCheck(name="secrets", title="keys", look=secret_files.look),
+    HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
+    HealthCheck(name="budgets", title="budgets", look=budgets.look),
+    HealthCheck(name="cluster", title="cluster", look=cluster.look),
+    HealthCheck(name="programs", title="packages and programs", look=programs.look),
 )

@@ -19,7 +19,7 @@ SHORTEST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class HealthCheck:
     """One thing that is looked at."""
 
     name: str
@@ -32,13 +32,13 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    check: Check
+    check: HealthCheck
     findings: tuple[Finding, ...]
     late: bool = False
     """Its thread still waits for something."""
 
 
-def examined(checks: Sequence[Check], at: Installation) -> Iterator[Examined]:
+def examined(checks: Sequence[HealthCheck], at: Installation) -> Iterator[Examined]:
     """As they come."""
     answers: queue.SimpleQueue[Examined] = queue.SimpleQueue()
     began = time.monotonic()
@@ -59,7 +59,7 @@ def examined(checks: Sequence[Check], at: Installation) -> Iterator[Examined]:
             yield found
 
 
-def _late(check: Check, at: Installation) -> Finding:
+def _late(check: HealthCheck, at: Installation) -> Finding:
     return wrong(
         check.title,
         found=f"it gave no answer within {check.patience * at.timeout_s:g} s",
@@ -68,7 +68,7 @@ def _late(check: Check, at: Installation) -> Finding:
     )
 
 
-def _one(check: Check, at: Installation) -> Examined:
+def _one(check: HealthCheck, at: Installation) -> Examined:
     try:
         found = [_shown(each) for each in check.look(at)]
     except CannotLook as error:
@@ -82,7 +82,7 @@ def _one(check: Check, at: Installation) -> Examined:
     return Examined(check=check, findings=tuple(found or [fine(check.title, "nothing to look at")]))
 
 
-def _odd(check: Check, error: Exception) -> Finding:
+def _odd(check: HealthCheck, error: Exception) -> Finding:
     return wrong(
         check.title,
         found=said_of(error).splitlines()[0],
