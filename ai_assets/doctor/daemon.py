@@ -34,7 +34,7 @@ def look(at: Installation) -> Iterator[Finding]:
     url = variable(DAGSTER_URL_VARIABLE)
     up, of_up = _up(at.home.root / UP_LOCK)
     if of_up is not None or url is not None:
-        yield from _asked(url or of_up or "")
+        yield from _asked(url or of_up or "", at)
     elif at.environment == CLUSTER:
         yield noted(
             "Dagster",
@@ -66,7 +66,7 @@ def _up(lock: Path) -> tuple[str, str | None]:
             return "it does not run", None
 
 
-def _asked(url: str) -> Iterator[Finding]:
+def _asked(url: str, at: Installation) -> Iterator[Finding]:
     what = f"Dagster at {url}"
     try:
         with DagsterApi(url, timeout_s=ASKED_S) as api:
@@ -76,7 +76,8 @@ def _asked(url: str) -> Iterator[Finding]:
             what, found=str(error).partition(". ")[0], fix="Look into <home>/logs, and start `ai-assets up` again."
         )
         return
-    for name, said in health.code_errors.items():
+    for name, found in health.code_errors.items():
+        said = found if at.tenant is None else "it does not load"  # the sentence may be about another's collection
         yield wrong(
             f"code location {name or 'of the workspace'} in Dagster",
             found=said,
