@@ -104,6 +104,20 @@ def test_a_kill_while_it_is_submitted_pays_no_line_twice(desk: Desk, provider: P
     assert provider.stats()["billed_twice"] == 0
 
 
+def test_what_a_killed_process_was_about_to_send_is_removed_by_the_next(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    assert ended(started(desk, die_at="sealed")) == -9
+    (folder,) = place.iterdir()
+    assert folder.name.startswith("ai-assets.batch.")
+    assert any(path.read_bytes() for path in folder.glob("*.jsonl"))
+    assert ended(started(desk, run_id="next", count=COUNT + 1)) == 0
+    assert list(place.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", ["before cancel", "after cancel"])
 def test_a_kill_while_a_second_batch_is_stopped_leaves_a_row_for_each_line(
     desk: Desk, provider: Provider, step: str

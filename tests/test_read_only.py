@@ -144,6 +144,22 @@ def test_every_reading_command_works_and_loses_nothing_of_the_wal(archive: Proje
 
 
 @pytest.mark.usefixtures("mounts")
+def test_the_doctor_looks_at_a_read_only_home_and_at_a_full_one(archive: Project) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sorted(archive.home.root.rglob("*")) if path.is_file()}
+    asked = [["doctor", "--json", "--timeout-s", "25"]]
+    for setup, code, check, told in (
+        (READ_ONLY, 0, "home", "its disk is mounted read-only"),
+        (FULL, 1, "disk", "0 KB of 25.2 MB are free"),
+    ):
+        (said,) = in_a_place(setup, archive, asked)
+        assert said.code == code, said
+        found = [each for each in json.loads(said.out)["findings"] if each["check"] == check]
+        assert any(each["found"] == told for each in found if each["level"] in ("warning", "error")), found
+    after = {path: path.stat().st_mtime_ns for path in sorted(archive.home.root.rglob("*")) if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize("setup", [READ_ONLY, FULL], ids=["read-only", "full"])
 def test_the_costs_are_shown_as_they_were_built_last(spent: Project, setup: str) -> None:
     commands = (["cost", "--json", "--since", "60d"], ["cost", "--as-is", "--since", "60d"], ["ledger", "list"])

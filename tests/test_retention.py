@@ -20,6 +20,7 @@ from test_sensors import tick
 
 from ai_assets.base.environment import OperationsInvalid
 from ai_assets.base.errors import LeaseBusy
+from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
 from ai_assets.desk.release_query import release_rows
@@ -280,18 +281,35 @@ def test_what_killed_processes_left_goes_and_what_is_named_stays(project: Projec
     collection = project.declare()
     project.refresh(collection)
     folder = next((project.home.lake / "notes/chunks").iterdir())
-    left = [folder / ".0f.tmp", folder / f"{'0' * 64}.parquet", project.home.root / ".probe-1"]
+    left = [
+        folder / ".0f.tmp",
+        folder / f"{'0' * 64}.parquet",
+        *(project.home.root / name for name in (".probe-1", "trial-0.json")),
+    ]
     for path in left:
         path.write_bytes(b"left")
     half = project.home.warehouse.parent / ".building-1" / "costs.duckdb"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"half")
-    assert {str(each.what) for each in find(bench_of(project, collection, settings=RetentionSettings()))} == {
-        "1 half-built warehouse"
-    }
+    found = {each.what for each in find(bench_of(project, collection, settings=RetentionSettings()))}
+    assert {what for what in found if not what.startswith("ai-assets.")} == {"1 half-built warehouse"}
     swept(project, collection)
     assert not any(path.exists() for path in (*left, half.parent))
     assert {outcome.unchanged for outcome in project.refresh(collection)} == {True}
+
+
+def test_copies_of_texts_that_a_killed_process_left_outside_of_the_home_go(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "ai-assets.state.1.01234567"
+    left.mkdir()
+    (left / "state.db").write_bytes(b"left")
+    with TemporaryFolder("batch") as kept:  # removes what was left by itself
+        left.mkdir()
+        assert swept(project).number["litter"] >= 1
+        assert not left.exists()
+        assert kept.exists()
 
 
 def test_a_warehouse_that_is_being_built_stays(project: Project) -> None:

@@ -22,7 +22,7 @@ _NOT_COPIED = ("logs", "warehouse", "drift", "up.lock", "state.db", "state.db-wa
 """At the top of a home: logs, what is made again from the ledger or from releases, locks, and the store, which has a
 copy of its own."""
 _SQLITE = ".db"
-_LITTER = (".probe-", ".building-", ".opening", ".dagster.yaml.", ".restoring-")
+_LITTER = (".probe-", "trial-", ".building-", ".opening", ".dagster.yaml.", ".restoring-")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from ai_assets.cli import (
     cost,
     deploy,
     desk,
+    doctor,
     documents,
     forget,
     golden,
@@ -94,6 +95,7 @@ app.command("migrate")(migrate.migrate)
 app.command("migrate-state")(migrate_state.migrate_state)
 app.command("adapt")(adapt.adapt)
 app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
 app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)

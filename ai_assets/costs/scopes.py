@@ -15,7 +15,7 @@ from ai_assets.base.yaml_settings import line_of, nearest, read_yaml
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.errors import EndpointNotForTenant, InferenceInvalid
 from ai_assets.inference.routes import names_of
-from ai_assets.inference.settings import Budget, Dimension, InferenceSettings
+from ai_assets.inference.settings import OF_TENANT, Budget, Dimension, InferenceSettings
 
 ALIKE = 0.85
 """'clams' and 'claims' are, 0.91; 'team-a' and 'team-b' are two names, 0.83."""
@@ -34,7 +34,10 @@ class UnknownScope:
 
 def doubts(settings: InferenceSettings, collections: Sequence[Collection]) -> Iterator[UnknownScope]:
     """Scopes of budgets that fit no collection."""
+    with_tenants = {f"{OF_TENANT}{name}" for name in settings.tenants.declared}
     for number, budget in enumerate(settings.budgets):
+        if budget.name in with_tenants:  # operations.yaml has it, and a tenant may have no collection yet
+            continue
         if not budget.of or any(fits(collection, budget.of) for collection in collections):
             continue
         found = [_doubt(number, budget, dimension, collections) for dimension in budget.of]

@@ -93,14 +93,16 @@ def planned(
     definitions: Sequence[str],
     *,
     behind_proxy: bool,
+    whole: bool = True,
 ) -> DeploymentPlan:
-    """Raises what would only show when a pod does not begin."""
+    """Raises what would only show when a pod does not begin. `whole`: these are all collections, to be rendered;
+    for some of them quotas are left to `too_small`."""
     if cluster.image is None:
         raise ClusterImageMissing(operations)
     if not collections:
         raise NothingToDeploy(project)
     known = sorted({each.settings.tenant for each in collections})
-    if left_out := sorted(set(cluster.tenants) - set(known)):
+    if whole and (left_out := sorted(set(cluster.tenants) - set(known))):
         raise TenantsLeftOut(left_out, operations, known)
     plan = DeploymentPlan(
         project=project,
@@ -111,7 +113,8 @@ def planned(
     )
     for namespace in plan.namespaces:
         for pod in namespace.pods(cluster):
-            _refuse_too_small(namespace, pod, cluster)
+            if whole and (error := too_small(namespace, pod, cluster)) is not None:
+                raise error
     return plan
 
 
@@ -135,7 +138,8 @@ def _is_of(collection: Collection, tenant: str | None, cluster: ClusterSettings)
     return found == tenant if tenant is not None else found not in cluster.tenants
 
 
-def _refuse_too_small(namespace: DeployedNamespace, pod: DeployedPod, cluster: ClusterSettings) -> None:
+def too_small(namespace: DeployedNamespace, pod: DeployedPod, cluster: ClusterSettings) -> QuotaTooSmall | None:
+    """Why a pod would never begin, by what is declared."""
     quota, key = namespace.quota, namespace.quota_key
     run = cluster.run
     for what, most, amount_of in (("cpu", quota.cpu, millicores), ("memory", quota.memory, memory_bytes)):
@@ -143,10 +147,11 @@ def _refuse_too_small(namespace: DeployedNamespace, pod: DeployedPod, cluster: C
         if amount_of(pod.requests[what]) + beside > amount_of(most):
             with_run = " (beside the pod of its run)" if beside else ""
             asked = f"{pod.requests[what]}{with_run}"
-            raise QuotaTooSmall(namespace.name, what, asked=asked, by=pod.name, most=most, key=f"{key}.{what}")
+            return QuotaTooSmall(namespace.name, what, asked=asked, by=pod.name, most=most, key=f"{key}.{what}")
     gpus = sum(int(count) for name, count in pod.requests.items() if "/" in name)
     if gpus > quota.gpus:
         asked = f"{gpus}"
-        raise QuotaTooSmall(
+        return QuotaTooSmall(
             namespace.name, "GPUs", asked=asked, by=pod.name, most=str(quota.gpus), key=f"{key}.gpus"
         )  # fmt: skip
+    return None

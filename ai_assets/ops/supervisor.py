@@ -8,11 +8,9 @@ Whatever is started carries the home in its environment, so that it can be found
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +38,7 @@ from ai_assets.base.home import (
 )
 from ai_assets.base.processes import end_all_started_by_up, identity, is_alive, why_port_is_unusable
 from ai_assets.base.structured_log import is_json
+from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable, answers
 from ai_assets.ops.logged_dagster import MODULE as LOGGED
 from ai_assets.ops.managed_process import Service
@@ -164,7 +163,7 @@ class Supervisor:
         self._reloads: list[LocationReload] = []
         self._warden: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
-        self._socket_folder: Path | None = None
+        self._socket_folder: TemporaryFolder | None = None
         self._started_at = 0.0
         self._hurry = threading.Event()
         self._handlers: dict[signal.Signals, Any] = {}
@@ -314,7 +313,7 @@ class Supervisor:
         finally:
             self._reap()
             if self._socket_folder:
-                shutil.rmtree(self._socket_folder, ignore_errors=True)
+                self._socket_folder.close()
             self._lock.close()
             self._lock = None
 
@@ -384,8 +383,8 @@ class Supervisor:
         ]
         if all(len(os.fsencode(self.home.root / name)) <= SOCKET_PATH_LIMIT for name in names):
             return [self.home.root / name for name in names]
-        self._socket_folder = Path(tempfile.mkdtemp(prefix="ai-assets-"))
-        return [self._socket_folder / name for name in names]
+        self._socket_folder = TemporaryFolder("up")
+        return [self._socket_folder.path / name for name in names]
 
     def _take_lock(self) -> None:
         lock = (self.home.root / UP_LOCK).open("a+", encoding="utf-8")

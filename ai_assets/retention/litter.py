@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from ai_assets.base import temporary
 from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 from ai_assets.retention.release_files import SNAPSHOTS
 from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 from ai_assets.storage.leases import hold
 from ai_assets.storage.warehouse import BUILDING, LEASE
 
-_HOME_LITTER = (".probe-*", ".keys-*", "dagster/.dagster.yaml.*")
+_HOME_LITTER = (".probe-*", ".keys-*", "trial-*.json", "dagster/.dagster.yaml.*")
 
 
 def find(bench: RetentionContext) -> Iterator[Leftover]:
@@ -23,7 +24,15 @@ def find(bench: RetentionContext) -> Iterator[Leftover]:
         for path in sorted(bench.stores.home.root.glob(pattern)):
             if bench.is_older(path, age_s):
                 yield _file(path, bench.stores.home.root)
+    yield from _temporary()
     yield from _logs(bench)
+
+
+def _temporary() -> Iterator[Leftover]:
+    """Outside of the home: what is read or sent lies there for a moment, texts of documents included."""
+    for place in temporary.places():
+        for path in temporary.abandoned(place):
+            yield _file(path, place, partial(temporary.remove_abandoned, path))
 
 
 def _lake(bench: RetentionContext) -> Iterator[Leftover]:

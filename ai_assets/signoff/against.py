@@ -1,7 +1,6 @@
 """Holding the chain against checkpoints that somebody else has: a file, a folder, a bucket, a Git repository."""
 
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.base.errors import SourceUnavailable
+from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.documents.source import Source, without_credentials
 from ai_assets.signoff import audit, authority, checkpoints, keys
 from ai_assets.signoff.audit import Record
@@ -122,9 +122,9 @@ def _is_repository(path: Path) -> bool:
 
 
 def _in_clone(place: str) -> Iterator[tuple[object, bytes]]:
-    with tempfile.TemporaryDirectory(prefix="ai-assets-git-") as folder:
-        _git(place, Path(folder), "clone", "--quiet", "--bare", "--", place, "notes")
-        yield from _in_repository(place, Path(folder) / "notes")
+    with TemporaryFolder("git") as folder:
+        _git(place, folder, "clone", "--quiet", "--bare", "--", place, "notes")
+        yield from _in_repository(place, folder / "notes")
 
 
 def _in_repository(place: str, path: Path) -> Iterator[tuple[object, bytes]]:

@@ -13,7 +13,6 @@ import re
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ai_assets.base.extras import need
+from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.signoff.audit_errors import SignatureInvalid
 from ai_assets.signoff.errors import PersonalKeyUnusable
 from ai_assets.storage.digest import Json, canonical_json, sha256_hex
@@ -271,8 +271,8 @@ def sign_with(path: Path, data: bytes) -> str:
         head = path.read_text(encoding="utf-8", errors="replace")[:200]
     except OSError as error:
         raise PersonalKeyUnusable(f"{path} cannot be read ({error.strerror})") from error
-    with tempfile.TemporaryDirectory(prefix="ai-assets-") as folder:
-        file = Path(folder) / "statement"
+    with TemporaryFolder("sign") as folder:
+        file = folder / "statement"
         file.write_bytes(data)
         if "minisign" in head.splitlines()[0]:
             _call(["minisign", "-S", "-s", str(path), "-m", str(file)], "minisign")

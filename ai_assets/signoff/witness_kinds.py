@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.home import variable
+from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.documents.source import without_credentials
 from ai_assets.signoff.audit_errors import WitnessFailed
 from ai_assets.signoff.channels import Message, send
@@ -143,11 +143,11 @@ def _to_git(witness: WitnessSettings, note: SignedNote, around: WitnessContext) 
         if remote := _git(witness, here, "remote").splitlines():
             _git(witness, here, "push", "--quiet", remote[0], "HEAD")
         return f"commit {commit}"
-    with tempfile.TemporaryDirectory(prefix="ai-assets-git-") as folder:
+    with TemporaryFolder("git") as folder:
         address = here.absolute().as_uri() if here.is_dir() else location
-        _git(witness, Path(folder), "clone", "--quiet", "--depth", "1", "--", address, "notes")
-        commit = _committed(witness, Path(folder) / "notes", note)
-        _git(witness, Path(folder) / "notes", "push", "--quiet", "origin", "HEAD")
+        _git(witness, folder, "clone", "--quiet", "--depth", "1", "--", address, "notes")
+        commit = _committed(witness, folder / "notes", note)
+        _git(witness, folder / "notes", "push", "--quiet", "origin", "HEAD")
     return f"commit {commit}"
 
 

@@ -37,6 +37,7 @@ PIECE_BYTES = 1 << 20
 RANGE_BYTES = 8 << 20
 PARAMETERS = ("endpoint_override", "region", "scheme")
 PROBE = ".probe-of-conditions"
+_NO_TAG = '"0123456789abcdef0123456789abcdef"'
 
 _PASSING = {
     "InternalError", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded",
@@ -114,6 +115,16 @@ def opened_bucket(url: str, *names: str) -> "DataBucket":
 @functools.lru_cache(maxsize=256)
 def _opened(process: int, url: str, names: tuple[str, ...]) -> "DataBucket":
     return _opened(process, url, ()).below(*names) if names else DataBucket(url)
+
+
+@functools.lru_cache(maxsize=64)
+def _refused_careless(_process: int, url: str) -> None:
+    opened_bucket(url).refuse_careless()
+
+
+def refuse_careless(url: str) -> None:
+    """Raise where a store does not keep two writers apart; a process asks once."""
+    _refused_careless(os.getpid(), url)
 
 
 class DataBucket:
@@ -233,6 +244,16 @@ class DataBucket:
         moment: datetime.datetime = email.utils.parsedate_to_datetime(date)
         return moment.timestamp()
 
+    def keeps_versions(self) -> bool | None:
+        """Whether what is replaced or deleted can be brought back; None where that may not be asked."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            said = self._client.get_bucket_versioning(Bucket=self.bucket)
+        except (ClientError, BotoCoreError):
+            return None
+        return bool(said.get("Status") == "Enabled")
+
     def sha256(self, key: str) -> str | None:
         """Of an object, which is read for it; None where there is none."""
         return self._patiently("get_object", key, lambda: self._digested(key))
@@ -315,7 +336,7 @@ class DataBucket:
         try:
             if self._ignores(lambda: self.put_if_absent(key, b"2")):
                 raise self._careless("If-None-Match")
-            if self._ignores(lambda: self.put_if_unchanged(key, b"3", '"0123456789abcdef0123456789abcdef"')):
+            if self._ignores(lambda: self.put_if_unchanged(key, b"3", _NO_TAG)):
                 raise self._careless("If-Match")
             self.put_if_unchanged(key, b"4", tag)
             found = self.get(key)
@@ -327,6 +348,16 @@ class DataBucket:
                 )
         finally:
             self.delete([key])
+
+    def refuse_careless(self) -> None:
+        """The conditions alone, for whoever is about to write: four requests, and nothing is written but for the first
+        who ever asks, whose object stays."""
+        if self._ignores(lambda: self.put_if_absent(PROBE, uuid.uuid4().bytes)) and self._ignores(
+            lambda: self.put_if_absent(PROBE, uuid.uuid4().bytes)
+        ):
+            raise self._careless("If-None-Match")
+        if self._ignores(lambda: self.put_if_unchanged(PROBE, uuid.uuid4().bytes, _NO_TAG)):
+            raise self._careless("If-Match")
 
     @staticmethod
     def _ignores(put: Callable[[], str]) -> bool:

@@ -8,14 +8,14 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from ai_assets.base.errors import StateUnreadable
+from ai_assets.base.temporary import TemporaryFolder, places, sweep
 
 _TRIES = 5
 _SPARE_BYTES = 1 << 20
@@ -67,13 +67,14 @@ def _copied(store: Path, kept: contextlib.ExitStack) -> Path:
     """A folder of our own with the store and its WAL as they were at one moment."""
     needed = _size(store) + _size(_wal(store)) + _SPARE_BYTES
     tried = []
-    for place in _places():
+    for place in places():
+        sweep(place)
         try:
             free = shutil.disk_usage(place).free
             if free < needed:
                 tried.append(f"{place} has {free:,} bytes free")
                 continue
-            folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="ai-assets-", dir=place)))
+            folder = kept.enter_context(TemporaryFolder("state", place))
             if _copy(store, folder):
                 return folder
             tried.append("it changed while it was copied")
@@ -107,13 +108,6 @@ def _state(store: Path) -> list[tuple[int, int] | None]:
         except FileNotFoundError:
             found.append(None)
     return found
-
-
-def _places() -> Iterator[Path]:
-    """Where a copy may be made: the folder for temporary files, and memory, for when that is on the full disk."""
-    with contextlib.suppress(FileNotFoundError):  # no folder for temporary files can be written
-        yield Path(tempfile.gettempdir())
-    yield from (place for place in (Path("/dev/shm"), Path("/var/tmp")) if place.is_dir())
 
 
 def _wal(store: Path) -> Path:

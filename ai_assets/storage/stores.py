@@ -18,6 +18,7 @@ from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.index_bucket import BucketPlace
 from ai_assets.storage.index_place import FolderPlace, IndexPlace
 from ai_assets.storage.lake import Lake, Manifest
+from ai_assets.storage.objects import refuse_careless
 from ai_assets.storage.patience import RUN_PATIENCE_S
 from ai_assets.storage.shared_lake import lake_of
 from ai_assets.storage.state import StateStore, upsert
@@ -45,8 +46,11 @@ class Stores:
 
     @classmethod
     def of_run(cls, home: Home) -> Self:
-        """The same, for what must not end where PostgreSQL restarts meanwhile."""
+        """The same, for what must not end where PostgreSQL restarts meanwhile, and must not write beside others into a
+        bucket that does not keep them apart."""
         stores = cls.at(home)
+        if home.data_url is not None:
+            refuse_careless(home.data_url)
         stores.state.patience_s = RUN_PATIENCE_S
         return stores
 

@@ -5,7 +5,6 @@ One `BatchAsker` per run: stages and partitions that ask the same endpoint share
 """
 
 import contextlib
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from ai_assets.base.errors import LeaseBusy, UserError
+from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.inference.accounts import Account, Accounts
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.errors import RawInBatch
@@ -105,7 +105,7 @@ class BatchAsker:
 
     def __post_init__(self) -> None:
         self._accounts = Accounts(self.settings.budgets)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +166,7 @@ class BatchAsker:
                 provider.close()
             self._providers.clear()
             if self._folder is not None:
-                self._folder.cleanup()
+                self._folder.close()
                 self._folder = None
 
     # What is asked
@@ -326,7 +326,7 @@ class BatchAsker:
     def _new(self, hop: Hop, kind: RequestKind, order: _Order) -> _Filling:
         assert hop.endpoint.batch is not None
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="ai-assets-batch-")
+            self._folder = TemporaryFolder("batch")
         with self.state.write() as connection:
             job = jobs.new(
                 connection,
@@ -340,7 +340,7 @@ class BatchAsker:
         lease = Lease(self.state, job.lease)
         if (holder := lease.try_take()) is not None:  # a collector that was quicker frees it
             raise LeaseBusy(job.lease, holder, 0.0)
-        path = Path(self._folder.name) / f"{job.job_id}.jsonl"
+        path = self._folder.path / f"{job.job_id}.jsonl"
         out = path.open("wb", buffering=2**20)
         head = head_of(url_of(hop.endpoint.batch.prefix, kind))
         ledger = Ledger(self.state.dialect, job.owner_id)

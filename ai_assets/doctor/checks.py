@@ -1,0 +1,34 @@
+"""All that is looked at, in the order in which it is told. A further check is a file and a line here."""
+
+from ai_assets.doctor import (
+    bucket,
+    budgets,
+    cluster,
+    code,
+    daemon,
+    database,
+    declarations,
+    disk,
+    endpoints,
+    home,
+    programs,
+    secret_files,
+    versions,
+)
+from ai_assets.doctor.examination import HealthCheck
+
+CHECKS = (
+    HealthCheck(name="home", title="home", look=home.look),
+    HealthCheck(name="versions", title="versions", look=versions.look),
+    HealthCheck(name="declarations", title="declarations", look=declarations.look, patience=2),
+    HealthCheck(name="code", title="code locations", look=code.look, patience=code.PATIENCE),
+    HealthCheck(name="database", title="state store", look=database.look),
+    HealthCheck(name="bucket", title="bucket", look=bucket.look),
+    HealthCheck(name="disk", title="disk", look=disk.look),
+    HealthCheck(name="daemon", title="daemons, sensors and schedules", look=daemon.look),
+    HealthCheck(name="secrets", title="keys", look=secret_files.look),
+    HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
+    HealthCheck(name="budgets", title="budgets", look=budgets.look),
+    HealthCheck(name="cluster", title="cluster", look=cluster.look),
+    HealthCheck(name="programs", title="packages and programs", look=programs.look),
+)
