@@ -32,6 +32,7 @@ from ai_assets.storage.migrations import (
     m029_fitted_searches,
     m032_fences,
     m035_run_steps,
+    m041_large,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -62,4 +63,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m029_fitted_searches", m029_fitted_searches.up),
     ("m032_fences", m032_fences.up),
     ("m035_run_steps", m035_run_steps.up),
+    ("m041_large", m041_large.up),
 )
