@@ -239,3 +239,15 @@ def test_a_page_of_open_requests_is_not_sorted(order: str, project: Project, dai
         plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
     assert f"COVERING INDEX review_requests_by_{order}" in plan[0]
     assert len(plan) == 1
+
+
+def test_status_shows_what_is_not_settled_and_all_when_asked(project: Project, daily: Collection) -> None:
+    with project.stores() as stores:
+        fill(stores, daily, 50)
+        with stores.state.write() as connection:
+            listed(connection, "2016-01-02", "b")
+    said = project.cli("status", NAME).stdout
+    assert "2016-01-02" in said
+    assert "2016-01-03" not in said
+    assert "(--all shows them)" in said
+    assert "2016-01-03" in project.cli("status", NAME, "--all").stdout
