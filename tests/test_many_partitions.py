@@ -1,6 +1,7 @@
 """Claims about installations with many partitions: what is asked of all of them reads indexes, and says what is so."""
 
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore
         store = StateStore(f"sqlite:///{tmp_path}/state.db")
     else:
         server: Postgres = request.getfixturevalue("postgres")
-        store = StateStore(server.database("many"))
+        store = StateStore(server.database(f"t{uuid.uuid4().hex}"))
     yield store
     store.close()
 
