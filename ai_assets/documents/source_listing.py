@@ -142,7 +142,7 @@ def unassigned_files(collection: str, lake: Lake) -> int:
         return 0
     if "unassigned" in manifest.stats:
         return int(manifest.stats["unassigned"])
-    return lake.read(manifest, ["partition"]).column("partition").null_count  # an earlier version observed
+    return int(lake.read(manifest, ["partition"]).column("partition").null_count)  # an earlier version observed
 
 
 def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:

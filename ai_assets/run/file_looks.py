@@ -15,7 +15,8 @@ AT_ONCE = 20
 
 def after(connection: sa.Connection, collection: str) -> str:
     query = sa.text("SELECT after FROM file_looks WHERE collection = :c")
-    return connection.execute(query, {"c": collection}).scalar_one_or_none() or ""
+    found: str | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
+    return found or ""
 
 
 def next_of(keys: Sequence[str], last: str) -> list[str]:

@@ -137,7 +137,8 @@ def names_of(connection: sa.Connection, collection: str, facts: PartitionFacts) 
             for name, value in zip(COLUMNS, astuple(facts), strict=True)]  # fmt: skip
     query = sa.select(_names(connection)).where(_T.c.collection == collection, *same)
     found: str | None = connection.execute(query).scalar_one()
-    return json.loads(found) if found else []
+    names: list[str] = json.loads(found) if found else []
+    return names
 
 
 def facts_of(connection: sa.Connection, collection: str, partitions: Sequence[str]) -> dict[str, PartitionFacts]:
