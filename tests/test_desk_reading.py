@@ -19,8 +19,9 @@ from signing import current, decide, known
 
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import SlaSettings
-from ai_assets.desk import inbox, publication_query, reading
+from ai_assets.desk import inbox_order, publication_query, reading
 from ai_assets.desk.context import Desk
+from ai_assets.desk.inbox import SORTS
 from ai_assets.desk.reading import AuditFilter, NotSeen, ViewUnknown
 from ai_assets.signoff import people, releases, requests, verification
 from ai_assets.signoff.errors import MomentInvalid
@@ -88,7 +89,7 @@ def test_closed_requests_come_after_open_ones_and_say_why_nobody_decides_them(
     assert [row.partition for row in reading.inbox(desk, ann).rows] == [NEXT_DAY]
     assert [row.partition for row in reading.inbox(desk, ann, status="closed").rows] == [DAY]
     assert [row.partition for row in reading.inbox(desk, ann, status="rejected").rows] == [DAY]
-    for sort in inbox.SORTS:
+    for sort in SORTS:
         both = reading.inbox(desk, ann, status="all", sort=sort)
         assert [row.partition for row in both.rows] == [NEXT_DAY, DAY]
         alone = [reading.inbox(desk, ann, status="all", sort=sort, page=n, per_page=1) for n in (1, 2, 3)]
@@ -141,12 +142,12 @@ def test_words_that_the_inbox_does_not_know_are_named(desk: Desk, ann: Person) -
 
 def test_age_raises_risk_up_to_expiry_and_never_above_one() -> None:
     sla = SlaSettings()
-    ages = [inbox.aged_risk(0.2, hours, sla) for hours in (0, 24, 200, 14 * 24, 99 * 24)]
+    ages = [inbox_order.aged_risk(0.2, hours, sla) for hours in (0, 24, 200, 14 * 24, 99 * 24)]
     assert ages == sorted(ages)
     assert (ages[0], ages[-2]) == (0.2, ages[-1])
-    assert inbox.aged_risk(1.0, 1e9, sla) == 1.0
+    assert inbox_order.aged_risk(1.0, 1e9, sla) == 1.0
     never = SlaSettings(remind_after_hours=None, escalate_after_hours=None, expire_after_days=None)
-    assert inbox.aged_risk(0.2, 1e9, never) == 0.2
+    assert inbox_order.aged_risk(0.2, 1e9, never) == 0.2
 
 
 def test_an_old_request_is_ranked_above_a_new_one_and_is_near_expiry(bare: Desk) -> None:

@@ -30,8 +30,8 @@ from ai_assets.planning.backfills import Backfill
 from ai_assets.planning.plan import Plan, decimal, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.words import dollars, interval
+from ai_assets.run.partition_states import DUE
 from ai_assets.run.spending_policy import SpendingQuestion
-from ai_assets.run.status import DUE
 from ai_assets.signoff.launches import Launch
 from ai_assets.storage.leases import hold
 from ai_assets.storage.stores import Stores

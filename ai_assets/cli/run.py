@@ -41,6 +41,7 @@ from ai_assets.inference.records import PRIORITY_TAG
 from ai_assets.inference.run_spend import spend_by_asset, total_of
 from ai_assets.orchestration import in_process
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, WORKERS_TAG, priority_of, workers_of
+from ai_assets.run import file_looks
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import DatasetMade, RunEvent
 from ai_assets.run.sinks import Sink, hearing
@@ -243,6 +244,7 @@ def bring_up_to_date(
     started = time.perf_counter()
     due = list(keys) if insist else due_partitions(chosen, places, keys)
     report = Report(chosen.name, list(keys), due)
+    file_looks.went_on(places.state, chosen.name, keys)
     report.count_settled(places)
     if wait and not due:
         due = report.due = answered_of(chosen, places, keys)

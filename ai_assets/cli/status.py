@@ -22,16 +22,22 @@ from ai_assets.cli.window_waiting import plain, say_windows
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.in_flight import InFlight, in_flight
 from ai_assets.inference.prices import usd_of
+from ai_assets.run.partition_states import PartitionState
 from ai_assets.run.status import CollectionStatus, collection_status
 from ai_assets.signoff.golden_status import golden_status
 from ai_assets.storage.stores import Stores
 
 MOST_SHOWN = 40
+SETTLED: tuple[PartitionState, ...] = ("published", "up to date", "empty")
+"""Of more partitions than are shown, those in these states are counted."""
 
 
 def status(
     name: Annotated[str | None, typer.Argument(metavar="[COLLECTION]", help="One collection; all by default.")] = None,
     disk: Annotated[bool, typer.Option("--disk", help="What takes how much of the disk, and what may go.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All partitions of the collection, not only those that need something.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Partitions by state and documents by state, as last observed."""
@@ -47,20 +53,20 @@ def status(
     ]
     with places.state.read() as connection:
         flying = {item.collection: in_flight(connection, collections=[item.collection]) for item in found}
-        everything = in_flight(connection)
+        of_all = in_flight(connection)
     if as_json:
         print_json([{**_plain(item), **flying[item.collection].described()} for item in found])
         return
     if not found:
         console.print("There is no collection yet. Make one: ai-assets new NAME --from FOLDER")
     for item in found:
-        _show(item, details=name is not None)
+        _show(item, details=name is not None, everything=everything)
         say_windows(places, item.windows)
         if name is not None:
             _show_golden(collection(name, signed=True), places)
         _show_flying(f"{item.collection}: ", flying[item.collection])
-    if name is None and everything not in flying.values():
-        _show_flying("All calls of this ledger: ", everything)
+    if name is None and of_all not in flying.values():
+        _show_flying("All calls of this ledger: ", of_all)
     say_problems(places)
 
 
@@ -97,7 +103,21 @@ def _plain(item: CollectionStatus) -> dict[str, Any]:
     }
 
 
-def _show(item: CollectionStatus, *, details: bool) -> None:
+def _show_partitions(item: CollectionStatus, *, everything: bool) -> None:
+    """All of a few; of many, the newest of those that are not as they should be."""
+    every = list(item.partitions.items())
+    if everything or len(every) <= MOST_SHOWN:
+        table("", ("partition", "state"), every)
+        return
+    exceptional = [(key, state) for key, state in every if state not in SETTLED]
+    if exceptional:
+        table("", ("partition", "state"), exceptional[-MOST_SHOWN:])
+    if (more := len(exceptional) - MOST_SHOWN) > 0:
+        console.print(f"... and {more} earlier partitions that are not settled (--all shows every partition).")
+    console.print(f"{len(every) - len(exceptional)} partitions are {', '.join(SETTLED)} (--all shows them).")
+
+
+def _show(item: CollectionStatus, *, details: bool, everything: bool) -> None:
     live = f"release {item.live_release} is live" if item.live_release else "nothing is live yet"
     counts = Counter(item.partitions.values())
     table(
@@ -122,10 +142,7 @@ def _show(item: CollectionStatus, *, details: bool) -> None:
     if item.unassigned:
         console.print(f"{item.unassigned} file(s) of the source belong to no partition.")
     if details:
-        shown = list(item.partitions.items())
-        table("", ("partition", "state"), shown[-MOST_SHOWN:])
-        if len(shown) > MOST_SHOWN:
-            console.print(f"... and {len(shown) - MOST_SHOWN} earlier partitions (--json has all).")
+        _show_partitions(item, everything=everything)
     say_waiting(item.collection, item.waiting)
     if details:
         show_people(item.need_a_person)

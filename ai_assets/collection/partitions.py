@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ai_assets.collection.errors import PartitionUnknown, RangeReversed
@@ -88,12 +89,30 @@ class PartitionScheme:
             case "folder":
                 return sorted(known_folders)
             case by:
+                return [*_periods(*self._range(), by)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what the source has decides which partitions there are."""
+        return self.settings.by == "folder"
+
+    def has(self, key: str) -> bool:
+        """Whether it is a partition; any folder may be one."""
+        match self.settings.by:
+            case "folder":
+                return True
+            case "shards":
+                number = key.removeprefix("shard-")
+                return (
+                    number.isdecimal() and int(number) < (self.settings.count or 1) and key == self._shard(int(number))
+                )
+            case by:
+                try:
+                    day = datetime.date.fromisoformat(key)
+                except ValueError:
+                    return False
                 start, end = self._range()
-                keys, day = [], start
-                while day <= end:
-                    keys.append(day.isoformat())
-                    day = _next(day, by)
-                return keys
+                return start <= day <= end and key == day.isoformat() == period_start(day, by).isoformat()
 
     def _shard(self, number: int) -> str:
         return f"shard-{number:0{len(str((self.settings.count or 1) - 1))}d}"
@@ -165,6 +184,15 @@ def consecutive(order: Sequence[str], chosen: Iterable[str], most: int) -> Itera
             group = [key] if key in wanted else []
     if group:
         yield group
+
+
+@lru_cache(maxsize=64)
+def _periods(start: datetime.date, end: datetime.date, by: str) -> tuple[str, ...]:
+    keys, day = [], start
+    while day <= end:
+        keys.append(day.isoformat())
+        day = _next(day, by)
+    return tuple(keys)
 
 
 def period_start(date: datetime.date, by: str) -> datetime.date:

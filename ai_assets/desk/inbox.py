@@ -12,6 +12,7 @@ from ai_assets.collection.settings import SignoffSettings, SlaSettings
 from ai_assets.desk.access import collection_seen, known_view, told
 from ai_assets.desk.context import Desk
 from ai_assets.desk.held_query import held_counts
+from ai_assets.desk.inbox_order import aged_risk, closed_requests, count, open_requests
 from ai_assets.desk.unanswered_query import need_a_person
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
@@ -29,8 +30,6 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 STATES = ("open", "closed", "all", *(status for status in STATUSES if status != "open"))
 SORTS = ("risk", "age", "size", "collection")
 CLAIMS = ("any", "mine", "unclaimed")
-AGE_WEIGHT = 0.5
-"""A request about to expire is at least this far up, however harmless it looks."""
 NEAR_EXPIRY_HOURS = 24.0
 _T = requests.TABLE.c
 _MADE: Mapping[str, Any] = {"authors": [], "launch": None}
@@ -50,26 +49,27 @@ def inbox(
     page: int = 1,
     per_page: int = 50,
 ) -> Inbox:
-    """Open requests come before all others; what is closed is ordered by the store, for it may be very much."""
+    """Open requests come before all others."""
     known_view("state", status, STATES)
     known_view("order", sort, SORTS)
     known_view("claim", claim, CLAIMS)
     seen = desk.seen_by(person)
-    names = list(seen) if collection is None else [collection_seen(desk, person, collection).name]
-    matching = [_T.collection.in_(names), *_containing(text), *_claimed(person, claim)]
+    chosen = seen if collection is None else {collection: collection_seen(desk, person, collection)}
+    wanted = [*_containing(text), *_claimed(person, claim)]
+    matching = [_T.collection.in_([*chosen]), *wanted]
     over = [item for item in STATUSES if item != "open" and status in ("all", "closed", item)]
     at = now()
     with desk.stores.state.read() as connection:
         counts = _counts(connection, list(seen))
-        waiting = _waiting(connection, matching, seen, sort, at) if status in ("open", "all") else []
+        waiting = count(connection, [*matching, _T.status == "open"]) if status in ("open", "all") else 0
         closed = [*matching, _T.status.in_(over)]
-        total = len(waiting) + _count(connection, closed)
+        total = waiting + (count(connection, closed) if over else 0)
         pages = max(1, math.ceil(total / per_page))
         page = min(max(1, page), pages)
         start = (page - 1) * per_page
-        shown = waiting[start : start + per_page]
+        shown = open_requests(connection, wanted, chosen, sort, at, start, min(per_page, waiting - start))
         if len(shown) < per_page and start + len(shown) < total:
-            shown += _closed(connection, closed, sort, max(0, start - len(waiting)), per_page - len(shown))
+            shown += closed_requests(connection, closed, sort, max(0, start - waiting), per_page - len(shown))
         rows = _rows(connection, person, shown, seen, at)
         failing = _failing(connection, desk, person, seen)
         people = need_a_person(connection, seen)
@@ -164,14 +164,6 @@ def facts_of(request: SignoffRequest, changes: Mapping[str, Any]) -> Mapping[str
     }
 
 
-def aged_risk(risk: float, age: float, sla: SlaSettings) -> float:
-    """With the share of its time that has gone by, up to expiry or, where nothing expires, to the last step."""
-    expiry = None if sla.expire_after_days is None else sla.expire_after_days * 24
-    limit = expiry or sla.escalate_after_hours or sla.remind_after_hours
-    gone = min(1.0, max(0.0, age) / limit) if limit else 0.0
-    return round(risk + (1 - risk) * AGE_WEIGHT * gone, 4)
-
-
 def _sla_state(request: SignoffRequest, age: float, sla: SlaSettings) -> SlaState:
     """What was done about it, for only that changes who may decide; and whether it will soon be too late."""
     if request.status != "open":
@@ -227,68 +219,13 @@ def _claimed(person: Person, claim: str) -> list[sa.ColumnElement[bool]]:
 
 def _claims(connection: sa.Connection, person: Person, names: Sequence[str]) -> dict[str, int]:
     open_ones = [_T.collection.in_(names), _T.status == "open"]
-    return {which: _count(connection, [*open_ones, *_claimed(person, which)]) for which in CLAIMS if which != "any"}
+    return {which: count(connection, [*open_ones, *_claimed(person, which)]) for which in CLAIMS if which != "any"}
 
 
 def _counts(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
     query = sa.select(_T.status, sa.func.count()).where(_T.collection.in_(names)).group_by(_T.status)
     found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
     return {status: found.get(status, 0) for status in STATUSES}
-
-
-def _count(connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> int:
-    query = sa.select(sa.func.count()).select_from(requests.TABLE).where(*conditions)
-    return int(connection.execute(query).scalar_one())
-
-
-def _waiting(
-    connection: sa.Connection,
-    matching: Sequence[sa.ColumnElement[bool]],
-    seen: Mapping[str, Collection],
-    sort: str,
-    at: str,
-) -> list[str]:
-    """Ids of all open requests that match, in order."""
-    columns = [_T.request_id, _T.collection, _T.partition, _T.opened_at, _T.risk]
-    query = sa.select(*columns, *([_T.facts] if sort == "size" else [])).where(*matching, _T.status == "open")
-    rules = {name: collection.settings.signoff.sla for name, collection in seen.items()}
-    keyed: list[tuple[Any, ...]] = []
-    for row in connection.execute(query):
-        match sort:
-            case "risk":
-                sla = rules[row.collection]
-                keyed.append((-aged_risk(row.risk, age_hours(row.opened_at, at, sla), sla), row.opened_at))
-            case "age":
-                keyed.append((row.opened_at,))
-            case "size":
-                keyed.append((-_size(row.facts), row.opened_at))
-            case _:
-                keyed.append((row.collection, row.partition))
-        keyed[-1] += (row.request_id,)
-    return [key[-1] for key in sorted(keyed)]
-
-
-def _closed(
-    connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], sort: str, start: int, number: int
-) -> list[str]:
-    """Ids of a piece of those that are closed; by age means: the one closed last first."""
-    if sort == "size":
-        found = list(connection.execute(sa.select(_T.request_id, _T.facts, _T.closed_at).where(*conditions)))
-        found.sort(key=lambda row: (row.closed_at or "", row.request_id), reverse=True)
-        found.sort(key=lambda row: -_size(row.facts))
-        return [row.request_id for row in found[start : start + number]]
-    orders: Mapping[str, Sequence[Any]] = {
-        "risk": (_T.risk.desc(), _T.closed_at.desc()),
-        "age": (_T.closed_at.desc(),),
-        "collection": (_T.collection, _T.partition, _T.number.desc()),
-    }
-    query = sa.select(_T.request_id).where(*conditions).order_by(*orders[sort], _T.request_id)
-    return list(connection.execute(query.offset(start).limit(number)).scalars())
-
-
-def _size(facts: str) -> int:
-    found = json.loads(facts)
-    return sum(int(found.get(name) or 0) for name in ("added", "changed", "removed"))
 
 
 def _rows(

@@ -25,8 +25,10 @@ from ai_assets.ops.dagster_client import DagsterApi
 from ai_assets.orchestration import launching
 from ai_assets.planning import backfills
 from ai_assets.planning.backfills import Backfill
+from ai_assets.run import file_looks
+from ai_assets.run.partition_states import DUE
 from ai_assets.run.spending_policy import SpendingQuestion
-from ai_assets.run.status import DUE, due_partitions
+from ai_assets.run.status import due_partitions
 from ai_assets.signoff import launches
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person, Role
@@ -132,7 +134,9 @@ def _due(desk: Desk, collection: Collection) -> list[str]:
     """After a look at the source, as `ai-assets run` does."""
     observe(collection, desk.stores.lake, desk.stores.state)
     keys = collection.scheme.keys(known_folders(desk.stores.state, collection.name))
-    return due_partitions(collection, desk.stores, keys)
+    due = due_partitions(collection, desk.stores, keys)
+    file_looks.went_on(desk.stores.state, collection.name, keys)
+    return due
 
 
 def _backfill(

@@ -24,8 +24,9 @@ from ai_assets.ops.dagster_client import Run
 from ai_assets.planning import backfills
 from ai_assets.planning.words import dollars, headline, lasts, named
 from ai_assets.run import spans
+from ai_assets.run.partition_states import DUE
 from ai_assets.run.spans import RunSpans
-from ai_assets.run.status import DUE, partition_states
+from ai_assets.run.status import partition_states
 from ai_assets.signoff import launches
 from ai_assets.signoff.launches import Launch, Launcher
 from ai_assets.signoff.people import Person

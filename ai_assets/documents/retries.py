@@ -268,14 +268,9 @@ def _unanswered(connection: sa.Connection, collection: "Collection") -> Iterable
     """Asset, partition and number of rows without an answer, as the datasets say."""
     if not collection.questions:
         return []
-    number = (
-        "json_extract(stats, '$.unanswered')"
-        if connection.dialect.name == "sqlite"
-        else "CAST(CAST(stats AS json) ->> 'unanswered' AS BIGINT)"
-    )
     query = sa.text(
-        f"SELECT asset, partition, {number} AS unanswered FROM datasets "  # noqa: S608
-        f"WHERE collection = :collection AND asset IN :assets AND {number} > 0"
+        "SELECT asset, partition, unanswered FROM datasets "
+        "WHERE collection = :collection AND asset IN :assets AND unanswered > 0"
     ).bindparams(sa.bindparam("assets", type_=sa.Text, expanding=True))
     rows = connection.execute(query, {"collection": collection.name, "assets": list(collection.questions)})
     return [(row.asset, row.partition, int(row.unanswered)) for row in rows]

@@ -23,9 +23,10 @@ from ai_assets.documents.formats.kinds import Format
 from ai_assets.documents.parse import ParseLimits, Parser, TableFormat, format_of
 from ai_assets.documents.parse_ocr import OcrLimits
 from ai_assets.documents.source import Source, SourceFile
+from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import digest
-from ai_assets.storage.lake import Lake
-from ai_assets.storage.state import StateStore, now
+from ai_assets.storage.lake import Lake, Manifest
+from ai_assets.storage.state import StateStore, now, upsert
 
 ALL = "_all"
 _NUMBERS = re.compile(r"[\d\W_]+")
@@ -136,16 +137,29 @@ def tables_of(collection: Collection) -> dict[Format, TableFormat]:
 def stored_listing(collection: str, lake: Lake) -> Listing | None:
     """The last observation."""
     manifest = lake.manifest(collection, "source_files", ALL)
-    if manifest is None:
-        return None
+    return None if manifest is None else _listing(lake, manifest)
+
+
+def _listing(lake: Lake, manifest: Manifest) -> Listing:
     return Listing(tuple(ListingEntry(**row) for row in lake.read(manifest).to_pylist()))
+
+
+def unassigned_files(collection: str, lake: Lake) -> int:
+    """How many files of the last observation belong to no partition; they are not read one by one."""
+    manifest = lake.manifest(collection, "source_files", ALL)
+    if manifest is None:
+        return 0
+    if "unassigned" in manifest.stats:
+        return int(manifest.stats["unassigned"])
+    return int(lake.read(manifest, ["partition"]).column("partition").null_count)  # an earlier version observed
 
 
 def observe(collection: Collection, lake: Lake, state: StateStore) -> Listing:
     """Look at the source, remember what was seen, and give it back."""
-    previous = stored_listing(collection.name, lake)
+    manifest = lake.manifest(collection.name, "source_files", ALL)
+    previous = None if manifest is None else _listing(lake, manifest)
     listing = look(collection, previous)
-    if previous is None or listing != previous or _digests(listing) != _recorded(state, collection.name):
+    if manifest is None or listing != previous or _shown_version(state, collection.name) != manifest.version:
         _remember(collection, lake, state, listing)
     return listing
 
@@ -168,15 +182,18 @@ def look(collection: Collection, previous: Listing | None) -> Listing:
     return Listing(tuple(_link_duplicates(entries)))
 
 
-def _digests(listing: Listing) -> dict[str, str]:
-    return {key: listing.digest_of(key) for key in listing.by_partition}
-
-
-def _recorded(state: StateStore, collection: str) -> dict[str, str]:
-    """What the state store shows of the last observation: less than it was, if its writer died half way."""
+def _shown_version(state: StateStore, collection: str) -> str | None:
+    """Of the last observation that the state store shows: an earlier one, if a writer died half way."""
     with state.read() as connection:
-        query = sa.text("SELECT partition, digest FROM listings WHERE collection = :c")
-        return {row.partition: row.digest for row in connection.execute(query, {"c": collection})}
+        query = sa.text("SELECT version FROM listing_versions WHERE collection = :c")
+        found: str | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
+    return found
+
+
+def listed_digests(connection: sa.Connection, collection: str) -> dict[str, str]:
+    """By partition that has files, as last observed."""
+    query = sa.text("SELECT partition, digest FROM listings WHERE collection = :c")
+    return {row.partition: row.digest for row in connection.execute(query, {"c": collection})}
 
 
 def _unchanged(entry: ListingEntry, file: SourceFile) -> bool:
@@ -284,7 +301,7 @@ def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Li
             ("duplicate_of", pa.string()), ("per_row", pa.bool_()),
         ]
     )  # fmt: skip
-    lake.commit(
+    manifest = lake.commit(
         collection.name,
         "source_files",
         ALL,
@@ -292,26 +309,37 @@ def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Li
         code_version="1",
         fingerprint="",
         inputs={},
-        stats={},
+        stats={"unassigned": len(listing.unassigned)},
         run_id="",
         fenced=contextlib.nullcontext,
     )
     observed = now()
     with state.write() as connection:
-        connection.execute(sa.text("DELETE FROM listings WHERE collection = :c"), {"c": collection.name})
-        rows = [
+        before = listed_digests(connection, collection.name)
+        gone: list[dict[str, object]] = [
+            {"c": collection.name, "p": key} for key in before if key not in listing.by_partition
+        ]
+        changed: list[dict[str, object]] = [
             {"c": collection.name, "p": key, "d": listing.digest_of(key), "n": len(found), "at": observed}
             for key, found in listing.by_partition.items()
+            if listing.digest_of(key) != before.get(key)
         ]
-        if rows:
-            connection.execute(sa.text("INSERT INTO listings VALUES (:c, :p, :d, :n, :at)"), rows)
+        if gone:
+            connection.execute(sa.text("DELETE FROM listings WHERE collection = :c AND partition = :p"), gone)
+        if changed:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO listings VALUES (:c, :p, :d, :n, :at) ON CONFLICT (collection, partition) DO UPDATE "
+                    "SET digest = excluded.digest, files = excluded.files, observed_at = excluded.observed_at"
+                ),
+                changed,
+            )
+        moved = [*(before.keys() - listing.by_partition.keys()), *(str(row["p"]) for row in changed)]
+        partition_facts.derive(connection, collection.name, moved)
+        upsert(connection, "listing_versions", {"collection": collection.name}, {"version": manifest.version})
 
 
 def known_folders(state: StateStore, collection: str) -> list[str]:
     """Partitions the source was last seen to have, and those computed before: a folder that is gone has tombstones."""
     with state.read() as connection:
-        query = sa.text(
-            "SELECT partition FROM listings WHERE collection = :c "
-            "UNION SELECT partition FROM refreshes WHERE collection = :c ORDER BY partition"
-        )
-        return list(connection.execute(query, {"c": collection}).scalars())
+        return partition_facts.known_partitions(connection, collection)

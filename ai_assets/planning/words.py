@@ -5,7 +5,7 @@ from decimal import Decimal
 from ai_assets.base import money
 from ai_assets.inference.prices import NUSD
 from ai_assets.planning.records import BudgetOutlook, Money, Plan
-from ai_assets.run.status import WAITING
+from ai_assets.run.partition_states import WAITING
 
 
 def headline(plan: Plan) -> str:

@@ -1,5 +1,6 @@
 """Over how many processes a run spreads its partitions: as many as there are cores, where that pays."""
 
+import json
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ from ai_assets.base.machine import usable_cores, usable_memory
 from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.run.context import Work
 from ai_assets.run.operations import load_operations
+from ai_assets.storage.state import keys_of
 
 MOST = 8
 """Unless more are declared: each has a pool of calls, a state store and a tokenizer of its own."""
@@ -49,11 +51,14 @@ def can_be_spread(work: Work) -> bool:
 
 def is_enough(work: Work, partitions: Sequence[str]) -> bool:
     """Whether partitions that changed since they were last computed hold enough files."""
-    query = sa.text(
-        "SELECT partition, listing_digest, settings_digest FROM refreshes WHERE collection = :c AND status = 'ok'"
-    )
     with work.stores.state.read() as connection:
-        rows = connection.execute(query, {"c": work.collection.name}).all()
+        chosen = keys_of(connection.dialect.name, ":keys")
+        query = sa.text(
+            "SELECT partition, listing_digest, settings_digest FROM refreshes WHERE collection = :c "  # noqa: S608
+            f"AND status = 'ok' AND partition IN (SELECT value FROM {chosen})"
+        )
+        given = {"c": work.collection.name, "keys": json.dumps(list(partitions))}
+        rows = connection.execute(query, given).all()
     known = {row.partition: (row.listing_digest, row.settings_digest) for row in rows}
     files = size = 0
     for partition in partitions:

@@ -27,6 +27,7 @@ from ai_assets.run.one_partition import Event, PartitionBuilder, announced, free
 from ai_assets.run.process_count import number_of_processes
 from ai_assets.run.several_processes import in_processes
 from ai_assets.run.spending_policy import require_run
+from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import digest
 from ai_assets.storage.state import now, upsert
 
@@ -217,6 +218,7 @@ def _record_refresh(work: Work, partition: str, seen: SeenPartition, error: str 
                 "finished_at": now(),
             },
         )
+        partition_facts.derive(connection, work.collection.name, [partition])
         retries.record_partition(
             connection, work.collection.name, partition, question=question, error=error, passes=passes
         )

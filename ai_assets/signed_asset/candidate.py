@@ -20,6 +20,7 @@ from ai_assets.signed_asset.rows import FrozenRows, Kind, documents_of, file_of,
 from ai_assets.signoff.authors import authors
 from ai_assets.signoff.candidate import Leaves, candidate_digest, leaves_of_files, snapshot_folder
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
+from ai_assets.storage import partition_facts
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import Manifest, write_parquet, writing_rows
 from ai_assets.storage.leases import hold
@@ -163,3 +164,4 @@ def _record_run(work: Work, partition: str) -> None:
                 "finished_at": now(),
             },
         )  # fmt: skip
+        partition_facts.derive(connection, work.collection.name, [partition])

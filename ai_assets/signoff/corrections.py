@@ -79,6 +79,11 @@ class Corrections:
         given = self._by_partition.get(partition, ())
         return {item.document_id: item for item in given if item.stage == stage.name and item.label in labels}
 
+    @property
+    def own_partitions(self) -> set[str]:
+        """Those that have a correction in force."""
+        return {*self._by_partition}
+
     def partitions(self, stage: str) -> set[str]:
         return {item.partition for item in self.found.values() if item.stage == stage}
 

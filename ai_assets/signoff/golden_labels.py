@@ -136,6 +136,10 @@ class GoldenInForce:
         """Documents of which people say different things: they judge nothing until somebody changes their answer."""
         return {name: items for name, items in self._by_document.items() if name not in self.agreed}
 
+    @property
+    def scored_partitions(self) -> set[str]:
+        return {item.partition for item in self.scored.values()}
+
     def version(self, partition: str) -> str:
         """Of what is scored of the partition; empty where nothing is."""
         said = sorted(

@@ -150,6 +150,11 @@ class HoldDecisions:
         return digest(said)[:32] if said else ""
 
     @property
+    def partitions(self) -> set[str]:
+        """Where something was said."""
+        return {each.partition for each in self.every}
+
+    @property
     def last(self) -> int:
         return max((each.seq for each in self.every), default=0)
 

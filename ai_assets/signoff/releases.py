@@ -23,6 +23,9 @@ from ai_assets.storage.index_place import SealedFile
 from ai_assets.storage.index_seal import Seal, as_recorded_seal
 from ai_assets.storage.state import StateStore, now, upsert
 
+LIVE_ACTIONS: tuple[audit.Action, ...] = ("published", "rolled back")
+"""What moves the live pointer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -188,7 +191,12 @@ def live_number(connection: sa.Connection, collection: str) -> int | None:
 
 def live_record(connection: sa.Connection, collection: str) -> Record | None:
     """The last that says what readers see."""
-    return next(iter(_records(connection, collection, "published", "rolled back", limit=1)), None)
+    found = [
+        record
+        for action in LIVE_ACTIONS
+        for record in _records(connection, collection, action, limit=1)  # each the last entry of an index
+    ]
+    return max(found, key=lambda record: record.seq, default=None)
 
 
 def live(connection: sa.Connection, collection: str) -> Release | None:
@@ -310,10 +318,10 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
     with state.write() as connection:
         if problem := authority.of(connection).why_not(by, collection):
             raise DecisionRefused(by.name, f"by the audit chain {problem}")
-        records = _records(connection, collection, "published", "rolled back", limit=1)
-        if not records:
+        record = live_record(connection, collection)
+        if record is None:
             raise NothingLive(collection)
-        current = int(str(records[0].subject["release"]))
+        current = int(str(record.subject["release"]))
         target = get(connection, collection, current - 1 if number is None else number)
         if (at := pruned(connection, collection).get(target.number)) is not None:
             raise ReleasePruned(collection, target.number, at)

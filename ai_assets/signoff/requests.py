@@ -12,6 +12,7 @@ from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signoff import audit
 from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import SYSTEM
+from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import canonical_json, digest
 from ai_assets.storage.state import now
 
@@ -42,6 +43,8 @@ class SignoffRequest:
     """0 to 1: how much there is to look at; without its age, which grows."""
     sla_step: int
     """What its age has led to: 0 nothing yet, 1 reminded, 2 escalated."""
+    size: int = 0
+    """Documents that it adds, changes and removes, as `facts` says."""
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -171,11 +174,18 @@ def _open(
         facts=facts,
         risk=risk,
         sla_step=0,
+        size=size_of(facts),
     )
     connection.execute(sa.insert(TABLE).values(vars(request)))
+    partition_facts.derive(connection, collection, [partition])
     told: dict[str, Any] = {"number": request.number, "summary": digest(summary), "launched": launch_of(request).kind}
     audit.append(connection, SYSTEM, "requested", {**subject(request), **told})
     return request
+
+
+def size_of(facts: str) -> int:
+    found = json.loads(facts)
+    return sum(int(found.get(name) or 0) for name in ("added", "changed", "removed"))
 
 
 def launch_of(request: SignoffRequest) -> Launch:
@@ -201,12 +211,14 @@ def close(
         ),
         {"status": status, "at": now(), "by": by, "reason": reason, "id": request.request_id},
     )
+    partition_facts.derive(connection, request.collection, [request.partition])
 
 
 def mark_published(connection: sa.Connection, request: SignoffRequest) -> None:
     connection.execute(
         sa.text("UPDATE review_requests SET status = 'published' WHERE request_id = :id"), {"id": request.request_id}
     )
+    partition_facts.derive(connection, request.collection, [request.partition])
 
 
 def subject(request: SignoffRequest) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ai_assets.base.allocator import share_arenas
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home, HomeUnusable
+from ai_assets.storage import partition_facts
 from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
@@ -119,16 +120,25 @@ def state_of(home: Home) -> StateStore:
 def record_dataset(connection: sa.Connection, manifest: Manifest) -> None:
     """Show a manifest in the state store, so that a question over all partitions is one query."""
     shown = {key: value for key, value in manifest.stats.items() if key != "preview"}
+    place = {"collection": manifest.collection, "asset": manifest.asset, "partition": manifest.partition}
+    query = sa.text(
+        "SELECT stats FROM datasets WHERE collection = :collection AND asset = :asset AND partition = :partition"
+    )
+    before: str | None = connection.execute(query, place).scalar_one_or_none()
     upsert(
         connection,
         "datasets",
-        {"collection": manifest.collection, "asset": manifest.asset, "partition": manifest.partition},
+        place,
         {
             "version": manifest.version,
             "code_version": manifest.code_version,
             "row_count": manifest.rows,
             "stats": canonical_json(shown),
+            "unanswered": int(manifest.stats.get("unanswered") or 0),
             "run_id": manifest.run_id,
             "written_at": manifest.written_at,
         },
     )
+    partition_facts.count(connection, manifest.collection, manifest.asset, before, shown)
+    if manifest.asset == "documents":
+        partition_facts.derive(connection, manifest.collection, [manifest.partition])

@@ -89,17 +89,19 @@ def _due(
     """Partitions to run because of a change, and those to try again, in order; and observations of what changed: the
     source, corrections if any. `failed`: all that failed, whatever their back-off.
     """
-    from ai_assets.documents.source_listing import observe
-    from ai_assets.run.status import observed_states, watched_partitions
+    from ai_assets.documents.source_listing import known_folders, observe
+    from ai_assets.run.partition_states import DUE, observed_states
+    from ai_assets.run.status import watched_partitions
     from ai_assets.signoff.corrections import NONE, in_force
     from ai_assets.storage.stores import Stores
 
     with Stores.at(Home.from_environment()) as stores:
         listing = observe(collection, stores.lake, stores.state)
-        found, waiting = observed_states(collection, stores)
+        found, waiting = observed_states(collection, stores, only=DUE)
+        folders = known_folders(stores.state, collection.name) if collection.scheme.is_open else ()
         with stores.state.read() as connection:
             given = in_force(connection, collection)
-    register_folders(collection, instance, found)
+    register_folders(collection, instance, folders)
     wanted = frozenset(watched_partitions(found, waiting))
     due = [
         key

@@ -33,6 +33,7 @@ from ai_assets.storage.migrations import (
     m032_fences,
     m035_run_steps,
     m040_holds,
+    m041_large,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -64,4 +65,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m032_fences", m032_fences.up),
     ("m035_run_steps", m035_run_steps.up),
     ("m040_holds", m040_holds.up),
+    ("m041_large", m041_large.up),
 )
