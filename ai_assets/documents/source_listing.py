@@ -316,9 +316,7 @@ def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Li
     observed = now()
     with state.write() as connection:
         before = listed_digests(connection, collection.name)
-        gone: list[dict[str, object]] = [
-            {"c": collection.name, "p": key} for key in before if key not in listing.by_partition
-        ]
+        gone = [{"c": collection.name, "p": key} for key in before if key not in listing.by_partition]
         changed: list[dict[str, object]] = [
             {"c": collection.name, "p": key, "d": listing.digest_of(key), "n": len(found), "at": observed}
             for key, found in listing.by_partition.items()

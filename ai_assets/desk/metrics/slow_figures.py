@@ -12,7 +12,8 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.metrics import families as of
 from ai_assets.desk.metrics.families import MetricSample
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable
-from ai_assets.run.status import DUE, partition_states
+from ai_assets.run.partition_states import DUE
+from ai_assets.run.status import partition_states
 from ai_assets.storage.warehouse import reading
 
 PARTITIONS_S, WAREHOUSE_S, DAGSTER_S = 60.0, 300.0, 10.0

@@ -347,10 +347,10 @@ def labels_of(work: Work, live: releases.Release, stage: str, wanted: Container[
             continue
         path, _ = snapshot_paths(work.stores.lake, live.collection, partition, part)
         there = set(parquet_columns(path))
-        column = next((f"{stage}_{name}" for name in ("model_label", "label") if f"{stage}_{name}" in there), None)
-        for row in read_rows(path, ["document_id", column]) if column is not None else ():
+        names = [name for name in (f"{stage}_model_label", f"{stage}_label") if name in there]
+        for row in read_rows(path, ["document_id", names[0]]) if names else ():
             if row["document_id"] in wanted:
-                found[row["document_id"]] = row[column]
+                found[row["document_id"]] = row[names[0]]
     return found
 
 
@@ -390,7 +390,7 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         scores=[score.as_row() for score in scores],
         details=corpus.details,
         errors=[[*score.key, score.error, score.clusters] for score in scores if score.error is not None],
-        **({"slices": [each.as_data() for each in corpus.slices]} if work.collection.slices else {}),
+        slices=[each.as_data() for each in corpus.slices] if work.collection.slices else [],
         queries_asked=corpus.asked,
         **as_recorded_search(work.searched_by),
         **fits_told(work),
