@@ -195,7 +195,8 @@ def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     patch.delenv("AI_ASSETS_ENVIRONMENT", raising=False)
     patch.delenv("AI_ASSETS_CONNECTIONS", raising=False)
     home.ensure()
-    empty_store(home.root / "state.db")
+    if not (state := home.root / "state.db").exists():
+        empty_store(state)
     return Project(root=root, home=home)
 
 

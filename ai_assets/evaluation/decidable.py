@@ -5,9 +5,10 @@ come up in at most 5 of 100 cases if the true share were below the floor (then i
 it fails). This is the one-sided bound of Clopper and Pearson.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
+
+from ai_assets.statistics.exact import probability_of_at_most
 
 LEVEL = 0.95
 MOST = 20_000
@@ -51,9 +52,9 @@ def decide(floor: float, labels: int, right: int) -> Decision:
         return "passes"
     if not labels:
         return "undecided"
-    if floor < 1 and _at_least(right, labels, floor) <= 1 - LEVEL:
+    if floor < 1 and probability_of_at_most(labels - right, labels, 1 - floor) <= 1 - LEVEL:
         return "passes"
-    if _at_most(right, labels, floor) <= 1 - LEVEL:
+    if probability_of_at_most(right, labels, floor) <= 1 - LEVEL:
         return "fails"
     return "undecided"
 
@@ -79,33 +80,3 @@ def _missing(floor: float, labels: int, right: int) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
     return high
-
-
-def _at_least(right: int, labels: int, share: float) -> float:
-    """The probability of so many right answers or more."""
-    return _at_most(labels - right, labels, 1 - share)
-
-
-def _at_most(right: int, labels: int, share: float) -> float:
-    """The probability of so many right answers or fewer; summed from the largest term down."""
-    if share >= 1:
-        return 1.0 if right >= labels else 0.0
-    if share <= 0:
-        return 1.0
-    odds = share / (1 - share)
-    mode = min(right, math.floor((labels + 1) * share))
-    logarithm = (
-        math.lgamma(labels + 1) - math.lgamma(mode + 1) - math.lgamma(labels - mode + 1)
-        + mode * math.log(share) + (labels - mode) * math.log1p(-share)
-    )  # fmt: skip
-    total = term = math.exp(logarithm)
-    for number in range(mode, 0, -1):
-        term *= number / ((labels - number + 1) * odds)
-        total += term
-        if term < total * 1e-17:
-            break
-    term = math.exp(logarithm)
-    for number in range(mode + 1, right + 1):
-        term *= (labels - number + 1) * odds / number
-        total += term
-    return min(1.0, total)
