@@ -117,7 +117,8 @@ class Project:
     @contextmanager
     def instance(self) -> "Iterator[dg.DagsterInstance]":
         """The Dagster instance of the home."""
-        if not (self.home.dagster / "history").exists():
+        in_files = self.home.environment == "local"
+        if in_files and not (self.home.dagster / "history").exists():
             for path, content in _empty_dagster().items():
                 (self.home.dagster / path).parent.mkdir(parents=True, exist_ok=True)
                 (self.home.dagster / path).write_bytes(content)

@@ -41,7 +41,6 @@ from ai_assets.inference.recent_calls import WINDOW_MINUTES, RecentCallsMemory
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
-from ai_assets.storage.stores import Stores
 
 TOKEN = "a-token-of-thirty-two-characters"
 EVERYTHING = Scraper(tenant=None)
@@ -444,7 +443,7 @@ def test_a_role_that_may_only_read_is_enough(spent: Project, postgres_with_table
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'only-reads'")  # type: ignore[call-overload]
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")  # type: ignore[call-overload]
         with closing(StateStore(owner.replace(f"keeper:{POSTGRES_PASSWORD}", f"{name}:only-reads"))) as state:
-            stores = Stores(spent.home, spent.stores().lake, state)
+            stores = replace(spent.stores(), state=state)
             found = read(replace(desk_of(spent), stores=stores))
             assert one(found, "audit_records") == 0
             assert one(found, "reviews_waiting", collection="notes") == 0
@@ -454,7 +453,7 @@ def test_a_role_that_may_only_read_is_enough(spent: Project, postgres_with_table
 
 def test_a_store_that_is_gone_is_said_and_nothing_else(spent: Project, tmp_path: Path) -> None:
     state = StateStore(f"sqlite:///{tmp_path}/s.db", keys=tmp_path)
-    desk = replace(desk_of(spent), stores=Stores(spent.home, spent.stores().lake, state))
+    desk = replace(desk_of(spent), stores=replace(spent.stores(), state=state))
     with state.write() as connection:
         connection.execute(sa.text("ALTER TABLE review_requests RENAME TO elsewhere"))
     with client(desk) as asked:

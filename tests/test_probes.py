@@ -19,7 +19,6 @@ from ai_assets.desk.probes import KEPT_S
 from ai_assets.signoff import audit
 from ai_assets.storage import fences
 from ai_assets.storage.state import StateStore
-from ai_assets.storage.stores import Stores
 
 GOOD = {"ready": True, "not_ready": []}
 
@@ -103,7 +102,7 @@ def test_a_bucket_is_asked_for(begun: Desk, monkeypatch: pytest.MonkeyPatch) -> 
             home = replace(
                 begun.stores.home, data_url=f"s3://{bucket}/data?endpoint_override={server}&region=us-east-1"
             )
-            with asked(replace(begun, stores=Stores(home, begun.stores.lake, begun.stores.state))) as client:
+            with asked(replace(begun, stores=replace(begun.stores, home=home))) as client:
                 found = missing(client)
             assert found == wanted
             assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in str(found)
@@ -116,7 +115,7 @@ def test_what_hangs_is_named_in_time_and_no_page_waits_for_it(begun: Desk, monke
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
         url = f"s3://b/d?endpoint_override=http://127.0.0.1:{silent.getsockname()[1]}&region=us-east-1"
         home = replace(begun.stores.home, data_url=url)
-        with asked(replace(begun, stores=Stores(home, begun.stores.lake, begun.stores.state))) as client:
+        with asked(replace(begun, stores=replace(begun.stores, home=home))) as client:
             assert missing(client) == {"bucket": "it did not answer in time"}
             for _ in range(3):
                 assert client.get("/sign-in").status_code == 200
@@ -127,7 +126,7 @@ def test_what_hangs_is_named_in_time_and_no_page_waits_for_it(begun: Desk, monke
 def test_a_postgresql_that_ends_and_comes_back(begun: Desk) -> None:
     with running_postgres() as own:
         state = StateStore(own.database("ready"), keys=begun.stores.home.keys)
-        with asked(replace(begun, stores=Stores(begun.stores.home, begun.stores.lake, state))) as client:
+        with asked(replace(begun, stores=replace(begun.stores, state=state))) as client:
             assert missing(client) == {}
             own.stop()
             time.sleep(KEPT_S)

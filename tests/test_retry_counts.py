@@ -45,8 +45,8 @@ def datasets(state: StateStore, unanswered: Mapping[tuple[str, str], int]) -> No
     with state.write() as connection:
         for (asset, partition), number in unanswered.items():
             connection.execute(
-                sa.text("INSERT INTO datasets VALUES ('notes', :a, :p, 'v', 'c', 9, :stats, 'run', :at)"),
-                {"a": asset, "p": partition, "stats": canonical_json({"unanswered": number}), "at": now()},
+                sa.text("INSERT INTO datasets VALUES ('notes', :a, :p, 'v', 'c', 9, :stats, 'run', :at, :n)"),
+                {"n": number, "a": asset, "p": partition, "stats": canonical_json({"unanswered": number}), "at": now()},
             )
 
 

@@ -33,6 +33,7 @@ def server(project: Project, postgres_with_tables: Postgres, monkeypatch: pytest
     url = postgres_with_tables.database(f"t{uuid.uuid4().hex}", template="tables")
     (project.root / "operations.yaml").write_text(SERVER)
     monkeypatch.setenv("AI_ASSETS_STATE_URL", url)
+    (project.home.root / "state.db").unlink()
     return replace(project, home=replace(project.home, declared_state_url=url))
 
 
@@ -82,6 +83,7 @@ def test_no_table_of_ours_is_one_of_dagsters(server: Project) -> None:
 
 def test_without_the_variable_every_command_says_what_is_missing(project: Project) -> None:
     (project.root / "operations.yaml").write_text(SERVER)
+    (project.home.root / "state.db").unlink()
     project.declare()
     for command in (["status", "notes"], ["run", "notes"], ["ledger", "list"], ["up", "--no-first-run"]):
         done = project.cli(*command)

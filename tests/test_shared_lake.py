@@ -309,8 +309,3 @@ def test_what_is_due_takes_a_bounded_number_of_requests_and_no_listing(
             lake.bucket.delete([lake.key(lake.folder_of(lost) / lost.file)])
             assert due_partitions(collection, stores, keys) == [keys[1]]
             assert due_partitions(collection, stores, keys[1:2]) == [keys[1]]  # as who is told of the loss asks
-            counted.seen.clear()
-            with stores.state.write() as connection:
-                gone = {"p": keys[2]}
-                connection.execute(sa.text("DELETE FROM datasets WHERE partition = :p AND asset = 'chunks'"), gone)
-            assert keys[2] in due_partitions(collection, stores, keys)

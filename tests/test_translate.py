@@ -71,7 +71,7 @@ def test_another_language_is_another_translation_and_other_settings_are_not(
     [
         ({"into": "x"}, "stages.0.into: should have at least 2 characters"),
         ({"into": "German\nand more"}, "stages.0.into: has characters that cannot stand there"),
-        ({"labels": 3}, "stages.0: unknown key 'labels'; known here: after, compute, due, into, kind"),
+        ({"labels": 3}, "stages.0: unknown key 'labels'; known here: after, compute, due, hold, into, kind"),
     ],
 )
 def test_what_is_wrong_with_one_is_said_with_its_line(office: Project, more: dict[str, Any], says: str) -> None:

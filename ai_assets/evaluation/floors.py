@@ -13,7 +13,7 @@ from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
 
 if TYPE_CHECKING:
     from ai_assets.evaluation.gates import GateCase
-    from ai_assets.statistics.intervals import Bounds
+    from ai_assets.statistics.intervals import ValueBounds
 
 MOST_LABELS = 100_000
 """Beyond which it is said that labels alone do not help."""
@@ -51,7 +51,7 @@ class PairedLabels:
     worse: int
 
 
-def interval_of(value: float, error: float, clusters: int, confidence: float) -> "Bounds | None":
+def interval_of(value: float, error: float, clusters: int, confidence: float) -> "ValueBounds | None":
     """The lower bound is above the true value with a probability of at most `1 - confidence`; so is the upper below."""
     from ai_assets.statistics.intervals import share_bounds
 

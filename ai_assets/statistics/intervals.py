@@ -16,7 +16,7 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ValueBounds:
     low: float
     high: float
     clusters: int
@@ -36,13 +36,13 @@ def mean_error(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[f
     return math.sqrt(residuals * number / (number - 1)) / len(values), number
 
 
-def mean_bounds(values: Sequence[float], clusters: Sequence[Hashable], level: float) -> Bounds | None:
+def mean_bounds(values: Sequence[float], clusters: Sequence[Hashable], level: float) -> ValueBounds | None:
     """Of the mean of values from 0 to 1."""
     error, number = mean_error(values, clusters)
     return None if error is None else share_bounds(math.fsum(values) / len(values), error, number, level)
 
 
-def share_bounds(value: float, error: float, clusters: int, level: float) -> Bounds | None:
+def share_bounds(value: float, error: float, clusters: int, level: float) -> ValueBounds | None:
     """Of a value from 0 to 1 with its standard error: Wilson's interval, of as many independent items as would have
     that error. Where nothing varied (all right, or all wrong) each cluster counts as one item."""
     if clusters < FEWEST:
@@ -52,10 +52,10 @@ def share_bounds(value: float, error: float, clusters: int, level: float) -> Bou
     items = max(items, 1.0)
     middle = (value + z**2 / (2 * items)) / (1 + z**2 / items)
     half = z / (1 + z**2 / items) * math.sqrt(value * (1 - value) / items + z**2 / (4 * items**2))
-    return Bounds(max(0.0, min(middle - half, value)), min(1.0, max(middle + half, value)), clusters)
+    return ValueBounds(max(0.0, min(middle - half, value)), min(1.0, max(middle + half, value)), clusters)
 
 
-def difference_bounds(differences: Sequence[float], level: float) -> Bounds | None:
+def difference_bounds(differences: Sequence[float], level: float) -> ValueBounds | None:
     """Of the mean difference of pairs, from -1 to 1. Where no pair differs the bounds are those of so many pairs of
     which at most one would have differed."""
     number = len(differences)
@@ -66,7 +66,7 @@ def difference_bounds(differences: Sequence[float], level: float) -> Bounds | No
     z = quantile(level, number - 1)
     # One pair more on either side (Agresti and Min), without which few differing pairs look too sure.
     spread = math.sqrt(squares / number + 2 / number**2)
-    return Bounds(max(-1.0, mean - z * spread), min(1.0, mean + z * spread), number)
+    return ValueBounds(max(-1.0, mean - z * spread), min(1.0, mean + z * spread), number)
 
 
 def quantile(level: float, freedom: int) -> float:
