@@ -263,7 +263,8 @@ def test_the_page_shows_what_moved(project: Project) -> None:
         page = visitor.get(f"/requests/{request.request_id}").text
         visitor.http.close()
     assert 'id="drift"' in page
-    assert "Unseen words against release 1" in page
+    assert "unseen words against release 1" in page
+    assert "the 30 partitions before it" not in page  # which are all of the release
 
 
 # What is declared

@@ -93,8 +93,11 @@ class DriftBench:
             "trailing": f"the {self.settings.trailing} partitions before it",
             "itself": f"the same partition in release {live.number}",
         }
+        seen = []
         for side in self.settings.sides(self.collection.settings.partitions):
-            yield names[side], self._reference(live, self._partitions(side, partition, live))
+            if (chosen := self._partitions(side, partition, live)) not in seen:
+                seen.append(chosen)
+                yield names[side], self._reference(live, chosen)
 
     def _partitions(self, side: Against, partition: str, live: Release) -> Sequence[str]:
         match side:
