@@ -114,7 +114,6 @@ def test_the_pod_of_a_run_is_small_nobodys_root_and_as_important_as_the_run(clus
     pod, (container,) = pod_of(job), pod_of(job)["containers"]
     assert pod["priorityClassName"] == "ai-assets-interactive"
     assert pod["terminationGracePeriodSeconds"] == 30
-    assert pod["shareProcessNamespace"] is True  # or SIGTERM would be lost while Python starts
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}

@@ -37,7 +37,9 @@ def declare_models(project: Project, **endpoint: object) -> None:
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")}
+    """Without the two files that SQLite makes for whoever reads a store."""
+    found = (path for path in root.rglob("*") if not path.name.endswith(("-wal", "-shm")))
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in found}
 
 
 # Nothing is made

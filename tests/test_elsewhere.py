@@ -19,7 +19,7 @@ from s3_server import CREDENTIALS, bucket_credentials, s3_server  # noqa: F401 -
 from test_llm_stages import BILL, DAY, FIRE, PRICED
 from test_stage_settings import BRIEF, KIND, declare
 
-from ai_assets.base.home import DATA_URL_VARIABLE, STATE_URL_VARIABLE, Home
+from ai_assets.base.home import DATA_URL_VARIABLE, REHEARSAL_VARIABLE, STATE_URL_VARIABLE, Home
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.retention.sweep import sweep
@@ -119,7 +119,7 @@ def test_a_run_killed_between_any_two_puts_loses_nothing_and_pays_nothing_twice(
     shared.document(f"{DAY}/bill.txt", BILL.format(n=1))
     shared.document(f"{DAY}/fire.txt", FIRE.format(n=1))
     collection = declare(shared, [KIND, BRIEF])
-    variables = {**shared.home.variables(), **CREDENTIALS}
+    variables = {**shared.home.variables(), **CREDENTIALS, REHEARSAL_VARIABLE: provider.url}
     for number, after in [(1, False), (1, True), (2, False), (2, True), (3, True), (4, True), (6, True)]:
         process = processes.Process(target=killed_run, args=(shared.root, variables, number, after))
         process.start()

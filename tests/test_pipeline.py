@@ -71,3 +71,17 @@ def test_a_server_that_ends_the_connection_is_unavailable_and_used_again(far: St
         write(far, "INSERT INTO numbers VALUES (1)", ends_itself)
     write(far, "INSERT INTO numbers VALUES (2)")
     assert numbers(far) == [2]
+
+
+def test_a_connection_that_breaks_while_something_is_sent_is_unavailable_too(far: StateStore) -> None:
+    """Asked for its notes, a broken connection is in no state to be asked."""
+
+    def broken(connection: sa.Connection) -> None:
+        Sent(connection, "SELECT 1", ()).all()
+        connection.invalidate()
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
+
+    with pytest.raises(StateUnavailable), far.write(in_pipeline=True) as connection:
+        broken(connection)
+    write(far, "INSERT INTO numbers VALUES (2)")
+    assert numbers(far) == [2]

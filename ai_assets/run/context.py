@@ -139,6 +139,7 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+        self.__dict__.pop("corpus", None)  # each holds the other, and the connections of the store with them
 
     def at_once(self, usual: int) -> int:
         """How much of something to hold in memory."""

@@ -49,6 +49,8 @@ def unpipelined(connection: sa.Connection) -> Iterator[None]:
 
 def end_pipeline(connection: sa.Connection) -> None:
     """After a failure: what else was sent is void, and a transaction is rolled back outside of its pipeline only."""
+    if connection.invalidated:
+        return  # it has broken, and to ask for its notes would be to ask for another one
     held: ExitStack | None = connection.info.get(_OPEN)
     if held is None:
         return

@@ -44,8 +44,6 @@ class ContainerTask:
     user: str | None = None
     read_only_root: bool = False
     folder: str = "/"
-    is_first: bool = True
-    """Whether the program is the first process of its container, which gets no signal that it does not handle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ class Podman:
     def start(self, task: ContainerTask) -> "PodmanContainer":
         name = f"{task.namespace}.{task.name}"  # namespaces may have pods of one name
         options = ["--name", name, "--network", "host", "--hostname", task.name, "--workdir", task.folder]
-        options += ["--pids-limit", "2048", "--shm-size", "256m", *([] if task.is_first else ["--init"])]
+        options += ["--pids-limit", "2048", "--shm-size", "256m"]
         if task.memory_bytes is not None:
             options += ["--memory", str(task.memory_bytes), "--memory-swap", str(task.memory_bytes)]
         if task.cpus is not None:
@@ -153,8 +151,8 @@ class Podman:
             options += ["--read-only", "--read-only-tmpfs=false"]
         for mount in task.mounts:
             options += ["--volume", str(mount)]
-        for name, value in task.environment.items():
-            options += ["--env", f"{name}={value}"]
+        for variable, value in task.environment.items():
+            options += ["--env", f"{variable}={value}"]
         with task.log.open("ab") as log:
             started = subprocess.Popen(
                 self.command("run", *options, BASE, *task.command), env=self._environment, stdout=log,

@@ -74,7 +74,6 @@ class PodSetup:
             user=None if user is None else f"{user}:{security.get('runAsGroup', user)}",
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
             folder=container.get("workingDir", image.folder),
-            is_first=not pod["spec"].get("shareProcessNamespace"),
         )
 
     def forget(self, pod: Mapping[str, Any]) -> None:

@@ -79,9 +79,6 @@ def base_config(cluster: ClusterSettings) -> PodConfig:
         },
         "pod_spec_config": {
             "termination_grace_period_seconds": cluster.grace_s,
-            # The first process of a container ignores SIGTERM until Python handles it, seconds after the start: so
-            # the program is not the first.
-            "share_process_namespace": True,
             "security_context": in_snake_case(POD_SECURITY),
             "volumes": in_snake_case(VOLUMES),
         },
