@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import dagster as dg
@@ -66,6 +67,17 @@ def test_looking_at_a_home_that_was_used_changes_no_file_of_it(project: Project)
             assert "error" not in levels(seen(check.name)), check.name
     after = {path: stamp for path, stamp in tree(project.home.root).items() if not path.endswith(("-shm", "-wal"))}
     assert after.items() <= before.items()
+
+
+def test_a_lock_for_several_pythons_is_read_for_this_one(project: Project) -> None:
+    lock = project.root / "requirements.lock"
+    lock.write_text(
+        f"numpy=={version('numpy')} ; python_version >= '3' \\\n    --hash=sha256:00\n"
+        "numpy==0.1 ; python_version < '3' \\\n    --hash=sha256:00\n"
+    )
+    assert "has its versions" in next(each for each in seen("versions") if each.looked_at == str(lock)).found
+    lock.write_text("numpy==0.1\n")
+    assert "instead of 0.1" in next(each for each in seen("versions") if each.looked_at == str(lock)).found
 
 
 # Home, disk, keys

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from packaging.markers import Marker
+
 from ai_assets.doctor.findings import Finding, fine, noted, warned, wrong
 from ai_assets.doctor.installation import Installation
 
@@ -53,9 +55,7 @@ def _unmet() -> Iterator[Finding]:
 
 
 def _drift(lock: Path) -> Finding:
-    pinned = [
-        match.groups() for line in lock.read_text(encoding="utf-8").splitlines() if (match := _PINNED.match(line))
-    ]
+    pinned = list(_pinned(lock.read_text(encoding="utf-8")))
     other = [(name, wanted, found) for name, wanted in pinned if (found := _installed(name)) not in (None, wanted)]
     if not other:
         return fine(str(lock), f"what is installed of its {len(pinned)} packages has its versions")
@@ -66,6 +66,15 @@ def _drift(lock: Path) -> Finding:
         found=f"other versions are installed: {named}{more}",
         fix=f"pip install -r {lock}, or make the lock anew where the newer ones are meant.",
     )
+
+
+def _pinned(lock: str) -> Iterator[tuple[str, str]]:
+    """Name and version of what the lock has for this Python and system."""
+    for line in lock.splitlines():
+        if (match := _PINNED.match(line)) is not None:
+            _, _, marker = line.removesuffix("\\").partition(";")
+            if not marker.strip() or Marker(marker.strip()).evaluate():
+                yield match[1], match[2]
 
 
 def _installed(name: str) -> str | None:
