@@ -14,7 +14,7 @@ from conftest import Project
 from provider import Provider
 from s3_server import CREDENTIALS, FaultyStore, client_of, s3_server
 from signing import decide
-from weed_server import MISSING, weed, weed_server
+from weed_server import weed_server
 
 from ai_assets.backup import vault_bucket
 from ai_assets.backup.errors import (
@@ -47,8 +47,6 @@ BUCKETS = ("data", "backups")
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if request.param == "moto":
         yield request.getfixturevalue("server")
-    elif weed() is None:
-        pytest.skip(MISSING)
     else:
         with weed_server(tmp_path_factory.mktemp("weed"), *BUCKETS) as url:
             yield url

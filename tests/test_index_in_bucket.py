@@ -15,7 +15,7 @@ from conftest import Project
 from s3_server import CREDENTIALS, client_of, s3_server
 from signing import known
 from test_live_index import FIRST, SECOND, approved_notes, drafted, kill, pointed_at, pruned
-from weed_server import MISSING, weed, weed_server
+from weed_server import weed_server
 
 from ai_assets.base.home import DATA_URL_VARIABLE, Home
 from ai_assets.collection.loading import Collection
@@ -35,8 +35,6 @@ BUCKET = "data"
 
 @pytest.fixture(scope="module", params=["moto", pytest.param("seaweedfs", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "seaweedfs" and weed() is None:
-        pytest.skip(MISSING)
     other = request.param == "seaweedfs"
     with weed_server(tmp_path_factory.mktemp("weed"), BUCKET) if other else s3_server(BUCKET) as url:
         yield url

@@ -17,7 +17,7 @@ from conftest import Project, project_at
 from s3_server import FaultyStore, bucket_credentials, client_of, s3_server  # noqa: F401 - a fixture
 from test_forget import PHRASE, SECRET, furnished, known_admin
 from test_llm_stages import DAY
-from weed_server import MISSING, weed, weed_server
+from weed_server import weed_server
 
 from ai_assets.base.errors import DatasetAltered, LeaseLost
 from ai_assets.collection.loading import Collection
@@ -44,8 +44,6 @@ def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """For claims about the store as it is, also SeaweedFS; faults are put before one of them."""
     if request.param == "moto":
         yield request.getfixturevalue("server")
-    elif weed() is None:
-        pytest.skip(MISSING)
     else:
         with weed_server(tmp_path_factory.mktemp("weed"), "data") as found:
             yield found

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from ai_assets.base.yaml_settings import Strict, wrong
+from ai_assets.evaluation.gates import SliceBy
 
 if TYPE_CHECKING:
     from ai_assets.collection.settings import PartitionSettings
 
 Against: TypeAlias = Literal["live", "trailing", "itself"]
-Slice: TypeAlias = Literal["language", "source"]
 
 
 class DriftSettings(Strict):
@@ -31,7 +31,7 @@ class DriftSettings(Strict):
     """How much more of a document's words may be ones that the other side has not got."""
     vectors: float = Field(default=0.01, gt=0, le=1)
     """The share of the spread of vectors that is between the two sides."""
-    slices: tuple[Slice, ...] = ()
+    slices: tuple[SliceBy, ...] = ()
     """Mixes are compared within each value of these too."""
     undecided: Literal["warn", "block"] = "warn"
     blocks: Literal["no", "waivable", "yes"] = "no"

@@ -316,24 +316,26 @@ def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Li
     observed = now()
     with state.write() as connection:
         before = listed_digests(connection, collection.name)
-        gone = [{"c": collection.name, "p": key} for key in before if key not in listing.by_partition]
-        changed: list[dict[str, object]] = [
-            {"c": collection.name, "p": key, "d": listing.digest_of(key), "n": len(found), "at": observed}
-            for key, found in listing.by_partition.items()
-            if listing.digest_of(key) != before.get(key)
-        ]
+        gone = [key for key in before if key not in listing.by_partition]
+        seen = {key: listing.digest_of(key) for key in listing.by_partition}
+        changed = {key: digest for key, digest in seen.items() if digest != before.get(key)}
         if gone:
-            connection.execute(sa.text("DELETE FROM listings WHERE collection = :c AND partition = :p"), gone)
+            connection.execute(
+                sa.text("DELETE FROM listings WHERE collection = :c AND partition = :p"),
+                [{"c": collection.name, "p": key} for key in gone],
+            )
         if changed:
             connection.execute(
                 sa.text(
                     "INSERT INTO listings VALUES (:c, :p, :d, :n, :at) ON CONFLICT (collection, partition) DO UPDATE "
                     "SET digest = excluded.digest, files = excluded.files, observed_at = excluded.observed_at"
                 ),
-                changed,
+                [
+                    {"c": collection.name, "p": key, "d": digest, "n": len(listing.by_partition[key]), "at": observed}
+                    for key, digest in changed.items()
+                ],
             )
-        moved = [*(before.keys() - listing.by_partition.keys()), *(str(row["p"]) for row in changed)]
-        partition_facts.derive(connection, collection.name, moved)
+        partition_facts.derive(connection, collection.name, [*gone, *changed])
         upsert(connection, "listing_versions", {"collection": collection.name}, {"version": manifest.version})
 
 

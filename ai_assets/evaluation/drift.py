@@ -82,28 +82,25 @@ def compare(
         _compared(new, against, reference, item, settings, draws, seed + number)
         for number, (against, reference, item) in enumerate(planned)
     ]
-    judged = [each for each in found if each.p is not None]
-    adjusted = dict(zip(map(id, judged), holm([each.p or 0.0 for each in judged]), strict=True))
-    told = [replace(each, p=adjusted[id(each)]) if id(each) in adjusted else each for each in found]
-    told = [
-        replace(
-            each,
-            drifted=each.effect is not None and each.effect > each.limit and (each.p or 0) <= settings.significance,
-        )
-        for each in told
-    ]
+    chances = iter(holm([each.p for each in found if each.p is not None]))
+    told = [each if each.p is None else _with_chance(each, next(chances), settings) for each in found]
     return tuple(sorted(told, key=lambda each: (not each.drifted, -(each.effect or 0) / each.limit)))
+
+
+def _with_chance(found: Comparison, p: float, settings: "DriftSettings") -> Comparison:
+    is_far = found.effect is not None and found.effect > found.limit
+    return replace(found, p=p, drifted=is_far and p <= settings.significance)
 
 
 def _planned(new: "Profile", reference: "Reference") -> Iterator[tuple[str, str, str]]:
     """Kind, look and slice."""
     for look in sorted(new.counts):
         for slice_ in sorted(new.counts[look]):
-            if not slice_ or reference.counts(look, slice_):
+            if not slice_ or reference.has(look, slice_):
                 yield MIX, look, slice_
     if len(reference.profiles) >= FEWEST_PARTITIONS:
         yield WORDS, WORDS, ""
-    if len(new.vectors) and len(reference.vectors(new.space)):
+    if len(new.vectors) and reference.has_vectors(new.space):
         yield VECTORS, VECTORS, ""
 
 

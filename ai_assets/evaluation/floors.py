@@ -5,7 +5,7 @@ Too few items to tell are `undecided`, with how many more it would take.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -165,7 +165,7 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     return case.passed(said, baseline=declared, margin=margin)
 
 
-def _more_labels(is_enough: "Any", n: int) -> int | None:
+def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
     """How many more golden items of the same kind would decide it; None where no number does."""
     most = MOST_LABELS / max(n, 1)
     if n < 1 or most <= 1 or not is_enough(most):

@@ -207,6 +207,12 @@ class Reference:
     def documents(self) -> int:
         return sum(each.documents for each in self.profiles)
 
+    def has(self, look: str, slice_: str) -> bool:
+        return any(each.counts.get(look, {}).get(slice_) for each in self.profiles)
+
+    def has_vectors(self, space: str) -> bool:
+        return any(each.space == space and len(each.vectors) for each in self.profiles)
+
     def counts(self, look: str, slice_: str) -> Counter[str]:
         found: Counter[str] = Counter()
         for each in self.profiles:
