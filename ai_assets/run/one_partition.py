@@ -110,7 +110,7 @@ def leads_to_models(collection: Collection) -> frozenset[str]:
 
 
 @contextmanager
-def logged(work: Work, partition: str, asset: str | None = None) -> Iterator[None]:
+def logged(work: Work, partition: str | None = None, asset: str | None = None) -> Iterator[None]:
     """What this thread logs is about these."""
     tenant = work.collection.settings.tenant
     with log_fields(run=work.run_id, collection=work.collection.name, tenant=tenant, partition=partition, stage=asset):

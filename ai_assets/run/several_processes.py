@@ -36,7 +36,7 @@ from ai_assets.run.events import (
     WindowAwaited,
 )
 from ai_assets.run.failures import Failures
-from ai_assets.run.one_partition import Event, PartitionBuilder
+from ai_assets.run.one_partition import Event, PartitionBuilder, logged
 from ai_assets.run.worker_messages import (
     EventHeard,
     EventMade,
@@ -236,7 +236,7 @@ class _FurtherProcess:
 
     def _hear(self, setup: WorkerSetup) -> None:
         self._sender.send(setup)
-        with self._ours.makefile("rb") as stream:
+        with self._ours.makefile("rb") as stream, logged(self._builder.work):
             while (message := next_message(stream)) is not None:
                 self._take_in(message)
         with self._changing:
