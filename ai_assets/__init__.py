@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from ai_assets.orchestration.gpu_resource import GPUResource
     from ai_assets.orchestration.llm_resource import LLMResource
+    from ai_assets.reading.published import Published, live
     from ai_assets.signed_asset.definitions import signed
     from ai_assets.stages.function import Document, Quarantine, Stage, stage
 
@@ -37,11 +38,13 @@ _WITHOUT = {
     "Answer": "ai_assets.inference.records",
     "Caller": "ai_assets.inference.records",
     "Document": "ai_assets.stages.function",
+    "Published": "ai_assets.reading.published",
     "Quarantine": "ai_assets.stages.function",
     "Stage": "ai_assets.stages.function",
     "stage": "ai_assets.stages.function",
     "Request": "ai_assets.inference.records",
     "Unanswered": "ai_assets.inference.records",
+    "live": "ai_assets.reading.published",
 }
 __all__ = [
     "Answer",
@@ -50,6 +53,7 @@ __all__ = [
     "DocumentCollection",
     "GPUResource",
     "LLMResource",
+    "Published",
     "Quarantine",
     "Request",
     "Stage",
@@ -57,6 +61,7 @@ __all__ = [
     "collection_automation",
     "collection_definitions",
     "cost_definitions",
+    "live",
     "load_collections",
     "shared_definitions",
     "signed",

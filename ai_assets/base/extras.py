@@ -31,6 +31,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "speed": ("orjson", "uvloop"),
     "timestamps": ("rfc3161_client",),
     "policy": ("regopy",),
+    "iceberg": ("pyiceberg",),
 }
 """The modules that each brings; the packages are in pyproject.toml."""
 

@@ -23,6 +23,7 @@ from ai_assets.cli import (
     desk,
     doctor,
     documents,
+    export,
     forget,
     golden,
     held,
@@ -101,6 +102,7 @@ app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
+app.command("export")(export.export)
 app.command("explain")(documents.explain)
 app.command("answer")(answer.answer)
 app.command("forget")(forget.forget)

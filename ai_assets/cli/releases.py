@@ -70,7 +70,7 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
 def _shown_again(places: Stores, name: str) -> bool:
     """Where a kill or another hand left tag or `live.json` of the index on another release than the live one."""
     with places.state.read() as connection:
-        found = live_index.difference(places, connection, name)
+        found = live_index.difference(places, connection, name, whole=True)
     if found is None:
         return False
     live_index.show(places, name, errors.print)

@@ -217,7 +217,7 @@ def _shown(stores: Stores, name: str, area: Area) -> None:
     again = f"ai-assets publish {name} puts it right"
     with stores.state.read() as connection:
         try:
-            found = live_index.difference(stores, connection, name)
+            found = live_index.difference(stores, connection, name, whole=True)
         except ReleaseAltered:
             return  # said above
     if found is not None and live_index.is_shown(stores, name):

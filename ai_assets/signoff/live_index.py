@@ -5,6 +5,7 @@ brings them to it: the next publication or rollback, the sensor, `ai-assets publ
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import IndexLost
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
-from ai_assets.storage.digest import Json, canonical_json
+from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 from ai_assets.storage.index_seal import as_recorded_seal
 from ai_assets.storage.index_table import LIVE_TAG_FILE
 from ai_assets.storage.leases import hold
@@ -28,6 +29,7 @@ FIRST_INDEX = "live"
 """The table that others open."""
 FILE = "live.json"
 FORMAT = 1
+_RELEASE_FILE = re.compile(r"release-[0-9a-f]{64}\.json")
 _TRIES = 5
 
 
@@ -60,19 +62,35 @@ class _Pointer:
             "branch": release.index_branch,
             "version": release.index_version,
             "files": None if seal is None else as_recorded_seal(seal),
+            "release_file": release_file(self.release_content),
         }
 
+    @property
+    def release_content(self) -> bytes:
+        """Parts of the release with their files and who signed them, for who has no state store."""
+        return canonical_json(releases.as_file(self.release)).encode()
 
-def difference(stores: Stores, connection: sa.Connection, collection: str) -> str | None:
+
+def release_file(content: bytes) -> str:
+    """Its name: `live.json` is signed and has it, so it stands for the content."""
+    return f"release-{sha256_hex(content)}.json"
+
+
+def difference(stores: Stores, connection: sa.Connection, collection: str, *, whole: bool = False) -> str | None:
     """What others are shown instead of the live release, in words; None where they are shown just that. LanceDB is not
-    asked, so a sensor can look every few seconds."""
+    asked, so a sensor can look every few seconds; nor, unless `whole`, is the release file read."""
     pointer = _pointer(connection, collection)
     if pointer is None:
         return None
     if (said := _said(stores, connection, collection)) is None:
         return f"{FILE} is not there, or is not signed"
     if said != pointer.statement:
+        if said.get("release") == pointer.release.number:
+            return f"{FILE} says of release {pointer.release.number} what it is not, or less than this version says"
         return f"{FILE} names release {said.get('release')}, and release {pointer.release.number} is live"
+    named = release_file(pointer.release_content)
+    if whole and stores.index_place(collection).kept(named).content != pointer.release_content:
+        return f"{named}, which {FILE} names, is missing or altered"
     if (tagged := _tagged(stores, collection, pointer.release.index_name)) != pointer.place[1:]:
         names = "nothing" if tagged is None else f"version {tagged[1]} of {tagged[0] or 'the table itself'}"
         return f"the tag {FIRST_INDEX} names {names}, and release {pointer.release.number} is live"
@@ -181,11 +199,26 @@ def _write(stores: Stores, pointer: _Pointer) -> bool:
             return False
         ring = keys.of(connection)
     kind: keys.Kind = "recorder" if ring.holds("recorder") else "decision"
-    signed = ring.sign(kind, canonical_json(pointer.statement).encode())
+    statement, content = pointer.statement, pointer.release_content
+    signed = ring.sign(kind, canonical_json(statement).encode())
+    place.put(release_file(content), content)
     said = {
-        "statement": pointer.statement,
+        "statement": statement,
         "key_id": signed.key_id,
         "public_key": keys.encoded(ring.public(kind)),
         "signature": signed.signature,
     }
-    return place.keep(FILE, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode(), there)
+    if not place.keep(FILE, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode(), there):
+        return False
+    if (before := _named_in(there.content)) not in (None, release_file(content)):
+        place.drop(str(before))
+    return True
+
+
+def _named_in(content: bytes | None) -> str | None:
+    """The release file of a `live.json` that is replaced; it may be damaged, and then nothing else is dropped."""
+    try:
+        found = str(json.loads(content or b"")["statement"]["release_file"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if _RELEASE_FILE.fullmatch(found) else None

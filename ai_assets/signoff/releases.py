@@ -212,7 +212,7 @@ def require_live(connection: sa.Connection, collection: str) -> Release:
     return found
 
 
-def _release(row: sa.RowMapping) -> Release:
+def _release(row: Mapping[str, Any] | sa.RowMapping) -> Release:
     manifest: dict[str, Any] = json.loads(row["manifest"])
     parts, sealed = manifest["parts"], manifest.get("index")
     return Release(
@@ -242,15 +242,37 @@ def _recorded(part: Part) -> dict[str, Any]:
     return {**own, **as_recorded(part.embeddings), **as_recorded_search(part.searched_by)}
 
 
-def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
-    """Store the release, move the pointer and record it, in the caller's one transaction."""
-    manifest = canonical_json(
+def as_file(release: Release) -> dict[str, Json]:
+    """All of it, for who has no state store; `of_file` reads it."""
+    return {
+        "collection": release.collection,
+        "number": release.number,
+        "digest": release.digest,
+        "index_name": release.index_name,
+        "index_version": release.index_version,
+        "manifest": _manifest(release),
+        "created_at": release.created_at,
+        "created_by": release.created_by,
+    }
+
+
+def of_file(found: Mapping[str, Any]) -> Release:
+    return _release(found)
+
+
+def _manifest(release: Release) -> str:
+    return canonical_json(
         {
             "parts": {name: _recorded(part) for name, part in release.parts.items()},
             **({} if release.index_seal is None else {"index": as_recorded_seal(release.index_seal)}),
             **({} if release.index_branch is None else {"branch": release.index_branch}),
         }
     )
+
+
+def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
+    """Store the release, move the pointer and record it, in the caller's one transaction."""
+    manifest = _manifest(release)
     connection.execute(
         sa.text(
             "INSERT INTO releases VALUES "

@@ -27,10 +27,13 @@ def index_of(stores: Stores, release: Release) -> SearchIndex:
 
 def require_index(stores: Stores, release: Release) -> SearchIndex:
     """The index of a release, if it is there with the bytes that were published."""
-    index = index_of(stores, release)
+    return require_as_published(index_of(stores, release), release)
+
+
+def require_as_published(index: SearchIndex, release: Release) -> SearchIndex:
     if not index.holds(release.index_version):
         raise IndexLost(release.collection, release.number)
-    if (found := altered_index(stores, release)) is not None:
+    if (found := _altered(index, release)) is not None:
         raise IndexAltered(release.collection, release.number, found)
     return index
 
@@ -38,9 +41,11 @@ def require_index(stores: Stores, release: Release) -> SearchIndex:
 def altered_index(stores: Stores, release: Release) -> str | None:
     """The first file of the index that is not as it was published, in words. Of a release that an earlier version
     published nothing is known."""
-    if release.index_seal is None:
-        return None
-    return index_of(stores, release).difference(release.index_version, release.index_seal)
+    return _altered(index_of(stores, release), release)
+
+
+def _altered(index: SearchIndex, release: Release) -> str | None:
+    return None if release.index_seal is None else index.difference(release.index_version, release.index_seal)
 
 
 def require_served(stores: Stores, connection: sa.Connection, collection: str) -> Release:

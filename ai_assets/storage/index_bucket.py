@@ -85,6 +85,12 @@ class BucketPlace:
             return False
         return True
 
+    def put(self, name: str, content: bytes) -> None:
+        self._bucket.put(name, content)
+
+    def drop(self, name: str) -> None:
+        self._bucket.delete([name])
+
     def require_reached(self) -> None:
         """Raises `DataStoreUnusable` where it is the bucket that cannot be used, and not LanceDB that fails."""
         for _ in DataBucket(self._bucket.url, patience_s=0).objects(".none"):

@@ -115,6 +115,14 @@ class IndexPlace(Protocol):
         """Replace a small file; False where it is not what was there any more."""
         ...
 
+    def put(self, name: str, content: bytes) -> None:
+        """A small file that is named by its content."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Such a file, if it is there."""
+        ...
+
 
 class FolderPlace:
     """On a disk. Writers take turns by a file lock."""
@@ -180,6 +188,13 @@ class FolderPlace:
                 return False
             write_whole(self._path / name, content)
             return True
+
+    def put(self, name: str, content: bytes) -> None:
+        self._path.mkdir(parents=True, exist_ok=True)
+        write_whole(self._path / name, content)
+
+    def drop(self, name: str) -> None:
+        (self._path / name).unlink(missing_ok=True)
 
     def _folder(self, table: str, branch: str | None = None) -> Path:
         folder = self._path / f"{table}{TABLE}"
