@@ -17,9 +17,9 @@ from ai_assets.base.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = {
-    "Answer", "Caller", "Document", "DocumentCollection", "GPUResource", "LLMResource", "Quarantine", "Request",
-    "Stage", "Unanswered", "collection_automation", "collection_definitions", "cost_definitions", "load_collections",
-    "shared_definitions", "signed", "stage",
+    "Answer", "Caller", "Document", "DocumentCollection", "GPUResource", "LLMResource", "Published", "Quarantine",
+    "Request", "Stage", "Unanswered", "collection_automation", "collection_definitions", "cost_definitions", "live",
+    "load_collections", "shared_definitions", "signed", "stage",
 }  # fmt: skip
 """What a project imports from `ai_assets`; another name is a decision, and is written down here."""
 
