@@ -441,7 +441,7 @@ def test_the_desk_runs_as_a_module_says_where_and_ends_when_told(project: Projec
             with process(project, port) as second:
                 out, _ = second.communicate(timeout=40)
                 assert second.returncode == 2
-                assert f"error: The desk cannot listen on port {port} of 127.0.0.1" in out
+                assert f"error: Nothing can listen on port {port} of 127.0.0.1" in out
                 assert "Traceback" not in out
             started = time.monotonic()
             desk.send_signal(signal.SIGTERM)

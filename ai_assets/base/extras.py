@@ -32,6 +32,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "timestamps": ("rfc3161_client",),
     "policy": ("regopy",),
     "iceberg": ("pyiceberg",),
+    "serve": ("fastapi", "starlette", "uvicorn", "mcp"),
 }
 """The modules that each brings; the packages are in pyproject.toml."""
 

@@ -41,6 +41,7 @@ from ai_assets.cli import (
     reviewers,
     run,
     scaffold,
+    serve,
     signoff,
     status,
     up,
@@ -88,6 +89,7 @@ def location(
 
 app.command("up")(up.up)
 app.command("desk")(desk.desk)
+app.command("serve")(serve.serve)
 app.command("new")(new.new)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)

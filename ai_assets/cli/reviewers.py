@@ -178,11 +178,14 @@ def make_token(
     days: Annotated[
         int, typer.Option("--days", min=1, max=launch_tokens.LONGEST_DAYS, help="How long it counts.")
     ] = 90,
+    reads: Annotated[
+        bool, typer.Option("--reads", help="For the search server: it reads what is published, and starts nothing.")
+    ] = False,
 ) -> None:
     """A token by which a program starts runs in their name (AI_ASSETS_TOKEN). It decides nothing."""
     with stores().state.write() as connection:
         _require(connection, _known(name))
-        text, made = launch_tokens.make(connection, _known(name), days=days, by=actor())
+        text, made = launch_tokens.make(connection, _known(name), days=days, by=actor(), reads=reads)
     console.print(f"Token {made.token_id} of {made.person}, until {made.expires_at[:10]}, shown only now: {text}")
 
 
@@ -191,19 +194,19 @@ def list_tokens(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One person; all by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The tokens that start runs, without their secrets."""
+    """The tokens that start runs or read, without their secrets."""
     with stores_to_read().state.read() as connection:
         if name:
             _require(connection, _known(name), disabled_too=True)
         found = launch_tokens.listed(connection, _known(name) if name else None)
     if as_json:
-        print_json([{**asdict(token), "state": token.state} for token in found])
+        print_json([{**asdict(token), "does": token.does, "state": token.state} for token in found])
         return
     if not found:
         console.print("There is no token. Make one: ai-assets reviewers token NAME")
         return
-    columns = ("token", "person", "made (UTC)", "by", "until (UTC)", "state")
-    rows = [(t.token_id, t.person, t.made_at[:16], t.made_by, t.expires_at[:16], t.state) for t in found]
+    columns = ("token", "person", "does", "made (UTC)", "by", "until (UTC)", "state")
+    rows = [(t.token_id, t.person, t.does, t.made_at[:16], t.made_by, t.expires_at[:16], t.state) for t in found]
     table("Tokens", columns, rows)
 
 

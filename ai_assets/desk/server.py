@@ -22,7 +22,7 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 class AddressUnusable(UserError):
     def __init__(self, host: str, port: int, found: str) -> None:
         super().__init__(
-            f"The desk cannot listen on port {port} of {host}: {found}. Choose another with --port, or end what has it."
+            f"Nothing can listen on port {port} of {host}: {found}. Choose another with --port, or end what has it."
         )
 
 
@@ -42,7 +42,7 @@ def serve(
     from ai_assets.signoff import audit, people
 
     settings = load_desk(home.desk)
-    with contextlib.closing(_listening(host, port)) as listening:
+    with contextlib.closing(listening_at(host, port)) as listening:
         desk = Desk(
             stores=Stores.at(home),
             settings=settings,
@@ -64,7 +64,7 @@ def serve(
             ws="none",
             lifespan="on",
             access_log=False,
-            log_config=_LOGGING,
+            log_config=LOGGING,
             proxy_headers=False,  # who connects decides whether a proxy's header is believed
             server_header=False,
             h11_max_incomplete_event_size=LONGEST_HEADERS,
@@ -82,7 +82,7 @@ def address(host: str, port: int) -> str:
     return f"http://{name}:{port}"
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening_at(host: str, port: int) -> socket.socket:
     """Taken before anything else, so that a busy port is told in a sentence and nothing has begun."""
     try:
         family, _, _, _, place = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
@@ -91,7 +91,7 @@ def _listening(host: str, port: int) -> socket.socket:
         raise AddressUnusable(host, port, (getattr(error, "strerror", None) or str(error)).lower()) from error
 
 
-_LOGGING: dict[str, Any] = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s - %(name)s - %(levelname)s - %(message)s"}},

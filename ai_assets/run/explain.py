@@ -47,7 +47,7 @@ def search(
     while True:
         live = _live_release(collection, stores)
         try:
-            return live, _placed(stores, live, _hits(collection, stores, live, text, k, embedding))
+            return live, placed(stores, live, _hits(collection, stores, live, text, k, embedding))
         except (IndexUnavailable, IndexLost):
             if _live_release(collection, stores) == live:
                 raise
@@ -100,7 +100,7 @@ def _found(
     return hits if reranker is None else reranked(work, SEARCH, [(text, hits)], reranker)[0][:k]
 
 
-def _placed(stores: Stores, release: Release, hits: Sequence[Hit]) -> list[Hit]:
+def placed(stores: Stores, release: Release, hits: Sequence[Hit]) -> list[Hit]:
     """With the page and the headings of each passage, where the release was frozen with them."""
     places: dict[str, dict[str, Any]] = {}
     for partition in {hit.partition for hit in hits}:

@@ -359,6 +359,7 @@ class RoleUnknown(UserError):
 
 class TokenRefused(UserError):
     def __init__(self, found: str) -> None:
+        self.found = found
         super().__init__(
             f"The token in AI_ASSETS_TOKEN starts nothing: {found}. Make another (ai-assets reviewers token NAME), or "
             "unset the variable. Nothing was started."

@@ -1,4 +1,6 @@
-"""Tokens that start runs in a person's name, for programs. They decide nothing.
+"""Tokens that start runs in a person's name, or read what is published in it, for programs. They decide nothing.
+
+A token does one of the two, and its identity, which is signed, says which.
 
 The store keeps a digest, signed with the decision key: a row that somebody writes there is no token. A revocation is a
 record of the audit chain, so that clearing a column gives nothing back.
@@ -20,7 +22,8 @@ from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.state import now
 
 LONGEST_DAYS = 366
-_FORM = re.compile(r"aia-([0-9a-f]{12})-([\w-]{43})")
+_READS = "r"
+_FORM = re.compile(r"aia-([r0-9a-f][0-9a-f]{11})-([\w-]{43})")
 _PURPOSE = "ai-assets launch token"
 
 
@@ -36,6 +39,15 @@ class Token:
     revoked_at: str | None
 
     @property
+    def reads(self) -> bool:
+        """Whether it is for the search server, and starts nothing."""
+        return self.token_id.startswith(_READS)
+
+    @property
+    def does(self) -> str:
+        return "reads" if self.reads else "starts runs"
+
+    @property
     def state(self) -> str:
         if self.revoked_at is not None:
             return "revoked"
@@ -45,11 +57,13 @@ class Token:
 _COLUMNS = "token_id, person, made_at, made_by, expires_at, revoked_at"
 
 
-def make(connection: sa.Connection, person: str, *, days: int, by: str) -> tuple[str, Token]:
+def make(connection: sa.Connection, person: str, *, days: int, by: str, reads: bool = False) -> tuple[str, Token]:
     """The token itself, which is shown once, and what is kept of it."""
     people.require(connection, person)
     made_at = datetime.datetime.now(datetime.UTC)
     token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    if reads:
+        token_id = f"{_READS}{token_id[1:]}"
     text = f"aia-{token_id}-{secret}"
     found = Token(
         token_id=token_id,
@@ -90,8 +104,8 @@ def listed(connection: sa.Connection, person: str | None = None) -> list[Token]:
     return [token for token in found if person is None or token.person == person]
 
 
-def holder(connection: sa.Connection, text: str) -> str:
-    """The person whose token this is. Raises where it starts nothing (any more)."""
+def holder(connection: sa.Connection, text: str, *, reads: bool = False) -> str:
+    """The person whose token this is. Raises where it does not count (any more), or is for the other purpose."""
     form = _FORM.fullmatch(text.strip())
     if form is None:
         raise TokenRefused("it has not the form of one (aia-...)")
@@ -109,6 +123,10 @@ def holder(connection: sa.Connection, text: str) -> str:
         raise TokenRefused(f"{found.token_id} of {found.person} ran out at {found.expires_at[:16]} (UTC)")
     if people.standing(connection, found.person) != "known":
         raise TokenRefused(f"{found.person} is disabled")
+    if found.reads != reads:
+        raise TokenRefused(
+            f"{found.token_id} of {found.person} {'reads and starts nothing' if found.reads else 'starts runs'}"
+        )
     return found.person
 
 

@@ -1,0 +1,174 @@
+"""What is asked of the live release, and what the answer says of each document: the same over HTTP and over MCP."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, Field
+
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.access import collection_seen
+from ai_assets.desk.context import Desk
+from ai_assets.run import explain, released
+from ai_assets.run.released import ReleasedLine
+from ai_assets.search_server.errors import FilterUnknown
+from ai_assets.signoff import releases, served
+from ai_assets.signoff.candidate import HIDDEN
+from ai_assets.signoff.errors import DocumentUnknown, IndexLost, ReleaseFilesRemoved
+from ai_assets.signoff.people import Person
+from ai_assets.signoff.releases import Release
+from ai_assets.storage.index import IndexUnavailable
+from ai_assets.storage.ranking import Hit
+
+MOST = 100
+_WIDER = 8
+"""Where a filter leaves too few, so many times as many are looked at."""
+
+
+class SearchHit(BaseModel):
+    document_id: str
+    partition: str
+    title: str
+    text: str = Field(description="The passage that matched best.")
+    chunk_id: str
+    score: float = Field(description="Higher is better; comparable within one answer only.")
+    page: int | None = None
+    headings: str | None = None
+    labels: dict[str, str | None] = Field(description="By stage, what it says of the document, in short.")
+
+
+class SearchAnswer(BaseModel):
+    collection: str
+    release: int
+    digest: str = Field(description="Of the release: what its approvals add up to.")
+    by_words: bool = Field(description="Vectors were not compared: the question would have been a paid call.")
+    hits: list[SearchHit]
+
+
+class ReleasedDocument(BaseModel):
+    collection: str
+    release: int
+    partition: str
+    signed_by: list[str]
+    request: str
+    document: dict[str, Any] = Field(description="Its row, with what each stage made of it and by which call.")
+
+
+class SearchedCollection(BaseModel):
+    name: str
+    release: int
+    documents: int
+    published_at: str
+    stages: list[str]
+
+
+class SearchQuestion(BaseModel):
+    text: str
+    k: int = Field(5, ge=1, le=MOST)
+    labels: dict[str, str] = Field(default_factory=dict, description="By stage, what it must say.")
+    partitions: list[str] = Field(default_factory=list, description="Only of these; of all if empty.")
+
+    @classmethod
+    def of(cls, text: str, k: int, labels: Sequence[str], partitions: Sequence[str]) -> Self:
+        """As an address writes it: `kind:invoice`."""
+        pairs = {stage: value for stage, _, value in (each.partition(":") for each in labels)}
+        return cls(text=text, k=k, labels=pairs, partitions=list(partitions))
+
+
+def collections_of(desk: Desk, person: Person) -> list[SearchedCollection]:
+    """Those that the person may see and that have a release."""
+    found = []
+    for name, collection in sorted(desk.seen_by(person).items()):
+        with desk.stores.state.read() as connection:
+            live = releases.live(connection, name)
+        if live is not None:
+            found.append(
+                SearchedCollection(
+                    name=name, release=live.number, documents=live.documents, published_at=live.created_at,
+                    stages=released.stages_of(desk.stores, collection, live),
+                )
+            )  # fmt: skip
+    return found
+
+
+def search(desk: Desk, person: Person, name: str, question: SearchQuestion) -> SearchAnswer:
+    """The best documents of the live release. Where another one becomes live meanwhile and retention removes this
+    one's index, the other one answers."""
+    collection = collection_seen(desk, person, name)
+    while True:
+        live = _live(desk, name)
+        try:
+            return _answer(desk, collection, live, question)
+        except (IndexUnavailable, IndexLost, ReleaseFilesRemoved):
+            if _live(desk, name) == live:
+                raise
+
+
+def _answer(desk: Desk, collection: Collection, live: Release, question: SearchQuestion) -> SearchAnswer:
+    known = released.stages_of(desk.stores, collection, live)
+    if unknown := [stage for stage in question.labels if stage not in known]:
+        raise FilterUnknown(collection.name, unknown[0], known)
+    lines: dict[str, Mapping[str, ReleasedLine]] = {}
+
+    def line_of(hit: Hit) -> ReleasedLine | None:
+        if hit.partition not in lines:
+            there = released.lines_of(desk.stores, collection, live, hit.partition)
+            lines[hit.partition] = {line.document_id: line for line in there}
+        return lines[hit.partition].get(hit.document_id)
+
+    def passes(hit: Hit) -> bool:
+        if question.partitions and hit.partition not in question.partitions:
+            return False
+        if not question.labels:
+            return True
+        line = line_of(hit)
+        return line is not None and all(line.headlines.get(name) == value for name, value in question.labels.items())
+
+    width = question.k
+    while True:
+        found = explain.search_release(collection, desk.stores, live, question.text, width)
+        hits = [hit for hit in found.hits if passes(hit)][: question.k]
+        if len(hits) == question.k or len(found.hits) < width or width >= live.documents:
+            break
+        width = min(width * _WIDER, live.documents)
+    hits = list(explain.placed(desk.stores, live, hits))
+    return SearchAnswer(
+        collection=collection.name,
+        release=live.number,
+        digest=live.digest,
+        by_words=found.by_words,
+        hits=[_hit(hit, line_of(hit)) for hit in hits],
+    )
+
+
+def _hit(hit: Hit, line: ReleasedLine | None) -> SearchHit:
+    return SearchHit(**vars(hit), labels=dict(line.headlines) if line is not None else {})
+
+
+def document(desk: Desk, person: Person, name: str, document_id: str) -> ReleasedDocument:
+    """A document as it is live, whole."""
+    collection = collection_seen(desk, person, name)
+    live = _live(desk, name)
+    line, row = released.document_of(desk.stores, collection, live, document_id)
+    if not line.is_read:
+        raise DocumentUnknown(name, document_id, f" in release {live.number} that readers get.")
+    part = live.parts[line.partition]
+    return ReleasedDocument(
+        collection=name,
+        release=live.number,
+        partition=line.partition,
+        signed_by=list(part.approved_by),
+        request=part.request_id,
+        document={column: value for column, value in row.items() if column not in HIDDEN},
+    )
+
+
+def explained(desk: Desk, person: Person, name: str, document_id: str) -> dict[str, Any]:
+    """Where it comes from, what was made of it, in which release it is live, and who signed."""
+    return explain.explain(collection_seen(desk, person, name), desk.stores, document_id)
+
+
+def _live(desk: Desk, name: str) -> Release:
+    with desk.stores.state.read() as connection:
+        live = releases.require_live(connection, name)
+        served.require_newest(desk.stores, connection, name)
+        return live
