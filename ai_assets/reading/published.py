@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-    from lancedb.table import LanceTable
+    from lancedb.table import Table as LanceTable
 
 Table = Literal["documents", "chunks"]
 SIGNED_BY, RELEASE, REQUEST = "signed_by", "release", "request"

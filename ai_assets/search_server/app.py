@@ -1,9 +1,9 @@
 """The search server: always the live release, over HTTP for programs and over MCP for agents."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -29,6 +29,7 @@ from ai_assets.search_server.readers import PERSON, Readers
 from ai_assets.signoff.people import Person
 
 MCP_PATH = "/mcp"
+_Answer = TypeVar("_Answer")
 
 
 def create_search(desk: Desk, always: str | None = None) -> ASGIApp:
@@ -126,7 +127,7 @@ def _for_agents(desk: Desk) -> "MCPServer[Any]":
     return server
 
 
-async def _said(ask: Any, *arguments: Any) -> Any:
+async def _said(ask: Callable[..., _Answer], *arguments: Any) -> _Answer:
     """A refusal is for the agent to read, so it is the text of the error."""
     try:
         return await anyio.to_thread.run_sync(ask, *arguments)
