@@ -1,5 +1,6 @@
 """Shared fixtures: a project in a temporary folder with collections of its own, and a real PostgreSQL server."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import yaml
 from llama import Llama, serving
@@ -37,6 +39,7 @@ from ai_assets.storage.stores import Stores
 if TYPE_CHECKING:
     import dagster as dg
     from provider import Provider
+    from xdist.scheduler import LoadFileScheduling
 
     from ai_assets.desk.context import Desk
     from ai_assets.signoff.people import Person
@@ -47,6 +50,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
+SECONDS = Path(__file__).parent / "data" / "seconds.json"
+"""Of the longest files, by `-m`: from the reports of a run each (`--junitxml`). A wrong one costs time and no more."""
 WARM = WarmCommand()
 """Of this worker of pytest."""
 CHROMIUM = Path("/usr/bin/chromium")
@@ -378,6 +383,40 @@ def processes() -> ForkServerContext:
 @pytest.fixture
 def skip_loudly() -> Callable[[str], None]:
     return _skip
+
+
+# Where tests write, and which files begin
+
+
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Of the folder in memory, beside as much again for the programs under test: a worker leaves a few hundred MB."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary folders are in memory where there is room: what waits for a disk is most of many tests."""
+    if config.getoption("basetemp") or "PYTEST_DEBUG_TEMPROOT" in os.environ or hasattr(config, "workerinput"):
+        return
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM and psutil.virtual_memory().available > 2 * ROOM:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling | None":
+    """The longest files first, so that no worker waits for another one's last file."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    known: dict[str, float] = json.loads(SECONDS.read_text()).get(config.getoption("markexpr"), {})
+
+    class LongestFirst(LoadFileScheduling):
+        def _assign_work_unit(self, node: Any) -> None:
+            longest = max(self.workqueue, key=lambda file: (known.get(file, 0), len(self.workqueue[file])))
+            self.workqueue.move_to_end(longest, last=False)
+            super()._assign_work_unit(node)
+
+    return LongestFirst(config, log)
 
 
 # `make test-fast`

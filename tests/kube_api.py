@@ -86,7 +86,7 @@ def serving_kube_api() -> Iterator[KubeApi]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     api = KubeApi(port=server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield api

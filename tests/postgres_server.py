@@ -24,7 +24,8 @@ def is_installed() -> bool:
 
 @contextmanager
 def running_postgres() -> Iterator["Postgres"]:
-    with tempfile.TemporaryDirectory(prefix="ai-assets-pg-", ignore_cleanup_errors=True) as folder:
+    where = os.environ.get("PYTEST_DEBUG_TEMPROOT")  # where the tests write
+    with tempfile.TemporaryDirectory(prefix="ai-assets-pg-", dir=where, ignore_cleanup_errors=True) as folder:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
         server = Postgres(bin=_programs()[-1].parent, folder=Path(folder), port=port)

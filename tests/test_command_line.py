@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Project
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from ai_assets.cli.app import app
+from ai_assets.cli.commands import COMMANDS
 
 COMMAND = Path(sys.executable).parent / "ai-assets"
 
@@ -26,6 +31,40 @@ def test_it_says_its_version_anywhere_without_a_project(tmp_path: Path) -> None:
     told = said(tmp_path, "--version")
     assert told.startswith(f"ai-assets {version('ai-assets')} (Dagster {version('dagster')}, Python 3.")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_the_help_states_of_a_command_is_what_the_command_says_of_itself(name: str) -> None:
+    own = get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert (own.name, own.hidden, own.deprecated) == (name, False, False)
+    for width in (45, 60, 1000):
+        assert TyperCommand(name, help=COMMANDS[name].help).get_short_help_str(width) == own.get_short_help_str(width)
+
+
+def test_to_list_commands_none_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.argv[0] = 'ai-assets'\n"
+        "from ai_assets.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'sqlalchemy', 'rich', 'ai_assets.cli.status'} & sys.modules.keys()))"
+    )
+
+    def listed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments], cwd=tmp_path, env={**os.environ, **environment},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    helped = listed("--help")
+    assert helped.stdout.endswith("\n[]\n")
+    lines = [line.split() for line in helped.stdout.partition("Commands:\n")[2].splitlines()]
+    assert set(COMMANDS) <= {words[0] for words in lines if words}
+    mistaken = listed("stats")
+    assert mistaken.returncode == 2
+    assert "No such command 'stats'. Did you mean 'status'?" in mistaken.stderr
+    assert mistaken.stdout == "[]\n"
+    completed = listed(_AI_ASSETS_COMPLETE="complete_bash", COMP_WORDS="ai-assets st", COMP_CWORD="1")
+    assert completed.stdout.splitlines() == ["status", "[]"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -63,7 +63,7 @@ WAYS = ("answers", "refuses", "garbles", "miscounts", "complains", "complains la
 @pytest.fixture(scope="module")
 def parrot() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Parrot) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/v1"
         server.shutdown()

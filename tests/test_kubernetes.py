@@ -6,6 +6,7 @@ and controllers decide. docs/kubernetes-proof.md says what that shows and what i
 """
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -44,12 +45,16 @@ def cluster() -> Iterator[OwnCluster]:
 
 
 @pytest.fixture(scope="module")
-def office(
-    cluster: OwnCluster, postgres_with_tables: Postgres, provider: Provider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ClusterOffice]:
-    """Deployed once for all tests here; each takes days of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        project = project_at(tmp_path_factory.mktemp("office"), patch)
+def office(cluster: OwnCluster, postgres_with_tables: Postgres, provider: Provider) -> Iterator[ClusterOffice]:
+    """Deployed once for all tests here; each takes days of its own.
+
+    On a disk: what a pod writes to a folder in memory counts towards its limit of memory.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="ai-assets-k8s-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        project = project_at(Path(folder), patch)
         made = office_in(cluster, project, postgres_with_tables, provider, NAMESPACE)
         made.deployment.prepare()
         made.deployment.start()

@@ -253,7 +253,7 @@ class _Misfit(BaseHTTPRequestHandler):
 @contextmanager
 def misfits(odd: str) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Odd", (_Misfit,), {"odd": odd}))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"

@@ -6,6 +6,7 @@ long a start takes, and what is imported for it; tests of that start the program
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import signal
@@ -67,7 +68,10 @@ def serve() -> dict[str, Any]:
     import ai_assets.cli.app
     import ai_assets.run.refresh
     import ai_assets.storage.stores  # noqa: F401
+    from ai_assets.cli.commands import COMMANDS
 
+    for command in COMMANDS.values():
+        importlib.import_module(f"ai_assets.cli.{command.module}")
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those who wait for a command are collected by the system
     while line := sys.stdin.buffer.readline():

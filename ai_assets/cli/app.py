@@ -1,4 +1,4 @@
-"""All commands together, and the one place where an error becomes a sentence and an exit code."""
+"""The program, and the one place where an error becomes a sentence and an exit code."""
 
 import platform
 import sys
@@ -9,48 +9,11 @@ import typer
 
 from ai_assets.base import structured_log
 from ai_assets.base.errors import AiAssetsError
-from ai_assets.cli import (
-    adapt,
-    answer,
-    audit,
-    backfill,
-    backup,
-    batches,
-    budget,
-    corrections,
-    cost,
-    deploy,
-    desk,
-    doctor,
-    documents,
-    export,
-    forget,
-    golden,
-    held,
-    inference,
-    keys,
-    ledger,
-    migrate,
-    migrate_state,
-    new,
-    plan,
-    policy,
-    provider,
-    releases,
-    retention,
-    reviewers,
-    run,
-    scaffold,
-    serve,
-    signoff,
-    status,
-    up,
-    verify,
-)
-from ai_assets.cli.output import errors, home, led
+from ai_assets.cli.commands import LazyGroup
 
 app = typer.Typer(
     name="ai-assets",
+    cls=LazyGroup,
     help="Dagster assets for AI document pipelines: traced to bytes, model, dollars and the person who signed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -82,51 +45,10 @@ def location(
 ) -> None:
     """By default collections are found as the definitions recorded them, or through what the project declares."""
     if module or file:
+        from ai_assets.cli.output import home
         from ai_assets.orchestration.code_location import CodeLocation
 
         CodeLocation(project=home().project, module=module, file=file.absolute() if file else None).load()
-
-
-app.command("up")(up.up)
-app.command("desk")(desk.desk)
-app.command("serve")(serve.serve)
-app.command("new")(new.new)
-app.command("plan")(plan.plan)
-app.command("run")(run.run)
-app.command("backfill")(backfill.backfill)
-app.command("migrate")(migrate.migrate)
-app.command("migrate-state")(migrate_state.migrate_state)
-app.command("adapt")(adapt.adapt)
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("cost")(cost.cost)
-app.command("publish")(releases.publish)
-app.command("provider")(provider.provider)
-app.command("verify")(verify.verify)
-app.command("search")(documents.search)
-app.command("export")(export.export)
-app.command("explain")(documents.explain)
-app.command("answer")(answer.answer)
-app.command("forget")(forget.forget)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.add_typer(deploy.app, name="deploy")
-app.add_typer(scaffold.app, name="scaffold")
-app.add_typer(signoff.app, name="signoff")
-app.add_typer(corrections.app, name="corrections")
-app.add_typer(golden.app, name="golden")
-app.add_typer(held.app, name="held")
-app.add_typer(reviewers.app, name="reviewers")
-app.add_typer(releases.app, name="releases")
-app.add_typer(retention.app, name="retention")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(budget.app, name="budget")
-app.add_typer(inference.app, name="inference")
-app.add_typer(batches.app, name="batches")
-app.add_typer(audit.app, name="audit")
-app.add_typer(policy.app, name="policy")
-app.add_typer(keys.app, name="keys")
-reviewers.app.add_typer(keys.own, name="key")
 
 
 def main() -> None:
@@ -135,5 +57,7 @@ def main() -> None:
         structured_log.begin("command")
         app()
     except AiAssetsError as error:
+        from ai_assets.cli.output import errors, led
+
         errors.print(led("error:", "bold red", f" {error}"))
         sys.exit(2)

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from ai_assets.cli.output import AsJson, By, console, print_json, stores, stores_to_read, table
-from ai_assets.cli.reviewers import actor
-from ai_assets.cli.signing import signer
+from ai_assets.cli.signing import actor, signer
 from ai_assets.signoff import authority, key_changes, keys, people, personal_keys
 from ai_assets.signoff.errors import PersonalKeyUnusable
 from ai_assets.signoff.keys import KINDS, Kind

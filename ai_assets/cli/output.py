@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from getpass import getuser
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -19,10 +19,11 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.money import dollars
 from ai_assets.base.printable import printable, readable_json
-from ai_assets.collection.catalog import Catalog
-from ai_assets.collection.loading import Collection
 from ai_assets.signoff.errors import SignedAssetElsewhere
 from ai_assets.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from ai_assets.collection.loading import Collection
 
 WIDE = 200
 """Width where there is no terminal: lines are for programs and logs there, and must not be cut."""
@@ -44,6 +45,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def _names(incomplete: str) -> list[str]:
     """For the shell, which has no place for an error."""
+    from ai_assets.collection.catalog import Catalog
+
     try:
         return [name for name in Catalog(home()).names() if name.startswith(incomplete)]
     except (UserError, OSError):
@@ -61,11 +64,13 @@ def home() -> Home:
     return Home.from_environment()
 
 
-def collection(name: str, *, signed: bool = False) -> Collection:
+def collection(name: str, *, signed: bool = False) -> "Collection":
     """Of the project or, where the command can do with one, a signed asset that the home knows.
 
     Where it is not known yet, the code locations of the project are imported: they record theirs.
     """
+    from ai_assets.collection.catalog import Catalog
+
     catalog = Catalog(home())
     if name in catalog.entries():
         return catalog.load(name)
@@ -80,12 +85,14 @@ def collection(name: str, *, signed: bool = False) -> Collection:
     return found or catalog.load(name)
 
 
-def all_collections(*, signed: bool = False) -> list[Collection]:
+def all_collections(*, signed: bool = False) -> "list[Collection]":
+    from ai_assets.collection.catalog import Catalog
+
     found = Catalog(home()).all()
     return [*found, *signed_assets().values()] if signed else found
 
 
-def signed_assets() -> dict[str, Collection]:
+def signed_assets() -> "dict[str, Collection]":
     """None where there is no home yet: looking makes none."""
     from ai_assets.signed_asset.declaration import recorded
 

@@ -10,7 +10,9 @@ import typer
 
 from ai_assets.base.tenants import PLACE, load_tenants
 from ai_assets.cli.errors import PersonDisabled, PersonKnown
+from ai_assets.cli.keys import own
 from ai_assets.cli.output import AsJson, collection, console, home, print_json, stores, stores_to_read, table
+from ai_assets.cli.signing import actor
 from ai_assets.collection.settings import GROUP
 from ai_assets.signoff import launch_tokens, passwords, people
 from ai_assets.signoff.people import EVERYWHERE, ROLES
@@ -18,6 +20,7 @@ from ai_assets.signoff.people import EVERYWHERE, ROLES
 app = typer.Typer(help="Who may look, correct, decide and administer.", no_args_is_help=True)
 groups = typer.Typer(help="Groups of people, which rules and roles may name.", no_args_is_help=True)
 app.add_typer(groups, name="group")
+app.add_typer(own, name="key")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Their name, in any case.")]
 Holder = Annotated[str, typer.Argument(metavar="NAME|group:GROUP", help="A person, or a group.")]
@@ -25,11 +28,6 @@ Where = Annotated[
     str, typer.Argument(metavar="COLLECTION", help="A collection, 'tenant:NAME' for all of a tenant, or '*' for all.")
 ]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
-
-
-def actor() -> str:
-    """What the audit chain says of whoever manages people here: not a name that somebody could sign in with."""
-    return f"cli:{getuser()}"
 
 
 @app.command("add")

@@ -22,6 +22,11 @@ from ai_assets.storage.digest import Json
 ADDRESS = "command line"
 
 
+def actor() -> str:
+    """What the audit chain says of whoever manages people here: not a name that somebody could sign in with."""
+    return f"cli:{getpass.getuser()}"
+
+
 def signer(by: str | None) -> Person:
     """The person, proved by the password in AI_ASSETS_PASSWORD or one that is asked for."""
     name = people.known_as(by or getpass.getuser())

@@ -226,6 +226,7 @@ class _HttpsServer(ThreadingHTTPServer):
 
 class _Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets: the second would wait 40 ms for an answer
     server: _HttpsServer
 
     def do_GET(self) -> None:
