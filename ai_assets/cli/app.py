@@ -17,6 +17,7 @@ from ai_assets.cli import (
     backup,
     batches,
     budget,
+    canary,
     corrections,
     cost,
     deploy,
@@ -118,6 +119,7 @@ app.add_typer(retention.app, name="retention")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(budget.app, name="budget")
 app.add_typer(inference.app, name="inference")
+app.add_typer(canary.app, name="canary")
 app.add_typer(batches.app, name="batches")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
