@@ -177,6 +177,12 @@ def add_change(connection: sa.Connection, run: CanaryRun, alike_at: str, facts: 
     )  # fmt: skip
 
 
+def last_accepted(connection: sa.Connection) -> str | None:
+    """When somebody took a changed model as it is for the last time."""
+    found: str | None = connection.execute(sa.text("SELECT max(accepted_at) FROM canary_changes")).scalar_one()
+    return found
+
+
 def close_changes(connection: sa.Connection, endpoint: str, *, by: str, reason: str, at: str) -> None:
     """What the last change left is the new baseline: runs from then on are held against each other."""
     open_ones = changes_of(connection, endpoint, only_open=True)
