@@ -1,12 +1,12 @@
 """`canary:` of an endpoint in inference.yaml: how often a fixed set is asked, and when answers count as changed."""
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from ai_assets.base.blocking import Blocks
 from ai_assets.base.yaml_settings import Strict, wrong
 
-Blocks = Literal["no", "waivable", "yes"]
 HOURS_PER_YEAR = 8766.0
 STREAMS = ("answers", "confidence", "length", "output tokens")
 """What is compared, each by a test of its own."""

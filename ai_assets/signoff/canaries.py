@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ai_assets.base.blocking import Blocks
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.records import CanaryChange
-from ai_assets.inference.canary_settings import Blocks
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.signoff import audit, releases
 from ai_assets.signoff.errors import CanaryAcceptRefused
 from ai_assets.signoff.frozen_candidate import SnapshotFiles, snapshot_paths
 from ai_assets.signoff.people import EVERYWHERE, Person
+from ai_assets.storage.digest import Json
 from ai_assets.storage.lake import parquet_columns, read_rows
 from ai_assets.storage.stores import Stores
 
@@ -185,7 +186,12 @@ def accept(connection: sa.Connection, endpoint: str, *, by: Person, reason: str)
     if not waiting:
         raise CanaryAcceptRefused(endpoint, "no change of it waits; see: ai-assets canary status")
     facts = [change.sentence for change in waiting]
-    subject = {"endpoint": endpoint, "changes": [each.change_id for each in waiting], "facts": facts, "reason": reason}
+    subject: dict[str, Json] = {
+        "endpoint": endpoint,
+        "changes": [each.change_id for each in waiting],
+        "facts": facts,
+        "reason": reason,
+    }
     record = audit.append(connection, by.name, "canary accepted", subject)
     records.close_changes(connection, endpoint, by=by.name, reason=reason, at=record.recorded_at)
     return waiting

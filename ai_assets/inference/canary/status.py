@@ -6,10 +6,10 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from ai_assets.base.blocking import Blocks
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.asking import canaries, cost_usd, due_at
 from ai_assets.inference.canary.records import CanaryChange
-from ai_assets.inference.canary_settings import Blocks
 from ai_assets.inference.settings import InferenceSettings
 
 CanaryState = Literal["never asked", "learning", "alike", "changed", "no answer", "asking"]
