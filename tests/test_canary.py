@@ -1,6 +1,8 @@
 """Claims about canaries: a changed model is noticed and dated, chance raises few alarms, and rows made since wait."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from conftest import Project
+from desks import Visitor, desk_of, served
 from engines import declare, one, question, settings
 from provider import Provider
 from signing import PASSWORD, current, decide, known, somebody
@@ -264,6 +267,37 @@ def test_two_at_once_ask_once_and_what_a_killed_run_was_answered_is_not_asked_ag
     assert provider.stats()["billed"] == 2 * number
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from engines import one
+from ai_assets.inference.canary.asking import asked, declared
+from ai_assets.storage.state import StateStore
+inference = one(sys.argv[1], canary={"baseline": 2}, limits={"concurrency": 2})
+asked(declared("mini", inference, Path("inference.yaml")), inference, StateStore(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_run_that_goes_on(provider: Provider, state: StateStore, tmp_path: Path) -> None:
+    provider.configure(latency_ms=100)
+    url = f"sqlite:///{tmp_path}/state.db"
+    command = [sys.executable, "-c", KILLED, provider.url, url]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent)
+    try:
+        while provider.stats()["delivered"] < 6 and process.poll() is None:
+            threading.Event().wait(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    provider.configure(latency_ms=0)
+    inference = one(provider.url, canary={"baseline": 2}, limits={"concurrency": 2})
+    [run] = runs(inference, state)
+    number = len(requests_of(of(inference), 1))
+    assert (run.run_id, len(run.answers)) == (1, number)
+    assert number <= provider.stats()["billed"] <= number + 2  # what was in flight when it died
+
+
 def test_another_declared_model_or_set_is_no_change_and_begins_anew(provider: Provider, state: StateStore) -> None:
     runs(one(provider.url, canary=OFTEN), state, 3)
     [run] = runs(one(provider.url, canary=OFTEN, model="other"), state)
@@ -326,6 +360,15 @@ def test_rows_made_after_a_change_hold_a_candidate_back_as_declared(
     told: list[str] = []
     assert publish(collection, project.stores(), by="test", say=told.append).partitions == days[:1]
     assert any("2 rows were" in line and "canary accept mini" in line for line in told)
+    if blocks == "waivable":
+        known(state, "ann")
+        with served(desk_of(project)) as desk:
+            visitor = Visitor(desk.url)
+            visitor.sign_in("ann")
+            pages = [visitor.get(at).text for at in (f"/requests/{current(state, days[1]).request_id}", "/runs")]
+            visitor.http.close()
+        assert 'id="changed-models"' in pages[0]
+        assert all("answers are others" in page for page in pages)
     if blocks == "yes":
         with pytest.raises(PartitionsFailed, match="canary: 2 rows were"):
             project.refresh(collection, days[2:])
