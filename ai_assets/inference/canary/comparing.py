@@ -50,6 +50,8 @@ def compared(runs: Sequence[CanaryRun], settings: CanarySettings, earlier: Seque
         if found and window > 1:
             alike_at = answered[answered.index(new[0]) - 1].started_at
         facts += found
+        if found:
+            break  # what shows at once is dated by that, and needs no wider look
     return CanaryVerdict(alike_at=alike_at, facts=tuple(facts))
 
 
