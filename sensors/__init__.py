@@ -15,10 +15,11 @@ def of_a_collection(collection: Collection) -> list[dg.SensorDefinition]:
 
 
 def of_all(collections: Sequence[Collection]) -> list[dg.SensorDefinition]:
-    """Once: deadlines of requests with their messages, alerts of budgets, the cost warehouse, what may be removed."""
+    """Once: deadlines of requests with their messages, alerts of budgets, canaries of models, costs, what may go."""
     return [
         automation.deadlines(collections),
         automation.budgets(collections),
+        automation.canaries(),
         automation.inference_cost(),
         automation.retention(collections),
     ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import STAGE, Project
 from desks import Visitor, desk_of, served
 from signing import current, decide, known
@@ -229,6 +230,12 @@ def test_drift_that_nobody_may_waive_asks_nobody(project: Project) -> None:
     write(project, DAYS[4], ENGLISH)
     project.refresh(collection, [DAYS[4]])
     assert current(project.stores().state, DAYS[4]).status == "open"
+
+
+@pytest.mark.parametrize(("written", "read"), [("no", "no"), ("yes", "yes"), ("waivable", "waivable")])
+def test_whether_it_blocks_is_read_as_it_is_written(written: str, read: str) -> None:
+    """YAML reads a plain `no` as false."""
+    assert DriftSettings.model_validate(yaml.safe_load(f"blocks: {written}")).blocks == read
 
 
 def test_the_first_release_has_nothing_to_be_held_against(project: Project) -> None:

@@ -122,6 +122,7 @@ COMMANDS: Mapping[str, Command] = {
     "inference": Command(
         "inference", "app", "Endpoints of inference.yaml: whether they work, what to change, how fast they are."
     ),
+    "canary": Command("canary", "app", "Whether a model was changed under its name, and what was made since."),
     "batches": Command("batches", "app", "Batches at a provider: files of calls, at the price of its Batch API."),
     "audit": Command("audit", "app", "The trail of requests, decisions and releases."),
     "policy": Command("policy", "app", "Rules in Rego that may forbid to publish, to spend or to act."),

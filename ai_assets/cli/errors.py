@@ -8,6 +8,7 @@ PersonKnown                          somebody is added twice
 PersonDisabled                       a disabled person is given something
 LauncherUnclear                      a token and a name of different people
 NoEndpoints                          `ai-assets inference test` without one to test
+NoCanaries                           `ai-assets canary` where no endpoint declares one
 StageNotAdaptable                    `ai-assets adapt` of a stage that is not the built-in classifier
 AdaptationUnwritable                 its file or the declaration cannot be written
 StageNotWritable                     its declaration is not written as lines, so none is added
@@ -87,6 +88,13 @@ class NoEndpoints(UserError):
         super().__init__(
             f"{path} declares no endpoint, so there is none to test. Write one under `endpoints:`; "
             "inference.example.yaml has some to start from."
+        )
+
+
+class NoCanaries(UserError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"No endpoint of {path} declares a canary. Write `canary: {{}}` below one; docs/canary.md has the settings."
         )
 
 

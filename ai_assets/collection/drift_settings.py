@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
+from ai_assets.base.blocking import Blocks
 from ai_assets.base.yaml_settings import Strict, wrong
 from ai_assets.evaluation.gates import SliceBy
 
@@ -34,7 +35,7 @@ class DriftSettings(Strict):
     slices: tuple[SliceBy, ...] = ()
     """Mixes are compared within each value of these too."""
     undecided: Literal["warn", "block"] = "warn"
-    blocks: Literal["no", "waivable", "yes"] = "no"
+    blocks: Blocks = "no"
     """Whether drift holds the candidate back. `waivable`: whoever approves says why it may pass."""
 
     @field_validator("against", "slices")

@@ -87,6 +87,8 @@ class Collection:
     """The model that looks again at the best of what search finds."""
     windowed: frozenset[str] = frozenset()
     """Assets that may have to wait for a window: their own, or that of an endpoint or a device."""
+    canaries: tuple[str, ...] = ()
+    """Endpoints whose model is watched, where the collection asks models."""
 
     @cached_property
     def scheme(self) -> PartitionScheme:
@@ -426,9 +428,14 @@ def build_collection(
         adaptations=adaptations,
         reranker=reranker,
         windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),
+        canaries=_canaries(inference()) if hours else (),
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
     return found
+
+
+def _canaries(inference: "InferenceSettings") -> tuple[str, ...]:
+    return tuple(name for name, endpoint in inference.endpoints.items() if endpoint.canary is not None)
 
 
 def _require_tenant(

@@ -48,6 +48,7 @@ GATES_CHECK = "gates"
 ANSWERED_CHECK = "answered"
 BUDGET_CHECK = "budget"
 DRIFT_CHECK = "drift"
+CANARY_CHECK = "canary"
 FIXED_ASSETS = (
     "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
     "sign_off", "published",

@@ -147,6 +147,8 @@ def _words(record: Record) -> str:
             return f"with {found['file']} (sha256 {found['file_digest'][:12]}): {found['days']}"
         case "budget set":
             return _joined(f"{found['name']}: {change_in_words(record.subject)}", found["reason"])
+        case "canary accepted":
+            return _joined(found["facts"], found["reason"])
     return found["reason"] or found["person"]
 
 

@@ -11,6 +11,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import GROUP, SignoffSettings
 from ai_assets.desk.access import request_seen, told
 from ai_assets.desk.audit_query import entry_of
+from ai_assets.desk.canary_query import changed_models
 from ai_assets.desk.candidate_query import candidate_of
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import marks_of
@@ -70,6 +71,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
         scores=_scores(changes),
         drift=_drift(changes),
+        changed_models=changed_models(desk, collection, request.partition, request.digest),
         removed=changes["removed"],
         unchanged=changes["unchanged"],
         carried_over=len(marks.carried_over),

@@ -267,6 +267,8 @@ class RequestView(View):
     scores: Sequence[ScoreView]
     drift: DriftView | None
     """Where the collection looks for it."""
+    changed_models: Sequence[str]
+    """Sentences about rows that were made after a model was changed under its name."""
     removed: Sequence[str]
     unchanged: int
     carried_over: int

@@ -337,6 +337,7 @@ def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
         repaired=ticket.repaired,
         latency_s=ticket.latency_s,
         tier=reply.tier,
+        fingerprint=reply.fingerprint,
     )
 
 

@@ -3,7 +3,10 @@
 UserError
   DeclarationInvalid
     InferenceInvalid           inference.yaml is wrong: file, line, what to write
+    CanaryInvalid              the same of a file of questions for a canary
   InferenceMissing             there is no inference.yaml, and something asks a model
+  CanaryUndeclared             an endpoint has no canary, and somebody wants to ask it
+  CanaryClosed                 the endpoint may not be asked at this hour
   DueOver                      what is asked anew was due at a moment that is over
   RouteUnknown                 a request names neither a route nor an endpoint
   PriorityUnknown              a request or a run has a priority that there is not
@@ -33,6 +36,28 @@ from ai_assets.inference.records import PRIORITIES
 
 class InferenceInvalid(DeclarationInvalid):
     """`inference.yaml` is wrong."""
+
+
+class CanaryInvalid(DeclarationInvalid):
+    """A file that `canary: {items: ...}` names is wrong."""
+
+
+class CanaryUndeclared(UserError):
+    def __init__(self, name: str, known: Sequence[str], declared: Sequence[str], path: Path) -> None:
+        if name not in known:
+            said = f"There is no endpoint '{name}'{nearest(name, list(known), 'none is declared')}"
+        else:
+            said = f"Endpoint '{name}' declares no canary in {path}; the least is: canary: {{}}"
+        has = f". Those that declare one: {', '.join(declared)}" if declared else ""
+        super().__init__(f"{said}{has} (docs/canary.md)")
+
+
+class CanaryClosed(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Endpoint '{name}' may not be asked now: it is outside the hours of its 'windows' in inference.yaml. Its "
+            "canary is asked when they open."
+        )
 
 
 class InferenceMissing(UserError):

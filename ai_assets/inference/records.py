@@ -207,6 +207,8 @@ class Answer:
     latency_s: float = 0.0
     tier: str | None = None
     """The tier that the provider says it was served at; None where it says nothing."""
+    fingerprint: str | None = None
+    """What the provider says of the system behind the model; None where it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

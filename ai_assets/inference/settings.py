@@ -19,6 +19,7 @@ from ai_assets.base.window_settings import Windows, hours_of
 from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.extensions import Options
+from ai_assets.inference.canary_settings import CanarySettings
 from ai_assets.inference.price_hours import wrong_hours
 from ai_assets.inference.records import RETRYABLE, ErrorClass
 from ai_assets.inference.share_settings import Shares
@@ -183,6 +184,8 @@ class Endpoint(Strict):
     """The name of the parameter that limits the output."""
     batch: BatchSettings | None = None
     """Stages of `tier: batch` send their calls to its Batch API."""
+    canary: CanarySettings | None = None
+    """A fixed set that is asked on a schedule, to notice a model that was changed under its name."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """The `tokenizer.json` of the model, relative to this file: with it a plan counts input tokens exactly."""
 

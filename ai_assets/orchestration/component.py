@@ -141,10 +141,11 @@ def collection_automation(collection: Collection) -> dg.Definitions:
 
 
 def shared_definitions(collections: Sequence[Collection]) -> dg.Definitions:
-    """What a code location has once: costs with their marts, deadlines of requests, budgets, what may be removed."""
+    """What a code location has once: costs and marts, deadlines of requests, budgets, canaries, what may be removed."""
     watching = [
         automation.deadlines(collections),
         automation.budgets(collections),
+        automation.canaries(),
         automation.inference_cost(),
         automation.retention(collections),
     ]

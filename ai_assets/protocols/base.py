@@ -72,6 +72,8 @@ class Reply:
     """As the provider names it; empty where it does not."""
     tier: str | None = None
     """The tier of service that it says it was served at."""
+    fingerprint: str | None = None
+    """What the provider says of the system behind the model, such as OpenAI's `system_fingerprint`."""
     body: str = ""
     """The answer as it came."""
     provider_id: str | None = None

@@ -256,6 +256,7 @@ def _chat(body: Any) -> Reply | Fault:
         usage=usage,
         model=str(body.get("model") or ""),
         tier=tier,
+        fingerprint=str(body.get("system_fingerprint") or "") or None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_assets.rehearsal.chat import ChatRequest, Schema, compact_json
@@ -15,7 +15,23 @@ from ai_assets.rehearsal.tokens import TokenUsage, count, cut, split
 
 REFUSAL = "I'm sorry, but I can't assist with that request."
 FINGERPRINT = "fp_rehearsal"
+SECOND_MODEL = "rehearsal-second"
 _PIECE_TOKENS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnsweringModel:
+    """Which model answers, whatever it is called by whoever asks."""
+
+    second: bool = False
+    """It gives the second label, and of a text the half."""
+    name: str | None = None
+    """Instead of the name that was asked for."""
+    fingerprint: str = FINGERPRINT
+    tokens: float = 1.0
+
+
+FIRST_MODEL = AnsweringModel()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +57,7 @@ class ChatAnswer:
     id: str
     choices: tuple[ChatChoice, ...]
     usage: TokenUsage
+    model: AnsweringModel = FIRST_MODEL
 
     def body(self) -> bytes:
         """The answer in one piece."""
@@ -67,9 +84,9 @@ class ChatAnswer:
             "id": self.id,
             "object": kind,
             "created": int(time.time()),
-            "model": self.request.model,
+            "model": self.model.name or self.request.model,
             "service_tier": self.request.served_tier,
-            "system_fingerprint": FINGERPRINT,
+            "system_fingerprint": self.model.fingerprint,
         }
 
     def _choice(self, number: int, choice: ChatChoice) -> dict[str, Any]:
@@ -119,19 +136,27 @@ class ChatAnswer:
                 yield {"content": piece}, {"logprobs": None}
 
 
-def answer(request: ChatRequest, id_: str, *, quick: bool, cached_tokens: int, fault: FaultKind | None) -> ChatAnswer:
+def answer(
+    request: ChatRequest,
+    id_: str,
+    *,
+    quick: bool,
+    cached_tokens: int,
+    fault: FaultKind | None,
+    model: AnsweringModel = FIRST_MODEL,
+) -> ChatAnswer:
     """What the request is answered with, some faults included."""
-    reading = read(request.messages, quick=quick)
+    reading = replace(read(request.messages, quick=quick), second=model.second)
     if fault == "refused":
         choices = (ChatChoice(refusal=REFUSAL, tokens=count(REFUSAL)),) * request.choices
     else:
         choices = tuple([_choice(request, reading, number, fault) for number in range(request.choices)])
     usage = TokenUsage(
-        input_tokens=request.input_tokens,
+        input_tokens=max(1, round(request.input_tokens * model.tokens)),
         output_tokens=sum([choice.tokens for choice in choices]),
         cached_tokens=min(cached_tokens, request.input_tokens),
     )
-    return ChatAnswer(request=request, id=f"chatcmpl-{id_}", choices=choices, usage=usage)
+    return ChatAnswer(request=request, id=f"chatcmpl-{id_}", choices=choices, usage=usage, model=model)
 
 
 def _choice(request: ChatRequest, reading: Reading, number: int, fault: FaultKind | None) -> ChatChoice:
@@ -143,6 +168,8 @@ def _choice(request: ChatRequest, reading: Reading, number: int, fault: FaultKin
         return ChatChoice(content=request.choice, tokens=count(request.choice))
     found = _structured(request, reading, number, fault)
     said = found.text if found is not None else prose(reading, number)
+    if reading.second and found is None:
+        said = said[: max(1, len(said) // 2)]
     text, tokens, was_cut = cut(said, request.max_tokens)
     return ChatChoice(content=text, tokens=tokens, finish_reason="length" if was_cut else "stop", filled=found)
 

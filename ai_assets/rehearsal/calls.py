@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ai_assets.rehearsal import kserve, tei
-from ai_assets.rehearsal.answers import answer, has_schema
+from ai_assets.rehearsal.answers import FIRST_MODEL, AnsweringModel, answer, has_schema
 from ai_assets.rehearsal.chat import ChatRequest, read_chat
 from ai_assets.rehearsal.embeddings import EmbeddingRequest, embed, read_embedding
 from ai_assets.rehearsal.errors import Refusal
@@ -120,7 +120,13 @@ def read_request(
     return request
 
 
-def answered(call: ReceivedCall, behaviour: Behaviour, prefixes: PrefixCache, fault: FaultKind | None) -> EncodedAnswer:
+def answered(
+    call: ReceivedCall,
+    behaviour: Behaviour,
+    prefixes: PrefixCache,
+    fault: FaultKind | None,
+    model: AnsweringModel = FIRST_MODEL,
+) -> EncodedAnswer:
     """Computes the answer. Whoever calls this bills it."""
     request = call.request
     if isinstance(request, TextsRequest):
@@ -129,7 +135,8 @@ def answered(call: ReceivedCall, behaviour: Behaviour, prefixes: PrefixCache, fa
         body, usage = embed(request)
         return EncodedAnswer(pieces=[json.dumps(body, separators=(",", ":")).encode()], streams=False, usage=usage)
     cached = prefixes.cached_tokens(request)
-    said = answer(request, call.digest[:24], quick=behaviour.answers == "quick", cached_tokens=cached, fault=fault)
+    quick = behaviour.answers == "quick"
+    said = answer(request, call.digest[:24], quick=quick, cached_tokens=cached, fault=fault, model=model)
     pieces = said.events() if request.stream else [said.body()]
     return EncodedAnswer(pieces=pieces, streams=request.stream, usage=said.usage)
 

@@ -23,6 +23,16 @@ _TELLING = re.compile(r"[^\W\d_]{5}")
 
 def classify(reading: Reading, names: tuple[str, ...], described: str = "") -> Classification:
     """The label of the document; `described` is what the schema says of the labels."""
+    said = _first(reading, names, described)
+    if not reading.second or said.runner_up is None:
+        return said
+    return replace(
+        said, label=said.runner_up, runner_up=said.label, confidence=said.runner_up_confidence or 0.0,
+        runner_up_confidence=said.confidence,
+    )  # fmt: skip
+
+
+def _first(reading: Reading, names: tuple[str, ...], described: str) -> Classification:
     if reading.quick:
         return _by_hash(reading, names)
     labels = _labels(f"{reading.prompt}\n{described}", names)

@@ -70,6 +70,8 @@ class Reading:
     promise: str
     """What the instructions want an answer to promise."""
     quick: bool
+    second: bool = False
+    """It is read by another model, which answers otherwise."""
 
     @functools.cached_property
     def sentences(self) -> list[str]:

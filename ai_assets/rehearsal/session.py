@@ -1,12 +1,14 @@
 """What the provider is and remembers: its behaviour, its books, the faults to come, the prefixes it has seen."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ai_assets.rehearsal.answers import FINGERPRINT, FIRST_MODEL, SECOND_MODEL, AnsweringModel
 from ai_assets.rehearsal.books import Books
 from ai_assets.rehearsal.calls import EncodedAnswer, PrefixCache, ReceivedCall, answered
-from ai_assets.rehearsal.faults import Faults
+from ai_assets.rehearsal.faults import Faults, share
 from ai_assets.rehearsal.settings import BatchFault, BatchRequestKind, BatchRule, Behaviour, FaultKind, Rule
 
 
@@ -24,6 +26,7 @@ class RehearsalSession:
         self.books = Books()
         self._faults = Faults(self._script)
         self._prefixes = PrefixCache()
+        self._seen: Counter[str] = Counter()
         self.batch_rules: list[BatchRule] = []
 
     def now(self) -> float:
@@ -63,7 +66,24 @@ class RehearsalSession:
         return fault
 
     def answer(self, call: ReceivedCall, fault: FaultKind | None) -> EncodedAnswer:
-        return answered(call, self.behaviour, self._prefixes, fault)
+        return answered(call, self.behaviour, self._prefixes, fault, self._model_of(call))
+
+    def _model_of(self, call: ReceivedCall) -> AnsweringModel:
+        behaviour = self.behaviour
+        swapped = behaviour.swapped or (behaviour.swap_after is not None and self.books.calls > behaviour.swap_after)
+        if not swapped and not behaviour.unsteady:
+            return FIRST_MODEL
+        other = swapped and share(f"{behaviour.seed}:{call.digest}:swap") < behaviour.swap_share
+        if behaviour.unsteady:
+            self._seen[call.digest] += 1
+            drawn = share(f"{behaviour.seed}:{call.digest}:unsteady:{self._seen[call.digest]}")
+            other = other is not (drawn < behaviour.unsteady)
+        return AnsweringModel(
+            second=other,
+            name=SECOND_MODEL if swapped and "model" in behaviour.swap_says else None,
+            fingerprint=f"{FINGERPRINT}_2" if swapped and "fingerprint" in behaviour.swap_says else FINGERPRINT,
+            tokens=behaviour.swap_tokens if swapped else 1.0,
+        )
 
     def stats(self) -> dict[str, Any]:
         return self.books.stats(self.in_flight)

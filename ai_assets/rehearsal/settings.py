@@ -84,6 +84,18 @@ class Behaviour(BaseModel):
     price_cached_input: float | None = Field(default=None, ge=0)
     """Without it cached tokens cost as much as others."""
     price_output: float = Field(default=0.60, ge=0)
+    swapped: bool = False
+    """Another model answers chats under the same name."""
+    swap_after: int | None = Field(default=None, ge=0)
+    """The same, from the call after so many on."""
+    swap_share: float = Field(default=0.5, ge=0, le=1)
+    """Of different requests: how many the other model gives the second label, and a shorter text."""
+    swap_says: tuple[Literal["model", "fingerprint"], ...] = ()
+    """What it tells of the swap; by default nothing."""
+    swap_tokens: float = Field(default=1.0, gt=0)
+    """The other model's input tokens, for one of the first one's."""
+    unsteady: float = Field(default=0.0, ge=0, le=1)
+    """How often a request is answered as another model would, drawn anew each time it comes."""
     serve_tier: Literal["default", "flex", "priority"] | None = None
     """The tier that every chat is served at, whatever was asked for; by default the one that was."""
     vllm: bool = False

@@ -56,9 +56,11 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
+    from ai_assets.signoff.canaries import CanaryFinding
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.signoff.drifting import DriftBench
     from ai_assets.signoff.fitted_searches import FittedWeight
+    from ai_assets.signoff.frozen_candidate import FrozenCandidate
     from ai_assets.signoff.golden_labels import AgreedLabel, GoldenInForce
     from ai_assets.signoff.holds import HoldDecisions
     from ai_assets.stages.classify.builtin import BuiltinClassifier
@@ -292,6 +294,12 @@ class Work:
         from ai_assets.signoff.drifting import DriftBench
 
         return DriftBench(stores=self.stores, collection=self.collection)
+
+    def canary(self, frozen: "FrozenCandidate") -> "CanaryFinding":
+        """Its rows that were made after a change of their model, as it is known now."""
+        from ai_assets.signoff.canaries import canary_finding
+
+        return canary_finding(self.stores, self.collection.name, frozen.partition, frozen, self.inference)
 
     @cached_property
     def source(self) -> Source:

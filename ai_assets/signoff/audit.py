@@ -25,6 +25,7 @@ Action = Literal[
     "restored",
     "hold placed", "hold released", "release pruned", "forgotten",
     "assigned", "unassigned",
+    "canary accepted",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     (

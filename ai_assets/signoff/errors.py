@@ -17,6 +17,8 @@ CorrectionRefused, NoteRefused      what cannot be said about a document
 GoldenLabelRefused                  a golden label that cannot be given, or a sample that cannot be drawn
 HeldDecisionRefused                 what cannot be decided of a held document
 LabelFileRefused                    a file of labels with mistakes, all of them named
+CanaryAcceptRefused                 a changed model that cannot be taken as the new baseline
+CanaryHolds                         rows that a changed model made, and that nobody has accepted or waived
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
 ReleasePruned                       a release whose files retention removed
@@ -71,6 +73,19 @@ class SignedAssetElsewhere(UserError):
         super().__init__(
             f"'{name}' is the signed asset {asset} of a Dagster project. Its rows are made and published there: "
             f"materialize {asset}, signed/{name}_candidate or signed/{name} in Dagster."
+        )
+
+
+class CanaryAcceptRefused(UserError):
+    def __init__(self, endpoint: str, problem: str) -> None:
+        super().__init__(f"The model of endpoint '{endpoint}' is not accepted: {problem}.")
+
+
+class CanaryHolds(UserError):
+    def __init__(self, collection: str, partition: str, sentence: str) -> None:
+        super().__init__(
+            f"{collection} {partition} is not published: {sentence}. See: ai-assets canary changes; or make the rows "
+            f"again with another model: ai-assets run {collection} --partition {partition}"
         )
 
 

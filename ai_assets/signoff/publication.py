@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, DatasetAltered, UserError
+from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.passages import OF
@@ -22,9 +23,11 @@ from ai_assets.embedding.searched_by import AS_ALWAYS, SEARCHED_BY
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, spaces_key
 from ai_assets.policy.errors import PublicationDenied
 from ai_assets.signoff import checkpoints, decisions, forgotten, live_index, releases, requests, served, verification
+from ai_assets.signoff.canaries import GATE, canary_finding
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files
 from ai_assets.signoff.errors import (
     ApprovalInsufficient,
+    CanaryHolds,
     CandidateChanged,
     EmbeddingsMixed,
     IndexAltered,
@@ -224,18 +227,21 @@ def _admitted(
 ) -> list[requests.SignoffRequest]:
     """What the policies, as they are now, let go live; what they forbid is taken out of `parts`, and waits.
 
-    Raises PublicationDenied where nothing is left and something is `required`.
+    So does what a changed model made, where it holds. Raises PublicationDenied or CanaryHolds where nothing is left and
+    something is `required`.
     """
     policies = collection.policies
-    found, denied = [], []
+    found: list[requests.SignoffRequest] = []
+    denied: list[UserError] = []
     for request in approved:
         candidate = current_candidate(stores.lake, collection.name, request.partition)
         assert candidate is not None
         standing = standings[request.request_id]
         said = publication_verdict(collection, request, standing, candidate, before, policies)
-        if said.denied:
+        held = _held_by_canary(collection, stores, candidate, standing)
+        if said.denied or held is not None:
             del parts[request.partition]
-            denied.append(PublicationDenied(collection.name, request.partition, said.denied))
+            denied.append(held or PublicationDenied(collection.name, request.partition, said.denied))
             say(str(denied[-1]))
         else:
             parts[request.partition] = replace(parts[request.partition], policy=said.digest)
@@ -243,6 +249,19 @@ def _admitted(
     if denied and not found and required:
         raise denied[0]
     return found
+
+
+def _held_by_canary(
+    collection: Collection, stores: Stores, candidate: FrozenCandidate, standing: decisions.DecisionState
+) -> CanaryHolds | None:
+    """As it is known now, which may be later than the approval."""
+    if not collection.canaries:
+        return None
+    inference = Catalog(stores.home).inference_of(collection.name)
+    verdict = canary_finding(stores, collection.name, candidate.partition, candidate, inference).verdict
+    if not verdict.holds or (verdict.waivable and GATE in standing.waived):
+        return None
+    return CanaryHolds(collection.name, candidate.partition, verdict.sentence)
 
 
 def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:

@@ -124,10 +124,12 @@ def open_request(
     risk: float,
     nothing_new: bool,
     author_known: bool = False,
+    news: str = "",
 ) -> SignoffRequest | None:
     """Ask for sign-off of a candidate, once. An open request or unpublished approval of an earlier one is voided.
 
-    `author_known`: so is an open request for the same candidate, which was asked when its author was not known.
+    `author_known`: so is an open request for the same candidate, which was asked when its author was not known. `news`:
+    the same for another reason, said here.
 
     Nothing is asked when publishing would change nothing: the same rows are live, or there are none on either side.
     """
@@ -137,6 +139,8 @@ def open_request(
     reason = f"replaced by candidate {candidate[:12]}"
     if current is not None and author_known and current.status == "open":
         current, reason = None, "the same candidate is asked about again, now with a known author"
+    if current is not None and news and current.status == "open":
+        current, reason = None, news
     replaced = ANSWERED if nothing_new else ("open", "approved")
     for request in found:
         if request is not current and request.status in replaced:

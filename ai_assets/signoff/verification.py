@@ -85,6 +85,8 @@ class _ChainState:
     """Decisions about held documents, by collection, stage, document, author and number."""
     limits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of budgets, where a person has set another than the declared one."""
+    canaries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Changes of models that somebody took as the new baseline, by number."""
 
 
 def verify(state: StateStore, walked: Callable[[int, int], None] = lambda _done, _of: None) -> VerificationResult:
@@ -106,6 +108,7 @@ def verify_in(
     _hold_labels(connection, told)
     _hold_held(connection, told)
     _hold_limits(connection, told)
+    _hold_canaries(connection, told)
     _hold_spending(connection)
     return verified
 
@@ -233,6 +236,9 @@ def _replay(record: Record, told: _ChainState) -> None:
             named = (subject[name] for name in ("collection", "stage", "document"))
             about = {name: subject[name] for name in HOLD_DECIDED}
             told.held[(*named, record.actor, subject["number"])] = about
+        case "canary accepted":
+            said = {"accepted_at": record.recorded_at, "accepted_by": record.actor, "reason": subject["reason"]}
+            told.canaries |= {number: {**said, "endpoint": subject["endpoint"]} for number in subject["changes"]}
         case "budget set" if subject["declared"]:
             told.limits.pop(subject["name"], None)
         case "budget set":
@@ -320,6 +326,13 @@ def _hold_limits(connection: sa.Connection, told: _ChainState) -> None:
     rows = connection.execute(sa.text("SELECT * FROM budget_limits")).mappings()
     held = {row["name"]: {column: row[column] for column in row if column != "name"} for row in rows}
     _hold(held, told.limits, lambda name: f"limit of budget {name}")
+
+
+def _hold_canaries(connection: sa.Connection, told: _ChainState) -> None:
+    rows = connection.execute(sa.text("SELECT * FROM canary_changes WHERE accepted_at IS NOT NULL")).mappings()
+    columns = ("accepted_at", "accepted_by", "reason", "endpoint")
+    held = {row["change_id"]: {name: row[name] for name in columns} for row in rows}
+    _hold(held, told.canaries, lambda number: f"accepted change {number} of a model")
 
 
 def _rows_of(

@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ai_assets.base.errors import UserError
 from ai_assets.desk import launching, reading
+from ai_assets.desk.canary_query import watched_models
 from ai_assets.desk.context import Desk
 from ai_assets.desk.launching import LaunchRequest
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
@@ -27,7 +28,8 @@ NONE_TO_STOP = "No backfill is under way, so there was nothing to stop."
 
 def overview(http: HttpRequest) -> Response:
     desk, person = Desk.of(http), person_of(http)
-    return render(http, "runs.html", {"rows": reading.runs_rows(desk, person)})
+    watched = watched_models(desk, person)
+    return render(http, "runs.html", {"rows": reading.runs_rows(desk, person), "watched": watched})
 
 
 def page(http: HttpRequest) -> Response:

@@ -2,6 +2,7 @@
 
 from ai_assets.orchestration.automation.batches import batches
 from ai_assets.orchestration.automation.budgets import budgets
+from ai_assets.orchestration.automation.canaries import canaries
 from ai_assets.orchestration.automation.deadlines import deadlines
 from ai_assets.orchestration.automation.inference_cost import inference_cost
 from ai_assets.orchestration.automation.publication import publication
@@ -10,6 +11,6 @@ from ai_assets.orchestration.automation.source_changes import nightly, source_ch
 from ai_assets.orchestration.automation.windows import windows
 
 __all__ = [
-    "batches", "budgets", "deadlines", "inference_cost", "nightly", "publication", "retention", "source_changes",
-    "windows",
+    "batches", "budgets", "canaries", "deadlines", "inference_cost", "nightly", "publication", "retention",
+    "source_changes", "windows",
 ]  # fmt: skip

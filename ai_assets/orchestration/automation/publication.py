@@ -30,6 +30,7 @@ def publication(collection: Collection) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def body(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from ai_assets.inference.canary import records
         from ai_assets.signoff import live_index, requests
         from ai_assets.storage.stores import Stores
         from ai_assets.targets import serving
@@ -39,6 +40,7 @@ def publication(collection: Collection) -> dg.SensorDefinition:
             with stores.state.read() as connection:
                 approved = requests.find(connection, collection.name, statuses=("approved",))
                 waiting = requests.count_open(connection, collection.name)
+                accepted = records.last_accepted(connection) if collection.canaries else None
                 targets = serving.due(connection, collection)
                 failing = serving.failures_in_words(serving.states(connection, collection))
         if not approved and not targets:
@@ -46,7 +48,14 @@ def publication(collection: Collection) -> dg.SensorDefinition:
             return dg.SkipReason("; ".join([said, *failing, *filter(None, [repaired])]))
         return publishing_runs.ask(
             context,
-            batch=_batch([*(request.request_id for request in approved), *_policies(collection)], targets),
+            batch=_batch(
+                [
+                    *(request.request_id for request in approved),
+                    *_policies(collection),
+                    *filter(None, [accepted]),  # what a changed model held back is tried again
+                ],
+                targets,
+            ),
             approved=approved,
             event_of=lambda request: sign_off_event(
                 collection, request.partition, request.digest, request.closed_by or ""

@@ -64,6 +64,7 @@ def build(work: Work, partition: str) -> Outcome:
         with work.fenced() as connection:
             keep(connection, work.collection.name, partition, held.waiting)
     _refuse_drifted(work, outcome.manifest)
+    _refuse_changed_models(work, outcome.manifest)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest, held))
 
 
@@ -90,6 +91,11 @@ def _refuse_drifted(work: Work, manifest: Manifest) -> None:
         verdict = work.drift.found(FrozenCandidate.of(manifest)).verdict
         if verdict.stops:
             raise GateFailed([verdict.sentence])
+
+
+def _refuse_changed_models(work: Work, manifest: Manifest) -> None:
+    if work.collection.canaries and (verdict := work.canary(FrozenCandidate.of(manifest)).verdict).stops:
+        raise GateFailed([verdict.sentence])
 
 
 def _embeddings(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, Embedding]:

@@ -11,6 +11,7 @@ from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
 from ai_assets.run.datasets.holding import NOTHING, PartitionHolds
 from ai_assets.signoff import releases, requests
+from ai_assets.signoff.canaries import GATE
 from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
@@ -35,13 +36,20 @@ def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = N
         live = releases.live(connection, work.collection.name)
         current = requests.latest_of(connection, work.collection.name, partition)
     part = live.parts.get(partition) if live else None
+    of_canary = _of_canary(work, frozen)
+    news = _canary_news(current, of_canary)
     known_now = work.launch.known and _waits_for_a_known_author(work, current)
-    if current is not None and current.digest == digest and current.status in requests.ANSWERED and not known_now:
+    if (
+        current is not None
+        and current.digest == digest
+        and current.status in requests.ANSWERED
+        and not (known_now or news)
+    ):
         return current.request_id
     lost = live is not None and part is not None and _lost(work, partition, live, part)
     published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
-    verdicts = [*_verdicts(work, partition), *_of_drift(work, frozen)]
+    verdicts = [*_verdicts(work, partition), *_of_drift(work, frozen), *of_canary]
     facts = {**_facts(work, partition, frozen, changes, verdicts), **_held_facts(work, held)}
     summary = {
         **changes,
@@ -75,6 +83,7 @@ def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = N
             risk=request_risk(facts, verdicts),
             nothing_new=_is_live(manifest, part) if part else frozen.is_unreadable,
             author_known=known_now,
+            news=news,
         )
     if part is None and frozen.documents and frozen.is_unreadable:
         work.say(_nothing_to_sign(work, partition, frozen.documents))
@@ -121,6 +130,25 @@ def _of_drift(work: Work, frozen: FrozenCandidate) -> list[GateVerdict]:
     """Where drift may hold a candidate back."""
     settings = work.collection.settings.drift
     return [] if settings is None or settings.blocks == "no" else [work.drift.found(frozen).verdict]
+
+
+def _of_canary(work: Work, frozen: FrozenCandidate) -> list[GateVerdict]:
+    """Where rows that a changed model made may hold a candidate back."""
+    if not work.collection.canaries:
+        return []
+    verdict = work.canary(frozen).verdict
+    return [verdict] if verdict.holds else []
+
+
+def _canary_news(current: requests.SignoffRequest | None, now: Sequence[GateVerdict]) -> str:
+    """Why people are asked again about a candidate that they have not decided on."""
+    if current is None or current.status != "open":
+        return ""
+    if [each.sentence for each in current.verdicts if each.name == GATE] == [each.sentence for each in now]:
+        return ""
+    if now:
+        return "the same candidate is asked about again: a model that made rows of it has changed"
+    return "the same candidate is asked about again: the changed model that made rows of it was accepted"
 
 
 def _drift(work: Work, frozen: FrozenCandidate) -> dict[str, Any]:
