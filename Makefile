@@ -18,9 +18,9 @@ test-fast: setup
 test-gpu: setup
 	@sh tests/gpu_environment.sh $(VENV) .venv-gpu $(PYTEST_ARGS)
 
-# Kills, containers, browsers, dbt and large files.
+# Kills, containers, browsers, dbt and large files. Three at once on two cores: each waits a part of its time.
 test-slow: setup
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m slow -n 3 --dist loadfile $(PYTEST_ARGS)
 
 # Model servers that nobody here wrote, installed below .servers/ (1.3 GB) by pip; skipped loudly without an index.
 test-servers: setup
