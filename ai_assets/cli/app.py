@@ -17,6 +17,7 @@ from ai_assets.cli import (
     backup,
     batches,
     budget,
+    card,
     corrections,
     cost,
     deploy,
@@ -99,6 +100,7 @@ app.command("doctor")(doctor.doctor)
 app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
+app.command("card")(card.card)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)

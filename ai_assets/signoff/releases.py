@@ -242,8 +242,13 @@ def _recorded(part: Part) -> dict[str, Any]:
     return {**own, **as_recorded(part.embeddings), **as_recorded_search(part.searched_by)}
 
 
-def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
-    """Store the release, move the pointer and record it, in the caller's one transaction."""
+def publish_release(
+    connection: sa.Connection, release: Release, published: Mapping[str, Part], card: str | None = None
+) -> None:
+    """Store the release, move the pointer and record it, in the caller's one transaction.
+
+    `card`: the digest of its model card.
+    """
     manifest = canonical_json(
         {
             "parts": {name: _recorded(part) for name, part in release.parts.items()},
@@ -281,6 +286,7 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
             ),
             "partitions": sorted(published),
             "requests": sorted(part.request_id for part in published.values()),
+            **({} if card is None else {"card": card}),
         },
     )
 
