@@ -289,7 +289,7 @@ def _partition(connection: sa.Connection, lake: Lake, collection: str, name: str
             asset: version for asset, version in part.code_versions.items() if asset not in (SEARCHED_BY, HELD)
         },
         answers=rows.answers(called) if rows else (),
-        scores=_scores(said),
+        scores=scores_in(said),
         slices=tuple(SliceScore.of(each) for each in said.get("evaluation", {}).get("slices", ())),
         gates=verdicts_of(said),
         waivers=tuple(_waivers(records, part)),
@@ -323,8 +323,8 @@ def _sum(calls: Iterable[AnsweredCall]) -> float | None:
     return round(math.fsum(known), 9) if len(known) == len(costs) else None
 
 
-def _scores(said: Mapping[str, Any]) -> tuple[Score, ...]:
-    """With intervals, where it is known how sure they are."""
+def scores_in(said: Mapping[str, Any]) -> tuple[Score, ...]:
+    """Of a request's summary; with intervals, where it is known how sure they are."""
     errors = {tuple(each[:3]): each[3:] for each in said.get("evaluation", {}).get("errors", ())}
     return tuple(
         with_interval(Score.of(row), errors.get((row["metric"], row["scope"], row["stage"]))) for row in said["scores"]
