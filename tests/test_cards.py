@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,15 @@ import sqlalchemy as sa
 from conftest import STAGE, Project, project_at
 from golden_home import opened
 from signing import decide, known
+from typer.testing import CliRunner
 
+from ai_assets.cli.app import app
 from ai_assets.cli.card import card as card_command
-from ai_assets.collection.loading import Collection
+from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.evaluation.floors import SliceScore
+from ai_assets.evaluation.gates import Gate
+from ai_assets.run.evaluated import newest_evaluation
+from ai_assets.run.evaluation_reports import PartitionReport
 from ai_assets.signoff import audit, release_cards
 from ai_assets.signoff.card_markdown import card_markdown, text
 from ai_assets.signoff.errors import CardAltered
@@ -142,3 +151,81 @@ def test_a_release_of_an_earlier_version_gets_a_card_on_demand_that_says_so(gold
 @pytest.fixture
 def golden_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return opened(tmp_path, monkeypatch)[0]
+
+
+# What others read
+
+
+def evaluated(project: Project, *arguments: str) -> tuple[int, str, str]:
+    found = CliRunner().invoke(app, ["evaluate", "notes", *arguments])
+    return found.exit_code, found.output, str(found.exception or "")
+
+
+def test_junit_has_a_test_for_each_gate_and_slice_and_the_exit_code_says_the_same(
+    released: Project, tmp_path: Path
+) -> None:
+    file = tmp_path / "junit.xml"
+    code, _, _ = evaluated(released, "--partition", DAY, "--junit", str(file))
+    root = ET.parse(file).getroot()
+    cases = {case.attrib["name"]: [each.tag for each in case] for case in root.iter("testcase")}
+    assert cases == {
+        "accuracy by language": ["skipped"],  # undecided: warn
+        "accuracy": ["failure"],
+        "accuracy by language: language en": ["skipped"],
+    }
+    assert (root.attrib["tests"], root.attrib["failures"], root.attrib["skipped"]) == ("3", "1", "2")
+    assert code == 1
+    assert "is below the minimum 0.99" in next(root.iter("failure")).attrib["message"]
+    shown = json.loads(evaluated(released, "--json")[1])
+    assert {each["outcome"] for part in shown["partitions"] for each in part["cases"]} == {"failed", "skipped"}
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "undecided", "ruling", "outcome"),
+    [
+        (19, 20, "block", "passed", "passed"),
+        (2, 20, "block", "failed", "failed"),
+        (3, 5, "block", "undecided", "failed"),
+        (3, 5, "warn", "undecided", "skipped"),
+    ],
+)
+def test_what_too_few_documents_leave_undecided_fails_or_is_skipped_as_declared(
+    released: Project, right: int, n: int, undecided: str, ruling: str, outcome: str
+) -> None:
+    gate = Gate.model_validate({"metric": "accuracy", "min": 0.8, "slices": ["language"], "undecided": undecided})
+    stored = newest_evaluation(released.stores(), load_collection(released.root / "collections", "notes"))
+    assert stored is not None
+    found = replace(stored, slices=(SliceScore(slice="language en", right=right, n=n),))
+    [case] = PartitionReport(evaluation=found, verdicts=(), gates=[gate]).cases
+    assert (case.kind, case.ruling, case.outcome) == ("slices", ruling, outcome)
+
+
+def test_the_log_for_inspect_is_one_that_inspect_reads(released: Project, tmp_path: Path) -> None:
+    """Against the package where it is installed; its required fields and types everywhere."""
+    file = tmp_path / "log.json"
+    evaluated(released, "--inspect", str(file))
+    log = json.loads(file.read_text())
+    assert (log["version"], log["status"]) == (2, "success")
+    assert {"created", "task", "dataset", "model", "config"} <= log["eval"].keys()
+    assert log["eval"]["dataset"]["samples"] == log["results"]["total_samples"] == len(log["samples"]) == 3
+    for score in log["results"]["scores"]:
+        assert {"name", "scorer", "metrics"} <= score.keys()
+        assert all({"name", "value"} <= each.keys() for each in score["metrics"].values())
+    for sample in log["samples"]:
+        assert {"id", "epoch", "input", "target", "scores"} <= sample.keys()
+        assert sample["scores"]["accuracy"]["value"] in ("C", "I")
+    right = [each["scores"]["accuracy"]["value"] for each in log["samples"]].count("C")
+    accuracy = log["results"]["scores"][0]["metrics"]
+    assert right / 3 == pytest.approx(accuracy["accuracy"]["value"])
+    assert accuracy["ci_low"]["value"] < right / 3 < accuracy["ci_high"]["value"]
+    if find_spec("inspect_ai") is not None:
+        from inspect_ai.log import read_eval_log
+
+        assert read_eval_log(str(file)).results.scores[0].metrics["accuracy"].value == pytest.approx(right / 3)
+
+
+def test_what_cannot_be_shown_or_written_is_said_with_what_to_do(released: Project, tmp_path: Path) -> None:
+    unknown = evaluated(released, "--partition", "2030-01-01")[2]
+    assert "Partition '2030-01-01' of notes was not evaluated yet. Evaluated are 2026-10-0" in unknown
+    nowhere = tmp_path / "no" / "x.xml"
+    assert f"{nowhere} cannot be written" in evaluated(released, "--junit", str(nowhere))[2]

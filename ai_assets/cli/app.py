@@ -24,6 +24,7 @@ from ai_assets.cli import (
     desk,
     doctor,
     documents,
+    evaluate,
     forget,
     golden,
     held,
@@ -101,6 +102,7 @@ app.command("cost")(cost.cost)
 app.command("publish")(releases.publish)
 app.command("provider")(provider.provider)
 app.command("card")(card.card)
+app.command("evaluate")(evaluate.evaluate)
 app.command("verify")(verify.verify)
 app.command("search")(documents.search)
 app.command("explain")(documents.explain)

@@ -15,6 +15,8 @@ MOST_NAMED = 6
 ROOM = 0.03
 """Of the width, on either side: points at the edge are drawn whole."""
 STEPS = 4
+STEPS_OF_TENTHS = {1: 2, 2: 2, 3: 3, 4: 4, 5: 5, 6: 3, 7: 7, 8: 4, 9: 3, 10: 5}
+"""By how many tenths an axis shows, into how many steps it divides evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,11 @@ class ScorePoint:
 
 def score_line(name: str, title: str, finding: str, points: Sequence[ScorePoint]) -> Markup:
     """A point for each release in its interval, with a line through them; one or more."""
-    bottom, top = _scale(min(each.low for each in points), max(each.high for each in points))
+    bottom, top, steps = _scale(min(each.low for each in points), max(each.high for each in points))
     placed = _Placed(points=points, bottom=bottom, top=top)
     grid = []
-    for nth in range(STEPS + 1):
-        step = bottom + (top - bottom) * nth / STEPS
+    for nth in range(steps + 1):
+        step = bottom + (top - bottom) * nth / steps
         grid.append(
             Markup(
                 '<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/>'
@@ -114,9 +116,10 @@ class _Placed:
         )
 
 
-def _scale(low: float, high: float) -> tuple[float, float]:
+def _scale(low: float, high: float) -> tuple[float, float, int]:
     """Of a share the axis ends at 1, and begins at a tenth below what is shown."""
     if low >= 0 and high <= 1:
-        return min(int(low * 10) / 10, 0.9), 1.0
+        tenths = min(int(low * 10), 9)
+        return tenths / 10, 1.0, STEPS_OF_TENTHS[10 - tenths]
     room = (high - low) * 0.1 or abs(high) * 0.1
-    return low - room, high + room
+    return low - room, high + room, STEPS
