@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from candidates import asked, document
 from conftest import CHROMIUM, Project
@@ -25,8 +25,10 @@ from signing import decide, known
 from spent import Spending
 from test_spans import ended, written
 
+from ai_assets.collection.loading import load_collection
 from ai_assets.documents.retries import failed_again, first, record_partition, replace_all
 from ai_assets.inference import history
+from ai_assets.run.evaluated import newest_evaluation
 from ai_assets.signoff import people
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.publication import publish
@@ -265,6 +267,11 @@ def furnished(told: Story, ann: Visitor) -> dict[str, Opened]:
         "library, compared": Opened(address=f"/releases/library/{release}/difference"),
         "library, releases": Opened(address="/releases/library"),
         "library, book": Opened(address=f"/releases/library/{release}/document?id={BOOK_ID}"),
+        "library, card": Opened(address=f"/releases/library/{release}/card"),
+        "evaluations": Opened(address="/evaluation"),
+        "evaluation": Opened(address="/evaluation/library", open_all=True),
+        "evaluation, cell": Opened(address=f"/evaluation/library/documents?{in_its_cell(told)}"),
+        "evaluation, document": Opened(address=f"/evaluation/library/document?id={BOOK_ID}"),
         "make live": Opened(address="/releases/library", press="form[action$=rollback] button"),
         "golden": Opened(address="/golden"),
         "label": Opened(address="/golden/letters"),
@@ -356,13 +363,29 @@ def library(told: Story) -> int:
     for n, text in enumerate((MARKDOWN, f"{ARABIC}\n{HEBREW}\n" * 8, MARKDOWN.replace("dock", "gate"))):
         project.document(f"{DAYS[0]}/{UNBROKEN[: 12 + 20 * n]}-{n}.md", text, "library")
     project.document(BOOK_ID, pdf_of(120), "library")
-    collection = project.declare("library", partitions=days, stages=[stage])
+    names = [path.name for path in (project.root / "collections/library/documents" / DAYS[0]).iterdir()]
+    golden = "".join(
+        json.dumps({"document": f"{DAYS[0]}/{name}", "label": LABELS[n]["name"]}) + "\n" for n, name in enumerate(names)
+    )
+    (project.root / "collections/library/golden.jsonl").write_text(golden)
+    gate = {"metric": "accuracy", "min": 0.8, "slices": ["language"], "undecided": "warn", "waivable": True}
+    collection = project.declare(
+        "library", partitions=days, stages=[stage], golden={"labels": "golden.jsonl"}, gates=[gate]
+    )
     for text in (MARKDOWN, "Something else was delivered."):
         project.document(f"{DAYS[0]}/note.md", text, "library")
         project.refresh(collection)
         decide(told.stores.state, collection)
         release = publish(collection, told.stores, by="test")
     return release.release.number
+
+
+def in_its_cell(told: Story) -> str:
+    """A cell of the confusion matrix with a document in it."""
+    found = newest_evaluation(told.stores, load_collection(told.project.root / "collections", "library"))
+    assert found is not None
+    wrong = found.mislabelled[0]
+    return urlencode({"golden": wrong.golden, "said": wrong.said or "*"})
 
 
 def pdf_of(pages: int) -> bytes:

@@ -15,7 +15,10 @@ from ai_assets.desk.pages.routing import routes
 pytestmark = pytest.mark.slow
 
 STYLES = Path(__file__).parent.parent / "ai_assets/desk/static"
-NO_PAGES = {"/audit.jsonl", "/costs/{name}.csv"}
+NO_PAGES = {
+    "/audit.jsonl", "/costs/{name}.csv", "/releases/{collection}/{number}/card.md",
+    "/releases/{collection}/{number}/card.json",
+}  # fmt: skip
 """Downloads."""
 BROKEN_WORDS = """() => {
   const found = [], cut = (node, from, to) => {

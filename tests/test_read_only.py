@@ -33,6 +33,7 @@ READING: Sequence[tuple[str, ...]] = (
     ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"),
     ("budget", "show"), ("budget", "history"),
     ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"), ("verify",), ("verify", "notes"),
+    ("card", "notes"),
 )  # fmt: skip
 IN_WAL = "only.in.the.wal"
 

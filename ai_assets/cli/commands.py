@@ -78,6 +78,16 @@ COMMANDS: Mapping[str, Command] = {
         "provider",
         "Rehearse on a local server that speaks the OpenAI protocol, fails on demand and counts what would be billed.",
     ),
+    "card": Command(
+        "card",
+        "card",
+        "What is in a release, what made it, what was measured, who signed, what it cost, and its known limits.",
+    ),
+    "evaluate": Command(
+        "evaluate",
+        "evaluate",
+        "Show stored scores, and hold the declared gates against them; exit code 1 where one fails.",
+    ),
     "verify": Command(
         "verify",
         "verify",

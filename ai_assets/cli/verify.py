@@ -16,9 +16,9 @@ def verify(
     name: Annotated[str | None, typer.Argument(metavar="[COLLECTION]", help="One collection; all by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check lake, released files, search indexes, warehouse and ledger against what was written; changes nothing.
+    """Check lake, released files, search indexes, model cards, warehouse and ledger against what was written.
 
-    Names the first difference of each. The audit chain is checked by: ai-assets audit verify
+    Changes nothing, and names the first difference of each. The audit chain is checked by: ai-assets audit verify
     """
     if name is not None:
         collection(name, signed=True)

@@ -33,6 +33,7 @@ from ai_assets.signoff import releases
 from ai_assets.signoff.errors import ReleaseFilesRemoved
 from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.release_cards import KeptCard, card_of
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.state import storable
 
@@ -69,6 +70,10 @@ def release_view(desk: Desk, person: Person, name: str, number: int) -> ReleaseV
         numbers=[row.number for row in rows],
         missing=missing,
     )
+
+
+def release_card(desk: Desk, person: Person, name: str, number: int) -> KeptCard:
+    return card_of(desk.stores, collection_seen(desk, person, name).name, number)
 
 
 def _part(partition: str, part: Part) -> ReleasePart:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
 
 if TYPE_CHECKING:
-    from ai_assets.evaluation.gates import GateCase
+    from ai_assets.evaluation.gates import Gate, GateCase
     from ai_assets.statistics.intervals import ValueBounds
 
 MOST_LABELS = 100_000
@@ -139,15 +139,12 @@ def _scaled(paired: PairedLabels, factor: float) -> list[float]:
 
 def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     """A slice fails where it is below the minimum and, over all slices that were looked at, hardly by chance."""
-    from ai_assets.statistics.chance import holm
-    from ai_assets.statistics.exact import probability_of_at_most
-
     gate, least = case.gate, case.gate.least
     declared = Baseline(kind="declared", value=least)
     judged = [each for each in slices if each.n >= gate.slice_documents]
     few = sorted((each for each in slices if each.n < gate.slice_documents), key=lambda each: each.n)
-    chances = holm([probability_of_at_most(each.right, each.n, least) for each in judged])
-    found = sorted(zip(judged, chances, strict=True), key=lambda each: (each[0].value, each[0].slice))
+    chances = slice_chances(gate, judged)
+    found = sorted(((each, chances[each.slice]) for each in judged), key=lambda each: (each[0].value, each[0].slice))
     failed = [(each, chance) for each, chance in found if each.value < least and chance <= 1 - gate.confidence]
     worst = found[0][0] if found else None
     case = case.with_score(worst.value if worst else None, worst.n if worst else 0)
@@ -163,6 +160,16 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     if few:
         return case.undecided(f"{said}; {missing}", holds=gate.undecided == "block", baseline=declared, margin=margin)
     return case.passed(said, baseline=declared, margin=margin)
+
+
+def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, float]:
+    """By slice with enough documents, how likely so few right ones are where the minimum holds; over all slices."""
+    from ai_assets.statistics.chance import holm
+    from ai_assets.statistics.exact import probability_of_at_most
+
+    judged = [each for each in slices if each.n >= gate.slice_documents]
+    chances = holm([probability_of_at_most(each.right, each.n, gate.least) for each in judged])
+    return {each.slice: chance for each, chance in zip(judged, chances, strict=True)}
 
 
 def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:

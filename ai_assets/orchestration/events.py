@@ -197,6 +197,7 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
         name = f"{row['scope']}/{row['metric']}"
         if row["value"] is not None:  # of search by a further embedding, with its name
             found[f"{name}/{row['stage']}" if name in found else name] = row["value"]
+    found |= _judged_metadata(stats)
     details = stats["details"]
     if details.get("confusion"):
         found["confusion"] = dg.MetadataValue.md(details["confusion"])
@@ -206,6 +207,26 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
         if details.get(name):
             found[name] = dg.MetadataValue.json(details[name])
     return found
+
+
+def _judged_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores with their intervals and slices, as tables: what the evaluation page of the desk shows."""
+    from ai_assets.evaluation.scoring import Score
+    from ai_assets.signoff.release_cards import with_interval
+
+    errors = {tuple(said[:3]): said[3:] for said in stats.get("errors", ())}
+    scores = [with_interval(score, errors.get(tuple(score.key))) for score in map(Score.of, stats["scores"])]
+    rows = [
+        {
+            "metric": score.metric, "scope": score.scope, "stage": score.stage, "value": score.value,
+            "low": score.interval.low, "high": score.interval.high, "level": score.interval.level, "n": score.n,
+        }
+        for score in scores
+        if score.interval is not None
+    ]  # fmt: skip
+    found = {"intervals": as_table(rows)} if rows else {}
+    slices = [{**each, "value": each["right"] / each["n"]} for each in stats.get("slices", ())]
+    return {**found, **({"slices": as_table(slices)} if slices else {})}
 
 
 def as_table(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:

@@ -30,6 +30,7 @@ IndexAltered                        the files of the live index are not those th
 IndexRefused                        the index that was to go live fails a gate of the golden queries
 IndexMixed                          another process wrote into the index that was being published
 ReleaseAltered                      a release, or the pointer to it, is not what the audit chain says was published
+CardAltered                         the model card of a release is not the one that was published
 PersonalKeyUnusable, OwnKeyRefused  a person's own key is none, does not sign, or is not added
 SignInRefused, SignInThrottled      who knocks is not let in, or not yet
 PasswordUnsuitable                  a chosen password is too short or too long
@@ -326,6 +327,15 @@ class ReleaseAltered(UserError):
         super().__init__(
             f"{name} is not what was published: {found}. Nothing of it is served. {remedy}. What else was altered: "
             "ai-assets audit verify"
+        )
+
+
+class CardAltered(UserError):
+    def __init__(self, collection: str, number: int, found: str) -> None:
+        super().__init__(
+            f"The model card of release {number} of {collection} is not what was published: {found}. It is not shown. "
+            "Bring the state store back from a backup (ai-assets restore); the release itself is not touched by this. "
+            "What else was altered: ai-assets audit verify"
         )
 
 

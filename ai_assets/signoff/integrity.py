@@ -1,7 +1,7 @@
 """`ai-assets verify`: whether all that is kept still is what it was written as. Nothing is changed.
 
-Area by area: the lake, frozen files, search indexes, the warehouse of costs, the ledger. The audit chain has a command
-of its own. Each area names its first difference, and goes on to count the others.
+Area by area: the lake, frozen files, search indexes, model cards, the warehouse of costs, the ledger. The audit chain
+has a command of its own. Each area names its first difference, and goes on to count the others.
 """
 
 import json
@@ -17,9 +17,9 @@ from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
-from ai_assets.signoff import forgotten, live_index, releases, served
+from ai_assets.signoff import forgotten, live_index, release_cards, releases, served
 from ai_assets.signoff.candidate import content_of_files
-from ai_assets.signoff.errors import ReleaseAltered
+from ai_assets.signoff.errors import CardAltered, ReleaseAltered
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
@@ -28,7 +28,7 @@ from ai_assets.storage.shared_warehouse import warehouse_file
 from ai_assets.storage.stores import Stores
 from ai_assets.storage.warehouse import WarehouseMissing, reading
 
-Name = Literal["lake", "snapshots", "index", "warehouse", "ledger"]
+Name = Literal["lake", "snapshots", "index", "cards", "warehouse", "ledger"]
 Advance = Callable[[Name, int, int], None]
 """Area, how much of it was looked at, how much there is."""
 BODIES = 1_000
@@ -66,6 +66,7 @@ def verify(
         live = {name: _live(connection, name) for name in names}
     yield _snapshots(stores, manifests, found, live, advance)
     yield _indexes(stores, found, live, advance)
+    yield _cards(stores, found, advance)
     yield _warehouse(stores, advance)
     yield _ledger(stores, advance)
 
@@ -240,6 +241,35 @@ def _index(stores: Stores, release: Release, *, is_live: bool) -> str | None:
     except AiAssetsError as error:
         return str(error)
     return None
+
+
+# Model cards
+
+
+def _cards(stores: Stores, found: Found, advance: Advance) -> Area:
+    """Of every release, against the digest that the audit chain has."""
+    area = Area("cards")
+    total, done = sum(map(len, found.values())), 0
+    for name, every in found.items():
+        without = []
+        for number, _ in every:
+            done += 1
+            advance("cards", done, total)
+            try:
+                with stores.state.read() as connection:
+                    kept = release_cards.kept_text(connection, name, number)
+            except CardAltered as error:
+                area.differ(str(error))
+                continue
+            area.checked += kept is not None
+            without += [number] if kept is None else []
+        if without:
+            listed = ", ".join(map(str, without[-5:]))
+            area.notes.append(
+                f"{len(without)} releases of {name} (the last ones {listed}) were published by an earlier version, "
+                f"without a card; ai-assets card {name} --release {without[-1]} makes one of what is kept"
+            )
+    return area
 
 
 # Money

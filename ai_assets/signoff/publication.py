@@ -22,7 +22,17 @@ from ai_assets.documents.passages import OF
 from ai_assets.embedding.searched_by import AS_ALWAYS, SEARCHED_BY
 from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words, spaces_key
 from ai_assets.policy.errors import PublicationDenied
-from ai_assets.signoff import checkpoints, decisions, forgotten, live_index, releases, requests, served, verification
+from ai_assets.signoff import (
+    checkpoints,
+    decisions,
+    forgotten,
+    live_index,
+    release_cards,
+    releases,
+    requests,
+    served,
+    verification,
+)
 from ai_assets.signoff.canaries import GATE, canary_finding
 from ai_assets.signoff.candidate import Leaves, candidate_digest, content_of_files
 from ai_assets.signoff.errors import (
@@ -151,8 +161,11 @@ def publish(
                 created_at=now(),
                 created_by=by,
             )
+            with stores.state.read() as connection:
+                earlier = release_cards.card_before(connection, before)
+                card = release_cards.gathered(connection, stores.lake, release, before=earlier, anew=parts)
             with lease.fenced() as connection:
-                _make_live(connection, release, before, approved, parts)
+                _make_live(connection, release, before, approved, parts, card.encoded())
         if lost:
             with stores.state.read() as connection:
                 read = [item for _, item in releases.read_all(connection, collection.name)]
@@ -200,6 +213,7 @@ def _make_live(
     before: Release | None,
     approved: Sequence[requests.SignoffRequest],
     parts: Mapping[str, Part],
+    card: str,
 ) -> None:
     name = release.collection
     overtaken = releases.live(connection, name)
@@ -211,7 +225,8 @@ def _make_live(
             problem = "a newer candidate replaced it meanwhile"
             raise CandidateChanged(name, request.partition, request.digest, problem)
         requests.mark_published(connection, request)
-    releases.publish_release(connection, release, parts)
+    release_cards.keep(connection, name, release.number, card)
+    releases.publish_release(connection, release, parts, release_cards.card_digest(card))
 
 
 def _admitted(

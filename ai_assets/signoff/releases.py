@@ -270,8 +270,13 @@ def _manifest(release: Release) -> str:
     )
 
 
-def publish_release(connection: sa.Connection, release: Release, published: Mapping[str, Part]) -> None:
-    """Store the release, move the pointer and record it, in the caller's one transaction."""
+def publish_release(
+    connection: sa.Connection, release: Release, published: Mapping[str, Part], card: str | None = None
+) -> None:
+    """Store the release, move the pointer and record it, in the caller's one transaction.
+
+    `card`: the digest of its model card.
+    """
     manifest = _manifest(release)
     connection.execute(
         sa.text(
@@ -303,6 +308,7 @@ def publish_release(connection: sa.Connection, release: Release, published: Mapp
             ),
             "partitions": sorted(published),
             "requests": sorted(part.request_id for part in published.values()),
+            **({} if card is None else {"card": card}),
         },
     )
 

@@ -1,5 +1,7 @@
 """The pages of one release: its documents, one of them, and its difference to another release."""
 
+from collections.abc import Callable
+
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
@@ -12,13 +14,16 @@ from ai_assets.desk.release_opened import (
     CHANGES,
     difference_view,
     number_of,
+    release_card,
     release_view,
     released_document,
     released_documents,
 )
 from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleaseView
 from ai_assets.run.released import ReleasedFilter
+from ai_assets.signoff.card_markdown import card_markdown, head, sections
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseFilesRemoved
+from ai_assets.signoff.release_cards import KeptCard
 from ai_assets.storage.index import IndexUnavailable
 
 FILTERS = ("search", "text", "partition", "stage", "label", "status")
@@ -87,6 +92,29 @@ def _base_of(view: ReleaseView) -> int | None:
     """What it is compared with where nobody says: the one before it."""
     before = [number for number in view.numbers if number < view.row.number]
     return max(before or [number for number in view.numbers if number != view.row.number], default=None)
+
+
+def card(http: HttpRequest) -> Response:
+    collection, number = _asked(http)
+    kept = release_card(Desk.of(http), person_of(http), collection, number)
+    context = {"collection": collection, "number": number, "kept": kept, "head": head(kept),
+               "sections": sections(kept.card)}  # fmt: skip
+    return render(http, "release_card.html", context)
+
+
+def card_as_markdown(http: HttpRequest) -> Response:
+    return _download(http, "md", "text/markdown; charset=utf-8", card_markdown)
+
+
+def card_as_json(http: HttpRequest) -> Response:
+    return _download(http, "json", "application/json", lambda kept: kept.text)
+
+
+def _download(http: HttpRequest, ending: str, media_type: str, written: Callable[[KeptCard], str]) -> Response:
+    collection, number = _asked(http)
+    kept = release_card(Desk.of(http), person_of(http), collection, number)
+    headers = {"Content-Disposition": f'attachment; filename="card-{number}.{ending}"'}
+    return Response(written(kept), media_type=media_type, headers=headers)
 
 
 def document(http: HttpRequest) -> Response:

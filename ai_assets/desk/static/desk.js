@@ -255,7 +255,7 @@
     "/": () => { const field = one("#search"); if (field) { field.focus(); field.select(); } },
     "?": openHelp,
   };
-  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs", l: "/golden", h: "/held" };
+  const GO = { i: "/", r: "/releases", a: "/audit", c: "/costs", s: "/runs", l: "/golden", h: "/held", e: "/evaluation" };
   const keyed = (key) => key.length === 1 ? one(`[data-key="${CSS.escape(key)}"]`) : null;
   const TYPING = "input:not([type=checkbox]), select, textarea, [contenteditable]";
   let awaited = 0;

@@ -40,6 +40,8 @@ from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
 
 DEPTH = 10
+MOST_AGREED = 50
+"""Rightly labelled documents by label that are named; wrong ones are named all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +309,15 @@ class CorpusEvaluation:
             worse=sum(then[name] and not now[name] for name in there),
         )
 
+    @property
+    def _agreed(self) -> dict[str, list[str]]:
+        """By label, the first golden documents that the model labelled so."""
+        found: dict[str, list[str]] = {}
+        for name, label in sorted(self.truth.items()):
+            if self.predicted.get(name) == label and len(found.setdefault(label, [])) < MOST_AGREED:
+                found[label].append(name)
+        return found
+
     def _said_by(self, name: str) -> dict[str, str]:
         """Who corrected it."""
         found = self.labelled.get(name)
@@ -319,7 +330,10 @@ class CorpusEvaluation:
         if self.collection.judges_labels:
             corpus = self._of_labels(None)
             assert corpus is not None
-            details["confusion"] = confusion_markdown(corpus.label_scores.confusion)
+            confusion = corpus.label_scores.confusion
+            details["confusion"] = confusion_markdown(confusion)
+            details["confusion_counts"] = {"labels": confusion.labels, "counts": confusion.counts}
+            details["agreed"] = self._agreed
             details["mislabelled"] = [
                 {"document": name, "golden": label, "label": self.predicted.get(name), **self._said_by(name)}
                 for name, label in sorted(self.truth.items())

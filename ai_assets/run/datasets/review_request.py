@@ -58,6 +58,7 @@ def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = N
         **_holes(frozen),
         **_held_summary(held),
         "scores": frozen.scores,
+        **_evaluated(work, partition),
         "cost_usd": frozen.cost_usd,
         "live_release": live.number if live else None,
         "live_scores": _live_scores(work, partition, part),
@@ -158,6 +159,15 @@ def _drift(work: Work, frozen: FrozenCandidate) -> dict[str, Any]:
     found = work.drift.found(frozen)
     shown = found.comparisons[: max(MOST_COMPARISONS, len(found.drifted))]
     return {"drift": {"said": found.verdict.sentence, "comparisons": [each.as_data() for each in shown]}}
+
+
+def _evaluated(work: Work, partition: str) -> dict[str, Any]:
+    """What the digest of the candidate does not hold of its scores: how sure they are, and the slices."""
+    if "evaluation_scores" not in work.collection.inputs_of("release_candidate"):
+        return {}
+    stats = work.input("release_candidate", partition, "evaluation_scores").stats
+    found = {name: stats[name] for name in ("errors", "slices") if stats.get(name)}
+    return {"evaluation": found} if found else {}
 
 
 def _facts(

@@ -35,6 +35,7 @@ from ai_assets.storage.migrations import (
     m040_holds,
     m041_large,
     m046_canary,
+    m047_release_cards,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -68,4 +69,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m040_holds", m040_holds.up),
     ("m041_large", m041_large.up),
     ("m046_canary", m046_canary.up),
+    ("m047_release_cards", m047_release_cards.up),
 )

@@ -1,0 +1,227 @@
+"""Evaluations as the desk shows them, for one person: scores over releases, slices, who is mistaken for whom."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ai_assets.collection.loading import Collection
+from ai_assets.desk.access import NotSeen, collection_seen
+from ai_assets.desk.context import Desk
+from ai_assets.desk.score_charts import ScorePoint
+from ai_assets.evaluation.scoring import Score
+from ai_assets.evaluation.verdict import GateVerdict
+from ai_assets.run.evaluated import Evaluation, JudgedDocument, newest_evaluation, scores_of_releases
+from ai_assets.signoff import requests
+from ai_assets.signoff.people import Person
+from ai_assets.statistics.intervals import share_bounds
+from ai_assets.storage.lake import read_parquet_row
+
+LONGEST_TEXT = 50_000
+LEVEL = 0.95
+MISSING = "*"
+"""In an address: the model gave no label that is declared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricHistory:
+    metric: str
+    stage: str | None
+    points: Sequence[ScorePoint]
+    """By release, in order."""
+    now: Score | None
+    """As it was measured last, released or not."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric} of {self.stage}" if self.stage else self.metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRow:
+    slice: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    golden: str
+    said: str | None
+    count: int
+    depth: int
+    """0 to 4: how large its share of its row is."""
+
+    @property
+    def right(self) -> bool:
+        return self.golden == self.said
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixRow:
+    golden: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationView:
+    collection: str
+    evaluation: Evaluation | None
+    """The newest; None before the first run with golden data."""
+    history: Sequence[MetricHistory]
+    slices: Sequence[SliceRow]
+    columns: Sequence[str | None]
+    """Of the matrix: labels that the model gave, and None for none."""
+    matrix: Sequence[MatrixRow]
+    gates: Sequence[GateVerdict]
+    request_id: str | None
+    """In which these verdicts were shown."""
+    holds: bool
+    """Some stage of it holds documents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverviewLine:
+    collection: str
+    evaluation: Evaluation | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedText:
+    judged: JudgedDocument
+    partition: str | None
+    title: str
+    path: str
+    text: str
+    cut: bool
+
+
+def overview(desk: Desk, person: Person) -> list[OverviewLine]:
+    """Of the collections that the person may see and that have golden data."""
+    seen = desk.seen_by(person)
+    return [
+        OverviewLine(collection=name, evaluation=newest_evaluation(desk.stores, seen[name]))
+        for name in sorted(seen)
+        if seen[name].metrics
+    ]
+
+
+def evaluation_view(desk: Desk, person: Person, name: str) -> EvaluationView:
+    collection = collection_seen(desk, person, name)
+    found = newest_evaluation(desk.stores, collection)
+    with desk.stores.state.read() as connection:
+        asked = requests.latest_of(connection, collection.name, found.partition) if found else None
+        history = _history(connection, collection, found)
+    columns, matrix = _matrix(found)
+    return EvaluationView(
+        collection=collection.name,
+        evaluation=found,
+        history=history,
+        slices=_slices(found),
+        columns=columns,
+        matrix=matrix,
+        gates=asked.verdicts if asked else (),
+        request_id=asked.request_id if asked else None,
+        holds=bool(collection.holding),
+    )
+
+
+def _history(connection: sa.Connection, collection: Collection, found: Evaluation | None) -> list[MetricHistory]:
+    """Metrics as they are measured now come first, then those of older releases alone."""
+    now = {(each.metric, each.stage): each for each in (found.of_corpus if found else ())}
+    points: dict[tuple[str, str | None], list[ScorePoint]] = {key: [] for key in now}
+    for release in scores_of_releases(connection, collection.name):
+        for each in release.scores:
+            if each.value is not None:
+                point = ScorePoint(release=release.release, value=each.value, n=each.n, interval=each.interval)
+                points.setdefault((each.metric, each.stage), []).append(point)
+    return [
+        MetricHistory(metric=metric, stage=stage, points=line, now=now.get((metric, stage)))
+        for (metric, stage), line in points.items()
+    ]
+
+
+def _slices(found: Evaluation | None) -> list[SliceRow]:
+    rows = []
+    for each in found.slices if found else ():
+        error = math.sqrt(each.value * (1 - each.value) / each.n)
+        bounds = share_bounds(each.value, error, each.n, LEVEL)
+        low, high = (None, None) if bounds is None else (bounds.low, bounds.high)
+        rows.append(SliceRow(slice=each.slice, value=each.value, low=low, high=high, n=each.n))
+    return rows
+
+
+def _matrix(found: Evaluation | None) -> tuple[list[str | None], list[MatrixRow]]:
+    """Rows and columns without a document are left out."""
+    if found is None or found.confusion is None:
+        return [], []
+    names: list[str | None] = [*found.confusion.labels, None]
+    counts = found.confusion.counts
+    used = [place for place in range(len(names)) if any(row[place] for row in counts)]
+    rows = []
+    for place, row in enumerate(counts):
+        if total := sum(row):
+            golden = found.confusion.labels[place]
+            cells = [
+                Cell(golden=golden, said=names[j], count=row[j], depth=math.ceil(4 * row[j] / total)) for j in used
+            ]
+            rows.append(MatrixRow(golden=golden, cells=cells))
+    return [names[place] for place in used], rows
+
+
+def cell_documents(
+    desk: Desk, person: Person, name: str, golden: str, said: str
+) -> tuple[Evaluation, Sequence[JudgedDocument], int]:
+    """Documents of a cell as far as they are named, and how many there are."""
+    found = _evaluated(desk, person, name)
+    label = None if said == MISSING else said
+    confusion = found.confusion
+    known = confusion.labels if confusion else ()
+    if confusion is None or golden not in known or (label is not None and label not in known):
+        raise NotSeen(f"cell of golden label '{golden[:60]}' and label '{said[:60]}'")
+    column = len(known) if label is None else known.index(label)
+    return found, found.cell(golden, label), confusion.counts[known.index(golden)][column]
+
+
+def judged_text(desk: Desk, person: Person, name: str, document: str) -> JudgedText:
+    """A golden document that the newest evaluation names, with its text as last computed."""
+    found = _evaluated(desk, person, name)
+    judged = found.judged(document)
+    if judged is None:
+        raise NotSeen(f"judged document '{document[:200]}'")
+    partition, row = _row(desk, found.collection, document)
+    text = str(row.get("text") or "")
+    return JudgedText(
+        judged=judged,
+        partition=partition,
+        title=str(row.get("title") or document),
+        path=str(row.get("path") or ""),
+        text=text[:LONGEST_TEXT],
+        cut=len(text) > LONGEST_TEXT,
+    )
+
+
+def _evaluated(desk: Desk, person: Person, name: str) -> Evaluation:
+    found = newest_evaluation(desk.stores, collection_seen(desk, person, name))
+    if found is None:
+        raise NotSeen(f"evaluation of '{name}'")
+    return found
+
+
+def _row(desk: Desk, collection: str, document: str) -> tuple[str | None, Mapping[str, object]]:
+    """Where the document was seen last, and its row there; nothing of one that is gone."""
+    query = (
+        "SELECT partition FROM document_history WHERE collection = :c AND document_id = :d ORDER BY happened_at DESC"
+    )
+    with desk.stores.state.read() as connection:
+        places = connection.execute(sa.text(query), {"c": collection, "d": document}).scalars().all()
+    lake = desk.stores.lake
+    for partition in dict.fromkeys(places):
+        manifest = lake.manifest(collection, "documents", partition)
+        for place, row in enumerate(lake.rows(manifest, ["document_id", "status"]) if manifest else ()):
+            if manifest is not None and row["document_id"] == document and row["status"] == "ok":
+                return partition, read_parquet_row(lake.path(manifest), place)
+    return None, {}

@@ -1,0 +1,55 @@
+"""The evaluation of a collection: scores over releases, slices, the confusion matrix and the documents behind it."""
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import RedirectResponse, Response
+
+from ai_assets.desk import evaluation_query
+from ai_assets.desk.context import Desk
+from ai_assets.desk.evaluation_query import MISSING, MetricHistory
+from ai_assets.desk.pages.form import person_of
+from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.score_charts import score_line
+from ai_assets.storage.state import storable
+
+MOST_CHARTS = 8
+
+
+def overview(http: HttpRequest) -> Response:
+    lines = evaluation_query.overview(Desk.of(http), person_of(http))
+    if len(lines) == 1:
+        return RedirectResponse(f"/evaluation/{lines[0].collection}", 303)
+    return render(http, "evaluations.html", {"lines": lines})
+
+
+def page(http: HttpRequest) -> Response:
+    view = evaluation_query.evaluation_view(Desk.of(http), person_of(http), http.path_params["collection"])
+    charts = [
+        (each, score_line(f"score-{place}", each.name, _finding(each), each.points))
+        for place, each in enumerate(view.history[:MOST_CHARTS])
+        if len(each.points) > 1
+    ]
+    return render(http, "evaluation.html", {"view": view, "charts": charts, "missing": MISSING})
+
+
+def _finding(history: MetricHistory) -> str:
+    """What the plot shows, in a sentence."""
+    first, last = history.points[0], history.points[-1]
+    moved = last.value - first.value
+    if abs(moved) < 0.0005:
+        return f"{last.in_words}; as release {first.release}."
+    return f"{last.in_words}; {abs(moved):.3f} {'more' if moved > 0 else 'less'} than release {first.release}."
+
+
+def documents(http: HttpRequest) -> Response:
+    name, given = http.path_params["collection"], http.query_params
+    golden, said = (storable(given.get(key)) or "" for key in ("golden", "said"))
+    found, rows, count = evaluation_query.cell_documents(Desk.of(http), person_of(http), name, golden, said)
+    context = {"collection": name, "golden": golden, "label": None if said == MISSING else said, "rows": rows,
+               "count": count, "found": found}  # fmt: skip
+    return render(http, "evaluation_documents.html", context)
+
+
+def document(http: HttpRequest) -> Response:
+    name, asked = http.path_params["collection"], storable(http.query_params.get("id")) or ""
+    found = evaluation_query.judged_text(Desk.of(http), person_of(http), name, asked)
+    return render(http, "evaluation_document.html", {"collection": name, "found": found, "missing": MISSING})
