@@ -8,6 +8,7 @@ STAGE_KINDS: Mapping[str, str] = {
     "summarise": "ai_assets.stages.summarise:SummariseStage",
     "generate": "ai_assets.stages.generate:GenerateStage",
     "translate": "ai_assets.stages.translate:TranslateStage",
+    "judge": "ai_assets.stages.judge:JudgeStage",
     "function": "ai_assets.stages.function_kind:FunctionStage",
 }
 EMBED = "embed"

@@ -27,6 +27,7 @@ from ai_assets.cli import (
     golden,
     held,
     inference,
+    judge,
     keys,
     ledger,
     migrate,
@@ -111,6 +112,7 @@ app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(golden.app, name="golden")
+app.add_typer(judge.app, name="judge")
 app.add_typer(held.app, name="held")
 app.add_typer(reviewers.app, name="reviewers")
 app.add_typer(releases.app, name="releases")

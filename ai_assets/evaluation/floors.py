@@ -81,8 +81,9 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
     assert error is not None
     assert clusters is not None
     more = _more_labels(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
+    needed = _needed(more, "label" if score.judge is None else "rating")
     return case.undecided(
-        f"{said}, which does not reach the minimum {least:g}: {_needed(more)}",
+        f"{said}, which does not reach the minimum {least:g}: {needed}",
         holds=gate.undecided == "block", baseline=declared, margin=bounds.low - least,
     )  # fmt: skip
 
@@ -177,7 +178,7 @@ def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
     return max(1, math.ceil(high * n) - n)
 
 
-def _needed(more: int | None) -> str:
+def _needed(more: int | None, of: str = "label") -> str:
     if more is None:
-        return "more labels alone will not show it"
-    return f"{more:,} more label{'s' * (more != 1)} needed, if they come out alike"
+        return f"more {of}s alone will not show it"
+    return f"{more:,} more {of}{'s' * (more != 1)} needed, if they come out alike"
