@@ -5,17 +5,20 @@ Through the real engine to a rehearsal provider in a process of its own; compute
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import DAYS, Project, project_at
 from provider import Provider
 from signing import current, decide, known
 
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
+from ai_assets.collection.settings import CollectionSettings
 from ai_assets.evaluation.errors import GoldenError
 from ai_assets.evaluation.gates import Gate, GateInputs, judge
 from ai_assets.evaluation.judged import FEWEST_RATED
@@ -33,6 +36,7 @@ from ai_assets.signoff.label_files import written
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.rating_files import KEYS, import_ratings, judge_named, sheet
 from ai_assets.stages.base import Row
+from ai_assets.stages.judge import JudgeStage
 
 DAY = "2026-10-05"
 INFERENCE = """
@@ -317,6 +321,17 @@ def test_a_person_may_say_otherwise_later_and_two_people_may_differ(office: Proj
 
 
 # What is declared
+
+
+def test_the_examples_of_the_page_are_valid() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "judge.md").read_text()
+    judging, checks = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    stages = [*judging["stages"], {"name": "claim_details", "kind": "extract", "schema": {"type": "object"}}]
+    whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}, "stages": stages}
+    found = CollectionSettings.model_validate({**whole, "gates": judging["gates"]})
+    judge = next(stage for stage in found.stages if isinstance(stage, JudgeStage))
+    assert (judge.of, judge.upstream) == ("summary.text", ("summary",))
+    assert CollectionSettings.model_validate({**whole, **checks}).metrics
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ def interval_of(value: float, error: float, clusters: int, confidence: float) ->
     return share_bounds(value, error, clusters, 2 * confidence - 1)
 
 
-def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | None) -> GateVerdict:
-    """Of a score with a value."""
+def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | None, of: str = "label") -> GateVerdict:
+    """Of a score with a value; `of` is what more of would decide it."""
     score, gate = case.score, case.gate
     assert score is not None
     assert score.value is not None
@@ -81,7 +81,7 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
     assert error is not None
     assert clusters is not None
     more = _more_labels(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
-    needed = _needed(more, "label" if score.judge is None else "rating")
+    needed = _needed(more, of)
     return case.undecided(
         f"{said}, which does not reach the minimum {least:g}: {needed}",
         holds=gate.undecided == "block", baseline=declared, margin=bounds.low - least,

@@ -295,7 +295,8 @@ def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
     if case.gate.slices:
         wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
         return judge_slices(case, wanted)
-    return judge_lower_bound(case, case.score.error, case.score.clusters)
+    items = "rating" if case.score.judge is not None else "row" if case.gate.metric in bench.of_rows else "label"
+    return judge_lower_bound(case, case.score.error, case.score.clusters, items)
 
 
 def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:

@@ -103,7 +103,7 @@ class JudgeStage(PromptStage):
         """None for what the scale does not have."""
         if isinstance(word, bool) or word not in self.words:
             return None
-        return self.points[self.words.index(word)]  # type: ignore[arg-type]
+        return self.points[self.words.index(word)]
 
     @property
     def upstream(self) -> tuple[str, ...]:

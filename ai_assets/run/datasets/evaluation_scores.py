@@ -275,7 +275,24 @@ class CorpusEvaluation:
             wanted = None if columns is None else list(dict.fromkeys([*columns, "status"]))
             return (row for row in self.work.rows(manifest, wanted) if row["status"] != "deleted")
 
-        return Evidence(collection=self.collection.name, partition=partition, stage=metric.stage, rows=rows)
+        stage = next((each for each in self.collection.stages if each.name == metric.stage), None)
+        question = self.collection.questions.get(metric.stage or "")
+        return Evidence(
+            collection=self.collection.name,
+            partition=partition,
+            stage=metric.stage,
+            rows=rows,
+            documents=functools.partial(self._documents, partition),
+            columns=() if stage is None else tuple(stage.columns.dataset),
+            headline=None if stage is None else stage.columns.headline,
+            schema=None if question is None else question.schema,
+        )
+
+    def _documents(self, partition: str, columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any]]:
+        """Those with a text, in order."""
+        manifest = self.work.input("evaluation_scores", partition, "documents")
+        wanted = None if columns is None else list(dict.fromkeys([*columns, "status"]))
+        return (row for row in self.work.rows(manifest, wanted) if row["status"] == "ok")
 
     @cached_property
     def slices(self) -> list[SliceScore]:
