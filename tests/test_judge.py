@@ -25,6 +25,7 @@ from ai_assets.evaluation.judged import FEWEST_RATED
 from ai_assets.evaluation.scoring import Score
 from ai_assets.evaluation.verdict import GateVerdict, Interval
 from ai_assets.inference.load import load_inference
+from ai_assets.inference.records import Answer, Request
 from ai_assets.planning.plan import plan
 from ai_assets.rehearsal.judging import rating
 from ai_assets.rehearsal.reading import Reading, read
@@ -174,6 +175,7 @@ def test_another_model_prompt_scale_or_criterion_is_another_judge_and_another_ro
     assert len(provider.bills(every=True)) == len(rows(office, "rated"))
 
 
+@pytest.mark.slow
 def test_an_output_that_changes_is_judged_again_and_its_ratings_count_no_more(
     office: Project, provider: Provider
 ) -> None:
@@ -187,6 +189,7 @@ def test_an_output_that_changes_is_judged_again_and_its_ratings_count_no_more(
     assert (len(found.pairs), found.outdated) == (FEWEST_RATED - 1, 1)
 
 
+@pytest.mark.slow
 def test_a_judge_that_answers_nonsense_is_reported(office: Project, provider: Provider) -> None:
     provider.script([{"match": '"model":"maxi"', "fault": "schema_violation", "times": None}])
     collection = declared(office, criteria="It has no mistake.")
@@ -233,6 +236,7 @@ def test_ratings_that_are_worse_than_the_judges_move_the_mean_to_what_people_say
     assert manifest.stats["details"]["judges"][0]["lacking"] == 0
 
 
+@pytest.mark.slow
 def test_a_release_is_held_against_the_next_one_by_the_same_judge_only(office: Project) -> None:
     gate = {"metric": "judged", "stage": "rated", "no_worse_by": 0.3}
     rate(office, declared(office))
@@ -320,7 +324,41 @@ def test_a_person_may_say_otherwise_later_and_two_people_may_differ(office: Proj
     assert [people for _, people in again.pairs] == [3]
 
 
+@pytest.mark.slow
+def test_the_command_shows_what_a_judge_is_worth_and_nothing_where_nobody_rated(office: Project) -> None:
+    before = json.loads(office.cli("judge", "show", "notes", "--json").stdout)[0]
+    collection = declared(office)
+    assert (before["rated"], before["lacking"]) == (0, FEWEST_RATED)
+    assert before["judge"] == judge_of(collection, collection.judges[0])
+    rate(office, declared(office), less=1)
+    shown = office.cli("judge", "show", "notes")
+    print(shown.stdout)
+    assert shown.returncode == 0
+    assert "people would give" in shown.stdout
+    missing = office.cli("judge", "show", "notes", "--stage", "ratd")
+    assert (missing.returncode, "no judge 'ratd'; did you mean 'rated'" in missing.stderr) == (2, True)
+
+
 # What is declared
+
+
+@pytest.mark.parametrize(
+    ("scale", "data", "says"),
+    [
+        ([1, 2, 3], {"score": 3, "rationale": "All is there."}, {"rating": "3", "score": 3.0}),
+        ([1, 2, 3], {"score": 2.0, "rationale": "Too long."}, {"rating": "2", "score": 2.0}),
+        ("pass", {"score": "fail", "rationale": "A date is wrong."}, {"rating": "fail", "score": 0.0}),
+        ([1, 2, 3], {"score": 4, "rationale": "Great."}, "invalid_output: the score is none of 1, 2, 3"),
+        ([1, 2, 3], {"score": True, "rationale": "Great."}, "invalid_output: the score is none of 1, 2, 3"),
+        ("pass", {"score": 1, "rationale": "Good."}, "invalid_output: the score is none of fail, pass"),
+        ([1, 2, 3], {"score": 3, "rationale": " "}, "invalid_output: the judge gave no reason"),
+        ([1, 2, 3], "3", "invalid_output: not an object"),
+    ],
+)
+def test_an_answer_is_a_point_of_the_scale_with_a_reason_or_none(scale: Any, data: Any, says: Any) -> None:
+    stage = JudgeStage.model_validate({"name": "rated", "kind": "judge", "of": "summary.text", "scale": scale})
+    found = stage.read(Answer(request=Request(), call="c", endpoint="e", model="m", data=data), "")
+    assert found == (says if isinstance(says, str) else {**says, "rationale": data["rationale"]})
 
 
 def test_the_examples_of_the_page_are_valid() -> None:

@@ -167,4 +167,5 @@ class JudgeStage(PromptStage):
             return f"invalid_output: the score is none of {', '.join(map(str, self.words))}"
         if not isinstance(rationale, str) or not rationale.strip():
             return "invalid_output: the judge gave no reason"
-        return {"rating": str(answer.data["score"]), "score": float(score), "rationale": clean(rationale).strip()}
+        word = self.words[self.points.index(score)]
+        return {"rating": str(word), "score": float(score), "rationale": clean(rationale).strip()}
