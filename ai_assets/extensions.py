@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 
 from ai_assets.base.errors import ExtensionUnusable, said_of
 from ai_assets.base.home import project_directory
+from ai_assets.base.kinds import CHECKS
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.storage.digest import canonical_json
 
@@ -99,6 +100,7 @@ def _of_entry_point(kind: Kind, name: str) -> object:
     found = {point.name: point for point in installed(kind)}
     if name not in found:
         known = f"installed: {', '.join(sorted(found))}" if found else "none is installed"
+        known += f"; built-in checks: {', '.join(CHECKS)}" if kind == "metric" else ""
         raise ExtensionUnusable(
             kind, name, f"no entry point of the group {GROUPS[kind]} has that name ({known}); for a function of your "
             "own write module:name"

@@ -10,7 +10,8 @@ import yaml
 
 from ai_assets.base.errors import ExtensionUnusable, Gathered
 from ai_assets.base.extras import ExtraMissing
-from ai_assets.base.yaml_settings import line_of
+from ai_assets.base.kinds import CHECKS, CHECKS_VERSION
+from ai_assets.base.yaml_settings import line_of, nearest
 from ai_assets.checks.base import Check, OwnCheck
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings, place_of
@@ -18,7 +19,7 @@ from ai_assets.embedding.local import BACKENDS
 from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import BUILTIN, Metric, Of, of_function
-from ai_assets.extensions import Kind, load, load_class
+from ai_assets.extensions import Kind, builtin, load, load_class
 from ai_assets.local_models.errors import DimensionsDiffer, ModelUnusable
 from ai_assets.source_digest import source_digest
 from ai_assets.stages.hold_settings import HoldSettings
@@ -104,7 +105,8 @@ class _Loading:
 
     def metric(self, number: int) -> Metric:
         declared = self.settings.metrics[number]
-        function = self._load("metric", declared.use, "metrics", number)
+        is_ours = declared.use in CHECKS
+        function = builtin(CHECKS[declared.use]) if is_ours else self._load("metric", declared.use, "metrics", number)
         of = of_function(function)
         if of is None or not callable(function):
             problem = "it is not marked with @metric (from ai_assets.evaluation import metric)"
@@ -116,6 +118,8 @@ class _Loading:
             problem = f"it scores golden {of}; 'stage' is for a metric of rows"
             raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number, "stage")
         self._require_fits("metric", declared.use, function, 1, declared.options, "metrics", number)
+        if is_ours and (problem := self._uncheckable(declared.stage, declared.options.get("column"))) is not None:
+            raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number)
         return Metric(
             name=declared.name,
             of=of,
@@ -123,8 +127,19 @@ class _Loading:
             use=declared.use,
             stage=declared.stage,
             options=declared.options,
-            source_digest=source_digest(function),
+            source_digest=CHECKS_VERSION if is_ours else source_digest(function),
         )
+
+    def _uncheckable(self, name: str | None, column: str | None) -> str | None:
+        """Why the outputs of a stage cannot be checked."""
+        stage = next((each for each in self.settings.stages if each.name == name), None)
+        if stage is None:
+            return "it checks what a stage wrote; say under 'stage' which"
+        wanted, columns = column or stage.columns.headline, stage.columns.dataset
+        if columns.get(wanted) != "text":
+            texts = [each for each, kind in columns.items() if kind == "text"]
+            return f"stage '{name}' has no column '{wanted}' of text{nearest(wanted, texts)}"
+        return None
 
     def gate(self, number: int) -> "GateFunction":
         use = self.settings.gates[number].use

@@ -81,7 +81,7 @@ WRONG = [
     Case(id="keys for a list", text=BASE + STAGE.replace("    - name", "      name"), says=":6: stages: should be a list"),
     Case(id="nothing for text", text=BASE.replace("path: documents", "path:"), says=":4: source.path: should be text"),
     Case(id="text for yes or no", text=added("  watch: perhaps\n"), says=":6: watch: should be true or false (found 'perhaps')"),
-    Case(id="no such kind", text=BASE + STAGE.replace("classify", "clasify"), says=":8: stages.0.kind: should be 'classify', 'extract', 'summarise', 'generate', 'translate' or 'function', or module:name of your own (found 'clasify')"),
+    Case(id="no such kind", text=BASE + STAGE.replace("classify", "clasify"), says=":8: stages.0.kind: should be 'classify', 'extract', 'summarise', 'generate', 'translate', 'judge' or 'function', or module:name of your own (found 'clasify')"),
     Case(id="no such partitions", text=BASE.replace("by: day", "by: hour"), says=":5: partitions.by: should be 'day', 'week', 'month', 'folder' or 'shards' (found 'hour')"),
     Case(id="too much", text=added("  golden: {queries: q}\n  gates:\n    - {metric: mrr, min: 85}\n"), says=":8: gates.0.min: should be at most 1 (found 85)"),
     Case(id="too little", text=added("  signoff: {approvals: 0}\n"), says=":6: signoff.approvals: should be at least 1 (found 0)"),

@@ -2,7 +2,7 @@
 """Claims about prompt files: what is wrong in one is refused at load with file and line, and documents stay data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import columns_of_calls
+from ai_assets.stages.judge import JudgeStage
 from ai_assets.stages.prompt import (
     DEFAULTS,
     GUARD,
@@ -204,10 +205,13 @@ def test_every_kind_that_asks_has_a_prompt_of_its_own() -> None:
 
 @pytest.mark.parametrize("kind", ASKING)
 def test_the_shipped_prompts_are_sound(kind: str) -> None:
-    variables = replace(VARIABLES, given={**VARIABLES.given, "language": "German"})
+    judging = JudgeStage.model_validate({"name": "rated", "kind": "judge", "of": "kind.label"})
+    given = {**VARIABLES.given, "language": "German", **judging.prompt_values()}
+    variables = Variables(given={**given, **VARIABLES.given}, stages=judging.offers(VARIABLES.stages))
     prompt = default_prompt(DEFAULTS / f"{kind}.md", variables)
     check_prompt(prompt)
-    system, user = prompt.render({**SHOWN, "title": None}, {"kind": ROW}, [Example(title="T", text="E", output="note")])
+    rows = {"kind": ROW, "judged": {"output": "note"}}
+    system, user = prompt.render({**SHOWN, "title": None}, rows, [Example(title="T", text="E", output="note")])
     assert "None" not in system + user
     assert user.count("<document>") == user.count("</document>") == (2 if kind == "classify" else 1)
 

@@ -91,7 +91,7 @@ COMMANDS: Mapping[str, Command] = {
     "verify": Command(
         "verify",
         "verify",
-        "Check lake, released files, search indexes, warehouse and ledger against what was written; changes nothing.",
+        "Check lake, released files, search indexes, model cards, warehouse and ledger against what was written.",
     ),
     "search": Command("documents", "search", "Search the live release: full text and vectors together."),
     "export": Command(
@@ -123,6 +123,7 @@ COMMANDS: Mapping[str, Command] = {
     "signoff": Command("signoff", "app", "What waits for sign-off, and decisions on it."),
     "corrections": Command("corrections", "app", "Labels that people gave in place of a model's."),
     "golden": Command("golden", "app", "What people say is right: labels that judge a stage."),
+    "judge": Command("judge", "app", "What judges rate, and how far people agree."),
     "held": Command("held", "app", "Documents that wait for a person while the others go on."),
     "reviewers": Command("reviewers", "app", "Who may look, correct, decide and administer."),
     "releases": Command("releases", "app", "What is live, what was live, and the way back."),

@@ -117,7 +117,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     if request.status == "open":
         console.print(f"it still takes: {', '.join(standing.missing(chosen.settings.signoff))}")
     scores = [s for s in changes["scores"] if s["value"] is not None]
-    judged = ("metric", "scope", "stage")
+    judged = ("metric", "scope", "stage", "judge")
     before = {tuple(s.get(name) for name in judged): s["value"] for s in changes.get("live_scores") or []}
     if scores:
         rows = [

@@ -30,6 +30,7 @@ from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import Metric, Of
+from ai_assets.evaluation.ratings import Rating, read_ratings
 from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in
 from ai_assets.own import OwnParts, load_own, metrics_of
@@ -40,6 +41,7 @@ from ai_assets.stages.classify.adaptation import Adaptation
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function import absolute
 from ai_assets.stages.function_kind import FunctionStage
+from ai_assets.stages.judge import JudgeStage
 from ai_assets.storage.digest import digest
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Collection:
     """By stage that is a function, address and model of each endpoint that it may ask."""
     reranker: Reranker | None = None
     """The model that looks again at the best of what search finds."""
+    ratings: Mapping[str, tuple[Rating, ...]] = field(default_factory=dict)
+    """By judge, what people say of the outputs that it judges."""
     windowed: frozenset[str] = frozenset()
     """Assets that may have to wait for a window: their own, or that of an endpoint or a device."""
     canaries: tuple[str, ...] = ()
@@ -179,7 +183,12 @@ class Collection:
 
     @property
     def evaluates(self) -> bool:
-        return bool(self.metrics)
+        return bool(self.metrics or self.judges)
+
+    @property
+    def judges(self) -> tuple[JudgeStage, ...]:
+        """The stages that rate what others made."""
+        return tuple(stage for stage in self.stages if isinstance(stage, JudgeStage))
 
     @property
     def slices(self) -> tuple[str, ...]:
@@ -237,6 +246,7 @@ class Collection:
             case "evaluation_scores":
                 scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
                 judged = {stage.name for stage in self.labelling}
+                judged |= {name for judge in self.judges for name in (judge.name, judge.judges)}
                 return (
                     *(["documents"] if "documents" in scored or self.slices else []),
                     *self._vectors,
@@ -276,6 +286,7 @@ class Collection:
                 [[item.document, item.label] for item in self.golden_labels],
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
                 *([[metric.described for metric in self.own.metrics]] if self.own.metrics else []),
+                *self._judges_described,
                 *([["errors-1", list(self.slices)]] if any(gate.is_statistical for gate in settings.gates) else []),
                 *self._search_described,
             ],
@@ -298,6 +309,11 @@ class Collection:
         return tuple(stage for stage in self.stages if stage.hold is not None)
 
     @property
+    def _judges_described(self) -> list[Any]:
+        said = [[judge.name, sorted(_as_told(self.ratings.get(judge.name, ())))] for judge in self.judges]
+        return [["judged-1", said]] if said else []
+
+    @property
     def _holds_described(self) -> list[Any]:
         said = [[stage.name, stage.hold.described] for stage in self.holding if stage.hold is not None]
         return [["hold-1", said, dict(self.own.hold_digests)]] if said else []
@@ -307,6 +323,7 @@ class Collection:
             described = [self.questions[stage.name].identity, stage.described_when, list(stage.after)]
             near = self.settings.near_duplicates
             described += ["without-near-duplicates"] if near is not None and near.skip else []
+            described += [stage.chooses] if stage.chooses else []
             return [*described, "corrected-1"] if isinstance(stage, ClassifyStage) else described
         if isinstance(stage, FunctionStage):
             return [self.functions[stage.name], stage.described_when, list(stage.upstream)]
@@ -327,6 +344,11 @@ class Collection:
 
             described.append(checks_described(self.own.checks, self))
         return digest(described)[:16]
+
+
+def _as_told(ratings: Sequence[Rating]) -> Iterator[list[str]]:
+    """What of ratings decides scores."""
+    return ([item.document, item.output, str(item.rating), item.author] for item in ratings)
 
 
 def check_name(name: str) -> None:
@@ -402,6 +424,7 @@ def build_collection(
     gathered.attempt(None, _require_tenant, name, settings, path, node, tenants)
     labels = gathered.attempt(None, _golden_labels, folder, settings, path, node)
     queries = gathered.attempt((), _golden_queries, folder, settings, path, node)
+    ratings = gathered.attempt({}, _ratings, folder, settings, path, node)
     for number, query in _leaked(settings, queries):
         problem = f"example '{query}' is also a golden query; examples and golden data must not overlap"
         place = line_of(node, "attributes", "stages", number, "labels")
@@ -427,6 +450,7 @@ def build_collection(
         name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
         adaptations=adaptations,
         reranker=reranker,
+        ratings=ratings,
         windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),
         canaries=_canaries(inference()) if hours else (),
     )  # fmt: skip
@@ -465,6 +489,21 @@ def _golden_queries(
     if not settings.golden.queries:
         return ()
     return read_golden_queries(_golden_file(folder, "queries", settings.golden.queries, path, node))
+
+
+def _ratings(
+    folder: Path, settings: CollectionSettings, path: Path, node: yaml.Node | None
+) -> Mapping[str, tuple[Rating, ...]]:
+    """Of a judge whose file is not there yet, none: it is written when the first ratings are imported."""
+    found = {}
+    for number, stage in enumerate(settings.stages):
+        if isinstance(stage, JudgeStage) and stage.ratings is not None:
+            file = folder / stage.ratings
+            if file.exists() and not file.is_file():
+                line = line_of(node, "attributes", "stages", number, "ratings")
+                raise CollectionInvalid(path, line, f"stages.{number}.ratings: {file} is not a file")
+            found[stage.name] = read_ratings(file, stage.score_of, stage.words) if file.exists() else ()
+    return found
 
 
 def _golden_file(folder: Path, key: str, relative: str, path: Path, node: yaml.Node | None) -> Path:

@@ -144,7 +144,7 @@ def _variables(settings: CollectionSettings, stage: PromptStage) -> "Variables":
 
     stages = {item.name: item for item in settings.stages}
     offered = {name: stages[name].columns.offered for name in stage.upstream}
-    return Variables(given=stage.prompt_values(), stages=offered)
+    return Variables(given=stage.prompt_values(), stages=stage.offers(offered))
 
 
 def _schema(stage: PromptStage, place: _Place) -> Mapping[str, Json] | None:
@@ -160,6 +160,9 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
         raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
     if stage.tier is not None and (problem := _unpriced(declared, stage.route or "", stage.tier)) is not None:
         raise place.wrong(problem, "tier")
+    if stage.judges is not None and len(models := sorted({model for _, model in found})) > 1:
+        said = f"route '{stage.route}' leads to {' and '.join(models)}, and a judge is one model"
+        raise place.wrong(f"{said}; name an endpoint, or a route to one model", "route")
     return found
 
 

@@ -22,13 +22,14 @@ from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.drift_settings import DriftSettings
 from ai_assets.collection.expectations import Expectation
 from ai_assets.collection.holds import wrong_holds
+from ai_assets.collection.judges import judges_beside, wrong_judges
 from ai_assets.collection.reranking import RerankSettings
 from ai_assets.collection.stage_windows import misplaced_windows
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.gates import Gate
-from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, OF_QUERIES
+from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_JUDGES, OF_LABELS, OF_QUERIES
 from ai_assets.extensions import Options
 from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
 from ai_assets.signoff.errors import PersonalKeyUnusable
@@ -36,6 +37,7 @@ from ai_assets.signoff.personal_keys import key_id_of
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
+from ai_assets.stages.judge import JudgeStage
 from ai_assets.stages.registry import AnyStage, unmet
 from ai_assets.storage.index import MOST_DIMENSIONS
 
@@ -477,6 +479,11 @@ class CollectionSettings(WithDeadline):
     """Start a run within a minute of a change in the source, beside the nightly schedule."""
     freshness: FreshnessSettings | None = None
 
+    @field_validator("stages")
+    @classmethod
+    def _judged(cls, stages: tuple[StageSettings, ...]) -> tuple[StageSettings, ...]:
+        return judges_beside(stages)
+
     @field_validator("owners")
     @classmethod
     def _dagster_owner(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
@@ -510,6 +517,7 @@ class CollectionSettings(WithDeadline):
         yield from self._wrong_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
         yield from self._wrong_metrics(names)
         yield from wrong_holds(self)
+        yield from wrong_judges(self)
         for number, gate in enumerate(self.gates):
             if gate.metric == ANSWERED_SHARE:
                 yield from self._wrong_answered(number, gate)
@@ -541,6 +549,12 @@ class CollectionSettings(WithDeadline):
         if needed is not None and not there:
             yield wrong(f"the gate on {gate.metric} needs golden {needed}, and none are declared", "gates", number)
         judged = [stage.name for stage in self.stages if isinstance(stage, ClassifyStage)]
+        if gate.metric in OF_JUDGES:
+            judged = [stage.name for stage in self.stages if isinstance(stage, JudgeStage)]
+            if not judged:
+                problem = f"the gate on {gate.metric} needs a stage of kind 'judge', and there is none"
+                yield wrong(problem, "gates", number, "metric")
+                return
         if gate.metric in own:
             judged = [stage.name for stage in self.stages]
         if needed == "queries":
@@ -623,7 +637,7 @@ class CollectionSettings(WithDeadline):
 
     def _wrong_conditions(self, names: list[str]) -> Iterator[PydanticCustomError]:
         stages = {stage.name: stage for stage in self.stages}
-        unclear = len(stages) < len(names)
+        unclear = len(stages) < len(names) or any(each.judges not in (None, *stages) for each in self.stages)
         for number, stage in enumerate(self.stages):
             for key in ("when", "after"):
                 for place, earlier in enumerate(getattr(stage, key)):

@@ -187,7 +187,7 @@ def _drift(changes: Mapping[str, Any]) -> DriftView | None:
 
 def _scores(changes: Mapping[str, Any]) -> list[ScoreView]:
     def known_by(score: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(score.get(name) for name in ("metric", "scope", "stage"))
+        return tuple(score.get(name) for name in ("metric", "scope", "stage", "judge"))
 
     live = {known_by(score): score["value"] for score in changes.get("live_scores") or ()}
     return [

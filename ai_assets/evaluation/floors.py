@@ -58,8 +58,8 @@ def interval_of(value: float, error: float, clusters: int, confidence: float) ->
     return share_bounds(value, error, clusters, 2 * confidence - 1)
 
 
-def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | None) -> GateVerdict:
-    """Of a score with a value."""
+def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | None, of: str = "label") -> GateVerdict:
+    """Of a score with a value; `of` is what more of would decide it."""
     score, gate = case.score, case.gate
     assert score is not None
     assert score.value is not None
@@ -81,8 +81,9 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
     assert error is not None
     assert clusters is not None
     more = _more_labels(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
+    needed = _needed(more, of)
     return case.undecided(
-        f"{said}, which does not reach the minimum {least:g}: {_needed(more)}",
+        f"{said}, which does not reach the minimum {least:g}: {needed}",
         holds=gate.undecided == "block", baseline=declared, margin=bounds.low - least,
     )  # fmt: skip
 
@@ -184,7 +185,7 @@ def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
     return max(1, math.ceil(high * n) - n)
 
 
-def _needed(more: int | None) -> str:
+def _needed(more: int | None, of: str = "label") -> str:
     if more is None:
-        return "more labels alone will not show it"
-    return f"{more:,} more label{'s' * (more != 1)} needed, if they come out alike"
+        return f"more {of}s alone will not show it"
+    return f"{more:,} more {of}{'s' * (more != 1)} needed, if they come out alike"

@@ -19,7 +19,8 @@ from ai_assets.evaluation.floors import (
     judge_lower_bound,
     judge_slices,
 )
-from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_LABELS, Score
+from ai_assets.evaluation.judged_gates import judge_ratings_against_live, unrated
+from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, JUDGED, OF_JUDGES, OF_LABELS, Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 from ai_assets.extensions import Options
 
@@ -41,7 +42,8 @@ class Gate(BaseModel):
     at: Literal["value", "lower"] = "value"
     """What must reach `min`: the value, or the lower bound of its interval."""
     no_worse_by: float | None = Field(default=None, ge=0, lt=1)
-    """In place of `min`: on the same golden documents at most so much worse than the live release. Of `accuracy`."""
+    """In place of `min`: at most so much worse than the live release. Of `accuracy`, on the same golden documents, and
+    of `judged`, by the same judge."""
     slices: tuple[SliceBy, ...] = ()
     """`min` holds in each slice by these. Of `accuracy`."""
     slice_documents: int = Field(default=20, ge=5)
@@ -91,9 +93,10 @@ class Gate(BaseModel):
         for key in ("min", "at", "slices", "slice_documents"):
             if self.no_worse_by is not None and key in given:
                 yield key, "it has no meaning with 'no_worse_by'; declare a gate of its own"
-        for key in ("no_worse_by", "slices"):
-            if key in given and self.metric != "accuracy":
-                yield key, "it is for 'accuracy' alone"
+        if "no_worse_by" in given and self.metric not in ("accuracy", JUDGED):
+            yield "no_worse_by", f"it is for 'accuracy' and '{JUDGED}' alone"
+        if "slices" in given and self.metric != "accuracy":
+            yield "slices", "it is for 'accuracy' alone"
         if self.slices and self.at == "lower":
             yield "at", "slices are judged by their own test; leave 'at' away"
         if "slice_documents" in given and not self.slices:
@@ -267,6 +270,8 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
         unclear = replace(case, score=None)
         return unclear.failed(f"{each.name}: {len(found)} scores ({stages}); name one with 'stage:'")
     if function is None:
+        if each.metric in OF_JUDGES and (case.score is None or case.score.value is None):
+            return unrated(case)
         scored = case.score is not None and case.score.n > 0 and case.score.value is not None
         if scored and each.is_statistical:
             return _statistical(case, bench)
@@ -283,12 +288,15 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
 
 def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
     assert case.score is not None
+    if case.gate.no_worse_by is not None and case.gate.metric == JUDGED:
+        return judge_ratings_against_live(case)
     if case.gate.no_worse_by is not None:
         return judge_against_live(case, bench.paired)
     if case.gate.slices:
         wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
         return judge_slices(case, wanted)
-    return judge_lower_bound(case, case.score.error, case.score.clusters)
+    items = "rating" if case.score.judge is not None else "row" if case.gate.metric in bench.of_rows else "label"
+    return judge_lower_bound(case, case.score.error, case.score.clusters, items)
 
 
 def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:

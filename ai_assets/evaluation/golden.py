@@ -47,7 +47,7 @@ def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel
     seen: dict[str, tuple[int, str]] = {}
 
     def accept(line: int, raw: bytes) -> None:
-        item = _record(path, line, raw, GoldenLabel)
+        item = record_of(path, line, raw, GoldenLabel)
         if item.label not in labels:
             raise GoldenError(path, line, f"unknown label '{item.label}'{nearest(item.label, list(labels))}")
         if item.document in seen:
@@ -60,7 +60,7 @@ def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel
         seen[item.document] = (line, item.label)
         read.append(item)
 
-    _each_line(path, accept)
+    each_line(path, accept)
     return tuple(read)
 
 
@@ -70,7 +70,7 @@ def read_golden_queries(path: Path) -> tuple[GoldenQuery, ...]:
     seen: dict[str, int] = {}
 
     def accept(line: int, raw: bytes) -> None:
-        item = _record(path, line, raw, GoldenQuery)
+        item = record_of(path, line, raw, GoldenQuery)
         asked = " ".join(item.query.casefold().split())
         if asked in seen:
             raise GoldenError(path, line, f"repeats the query of line {seen[asked]}: '{item.query}'; merge the two")
@@ -79,11 +79,11 @@ def read_golden_queries(path: Path) -> tuple[GoldenQuery, ...]:
         seen[asked] = line
         read.append(item)
 
-    _each_line(path, accept)
+    each_line(path, accept)
     return tuple(read)
 
 
-def _each_line(path: Path, accept: Callable[[int, bytes], None]) -> None:
+def each_line(path: Path, accept: Callable[[int, bytes], None]) -> None:
     """Number and bytes of every line that is not blank; what is wrong with them is raised at the end."""
     try:
         content = path.read_bytes()
@@ -96,7 +96,7 @@ def _each_line(path: Path, accept: Callable[[int, bytes], None]) -> None:
     gathered.refuse(GoldenError)
 
 
-def _record(path: Path, line: int, raw: bytes, kind: type[_Record]) -> _Record:
+def record_of(path: Path, line: int, raw: bytes, kind: type[_Record]) -> _Record:
     fields = ", ".join(f'"{name}"' for name in kind.model_fields)
     try:
         found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unambiguous)

@@ -68,6 +68,14 @@ class Evidence:
     queries: tuple[QueryEvidence, ...] = ()
     rows: Callable[..., Iterator[Mapping[str, Any]]] = field(default=_no_rows)
     """`rows()` or `rows(["column", ...])`: of the stage, or of `documents`; a row group is in memory at a time."""
+    documents: Callable[..., Iterator[Mapping[str, Any]]] = field(default=_no_rows)
+    """Of rows of a stage, those of the documents, in the same order and read in the same way."""
+    columns: tuple[str, ...] = ()
+    """Of rows of a stage, the names of its columns."""
+    headline: str | None = None
+    """Of these the one that people read first."""
+    schema: Mapping[str, Any] | None = None
+    """Of a stage whose answers are held to one."""
 
     @cached_property
     def label_scores(self) -> LabelScores:

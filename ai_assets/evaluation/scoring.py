@@ -37,7 +37,10 @@ ANSWERED_SHARE = "answered_share"
 """Of no golden data: which share of the documents a stage asked about have a usable answer. `answered.py` judges it."""
 OF_LABELS = ("accuracy", "macro_f1")
 OF_QUERIES = (*(f"recall@{depth}" for depth in RECALL_DEPTHS), "mrr", f"ndcg@{NDCG_DEPTH}")
-BUILTIN_METRICS = (*OF_LABELS, *OF_QUERIES, ANSWERED_SHARE)
+JUDGED, JUDGE_AGREEMENT = "judged", "judge_agreement"
+OF_JUDGES = (JUDGED, JUDGE_AGREEMENT)
+"""Of what a judge stage and people say of the same outputs: `judged.py`."""
+BUILTIN_METRICS = (*OF_LABELS, *OF_QUERIES, *OF_JUDGES, ANSWERED_SHARE)
 Scope: TypeAlias = Literal["corpus", "partition"]
 
 
@@ -57,21 +60,25 @@ class Score:
     error: float | None = field(default=None, compare=False)
     """The standard error of the value, by clusters of items that succeed and fail together. It is kept beside rows."""
     clusters: int | None = field(default=None, compare=False)
+    judge: str | None = None
+    """Who judged, where it was a model: scores of two judges are never compared."""
 
     @property
     def key(self) -> list[str | None]:
         return [self.metric, self.scope, self.stage]
 
     def as_row(self) -> dict[str, Any]:
-        """Columns for an interval are there only where there is one: the digests of what has none stay as they are."""
+        """Columns for an interval, or a judge, are there only where there is one: the digests of what has none stay as
+        they are."""
         row = {"metric": self.metric, "scope": self.scope, "stage": self.stage, "value": self.value, "n": self.n}
-        return row if self.interval is None else {**row, **asdict(self.interval)}
+        row |= {} if self.interval is None else asdict(self.interval)
+        return row if self.judge is None else {**row, "judge": self.judge}
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Score":
         bounds = {name: row[name] for name in ("low", "high", "level", "unit") if row.get(name) is not None}
         known = {name: row[name] for name in ("metric", "scope", "stage", "value", "n")}
-        return cls(**known, interval=Interval(**bounds) if bounds else None)
+        return cls(**known, interval=Interval(**bounds) if bounds else None, judge=row.get("judge"))
 
 
 @dataclass(frozen=True, kw_only=True)

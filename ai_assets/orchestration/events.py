@@ -199,6 +199,8 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
             found[f"{name}/{row['stage']}" if name in found else name] = row["value"]
     found |= _judged_metadata(stats)
     details = stats["details"]
+    if details.get("judges"):  # by judge, how many outputs people rated, and how many they must rate still
+        found["judges"] = dg.MetadataValue.json(details["judges"])
     if details.get("confusion"):
         found["confusion"] = dg.MetadataValue.md(details["confusion"])
     if stats.get("search_fits"):  # by embedding, the weight of vectors in a search and what its fit is worth

@@ -107,7 +107,8 @@ class PartitionPlanner:
 
     def _is_awaited(self, stage: StageSettings) -> bool:
         collection = self._work.collection
-        return stage.name in collection.embedded_stages or any(stage.name in each.when for each in collection.stages)
+        waits = (stage.name in each.when or stage.name == each.judges for each in collection.stages)
+        return stage.name in collection.embedded_stages or any(waits)
 
     def _builtin(self, stage: StageSettings) -> None:
         """The classifier that runs here costs nothing; where its dataset will change, its labels are open."""
@@ -169,6 +170,13 @@ class PartitionPlanner:
     def chance(self, stage: StageSettings, document: str) -> Chance | None:
         """That the document comes to the stage; None where it certainly does not."""
         chance = CERTAIN
+        if not stage.draws(document):
+            return None
+        if stage.judges is not None:
+            made = self.open(stage.judges).get(document)
+            if made is None and self.row(stage.judges, document) is None:
+                return None
+            chance = CERTAIN if made is None else made.chance
         for name, wanted in stage.when.items():
             found = self.open(name).get(document)
             if found is None or found.row is not None:
@@ -182,7 +190,8 @@ class PartitionPlanner:
         return chance if chance.high > 0 else None
 
     def unread_chance(self, stage: StageSettings) -> Chance:
-        chance = CERTAIN
+        chance = CERTAIN if stage.judges is None else self._unread.get(stage.judges, CERTAIN)
+        chance = chance.and_(Chance(stage.share_taken, stage.share_taken, stage.share_taken))
         for name, wanted in stage.when.items():
             chance = chance.and_(self._unread.get(name, CERTAIN)).and_(self.mix(name, wanted))
         self._unread[stage.name] = chance

@@ -198,4 +198,4 @@ def _reader(question: Question) -> Callable[[str], bool]:
     """Whether the prompt may show what an earlier stage said: its name stands in a template that uses `stages`."""
     text = question.prompt.system + question.prompt.user
     used = "stages" in text
-    return lambda name: used and name in text
+    return lambda name: used and (name in text or name == question.stage.judges)

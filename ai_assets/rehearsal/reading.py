@@ -19,6 +19,7 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _TRIED_TAGS = 20
+_JUDGED = re.compile(r"<data>(.*?)</data>", re.DOTALL)
 _AMOUNT = re.compile(r"(?<![\w.,])\d{1,3}(?:[.,' ]\d{3})+[.,]\d{2}(?!\d)|(?<![\w.,])\d+[.,]\d{2}(?![\d.,]\d)")
 _INTEGER = re.compile(r"(?<![\w.,-])\d{1,15}(?![\w]|[.,]\d)")
 _NUMBER = re.compile(r"-?\d+(?:[.,' ]\d{3})*(?:[.,]\d+)?")
@@ -72,6 +73,8 @@ class Reading:
     quick: bool
     second: bool = False
     """It is read by another model, which answers otherwise."""
+    judged: str = ""
+    """What was written about the document, where the instructions show it to be judged: the last <data>."""
 
     @functools.cached_property
     def sentences(self) -> list[str]:
@@ -146,12 +149,13 @@ def read(messages: Sequence[ChatMessage], *, quick: bool) -> Reading:
     for text in reversed(users):
         if (delimited := _delimited(text)) is not None:
             document, around = delimited
-            return _reading(document, system or around, f"{system}\n{around}", quick=quick)
+            judged = _JUDGED.findall(around) if "judge" in around.lower() else []
+            return _reading(document, system or around, f"{system}\n{around}", quick=quick, judged="".join(judged[-1:]))
     longest = max(users, key=len, default="")
     return _reading(longest, system or longest, f"{system}\n{longest[:_LINE_CHARACTERS]}", quick=quick)
 
 
-def _reading(document: str, prompt: str, asked: str, *, quick: bool) -> Reading:
+def _reading(document: str, prompt: str, asked: str, *, quick: bool, judged: str = "") -> Reading:
     text = document[: QUICK_CHARACTERS if quick else READ_CHARACTERS]
     first, _, rest = text.partition("\n")
     titled = bool(rest.strip()) and len(first) <= _TITLE_CHARACTERS and not first.rstrip().endswith((",", ";", ":"))
@@ -167,6 +171,7 @@ def _reading(document: str, prompt: str, asked: str, *, quick: bool) -> Reading:
         wants_reply=wants_reply(asked),
         promise=promised(asked),
         quick=quick,
+        judged=judged.strip(),
     )
 
 

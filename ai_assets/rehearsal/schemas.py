@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ai_assets.rehearsal.chat import Schema, compact_json
+from ai_assets.rehearsal.judging import rating, reason
 from ai_assets.rehearsal.labels import classify
 from ai_assets.rehearsal.reading import ExtractedValue, Reading
 from ai_assets.rehearsal.scalars import integer, names_in, number, string
@@ -22,6 +23,7 @@ DEEPEST = 40
 MOST_ITEMS = 3
 _PLAIN_TEXT = frozenset({"type", "description", "title", "minLength"})
 _REASONS = frozenset({"reason", "rationale", "explanation", "why"})
+_RATINGS = frozenset({"score", "rating", "verdict", "grade"})
 _EVIDENCE = ("evidence", "quote", "quotes")
 _RUNNER_UP = re.compile(r"runner.?up|second|alternative", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -182,6 +184,8 @@ class _Filler:
 
     def _enum(self, schema: Schema, name: str) -> GeneratedValue:
         values = list(schema["enum"])
+        if self.reading.judged and set(words_of(name)) & _RATINGS:
+            return GeneratedValue(rating(self.reading, values))
         kinds = _types(schema) if "type" in schema else None
         if kinds is not None:
             values = [value for value in values if any(_is(value, kind) for kind in kinds)] or values
@@ -200,7 +204,9 @@ class _Filler:
         return GeneratedValue(said.label, raw=said.evidence)
 
     def _reason(self, schema: Schema, name: str) -> GeneratedValue | None:
-        """Why the label before it was chosen, in a sentence."""
+        """Why the label before it was chosen, or the rating given, in a sentence."""
+        if self.reading.judged and _REASONS & set(words_of(name)):
+            return GeneratedValue(reason(self.reading))
         if not self.labels or self.reading.quick or not _REASONS & set(words_of(name)):
             return None
         said = self.labels[-1][1]

@@ -14,6 +14,7 @@ PersonNameInvalid, PersonUnknown    who is named cannot be, or is not known
 MomentInvalid                       what should be a date or a time is none
 ClaimRefused, ClaimTaken             who looks at a request stays as it is
 CorrectionRefused, NoteRefused      what cannot be said about a document
+JudgeUnknown, RatingsUndeclared     no such judge, or one that has no file for what people say
 GoldenLabelRefused                  a golden label that cannot be given, or a sample that cannot be drawn
 HeldDecisionRefused                 what cannot be decided of a held document
 LabelFileRefused                    a file of labels with mistakes, all of them named
@@ -42,6 +43,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.yaml_settings import nearest
 
 
 class EmbeddingsMixed(UserError):
@@ -157,6 +159,27 @@ class CorrectionRefused(UserError):
 
     def __init__(self, document: str, problem: str) -> None:
         super().__init__(f"The label of '{document}' was not corrected: {problem}")
+
+
+class JudgeUnknown(UserError):
+    """`name` is None where none was named."""
+
+    def __init__(self, collection: str, name: str | None, known: Sequence[str]) -> None:
+        if not known:
+            said = f"{collection} has no stage of kind 'judge'; declare one (docs/judge.md)"
+        elif name is None:
+            said = f"{collection} has several judges ({', '.join(known)}); name one with --stage"
+        else:
+            said = f"{collection} has no judge '{name}'{nearest(name, list(known))}"
+        super().__init__(said)
+
+
+class RatingsUndeclared(UserError):
+    def __init__(self, collection: str, stage: str) -> None:
+        super().__init__(
+            f"Nothing was imported: stage '{stage}' of {collection} names no file for ratings. "
+            "Write 'ratings: ratings.jsonl' beside its 'of' in defs.yaml."
+        )
 
 
 class GoldenLabelRefused(UserError):

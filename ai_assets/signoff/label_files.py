@@ -48,7 +48,7 @@ class LabelLine:
 
 
 @dataclass
-class _Reading:
+class FileReading:
     """The lines of a file, and what is wrong with them."""
 
     lines: list[LabelLine] = field(default_factory=list)
@@ -152,9 +152,9 @@ def _reason(line: LabelLine, by: Person) -> str:
 def _read(
     stores: "Stores", collection: Collection, stage: ClassifyStage, path: Path, keys: Sequence[str]
 ) -> tuple[list[LabelLine], Mapping[str, LabelPlace]]:
-    reading = _Reading()
+    reading = FileReading()
     labels = [label.name for label in stage.labels]
-    for number, fields in _fields_of(path, reading):
+    for number, fields in fields_of(path, reading):
         line = _line(number, fields, keys, labels, reading)
         if line is not None:
             reading.lines.append(line)
@@ -178,7 +178,7 @@ def _line_number(problem: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def _fields_of(path: Path, reading: _Reading) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def fields_of(path: Path, reading: FileReading) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Number and fields of every line that can be read."""
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -212,7 +212,7 @@ def _fields_of(path: Path, reading: _Reading) -> Iterator[tuple[int, Mapping[str
 
 
 def _line(
-    number: int, fields: Mapping[str, Any], keys: Sequence[str], labels: Sequence[str], reading: _Reading
+    number: int, fields: Mapping[str, Any], keys: Sequence[str], labels: Sequence[str], reading: FileReading
 ) -> LabelLine | None:
     before = len(reading.problems)
     known = (*keys, "made_at")
@@ -245,7 +245,7 @@ def _line(
     )  # fmt: skip
 
 
-def _share(number: int, value: Any, reading: _Reading) -> float | None:
+def _share(number: int, value: Any, reading: FileReading) -> float | None:
     if value is None:
         return None
     try:
@@ -258,7 +258,7 @@ def _share(number: int, value: Any, reading: _Reading) -> float | None:
     return found
 
 
-def _refuse_twice(reading: _Reading) -> None:
+def _refuse_twice(reading: FileReading) -> None:
     seen: dict[tuple[str, str], LabelLine] = {}
     for line in reading.lines:
         earlier = seen.setdefault((line.document, line.author), line)

@@ -136,6 +136,25 @@ class StageSettings(WithDeadline):
         return self.kind.rpartition(":")[2]
 
     @property
+    def judges(self) -> str | None:
+        """The stage whose outputs it rates: it comes only to documents of which that one made a row."""
+        return None
+
+    @property
+    def chooses(self) -> list[Json]:
+        """What decides which of its documents it takes; empty where it takes all."""
+        return []
+
+    @property
+    def share_taken(self) -> float:
+        """Of the documents that come to it."""
+        return 1.0
+
+    def draws(self, document_id: str) -> bool:
+        """Whether it takes this document."""
+        return True
+
+    @property
     def described_when(self) -> dict[str, Json]:
         """As its conditions count for code versions."""
         return {name: described(condition) for name, condition in self.when.items()}
@@ -167,6 +186,8 @@ class PromptStage(StageSettings):
     """Of an answer, at least and likely: what a plan goes by before there is one."""
     AROUND_BYTES: ClassVar[int] = 800
     """Of a question around its document: what a plan goes by before one was put together."""
+    NOT_DECISIVE: ClassVar[frozenset[str]] = frozenset()
+    """Settings of the kind that change no answer."""
 
     def answer_schema(self, folder: Path) -> Mapping[str, Json] | None:
         """The JSON schema of an answer; None for text. `folder` is that of the collection. Raises SchemaWrong."""
@@ -195,6 +216,18 @@ class PromptStage(StageSettings):
         """What its prompt may name beside the document: plain values, lists and mappings. All of it is trusted."""
         return {"labels": [], "limits": {"sentences": None, "words": None}}
 
+    def offers(self, offered: Mapping[str, Mapping[str, ColumnType]]) -> Mapping[str, Mapping[str, ColumnType]]:
+        """What its prompt may name of earlier stages; `offered` has their columns."""
+        return offered
+
+    def shows(self, upstream: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Mapping[str, Any] | None]:
+        """The same of one document."""
+        return upstream
+
+    def problem_with(self, upstream: Mapping[str, Mapping[str, Any] | None]) -> str | None:
+        """Why nothing is asked about a document of which earlier stages say this."""
+        return None
+
     @property
     def asks_logprobs(self) -> bool:
         return False
@@ -222,4 +255,4 @@ class PromptStage(StageSettings):
     @property
     def decisive(self) -> Json:
         """Of its settings, all that can change a row."""
-        return [self.VERSION, self.model_dump(mode="json", exclude=set(_NOT_DECISIVE))]
+        return [self.VERSION, self.model_dump(mode="json", exclude={*_NOT_DECISIVE, *self.NOT_DECISIVE})]

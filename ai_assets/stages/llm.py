@@ -122,9 +122,10 @@ def ask(
         "path": document.path,
     }
     offered = question.prompt.variables.stages
-    stages = {name: {column: (upstream[name] or {}).get(column) for column in offered[name]} for name in offered}
+    shows = stage.shows(upstream)
+    stages = {name: {column: (shows[name] or {}).get(column) for column in offered[name]} for name in offered}
     messages: tuple[tuple[str, str], ...] = ()
-    problem = _unaskable(document, upstream)
+    problem = _unaskable(document, upstream) or stage.problem_with(upstream)
     if problem is None:
         try:
             system, user = question.prompt.render(shown, stages, examples)

@@ -19,7 +19,7 @@ def admitted(
     *,
     conditions_only: bool = False,
 ) -> Iterator[tuple[Row, Mapping[str, Row | None]]]:
-    """The documents that the conditions of a stage let through, in order, with their rows of earlier stages.
+    """The documents that a stage takes and its conditions let through, in order, with their rows of earlier stages.
 
     Of these rows all columns, or only those that the conditions look at.
     """
@@ -32,13 +32,17 @@ def admitted(
         for name, manifest in earlier.items()
     }
     for row in ok_rows(work, documents, columns):
+        if not stage.draws(row["document_id"]):
+            continue
         found = {name: rows.one(row["document_id"]) for name, rows in upstream.items()}
+        if stage.judges is not None and found[stage.judges] is None:
+            continue
         if all(holds(condition, found[name]) for name, condition in stage.when.items()):
             yield row, found
 
 
 def count_admitted(work: Work, stage: StageSettings, documents: Manifest, earlier: Mapping[str, Manifest]) -> int:
-    if not stage.when:
+    if not stage.when and stage.judges is None and not stage.chooses:
         return int(documents.stats["documents_out"])
-    conditions = {name: earlier[name] for name in stage.when}
+    conditions = {name: earlier[name] for name in (*stage.when, *filter(None, [stage.judges]))}
     return sum(1 for _ in admitted(work, stage, documents, conditions, ["document_id"], conditions_only=True))

@@ -22,8 +22,9 @@ from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
 from ai_assets.embedding.spec import FIRST, vector_column
 from ai_assets.evaluation.floors import PairedLabels, SliceScore
 from ai_assets.evaluation.gates import GateInputs, judge
+from ai_assets.evaluation.judged import JudgedOutputs, details_of, scores_of
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
-from ai_assets.evaluation.scoring import GoldenQuery, Score, confusion_markdown
+from ai_assets.evaluation.scoring import OF_JUDGES, GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
@@ -33,6 +34,7 @@ from ai_assets.run.reranking import reranked
 from ai_assets.signoff import decisions, golden_labels, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
+from ai_assets.signoff.judged_outputs import JudgedPartitions
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.digest import digest
@@ -212,7 +214,22 @@ class CorpusEvaluation:
         def evidence_of(metric: Metric) -> Sequence[Evidence]:
             return _there(self._of_rows(metric, partition)) if metric.of == "rows" else golden[metric.of]
 
-        return evaluate(self.collection.metrics, evidence_of)
+        found = evaluate(self.collection.metrics, evidence_of)
+        if partition is None:
+            found += [score for each in self.judged for score in scores_of(each)]
+        return found
+
+    @cached_property
+    def judged(self) -> Sequence[JudgedOutputs]:
+        """What each judge and people said of the same outputs."""
+        found = functools.partial(intact, self.work)
+        partitions = sorted(self.work.listing.by_partition)
+        return [
+            JudgedPartitions(self.work.stores, self.collection, stage, partitions, found).with_ratings(
+                functools.partial(_partitions_of, self.work.listing)
+            )
+            for stage in self.collection.judges
+        ]
 
     def _of_labels(self, partition: str | None) -> Evidence | None:
         if not self.collection.judges_labels:
@@ -260,7 +277,24 @@ class CorpusEvaluation:
             wanted = None if columns is None else list(dict.fromkeys([*columns, "status"]))
             return (row for row in self.work.rows(manifest, wanted) if row["status"] != "deleted")
 
-        return Evidence(collection=self.collection.name, partition=partition, stage=metric.stage, rows=rows)
+        stage = next((each for each in self.collection.stages if each.name == metric.stage), None)
+        question = self.collection.questions.get(metric.stage or "")
+        return Evidence(
+            collection=self.collection.name,
+            partition=partition,
+            stage=metric.stage,
+            rows=rows,
+            documents=functools.partial(self._documents, partition),
+            columns=() if stage is None else tuple(stage.columns.dataset),
+            headline=None if stage is None else stage.columns.headline,
+            schema=None if question is None else question.schema,
+        )
+
+    def _documents(self, partition: str, columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any]]:
+        """Those with a text, in order."""
+        manifest = self.work.input("evaluation_scores", partition, "documents")
+        wanted = None if columns is None else list(dict.fromkeys([*columns, "status"]))
+        return (row for row in self.work.rows(manifest, wanted) if row["status"] == "ok")
 
     @cached_property
     def slices(self) -> list[SliceScore]:
@@ -345,6 +379,8 @@ class CorpusEvaluation:
                 details["not_found_in_5" if each.name == FIRST else f"not_found_in_5 {each.name}"] = [
                     item.query for item in self.queries if not set(item.documents) & set(found[item.query][:5])
                 ]
+        if self.judged:
+            details["judges"] = [details_of(each) for each in self.judged]
         names = self.placed.values()
         details["absent"] = sum(not partitions for partitions in names)
         details["pending"] = (
@@ -417,9 +453,10 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     """The declared gates held against stored scores."""
     gates, details = work.collection.settings.score_gates, manifest.stats["details"]
     own = work.collection.own
-    release, live = _live_scores(work, manifest.partition) if own.gates else (None, ())
+    compares = any(gate.no_worse_by is not None and gate.metric in OF_JUDGES for gate in gates)
+    release, live = _live_scores(work, manifest.partition) if own.gates or compares else (None, ())
     errors = {tuple(said[:3]): said[3:] for said in manifest.stats.get("errors", ())}
-    asks_live = any(gate.no_worse_by is not None for gate in gates)
+    asks_live = any(gate.no_worse_by is not None and gate.metric not in OF_JUDGES for gate in gates)
     bench = GateInputs(
         scores=[_with_error(Score.of(row), errors) for row in work.read(manifest).to_pylist()],
         slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
@@ -428,7 +465,7 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
         absent=details["absent"],
         live=live,
         live_release=release,
-        of_rows=frozenset(metric.name for metric in own.metrics if metric.of == "rows"),
+        of_rows=frozenset((*OF_JUDGES, *(metric.name for metric in own.metrics if metric.of == "rows"))),
         labels_to_come=work.collection.settings.golden.review,
     )
     return judge(gates, bench, own.gates)
@@ -462,4 +499,6 @@ def _table(scores: Sequence[Score]) -> Any:
     ]  # fmt: skip
     if any(score.interval for score in scores):
         fields += [("low", pa.float64()), ("high", pa.float64()), ("level", pa.float64()), ("unit", pa.string())]
+    if any(score.judge for score in scores):
+        fields.append(("judge", pa.string()))
     return pa.Table.from_pylist([score.as_row() for score in scores], schema=pa.schema(fields))

@@ -28,6 +28,7 @@ from ai_assets.signoff.corrections import CORRECTIONS, NONE, Correction, applied
 from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import Columns, ColumnType
+from ai_assets.stages.judge import JudgeStage
 from ai_assets.stages.llm import DocumentQuestion, PromptDocument, Question, ask, row_of
 from ai_assets.stages.prompt import Example
 from ai_assets.storage.digest import Json, digest
@@ -84,6 +85,7 @@ class _Written:
     def __init__(self, stage: PromptStage, given: Mapping[str, Correction]) -> None:
         self._stage, self._given = stage, given
         self._counts = LabelCounts(stage) if isinstance(stage, ClassifyStage) else None
+        self._scores = dict.fromkeys(map(str, stage.points), 0) if isinstance(stage, JudgeStage) else None
         self.preview: list[Row] = []
         self.answered = 0
         self.unanswered: list[str] = []
@@ -98,6 +100,8 @@ class _Written:
             self._counts.count(row)
         if row["status"] == "ok":
             self.answered += 1
+            if self._scores is not None:
+                self._scores[str(round(row["score"]))] += 1
             self.costs.append(row["cost_usd"])
         elif asked:
             self.unanswered.append(row["document_id"])
@@ -107,7 +111,9 @@ class _Written:
 
     @property
     def stats(self) -> dict[str, Json]:
-        """What is only known of labels."""
+        """What is only known of labels, and of a judge's ratings."""
+        if self._scores is not None:
+            return {"judged_scores": self._scores}
         return {} if self._counts is None else self._counts.stats
 
 
