@@ -53,7 +53,7 @@ def _wrong_certified(
         yield wrong(problem, *at, "certified")
     elif stage.name != named:
         yield wrong(f"golden labels judge stage '{named}', so '{stage.name}' cannot be certified", *at, "certified")
-    gates = [gate.name for gate in settings.gates]
+    gates = [gate.name for gate in settings.judged_by]
     for place, name in enumerate(certified.suspended_by):
         if name not in gates:
             hint = nearest(name, gates) if gates else "; no gate is declared"

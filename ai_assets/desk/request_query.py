@@ -18,6 +18,7 @@ from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DriftComparison, DriftShare, DriftView, GateView, Publication, RequestView, ScoreView
+from ai_assets.evaluation.ceilings import MEASURES
 from ai_assets.evaluation.drift import Comparison
 from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
@@ -160,6 +161,7 @@ def _gate(verdict: GateVerdict, standing: DecisionState) -> GateView:
         message=verdict.sentence,
         waived_because=standing.waived.get(verdict.name),
         minimum=baseline.value if baseline is not None and verdict.judge == "min" else None,
+        maximum=baseline.value if baseline is not None and verdict.metric in MEASURES else None,
     )
 
 

@@ -145,6 +145,8 @@ class GateView(View):
     waived_because: str | None
     minimum: float | None
     """Of the built-in gate."""
+    maximum: float | None = None
+    """Of a ceiling."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,9 +80,9 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
                            margin=bounds.low - least)  # fmt: skip
     assert error is not None
     assert clusters is not None
-    more = _more_labels(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
+    more = more_needed(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
     return case.undecided(
-        f"{said}, which does not reach the minimum {least:g}: {_needed(more)}",
+        f"{said}, which does not reach the minimum {least:g}: {needed_in_words(more)}",
         holds=gate.undecided == "block", baseline=declared, margin=bounds.low - least,
     )  # fmt: skip
 
@@ -113,9 +113,9 @@ def judge_any_time(case: "GateCase") -> GateVerdict:
         return case.passed(f"{said}; minimum {least:g}", baseline=declared, margin=low - least)
     if is_below(values, least, risk):
         return case.failed(f"{said}; the minimum is {least:g}", baseline=declared, margin=low - least)
-    more = _more_labels(lambda factor: is_above(_times(values, factor), least, risk), score.n)
+    more = more_needed(lambda factor: is_above(_times(values, factor), least, risk), score.n)
     return case.undecided(
-        f"{said}; whether it reaches the minimum {least:g} is not shown yet: {_needed(more, about=True)}",
+        f"{said}; whether it reaches the minimum {least:g} is not shown yet: {needed_in_words(more, about=True)}",
         holds=gate.undecided == "block", baseline=declared, margin=low - least,
     )  # fmt: skip
 
@@ -157,9 +157,9 @@ def _against_live_at_any_time(case: "GateCase", paired: PairedLabels) -> GateVer
         return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
     if is_below(values, floor, risk):
         return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
-    more = _more_labels(lambda factor: is_above(_times(values, factor), floor, risk), paired.n)
+    more = more_needed(lambda factor: is_above(_times(values, factor), floor, risk), paired.n)
     return case.undecided(
-        f"{said}; that it is at most {most:g} worse is not shown yet: {_needed(more, about=True)}",
+        f"{said}; that it is at most {most:g} worse is not shown yet: {needed_in_words(more, about=True)}",
         holds=gate.undecided == "block", baseline=baseline, margin=margin,
     )  # fmt: skip
 
@@ -195,9 +195,9 @@ def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
         found = difference_bounds(_scaled(paired, factor), 2 * gate.confidence - 1)
         return found is not None and found.low >= -most
 
-    more = _more_labels(is_enough, paired.n)
+    more = more_needed(is_enough, paired.n)
     return case.undecided(
-        f"{said}; that it is at most {most:g} worse is not shown: {_needed(more)}",
+        f"{said}; that it is at most {most:g} worse is not shown: {needed_in_words(more)}",
         holds=gate.undecided == "block", baseline=baseline, margin=margin,
     )  # fmt: skip
 
@@ -235,8 +235,8 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     return case.passed(said, baseline=declared, margin=margin)
 
 
-def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
-    """How many more golden items of the same kind would decide it; None where no number does."""
+def more_needed(is_enough: Callable[[float], bool], n: int) -> int | None:
+    """How many more items of the same kind would decide it; None where no number does."""
     most = MOST_LABELS / max(n, 1)
     if n < 1 or most <= 1 or not is_enough(most):
         return None
@@ -247,7 +247,7 @@ def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
     return max(1, math.ceil(high * n) - n)
 
 
-def _needed(more: int | None, what: str = "label", *, about: bool = False) -> str:
+def needed_in_words(more: int | None, what: str = "label", *, about: bool = False) -> str:
     if more is None:
         return f"more {what}s alone will not show it"
     return f"{'about ' * about}{more:,} more {what}{'s' * (more != 1)} needed, if they come out alike"

@@ -15,6 +15,7 @@ from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.certificates import RunCertificate, certificate
 from ai_assets.run.context import Work
+from ai_assets.run.datasets.ceilings import ceiling_verdicts
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import signable
 from ai_assets.signoff.frozen_candidate import snapshot_paths
@@ -181,7 +182,7 @@ class _Holding:
     def _verdicts(self) -> Sequence[GateVerdict]:
         from ai_assets.run.datasets import answered, evaluation_scores
 
-        judged = answered.all_verdicts(self.work, self.partition)
+        judged = [*answered.all_verdicts(self.work, self.partition), *ceiling_verdicts(self.work, self.partition)]
         scores = self.manifests.get("evaluation_scores")
         return [*judged, *(evaluation_scores.gate_verdicts(self.work, scores) if scores is not None else ())]
 

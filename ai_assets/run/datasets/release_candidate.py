@@ -1,6 +1,5 @@
 """`release_candidate`: what a partition would publish, frozen into files, with the digest that people sign."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from ai_assets.embedding.spec import (
     vector_column,
 )
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.ceilings import paid_usd
 from ai_assets.run.datasets.documents import SHOWN
 from ai_assets.run.datasets.embeddings import reasons_of
 from ai_assets.run.datasets.holding import PartitionHolds, partition_holds
@@ -130,7 +130,7 @@ def _freeze(
         code_versions[SEARCHED_BY] = searched_by.key
     if held.digest:  # and which documents wait, or were let in or rejected, by whom and why
         code_versions[HELD] = held.digest
-    cost_usd = _cost_usd(work, manifests)
+    cost_usd = paid_usd(work, manifests)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
     reasons = _without(work, manifests)
     statuses: Counter[str] = Counter()
@@ -299,13 +299,6 @@ def _leaf_schema(work: Work) -> Any:
 
     names = ["document_id", "status", *(headline(stage) for stage in work.collection.stages), "leaf"]
     return pa.schema([(name, pa.string()) for name in names])
-
-
-def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
-    """What the answers and vectors cost when they were paid for, so that reusing them changes no digest."""
-    paying = [*(each.asset for each in work.collection.embeddings), *(stage.name for stage in work.collection.stages)]
-    paid = [float(manifests[name].stats.get("paid_usd", 0.0)) for name in paying]
-    return round(math.fsum(paid), 9)
 
 
 def _snapshot_exists(work: Work, manifest: Manifest) -> bool:
