@@ -69,6 +69,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         closed_by=request.closed_by,
         live_release=changes["live_release"],
         gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
+        thresholds=changes.get("hold_thresholds") or {},
         scores=_scores(changes),
         drift=_drift(changes),
         removed=changes["removed"],

@@ -4,7 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ai_assets.checks.errors import GateFailed
 from ai_assets.documents.by_document import ByDocument, Row
@@ -35,8 +36,11 @@ from ai_assets.signoff.holds import HELD, keep, known_until
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.content import has_own_bytes
-from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.digest import canonical_json, digest
 from ai_assets.storage.lake import Manifest, RowWriter, parquet_columns, writing_rows
+
+if TYPE_CHECKING:
+    from ai_assets.signoff.drifting import DriftFound
 
 DOCUMENT_COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
@@ -54,11 +58,12 @@ def build(work: Work, partition: str) -> Outcome:
     with work.stores.state.read() as connection:
         asked = requests.latest_of(connection, work.collection.name, partition)
     until = known_until(asked)
-    held = partition_holds(work, partition, manifests, until)
+    drift = partial(_looked_at, work, partition, manifests)
+    held = partition_holds(work, partition, manifests, until, drift)
     outcome = _made(work, partition, manifests, held)
     if until is not None and until < work.hold_decisions.last and not _is_asked(outcome.manifest, asked):
         # What people are asked about is void anyway: all that was decided meanwhile joins now.
-        held = partition_holds(work, partition, manifests, None)
+        held = partition_holds(work, partition, manifests, None, drift)
         outcome = _made(work, partition, manifests, held)
     if work.collection.holding:
         with work.fenced() as connection:
@@ -78,6 +83,16 @@ def _made(work: Work, partition: str, manifests: dict[str, Manifest], held: Part
     if outcome is not None and _snapshot_exists(work, outcome.manifest):
         return outcome
     return _freeze(work, partition, manifests, inputs, searched_by, held, started)
+
+
+def _looked_at(work: Work, partition: str, manifests: dict[str, Manifest], held: PartitionHolds) -> "DriftFound":
+    """How far the documents are from what is live that would be published if nothing suspended a threshold."""
+    embeddings = _embeddings(work, manifests)
+    rows = _released(_documents(work, manifests, {}), held)
+    passages = _without_held(_chunks(work, manifests), held)
+    space = embeddings[FIRST].space_key if FIRST in embeddings else ""
+    named = digest([{name: manifest.version for name, manifest in manifests.items()}, held.digest])
+    return work.drift.look(partition, rows, passages, space, named)
 
 
 def _is_asked(manifest: Manifest, asked: requests.SignoffRequest | None) -> bool:
@@ -152,7 +167,7 @@ def _freeze(
                 preview.append({**named, **by_stage(work, row)})
     for path in (documents_out.path, chunks_out.path):
         work.stores.lake.keep(path)
-    digest = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
+    signed = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
     return work.commit(
         "release_candidate",
         partition,
@@ -164,7 +179,7 @@ def _freeze(
         reused=0,
         quarantined=statuses["quarantined"],
         preview=preview,
-        digest=digest,
+        digest=signed,
         content=leaves.content,
         documents_file=documents_out.path.name,
         chunks_file=chunks_out.path.name,
@@ -176,7 +191,14 @@ def _freeze(
         **({WITHOUT: len(reasons)} if reasons else {}),
         **({HELD: held.documents} if work.collection.holding else {}),
         **(
-            {"hold_thresholds": told} if (told := {name: each.told for name, each in work.certificates.items()}) else {}
+            {"hold_thresholds": told}
+            if (
+                told := {
+                    name: {**each.told, **({"suspended": held.suspended[name]} if name in held.suspended else {})}
+                    for name, each in work.certificates.items()
+                }
+            )
+            else {}
         ),
     )
 
