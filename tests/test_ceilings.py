@@ -223,3 +223,19 @@ def test_the_examples_of_the_page_about_gates_are_valid() -> None:
     for block in blocks:
         settings = CollectionSettings.model_validate({**whole, "golden": {"review": True}, **yaml.safe_load(block)})
         assert len(settings.judged_by) >= len(settings.gates)
+
+
+def test_what_asks_a_model_may_be_an_embedding_or_a_function_and_what_comes_by_batch_has_no_latency() -> None:
+    routed = {"route": "vectors", "dimensions": 8}
+    settings = CollectionSettings.model_validate({
+        "source": {"path": "documents"}, "partitions": {"by": "folder"},
+        "stages": [KIND, {**BRIEF, "tier": "batch"}],
+        "embedding": routed, "embeddings": {"late": {**routed, "tier": "batch"}},
+        "gates": [{"measure": "p95_latency_s", "max": 2}, {"measure": "unanswered_share", "max": 0.1},
+                  {"measure": "p95_latency_s", "stage": "embeddings", "max": 1},
+                  {"measure": "cost_per_document", "stage": "embeddings_late", "max": 1}],
+    })  # fmt: skip
+    assert [(each.name, each.max) for each in settings.ceilings] == [
+        ("p95_latency_s of kind", 2), ("unanswered_share of kind", 0.1), ("unanswered_share of brief", 0.1),
+        ("p95_latency_s of embeddings", 1), ("cost_per_document of embeddings_late", 1),
+    ]  # fmt: skip
