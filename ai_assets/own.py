@@ -14,7 +14,7 @@ from ai_assets.base.kinds import CHECKS, CHECKS_VERSION
 from ai_assets.base.yaml_settings import line_of, nearest
 from ai_assets.checks.base import Check, OwnCheck
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings, place_of
+from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings, GateSettings, place_of
 from ai_assets.embedding.local import BACKENDS
 from ai_assets.embedding.own import own_embedder
 from ai_assets.embedding.spec import Embedding
@@ -68,8 +68,9 @@ def load_own(settings: CollectionSettings, path: Path, node: yaml.Node | None) -
     """Raises CollectionInvalid, with the line of each, for what cannot be loaded or does not fit."""
     loading, gathered = _Loading(settings, path, node), Gathered()
     metrics = [gathered.attempt(None, loading.metric, number) for number in range(len(settings.metrics))]
-    declared = {gate.name: number for number, gate in enumerate(settings.gates) if gate.use is not None}
-    gates = {name: gathered.attempt(None, loading.gate, number) for name, number in declared.items()}
+    own_gates = [(number, gate) for number, gate in enumerate(settings.gates) if isinstance(gate, GateSettings)]
+    declared = {gate.name: (number, gate) for number, gate in own_gates if gate.use is not None}
+    gates = {name: gathered.attempt(None, loading.gate, *found) for name, found in declared.items()}
     checks = [gathered.attempt(None, loading.check, number) for number in range(len(settings.checks))]
     targets = [gathered.attempt(None, loading.target, number) for number in range(len(settings.publish.to))]
     embeddings = {
@@ -141,14 +142,14 @@ class _Loading:
             return f"stage '{name}' has no column '{wanted}' of text{nearest(wanted, texts)}"
         return None
 
-    def gate(self, number: int) -> "GateFunction":
-        use = self.settings.gates[number].use
+    def gate(self, number: int, declared: GateSettings) -> "GateFunction":
+        use = declared.use
         assert use is not None
         function = self._load("gate", use, "gates", number)
         if not getattr(function, "__ai_assets_gate__", False) or not callable(function):
             problem = "it is not marked with @gate (from ai_assets.evaluation import gate)"
             raise self._wrong(ExtensionUnusable("gate", use, problem), "gates", number, "use")
-        self._require_fits("gate", use, function, 1, self.settings.gates[number].options, "gates", number)
+        self._require_fits("gate", use, function, 1, declared.options, "gates", number)
         return function
 
     def hold(self, number: int, declared: HoldSettings) -> HoldRule:

@@ -437,3 +437,14 @@ def test_the_status_says_how_many_labels_are_missing(office: Project) -> None:
     found = json.loads(office.cli("golden", "status", "notes", "--json").stdout)
     assert (found["missing"], found["waiting"], found["gates"][0]["decision"]) == (14, 8, "undecided")
     assert json.loads(office.cli("golden", "samples", "notes", "--json").stdout)[0]["drawn_by"] == "ann"
+
+
+def test_the_status_has_floors_under_all_labels_and_no_gate_of_another_kind(office: Project) -> None:
+    gates = [
+        {"metric": "accuracy", "no_worse_by": 0.05},
+        {"metric": "accuracy", "min": 0.5, "slices": ["language"]},
+        {"metric": "accuracy", "min": 0.5, "at": "any_time"},
+    ]
+    found = golden_status(computed(office, gates=gates, **REVIEW), office.stores())
+    said = [(each.gate, each.standing.decision) for each in found.gates]
+    assert said == [("accuracy ≥ 0.5 at any time", "undecided")]

@@ -12,6 +12,7 @@ from ai_assets.checks.answered import AnsweredCheck
 from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckSpec, Dataset
 from ai_assets.checks.budget import BudgetCheck
 from ai_assets.checks.canary import CanaryCheck
+from ai_assets.checks.ceilings import CeilingsCheck
 from ai_assets.checks.drift import DriftCheck
 from ai_assets.checks.gates import GatesCheck
 from ai_assets.checks.suites import SuiteCheck
@@ -19,6 +20,7 @@ from ai_assets.collection.settings import (
     ANSWERED_CHECK,
     BUDGET_CHECK,
     CANARY_CHECK,
+    CEILINGS_CHECK,
     DRIFT_CHECK,
     GATES_CHECK,
     QUALITY_CHECK,
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work
     from ai_assets.storage.lake import Manifest
 
-BUILTIN: tuple[Check, ...] = (BudgetCheck(), AnsweredCheck(), SuiteCheck(), GatesCheck(), DriftCheck(), CanaryCheck())
+BUILTIN: tuple[Check, ...] = (
+    BudgetCheck(), AnsweredCheck(), CeilingsCheck(), SuiteCheck(), GatesCheck(), DriftCheck(), CanaryCheck(),
+)  # fmt: skip
 """In the order in which they are run on one asset."""
-TAKEN = (ANSWERED_CHECK, BUDGET_CHECK, CANARY_CHECK, DRIFT_CHECK, GATES_CHECK, QUALITY_CHECK)
+TAKEN = (ANSWERED_CHECK, BUDGET_CHECK, CANARY_CHECK, CEILINGS_CHECK, DRIFT_CHECK, GATES_CHECK, QUALITY_CHECK)
 
 
 def specs_of(collection: "Collection") -> list[tuple[Check, CheckSpec]]:

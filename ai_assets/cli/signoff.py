@@ -139,6 +139,8 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     for verdict in request.verdicts:
         waived = standing.waived.get(verdict.name) if verdict.holds else None
         console.print(f"gate: {verdict.sentence}: {f'waived: {waived}' if waived else _MARKS[verdict.verdict]}")
+    for stage, said in (changes.get("hold_thresholds") or {}).items():
+        console.print(f"certified threshold of {stage}: {said}")
     marks = {**dict.fromkeys(changes["added"], "added"), **dict.fromkeys(changes["changed"], "changed")}
     columns = [key for key in (labels[0] if labels else {}) if key != "leaf"]
     table(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.yaml_settings import nearest, wrong
+from ai_assets.evaluation.drift import NAME as DRIFT
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.stages.registry import unmet
@@ -53,8 +54,9 @@ def _wrong_certified(
         yield wrong(problem, *at, "certified")
     elif stage.name != named:
         yield wrong(f"golden labels judge stage '{named}', so '{stage.name}' cannot be certified", *at, "certified")
-    gates = [gate.name for gate in settings.gates]
+    gates = [*(gate.name for gate in settings.judged_by), *([DRIFT] if settings.drift is not None else [])]
     for place, name in enumerate(certified.suspended_by):
         if name not in gates:
             hint = nearest(name, gates) if gates else "; no gate is declared"
+            hint = "; 'drift:' is not declared" if name == DRIFT else hint
             yield wrong(f"there is no gate '{name}'{hint}", *at, "certified", "suspended_by", place)

@@ -193,7 +193,7 @@ class Collection:
     @property
     def slices(self) -> tuple[str, ...]:
         """By what golden documents are divided."""
-        return tuple(sorted({each for gate in self.settings.gates for each in gate.slices}))
+        return tuple(sorted({each for gate in self.settings.metric_gates for each in gate.slices}))
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -287,7 +287,11 @@ class Collection:
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
                 *([[metric.described for metric in self.own.metrics]] if self.own.metrics else []),
                 *self._judges_described,
-                *([["errors-1", list(self.slices)]] if any(gate.is_statistical for gate in settings.gates) else []),
+                *(
+                    [["errors-1", list(self.slices)]]
+                    if any(gate.is_statistical for gate in settings.metric_gates)
+                    else []
+                ),
                 *self._search_described,
             ],
             "release_candidate": [

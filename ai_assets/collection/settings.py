@@ -6,10 +6,10 @@ Errors are given a place in the file by `collection.load_collection`; here they 
 import datetime
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.compute import ComputeSettings
@@ -18,6 +18,7 @@ from ai_assets.base.window_settings import Windows, hours_of, known_timezone
 from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
+from ai_assets.collection.ceilings import CeilingSettings, ceilings_of, wrong_ceilings
 from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.drift_settings import DriftSettings
 from ai_assets.collection.expectations import Expectation
@@ -28,6 +29,7 @@ from ai_assets.collection.stage_windows import misplaced_windows
 from ai_assets.documents.parse import MAX_CHARACTERS, MOST_CHARACTERS
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.answered import answered_gate
+from ai_assets.evaluation.ceilings import MEASURES, Ceiling
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_JUDGES, OF_LABELS, OF_QUERIES
 from ai_assets.extensions import Options
@@ -51,6 +53,7 @@ ANSWERED_CHECK = "answered"
 BUDGET_CHECK = "budget"
 DRIFT_CHECK = "drift"
 CANARY_CHECK = "canary"
+CEILINGS_CHECK = "ceilings"
 FIXED_ASSETS = (
     "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
     "sign_off", "published",
@@ -437,7 +440,22 @@ class FreshnessSettings(Strict):
 
 
 class GateSettings(Strict, Gate):
-    """A gate; a key it does not know is refused with the nearest one."""
+    """A gate on a metric; a key it does not know is refused with the nearest one."""
+
+
+def _kind_of_gate(data: Any) -> str:
+    """A ceiling has a `measure`, or a `max` where that is misspelt."""
+    if isinstance(data, Mapping):
+        is_ceiling = "measure" in data or ("max" in data and "metric" not in data)
+    else:
+        is_ceiling = isinstance(data, CeilingSettings)
+    return "[ceiling]" if is_ceiling else "[gate]"
+
+
+AnyGate = Annotated[
+    Annotated[GateSettings, Tag("[gate]")] | Annotated[CeilingSettings, Tag("[ceiling]")],
+    Discriminator(_kind_of_gate),
+]
 
 
 class CollectionSettings(WithDeadline):
@@ -464,7 +482,7 @@ class CollectionSettings(WithDeadline):
     golden: GoldenSettings = GoldenSettings()
     metrics: tuple[MetricSettings, ...] = ()
     """Metrics of one's own, beside the built-in ones."""
-    gates: tuple[GateSettings, ...] = ()
+    gates: tuple[AnyGate, ...] = ()
     checks: tuple[CheckSettings, ...] = ()
     """Checks of one's own: `asset checks` of Dagster, per partition."""
     drift: DriftSettings | None = None
@@ -518,7 +536,10 @@ class CollectionSettings(WithDeadline):
         yield from self._wrong_metrics(names)
         yield from wrong_holds(self)
         yield from wrong_judges(self)
+        yield from wrong_ceilings(self)
         for number, gate in enumerate(self.gates):
+            if isinstance(gate, CeilingSettings):
+                continue
             if gate.metric == ANSWERED_SHARE:
                 yield from self._wrong_answered(number, gate)
             else:
@@ -538,10 +559,12 @@ class CollectionSettings(WithDeadline):
         own = {metric.name: metric for metric in self.metrics}
         if gate.metric not in (*BUILTIN_METRICS, *own):
             hint = nearest(gate.metric, [*BUILTIN_METRICS, *own])
+            if gate.metric in MEASURES:
+                hint = f"; it is a measure, so write {{measure: {gate.metric}, max: ...}}"
             yield wrong(f"unknown metric '{gate.metric}'{hint}", "gates", number, "metric")
             return
         if (gate.use is not None or gate.is_statistical) and gate.name in [
-            earlier.name for earlier in self.gates[:number]
+            earlier.name for earlier in self.gates[:number] if isinstance(earlier, GateSettings)
         ]:
             yield wrong(f"the gate '{gate.name}' is here already", "gates", number)
         needed = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else None
@@ -564,14 +587,29 @@ class CollectionSettings(WithDeadline):
             yield wrong(f"unknown stage '{gate.stage}'{hint}", "gates", number, "stage")
 
     @property
+    def metric_gates(self) -> tuple[GateSettings, ...]:
+        """Those that are not ceilings."""
+        return tuple(gate for gate in self.gates if isinstance(gate, GateSettings))
+
+    @property
     def score_gates(self) -> tuple[GateSettings, ...]:
         """Those on scores against golden data."""
-        return tuple(gate for gate in self.gates if gate.metric != ANSWERED_SHARE)
+        return tuple(gate for gate in self.metric_gates if gate.metric != ANSWERED_SHARE)
+
+    @property
+    def ceilings(self) -> tuple[Ceiling, ...]:
+        """Those on what the partition cost, and how asking for it went; one for each stage that they are of."""
+        return ceilings_of(self)
+
+    @property
+    def judged_by(self) -> tuple[Gate | Ceiling, ...]:
+        """All gates, one for each verdict."""
+        return (*self.score_gates, *self.answered_gates, *self.ceilings)
 
     @property
     def answered_gates(self) -> tuple[Gate, ...]:
         """One for each stage that asks a model, as declared or by default."""
-        return tuple(answered_gate(self.gates, stage.name) for stage in self.stages if stage.route is not None)
+        return tuple(answered_gate(self.metric_gates, stage.name) for stage in self.stages if stage.route is not None)
 
     def _wrong_answered(self, number: int, gate: GateSettings) -> Iterator[PydanticCustomError]:
         if gate.use is not None:
@@ -586,7 +624,8 @@ class CollectionSettings(WithDeadline):
         if gate.stage is not None and gate.stage not in asking:
             hint = nearest(gate.stage, asking)
             yield wrong(f"'{gate.stage}' is no stage that asks a model{hint}", "gates", number, "stage")
-        same = [earlier.stage for earlier in self.gates[:number] if earlier.metric == ANSWERED_SHARE]
+        before = [earlier for earlier in self.gates[:number] if isinstance(earlier, GateSettings)]
+        same = [earlier.stage for earlier in before if earlier.metric == ANSWERED_SHARE]
         if gate.stage in same:
             yield wrong("a gate on answered_share of this stage is here already", "gates", number)
 

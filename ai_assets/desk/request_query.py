@@ -19,6 +19,7 @@ from ai_assets.desk.inbox import facts_of, row_of
 from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.unanswered_query import retries_of
 from ai_assets.desk.views import DriftComparison, DriftShare, DriftView, GateView, Publication, RequestView, ScoreView
+from ai_assets.evaluation.ceilings import MEASURES
 from ai_assets.evaluation.drift import Comparison
 from ai_assets.evaluation.verdict import GateVerdict, verdicts_of
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, path_of
@@ -69,6 +70,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         closed_by=request.closed_by,
         live_release=changes["live_release"],
         gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
+        thresholds=changes.get("hold_thresholds") or {},
         scores=_scores(changes),
         drift=_drift(changes),
         changed_models=changed_models(desk, collection, request.partition, request.digest),
@@ -162,6 +164,7 @@ def _gate(verdict: GateVerdict, standing: DecisionState) -> GateView:
         message=verdict.sentence,
         waived_because=standing.waived.get(verdict.name),
         minimum=baseline.value if baseline is not None and verdict.judge == "min" else None,
+        maximum=baseline.value if baseline is not None and verdict.metric in MEASURES else None,
     )
 
 

@@ -145,6 +145,8 @@ class GateView(View):
     waived_because: str | None
     minimum: float | None
     """Of the built-in gate."""
+    maximum: float | None = None
+    """Of a ceiling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +266,8 @@ class RequestView(View):
     closed_by: str | None
     live_release: int | None
     gates: Sequence[GateView]
+    thresholds: Mapping[str, str]
+    """By stage that accepts above a certified threshold, what is promised, or why the threshold is suspended."""
     scores: Sequence[ScoreView]
     drift: DriftView | None
     """Where the collection looks for it."""

@@ -2,9 +2,10 @@
 
 A floor is decided when the exact binomial test says so with 95 % confidence: so many right answers of so many would
 come up in at most 5 of 100 cases if the true share were below the floor (then it passes), or at least the floor (then
-it fails). This is the one-sided bound of Clopper and Pearson.
+it fails). This is the one-sided bound of Clopper and Pearson. A gate at any time has its own rule (`any_time`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ MOST = 20_000
 """More labels than this are no answer for people."""
 
 Decision = Literal["passes", "fails", "undecided"]
+Rule = Callable[[float, int, int], Decision]
+"""Of a floor, so many labels, and how many of them are right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,13 @@ class Decidable:
     missing: int | None
     """How many more it takes if the share of right answers stays as it is; all right where there are no labels yet.
     None where even so many as people can give would not do: the share is too near the floor."""
+    level: float = LEVEL
 
     @property
     def in_words(self) -> str:
         share = f"{self.right} of {self.labels} right" if self.labels else "no labels yet"
         if self.decision != "undecided":
-            return f"{share}: it {self.decision} with {LEVEL:.0%} confidence"
+            return f"{share}: it {self.decision} with {self.level:.0%} confidence"
         if self.missing is None:
             return f"{share}, too near the floor: {MOST:,} labels would not decide it"
         how = "as many are right as so far" if self.labels else "all of them are right"
@@ -41,9 +45,26 @@ class Decidable:
 
 
 def decidable(floor: float, labels: int, right: int) -> Decidable:
-    decision = decide(floor, labels, right)
-    missing = 0 if decision != "undecided" else _missing(floor, labels, right)
-    return Decidable(floor=floor, labels=labels, right=right, decision=decision, missing=missing)
+    return _standing(decide, LEVEL, floor, labels, right)
+
+
+def decidable_at_any_time(floor: float, labels: int, right: int, confidence: float) -> Decidable:
+    """By the rule of a gate `at: any_time`, which may be asked after each label."""
+    from ai_assets.statistics.any_time import is_above, is_below
+
+    def rule(floor: float, labels: int, right: int) -> Decision:
+        values: dict[float, float] = {1.0: right, 0.0: labels - right}
+        if floor <= 0 or is_above(values, floor, 1 - confidence):
+            return "passes"
+        return "fails" if is_below(values, floor, 1 - confidence) else "undecided"
+
+    return _standing(rule, confidence, floor, labels, right)
+
+
+def _standing(rule: Rule, level: float, floor: float, labels: int, right: int) -> Decidable:
+    decision = rule(floor, labels, right)
+    missing = 0 if decision != "undecided" else _missing(rule, floor, labels, right)
+    return Decidable(floor=floor, labels=labels, right=right, decision=decision, missing=missing, level=level)
 
 
 def decide(floor: float, labels: int, right: int) -> Decision:
@@ -59,7 +80,7 @@ def decide(floor: float, labels: int, right: int) -> Decision:
     return "undecided"
 
 
-def _missing(floor: float, labels: int, right: int) -> int | None:
+def _missing(rule: Rule, floor: float, labels: int, right: int) -> int | None:
     """The least further labels that decide it at the same share. Rounding makes that not quite monotonic, so the
     number found by halving is the one from which on a few more never undo it."""
     share = right / labels if labels else 1.0
@@ -67,7 +88,7 @@ def _missing(floor: float, labels: int, right: int) -> int | None:
     def decided(more: int) -> bool:
         number = labels + more
         return all(
-            decide(floor, each, min(each, round(share * each))) != "undecided" for each in range(number, number + 3)
+            rule(floor, each, min(each, round(share * each))) != "undecided" for each in range(number, number + 3)
         )
 
     high = 1

@@ -1,5 +1,5 @@
-"""Gates that ask what the golden items show, and not only what came out on them: a floor under the lower bound, no
-worse than what is live, a floor in every slice. Pure.
+"""Gates that ask what the golden items show, and not only what came out on them: a floor under the lower bound (of a
+set that is fixed, or at any time while labels come in), no worse than what is live, a floor in every slice. Pure.
 
 Too few items to tell are `undecided`, with how many more it would take.
 """
@@ -80,10 +80,9 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
                            margin=bounds.low - least)  # fmt: skip
     assert error is not None
     assert clusters is not None
-    more = _more_labels(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
-    needed = _needed(more, of)
+    more = more_needed(lambda factor: _low(value, error, clusters, confidence, factor) >= least, score.n)
     return case.undecided(
-        f"{said}, which does not reach the minimum {least:g}: {needed}",
+        f"{said}, which does not reach the minimum {least:g}: {needed_in_words(more, of)}",
         holds=gate.undecided == "block", baseline=declared, margin=bounds.low - least,
     )  # fmt: skip
 
@@ -93,16 +92,86 @@ def _low(value: float, error: float, clusters: int, confidence: float, factor: f
     return 0.0 if found is None else found.low
 
 
+def judge_any_time(case: "GateCase") -> GateVerdict:
+    """Of a share of right labels. It fails only where it is shown to be below: early values are mostly noise."""
+    from ai_assets.statistics.any_time import is_above, is_below, lower_bound, upper_bound
+
+    gate, score = case.gate, case.score
+    assert score is not None
+    assert score.value is not None
+    value, least, risk = score.value, gate.least, 1 - gate.confidence
+    right = round(value * score.n)
+    values: dict[float, float] = {1.0: right, 0.0: score.n - right}
+    declared = Baseline(kind="declared", value=least)
+    low, high = lower_bound(values, risk), upper_bound(values, risk)
+    case = case.with_interval(Interval(low=low, high=high, level=2 * gate.confidence - 1))
+    said = (
+        f"{gate.metric} {value:.3f} (n = {score.n}) is at least {low:.3f} and at most {high:.3f}, each with "
+        f"{gate.confidence:.0%} confidence however often one looks"
+    )
+    if least <= 0 or is_above(values, least, risk):
+        return case.passed(f"{said}; minimum {least:g}", baseline=declared, margin=low - least)
+    if is_below(values, least, risk):
+        return case.failed(f"{said}; the minimum is {least:g}", baseline=declared, margin=low - least)
+    more = more_needed(lambda factor: is_above(_times(values, factor), least, risk), score.n)
+    return case.undecided(
+        f"{said}; whether it reaches the minimum {least:g} is not shown yet: {needed_in_words(more, about=True)}",
+        holds=gate.undecided == "block", baseline=declared, margin=low - least,
+    )  # fmt: skip
+
+
+def _times(values: Mapping[float, float], factor: float) -> dict[float, float]:
+    return {value: number * factor for value, number in values.items()}
+
+
 def judge_against_live(case: "GateCase", paired: PairedLabels | None) -> GateVerdict:
     """No worse than the live release by more than was declared, on the same golden documents."""
+    gate = case.gate
+    if paired is None:
+        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+    if not paired.n:
+        baseline = Baseline(kind="live", value=None, n=0, release=paired.release)
+        said = f"{gate.name}: 0 golden documents are in both"
+        return case.undecided(said, holds=gate.undecided == "block", baseline=baseline)
+    return (_against_live_at_any_time if gate.at == "any_time" else _against_live)(case, paired)
+
+
+def _against_live_at_any_time(case: "GateCase", paired: PairedLabels) -> GateVerdict:
+    from ai_assets.statistics.any_time import is_above, is_below, lower_bound, upper_bound
+
+    gate = case.gate
+    most = gate.no_worse_by
+    assert most is not None
+    baseline = Baseline(kind="live", value=None, n=paired.n, release=paired.release)
+    # Differences of -1, 0 and 1, moved to between 0 and 1.
+    same = paired.n - paired.better - paired.worse
+    values: dict[float, float] = {1.0: paired.better, 0.5: same, 0.0: paired.worse}
+    floor, risk = (1 - most) / 2, 1 - gate.confidence
+    low, high = 2 * lower_bound(values, risk) - 1, 2 * upper_bound(values, risk) - 1
+    mean, margin = (paired.better - paired.worse) / paired.n, low + most
+    said = (
+        f"{gate.name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] against release {paired.release} on {paired.n} documents "
+        f"({paired.better} better, {paired.worse} worse), however often one looks"
+    )
+    if is_above(values, floor, risk):
+        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
+    if is_below(values, floor, risk):
+        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
+    more = more_needed(lambda factor: is_above(_times(values, factor), floor, risk), paired.n)
+    return case.undecided(
+        f"{said}; that it is at most {most:g} worse is not shown yet: {needed_in_words(more, about=True)}",
+        holds=gate.undecided == "block", baseline=baseline, margin=margin,
+    )  # fmt: skip
+
+
+def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
+    """Of golden documents that were fixed before anybody looked."""
     from ai_assets.statistics.chance import mcnemar
     from ai_assets.statistics.intervals import difference_bounds
 
     gate = case.gate
     most = gate.no_worse_by
     assert most is not None
-    if paired is None:
-        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
     baseline = Baseline(kind="live", value=None, n=paired.n, release=paired.release)
     differences = [1.0] * paired.better + [-1.0] * paired.worse + [0.0] * (paired.n - paired.better - paired.worse)
     bounds = difference_bounds(differences, 2 * gate.confidence - 1)
@@ -126,9 +195,9 @@ def judge_against_live(case: "GateCase", paired: PairedLabels | None) -> GateVer
         found = difference_bounds(_scaled(paired, factor), 2 * gate.confidence - 1)
         return found is not None and found.low >= -most
 
-    more = _more_labels(is_enough, paired.n)
+    more = more_needed(is_enough, paired.n)
     return case.undecided(
-        f"{said}; that it is at most {most:g} worse is not shown: {_needed(more)}",
+        f"{said}; that it is at most {most:g} worse is not shown: {needed_in_words(more)}",
         holds=gate.undecided == "block", baseline=baseline, margin=margin,
     )  # fmt: skip
 
@@ -173,8 +242,8 @@ def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, fl
     return {each.slice: chance for each, chance in zip(judged, chances, strict=True)}
 
 
-def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
-    """How many more golden items of the same kind would decide it; None where no number does."""
+def more_needed(is_enough: Callable[[float], bool], n: int) -> int | None:
+    """How many more items of the same kind would decide it; None where no number does."""
     most = MOST_LABELS / max(n, 1)
     if n < 1 or most <= 1 or not is_enough(most):
         return None
@@ -185,7 +254,7 @@ def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:
     return max(1, math.ceil(high * n) - n)
 
 
-def _needed(more: int | None, of: str = "label") -> str:
+def needed_in_words(more: int | None, what: str = "label", *, about: bool = False) -> str:
     if more is None:
-        return f"more {of}s alone will not show it"
-    return f"{more:,} more {of}{'s' * (more != 1)} needed, if they come out alike"
+        return f"more {what}s alone will not show it"
+    return f"{'about ' * about}{more:,} more {what}{'s' * (more != 1)} needed, if they come out alike"

@@ -16,6 +16,7 @@ from ai_assets.evaluation.floors import (
     PairedLabels,
     SliceScore,
     judge_against_live,
+    judge_any_time,
     judge_lower_bound,
     judge_slices,
 )
@@ -39,8 +40,9 @@ class Gate(BaseModel):
     `answered_share` which stage, and without it all."""
     min: float | None = Field(default=None, allow_inf_nan=False)
     """The least it must reach; needed unless `use` is there. Of a built-in metric from 0 to 1."""
-    at: Literal["value", "lower"] = "value"
-    """What must reach `min`: the value, or the lower bound of its interval."""
+    at: Literal["value", "lower", "any_time"] = "value"
+    """What must reach `min`: the value, the lower bound of its interval, or a lower bound that holds however often
+    somebody looks while labels come in. The last one is of `accuracy`, and goes with `no_worse_by` too."""
     no_worse_by: float | None = Field(default=None, ge=0, lt=1)
     """In place of `min`: at most so much worse than the live release. Of `accuracy`, on the same golden documents, and
     of `judged`, by the same judge."""
@@ -91,13 +93,15 @@ class Gate(BaseModel):
                 if key in given:
                     yield key, "it has no meaning with 'use'; give it to the gate under 'options'"
         for key in ("min", "at", "slices", "slice_documents"):
-            if self.no_worse_by is not None and key in given:
+            if self.no_worse_by is not None and key in given and (key != "at" or self.at != "any_time"):
                 yield key, "it has no meaning with 'no_worse_by'; declare a gate of its own"
         if "no_worse_by" in given and self.metric not in ("accuracy", JUDGED):
             yield "no_worse_by", f"it is for 'accuracy' and '{JUDGED}' alone"
         if "slices" in given and self.metric != "accuracy":
             yield "slices", "it is for 'accuracy' alone"
-        if self.slices and self.at == "lower":
+        if self.at == "any_time" and self.metric != "accuracy":
+            yield "at", "'any_time' is for 'accuracy' alone"
+        if self.slices and self.at != "value":
             yield "at", "slices are judged by their own test; leave 'at' away"
         if "slice_documents" in given and not self.slices:
             yield "slice_documents", "it has no meaning without 'slices'"
@@ -110,20 +114,20 @@ class Gate(BaseModel):
     def judge(self) -> str:
         """Of the built-in kinds, in one word."""
         if self.no_worse_by is not None:
-            return "live"
-        return "slices" if self.slices else "lower bound" if self.at == "lower" else "min"
+            return "live at any time" if self.at == "any_time" else "live"
+        return "slices" if self.slices else {"value": "min", "lower": "lower bound", "any_time": "any time"}[self.at]
 
     @property
     def is_statistical(self) -> bool:
         """Whether it asks more than the value."""
-        return self.at == "lower" or self.no_worse_by is not None or bool(self.slices)
+        return self.at != "value" or self.no_worse_by is not None or bool(self.slices)
 
     @property
     def name(self) -> str:
         found = self.metric if self.stage is None else f"{self.metric} of {self.stage}"
         found += f" by {' and '.join(self.slices)}" if self.slices else ""
         found += " against live" if self.no_worse_by is not None else ""
-        found += " lower bound" if self.at == "lower" else ""
+        found += {"value": "", "lower": " lower bound", "any_time": " at any time"}[self.at]
         return found if self.use is None else f"{found} by {self.use.rpartition(':')[2]}"
 
     @property
@@ -143,9 +147,10 @@ class Gate(BaseModel):
 
     @property
     def in_words(self) -> str:
+        at = {"value": "", "lower": " at the lower bound", "any_time": " at any time"}[self.at]
         if self.no_worse_by is not None:
-            return f"{self.metric} at most {self.no_worse_by:g} worse than live"
-        where = f" in each {' and '.join(self.slices)}" if self.slices else " at the lower bound" * (self.at == "lower")
+            return f"{self.metric} at most {self.no_worse_by:g} worse than live{at}"
+        where = f" in each {' and '.join(self.slices)}" if self.slices else at
         return f"{self.metric} ≥ {self.min:g}{where}" if self.use is None else self.name
 
 
@@ -295,6 +300,8 @@ def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
     if case.gate.slices:
         wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
         return judge_slices(case, wanted)
+    if case.gate.at == "any_time":
+        return judge_any_time(case)
     items = "rating" if case.score.judge is not None else "row" if case.gate.metric in bench.of_rows else "label"
     return judge_lower_bound(case, case.score.error, case.score.clusters, items)
 

@@ -155,6 +155,7 @@ def _threshold_metadata(stage: str, told: Mapping[str, Any]) -> dict[str, Any]:
     """A certified threshold: its number as a plot, what it promises, and how error grows with what is accepted."""
     found: dict[str, Any] = {f"{stage}_guarantee": told["said"]}
     if told["threshold"] is not None:
+        found |= {f"{stage}_suspended": told["suspended"]} if "suspended" in told else {}
         found |= {f"{stage}_threshold": told["threshold"], f"{stage}_accepted_share": told["coverage"]}
     return {**found, **({f"{stage}_coverage": as_table(told["curve"])} if told["curve"] else {})}
 

@@ -29,6 +29,7 @@ from ai_assets.run.datasets import (
     llm_stage,
     release_candidate,
 )
+from ai_assets.run.datasets.ceilings import require_within
 from ai_assets.run.events import BatchAwaited, StageBegan, StageEnded, WindowAwaited
 from ai_assets.run.failures import Failures
 from ai_assets.run.spans import record_span
@@ -222,6 +223,7 @@ def _build(work: Work, partition: str, asset: str) -> Outcome:
 def freeze(work: Work, partition: str) -> Outcome:
     refuse_unsound(work, partition)
     answered.require_answers(work, partition)
+    require_within(work, partition)
     return release_candidate.build(work, partition)
 
 

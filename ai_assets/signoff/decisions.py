@@ -117,7 +117,7 @@ def standings(connection: sa.Connection, found: Sequence[SignoffRequest]) -> dic
 
 def why_not_publishable(request: SignoffRequest, standing: DecisionState, settings: CollectionSettings) -> str | None:
     """Why what the chain holds is no approval of this request under the present rules; None when it is one."""
-    strict = {gate.name for gate in (*settings.score_gates, *settings.answered_gates) if not gate.waivable}
+    strict = {gate.name for gate in settings.judged_by if not gate.waivable}
     if standing.summary != digest(request.summary):
         return "what people were shown is not what was recorded when they were asked"
     if missing := standing.missing(settings.signoff):

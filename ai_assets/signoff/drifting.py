@@ -9,14 +9,16 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ai_assets.base.folders import files_below
 from ai_assets.collection.drift_settings import Against, DriftSettings
 from ai_assets.collection.loading import Collection
+from ai_assets.documents.by_document import Row
 from ai_assets.embedding.spec import FIRST, Embedding, vector_column
 from ai_assets.evaluation.drift import Comparison, compare, judge_drift
 from ai_assets.evaluation.profile import FORMAT, Profile, ProfileBuilder, Reference
@@ -46,6 +48,15 @@ class DriftFound:
     def drifted(self) -> tuple[Comparison, ...]:
         return tuple(each for each in self.comparisons if each.drifted)
 
+    @property
+    def suspends(self) -> str | None:
+        """Why a certified threshold does not count for these documents: they drifted, or too little is known and that
+        is declared to hold back."""
+        if self.drifted:
+            more = f" and {len(self.drifted) - 3} more" if len(self.drifted) > 3 else ""
+            return f"drift of {', '.join(f'{each.place} against {each.against}' for each in self.drifted[:3])}{more}"
+        return self.verdict.sentence if self.verdict.verdict == "undecided" and self.verdict.holds else None
+
 
 @dataclass(kw_only=True)
 class DriftBench:
@@ -54,6 +65,8 @@ class DriftBench:
     stores: Stores
     collection: Collection
     _found: dict[str, DriftFound] = field(default_factory=dict)
+    _looked_at: dict[str, DriftFound] = field(default_factory=dict)
+    """By partition, what was found before its candidate was frozen."""
     _profiles: dict[tuple[str, str], Profile | None] = field(default_factory=dict)
     _one_at_a_time: threading.RLock = field(default_factory=threading.RLock)
 
@@ -68,20 +81,45 @@ class DriftBench:
             return releases.live(connection, self.collection.name)
 
     def found(self, frozen: FrozenCandidate) -> DriftFound:
+        """Of a candidate. Where a certified threshold was suspended by it, what was found before that: of the documents
+        that would be published with the threshold, for most of them are held now."""
         with self._one_at_a_time:
+            if (before := self._looked_at.get(frozen.partition)) is not None:
+                return before
             if frozen.digest not in self._found:
-                self._found[frozen.digest] = self._compared(frozen)
+                profile = self._profile(frozen.partition, frozen, frozen.embeddings) if self.live is not None else None
+                documents = frozen.documents - frozen.quarantined
+                self._found[frozen.digest] = self._compared(frozen.partition, profile, documents, frozen.content)
             return self._found[frozen.digest]
 
-    def _compared(self, frozen: FrozenCandidate) -> DriftFound:
+    def look(self, partition: str, rows: Iterable[Row], passages: Iterable[Any], space: str, named: str) -> DriftFound:
+        """Before a candidate is frozen. `named`: what the rows are made from; of the same they are read once."""
+        with self._one_at_a_time:
+            if self.live is None:
+                return self._compared(partition, None, 0, named)
+            builder = _builder(self.collection, space)
+            said: list[Json] = [FORMAT, named, list(builder.columns), list(builder.slices), space]
+            key = partition, digest(said)[:32]
+            new = self._kept(key)
+            if new is None:
+                _take_rows(builder, rows)
+                _take_vectors(builder, passages)
+                if not self._looked_at:
+                    _sweep(self._path(key).parent)
+                encoded = builder.profile().encoded()
+                write_file(self._path(key), encoded)
+                new = Profile.of(encoded)  # as it will be kept: its numbers are rounded
+            documents = 0 if new is None else new.documents
+            self._looked_at[partition] = found = self._compared(partition, new, documents, named)
+            return found
+
+    def _compared(self, partition: str, new: Profile | None, documents: int, named: str) -> DriftFound:
         live = self.live
         comparisons: tuple[Comparison, ...] = ()
-        documents = frozen.documents - frozen.quarantined
-        if live is not None:
-            new = self._profile(frozen.partition, frozen, frozen.embeddings)
-            sides = {name: side for name, side in self._sides(frozen.partition, live) if side.profiles}
-            if new is not None and sides:
-                seed = int(digest([frozen.content, self.settings.significance])[:12], 16)
+        if live is not None and new is not None:
+            sides = {name: side for name, side in self._sides(partition, live) if side.profiles}
+            if sides:
+                seed = int(digest([named, self.settings.significance])[:12], 16)
                 comparisons = compare(new, sides, self.settings, seed)
         verdict = judge_drift(comparisons, documents, live.number if live else None, self.settings)
         return DriftFound(comparisons=comparisons, verdict=verdict, live=live.number if live else None)
@@ -184,13 +222,19 @@ def _take_in(builder: ProfileBuilder, documents: Path, chunks: Path) -> None:
     there = set(parquet_columns(documents))
     builder.labels = [name for name in builder.labels if name in there]
     builder.sure = [name for name in builder.sure if name in there]
-    for batch in read_batches(documents, builder.columns):
-        for row in batch.to_pylist():
-            builder.add(row)
+    _take_rows(builder, (row for batch in read_batches(documents, builder.columns) for row in batch.to_pylist()))
+    if (column := vector_column(FIRST)) in parquet_columns(chunks):
+        _take_vectors(builder, read_batches(chunks, ["chunk_id", column]))
+
+
+def _take_rows(builder: ProfileBuilder, rows: Iterable[Row]) -> None:
+    for row in rows:
+        builder.add(row)
+
+
+def _take_vectors(builder: ProfileBuilder, batches: Iterable[Any]) -> None:
     column = vector_column(FIRST)
-    if column not in parquet_columns(chunks):
-        return
-    for batch in read_batches(chunks, ["chunk_id", column]):
+    for batch in batches:
         places = {name: place for place, name in enumerate(batch["chunk_id"].to_pylist())}
         vectors = batch[column]
         for name, place in places.items():

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ai_assets.collection.loading import Collection
-from ai_assets.evaluation.decidable import Decidable, decidable
+from ai_assets.evaluation.decidable import Decidable, decidable, decidable_at_any_time
+from ai_assets.evaluation.gates import Gate
 from ai_assets.signoff import corrections, golden_labels, golden_samples
 
 if TYPE_CHECKING:
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
 ACCURACY = "accuracy"
 """The metric that is a share of right labels, so that an exact rule says when it is decided."""
+OF_ALL = ("min", "lower bound", "any time")
+"""Gates that ask for so much over all golden labels, and not against another release or in each slice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateStanding:
-    """A gate on accuracy, and what it takes to decide it."""
+    """A floor under accuracy, and what it takes to decide it."""
 
     gate: str
     standing: Decidable
@@ -67,9 +70,9 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
     counted = {name: label for name, label in truth.items() if name in said and name not in taught}
     right = sum(said[name] == label for name, label in counted.items())
     gates = [
-        GateStanding(gate=gate.in_words, standing=decidable(gate.least, len(counted), right))
+        GateStanding(gate=gate.in_words, standing=_standing(gate, len(counted), right))
         for gate in collection.settings.score_gates
-        if gate.metric == ACCURACY and gate.use is None and gate.stage in (None, stage.name)
+        if gate.metric == ACCURACY and gate.use is None and gate.stage in (None, stage.name) and gate.judge in OF_ALL
     ]
     short = [item for item in asked if sum(each.answer == "label" for each in item.answers) < item.opinions]
     return GoldenStatus(
@@ -85,3 +88,9 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
         unsure=sum(any(each.answer == "unsure" for each in item.answers) for item in short),
         gates=gates,
     )
+
+
+def _standing(gate: Gate, labels: int, right: int) -> Decidable:
+    if gate.at == "any_time":
+        return decidable_at_any_time(gate.least, labels, right, gate.confidence)
+    return decidable(gate.least, labels, right)

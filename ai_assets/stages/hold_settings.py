@@ -23,7 +23,7 @@ class CertifiedSettings(Strict):
     confidence: float = Field(default=0.9, gt=0, lt=1)
     """How sure that is."""
     suspended_by: tuple[str, ...] = ()
-    """Gates of the collection: while one of them has not passed, such as one that watches for drift, nothing is
+    """Gates of the collection, and `drift`: while one of them has not passed, or the documents have drifted, nothing is
     accepted without a person."""
 
 

@@ -66,6 +66,11 @@ def score(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
 
 
+def amount(value: float | None) -> str:
+    """Of any size: dollars of a document, seconds, a share."""
+    return "unknown" if value is None else f"{value:.4g}"
+
+
 def difference(value: float | None, live: float | None) -> str:
     """Against the live release, with its sign."""
     if value is None or live is None:
@@ -171,9 +176,10 @@ def place_in_words(place: str) -> str:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "level": level,
-    "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short, "soft": soft,
-    "markdown": markdown, "without_quotes": without_quotes, "commands": commands, "place_in_words": place_in_words,
+    "moment": moment, "second": second, "ago": ago, "span": span, "usd": usd, "score": score, "amount": amount,
+    "level": level, "initial": initial, "dollars": dollars, "cell": shown, "by_person": by_person, "in_short": in_short,
+    "soft": soft, "markdown": markdown, "without_quotes": without_quotes, "commands": commands,
+    "place_in_words": place_in_words,
 }  # fmt: skip
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,

@@ -22,7 +22,7 @@ def verdict_of(work: Work, manifest: Manifest) -> GateVerdict:
         answered=stats["documents_out"],
         errors=Counter(retry.error for retry in found) if stats["unanswered"] else {},
     )
-    return judge_answered(answered_gate(work.collection.settings.gates, manifest.asset), answered)
+    return judge_answered(answered_gate(work.collection.settings.metric_gates, manifest.asset), answered)
 
 
 def all_verdicts(work: Work, partition: str) -> list[GateVerdict]:

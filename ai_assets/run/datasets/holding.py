@@ -8,13 +8,15 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.errors import DatasetDamaged, OwnCodeFailed
 from ai_assets.documents.by_document import ByDocument, Row
+from ai_assets.evaluation.drift import NAME as DRIFT
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.certificates import RunCertificate, certificate
 from ai_assets.run.context import Work
+from ai_assets.run.datasets.ceilings import ceiling_verdicts
 from ai_assets.signoff import releases
 from ai_assets.signoff.candidate import signable
 from ai_assets.signoff.frozen_candidate import snapshot_paths
@@ -23,10 +25,14 @@ from ai_assets.signoff.holds import HELD, HeldDocument, HoldDecisions
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.conditions import holds as meets
-from ai_assets.stages.hold_settings import HoldSettings, reasons_in
+from ai_assets.stages.hold_settings import CertifiedSettings, HoldSettings, reasons_in
 from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
 from ai_assets.storage.state import now
+
+if TYPE_CHECKING:
+    from ai_assets.collection.loading import Collection
+    from ai_assets.signoff.drifting import DriftFound
 
 ANSWER_CHARACTERS = 160
 Reason = tuple[str, str]
@@ -52,7 +58,9 @@ class PartitionHolds:
     known: int = 0
     """Decisions up to this one were known."""
     thresholds: Mapping[str, str] = field(default_factory=dict)
-    """By stage that is certified, the guarantee in a sentence."""
+    """By stage that is certified, the guarantee in a sentence, or why it does not count at the moment."""
+    suspended: Mapping[str, str] = field(default_factory=dict)
+    """By stage whose threshold does not count, why."""
 
     @property
     def digest(self) -> str:
@@ -68,11 +76,31 @@ class PartitionHolds:
 NOTHING = PartitionHolds()
 
 
-def partition_holds(work: Work, partition: str, manifests: Mapping[str, Manifest], until: int | None) -> PartitionHolds:
-    """As it is with the decisions up to `until`; None for all."""
+def partition_holds(
+    work: Work,
+    partition: str,
+    manifests: Mapping[str, Manifest],
+    until: int | None,
+    drift: "Callable[[PartitionHolds], DriftFound] | None" = None,
+) -> PartitionHolds:
+    """As it is with the decisions up to `until`; None for all.
+
+    `drift` looks at the documents that would be published. Where it suspends a threshold, what that would have accepted
+    is held: what is held decides which documents are looked at, and so the other way round would have no end.
+    """
     if not work.collection.holding:
         return NOTHING
-    return _Holding(work, partition, manifests, work.hold_decisions.until(until)).found(until)
+    decisions = work.hold_decisions.until(until)
+    found = _Holding(work, partition, manifests, decisions).found(until)
+    if drift is None or not watched_by_drift(work.collection) or (why := drift(found).suspends) is None:
+        return found
+    return _Holding(work, partition, manifests, decisions, why).found(until)
+
+
+def watched_by_drift(collection: "Collection") -> bool:
+    """Whether drift suspends a certified threshold of it."""
+    declared = [stage.hold.certified for stage in collection.holding if stage.hold is not None]
+    return any(each is not None and DRIFT in each.suspended_by for each in declared)
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,8 @@ class _Holding:
     partition: str
     manifests: Mapping[str, Manifest]
     decisions: HoldDecisions
+    drift: str | None = None
+    """Why drift suspends thresholds."""
 
     def found(self, until: int | None) -> PartitionHolds:
         waiting: list[HeldDocument] = []
@@ -114,7 +144,11 @@ class _Holding:
             rejected=rejected,
             listed=sorted(listed, key=lambda each: (str(each[0]), str(each[1]))),
             known=self.decisions.last if until is None else until,
-            thresholds={name: found.certified.sentence for name, found in self.work.certificates.items()},
+            thresholds={
+                name: f"suspended: {self._suspended[name]}" if name in self._suspended else found.certified.sentence
+                for name, found in self.work.certificates.items()
+            },
+            suspended=self._suspended,
         )
 
     def _rows(self) -> Iterator[tuple[StageSettings, HoldSettings, Row, Row, Mapping[str, Row | None]]]:
@@ -155,33 +189,43 @@ class _Holding:
             yield "audit", f"drawn for the audit of {declared.audit:.4g} of all"
 
     def _uncertified(self, stage: StageSettings, row: Row) -> str | None:
-        suspended, found = self._certified[stage.name]
-        if suspended is not None:
+        found = self._certified[stage.name]
+        if (suspended := self._suspended.get(stage.name)) is not None:
             return f"the certified threshold is suspended: {suspended}"
         if found.certified.threshold is None:
             return found.certified.sentence
         return _too_low(row, found.certified.threshold)
 
     @cached_property
-    def _certified(self) -> Mapping[str, tuple[str | None, RunCertificate]]:
-        """By stage, why its threshold does not count at the moment, and the threshold."""
+    def _certified(self) -> Mapping[str, RunCertificate]:
+        return {stage.name: certificate(self.work, stage, declared) for stage, declared in self._certifying}
+
+    @cached_property
+    def _suspended(self) -> Mapping[str, str]:
+        """By stage whose threshold does not count at the moment, why."""
         found = {}
-        for stage in self.work.collection.holding:
-            if stage.hold is not None and (declared := stage.hold.certified) is not None:
-                verdicts = self._verdicts if declared.suspended_by else ()
-                stopped = [
-                    f"gate {each.name} {each.in_words}"
-                    for each in verdicts
-                    if each.name in declared.suspended_by and each.verdict != "passed"
-                ]
-                found[stage.name] = "; ".join(stopped) or None, certificate(self.work, stage, declared)
+        for stage, declared in self._certifying:
+            stopped = [
+                f"gate {each.name} {each.in_words}"
+                for each in (self._verdicts if set(declared.suspended_by) - {DRIFT} else ())
+                if each.name in declared.suspended_by and each.verdict != "passed"
+            ]
+            if self.drift is not None and DRIFT in declared.suspended_by:
+                stopped.append(self.drift)
+            if stopped:
+                found[stage.name] = "; ".join(stopped)
         return found
+
+    @property
+    def _certifying(self) -> Sequence[tuple[StageSettings, CertifiedSettings]]:
+        holding = [(stage, stage.hold) for stage in self.work.collection.holding if stage.hold is not None]
+        return [(stage, hold.certified) for stage, hold in holding if hold.certified is not None]
 
     @cached_property
     def _verdicts(self) -> Sequence[GateVerdict]:
         from ai_assets.run.datasets import answered, evaluation_scores
 
-        judged = answered.all_verdicts(self.work, self.partition)
+        judged = [*answered.all_verdicts(self.work, self.partition), *ceiling_verdicts(self.work, self.partition)]
         scores = self.manifests.get("evaluation_scores")
         return [*judged, *(evaluation_scores.gate_verdicts(self.work, scores) if scores is not None else ())]
 

@@ -1,11 +1,11 @@
 """`release_candidate`: what a partition would publish, frozen into files, with the digest that people sign."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ai_assets.checks.errors import GateFailed
 from ai_assets.documents.by_document import ByDocument, Row
@@ -21,6 +21,7 @@ from ai_assets.embedding.spec import (
     vector_column,
 )
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
+from ai_assets.run.datasets.ceilings import paid_usd
 from ai_assets.run.datasets.documents import SHOWN
 from ai_assets.run.datasets.embeddings import reasons_of
 from ai_assets.run.datasets.holding import PartitionHolds, partition_holds
@@ -35,8 +36,11 @@ from ai_assets.signoff.holds import HELD, keep, known_until
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.content import has_own_bytes
-from ai_assets.storage.digest import canonical_json
+from ai_assets.storage.digest import canonical_json, digest
 from ai_assets.storage.lake import Manifest, RowWriter, parquet_columns, writing_rows
+
+if TYPE_CHECKING:
+    from ai_assets.signoff.drifting import DriftFound
 
 DOCUMENT_COLUMNS = (
     "document_id", "path", "row_key", "status", "reason", "duplicate_of", "source_digest", "digest", "title", "text",
@@ -54,11 +58,12 @@ def build(work: Work, partition: str) -> Outcome:
     with work.stores.state.read() as connection:
         asked = requests.latest_of(connection, work.collection.name, partition)
     until = known_until(asked)
-    held = partition_holds(work, partition, manifests, until)
+    drift = partial(_looked_at, work, partition, manifests)
+    held = partition_holds(work, partition, manifests, until, drift)
     outcome = _made(work, partition, manifests, held)
     if until is not None and until < work.hold_decisions.last and not _is_asked(outcome.manifest, asked):
         # What people are asked about is void anyway: all that was decided meanwhile joins now.
-        held = partition_holds(work, partition, manifests, None)
+        held = partition_holds(work, partition, manifests, None, drift)
         outcome = _made(work, partition, manifests, held)
     if work.collection.holding:
         with work.fenced() as connection:
@@ -79,6 +84,16 @@ def _made(work: Work, partition: str, manifests: dict[str, Manifest], held: Part
     if outcome is not None and _snapshot_exists(work, outcome.manifest):
         return outcome
     return _freeze(work, partition, manifests, inputs, searched_by, held, started)
+
+
+def _looked_at(work: Work, partition: str, manifests: dict[str, Manifest], held: PartitionHolds) -> "DriftFound":
+    """How far the documents are from what is live that would be published if nothing suspended a threshold."""
+    embeddings = _embeddings(work, manifests)
+    rows = _released(_documents(work, manifests, {}), held)
+    passages = _without_held(_chunks(work, manifests), held)
+    space = embeddings[FIRST].space_key if FIRST in embeddings else ""
+    named = digest([{name: manifest.version for name, manifest in manifests.items()}, held.digest])
+    return work.drift.look(partition, rows, passages, space, named)
 
 
 def _is_asked(manifest: Manifest, asked: requests.SignoffRequest | None) -> bool:
@@ -136,7 +151,7 @@ def _freeze(
         code_versions[SEARCHED_BY] = searched_by.key
     if held.digest:  # and which documents wait, or were let in or rejected, by whom and why
         code_versions[HELD] = held.digest
-    cost_usd = _cost_usd(work, manifests)
+    cost_usd = paid_usd(work, manifests)
     folder = snapshot_folder(work.stores.lake.root, work.collection.name, partition)
     reasons = _without(work, manifests)
     statuses: Counter[str] = Counter()
@@ -158,7 +173,7 @@ def _freeze(
                 preview.append({**named, **by_stage(work, row)})
     for path in (documents_out.path, chunks_out.path):
         work.stores.lake.keep(path)
-    digest = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
+    signed = candidate_digest(work.collection.name, partition, leaves.content, code_versions, scores, cost_usd)
     return work.commit(
         "release_candidate",
         partition,
@@ -170,7 +185,7 @@ def _freeze(
         reused=0,
         quarantined=statuses["quarantined"],
         preview=preview,
-        digest=digest,
+        digest=signed,
         content=leaves.content,
         documents_file=documents_out.path.name,
         chunks_file=chunks_out.path.name,
@@ -182,7 +197,14 @@ def _freeze(
         **({WITHOUT: len(reasons)} if reasons else {}),
         **({HELD: held.documents} if work.collection.holding else {}),
         **(
-            {"hold_thresholds": told} if (told := {name: each.told for name, each in work.certificates.items()}) else {}
+            {"hold_thresholds": told}
+            if (
+                told := {
+                    name: {**each.told, **({"suspended": held.suspended[name]} if name in held.suspended else {})}
+                    for name, each in work.certificates.items()
+                }
+            )
+            else {}
         ),
     )
 
@@ -305,13 +327,6 @@ def _leaf_schema(work: Work) -> Any:
 
     names = ["document_id", "status", *(headline(stage) for stage in work.collection.stages), "leaf"]
     return pa.schema([(name, pa.string()) for name in names])
-
-
-def _cost_usd(work: Work, manifests: Mapping[str, Manifest]) -> float:
-    """What the answers and vectors cost when they were paid for, so that reusing them changes no digest."""
-    paying = [*(each.asset for each in work.collection.embeddings), *(stage.name for stage in work.collection.stages)]
-    paid = [float(manifests[name].stats.get("paid_usd", 0.0)) for name in paying]
-    return round(math.fsum(paid), 9)
 
 
 def _snapshot_exists(work: Work, manifest: Manifest) -> bool:

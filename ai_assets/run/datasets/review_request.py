@@ -9,6 +9,7 @@ from ai_assets.embedding.spec import WITHOUT, spaces_key
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
+from ai_assets.run.datasets.ceilings import ceiling_verdicts
 from ai_assets.run.datasets.holding import NOTHING, PartitionHolds
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.canaries import GATE
@@ -120,7 +121,7 @@ def _headed(work: Work, rows: Iterable[Mapping[str, Any]]) -> Iterator[Headed]:
 
 
 def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
-    found = answered.all_verdicts(work, partition)
+    found = [*answered.all_verdicts(work, partition), *ceiling_verdicts(work, partition)]
     if work.collection.settings.score_gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
         return [*evaluation_scores.gate_verdicts(work, scores), *found]
