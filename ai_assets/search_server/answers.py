@@ -44,7 +44,7 @@ class SearchAnswer(BaseModel):
     hits: list[SearchHit]
 
 
-class ReleasedDocument(BaseModel):
+class LiveDocument(BaseModel):
     collection: str
     release: int
     partition: str
@@ -61,7 +61,7 @@ class SearchedCollection(BaseModel):
     stages: list[str]
 
 
-class SearchQuestion(BaseModel):
+class SearchRequest(BaseModel):
     text: str
     k: int = Field(5, ge=1, le=MOST)
     labels: dict[str, str] = Field(default_factory=dict, description="By stage, what it must say.")
@@ -90,7 +90,7 @@ def collections_of(desk: Desk, person: Person) -> list[SearchedCollection]:
     return found
 
 
-def search(desk: Desk, person: Person, name: str, question: SearchQuestion) -> SearchAnswer:
+def search(desk: Desk, person: Person, name: str, question: SearchRequest) -> SearchAnswer:
     """The best documents of the live release. Where another one becomes live meanwhile and retention removes this
     one's index, the other one answers."""
     collection = collection_seen(desk, person, name)
@@ -103,7 +103,7 @@ def search(desk: Desk, person: Person, name: str, question: SearchQuestion) -> S
                 raise
 
 
-def _answer(desk: Desk, collection: Collection, live: Release, question: SearchQuestion) -> SearchAnswer:
+def _answer(desk: Desk, collection: Collection, live: Release, question: SearchRequest) -> SearchAnswer:
     known = released.stages_of(desk.stores, collection, live)
     if unknown := [stage for stage in question.labels if stage not in known]:
         raise FilterUnknown(collection.name, unknown[0], known)
@@ -144,7 +144,7 @@ def _hit(hit: Hit, line: ReleasedLine | None) -> SearchHit:
     return SearchHit(**vars(hit), labels=dict(line.headlines) if line is not None else {})
 
 
-def document(desk: Desk, person: Person, name: str, document_id: str) -> ReleasedDocument:
+def document(desk: Desk, person: Person, name: str, document_id: str) -> LiveDocument:
     """A document as it is live, whole."""
     collection = collection_seen(desk, person, name)
     live = _live(desk, name)
@@ -152,7 +152,7 @@ def document(desk: Desk, person: Person, name: str, document_id: str) -> Release
     if not line.is_read:
         raise DocumentUnknown(name, document_id, f" in release {live.number} that readers get.")
     part = live.parts[line.partition]
-    return ReleasedDocument(
+    return LiveDocument(
         collection=name,
         release=live.number,
         partition=line.partition,

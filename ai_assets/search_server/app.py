@@ -20,10 +20,10 @@ from ai_assets.desk.probes import Probes
 from ai_assets.search_server import answers
 from ai_assets.search_server.answers import (
     MOST,
-    ReleasedDocument,
+    LiveDocument,
     SearchAnswer,
     SearchedCollection,
-    SearchQuestion,
+    SearchRequest,
 )
 from ai_assets.search_server.readers import PERSON, Readers
 from ai_assets.signoff.people import Person
@@ -73,10 +73,10 @@ def _for_programs(desk: Desk) -> APIRouter:
         partition: Annotated[list[str] | None, Query(description="Only of these.")] = None,
     ) -> SearchAnswer:
         """The best documents of the live release, full text and vectors together."""
-        return answers.search(desk, _asking(request), collection, SearchQuestion.of(q, k, label or [], partition or []))
+        return answers.search(desk, _asking(request), collection, SearchRequest.of(q, k, label or [], partition or []))
 
     @routes.get("/{collection}/documents/{document:path}")
-    def get(request: Request, collection: str, document: str) -> ReleasedDocument:
+    def get(request: Request, collection: str, document: str) -> LiveDocument:
         """A document as it is live, with what each stage made of it."""
         return answers.document(desk, _asking(request), collection, document)
 
@@ -111,11 +111,11 @@ def _for_agents(desk: Desk) -> "MCPServer[Any]":
         partitions: list[str] | None = None,
     ) -> SearchAnswer:
         """The best documents for a name, a number or a question; `labels` maps a stage to what it must say."""
-        question = SearchQuestion(text=text, k=k, labels=labels or {}, partitions=partitions or [])
+        question = SearchRequest(text=text, k=k, labels=labels or {}, partitions=partitions or [])
         return await _said(answers.search, desk, _asked_by(context), collection, question)
 
     @server.tool()
-    async def get(context: "Context[Any, Request]", collection: str, document_id: str) -> ReleasedDocument:
+    async def get(context: "Context[Any, Request]", collection: str, document_id: str) -> LiveDocument:
         """A whole document as it is live, with what each stage made of it."""
         return await _said(answers.document, desk, _asked_by(context), collection, document_id)
 
