@@ -60,9 +60,16 @@ def tell(folder: Path) -> Project:
         golden = project.root / "collections/strict/golden.jsonl"
         golden.write_text(json.dumps({"query": "hall", "documents": [f"{DAYS[0]}/1.txt"]}))
         gate = {"metric": "recall@1", "min": 1.0, "waivable": True}
+        suite = [{"expect": "expect_column_values_to_be_in_set", "column": "language", "value_set": ["nl"],
+                  "blocking": False, "note": "Other languages are read by hand."},
+                 {"expect": "expect_column_values_to_be_unique", "column": "document_id"}]  # fmt: skip
         project.refresh(
             project.declare(
-                "strict", partitions={**days, "end": DAYS[0]}, golden={"queries": "golden.jsonl"}, gates=[gate]
+                "strict",
+                partitions={**days, "end": DAYS[0]},
+                golden={"queries": "golden.jsonl"},
+                gates=[gate],
+                quality={"documents": suite},
             )
         )
     return project

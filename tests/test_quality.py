@@ -412,13 +412,27 @@ def test_threads_do_not_get_in_each_others_way() -> None:
     assert found == {rows: rows for rows in range(1, 6)}
 
 
+def test_the_library_hashes_no_value_for_a_marker_and_is_left_as_it_was() -> None:
+    """Its own function, which it looks up by this name."""
+    run_one(DOCUMENTS, "expect_column_values_to_not_be_null", column="text")  # loaded without its warnings
+    import pandas as pd
+    from great_expectations.execution_engine import pandas_execution_engine as engine
+
+    before, hashed = engine.hash_pandas_dataframe, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pd.util, "hash_pandas_object", lambda *given, **_more: hashed.append(given))
+        run_one(DOCUMENTS, "expect_column_values_to_not_be_null", column="text")
+    assert hashed == []
+    assert engine.hash_pandas_dataframe is before
+
+
 def test_six_expectations_on_a_thousand_rows_take_little_time() -> None:
-    """Measured 45 ms; the bound leaves room for a busy machine."""
+    """Measured 45 ms of processor time, as the machine may be busy."""
     documents = suite(*SIX)
     documents.run(DOCUMENTS)
     spent = []
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.process_time()
         documents.run(DOCUMENTS)
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     assert min(spent) < 0.25

@@ -76,8 +76,18 @@ def refuse_unsound(work: "Work", partition: str) -> None:
     """No candidate of what a blocking check refuses, also when somebody asks for the candidate alone."""
     context = CheckContext(collection=work.collection, work=work)
     for check, spec in specs_of(work.collection):
-        if spec.blocking and check.stops_at_once:
+        if spec.blocking and check.stops_at_once and spec.asset != "release_candidate":
             found = run(context, check, spec, work.input("release_candidate", partition, spec.asset))
+            if found.blocking:
+                raise check.refusal(found)
+
+
+def refuse_unsound_candidate(work: "Work", manifest: "Manifest") -> None:
+    """Nobody is asked about a candidate that its own suite refuses."""
+    context = CheckContext(collection=work.collection, work=work)
+    for check, spec in specs_of(work.collection):
+        if spec.asset == manifest.asset and spec.blocking and check.stops_at_once:
+            found = run(context, check, spec, manifest)
             if found.blocking:
                 raise check.refusal(found)
 

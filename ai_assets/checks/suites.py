@@ -9,7 +9,12 @@ from ai_assets.base.errors import UserError
 from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckResult, CheckSpec, Dataset
 from ai_assets.checks.errors import QualityFailed
 from ai_assets.collection.settings import QUALITY_CHECK
+from ai_assets.collection.suite_columns import CANDIDATE, withheld_of
 from ai_assets.storage.digest import Json
+from ai_assets.storage.state import now
+
+MOST_ROWS = 200
+"""Failing rows of one check, over all its expectations."""
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,22 +38,33 @@ class SuiteCheck(Check):
         ]
 
     def identity(self, collection: "Collection", asset: str) -> Json:
-        return [item.model_dump(mode="json") for item in collection.settings.quality[asset]]
+        suite = [item.model_dump(mode="json") for item in collection.settings.quality[asset]]
+        return ["suite-2", *suite]
 
     def run(self, context: CheckContext, dataset: Dataset) -> CheckResult:
         from ai_assets.checks.quality import QualitySuite
 
         declared = context.collection.settings.quality[dataset.asset]
-        suite = QualitySuite(dataset.asset, declared, ["document_id"])
-        judged = {name for item in declared for name in item.columns}
-        results = suite.run(_judged(context.work, dataset.manifest, judged))
+        keys = ["chunk_id", "document_id"] if dataset.asset == "chunks" else ["document_id"]
+        table = _judged(context.work, dataset.manifest, {*keys, *(name for item in declared for name in item.columns)})
+        withheld = withheld_of(context.collection, dataset.asset, table.schema)
+        results = QualitySuite(dataset.asset, declared, keys, withheld).run(table)
         failed = [result for result in results if not result.passed]
+        most = max(1, MOST_ROWS // max(1, len(failed)))
         details: dict[str, Any] = {
             "expectations": len(results),
-            "results": [{k: v for k, v in asdict(result).items() if k != "failing_rows"} for result in results],
-            "failing_rows": [
-                {"expectation": result.expectation, **row} for result in failed for row in result.failing_rows
+            "run_id": dataset.manifest.run_id,
+            "judged_at": now(),
+            "results": [
+                {**{k: v for k, v in asdict(result).items() if k != "failing_rows"}, "note": item.note}
+                for item, result in zip(declared, results, strict=True)
             ],
+            "failing_rows": [
+                {"number": number, "expectation": result.expectation, **row}
+                for number, result in enumerate(results)
+                if not result.passed
+                for row in result.failing_rows[:most]
+            ][:MOST_ROWS],
         }
         return CheckResult(
             passed=not failed,
@@ -61,18 +77,25 @@ class SuiteCheck(Check):
         return QualityFailed(outcome.asset, outcome.failures)
 
 
-def _judged(work: "Work", manifest: "Manifest", judged: Names[str]) -> "pa.Table":
-    """The rows with what is judged of them; Great Expectations needs whole columns, and the others stay empty."""
+def _judged(work: "Work", manifest: "Manifest", wanted: Names[str]) -> "pa.Table":
+    """The rows with what is judged of them; Great Expectations needs whole columns, and the others stay empty.
+
+    Of a candidate they are those of its frozen file of documents, which is what a release publishes.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from ai_assets.storage.lake import parquet_schema
+    from ai_assets.signoff.frozen_candidate import FrozenCandidate
+    from ai_assets.storage.lake import parquet_schema, read_parquet
 
-    schema = parquet_schema(work.stores.lake.path(manifest))
+    path = work.stores.lake.path(manifest)
+    if manifest.asset == CANDIDATE:
+        path = FrozenCandidate.of(manifest).paths(work.stores.lake)[0]
+    schema = parquet_schema(path)
     documents = manifest.asset == "documents"
-    wanted = {"document_id", *judged, *(("status",) if documents else ())}
-    table = work.read(manifest, [name for name in schema.names if name in wanted])
+    read = {*wanted, *(("status",) if documents else ())}
+    table = read_parquet(path, [name for name in schema.names if name in read])
     if documents:
         table = table.filter(pc.not_equal(table["status"], "deleted"))
-    columns = [table[field.name] if field.name in wanted else pa.nulls(table.num_rows, field.type) for field in schema]
+    columns = [table[field.name] if field.name in read else pa.nulls(table.num_rows, field.type) for field in schema]
     return pa.table(columns, schema=schema)

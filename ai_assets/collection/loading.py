@@ -25,6 +25,7 @@ from ai_assets.collection.reranking import read_reranker
 from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
 from ai_assets.collection.stage_windows import hours_by_asset, refuse_wrong_hours
 from ai_assets.collection.steps import SegmentStep, refuse_unknown_gpus, steps_of
+from ai_assets.collection.suite_columns import unknown_column
 from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
@@ -459,6 +460,7 @@ def build_collection(
         canaries=_canaries(inference()) if hours else (),
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
+    _require_fitting_suites(found, path, node)
     return found
 
 
@@ -533,6 +535,16 @@ def _require_fitting_checks(found: Collection, path: Path, node: yaml.Node | Non
         if problem := problem_of(found, check):
             place = line_of(node, "attributes", "checks", number)
             gathered.errors.append(CollectionInvalid(path, place, f"checks.{number}: {problem}"))
+    gathered.refuse(CollectionInvalid)
+
+
+def _require_fitting_suites(found: Collection, path: Path, node: yaml.Node | None) -> None:
+    gathered = Gathered()
+    for asset, suite in found.settings.quality.items():
+        for number, item in enumerate(suite):
+            if problem := unknown_column(found, asset, item):
+                place = line_of(node, "attributes", "quality", asset, number)
+                gathered.errors.append(CollectionInvalid(path, place, f"quality.{asset}.{number}: {problem}"))
     gathered.refuse(CollectionInvalid)
 
 

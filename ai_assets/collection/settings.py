@@ -488,7 +488,8 @@ class CollectionSettings(WithDeadline):
     drift: DriftSettings | None = None
     """Without it candidates are not held against what is published."""
     quality: dict[str, tuple[Expectation, ...]] = Field(default={})
-    """Great Expectations suites by asset: `documents` or a stage's name."""
+    """Great Expectations suites by asset: `documents`, `chunks`, a stage's name, or `release_candidate`, whose rows are
+    what a release publishes."""
     signoff: SignoffSettings = SignoffSettings()
     publish: PublishSettings = PublishSettings()
     """Where a release goes beside the built-in index."""
@@ -529,8 +530,8 @@ class CollectionSettings(WithDeadline):
         yield from wrong_deadlines(self)
         yield from misplaced_windows(self)
         for asset in self.quality:
-            if asset not in ("documents", *names):
-                hint = nearest(asset, ["documents", *names])
+            if asset not in (suited := ["documents", "chunks", *names, "release_candidate"]):
+                hint = nearest(asset, suited)
                 yield wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
         yield from self._wrong_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
         yield from self._wrong_metrics(names)

@@ -60,6 +60,7 @@ from ai_assets.desk.api_records import (
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import line_of
 from ai_assets.desk.launching import LaunchRequest
+from ai_assets.desk.quality_query import Judged
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.request_query import require_current
 from ai_assets.desk.runs_views import Price, RunsRow, RunsView, RunView
@@ -68,6 +69,7 @@ from ai_assets.desk.views import (
     DocumentPage,
     DocumentView,
     Inbox,
+    QualityPage,
     ReleaseRow,
     RequestView,
     UnansweredPage,
@@ -187,6 +189,22 @@ def unanswered(
 ) -> UnansweredPage:
     """Documents without a result, with what was tried."""
     return reading.unanswered_page(desk, person, collection=collection or "", show=show, page=page, per_page=per_page)
+
+
+@router.get("/quality", tags=["documents"], responses=SAFE)
+def quality(
+    desk: TheDesk,
+    person: Someone,
+    collection: OfCollection = None,
+    partition: Annotated[str, Query(description="The partition, whole; empty for all.", max_length=1000)] = "",
+    show: Annotated[Judged, Query(description="What a suite refused, or all that was judged.")] = "all",
+    page: Page = 1,
+    per_page: PerPage = 20,
+) -> QualityPage:
+    """Data docs: what the quality suites found, by collection, partition and asset."""
+    return reading.quality_page(
+        desk, person, collection=collection or "", partition=partition, show=show, page=page, per_page=per_page
+    )
 
 
 @router.post("/unanswered/ask-again", tags=["documents"], responses=UNSAFE)

@@ -6,6 +6,7 @@ from ai_assets.desk.document_query import document_page
 from ai_assets.desk.document_view import document_view
 from ai_assets.desk.inbox import inbox
 from ai_assets.desk.publication_query import publication_of
+from ai_assets.desk.quality_query import quality_page
 from ai_assets.desk.release_query import live_at, release_rows
 from ai_assets.desk.request_query import RequestState, request_state, request_view
 from ai_assets.desk.runs_query import price, runs_rows, runs_view
@@ -26,6 +27,7 @@ __all__ = [
     "live_at",
     "price",
     "publication_of",
+    "quality_page",
     "release_rows",
     "request_state",
     "request_view",

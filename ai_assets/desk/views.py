@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from ai_assets.desk.answer_fields import Field
 from ai_assets.desk.evidence import EvidenceAt, Span, TextPart
@@ -103,6 +103,59 @@ class UnansweredPage(View):
     pages: int
     collections: Sequence[str]
     """Those the person may see."""
+
+
+Cell: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectationView(View):
+    """One expectation of a suite, on one partition."""
+
+    expectation: str
+    column: str | None
+    """Several are joined by commas; null where it is about the table."""
+    passed: bool
+    blocking: bool
+    observed: str
+    note: str | None
+    unexpected: int
+    """Rows that break it, also where it tolerates them."""
+    rows: int
+    failing_columns: Sequence[str]
+    failing_rows: Sequence[Sequence[Cell]]
+    """Some of them, where it failed: which rows, and the values judged; of texts only how long they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteView(View):
+    """What the suite of an asset found in one partition the last time that its rows changed."""
+
+    collection: str
+    asset: str
+    partition: str
+    passed: bool
+    blocking: bool
+    """Whether it stops the partition."""
+    run_id: str | None
+    """That made the rows."""
+    judged_at: str | None
+    """Null where an earlier version judged them."""
+    expectations: Sequence[ExpectationView]
+    """What failed first; empty where an earlier version judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityPage(View):
+    rows: Sequence[SuiteView]
+    total: int
+    judged: int
+    """Suites times partitions, whatever is shown of them."""
+    failed: int
+    page: int
+    pages: int
+    collections: Sequence[str]
+    """Those the person may see that declare a suite."""
 
 
 @dataclass(frozen=True, kw_only=True)

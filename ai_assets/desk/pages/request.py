@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ai_assets.base.errors import UserError
 from ai_assets.desk import reading
-from ai_assets.desk.access import request_seen
+from ai_assets.desk.access import collection_seen, request_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.document_query import SORTS
 from ai_assets.desk.pages.form import Form, FormIncomplete, page_number, parameter, person_of
@@ -82,6 +82,7 @@ def show(
         "sorts": {name: name for name in SORTS},
         "few": FEW,
         "waits": waits(view),
+        "has_suites": any(collection_seen(desk, person, view.row.collection).settings.quality.values()),
         "refusals": view.refusals,
         "typed": typed,
         "problem": problem,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.checks.errors import GateFailed
+from ai_assets.checks.registry import refuse_unsound_candidate
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.documents.passages import OF, STRUCTURE, STRUCTURE_NUMBERS
 from ai_assets.embedding.searched_by import SEARCHED_BY, SearchedBy, as_recorded_search, recorded_search
@@ -68,6 +69,7 @@ def build(work: Work, partition: str) -> Outcome:
     if work.collection.holding:
         with work.fenced() as connection:
             keep(connection, work.collection.name, partition, held.waiting)
+    refuse_unsound_candidate(work, outcome.manifest)
     _refuse_drifted(work, outcome.manifest)
     _refuse_changed_models(work, outcome.manifest)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest, held))
