@@ -31,7 +31,7 @@ READING: Sequence[tuple[str, ...]] = (
     ("audit", "verify"), ("audit", "show"), ("signoff", "list"), ("signoff", "show", "notes", DAY),
     ("releases", "list", "notes"), ("releases", "show", "notes", "1"), ("releases", "at", "notes", "2099-01-01"),
     ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"),
-    ("budget", "show"), ("budget", "history"),
+    ("budget", "show"), ("budget", "history"), ("canary", "status"), ("canary", "changes"),
     ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"), ("verify",), ("verify", "notes"),
     ("card", "notes"),
 )  # fmt: skip

@@ -71,7 +71,8 @@ def run(endpoint: AnEndpoint = None, as_json: AsJson = False) -> None:
 def status(endpoint: AnEndpoint = None, as_json: AsJson = False) -> None:
     """How each model stands: when it was asked last, whether it is alike, and what waits to be accepted."""
     settings = inference_at(home())
-    _named(settings, endpoint)
+    if endpoint is not None:
+        _named(settings, endpoint)
     found = _statuses(settings, stores_to_read(), endpoint)
     if as_json:
         print_json({"endpoints": [_plain(each) for each in found]})
@@ -143,6 +144,9 @@ def _plain(found: CanaryStatus) -> dict[str, Any]:
 
 
 def _show(found: Sequence[CanaryStatus]) -> None:
+    if not found:
+        console.print("No endpoint of inference.yaml declares a canary (docs/canary.md).")
+        return
     rows = [
         (each.endpoint, each.model, each.state, (each.last_at or "")[:16], (each.due_at or "now")[:16], each.runs,
          each.blocks, in_full(each.cost_usd)) for each in found
