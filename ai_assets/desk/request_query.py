@@ -69,6 +69,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         live_release=changes["live_release"],
         gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
         scores=_scores(changes),
+        golden=changes.get("golden"),
         drift=_drift(changes),
         removed=changes["removed"],
         unchanged=changes["unchanged"],

@@ -265,6 +265,9 @@ class RequestView(View):
     live_release: int | None
     gates: Sequence[GateView]
     scores: Sequence[ScoreView]
+    golden: Mapping[str, Any] | None
+    """Which golden set the scores are by (`set`, `digest`, `labels`, `queries`), how many of its items are retired,
+    leaked and disputed, and under `named` some of them; None of requests of earlier versions."""
     drift: DriftView | None
     """Where the collection looks for it."""
     removed: Sequence[str]
