@@ -99,7 +99,7 @@ class CorpusEvaluation:
     def golden(self) -> Mapping[str, str]:
         """Golden labels by document: those of the file, and those that people gave to the texts as they are."""
         said = {name: item.label for name, item in self._given.items() if name not in self.collection.shown}
-        return self._of_file | said
+        return {**self._of_file, **said}
 
     @cached_property
     def _of_file(self) -> Mapping[str, str]:
@@ -215,7 +215,7 @@ class CorpusEvaluation:
         if self.collection.judges_labels:
             out = self.teaching if self._counts_leaked else self.teaching | {each.item for each in self.leaked_labels}
             corrected = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
-            labels = {name: label for name, label in (self.golden | corrected).items() if name not in out}
+            labels = {name: label for name, label in {**self.golden, **corrected}.items() if name not in out}
         items = golden_sets.items_of(labels, ((item.query, item.documents) for item in self.golden_queries))
         return self._recorded(items)
 
