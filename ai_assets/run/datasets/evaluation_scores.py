@@ -240,10 +240,12 @@ class CorpusEvaluation:
                 people = ", ".join(item.authors)
                 found.append(Disputed(document=name, said=[f"the golden file: {label}", f"{people}: {item.label}"]))
         for name, said in self.labelled.items():
-            label = self.golden.get(name)
-            if said.corrected is not None and label is not None and said.corrected != label:
+            golden_label = self.golden.get(name)
+            if said.corrected is not None and golden_label is not None and said.corrected != golden_label:
                 found.append(
-                    Disputed(document=name, said=[f"golden: {label}", f"corrected by {said.by}: {said.corrected}"])
+                    Disputed(
+                        document=name, said=[f"golden: {golden_label}", f"corrected by {said.by}: {said.corrected}"]
+                    )
                 )
         return sorted(found, key=lambda each: each.document)
 
