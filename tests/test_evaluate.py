@@ -96,7 +96,8 @@ def test_a_wrong_golden_label_is_named_with_file_and_line(tmp_path: Path, line: 
         ({"query": "who", "documents": []}, "'documents'"),
         ({"query": "who", "documents": "a"}, "'documents'"),
         ({"query": "who", "documents": ["a", "a"]}, "names the document 'a' twice"),
-        ({"query": "How  LONG?", "documents": ["b"]}, "repeats the query of line 1"),
+        ({"query": "How  LONG?", "documents": ["a"]}, "repeats the query of line 1"),
+        ({"query": "How  LONG?", "documents": ["b"]}, "has other documents here than on line 1"),
         ({"query": "who", "documents": ["a"], "kinds": "x"}, "did you mean 'kind'?"),
     ],
 )

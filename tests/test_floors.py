@@ -231,7 +231,10 @@ def test_the_lower_bound_of_a_real_evaluation(project: Project) -> None:
     ("declared", "said"),
     [
         ({"metric": "accuracy", "no_worse_by": 0.05, "min": 0.5}, "no meaning with 'no_worse_by'"),
-        ({"metric": "macro_f1", "no_worse_by": 0.05}, "'accuracy' and 'judged' alone"),
+        ({"metric": "macro_f1", "no_worse_by": 0.05}, "it is for accuracy, judged, recall@1"),
+        ({"metric": "macro_f1", "max": 0.05}, "of 'macro_f1' more is better"),
+        ({"metric": "ece", "min": 0.05}, "declare 'max'"),
+        ({"metric": "ece"}, "is missing"),
         ({"metric": "accuracy", "min": 0.5, "slices": ["language"], "at": "lower"}, "leave 'at' away"),
         ({"metric": "accuracy", "min": 0.5, "slices": ["label"]}, "language"),
         ({"metric": "accuracy", "min": 0.5, "slices": ["language", "language"]}, "twice"),

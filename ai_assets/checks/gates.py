@@ -1,7 +1,7 @@
 """The gates on evaluation scores, as a check of `evaluation_scores`."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.errors import UserError
 from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckResult, CheckSpec, Dataset
@@ -10,6 +10,14 @@ from ai_assets.collection.settings import GATES_CHECK
 
 if TYPE_CHECKING:
     from ai_assets.collection.loading import Collection
+
+
+def _judged_by(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """The golden set of the scores, and which of its items a prompt shows."""
+    golden, leaked = stats.get("golden"), stats["details"].get("leaked", ())
+    found = {} if golden is None else {"golden set": f"{golden['set']} ({golden['digest']})"}
+    shown = "\n".join(f"{each['item']}: {each['where']}" for each in leaked)
+    return {**found, f"leaked, {golden['leaked are']}": shown} if golden is not None and shown else found
 
 
 class GatesCheck(Check):
@@ -39,6 +47,7 @@ class GatesCheck(Check):
                     if verdict.value is not None
                 },
                 "gates": "\n".join(verdict.sentence for verdict in verdicts),
+                **_judged_by(dataset.manifest.stats),
                 "verdicts": [verdict.as_data() for verdict in verdicts],
             },
         )

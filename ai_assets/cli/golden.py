@@ -1,6 +1,7 @@
 """`ai-assets golden`: what people say is right: samples to label, files of labels, and how many are missing."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,8 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
-from ai_assets.signoff import golden_labels
+from ai_assets.signoff import golden_labels, golden_sets
+from ai_assets.signoff.golden_retirements import retire, take_back
 from ai_assets.signoff.golden_samples import RANDOM_SHARE, SIZE, draw, samples
 from ai_assets.signoff.golden_status import GoldenStatus, golden_status
 from ai_assets.signoff.label_files import KEYS, FileFormat, as_line, import_golden, written
@@ -67,6 +69,36 @@ def status(name: CollectionName, as_json: AsJson = False) -> None:
         console.print(f"{len(found.disagreed)} documents on which people disagree judge nothing: {shown}")
     if found.outdated:
         console.print(f"{found.outdated} labels are of texts that have changed since, and judge nothing.")
+    _show_judged(found, leaked_count=chosen.settings.golden.leaked == "count")
+
+
+def _show_judged(found: GoldenStatus, *, leaked_count: bool) -> None:
+    judged = found.judged
+    if judged.set is not None:
+        console.print(f"The last scores are by golden set {judged.set} ({judged.digest}).")
+    _listed(
+        f"{len(found.retired)} retired, and judge nothing",
+        [f"{each['item']}{' by ' if each['by'] else ''}{each['by']}: {each['why']}" for each in found.retired],
+    )
+    effect = "judge all the same (golden.leaked: count)" if leaked_count else "judge nothing"
+    _listed(
+        f"{len(judged.leaked)} leaked, and {effect}",
+        [f"{each['item']}: {each['share']:.0%} in {each['where']}" for each in judged.leaked],
+    )
+    _listed(
+        f"{len(judged.disputed)} disputed",
+        [f"{each['document']}: {'; '.join(each['said'])}" for each in judged.disputed],
+    )
+    _listed(f"{len(judged.unknown)} unknown to the source", judged.unknown)
+
+
+def _listed(head: str, lines: Sequence[str]) -> None:
+    if lines:
+        console.print(f"{head}:")
+        for line in lines[:MOST_SHOWN]:
+            console.print(f"  {line}")
+        if len(lines) > MOST_SHOWN:
+            console.print(f"  and {len(lines) - MOST_SHOWN} more (--json has all)")
 
 
 _SOURCES = {
@@ -81,7 +113,59 @@ def _plain(found: GoldenStatus) -> dict[str, Any]:
     gates = [
         {"gate": gate.gate, **vars(gate.standing), "in_words": gate.standing.in_words} for gate in found.gates
     ]  # fmt: skip
-    return {**vars(found), "by_source": dict(found.by_source), "gates": gates, "missing": found.missing}
+    judged = vars(found.judged)
+    return {
+        **vars(found), "by_source": dict(found.by_source), "gates": gates, "missing": found.missing, "judged": judged
+    }  # fmt: skip
+
+
+@app.command("versions")
+def versions(name: CollectionName, as_json: AsJson = False) -> None:
+    """The golden sets that judged, the newest first, and what changed from one to the next."""
+    chosen, places = collection(name), stores_to_read()
+    with places.state.read() as connection:
+        found, changed = golden_sets.recorded(connection, name), golden_sets.changes(connection, name)
+    said = {golden_sets.query_item(item.query): f'"{item.query}"' for item in chosen.golden_queries}
+    if as_json:
+        shown = {
+            number: [{**vars(one), "shown": said.get(one.item)} for one in made] for number, made in changed.items()
+        }
+        print_json([{**vars(each), "changes": shown.get(each.number, [])} for each in found])
+        return
+    if not found:
+        console.print(f"Nothing of {name} was judged by golden items yet.")
+    for each in found:
+        what = f"{each.labels} labels, {each.queries} queries"
+        console.print(
+            led(f"{each.number} ({each.digest}): ", "bold", f"{what}, since {each.made_at[:16]}, run {each.run_id}")
+        )
+        lines = [
+            f"{one.change} {said.get(one.item, f'query {one.item[:12]}') if one.kind == 'query' else one.item}"
+            f"{f': {one.said}' if one.said and one.kind == 'label' else ''}"
+            for one in changed.get(each.number, ())
+        ]
+        for line in lines[:MOST_SHOWN]:
+            console.print(f"  {line}")
+        if len(lines) > MOST_SHOWN:
+            console.print(f"  and {len(lines) - MOST_SHOWN} more (--json has all)")
+
+
+@app.command("retire")
+def retire_item(
+    name: CollectionName,
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="A golden document.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded in the audit chain.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="It judges again.")] = False,
+    by: By = None,
+) -> None:
+    """Let a golden document judge nothing any more, whoever labelled it; its label stays on record."""
+    chosen, person = collection(name), signer(by)
+    if undo:
+        take_back(stores(), chosen, document, by=person)
+        console.print(f"{document} judges {name} again from the next run on.")
+        return
+    retire(stores(), chosen, document, reason=reason, by=person)
+    console.print(f"{document} is retired: it judges nothing of {name} from the next run on.")
 
 
 @app.command("draw")

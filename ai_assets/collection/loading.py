@@ -30,9 +30,9 @@ from ai_assets.documents.parse import MAX_CHARACTERS
 from ai_assets.documents.passages import EmbeddedText
 from ai_assets.embedding.searched_by import Reranker
 from ai_assets.embedding.spec import Embedding
-from ai_assets.evaluation.metrics import Metric, Of
+from ai_assets.evaluation.metrics import CALIBRATION, Metric, Of
 from ai_assets.evaluation.ratings import Rating, read_ratings
-from ai_assets.evaluation.scoring import GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+from ai_assets.evaluation.scoring import ECE, GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
 from ai_assets.extensions import look_in
 from ai_assets.own import OwnParts, load_own, metrics_of
 from ai_assets.policy.files import PolicySet
@@ -67,8 +67,9 @@ class Collection:
     folder: Path
     settings: CollectionSettings
     golden_labels: tuple[GoldenLabel, ...] = ()
-    """Without those that a prompt shows as examples: no document judges what it taught."""
+    """Without those that a prompt shows as examples: no document judges what it taught; and without retired ones."""
     golden_queries: tuple[GoldenQuery, ...] = ()
+    """Without retired ones."""
     questions: "Mapping[str, Question]" = field(default_factory=dict)
     """What each stage with a route asks."""
     source_path: str = field(default="")
@@ -90,6 +91,8 @@ class Collection:
     """The model that looks again at the best of what search finds."""
     ratings: Mapping[str, tuple[Rating, ...]] = field(default_factory=dict)
     """By judge, what people say of the outputs that it judges."""
+    retired_in_files: Mapping[str, str] = field(default_factory=dict)
+    """Documents and queries of the golden files that judge nothing any more, and why."""
     windowed: frozenset[str] = frozenset()
     """Assets that may have to wait for a window: their own, or that of an endpoint or a device."""
     canaries: tuple[str, ...] = ()
@@ -200,7 +203,9 @@ class Collection:
     def metrics(self) -> tuple[Metric, ...]:
         """All that is scored, in order."""
         there: dict[Of, bool] = {"labels": self.judges_labels, "queries": bool(self.golden_queries)}
-        return metrics_of([of for of, is_there in there.items() if is_there], self.own)
+        found = metrics_of([of for of, is_there in there.items() if is_there], self.own)
+        asks = there["labels"] and any(gate.metric == ECE for gate in self.settings.metric_gates)
+        return (*found, CALIBRATION) if asks else found
 
     @cached_property
     def asset_names(self) -> tuple[str, ...]:
@@ -287,6 +292,8 @@ class Collection:
                 [[item.document, item.label] for item in self.golden_labels],
                 [[item.query, sorted(item.documents)] for item in self.golden_queries],
                 *([[metric.described for metric in self.own.metrics]] if self.own.metrics else []),
+                *(["leaked-count"] if settings.golden.leaked == "count" else []),
+                *(["ece-1"] if any(gate.metric == ECE for gate in settings.metric_gates) else []),
                 *self._judges_described,
                 *(
                     [["errors-1", list(self.slices)]]
@@ -450,10 +457,13 @@ def build_collection(
     source = settings.source.path
     if "://" not in source:
         source = str((folder / source).resolve())
-    judging = tuple(item for item in labels or () if item.document not in shown)
+    judging = tuple(item for item in labels or () if item.document not in shown and item.retired is None)
+    asked = tuple(item for item in queries if item.retired is None)
+    retired = {item.document: item.retired for item in labels or () if item.retired is not None}
+    retired |= {item.query: item.retired for item in queries if item.retired is not None}
     found = Collection(
-        name, folder, settings, judging, queries, questions, source, embedding_models, own, function_models=asking,
-        adaptations=adaptations,
+        name, folder, settings, judging, asked, questions, source, embedding_models, own, function_models=asking,
+        adaptations=adaptations, retired_in_files=retired,
         reranker=reranker,
         ratings=ratings,
         windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),

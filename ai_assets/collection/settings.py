@@ -287,6 +287,9 @@ class GoldenSettings(Strict):
     calibrate: bool = False
     """The built-in classifier's confidence is fitted to those labels of the desk whose documents were drawn at random,
     beside the labels of the file. Not by itself: a fit computes every confidence again."""
+    leaked: Literal["exclude", "count"] = "exclude"
+    """Of golden documents and queries whose text a prompt shows, or an example of a label: whether they judge all the
+    same."""
 
     @property
     def has_labels(self) -> bool:

@@ -72,6 +72,7 @@ def request_view(desk: Desk, person: Person, request_id: str) -> RequestView:
         gates=[_gate(verdict, standing) for verdict in verdicts_of(changes)],
         thresholds=changes.get("hold_thresholds") or {},
         scores=_scores(changes),
+        golden=changes.get("golden"),
         drift=_drift(changes),
         changed_models=changed_models(desk, collection, request.partition, request.digest),
         removed=changes["removed"],

@@ -322,6 +322,9 @@ class RequestView(View):
     thresholds: Mapping[str, str]
     """By stage that accepts above a certified threshold, what is promised, or why the threshold is suspended."""
     scores: Sequence[ScoreView]
+    golden: Mapping[str, Any] | None
+    """Which golden set the scores are by (`set`, `digest`, `labels`, `queries`), how many of its items are retired,
+    leaked and disputed, and under `named` some of them; None of requests of earlier versions."""
     drift: DriftView | None
     """Where the collection looks for it."""
     changed_models: Sequence[str]

@@ -84,6 +84,12 @@ def signature(text: str) -> "npt.NDArray[np.uint32] | None":
     return found
 
 
+def shingles(text: str) -> frozenset[int]:
+    """Digests of its runs of words; empty for a text that is too short to be compared."""
+    found = frozenset(_shingles(text))
+    return found if len(found) >= _FEWEST_WORDS - _WORDS_RUN + 1 else frozenset()
+
+
 def _shingles(text: str) -> Iterator[int]:
     words = _WORD.findall(text.casefold())
     if len(words) * _LONG_WORD < sum(map(len, words)):

@@ -51,6 +51,29 @@ class PairedLabels:
     worse: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairedQueries:
+    """The same golden queries by one embedding, asked of the search as it would be and as it is live."""
+
+    clusters: Sequence[str]
+    """Of each query, the document that it shares with others."""
+    now: Mapping[str, Sequence[float]]
+    """By metric, of each query."""
+    live: Mapping[str, Sequence[float]]
+
+    def differences(self, metric: str) -> list[float]:
+        return [now - live for now, live in zip(self.now[metric], self.live[metric], strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedSearch:
+    release: int
+    of: Mapping[str | None, PairedQueries]
+    """By the asset of the embedding, None for the first one."""
+    why_not: str = ""
+    """Where the live search cannot be asked the same."""
+
+
 def interval_of(value: float, error: float, clusters: int, confidence: float) -> "ValueBounds | None":
     """The lower bound is above the true value with a probability of at most `1 - confidence`; so is the upper below."""
     from ai_assets.statistics.intervals import share_bounds
@@ -202,6 +225,50 @@ def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
     )  # fmt: skip
 
 
+def judge_search_against_live(case: "GateCase", paired: PairedSearch | None) -> GateVerdict:
+    """No worse than the live search by more than was declared, on the same golden queries."""
+    from ai_assets.statistics.intervals import clustered_difference_bounds
+
+    gate = case.gate
+    most = gate.no_worse_by
+    assert most is not None
+    if paired is None:
+        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+    holds = gate.undecided == "block"
+    found = None if case.score is None else paired.of.get(case.score.stage)
+    if found is None or not found.clusters:
+        why = paired.why_not or "no golden query has a document that is in both"
+        return case.undecided(f"{gate.name}: not compared with release {paired.release}: {why}", holds=holds)
+    differences = found.differences(gate.metric)
+    n, mean = len(differences), math.fsum(differences) / len(differences)
+    baseline = Baseline(kind="live", value=math.fsum(found.live[gate.metric]) / n, n=n, release=paired.release)
+    level = 2 * gate.confidence - 1
+    bounds = clustered_difference_bounds(differences, found.clusters, level)
+    if bounds is None:
+        return case.undecided(f"{gate.name}: the {n} golden queries are about one document", holds=holds,
+                              baseline=baseline)  # fmt: skip
+    better, worse = sum(each > 0 for each in differences), sum(each < 0 for each in differences)
+    said = (
+        f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on {n} "
+        f"queries about {bounds.clusters} documents ({better} better, {worse} worse)"
+    )
+    margin = bounds.low + most
+    if bounds.low >= -most:
+        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
+    if mean < -most:
+        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
+
+    def is_enough(factor: float) -> bool:
+        there = clustered_difference_bounds(differences, found.clusters, level, factor)
+        return there is not None and there.low >= -most
+
+    needed = needed_in_words(more_needed(is_enough, n), "query", "queries")
+    return case.undecided(
+        f"{said}; that it is at most {most:g} worse is not shown: {needed}", holds=holds, baseline=baseline,
+        margin=margin,
+    )  # fmt: skip
+
+
 def _scaled(paired: PairedLabels, factor: float) -> list[float]:
     better, worse, n = (round(number * factor) for number in (paired.better, paired.worse, paired.n))
     return [1.0] * better + [-1.0] * worse + [0.0] * max(0, n - better - worse)
@@ -254,7 +321,8 @@ def more_needed(is_enough: Callable[[float], bool], n: int) -> int | None:
     return max(1, math.ceil(high * n) - n)
 
 
-def needed_in_words(more: int | None, what: str = "label", *, about: bool = False) -> str:
+def needed_in_words(more: int | None, one: str = "label", several: str | None = None, *, about: bool = False) -> str:
+    several = several or f"{one}s"
     if more is None:
-        return f"more {what}s alone will not show it"
-    return f"{'about ' * about}{more:,} more {what}{'s' * (more != 1)} needed, if they come out alike"
+        return f"more {several} alone will not show it"
+    return f"{'about ' * about}{more:,} more {one if more == 1 else several} needed, if they come out alike"

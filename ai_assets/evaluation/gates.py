@@ -14,18 +14,30 @@ from pydantic_core.core_schema import ValidationInfo
 from ai_assets.base.errors import OwnCodeFailed
 from ai_assets.evaluation.floors import (
     PairedLabels,
+    PairedSearch,
     SliceScore,
     judge_against_live,
     judge_any_time,
     judge_lower_bound,
+    judge_search_against_live,
     judge_slices,
 )
 from ai_assets.evaluation.judged_gates import judge_ratings_against_live, unrated
-from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, JUDGED, OF_JUDGES, OF_LABELS, Score
+from ai_assets.evaluation.scoring import (
+    ANSWERED_SHARE,
+    BUILTIN_METRICS,
+    ECE,
+    JUDGED,
+    OF_JUDGES,
+    OF_LABELS,
+    OF_QUERIES,
+    Score,
+)
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 from ai_assets.extensions import Options
 
 SliceBy: TypeAlias = Literal["language", "source"]
+LESS_IS_BETTER = (ECE,)
 OF_STATISTICS = ("at", "no_worse_by", "slices", "slice_documents", "confidence", "undecided")
 
 
@@ -40,12 +52,14 @@ class Gate(BaseModel):
     `answered_share` which stage, and without it all."""
     min: float | None = Field(default=None, allow_inf_nan=False)
     """The least it must reach; needed unless `use` is there. Of a built-in metric from 0 to 1."""
+    max: float | None = Field(default=None, ge=0, le=1)
+    """In place of `min`: the most it may reach. Of `ece`, of which less is better."""
     at: Literal["value", "lower", "any_time"] = "value"
     """What must reach `min`: the value, the lower bound of its interval, or a lower bound that holds however often
     somebody looks while labels come in. The last one is of `accuracy`, and goes with `no_worse_by` too."""
     no_worse_by: float | None = Field(default=None, ge=0, lt=1)
-    """In place of `min`: at most so much worse than the live release. Of `accuracy`, on the same golden documents, and
-    of `judged`, by the same judge."""
+    """In place of `min`: at most so much worse than the live release. Of `accuracy` and of search, on the same golden
+    items, and of `judged`, by the same judge."""
     slices: tuple[SliceBy, ...] = ()
     """`min` holds in each slice by these. Of `accuracy`."""
     slice_documents: int = Field(default=20, ge=5)
@@ -73,8 +87,9 @@ class Gate(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_judge(self) -> "Gate":
-        if self.use is None and self.min is None and self.no_worse_by is None:
-            raise PydanticCustomError("wrong", "{problem}", {"problem": "is missing", "at": ("min",)})
+        if self.use is None and self.min is None and self.max is None and self.no_worse_by is None:
+            key = "max" if self.metric in LESS_IS_BETTER else "min"
+            raise PydanticCustomError("wrong", "{problem}", {"problem": "is missing", "at": (key,)})
         if found := next(self._contradictions(), None):
             key, problem = found
             raise PydanticCustomError("wrong", "{problem}", {"problem": problem, "at": (key,)})
@@ -92,11 +107,19 @@ class Gate(BaseModel):
             for key in OF_STATISTICS:
                 if key in given:
                     yield key, "it has no meaning with 'use'; give it to the gate under 'options'"
+        if "max" in given and self.metric not in LESS_IS_BETTER:
+            yield (
+                "max",
+                f"it is for {', '.join(LESS_IS_BETTER)} alone; of '{self.metric}' more is better: declare 'min'",
+            )
+        for key in ("min", "at"):
+            if key in given and self.metric in LESS_IS_BETTER and self.use is None:
+                yield key, f"of '{self.metric}' less is better; declare 'max'"
         for key in ("min", "at", "slices", "slice_documents"):
             if self.no_worse_by is not None and key in given and (key != "at" or self.at != "any_time"):
                 yield key, "it has no meaning with 'no_worse_by'; declare a gate of its own"
-        if "no_worse_by" in given and self.metric not in ("accuracy", JUDGED):
-            yield "no_worse_by", f"it is for 'accuracy' and '{JUDGED}' alone"
+        if "no_worse_by" in given and self.metric not in ("accuracy", JUDGED, *OF_QUERIES):
+            yield "no_worse_by", f"it is for accuracy, {JUDGED}, {', '.join(OF_QUERIES)}"
         if "slices" in given and self.metric != "accuracy":
             yield "slices", "it is for 'accuracy' alone"
         if self.at == "any_time" and self.metric != "accuracy":
@@ -115,6 +138,8 @@ class Gate(BaseModel):
         """Of the built-in kinds, in one word."""
         if self.no_worse_by is not None:
             return "live at any time" if self.at == "any_time" else "live"
+        if self.max is not None:
+            return "max"
         return "slices" if self.slices else {"value": "min", "lower": "lower bound", "any_time": "any time"}[self.at]
 
     @property
@@ -140,6 +165,8 @@ class Gate(BaseModel):
     def described(self) -> dict[str, Any]:
         """What of it counts in the code version of the candidate."""
         found: dict[str, Any] = {"metric": self.metric, "stage": self.stage, "min": self.min, "waivable": self.waivable}
+        if self.max is not None:
+            found |= {"max": self.max}
         if self.is_statistical:
             asked = self.model_dump(mode="json", include=set(OF_STATISTICS))
             found |= {"slices": list(self.slices), **asked}
@@ -150,6 +177,8 @@ class Gate(BaseModel):
         at = {"value": "", "lower": " at the lower bound", "any_time": " at any time"}[self.at]
         if self.no_worse_by is not None:
             return f"{self.metric} at most {self.no_worse_by:g} worse than live{at}"
+        if self.max is not None:
+            return f"{self.metric} ≤ {self.max:g}"
         where = f" in each {' and '.join(self.slices)}" if self.slices else at
         return f"{self.metric} ≥ {self.min:g}{where}" if self.use is None else self.name
 
@@ -248,6 +277,7 @@ class GateInputs:
     """People give golden labels on the desk, so that none yet is no mistake."""
     slices: Sequence[SliceScore] = ()
     paired: PairedLabels | None = None
+    paired_search: PairedSearch | None = None
 
 
 def judge(gates: Sequence[Gate], bench: GateInputs, own: Mapping[str, GateFunction] | None = None) -> list[GateVerdict]:
@@ -280,6 +310,8 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
         scored = case.score is not None and case.score.n > 0 and case.score.value is not None
         if scored and each.is_statistical:
             return _statistical(case, bench)
+        if scored and each.max is not None:
+            return _maximum(case, each.max)
         return _minimum(case, of_rows=of_rows, to_come=bench.labels_to_come and each.metric in OF_LABELS)
     try:
         verdict = function(case, **each.options)
@@ -291,11 +323,25 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
     return verdict
 
 
+def _maximum(case: GateCase, most: float) -> GateVerdict:
+    assert case.score is not None
+    assert case.score.value is not None
+    value, declared = case.score.value, Baseline(kind="declared", value=most)
+    holds = value <= most
+    said = (
+        f"{case.gate.name} {value:.6g} {'is within' if holds else 'exceeds'} the maximum {most:g} (n = {case.score.n}"
+    )
+    said += f"; {case.pending} more pending" if case.pending else ""
+    return (case.passed if holds else case.failed)(f"{said})", baseline=declared, margin=most - value)
+
+
 def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
     assert case.score is not None
     if case.gate.no_worse_by is not None and case.gate.metric == JUDGED:
         return judge_ratings_against_live(case)
     if case.gate.no_worse_by is not None:
+        if case.gate.metric in OF_QUERIES:
+            return judge_search_against_live(case, bench.paired_search)
         return judge_against_live(case, bench.paired)
     if case.gate.slices:
         wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
@@ -316,6 +362,7 @@ def _scores(each: Gate, scores: Sequence[Score]) -> list[Score]:
 def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
     name, score, asked = case.gate.name, case.score, case.gate.min
     required = "no minimum" if asked is None else f"minimum {asked:g}"
+    required = required if case.gate.max is None else f"maximum {case.gate.max:g}"
     declared = None if asked is None else Baseline(kind="declared", value=asked)
     if score is None or score.n == 0:
         nothing = f"{name} ({required}), n = 0"

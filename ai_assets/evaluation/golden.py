@@ -24,6 +24,8 @@ class GoldenLabel(BaseModel):
     label: Text
     author: Text | None = None
     """Who said so, where that is known."""
+    retired: Text | None = None
+    """Why it judges nothing any more."""
 
 
 class GoldenQuery(BaseModel):
@@ -36,6 +38,8 @@ class GoldenQuery(BaseModel):
     """Ids of the relevant documents; their order means nothing."""
     kind: Text | None = None
     """The slice the query belongs to."""
+    retired: Text | None = None
+    """Why it judges nothing any more."""
 
 
 _Record = TypeVar("_Record", bound=BaseModel)
@@ -67,20 +71,40 @@ def read_golden_labels(path: Path, labels: Collection[str]) -> tuple[GoldenLabel
 def read_golden_queries(path: Path) -> tuple[GoldenQuery, ...]:
     """All golden queries of the file, none twice (case and spacing aside); anything else is a GoldenError."""
     read: list[GoldenQuery] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, frozenset[str]]] = {}
 
     def accept(line: int, raw: bytes) -> None:
         item = record_of(path, line, raw, GoldenQuery)
         asked = " ".join(item.query.casefold().split())
         if asked in seen:
-            raise GoldenError(path, line, f"repeats the query of line {seen[asked]}: '{item.query}'; merge the two")
+            earlier, documents = seen[asked]
+            if documents != frozenset(item.documents):
+                other = f"'{item.query}' has other documents here than on line {earlier}: {_apart(item, documents)}"
+                raise GoldenError(path, line, f"{other}; merge the two")
+            raise GoldenError(path, line, f"repeats the query of line {earlier}: '{item.query}'; remove one")
         if twice := next((name for name in item.documents if item.documents.count(name) > 1), None):
             raise GoldenError(path, line, f"names the document '{twice}' twice")
-        seen[asked] = line
+        seen[asked] = (line, frozenset(item.documents))
         read.append(item)
 
     each_line(path, accept)
     return tuple(read)
+
+
+def _apart(item: GoldenQuery, documents: frozenset[str]) -> str:
+    found = sorted(documents.symmetric_difference(item.documents))
+    return f"only one of them names {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
+
+
+def lines_of(path: Path, key: str) -> dict[str, int]:
+    """The line of each document or query of a golden file that was read before; what cannot be read now has none."""
+    found = {}
+    for line, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            found[str(json.loads(raw)[key]).strip()] = line
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def each_line(path: Path, accept: Callable[[int, bytes], None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from ai_assets.base.errors import OwnCodeFailed
 from ai_assets.evaluation.scoring import (
+    ECE,
     NDCG_DEPTH,
     RECALL_DEPTHS,
     LabelScores,
@@ -36,6 +37,10 @@ class LabelEvidence:
     golden: str
     predicted: str | None
     """The model's own label; None where it gave none."""
+    confidence: float | None = None
+    """Of that label."""
+    is_drawn: bool = True
+    """Of the golden file, or drawn at random, so that it stands for others; not one that somebody chose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +165,7 @@ def _problem(found: object) -> str | None:
         return f"it returned {found!r}; return Measure(value=..., n=...)"
     if not isinstance(found.n, Integral) or isinstance(found.n, bool) or int(found.n) < 0:
         return f"n is {found.n!r}; it must be a whole number of items, 0 or more"
-    numbers = [("value", found.value)]
+    numbers = [("value", found.value), ("error", found.error)]
     if found.interval is not None:
         numbers += [("low", found.interval.low), ("high", found.interval.high)]
     for name, value in numbers:
@@ -204,6 +209,18 @@ def accuracy(evidence: Evidence) -> Measure:
 
 
 @metric(of="labels")
+def ece(evidence: Evidence) -> Measure:
+    """Of golden documents that were drawn."""
+    from ai_assets.evaluation.reliability import reliability
+
+    found = reliability(evidence)
+    if found is None:
+        return Measure(value=None, n=0)
+    interval = Interval(low=found.low, high=found.high)
+    return Measure(value=found.ece, n=found.n, interval=interval, error=found.error, clusters=found.n)
+
+
+@metric(of="labels")
 def macro_f1(evidence: Evidence) -> Measure:
     from ai_assets.statistics.intervals import macro_f1_error
 
@@ -242,6 +259,8 @@ def _mean_of(value: float | None, of_items: Sequence[float], clusters: Sequence[
     return Measure(value=value, n=len(of_items), error=error, clusters=number)
 
 
+CALIBRATION = Metric(name=ECE, of="labels", function=ece)
+"""Only where a gate asks for it: a row more would be another candidate of everybody's."""
 BUILTIN: tuple[Metric, ...] = (
     Metric(name="accuracy", of="labels", function=accuracy),
     Metric(name="macro_f1", of="labels", function=macro_f1),

@@ -16,6 +16,7 @@ from ai_assets.evaluation.verdict import Interval
 __all__ = [
     "ANSWERED_SHARE",
     "BUILTIN_METRICS",
+    "ECE",
     "Confusion",
     "GoldenLabel",
     "GoldenQuery",
@@ -35,7 +36,9 @@ NDCG_DEPTH = 10
 RECALL_DEPTHS = (1, 5, 10)
 ANSWERED_SHARE = "answered_share"
 """Of no golden data: which share of the documents a stage asked about have a usable answer. `answered.py` judges it."""
-OF_LABELS = ("accuracy", "macro_f1")
+ECE = "ece"
+"""How far confidence is from the share of right answers; the less the better. It is scored where a gate asks for it."""
+OF_LABELS = ("accuracy", "macro_f1", ECE)
 OF_QUERIES = (*(f"recall@{depth}" for depth in RECALL_DEPTHS), "mrr", f"ndcg@{NDCG_DEPTH}")
 JUDGED, JUDGE_AGREEMENT = "judged", "judge_agreement"
 OF_JUDGES = (JUDGED, JUDGE_AGREEMENT)

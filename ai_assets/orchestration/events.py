@@ -206,7 +206,17 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
         found["confusion"] = dg.MetadataValue.md(details["confusion"])
     if stats.get("search_fits"):  # by embedding, the weight of vectors in a search and what its fit is worth
         found["search_fits"] = dg.MetadataValue.json(stats["search_fits"])
-    for name in ("mislabelled", *(name for name in details if name.startswith("not_found_in_5"))):
+    if "golden" in stats:  # which golden items judged
+        found["golden_set"], found["golden_digest"] = stats["golden"]["set"], stats["golden"]["digest"]
+    if "reliability" in stats:
+        found["calibration_error"] = stats["reliability"]["ece"]
+    for name in (
+        "mislabelled",
+        "leaked",
+        "disputed",
+        "unknown",
+        *(name for name in details if name.startswith("not_found_in_5")),
+    ):
         if details.get(name):
             found[name] = dg.MetadataValue.json(details[name])
     return found

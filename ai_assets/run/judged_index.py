@@ -6,28 +6,26 @@ the gates of search are held once more, against the very version that readers wi
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ai_assets.collection.loading import Collection
-from ai_assets.collection.reranking import RERANKED
-from ai_assets.embedding.spec import FIRST, Embedding, vector_column, vectors_asset
+from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.evaluation.gates import Gate, GateInputs, judge
 from ai_assets.evaluation.metrics import Evidence, QueryEvidence, evaluate
 from ai_assets.evaluation.scoring import GoldenQuery, Score
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.evaluation_scores import DEPTH
-from ai_assets.run.reranking import reranked
+from ai_assets.run.datasets.live_search import found_in
 from ai_assets.run.reranking_models import SEARCH
 from ai_assets.signoff import decisions, requests
 from ai_assets.signoff.errors import IndexRefused
-from ai_assets.signoff.releases import Part, searched_by_of
+from ai_assets.signoff.releases import Part
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.stores import Stores
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexJudge:
-    """Judges an index by the collection's minimums for search; gates of one's own judged the candidates."""
+    """Judges an index by the collection's minimums for search; gates of one's own and those against what is live judged
+    the candidates."""
 
     collection: Collection
     stores: Stores
@@ -50,7 +48,8 @@ class IndexJudge:
     @property
     def _gates(self) -> Sequence[Gate]:
         of_queries = {metric.name for metric in self.collection.metrics if metric.of == "queries"}
-        return [gate for gate in self.collection.settings.score_gates if gate.use is None and gate.metric in of_queries]
+        gates = [gate for gate in self.collection.settings.score_gates if gate.use is None and gate.no_worse_by is None]
+        return [gate for gate in gates if gate.metric in of_queries]
 
     def _queries(self, index: SearchIndex, version: int) -> Sequence[GoldenQuery]:
         """Those that a document of the release answers."""
@@ -67,7 +66,7 @@ class IndexJudge:
         evidence = []
         with Work(self.collection, self.stores, run_id="") as work:
             for name, embedding in embeddings.items():
-                found = _found(work, index, version, parts, (name, embedding), texts)
+                found = found_in(work, index, version, parts, (name, embedding), texts, asset=SEARCH)
                 evidence.append(
                     Evidence(
                         collection=self.collection.name,
@@ -93,23 +92,3 @@ class IndexJudge:
             asked = [request for request in known if request is not None]
             found = decisions.standings(connection, asked)
         return {gate for standing in found.values() for gate in standing.waived}
-
-
-def _found(
-    work: Work,
-    index: SearchIndex,
-    version: int,
-    parts: Mapping[str, Part],
-    embedded: tuple[str, Embedding],
-    texts: Sequence[str],
-) -> Sequence[Sequence[str]]:
-    """For each query the documents that readers would get."""
-    (name, embedding), by = embedded, searched_by_of(parts)
-    vectors = work.embedder(SEARCH, "", embedding).embed_queries(list(texts))
-    questions: list[tuple[Any, str]] = list(zip(vectors, texts, strict=True))
-    column, rules = vector_column(name), by.rules(name)
-    if by.reranker is None:
-        return index.documents_found(version, questions, DEPTH, column=column, of=embedding.of, rules=rules).documents
-    hits = index.search_many(version, questions, RERANKED, column=column, of=embedding.of, rules=rules)
-    found = reranked(work, SEARCH, list(zip(texts, hits, strict=True)), by.reranker)
-    return [[hit.document_id for hit in answer[:DEPTH]] for answer in found]

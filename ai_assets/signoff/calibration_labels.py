@@ -23,7 +23,9 @@ def calibrating(collection: Collection, golden: GoldenInForce, corrected: Correc
     stage = collection.judged_stage
     if not collection.settings.golden.calibrate or stage is None or stage.route is not None:
         return {}
-    shown = collection.shown | {item.document_id for item in corrected.taught.get(stage.name, ())}
+    shown = (
+        collection.shown | golden.retired.keys() | {item.document_id for item in corrected.taught.get(stage.name, ())}
+    )
     declared = {item.document for item in collection.golden_labels} - shown
     given = {
         name: item

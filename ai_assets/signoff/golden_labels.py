@@ -6,7 +6,7 @@ change no row: they judge the stage, beside the golden labels of the collection'
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +26,8 @@ from ai_assets.storage.state import now, storable
 if TYPE_CHECKING:
     from ai_assets.storage.stores import Stores
 
-Answer = Literal["label", "unsure", "withdrawn"]
+Answer = Literal["label", "unsure", "withdrawn", "retired"]
+"""`retired`: the document judges nothing any more, whoever labelled it; the note says why."""
 Stratum = Literal["random", "uncertain", "chosen"]
 """How its document was chosen: drawn by chance, for the model's low confidence, or by somebody."""
 Origin = Literal["desk", "import"]
@@ -61,7 +62,7 @@ class GivenLabel:
     made_at: str
 
 
-TABLE = sa.table("golden_labels", *(sa.column(field.name) for field in fields(GivenLabel)))
+TABLE = sa.table("golden_labels", *(sa.column(each.name) for each in fields(GivenLabel)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +96,16 @@ class GoldenInForce:
 
     given: Sequence[GivenLabel]
     """The newest answer of each author and document that is a label the stage has."""
+    retired: Mapping[str, GivenLabel] = field(default_factory=dict)
+    """Documents that judge nothing any more, and who said so."""
 
     @cached_property
     def _by_document(self) -> Mapping[str, Sequence[GivenLabel]]:
         """Those of the text that was read last."""
         grouped: dict[str, list[GivenLabel]] = defaultdict(list)
         for item in self.given:
-            grouped[item.document_id].append(item)
+            if item.document_id not in self.retired:
+                grouped[item.document_id].append(item)
         newest = {name: max(items, key=lambda item: item.made_at).document_digest for name, items in grouped.items()}
         return {
             name: [item for item in items if item.document_digest == newest[name]] for name, items in grouped.items()
@@ -138,7 +142,7 @@ class GoldenInForce:
 
     @property
     def scored_partitions(self) -> set[str]:
-        return {item.partition for item in self.scored.values()}
+        return {item.partition for item in (*self.scored.values(), *self.retired.values())}
 
     def version(self, partition: str) -> str:
         """Of what is scored of the partition; empty where nothing is."""
@@ -147,6 +151,7 @@ class GoldenInForce:
             for item in self.scored.values()
             if item.partition == partition
         )
+        said += sorted(["retired", name] for name, item in self.retired.items() if item.partition == partition)
         return digest(said)[:32] if said else ""
 
 
@@ -188,7 +193,8 @@ def in_force(connection: sa.Connection, collection: Collection) -> GoldenInForce
         return NOTHING
     known = {label.name for label in stage.labels}
     found = newest(connection, collection.name, stage.name)
-    return GoldenInForce([item for item in found if item.answer == "label" and item.label in known])
+    given = [item for item in found if item.answer == "label" and item.label in known]
+    return GoldenInForce(given, {item.document_id: item for item in found if item.answer == "retired"})
 
 
 def present_texts(

@@ -85,6 +85,10 @@ class SampledDocument:
     answers: Sequence[GivenLabel]
     """About this text, the newest of each author."""
 
+    @property
+    def is_retired(self) -> bool:
+        return any(answer.answer == "retired" for answer in self.answers)
+
 
 def draw(
     stores: "Stores",
@@ -239,12 +243,14 @@ def _asked(row: Mapping[str, object], opinions: int, answers: Sequence[GivenLabe
         inclusion=cast(float, row["inclusion"]),
         sample=cast(int, row["number"]),
     )
-    about = [item for item in answers if item.document_digest == place.document_digest]
+    about = [item for item in answers if item.document_digest == place.document_digest or item.answer == "retired"]
     return SampledDocument(place=place, opinions=opinions, answers=about)
 
 
 def waits_for(item: SampledDocument, person: str) -> bool:
     """Whether this person is asked: they have not answered, and fewer labels are there than are wanted."""
+    if item.is_retired:
+        return False
     labels = sum(answer.answer == "label" for answer in item.answers)
     mine = any(answer.author == person and answer.answer != "withdrawn" for answer in item.answers)
     return not mine and labels < item.opinions

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ai_assets.collection.loading import Collection
 from ai_assets.evaluation.decidable import Decidable, decidable, decidable_at_any_time
@@ -13,6 +13,7 @@ from ai_assets.signoff import corrections, golden_labels, golden_samples
 if TYPE_CHECKING:
     from ai_assets.storage.stores import Stores
 
+EVALUATION = "evaluation_scores"
 ACCURACY = "accuracy"
 """The metric that is a share of right labels, so that an exact rule says when it is decided."""
 OF_ALL = ("min", "lower bound", "any time")
@@ -47,12 +48,45 @@ class GoldenStatus:
     unsure: int
     """Documents of the samples of which somebody could not say what they are, and nobody else did."""
     gates: Sequence[GateStanding]
+    retired: Sequence[Mapping[str, str]]
+    """`item`, `by` and `why` of what judges nothing any more; without `by` where the file says so."""
+    judged: "LastJudged"
 
     @property
     def missing(self) -> int | None:
         """What the gate that needs most lacks; None where no number of labels would do, 0 where all are decided."""
         found = [gate.standing.missing for gate in self.gates]
         return None if None in found else max((number for number in found if number is not None), default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastJudged:
+    """What the newest scores say of the golden items that they are by; nothing of scores of earlier versions."""
+
+    set: int | None = None
+    digest: str = ""
+    leaked: Sequence[Mapping[str, Any]] = ()
+    """`kind`, `item`, `where` and `share` of golden items that a prompt or an example shows."""
+    disputed: Sequence[Mapping[str, Any]] = ()
+    """`document` and `said` of those of which not all say the same."""
+    unknown: Sequence[str] = ()
+    """Documents of the golden files that the source does not have, with file and line."""
+
+
+def last_judged(stores: "Stores", collection: str) -> LastJudged:
+    manifests = (
+        stores.lake.manifest(collection, EVALUATION, partition)
+        for partition in golden_labels.partitions_of(stores, collection, EVALUATION)
+    )
+    made = [manifest for manifest in manifests if manifest is not None and "golden" in manifest.stats]
+    if not made:
+        return LastJudged()
+    stats = max(made, key=lambda manifest: manifest.written_at).stats
+    golden, details = stats["golden"], stats["details"]
+    return LastJudged(
+        set=golden["set"], digest=golden["digest"], leaked=details.get("leaked", ()),
+        disputed=details.get("disputed", ()), unknown=details.get("unknown", ()),
+    )  # fmt: skip
 
 
 def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
@@ -64,17 +98,25 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
         given = corrections.in_force(connection, collection)
     present = golden_labels.of_present_texts(stores, collection.name, found.agreed.values())
     taught = {item.document_id for item in given.taught.get(stage.name, ())} | collection.shown
+    judged = last_judged(stores, collection.name)
+    out = taught | found.retired.keys()
+    if collection.settings.golden.leaked == "exclude":
+        out |= {each["item"] for each in judged.leaked if each["kind"] == "label"}
     truth = {item.document: item.label for item in collection.golden_labels}
     truth |= {item.document_id: item.label for item in present if item.stratum in golden_labels.SCORED}
     said = golden_labels.model_labels(stores, collection.name, stage.name)
-    counted = {name: label for name, label in truth.items() if name in said and name not in taught}
+    counted = {name: label for name, label in truth.items() if name in said and name not in out}
     right = sum(said[name] == label for name, label in counted.items())
     gates = [
         GateStanding(gate=gate.in_words, standing=_standing(gate, len(counted), right))
         for gate in collection.settings.score_gates
         if gate.metric == ACCURACY and gate.use is None and gate.stage in (None, stage.name) and gate.judge in OF_ALL
     ]
-    short = [item for item in asked if sum(each.answer == "label" for each in item.answers) < item.opinions]
+    short = [
+        item
+        for item in asked
+        if not item.is_retired and sum(each.answer == "label" for each in item.answers) < item.opinions
+    ]
     return GoldenStatus(
         collection=collection.name,
         stage=stage.name,
@@ -87,6 +129,11 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
         waiting=sum(not any(each.answer == "unsure" for each in item.answers) for item in short),
         unsure=sum(any(each.answer == "unsure" for each in item.answers) for item in short),
         gates=gates,
+        retired=[
+            *({"item": name, "by": item.author, "why": item.note} for name, item in sorted(found.retired.items())),
+            *({"item": name, "by": "", "why": why} for name, why in sorted(collection.retired_in_files.items())),
+        ],
+        judged=judged,
     )
 
 

@@ -69,6 +69,20 @@ def difference_bounds(differences: Sequence[float], level: float) -> ValueBounds
     return ValueBounds(max(-1.0, mean - z * spread), min(1.0, mean + z * spread), number)
 
 
+def clustered_difference_bounds(
+    differences: Sequence[float], clusters: Sequence[Hashable], level: float, factor: float = 1.0
+) -> ValueBounds | None:
+    """Of the mean difference of pairs from -1 to 1 that come in clusters; `factor`: of so many times as many clusters
+    that are like these."""
+    error, number = mean_error(differences, clusters)
+    if error is None:
+        return None
+    mean, number = math.fsum(differences) / len(differences), max(FEWEST, round(number * factor))
+    # One cluster more on either side, as in `difference_bounds`.
+    spread = quantile(level, number - 1) * math.sqrt(error**2 / factor + 2 / number**2)
+    return ValueBounds(max(-1.0, mean - spread), min(1.0, mean + spread), number)
+
+
 def quantile(level: float, freedom: int) -> float:
     """Of Student's distribution, two-sided, by the expansion of Fisher and Cornish."""
     z = NormalDist().inv_cdf(0.5 + level / 2)

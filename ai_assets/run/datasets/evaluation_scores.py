@@ -13,35 +13,44 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
+from ai_assets.base.yaml_settings import alike
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.source_listing import Listing, path_of, source_of
 from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
 from ai_assets.embedding.spec import FIRST, vector_column
-from ai_assets.evaluation.floors import PairedLabels, SliceScore
+from ai_assets.evaluation.floors import PairedLabels, PairedSearch, SliceScore
 from ai_assets.evaluation.gates import GateInputs, judge
+from ai_assets.evaluation.golden import lines_of
 from ai_assets.evaluation.judged import JudgedOutputs, details_of, scores_of
+from ai_assets.evaluation.leaks import Leak
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
-from ai_assets.evaluation.scoring import OF_JUDGES, GoldenQuery, Score, confusion_markdown
+from ai_assets.evaluation.reliability import Reliability, reliability
+from ai_assets.evaluation.scoring import OF_JUDGES, OF_QUERIES, GoldenQuery, Score, confusion_markdown
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
 from ai_assets.run.datasets.fitted_search import fit_where_free, fits_told
+from ai_assets.run.datasets.golden_leaks import leaked_labels, leaked_queries
+from ai_assets.run.datasets.live_search import DEPTH, paired_search
 from ai_assets.run.datasets.rankings import Rankings
 from ai_assets.run.reranking import reranked
-from ai_assets.signoff import decisions, golden_labels, releases, requests
+from ai_assets.signoff import decisions, golden_labels, golden_sets, releases, requests
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
+from ai_assets.signoff.golden_labels import AgreedLabel
+from ai_assets.signoff.golden_sets import RecordedSet
 from ai_assets.signoff.judged_outputs import JudgedPartitions
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.columns import CORRECTED
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
+from ai_assets.storage.leases import hold
 
-DEPTH = 10
 MOST_AGREED = 50
 """Rightly labelled documents by label that are named; wrong ones are named all."""
 
@@ -56,6 +65,24 @@ class LabelledDocument:
     corrected: str | None
     """A person's."""
     by: str | None
+    confidence: float | None
+
+
+MOST_UNKNOWN = 20
+"""Documents of golden files that are named; `absent` counts all."""
+MOST_COMPARED = 20_000
+"""Documents with whose names an unknown one is compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disputed:
+    """A golden document of which not all say the same."""
+
+    document: str
+    said: Sequence[str]
+
+    def as_data(self) -> dict[str, Any]:
+        return {"document": self.document, "said": list(self.said)}
 
 
 class CorpusEvaluation:
@@ -76,10 +103,22 @@ class CorpusEvaluation:
     @cached_property
     def golden(self) -> Mapping[str, str]:
         """Golden labels by document: those of the file, and those that people gave to the texts as they are."""
-        name, stores = self.collection.name, self.work.stores
-        given = golden_labels.of_present_texts(stores, name, self.work.golden_labels.scored.values())
-        said = {item.document_id: item.label for item in given if item.document_id not in self.collection.shown}
-        return {item.document: item.label for item in self.collection.golden_labels} | said
+        said = {name: item.label for name, item in self._given.items() if name not in self.collection.shown}
+        return {**self._of_file, **said}
+
+    @cached_property
+    def _of_file(self) -> Mapping[str, str]:
+        retired = self.work.golden_labels.retired
+        return {item.document: item.label for item in self.collection.golden_labels if item.document not in retired}
+
+    @cached_property
+    def _given(self) -> Mapping[str, AgreedLabel]:
+        """What people say of the texts as they are, and agree on."""
+        name, golden = self.collection.name, self.work.golden_labels
+        return {
+            item.document_id: item
+            for item in golden_labels.of_present_texts(self.work.stores, name, golden.scored.values())
+        }
 
     @cached_property
     def placed(self) -> Mapping[str, Sequence[str]]:
@@ -105,15 +144,18 @@ class CorpusEvaluation:
             if manifest is None:
                 continue
             correctable = "corrected" in manifest.stats  # datasets of earlier versions are not
-            columns = ["document_id", "label", *(CORRECTED if correctable else ())]
+            columns = ["document_id", "label", "confidence", *(CORRECTED if correctable else ())]
             for row in self.work.rows(manifest, columns):
                 name, by = row["document_id"], row.get("corrected_by")
+                if name in self.work.golden_labels.retired:
+                    continue
                 if name in golden or (by is not None and row["label"] in known and name not in self.teaching):
                     found[name] = LabelledDocument(
                         partition=partition,
                         predicted=row["model_label"] if correctable else row["label"],
                         corrected=row["label"] if by is not None and row["label"] in known else None,
                         by=by,
+                        confidence=row["confidence"],
                     )
         return found
 
@@ -130,7 +172,7 @@ class CorpusEvaluation:
     def _computed(self, asset: str, name: str) -> bool:
         return any(self._is_computed(asset, partition) for partition in self.placed[name])
 
-    def _searchable(self, name: str) -> bool:
+    def is_searchable(self, name: str) -> bool:
         return any(self._is_searchable(partition) for partition in self.placed[name])
 
     @cached_property
@@ -138,7 +180,79 @@ class CorpusEvaluation:
         """Golden labels of documents whose partition is computed; a correction is one, and stands before the others."""
         declared = {name: label for name, label in self.golden.items() if self._computed(self.stage.name, name)}
         said = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
-        return {name: label for name, label in (declared | said).items() if name not in self.teaching}
+        out = self.teaching if self._counts_leaked else self.teaching | {each.item for each in self.leaked_labels}
+        return {name: label for name, label in (declared | said).items() if name not in out}
+
+    @property
+    def _counts_leaked(self) -> bool:
+        return self.collection.settings.golden.leaked == "count"
+
+    @cached_property
+    def leaked_labels(self) -> Sequence[Leak]:
+        """Golden documents whose text the stage is shown, under whatever name."""
+        if not self.collection.judges_labels:
+            return ()
+        wanted = {name: self.placed[name] for name in self.golden if name not in self.teaching}
+        wanted |= {
+            name: [item.partition] for name, item in self.labelled.items()
+            if name not in wanted and name not in self.teaching
+        }  # fmt: skip
+        return leaked_labels(self.work, self.stage, wanted)
+
+    @cached_property
+    def leaked_queries(self) -> Sequence[Leak]:
+        return leaked_queries(self.work, [item.query for item in self.collection.golden_queries])
+
+    @property
+    def leaked(self) -> Sequence[Leak]:
+        return [*self.leaked_labels, *self.leaked_queries]
+
+    @cached_property
+    def golden_queries(self) -> Sequence[GoldenQuery]:
+        """Those that count."""
+        out = set() if self._counts_leaked else {each.item for each in self.leaked_queries}
+        return [item for item in self.collection.golden_queries if item.query not in out]
+
+    @cached_property
+    def golden_set(self) -> RecordedSet:
+        """All golden items that count, computed yet or not; recorded where it is not the last one."""
+        labels: dict[str, str] = {}
+        if self.collection.judges_labels:
+            out = self.teaching if self._counts_leaked else self.teaching | {each.item for each in self.leaked_labels}
+            corrected = {name: item.corrected for name, item in self.labelled.items() if item.corrected is not None}
+            labels = {name: label for name, label in {**self.golden, **corrected}.items() if name not in out}
+        items = golden_sets.items_of(labels, ((item.query, item.documents) for item in self.golden_queries))
+        return self._recorded(items)
+
+    def _recorded(self, items: golden_sets.Items) -> RecordedSet:
+        retired = {*self.work.golden_labels.retired, *self.collection.retired_in_files}
+        gone: dict[str, golden_sets.Change] = {name: "retired" for each in retired for name in _names_of(each)}
+        gone |= {name: "leaked" for each in self.leaked for name in _names_of(each.item)}
+        name, state = self.collection.name, self.work.stores.state
+        with hold(state, f"golden:{name}", say=self.work.say_waiting) as lease, lease.fenced() as connection:
+            return golden_sets.keep(connection, name, items, gone, self.work.run_id)
+
+    @cached_property
+    def disputed(self) -> Sequence[Disputed]:
+        """Documents of which a golden label, a correction or people say different things, all counted or not."""
+        golden = self.work.golden_labels
+        found = [
+            Disputed(document=name, said=sorted({f"{item.author}: {item.label}" for item in items}))
+            for name, items in golden.disagreed.items()
+        ]
+        for name, item in self._given.items():
+            if (label := self._of_file.get(name, item.label)) != item.label:
+                people = ", ".join(item.authors)
+                found.append(Disputed(document=name, said=[f"the golden file: {label}", f"{people}: {item.label}"]))
+        for name, said in self.labelled.items():
+            golden_label = self.golden.get(name)
+            if said.corrected is not None and golden_label is not None and said.corrected != golden_label:
+                found.append(
+                    Disputed(
+                        document=name, said=[f"golden: {golden_label}", f"corrected by {said.by}: {said.corrected}"]
+                    )
+                )
+        return sorted(found, key=lambda each: each.document)
 
     @cached_property
     def teaching(self) -> frozenset[str]:
@@ -149,7 +263,7 @@ class CorpusEvaluation:
     @cached_property
     def queries(self) -> Sequence[GoldenQuery]:
         """Golden queries with at least one relevant document in the corpus as it is."""
-        return [q for q in self.collection.golden_queries if any(self._searchable(name) for name in q.documents)]
+        return [q for q in self.golden_queries if any(self.is_searchable(name) for name in q.documents)]
 
     @cached_property
     def index(self) -> SearchIndex:
@@ -240,11 +354,27 @@ class CorpusEvaluation:
             stage=self.stage.name,
             label_names=tuple(label.name for label in self.stage.labels),
             labels=tuple(
-                LabelEvidence(document=name, golden=label, predicted=self.predicted.get(name))
+                self._of_label(name, label)
                 for name, label in self.truth.items()
                 if partition is None or self._is_in(partition, name)
             ),
         )
+
+    def _of_label(self, name: str, label: str) -> LabelEvidence:
+        said, given = self.labelled.get(name), self._given.get(name)
+        return LabelEvidence(
+            document=name,
+            golden=label,
+            predicted=self.predicted.get(name),
+            confidence=None if said is None else said.confidence,
+            is_drawn=name in self._of_file or (given is not None and given.stratum == "random"),
+        )
+
+    @cached_property
+    def reliability(self) -> Reliability | None:
+        """Confidence against the share of right answers; None where nothing labels or has a confidence."""
+        corpus = self._of_labels(None)
+        return None if corpus is None else reliability(corpus)
 
     def _of_queries(self, partition: str | None, each: DeclaredEmbedding) -> Evidence | None:
         """What search by this embedding finds."""
@@ -257,7 +387,7 @@ class CorpusEvaluation:
             queries=tuple(
                 QueryEvidence(
                     query=item.query,
-                    relevant=tuple(name for name in item.documents if self._searchable(name)),
+                    relevant=tuple(name for name in item.documents if self.is_searchable(name)),
                     found=tuple(self.ranked[each.name][item.query]),
                 )
                 for item in self.queries
@@ -352,6 +482,33 @@ class CorpusEvaluation:
                 found[label].append(name)
         return found
 
+    @cached_property
+    def paired_search(self) -> PairedSearch | None:
+        """The golden queries as they are answered now and by the live release; None where nothing is live."""
+        with self.work.stores.state.read() as connection:
+            live = releases.live(connection, self.collection.name)
+        if live is None or not self.collection.golden_queries:
+            return None
+        return paired_search(self, live)
+
+    @property
+    def _unknown(self) -> Iterator[str]:
+        """Documents of the golden files that the source does not have, with their lines."""
+        settings, folder = self.collection.settings.golden, self.collection.folder
+        of_labels = [(item.document, [item.document]) for item in self.collection.golden_labels]
+        of_queries = [(item.query, item.documents) for item in self.collection.golden_queries]
+        paths = self.work.listing.partitions_of_path
+        known = list(paths) if len(paths) <= MOST_COMPARED else []
+        for file, key, items in ((settings.labels, "document", of_labels), (settings.queries, "query", of_queries)):
+            missing = [
+                (item, name) for item, names in items for name in names if not _partitions_of(self.work.listing, name)
+            ]
+            lines = lines_of(folder / file, key) if file is not None and missing else {}
+            for item, name in missing:
+                line = f", line {lines[item]}" if item in lines else ""
+                match = alike(name, known)
+                yield f"{file}{line}: the source has no '{name}'{f'; did you mean {match[0]!r}?' if match else ''}"
+
     def _said_by(self, name: str) -> dict[str, str]:
         """Who corrected it."""
         found = self.labelled.get(name)
@@ -381,6 +538,12 @@ class CorpusEvaluation:
                 ]
         if self.judged:
             details["judges"] = [details_of(each) for each in self.judged]
+        if self.leaked:
+            details["leaked"] = [each.as_data() for each in self.leaked]
+        if self.collection.judges_labels and self.disputed:
+            details["disputed"] = [each.as_data() for each in self.disputed]
+        if unknown := list(islice(self._unknown, MOST_UNKNOWN)):
+            details["unknown"] = unknown
         names = self.placed.values()
         details["absent"] = sum(not partitions for partitions in names)
         details["pending"] = (
@@ -442,11 +605,34 @@ def build(work: Work, partition: str, corpus: CorpusEvaluation) -> Outcome:
         errors=[[*score.key, score.error, score.clusters] for score in scores if score.error is not None],
         slices=[each.as_data() for each in corpus.slices] if work.collection.slices else [],
         queries_asked=corpus.asked,
+        **_golden_facts(corpus),
         **as_recorded_search(work.searched_by),
         **fits_told(work),
     )
     cost_usd, corpus.untold_usd, corpus.asked = corpus.untold_usd, 0.0, 0
     return replace(outcome, cost_usd=cost_usd)
+
+
+def _golden_facts(corpus: CorpusEvaluation) -> dict[str, Any]:
+    """Which golden items judged, and how well confidence holds; beside the rows, so that no digest depends on them."""
+    if not (corpus.collection.judges_labels or corpus.collection.golden_queries):
+        return {}
+    judged, found = corpus.golden_set, corpus.reliability
+    retired = len({*corpus.work.golden_labels.retired, *corpus.collection.retired_in_files})
+    leaked = "counted" if corpus.collection.settings.golden.leaked == "count" else "left out"
+    return {
+        "golden": {
+            "set": judged.number, "digest": judged.digest, "labels": judged.labels, "queries": judged.queries,
+            "retired": retired, "leaked": len(corpus.leaked), "leaked are": leaked,
+            "disputed": len(corpus.disputed) if corpus.collection.judges_labels else 0,
+        },
+        **({} if found is None else {"reliability": found.as_data()}),
+    }  # fmt: skip
+
+
+def _names_of(item: str) -> tuple[str, str]:
+    """As a document, and as a query."""
+    return item, golden_sets.query_item(item)
 
 
 def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
@@ -456,11 +642,12 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     compares = any(gate.no_worse_by is not None and gate.metric in OF_JUDGES for gate in gates)
     release, live = _live_scores(work, manifest.partition) if own.gates or compares else (None, ())
     errors = {tuple(said[:3]): said[3:] for said in manifest.stats.get("errors", ())}
-    asks_live = any(gate.no_worse_by is not None and gate.metric not in OF_JUDGES for gate in gates)
+    asks_live = [gate for gate in gates if gate.no_worse_by is not None and gate.metric not in OF_JUDGES]
     bench = GateInputs(
         scores=[_with_error(Score.of(row), errors) for row in work.read(manifest).to_pylist()],
         slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
-        paired=work.corpus.paired if asks_live else None,
+        paired=work.corpus.paired if any(gate.metric not in OF_QUERIES for gate in asks_live) else None,
+        paired_search=work.corpus.paired_search if any(gate.metric in OF_QUERIES for gate in asks_live) else None,
         pending=details["pending"],
         absent=details["absent"],
         live=live,

@@ -16,7 +16,11 @@ def places(work: Work, stage: ClassifyStage) -> Mapping[str, list[str]]:
     the desk, the digest of the text that was read, too. No text is read."""
     if work.collection.settings.golden.labels_stage not in (None, stage.name):
         return {}
-    shown = work.collection.shown | {item.document_id for item in work.corrections.taught.get(stage.name, ())}
+    shown = (
+        work.collection.shown
+        | work.golden_labels.retired.keys()
+        | {item.document_id for item in work.corrections.taught.get(stage.name, ())}
+    )
     golden = [item for item in work.collection.golden_labels if item.document not in shown]
     golden.sort(key=lambda item: digest(item.document))
     entries = {entry.path: entry for entry in work.listing.entries}

@@ -21,6 +21,7 @@ from ai_assets.stages.base import StageSettings
 from ai_assets.storage.lake import Manifest, parquet_columns, read_rows
 
 MOST_COMPARISONS = 12
+MOST_GOLDEN = 12
 HEADLINE_CHARACTERS = 160
 """Of a text, in the table of the candidate; the release holds all of it."""
 
@@ -73,6 +74,7 @@ def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = N
         else None,
         "since_last": _since_last(work, partition, current, manifest, stages),
         **_drift(work, frozen),
+        **_golden(work, partition),
     }
     with work.fenced() as connection:
         asked = requests.open_request(
@@ -126,6 +128,17 @@ def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
         scores = work.input("release_candidate", partition, "evaluation_scores")
         return [*evaluation_scores.gate_verdicts(work, scores), *found]
     return found
+
+
+def _golden(work: Work, partition: str) -> dict[str, Any]:
+    """Which golden items the scores are by, for people to look at: leaked and disputed ones by name."""
+    if not work.collection.evaluates:
+        return {}
+    stats = work.input("release_candidate", partition, "evaluation_scores").stats
+    if "golden" not in stats:
+        return {}
+    named = {name: stats["details"].get(name, [])[:MOST_GOLDEN] for name in ("leaked", "disputed")}
+    return {"golden": {**stats["golden"], "named": named}}
 
 
 def _of_drift(work: Work, frozen: FrozenCandidate) -> list[GateVerdict]:

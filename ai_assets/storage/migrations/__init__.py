@@ -34,6 +34,7 @@ from ai_assets.storage.migrations import (
     m035_run_steps,
     m040_holds,
     m041_large,
+    m043_golden_sets,
     m046_canary,
     m047_release_cards,
 )
@@ -68,6 +69,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m035_run_steps", m035_run_steps.up),
     ("m040_holds", m040_holds.up),
     ("m041_large", m041_large.up),
+    ("m043_golden_sets", m043_golden_sets.up),
     ("m046_canary", m046_canary.up),
     ("m047_release_cards", m047_release_cards.up),
 )

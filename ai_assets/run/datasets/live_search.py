@@ -1,0 +1,91 @@
+"""Golden queries asked of a published index, as readers would ask it: with its embedders, weights and reranker.
+
+It is the index itself that is asked, a version of which stays as it was published; each query is embedded for the live
+release's own embedder, which a ledger answers where that is the same as now.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ai_assets.base.errors import AiAssetsError
+from ai_assets.collection.reranking import RERANKED
+from ai_assets.embedding.spec import FIRST, Embedding, vector_column
+from ai_assets.evaluation.floors import PairedQueries, PairedSearch
+from ai_assets.evaluation.metrics import Evidence, QueryEvidence
+from ai_assets.evaluation.scoring import NDCG_DEPTH, RetrievalScores
+from ai_assets.run.context import Work
+from ai_assets.run.reranking import reranked
+from ai_assets.signoff import served
+from ai_assets.signoff.releases import Part, Release, searched_by_of
+from ai_assets.storage.index import SearchIndex
+
+if TYPE_CHECKING:
+    from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
+
+DEPTH = 10
+
+
+def found_in(
+    work: Work,
+    index: SearchIndex,
+    version: int,
+    parts: Mapping[str, Part],
+    embedded: tuple[str, Embedding],
+    texts: Sequence[str],
+    *,
+    asset: str,
+) -> Sequence[Sequence[str]]:
+    """For each query the documents that readers would get; `asset` pays."""
+    (name, embedding), by = embedded, searched_by_of(parts)
+    vectors = work.embedder(asset, "", embedding).embed_queries(list(texts))
+    questions: list[tuple[Any, str]] = list(zip(vectors, texts, strict=True))
+    column, rules = vector_column(name), by.rules(name)
+    if by.reranker is None:
+        return index.documents_found(version, questions, DEPTH, column=column, of=embedding.of, rules=rules).documents
+    hits = index.search_many(version, questions, RERANKED, column=column, of=embedding.of, rules=rules)
+    found = reranked(work, asset, list(zip(texts, hits, strict=True)), by.reranker)
+    return [[hit.document_id for hit in answer[:DEPTH]] for answer in found]
+
+
+def paired_search(corpus: "CorpusEvaluation", live: Release) -> PairedSearch:
+    """Only queries and documents that both have: what is new is no fault of what is live."""
+    try:
+        index = served.require_index(corpus.work.stores, live)
+        wanted = {name for item in corpus.queries for name in item.documents}
+        there = index.documents_there(live.index_version, wanted)
+        relevant = {
+            item.query: tuple(name for name in item.documents if name in there and corpus.is_searchable(name))
+            for item in corpus.queries
+        }
+        texts = [query for query, names in relevant.items() if names]
+        of: dict[str | None, PairedQueries] = {}
+        for each in corpus.collection.embeddings:
+            embedding = live.embeddings.get(each.name)
+            if embedding is None or not texts:
+                continue
+            found = found_in(
+                corpus.work, index, live.index_version, live.parts, (each.name, embedding), texts,
+                asset="evaluation_scores",
+            )  # fmt: skip
+            now = _evidence(corpus, relevant, {query: corpus.ranked[each.name][query] for query in texts})
+            then = _evidence(corpus, relevant, dict(zip(texts, found, strict=True)))
+            of[None if each.name == FIRST else each.asset] = PairedQueries(
+                clusters=now.clusters, now=_by_metric(now.retrieval_scores), live=_by_metric(then.retrieval_scores)
+            )
+    except AiAssetsError as error:  # its index or its embedder is not there: the gate says so, and holds
+        return PairedSearch(release=live.number, of={}, why_not=str(error))
+    return PairedSearch(release=live.number, of=of)
+
+
+def _evidence(
+    corpus: "CorpusEvaluation", relevant: Mapping[str, tuple[str, ...]], found: Mapping[str, Sequence[str]]
+) -> Evidence:
+    queries = tuple(
+        QueryEvidence(query=query, relevant=relevant[query], found=tuple(names)) for query, names in found.items()
+    )
+    return Evidence(collection=corpus.collection.name, partition=None, queries=queries)
+
+
+def _by_metric(scores: RetrievalScores) -> Mapping[str, Sequence[float]]:
+    found = dict(scores.by_query)
+    return {**found, f"ndcg@{NDCG_DEPTH}": found.pop("ndcg")}
