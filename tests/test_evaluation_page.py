@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from conftest import STAGE, Project, project_at
@@ -11,6 +12,7 @@ from test_charts import drawn
 
 from ai_assets.desk.score_charts import ScorePoint, score_line
 from ai_assets.evaluation.verdict import Interval
+from ai_assets.run.evaluated import EVALUATION, evaluated_partitions
 from ai_assets.signoff.publication import publish
 
 DAY = "2026-10-05"
@@ -113,3 +115,25 @@ def test_a_plot_holds_its_points_and_bands_and_says_them(values: list[float]) ->
     assert len([each for each in svg.iter() if each.tag.endswith("polygon")]) == len(points) - 1
     ups = [float(dot.attrib["cy"]) for dot in dots]
     assert sorted(range(len(ups)), key=lambda n: -ups[n]) == sorted(range(len(ups)), key=lambda n: values[n])
+
+
+def test_bins_of_confidence_are_a_table_where_the_evaluation_has_them(url: str, judged: Project) -> None:
+    vic, lake = seen(url, "vic"), judged.stores().lake
+    assert "How far confidence can be believed" not in vic.get("/evaluation/notes").text
+    with judged.stores().state.read() as connection:
+        newest = evaluated_partitions(connection, "notes")[0]
+    manifest = lake.manifest("notes", EVALUATION, newest)
+    assert manifest is not None
+    path = lake.folder_of(manifest) / "manifest.json"
+    bins = [{"low": 0.6, "high": 0.7, "n": 5, "confidence": 0.654, "right": 0.417}]
+    found = {"n": 5, "ece": 0.237, "by_chance": 0.1, "bins": bins}
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(replace(manifest, stats={**manifest.stats, "reliability": found}).encoded())
+        page = vic.get("/evaluation/notes").text
+    finally:
+        path.write_bytes(kept)
+    assert "are 0.237 apart on average" in page
+    assert "0.6 to 0.7" in page
+    assert "0.417" in page
+    vic.http.close()

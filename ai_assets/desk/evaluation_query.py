@@ -217,7 +217,7 @@ def _row(desk: Desk, collection: str, document: str) -> tuple[str | None, Mappin
         "SELECT partition FROM document_history WHERE collection = :c AND document_id = :d ORDER BY happened_at DESC"
     )
     with desk.stores.state.read() as connection:
-        places = connection.execute(sa.text(query), {"c": collection, "d": document}).scalars().all()
+        places: Sequence[str] = connection.execute(sa.text(query), {"c": collection, "d": document}).scalars().all()
     lake = desk.stores.lake
     for partition in dict.fromkeys(places):
         manifest = lake.manifest(collection, "documents", partition)

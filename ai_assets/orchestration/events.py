@@ -229,7 +229,7 @@ def _judged_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
 
     errors = {tuple(said[:3]): said[3:] for said in stats.get("errors", ())}
     scores = [with_interval(score, errors.get(tuple(score.key))) for score in map(Score.of, stats["scores"])]
-    rows = [
+    rows: list[Mapping[str, Any]] = [
         {
             "metric": score.metric, "scope": score.scope, "stage": score.stage, "value": score.value,
             "low": score.interval.low, "high": score.interval.high, "level": score.interval.level, "n": score.n,
@@ -238,7 +238,7 @@ def _judged_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
         if score.interval is not None
     ]  # fmt: skip
     found = {"intervals": as_table(rows)} if rows else {}
-    slices = [{**each, "value": each["right"] / each["n"]} for each in stats.get("slices", ())]
+    slices: list[Mapping[str, Any]] = [{**each, "value": each["right"] / each["n"]} for each in stats.get("slices", ())]
     return {**found, **({"slices": as_table(slices)} if slices else {})}
 
 

@@ -57,6 +57,9 @@ class Evaluation:
     not_found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By embedding, golden queries whose documents are not among the first five found."""
 
+    reliability: Mapping[str, Any] | None = None
+    """Bins of confidence with the share of right labels, and the calibration error; where the evaluation has them."""
+
     @property
     def of_corpus(self) -> list[Score]:
         return [each for each in self.scores if each.scope == "corpus"]
@@ -111,6 +114,7 @@ def evaluation_of(collection: Collection, manifest: Manifest) -> Evaluation:
             for each in details.get("mislabelled", ())
         ),
         agreed=details.get("agreed", {}),
+        reliability=stats.get("reliability"),
         not_found={
             name.removeprefix(NOT_FOUND).strip() or "search": queries
             for name, queries in details.items()

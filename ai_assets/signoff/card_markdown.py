@@ -120,10 +120,10 @@ def _models(card: ReleaseCard) -> Iterator[str]:
         yield table(columns, ((*key, f"{n:,}") for key, n in sorted(found.items())), ("Documents",))
     if card.embeddings:
         yield f"Vectors by {text(card.embeddings)}. Searched by {text(card.searched_by)}."
-    columns = ("Asset", "Code version", "Partitions")
+    of_assets = ("Asset", "Code version", "Partitions")
     asked = {key[0] for key in found}
     others = ((*key, f"{n:,}") for key, n in sorted(versions.items()) if key[0] not in asked)
-    yield table(columns, others, ("Partitions",))
+    yield table(of_assets, others, ("Partitions",))
 
 
 def _evaluation(card: ReleaseCard) -> Iterator[str]:

@@ -481,10 +481,10 @@ def _limits_of_gates(parts: Mapping[str, PartitionCard]) -> Iterable[str]:
                 undecided[gate.name].append(name)
         for waiver in each.waivers:
             waived[waiver.gate].append(name)
-    for gate, names in sorted(undecided.items()):
-        yield f"The gate {gate} could not be decided for {_named(names)}."
-    for gate, names in sorted(waived.items()):
-        yield f"The gate {gate} was waived for {_named(names)}."
+    for gate_name, names in sorted(undecided.items()):
+        yield f"The gate {gate_name} could not be decided for {_named(names)}."
+    for gate_name, names in sorted(waived.items()):
+        yield f"The gate {gate_name} was waived for {_named(names)}."
 
 
 def _named(names: Sequence[str], most: int = 5) -> str:
