@@ -40,6 +40,7 @@ from ai_assets.cli import (
     reviewers,
     run,
     scaffold,
+    shadow,
     signoff,
     status,
     up,
@@ -109,6 +110,7 @@ app.command("restore")(backup.restore)
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(scaffold.app, name="scaffold")
 app.add_typer(signoff.app, name="signoff")
+app.add_typer(shadow.app, name="shadow")
 app.add_typer(corrections.app, name="corrections")
 app.add_typer(golden.app, name="golden")
 app.add_typer(held.app, name="held")

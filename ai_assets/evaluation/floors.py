@@ -44,7 +44,8 @@ class SliceScore:
 class PairedLabels:
     """The same golden documents, judged as they are and as they are live."""
 
-    release: int
+    release: int | None
+    """None where they are compared with what is not live."""
     n: int
     better: int
     """Right now and wrong in the live release."""
@@ -163,6 +164,17 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     if few:
         return case.undecided(f"{said}; {missing}", holds=gate.undecided == "block", baseline=declared, margin=margin)
     return case.passed(said, baseline=declared, margin=margin)
+
+
+def labels_to_tell(paired: PairedLabels, questions: int, risk: float) -> int | None:
+    """How many more golden documents of the same kind would show that one side is better, where so many comparisons
+    are made at once; None where no number does."""
+    from ai_assets.statistics.chance import mcnemar
+
+    def is_enough(factor: float) -> bool:
+        return questions * mcnemar(round(paired.better * factor), round(paired.worse * factor)) <= risk
+
+    return None if paired.better == paired.worse else _more_labels(is_enough, paired.n)
 
 
 def _more_labels(is_enough: Callable[[float], bool], n: int) -> int | None:

@@ -21,6 +21,7 @@ from ai_assets.desk.pages import (
     releases,
     request,
     runs,
+    shadows,
     unanswered,
 )
 from ai_assets.desk.pages.refusals import net
@@ -50,6 +51,8 @@ def routes() -> list[BaseRoute]:
         _page("/held", held.overview),
         _page("/held/{collection}", held.page),
         _form("/held/{collection}", held.decide),
+        _page("/shadows", shadows.overview),
+        _page("/shadows/{collection}/{number}", shadows.page),
         _page("/audit", audit.page),
         _page("/audit.jsonl", audit.export),
         _page("/costs", costs.page),

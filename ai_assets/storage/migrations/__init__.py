@@ -34,6 +34,7 @@ from ai_assets.storage.migrations import (
     m035_run_steps,
     m040_holds,
     m041_large,
+    m045_shadows,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -66,4 +67,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m035_run_steps", m035_run_steps.up),
     ("m040_holds", m040_holds.up),
     ("m041_large", m041_large.up),
+    ("m045_shadows", m045_shadows.up),
 )
