@@ -2,7 +2,11 @@
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,6 +228,34 @@ def test_at_its_cap_it_stops_and_goes_on_without_paying_again(office: Office) ->
     assert len(names) == len(set(names)) == shadow.number
 
 
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_and_pays_only_what_was_in_flight_again(office: Office) -> None:
+    office.prompt("killed.md", GOOD + "\n- Whatever happens.")
+    command = [str(Path(sys.executable).parent / "ai-assets"), "shadow", "letters", "--stage", "kind"]
+    command += ["--prompt", "killed.md", "--yes", "--json"]
+    calls, delivered = office.attempts(), office.provider.stats()["delivered"]
+    office.provider.configure(latency_ms=400)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        office.provider.wait_delivered(delivered + 4)
+        process.kill()
+        process.communicate(timeout=60)
+    office.provider.configure(latency_ms=0)
+    with office.stores.state.read() as connection:
+        begun = records.find(connection, ["letters"])[0]
+    assert (begun.state, begun.results) == ("open", None)
+    assert process.returncode == -signal.SIGKILL
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["name"], found["state"], len(found["documents"])) == (begun.name, "done", 20)
+    assert found["results"]["variants"][0]["unanswered"] == 0
+    with office.stores.state.read() as connection:
+        query = sa.text("SELECT count(*) FROM attempts WHERE state = 'ambiguous'")
+        in_flight = connection.execute(query).scalar_one()
+    assert office.attempts() - calls == 20 + in_flight
+    assert len(office.provider.bills()) <= in_flight < 20
+
+
 MISTAKES = [
     (["--prompt", "nothing.md"], "there is no such file: neither"),
     (["--prompt", "kind.md"], "it asks what stage 'kind' of letters asks now"),
@@ -320,8 +352,10 @@ def test_the_record_is_read_by_commands_and_on_the_desk_by_whoever_may_see_the_c
         CliRunner().invoke(app, ["shadow", "show", "letters", "kind-99"], catch_exceptions=False)
     known(office.stores.state, "vera", "viewer", "letters")
     known(office.stores.state, "olga", "viewer", "elsewhere")
-    with served(desk_of(office.project)) as desk:
+    with served(desk_of(office.project)) as desk, ExitStack() as closing:
         vera, olga = Visitor(desk.url), Visitor(desk.url)
+        closing.callback(vera.http.close)
+        closing.callback(olga.http.close)
         vera.sign_in("vera")
         olga.sign_in("olga")
         page = vera.get(f"/shadows/letters/{compared.number}").text

@@ -260,22 +260,20 @@ def _promote(
             "migration": None if found is None else described(found),
         })  # fmt: skip
     else:
-        _say_promoted(made, chosen)
+        _say_promoted(made)
         price = "" if found is None else f" ({plural(found.new_calls, 'new call')}, {interval(found.money)})"
         console.print(f"All documents of '{stage}'{price}: {command}")
     if migrate and not made.patch:
         backfill_command.backfill(name=chosen.name, stage=[stage], yes=yes, as_json=as_json)
 
 
-def _say_promoted(made: Promotion, chosen: Collection) -> None:
+def _say_promoted(made: Promotion) -> None:
     if made.written is not None:
         also = f", declared in {made.declared}" if made.declared else ""
         console.print(f"Written: {made.written}, version {made.version}{also}.")
-        console.print(
-            "Runs that are under way end with the prompt that they began with; the next run asks the new one."
-        )
+        console.print("Runs that are under way end with the prompt they began with; the next run asks the new one.")
     if made.patch:
-        console.print(f"The route is for you to change. Apply this in the folder above collections/{chosen.name}:")
+        console.print("The route is for you to change. Apply this in the folder that holds collections/:")
         console.print(made.patch.rstrip())
 
 

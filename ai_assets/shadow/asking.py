@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
+
+import sqlalchemy as sa
 
 from ai_assets.base.windows import Opening, earliest
 from ai_assets.collection.loading import Collection
@@ -56,11 +59,25 @@ class ShadowCap:
 
     shadow: Shadow
     nusd: int
+    """What was approved now, and what it used before it was interrupted."""
+
+    @classmethod
+    def approved(cls, stores: Stores, shadow: Shadow, nusd: int) -> Self:
+        query = sa.text(
+            "SELECT COALESCE(SUM(spent_nusd + held_nusd + reserved_nusd), 0) FROM budgets WHERE name = :name"
+        )
+        with stores.state.read() as connection:
+            used = connection.execute(query, {"name": _budget_of(shadow)}).scalar_one()
+        return cls(shadow=shadow, nusd=nusd + int(used))
 
     @property
     def budget(self) -> str:
-        """No declared one can have that name."""
-        return f"shadow cap {self.shadow.collection} {self.shadow.number}"
+        return _budget_of(self.shadow)
+
+
+def _budget_of(shadow: Shadow) -> str:
+    """No declared one can have that name."""
+    return f"shadow cap {shadow.collection} {shadow.number}"
 
 
 def run_id_of(shadow: Shadow, variant: str) -> str:

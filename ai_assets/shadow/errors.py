@@ -26,7 +26,7 @@ class VariantUnusable(UserError):
 
 class ShadowUnknown(UserError):
     def __init__(self, collection: str, asked: str, known: Sequence[str]) -> None:
-        hint = nearest(asked, known, "there is none yet; see docs/shadow.md")
+        hint = nearest(asked, list(known), "there is none yet; see docs/shadow.md")
         super().__init__(f"{collection} has no shadow '{asked}'{hint}")
 
 

@@ -189,10 +189,10 @@ def carry_out(
         found: dict[str, list[ComparedDocument]] = {}
         reused: dict[str, int] = {}
         paid: dict[str, int] = {}
+        cap = ShadowCap.approved(stores, shadow, cap_nusd)
         for variant in proposed.variants:
             name = variant.spec.name
             say(f"Asking {name}")
-            cap = ShadowCap(shadow=shadow, nusd=cap_nusd)
             with ShadowWork(variant.asking, stores, run_id_of(shadow, name), cap) as work:
                 found[name], reused[name] = compared(
                     work, shadow, name, variant.question(stage.name), proposed.drawn,
