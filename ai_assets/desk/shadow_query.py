@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
@@ -36,15 +37,10 @@ class ExampleView:
 class VariantView:
     spec: VariantSpec
     result: VariantResult
-    labels: Sequence[str]
-    """The rows and columns of the change matrix, `""` for no answer."""
     examples: Sequence[ExampleView]
     changed: int
     """Of all documents that were asked about."""
-
-    def cell(self, live: str, new: str) -> int:
-        found = (each.documents for each in self.result.moves if (each.live or "", each.new or "") == (live, new))
-        return next(found, 0)
+    MOST_MOVES: ClassVar[int] = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +75,10 @@ def _variant(
 ) -> VariantView:  # fmt: skip
     assert shadow.results is not None
     result = shadow.results.of(spec.name)
-    labels = {label or "" for each in result.moves for label in (each.live, each.new)}
     changed = [each for each in documents if each.is_changed]
     return VariantView(
         spec=spec,
         result=result,
-        labels=sorted(labels, key=lambda label: (not label, label)),
         examples=[_example(desk, connection, shadow, each) for each in changed[:MOST_EXAMPLES]],
         changed=len(changed),
     )
