@@ -29,6 +29,20 @@ from ai_assets.collection.loading import load_collection
 from ai_assets.documents.retries import failed_again, first, record_partition, replace_all
 from ai_assets.inference import history
 from ai_assets.run.evaluated import newest_evaluation
+from ai_assets.shadow import records
+from ai_assets.shadow.spec import (
+    ComparedDocument,
+    LabelMove,
+    MoneyRange,
+    QualityDifference,
+    ShadowResults,
+    ShadowSpec,
+    ShadowVerdict,
+    SidePrice,
+    SliceDifference,
+    VariantResult,
+    VariantSpec,
+)
 from ai_assets.signoff import people
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.publication import publish
@@ -280,6 +294,8 @@ def furnished(told: Story, ann: Visitor) -> dict[str, Opened]:
         "label": Opened(address="/golden/letters"),
         "held": Opened(address="/held"),
         "held document": Opened(address="/held/letters"),
+        "shadows": Opened(address="/shadows"),
+        "shadow": Opened(address=f"/shadows/library/{a_shadow(told)}"),
         "run": Opened(address=f"/runs/{LONG_NAME}/{run}"),
         "forbidden": Opened(address="/people/nobody-of-that-name"),
         "keys": Opened(address="/", press="#keys-open"),
@@ -420,6 +436,44 @@ def golden(told: Story, ann: Visitor) -> None:
     )  # fmt: skip
     told.project.refresh(collection)
     ann.submit("/golden", collection="letters", size="8", random_percent="50", opinions="1")
+
+
+def a_shadow(told: Story) -> int:
+    """Of a prompt with forty labels; what both sides said is long."""
+    variants = tuple(VariantSpec(name=name) for name in (f"triage-{UNBROKEN}", "short"))
+    spec = ShadowSpec(
+        stage="kind", kind="classify", variants=variants, declared_prompt=None, declared_digest="",
+        declared_version="1", declared_route="default", sample=200, seed=1, slices=("language=de",), release=1,
+    )  # fmt: skip
+    moves = tuple(LabelMove(live=LABELS[n]["name"], new=LABELS[39 - n]["name"], documents=9 - n) for n in range(9))
+    quality = QualityDifference(
+        n=120, live_right=80, new_right=100, better=25, worse=5, difference=20 / 120, low=0.07, high=0.26, level=0.95,
+        chance=0.0003, more=None,
+    )  # fmt: skip
+    side = SidePrice(answers=200, per_document_usd=0.00037, p50_s=0.4, p95_s=1.2)
+    slices = (SliceDifference(slice=f"source {UNBROKEN}", documents=40, changed=20, golden=9, better=1, worse=3),)
+    money = MoneyRange(low_nusd=10**9, likely_nusd=2 * 10**9, high_nusd=3 * 10**9, calls=12_345, answered=200)
+    results = ShadowResults(
+        population=12_545, left_out=17,
+        verdict=ShadowVerdict(winner="short", said="short is better than what is live."),
+        variants=tuple(
+            VariantResult(name=each.name, documents=200, changed=45, unanswered=2, moves=moves, quality=quality,
+                          slices=slices, live=side, new=side, paid_nusd=74_000_000, reused=3, migration=money)
+            for each in variants
+        ),
+    )  # fmt: skip
+    documents = [
+        ComparedDocument(
+            variant=each.name, document_id=LONG_ID if n == 0 else f"{DAYS[0]}/{n}.txt", partition=DAYS[0],
+            is_sampled=True, live_said=LABELS[n]["name"], new_said=None if n == 1 else LABELS[39 - n]["name"],
+            live_call="0" * 40, new_call=None if n == 1 else "1" * 40, golden=LABELS[39 - n]["name"],
+            why=f"invalid_output: {UNBROKEN}" if n == 1 else None,
+        )
+        for each in variants
+        for n in range(4)
+    ]  # fmt: skip
+    shadow = records.begin(told.stores.state, "library", spec, "ann")
+    return records.finish(told.stores.state, shadow, results, documents).number
 
 
 def a_run(told: Story) -> str:

@@ -24,10 +24,22 @@ from ai_assets.desk.context import Desk
 from ai_assets.documents.retries import failed_again, first, replace_all
 from ai_assets.inference import history
 from ai_assets.orchestration.in_process import bring_costs_up_to_date
+from ai_assets.shadow import records
+from ai_assets.shadow.spec import (
+    ComparedDocument,
+    LabelMove,
+    ShadowResults,
+    ShadowSpec,
+    ShadowVerdict,
+    SidePrice,
+    VariantResult,
+    VariantSpec,
+)
 from ai_assets.signoff import decisions, outbox, people
 from ai_assets.signoff.outbox import BudgetNews
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
+from ai_assets.storage.state import StateStore
 
 DAY, OPEN = "2026-10-05", "2026-10-06"
 MARKS = {
@@ -92,6 +104,31 @@ def declare(project: Project, name: str, tenant: str, words: Mapping[str, str]) 
     )  # fmt: skip
 
 
+def shadowed(state: StateStore, collection: str, words: Mapping[str, str]) -> None:
+    """A shadow that says something of a document."""
+    variant = VariantSpec(name=words.get("prompt", "own"))
+    spec = ShadowSpec(
+        stage=words.get("stage", "kind"), kind="classify", variants=(variant,), declared_prompt=None,
+        declared_digest="", declared_version="1", declared_route="default", sample=1, seed=1,
+        slices=(f"kind.label={words['label']}",), release=1,
+    )  # fmt: skip
+    side = SidePrice(answers=0, per_document_usd=None, p50_s=None, p95_s=None)
+    move = LabelMove(live=words["label"], new="invoice", documents=1)
+    result = VariantResult(
+        name=variant.name, documents=1, changed=1, unanswered=0, moves=(move,), live=side, new=side, paid_nusd=0,
+        reused=0,
+    )  # fmt: skip
+    found = ShadowResults(
+        population=2, left_out=0, variants=(result,), verdict=ShadowVerdict(winner=None, said=words["text"])
+    )  # fmt: skip
+    document = ComparedDocument(
+        variant=variant.name, document_id=f"{DAY}/{words['document']}-0.txt", partition=DAY, is_sampled=True,
+        live_said=words["label"], new_said="invoice", live_call=None, new_call=None, golden=None, why=None,
+    )  # fmt: skip
+    shadow = records.begin(state, collection, spec, words["person"])
+    records.finish(state, shadow, found, [document])
+
+
 def published(project: Project, collection: Collection, by: Person) -> None:
     """One day is live, the other waits."""
     stores, rules = project.stores(), collection.settings.signoff
@@ -128,6 +165,8 @@ def tenant_world(folder: Path) -> Iterator[TenantWorld]:
                 found = people.find(connection, who)
             assert found is not None
             published(project, collection, Person(**{**vars(found), "tenant_of": tenant_of}))
+        for collection, words in ((south, MARKS), (north, OWN)):
+            shadowed(project.stores().state, collection.name, words)
         calls = {name: _spent(project, provider, name, tenant_of[name]) for name in tenant_of}
         _marked(project, south)
         bring_costs_up_to_date(project.home)

@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.durable import write_whole
-from ai_assets.base.yaml_settings import read_yaml
-from ai_assets.cli.errors import AdaptationUnwritable, StageNotAdaptable, StageNotWritable
+from ai_assets.cli.errors import AdaptationUnwritable, StageNotAdaptable
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
 from ai_assets.cli.plan import progress
-from ai_assets.cli.scaffold_entry import value_of, with_lines
+from ai_assets.cli.scaffold_entry import with_stage_key
 from ai_assets.collection.adaptations import unusable_passed_over, usable_adaptation
-from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.planning.adapting import Adapting, GoldenJudgement, ProposedAdaptation, described
 from ai_assets.planning.preview import PreviewWork
@@ -136,7 +133,9 @@ def write(chosen: Collection, stage: ClassifyStage, adaptation: Adaptation) -> P
     text = declared.read_bytes()
     wanted = text
     if stage.adapted is None:
-        wanted = _with_adapted(declared, text.decode("utf-8"), stage.name, path.relative_to(chosen.folder)).encode()
+        wanted = with_stage_key(
+            declared, text.decode("utf-8"), stage.name, "adapted", path.relative_to(chosen.folder).as_posix()
+        ).encode()
     with _writable(path), ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
         undo.callback(_put_back, path, path.read_bytes() if path.is_file() else None)
@@ -164,18 +163,3 @@ def _put_back(path: Path, before: bytes | None) -> None:
         path.unlink(missing_ok=True)
     elif path.read_bytes() != before:
         write_whole(path, before)
-
-
-def _with_adapted(path: Path, text: str, stage: str, file: Path) -> str:
-    """The declaration with one more line in that stage, and everything else of it, comments too, as it was."""
-    entry = f"adapted: {file.as_posix()}"
-    node, _ = read_yaml(path, CollectionInvalid)
-    stages = value_of(value_of(node, "attributes") or node, "stages") if node is not None else None
-    listed = stages.value if isinstance(stages, yaml.SequenceNode) else []
-    found = next(
-        (each for each in listed if (name := value_of(each, "name")) is not None and name.value == stage), None
-    )
-    if not isinstance(found, yaml.MappingNode) or found.flow_style:
-        raise StageNotWritable(path, stage, entry)
-    key, value = next((key, value) for key, value in found.value if key.value == "name")
-    return with_lines(text.splitlines(), value.end_mark.line + 1, [f"{' ' * key.start_mark.column}{entry}"])

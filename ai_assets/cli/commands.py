@@ -121,6 +121,11 @@ COMMANDS: Mapping[str, Command] = {
         "scaffold", "app", "Write a stage, a metric or a backend of your own, its test, and its declaration."
     ),
     "signoff": Command("signoff", "app", "What waits for sign-off, and decisions on it."),
+    "shadow": Command(
+        "shadow",
+        "app",
+        "Compare a changed prompt or route with what is live: ai-assets shadow COLLECTION --stage S --prompt FILE.",
+    ),
     "corrections": Command("corrections", "app", "Labels that people gave in place of a model's."),
     "golden": Command("golden", "app", "What people say is right: labels that judge a stage."),
     "judge": Command("judge", "app", "What judges rate, and how far people agree."),

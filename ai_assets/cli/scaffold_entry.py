@@ -7,7 +7,7 @@ import yaml
 
 from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.yaml_settings import read_yaml
-from ai_assets.cli.errors import ScaffoldRefused
+from ai_assets.cli.errors import ScaffoldRefused, StageNotWritable
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.inference.errors import InferenceInvalid
@@ -72,6 +72,31 @@ def with_key(path: Path, text: str, key: str, value: str) -> str:
         raise ScaffoldRefused(entry, f"'{key}' in {path} is written over several lines; write {entry} there")
     lines[before.start_mark.line] = line
     return "\n".join(lines) + "\n"
+
+
+def with_stage_key(path: Path, text: str, stage: str, key: str, value: str) -> str:
+    """The declaration with that key of a stage, in place of the value it had before where it had one, and everything
+    else of it, comments too, as it was."""
+    entry = f"{key}: {value}"
+    node, _ = read_yaml(path, CollectionInvalid)
+    stages = value_of(value_of(node, "attributes") or node, "stages") if node is not None else None
+    listed = stages.value if isinstance(stages, yaml.SequenceNode) else []
+    found = next(
+        (each for each in listed if (name := value_of(each, "name")) is not None and name.value == stage), None
+    )
+    if not isinstance(found, yaml.MappingNode) or found.flow_style:
+        raise StageNotWritable(path, stage, entry)
+    lines = text.splitlines()
+    before = value_of(found, key)
+    if before is not None:
+        start, end = before.start_mark, before.end_mark
+        if not isinstance(before, yaml.ScalarNode) or start.line != end.line:
+            raise StageNotWritable(path, stage, entry)
+        line = lines[start.line]
+        lines[start.line] = line[: start.column] + value + line[end.column :]
+        return "\n".join(lines) + "\n"
+    name, said = next((each, said) for each, said in found.value if each.value == "name")
+    return with_lines(lines, said.end_mark.line + 1, [f"{' ' * name.start_mark.column}{entry}"])
 
 
 def _attributes(path: Path, entry: str, advice: str) -> yaml.MappingNode:

@@ -44,7 +44,8 @@ class SliceScore:
 class PairedLabels:
     """The same golden documents, judged as they are and as they are live."""
 
-    release: int
+    release: int | None
+    """None where they are compared with what is not live."""
     n: int
     better: int
     """Right now and wrong in the live release."""
@@ -307,6 +308,17 @@ def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, fl
     judged = [each for each in slices if each.n >= gate.slice_documents]
     chances = holm([probability_of_at_most(each.right, each.n, gate.least) for each in judged])
     return {each.slice: chance for each, chance in zip(judged, chances, strict=True)}
+
+
+def labels_to_tell(paired: PairedLabels, questions: int, risk: float) -> int | None:
+    """How many more golden documents of the same kind would show that one side is better, where so many comparisons
+    are made at once; None where no number does."""
+    from ai_assets.statistics.chance import mcnemar
+
+    def is_enough(factor: float) -> bool:
+        return questions * mcnemar(round(paired.better * factor), round(paired.worse * factor)) <= risk
+
+    return None if paired.better == paired.worse else more_needed(is_enough, paired.n)
 
 
 def more_needed(is_enough: Callable[[float], bool], n: int) -> int | None:

@@ -298,6 +298,7 @@ _STATEMENTS: Mapping[str, str] = {
     "messages of attempts": "UPDATE attempts SET message = NULL WHERE message IS NOT NULL AND call_key IN :k ",
     "notes": "UPDATE document_notes SET text = :erased WHERE collection = :c AND document_id IN :d AND text <> :erased",
     "held documents": "DELETE FROM held_documents WHERE collection = :c AND document_id IN :d ",
+    "answers compared in shadows": "DELETE FROM shadow_documents WHERE collection = :c AND document_id IN :d ",
     "tries": "DELETE FROM document_retries WHERE collection = :c AND document_id IN :d ",
     "reasons in the history": (
         "UPDATE document_history SET reason = NULL WHERE reason IS NOT NULL AND collection = :c AND document_id IN :d "

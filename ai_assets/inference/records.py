@@ -10,6 +10,9 @@ from ai_assets.storage.digest import Json
 BACKFILL_TAG = "ai_assets/backfill"
 """Of a run: the backfill that it belongs to."""
 
+SHADOW = "@shadow"
+"""Ends the asset of calls that a comparison makes for a stage, and that no dataset holds: no stage is called so."""
+
 RequestKind = Literal["chat", "embedding", "raw", "rerank", "predict"]
 OF_TEXTS: frozenset[RequestKind] = frozenset({"embedding", "rerank", "predict"})
 """Asked of a text: several texts can share a request, and nothing is written for an answer."""

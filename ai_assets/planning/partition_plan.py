@@ -11,7 +11,7 @@ from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.documents import versions_of
 from ai_assets.run.datasets.llm_stage import inputs_of
 from ai_assets.run.datasets.tries import settled
-from ai_assets.stages.base import Row, StageSettings
+from ai_assets.stages.base import PromptStage, Row, StageSettings
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.conditions import Bounds, Condition, columns_in, holds
 from ai_assets.stages.function_kind import FunctionStage
@@ -216,3 +216,20 @@ class PartitionPlanner:
         share = hits / total
         room = 2 * ((hits + 1) * (total - hits + 1) / (total + 2) ** 2 / (total + 3)) ** 0.5 + 0.05
         return Chance(max(0.0, share - room), share, min(1.0, share + room))
+
+
+class ChosenPlanner(PartitionPlanner):
+    """Some documents of the lake as they are there, for one stage: whatever the source has by now."""
+
+    def __init__(self, around: PlanContext, stage: PromptStage, partition: str, chosen: Collection[str]) -> None:
+        super().__init__(around, partition)
+        self._chosen_stage = stage
+        manifest = self._work.input(stage.name, partition, "documents")
+        found = [each for each in documents_of(self._work, manifest) if each.document_id in chosen]
+        self._texts = Texts(documents=found, statuses=manifest.stats["statuses"], unread=UnreadFiles())
+        self._settled = {name: self._work.input(stage.name, partition, name) for name in stage.upstream}
+
+    def found(self) -> StageFindings:
+        found = StageFindings(stage=self._chosen_stage.name, partition=self.partition)
+        StagePlanner(self, self._work.collection.questions[self._chosen_stage.name], found).run()
+        return found

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ai_assets.inference.ledger_messages import Claim
+from ai_assets.inference.records import SHADOW
 from ai_assets.inference.tenant_answers import with_own_answers
 from ai_assets.storage.state import keys_of
 
@@ -116,14 +117,17 @@ SELECT call_key, caller_id, document, model, prompt, state, input_tokens, cached
 
 
 def past_of(connection: sa.Connection, collection: str, asset: str, *, per_call: bool) -> PastQuestions:
-    """The latest questions of a stage; `per_call`: each call is one, and not each document."""
-    callers = "SELECT caller_id FROM callers WHERE collection = :c AND asset = :a ORDER BY caller_id DESC LIMIT :most"
+    """The latest questions of a stage, its shadows included; `per_call`: each call is one, and not each document."""
+    callers = (
+        "SELECT caller_id FROM callers WHERE collection = :c AND asset IN (:a, :shadow) "
+        "ORDER BY caller_id DESC LIMIT :most"
+    )
     rows = connection.execute(
         sa.text(
             f"{_COLUMNS} WHERE caller_id IN ({callers}) AND state IN ('settled', 'failed') "
             "ORDER BY attempt_id DESC LIMIT :limit"
         ),
-        {"c": collection, "a": asset, "most": CALLERS_READ, "limit": ATTEMPTS_READ},
+        {"c": collection, "a": asset, "shadow": asset + SHADOW, "most": CALLERS_READ, "limit": ATTEMPTS_READ},
     ).all()
     return _questions(rows, per_call=per_call)
 

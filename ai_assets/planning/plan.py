@@ -4,6 +4,7 @@ import gc
 import math
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Names
 from contextlib import contextmanager
 
 from ai_assets.base.errors import UserError
@@ -18,7 +19,7 @@ from ai_assets.planning.budget_check import PlannedCalls, has_document_budgets, 
 from ai_assets.planning.devices import device_tallies
 from ai_assets.planning.estimate import Estimate, estimate
 from ai_assets.planning.findings import PlanContext, StageFindings
-from ai_assets.planning.partition_plan import PartitionPlanner
+from ai_assets.planning.partition_plan import ChosenPlanner, PartitionPlanner
 from ai_assets.planning.past import ENOUGH, PastQuestions, labels_so_far, past_of, past_of_kind, spent_by
 from ai_assets.planning.preview import PreviewWork, ReadAhead, changed_files, current_documents
 from ai_assets.planning.records import Alternative, BudgetOutlook, Money, Plan, Range, StagePlan, decimal, described
@@ -44,6 +45,7 @@ __all__ = [
     "decimal",
     "described",
     "plan",
+    "plan_of_documents",
 ]
 COUNTED = 2_000
 """About so many calls of a stage are counted where there are many more."""
@@ -84,6 +86,38 @@ def plan(
         work.patient = partitions is None  # as `ai-assets run` does with the same arguments
         around = _surroundings(work, inference, keys)
         return _planned(around, states, keys, chosen, advance, wants_devices=stages is None)
+
+
+def plan_of_documents(
+    work: PreviewWork, inference: InferenceSettings, stage: PromptStage, chosen: Mapping[str, Names[str]]
+) -> Plan:
+    """What asking about these documents of the lake would cost in one stage; `chosen` has their names by partition."""
+    with _undisturbed():
+        around = _surroundings(work, inference, ())
+        tally, seen, spans, dearest = _tally(around, stage.name), set[str](), list[PlannedCalls](), 0
+        for partition, names in chosen.items():
+            found = ChosenPlanner(around, stage, partition, names).found()
+            dearest = max([dearest, *(call.reserve_nusd for call in found.calls)])
+            spans.append(_span(found, has_document_budgets(inference)))
+            tally.add(found, seen)
+        summary = Summary(around, {stage.name: tally}, {stage.name: _estimated(around, tally)})
+        _divide(spans, {stage.name: summary.money})
+        with work.stores.state.read() as connection:
+            budgets = outlooks(connection, inference, spans, work.caller("", ""))
+    return Plan(
+        collection=work.collection.name,
+        partitions={},
+        planned=list(chosen),
+        documents={"ok": sum(map(len, chosen.values()))},
+        stages=summary.stages,
+        money=summary.money,
+        seconds=summary.seconds,
+        alternatives=(),
+        budgets=budgets,
+        already_nusd=tally.reused_nusd,
+        dearest_call_nusd=dearest,
+        notes=list(summary.notes()),
+    )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from ai_assets.desk.pages import (
     releases,
     request,
     runs,
+    shadows,
     unanswered,
 )
 from ai_assets.desk.pages.refusals import net
@@ -57,6 +58,8 @@ def routes() -> list[BaseRoute]:
         _page("/evaluation/{collection}", evaluation.page),
         _page("/evaluation/{collection}/documents", evaluation.documents),
         _page("/evaluation/{collection}/document", evaluation.document),
+        _page("/shadows", shadows.overview),
+        _page("/shadows/{collection}/{number}", shadows.page),
         _page("/audit", audit.page),
         _page("/audit.jsonl", audit.export),
         _page("/costs", costs.page),

@@ -35,6 +35,7 @@ from ai_assets.storage.migrations import (
     m040_holds,
     m041_large,
     m043_golden_sets,
+    m045_shadows,
     m046_canary,
     m047_release_cards,
 )
@@ -70,6 +71,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m040_holds", m040_holds.up),
     ("m041_large", m041_large.up),
     ("m043_golden_sets", m043_golden_sets.up),
+    ("m045_shadows", m045_shadows.up),
     ("m046_canary", m046_canary.up),
     ("m047_release_cards", m047_release_cards.up),
 )
