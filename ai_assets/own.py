@@ -119,8 +119,8 @@ class _Loading:
             problem = f"it scores golden {of}; 'stage' is for a metric of rows"
             raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number, "stage")
         self._require_fits("metric", declared.use, function, 1, declared.options, "metrics", number)
-        if is_ours and (problem := self._uncheckable(declared.stage, declared.options.get("column"))) is not None:
-            raise self._wrong(ExtensionUnusable("metric", declared.use, problem), "metrics", number)
+        if is_ours and (unfit := self._uncheckable(declared.stage, declared.options.get("column"))) is not None:
+            raise self._wrong(ExtensionUnusable("metric", declared.use, unfit), "metrics", number)
         return Metric(
             name=declared.name,
             of=of,

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -54,9 +53,7 @@ MOST_MOVES, MOST_EXAMPLES = 12, 10
 class _CollectionFirst(TyperGroup):
     """`ai-assets shadow COLLECTION ...` starts one: what is no command is the name of a collection."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:  # fmt: skip
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         known = not args or args[0] in self.commands or args[0].startswith("-")
         return super().resolve_command(ctx, args if known else ["start", *args])
 
@@ -314,12 +311,12 @@ def _show_variant(kind: str, found: VariantResult, documents: Sequence[ComparedD
         table("", ("live", "new", "documents"), moves, ("documents",))
     changed = [each for each in documents if each.is_changed][:MOST_EXAMPLES]
     if changed and kind == "classify":
-        rows = [(each.document_id, each.live_said or "(none)", each.new_said or each.why, each.golden or "")
+        rows = [(each.document_id, each.live_said or "(none)", each.new_said or each.why or "", each.golden or "")
                 for each in changed]  # fmt: skip
         table("Side by side", ("document", "live", "new", "golden"), rows)
     elif changed:
-        rows = [(each.document_id, each.live_call or "", each.new_call or each.why or "") for each in changed]
-        table("Side by side (ai-assets answer CALL)", ("document", "live", "new"), rows)
+        calls = [(each.document_id, each.live_call or "", each.new_call or each.why or "") for each in changed]
+        table("Side by side (ai-assets answer CALL)", ("document", "live", "new"), calls)
     if found.quality is not None:
         each = found.quality
         bounds = "" if each.low is None or each.high is None else f" [{each.low:+.3f}, {each.high:+.3f}]"

@@ -107,8 +107,8 @@ def _patch(declared: Path, stage: PromptStage, route: str) -> str:
     before = declared.read_text(encoding="utf-8")
     after = with_stage_key(declared, before, stage.name, "route", route)
     name = f"{declared.parent.name}/{declared.name}"
-    lines = (text.splitlines(keepends=True) for text in (before, after))
-    return "".join(difflib.unified_diff(*lines, f"a/collections/{name}", f"b/collections/{name}"))
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, f"a/collections/{name}", f"b/collections/{name}"))
 
 
 def _put_back(path: Path, before: bytes | None) -> None:

@@ -67,7 +67,7 @@ class ShadowCap:
             "SELECT COALESCE(SUM(spent_nusd + held_nusd + reserved_nusd), 0) FROM budgets WHERE name = :name"
         )
         with stores.state.read() as connection:
-            used = connection.execute(query, {"name": _budget_of(shadow)}).scalar_one()
+            used: int = connection.execute(query, {"name": _budget_of(shadow)}).scalar_one()
         return cls(shadow=shadow, nusd=nusd + int(used))
 
     @property

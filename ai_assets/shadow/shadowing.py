@@ -196,13 +196,17 @@ def carry_out(
             with ShadowWork(variant.asking, stores, run_id_of(shadow, name), cap) as work:
                 found[name], reused[name] = compared(
                     work, shadow, name, variant.question(stage.name), proposed.drawn,
-                    lambda number, so_far=done: advance(so_far + number, total),
+                    functools.partial(_advanced, advance, done, total),
                 )  # fmt: skip
             done += len(found[name])
             paid[name] = _spent(stores, shadow, name)
         say("Counting what all documents would cost")
         results = _results(proposed, stores, found, reused, paid)
         return records.finish(stores.state, shadow, results, [each for those in found.values() for each in those])
+
+
+def _advanced(advance: Advance, before: int, total: int, done: int) -> None:
+    advance(before + done, total)
 
 
 def _results(

@@ -142,7 +142,7 @@ class GoldenInForce:
 
     @property
     def scored_partitions(self) -> set[str]:
-        return {item.partition for item in (*self.scored.values(), *self.retired.values())}
+        return {item.partition for items in (self.scored, self.retired) for item in items.values()}
 
     def version(self, partition: str) -> str:
         """Of what is scored of the partition; empty where nothing is."""
