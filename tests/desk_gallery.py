@@ -32,7 +32,7 @@ from ai_assets.run.evaluated import newest_evaluation
 from ai_assets.shadow import records
 from ai_assets.shadow.spec import (
     ComparedDocument,
-    LabelMove,
+    LabelShift,
     MoneyRange,
     QualityDifference,
     ShadowResults,
@@ -445,7 +445,7 @@ def a_shadow(told: Story) -> int:
         stage="kind", kind="classify", variants=variants, declared_prompt=None, declared_digest="",
         declared_version="1", declared_route="default", sample=200, seed=1, slices=("language=de",), release=1,
     )  # fmt: skip
-    moves = tuple(LabelMove(live=LABELS[n]["name"], new=LABELS[39 - n]["name"], documents=9 - n) for n in range(9))
+    moves = tuple(LabelShift(live=LABELS[n]["name"], new=LABELS[39 - n]["name"], documents=9 - n) for n in range(9))
     quality = QualityDifference(
         n=120, live_right=80, new_right=100, better=25, worse=5, difference=20 / 120, low=0.07, high=0.26, level=0.95,
         chance=0.0003, more=None,

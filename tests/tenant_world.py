@@ -27,7 +27,7 @@ from ai_assets.orchestration.in_process import bring_costs_up_to_date
 from ai_assets.shadow import records
 from ai_assets.shadow.spec import (
     ComparedDocument,
-    LabelMove,
+    LabelShift,
     ShadowResults,
     ShadowSpec,
     ShadowVerdict,
@@ -113,7 +113,7 @@ def shadowed(state: StateStore, collection: str, words: Mapping[str, str]) -> No
         slices=(f"kind.label={words['label']}",), release=1,
     )  # fmt: skip
     side = SidePrice(answers=0, per_document_usd=None, p50_s=None, p95_s=None)
-    move = LabelMove(live=words["label"], new="invoice", documents=1)
+    move = LabelShift(live=words["label"], new="invoice", documents=1)
     result = VariantResult(
         name=variant.name, documents=1, changed=1, unanswered=0, moves=(move,), live=side, new=side, paid_nusd=0,
         reused=0,

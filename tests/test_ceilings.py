@@ -220,8 +220,9 @@ def test_the_examples_of_the_page_about_gates_are_valid() -> None:
     assert len(blocks) == 3
     stages = [{**KIND, "name": "triage"}, BRIEF]
     whole = {"source": {"path": "documents"}, "partitions": {"by": "shards", "count": 1}, "stages": stages}
+    golden = {"review": True, "queries": "queries.jsonl"}
     for block in blocks:
-        settings = CollectionSettings.model_validate({**whole, "golden": {"review": True}, **yaml.safe_load(block)})
+        settings = CollectionSettings.model_validate({**whole, "golden": golden, **yaml.safe_load(block)})
         assert len(settings.judged_by) >= len(settings.gates)
 
 

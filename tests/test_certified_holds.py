@@ -111,8 +111,8 @@ def drift(case, verdict="passed"):
 
 @pytest.mark.parametrize("verdict", ["passed", "undecided"])
 def test_while_a_gate_that_watches_has_not_passed_the_threshold_is_suspended(office: Project, verdict: str) -> None:
-    (office.root / "watch_gates.py").write_text(WATCH)
-    watching = {"metric": "accuracy", "use": "watch_gates:drift", "options": {"verdict": verdict}}
+    (office.root / f"watch_{verdict}.py").write_text(WATCH)
+    watching = {"metric": "accuracy", "use": f"watch_{verdict}:drift", "options": {"verdict": verdict}}
     hold = {"certified": {**CERTIFIED["certified"], "suspended_by": ["accuracy by drift"]}}
     notes = declare(office, hold, gates=[watching])
     office.refresh(notes, [DAY])

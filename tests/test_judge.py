@@ -383,7 +383,7 @@ def test_the_examples_of_the_page_are_valid() -> None:
         ({"route": "both"}, [], "leads to maxi and mini, and a judge is one model"),
         ({}, [{"metric": "judged", "stage": "summary", "min": 0.5}], "unknown stage 'summary'"),
         ({}, [{"metric": "judged", "min": 4}], "should be at most 1"),
-        ({}, [{"metric": "judge_agreement", "no_worse_by": 0.1}], "it is for 'accuracy' and 'judged' alone"),
+        ({}, [{"metric": "judge_agreement", "no_worse_by": 0.1}], "it is for accuracy, judged, recall@1"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_with_its_line(

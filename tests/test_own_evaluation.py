@@ -528,7 +528,7 @@ WRONG: Sequence[Wrong] = (
     refused("no module", "metrics.0: the metric 'nowhere.here:x' cannot be used: importing nowhere.here failed: ModuleNotFoundError", metrics=["nowhere.here:x"]),
     refused("no such name", "examples.own_metric has no 'found_shar'; did you mean 'found_share'?", metrics=["examples.own_metric:found_shar"]),
     refused("no metric", "it is not marked with @metric", metrics=["examples.own_metric:wilson"]),
-    refused("no entry point", "no entry point of the group ai_assets.metrics has that name (none is installed)", metrics=["precision"]),
+    refused("no entry point", "no entry point of the group ai_assets.metrics has that name", metrics=["precision"]),
     refused("not a reference", "it is not of the form module:name", metrics=["examples own:x"]),
     refused("name of a built-in metric", "a metric 'mrr' is there already", metrics=[{**METRIC, "name": "mrr"}]),
     refused("no golden labels", "it scores golden labels, and none are declared", metrics=[METRIC], golden={}),

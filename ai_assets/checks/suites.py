@@ -11,7 +11,6 @@ from ai_assets.checks.errors import QualityFailed
 from ai_assets.collection.settings import QUALITY_CHECK
 from ai_assets.collection.suite_columns import CANDIDATE, withheld_of
 from ai_assets.storage.digest import Json
-from ai_assets.storage.state import now
 
 MOST_ROWS = 200
 """Failing rows of one check, over all its expectations."""
@@ -43,6 +42,7 @@ class SuiteCheck(Check):
 
     def run(self, context: CheckContext, dataset: Dataset) -> CheckResult:
         from ai_assets.checks.quality import QualitySuite
+        from ai_assets.storage.state import now
 
         declared = context.collection.settings.quality[dataset.asset]
         keys = ["chunk_id", "document_id"] if dataset.asset == "chunks" else ["document_id"]

@@ -170,7 +170,19 @@ def _sentence(error: BaseException) -> str:
 
 def ignored_by(home_root: Path) -> tuple[str, ...]:
     """Prefixes of paths whose change does not change definitions."""
-    system = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/")
+    devices = (
+        "fd/",
+        "full",
+        "null",
+        "ptmx",
+        "pts/",
+        "random",
+        "std",
+        "tty",
+        "urandom",
+        "zero",
+    )  # in /dev/shm are files
+    system = ("/proc/", "/sys/", "/etc/", "/usr/", *(f"/dev/{name}" for name in devices))
     folders = {sys.prefix, sys.base_prefix, str(home_root), str(Path(os.__file__).parent)}
     return (*system, *(f"{folder.rstrip(os.sep)}{os.sep}" for folder in folders))
 

@@ -207,7 +207,7 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
     if stats.get("search_fits"):  # by embedding, the weight of vectors in a search and what its fit is worth
         found["search_fits"] = dg.MetadataValue.json(stats["search_fits"])
     if "golden" in stats:  # which golden items judged
-        found["golden_set"], found["golden_digest"] = stats["golden"]["set"], stats["golden"]["digest"]
+        found["golden_set"], found["golden_digest"] = str(stats["golden"]["set"]), stats["golden"]["digest"]
     if "reliability" in stats:
         found["calibration_error"] = stats["reliability"]["ece"]
     for name in (

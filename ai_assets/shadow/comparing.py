@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ai_assets.evaluation.floors import PairedLabels, labels_to_tell
 from ai_assets.shadow.spec import (
     ComparedDocument,
-    LabelMove,
+    LabelShift,
     QualityDifference,
     ShadowVerdict,
     SidePrice,
@@ -33,11 +33,11 @@ def sampled(documents: Iterable[ComparedDocument]) -> list[ComparedDocument]:
     return [each for each in documents if each.is_sampled]
 
 
-def moves_of(documents: Iterable[ComparedDocument]) -> tuple[LabelMove, ...]:
+def moves_of(documents: Iterable[ComparedDocument]) -> tuple[LabelShift, ...]:
     """Of the sample, what became of which label; the most frequent first."""
     counted = Counter((each.live_said, each.new_said) for each in documents if each.is_changed)
     ordered = sorted(counted.items(), key=lambda each: (-each[1], each[0][0] or "", each[0][1] or ""))
-    return tuple(LabelMove(live=live, new=new, documents=number) for (live, new), number in ordered)
+    return tuple(LabelShift(live=live, new=new, documents=number) for (live, new), number in ordered)
 
 
 def paired_of(documents: Iterable[ComparedDocument], release: int | None) -> PairedLabels | None:

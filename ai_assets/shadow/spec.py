@@ -55,7 +55,7 @@ class ShadowSpec(_Record):
         return f"all documents{of}" if self.sample is None else f"{self.sample:,} documents{of} by seed {self.seed}"
 
 
-class LabelMove(_Record):
+class LabelShift(_Record):
     live: str | None
     new: str | None
     """None where there is no answer."""
@@ -113,7 +113,7 @@ class VariantResult(_Record):
     """Of the sample, without golden documents that were asked about beside it."""
     changed: int
     unanswered: int
-    moves: tuple[LabelMove, ...] = ()
+    moves: tuple[LabelShift, ...] = ()
     """Of a stage that gives labels."""
     quality: QualityDifference | None = None
     slices: tuple[SliceDifference, ...] = ()

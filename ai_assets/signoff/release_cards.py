@@ -45,7 +45,7 @@ NO_REQUEST = "the request that was signed is not kept any more: its evaluation i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signature:
+class CardSignature:
     person: str
     at: str | None
     """None where the audit chain has no such approval of this candidate."""
@@ -98,7 +98,7 @@ class PartitionCard:
     drift: str | None
     """The verdict in a sentence; None where drift was not looked at."""
     drifted: tuple[str, ...]
-    signed: tuple[Signature, ...]
+    signed: tuple[CardSignature, ...]
     launched: str
     """Who started the run, and how that is proved."""
     policy: str | None
@@ -295,7 +295,7 @@ def _partition(connection: sa.Connection, lake: Lake, collection: str, name: str
         waivers=tuple(_waivers(records, part)),
         drift=drift.get("said"),
         drifted=tuple(_drifted(drift)),
-        signed=tuple(Signature(person=each, at=_signed_at(records, part, each)) for each in part.approved_by),
+        signed=tuple(CardSignature(person=each, at=_signed_at(records, part, each)) for each in part.approved_by),
         launched=Launch.told(said.get("launch")).in_words,
         policy=part.policy,
         cost_usd=said.get("cost_usd"),
