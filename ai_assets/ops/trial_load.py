@@ -181,7 +181,7 @@ def ignored_by(home_root: Path) -> tuple[str, ...]:
         "tty",
         "urandom",
         "zero",
-    )  # in /dev/shm are files
+    )  # not shm
     system = ("/proc/", "/sys/", "/etc/", "/usr/", *(f"/dev/{name}" for name in devices))
     folders = {sys.prefix, sys.base_prefix, str(home_root), str(Path(os.__file__).parent)}
     return (*system, *(f"{folder.rstrip(os.sep)}{os.sep}" for folder in folders))
