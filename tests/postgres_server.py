@@ -23,12 +23,12 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def running_postgres() -> Iterator["Postgres"]:
+def running_postgres(bin_folder: Path | None = None) -> Iterator["Postgres"]:
     where = os.environ.get("PYTEST_DEBUG_TEMPROOT")  # where the tests write
     with tempfile.TemporaryDirectory(prefix="ai-assets-pg-", dir=where, ignore_cleanup_errors=True) as folder:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
-        server = Postgres(bin=_programs()[-1].parent, folder=Path(folder), port=port)
+        server = Postgres(bin=bin_folder or _programs()[-1].parent, folder=Path(folder), port=port)
         server.create()
         server.start()
         try:
