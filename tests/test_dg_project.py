@@ -71,7 +71,7 @@ def test_a_scaffolded_collection_loads_with_its_schedule_and_sensors(papers: DgP
     papers.scaffold("notes")
     papers.ok("dg", "check", "defs")
     found = json.loads(papers.ok("dg", "list", "defs", "--json"))
-    shared = {"budget_alerts", "inference_cost", "retention", "signoff_deadlines"}
+    shared = {"budget_alerts", "canaries", "inference_cost", "retention", "signoff_deadlines"}
     own = {f"{name}__{kind}" for name in ("papers", "notes") for kind in ("publication", "source_changes")}
     assert {sensor["name"] for sensor in found["sensors"]} == shared | own
     assert {schedule["name"] for schedule in found["schedules"]} == {"papers__nightly", "notes__nightly"}

@@ -124,7 +124,7 @@ def test_the_command_ends_with_1_and_says_the_same_as_json(project: Project, sto
     found = json.loads(told.stdout)
     assert (told.returncode, found["whole"]) == (1, False)
     assert {area["name"]: area["differences"] for area in found["areas"]} == {
-        "lake": 1, "snapshots": 0, "index": 1, "warehouse": 0, "ledger": 0,
+        "lake": 1, "snapshots": 0, "index": 1, "cards": 0, "warehouse": 0, "ledger": 0,
     }  # fmt: skip
 
 
