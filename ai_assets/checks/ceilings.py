@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ai_assets.checks.base import Check, CheckContext, CheckResult, CheckSpec, Dataset
+from ai_assets.checks.gates import as_result
 from ai_assets.collection.ceilings import asset_of
 from ai_assets.collection.settings import CEILINGS_CHECK
 
@@ -33,14 +34,6 @@ class CeilingsCheck(Check):
         from ai_assets.run.datasets.ceilings import ceiling_verdicts
 
         verdicts = ceiling_verdicts(context.work, dataset.partition, dataset.asset)
-        failed = [verdict.sentence for verdict in verdicts if verdict.holds]
-        return CheckResult(
-            passed=not failed,
-            blocking=any(verdict.stops for verdict in verdicts),
-            failures=failed,
-            details={
-                **{verdict.name: verdict.value for verdict in verdicts if verdict.value is not None},
-                "gates": "\n".join(verdict.sentence for verdict in verdicts),
-                "verdicts": [verdict.as_data() for verdict in verdicts],
-            },
-        )
+        return as_result(
+            verdicts, {verdict.name: verdict.value for verdict in verdicts if verdict.value is not None}
+        )  # fmt: skip

@@ -10,6 +10,7 @@ from ai_assets.collection.settings import GATES_CHECK
 
 if TYPE_CHECKING:
     from ai_assets.collection.loading import Collection
+    from ai_assets.evaluation.verdict import GateVerdict
 
 
 def _judged_by(stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,6 +19,24 @@ def _judged_by(stats: Mapping[str, Any]) -> dict[str, Any]:
     found = {} if golden is None else {"golden set": f"{golden['set']} ({golden['digest']})"}
     shown = "\n".join(f"{each['item']}: {each['where']}" for each in leaked)
     return {**found, f"leaked, {golden['leaked are']}": shown} if golden is not None and shown else found
+
+
+def as_result(
+    verdicts: "Sequence[GateVerdict]", values: Mapping[str, float], more: Mapping[str, Any] | None = None
+) -> CheckResult:
+    """What a check says of them: the values first, as Dagster plots them, then the sentences."""
+    failed = [verdict.sentence for verdict in verdicts if verdict.holds]
+    return CheckResult(
+        passed=not failed,
+        blocking=any(verdict.stops for verdict in verdicts),
+        failures=failed,
+        details={
+            **values,
+            "gates": "\n".join(verdict.sentence for verdict in verdicts),
+            **(more or {}),
+            "verdicts": [verdict.as_data() for verdict in verdicts],
+        },
+    )
 
 
 class GatesCheck(Check):
@@ -35,22 +54,12 @@ class GatesCheck(Check):
 
         verdicts = gate_verdicts(context.work, dataset.manifest)
         metrics = [verdict.metric for verdict in verdicts]
-        failed = [verdict.sentence for verdict in verdicts if verdict.holds]
-        return CheckResult(
-            passed=not failed,
-            blocking=any(verdict.stops for verdict in verdicts),
-            failures=failed,
-            details={
-                **{
-                    verdict.metric if metrics.count(verdict.metric) == 1 else verdict.name: verdict.value
-                    for verdict in verdicts
-                    if verdict.value is not None
-                },
-                "gates": "\n".join(verdict.sentence for verdict in verdicts),
-                **_judged_by(dataset.manifest.stats),
-                "verdicts": [verdict.as_data() for verdict in verdicts],
-            },
-        )
+        values = {
+            verdict.metric if metrics.count(verdict.metric) == 1 else verdict.name: verdict.value
+            for verdict in verdicts
+            if verdict.value is not None
+        }
+        return as_result(verdicts, values, _judged_by(dataset.manifest.stats))
 
     def refusal(self, outcome: CheckOutcome) -> UserError:
         """Of all gates that failed those that nobody can waive."""

@@ -5,7 +5,8 @@ Too few items to tell are `undecided`, with how many more it would take.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,6 +51,14 @@ class PairedLabels:
     better: int
     """Right now and wrong in the live release."""
     worse: int
+
+    @classmethod
+    def of(cls, release: int | None, right: Iterable[tuple[bool, bool]]) -> Self:
+        """`right`: of each document, whether it is judged rightly now, and whether it is in what is live."""
+        counted = Counter(right)
+        return cls(
+            release=release, n=counted.total(), better=counted[True, False], worse=counted[False, True]
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,20 +218,30 @@ def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
         f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on "
         f"{paired.n} documents ({paired.better} better, {paired.worse} worse, p {chance:.3f})"
     )
-    margin = bounds.low + most
-    if bounds.low >= -most:
-        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
-    if mean < -most:
-        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
 
     def is_enough(factor: float) -> bool:
         found = difference_bounds(_scaled(paired, factor), 2 * gate.confidence - 1)
         return found is not None and found.low >= -most
 
-    more = more_needed(is_enough, paired.n)
+    return no_worse(
+        case, said, baseline, mean, bounds.low, lambda: needed_in_words(more_needed(is_enough, paired.n))
+    )  # fmt: skip
+
+
+def no_worse(
+    case: "GateCase", said: str, baseline: Baseline | None, difference: float, low: float, needed: Callable[[], str]
+) -> GateVerdict:
+    """Of a difference to what is live, and its lower bound. `needed` says what would decide it."""
+    most = case.gate.no_worse_by
+    assert most is not None
+    margin = low + most
+    if low >= -most:
+        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
+    if difference < -most:
+        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
     return case.undecided(
-        f"{said}; that it is at most {most:g} worse is not shown: {needed_in_words(more)}",
-        holds=gate.undecided == "block", baseline=baseline, margin=margin,
+        f"{said}; that it is at most {most:g} worse is not shown: {needed()}",
+        holds=case.gate.undecided == "block", baseline=baseline, margin=margin,
     )  # fmt: skip
 
 
@@ -253,20 +272,14 @@ def judge_search_against_live(case: "GateCase", paired: PairedSearch | None) -> 
         f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on {n} "
         f"queries about {bounds.clusters} documents ({better} better, {worse} worse)"
     )
-    margin = bounds.low + most
-    if bounds.low >= -most:
-        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
-    if mean < -most:
-        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
 
     def is_enough(factor: float) -> bool:
         there = clustered_difference_bounds(differences, found.clusters, level, factor)
         return there is not None and there.low >= -most
 
-    needed = needed_in_words(more_needed(is_enough, n), "query", "queries")
-    return case.undecided(
-        f"{said}; that it is at most {most:g} worse is not shown: {needed}", holds=holds, baseline=baseline,
-        margin=margin,
+    return no_worse(
+        case, said, baseline, mean, bounds.low,
+        lambda: needed_in_words(more_needed(is_enough, n), "query", "queries"),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from ai_assets.evaluation.floors import interval_of
+from ai_assets.evaluation.floors import interval_of, no_worse
 from ai_assets.evaluation.judged import nothing_said
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
 
@@ -27,8 +27,7 @@ def judge_ratings_against_live(case: "GateCase") -> GateVerdict:
     Both are taken as independent. Where both are of the same documents, the true difference is known better than that.
     """
     gate, now, live = case.gate, case.score, case.live
-    most, holds = gate.no_worse_by, gate.undecided == "block"
-    assert most is not None
+    holds = gate.undecided == "block"
     assert now is not None
     assert now.value is not None
     if case.live_release is None:
@@ -57,13 +56,7 @@ def judge_ratings_against_live(case: "GateCase") -> GateVerdict:
         f"{gate.name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] against release {release}, by the same judge "
         f"({now.n} and {live.n} outputs rated by people)"
     )
-    margin = low + most
-    if low >= -most:
-        return case.passed(f"{said}; at most {most:g} worse", baseline=baseline, margin=margin)
-    if mean < -most:
-        return case.failed(f"{said}; more than {most:g} worse", baseline=baseline, margin=margin)
-    return case.undecided(f"{said}; that it is at most {most:g} worse is not shown: rate more outputs", holds=holds,
-                          baseline=baseline, margin=margin)  # fmt: skip
+    return no_worse(case, said, baseline, mean, low, lambda: "rate more outputs")
 
 
 def _at(interval: Interval, value: float, confidence: float) -> Interval:

@@ -224,11 +224,9 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judged_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
     """Scores with their intervals and slices, as tables: what the evaluation page of the desk shows."""
-    from ai_assets.evaluation.scoring import Score
-    from ai_assets.signoff.release_cards import with_interval
+    from ai_assets.signoff.release_cards import with_intervals
 
-    errors = {tuple(said[:3]): said[3:] for said in stats.get("errors", ())}
-    scores = [with_interval(score, errors.get(tuple(score.key))) for score in map(Score.of, stats["scores"])]
+    scores = with_intervals(stats["scores"], stats.get("errors", ()))
     rows: list[Mapping[str, Any]] = [
         {
             "metric": score.metric, "scope": score.scope, "stage": score.stage, "value": score.value,

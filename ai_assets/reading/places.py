@@ -74,10 +74,7 @@ class HomePlace:
         return self._stores.lake
 
     def live(self) -> Release:
-        with self._stores.state.read() as connection:
-            found = releases.require_live(connection, self.name)
-            served.require_newest(self._stores, connection, self.name)
-            return found
+        return served.newest_live(self._stores, self.name)
 
     def numbered(self, number: int) -> Release:
         with self._stores.state.read() as connection:

@@ -63,6 +63,7 @@ class Published:
     def __init__(self, place: ReleasePlace, release: Release) -> None:
         self._place = place
         self._release = release
+        self._schemas: dict[Table, pa.Schema] = {}
 
     def __repr__(self) -> str:
         return f"<release {self.number} of {self.collection}: {self._release.documents} documents, {self.digest[:12]}>"
@@ -116,10 +117,15 @@ class Published:
 
     def schema(self, table: Table = "documents") -> "pa.Schema":
         """Of all partitions together: one that was published before a stage was declared has nothing in its columns."""
-        import pyarrow as pa
-
         if table not in get_args(Table):
             raise TableUnknown(table, get_args(Table))
+        if table not in self._schemas:  # it takes a look at every file
+            self._schemas[table] = self._read_schema(table)
+        return self._schemas[table]
+
+    def _read_schema(self, table: Table) -> "pa.Schema":
+        import pyarrow as pa
+
         found = list(dict.fromkeys(parquet_schema(self._file(table, name)) for name in self.partitions))
         files = pa.unify_schemas(found, promote_options="permissive") if found else pa.schema([])
         own = [field for field in files if field.name not in HIDDEN]

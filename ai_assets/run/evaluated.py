@@ -18,7 +18,7 @@ from ai_assets.run.datasets.answered import verdict_of
 from ai_assets.run.datasets.evaluation_scores import gate_verdicts
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.errors import ReleaseAltered
-from ai_assets.signoff.release_cards import scores_in, with_interval
+from ai_assets.signoff.release_cards import scores_in, with_intervals
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.stores import Stores
@@ -95,7 +95,6 @@ def newest_evaluation(stores: Stores, collection: Collection) -> Evaluation | No
 
 def evaluation_of(collection: Collection, manifest: Manifest) -> Evaluation:
     stats, details = manifest.stats, manifest.stats["details"]
-    errors = {tuple(said[:3]): said[3:] for said in stats.get("errors", ())}
     counted = details.get("confusion_counts")
     judged = collection.judged_stage
     return Evaluation(
@@ -104,7 +103,7 @@ def evaluation_of(collection: Collection, manifest: Manifest) -> Evaluation:
         written_at=manifest.written_at,
         run_id=manifest.run_id,
         stage=judged.name if judged is not None and "mislabelled" in details else None,
-        scores=tuple(with_interval(score, errors.get(tuple(score.key))) for score in map(Score.of, stats["scores"])),
+        scores=with_intervals(stats["scores"], stats.get("errors", ())),
         slices=tuple(SliceScore.of(said) for said in stats.get("slices", ())),
         confusion=None if counted is None else Confusion(
             labels=tuple(counted["labels"]), counts=tuple(map(tuple, counted["counts"]))

@@ -2,9 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -33,6 +33,8 @@ from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
 from ai_assets.storage.ranking import Hit
 from ai_assets.storage.stores import Stores
 
+_Answer = TypeVar("_Answer")
+
 
 def search(
     collection: Collection, stores: Stores, text: str, k: int, embedding: str = FIRST
@@ -44,20 +46,22 @@ def search(
     from the ledger. Where another release becomes live meanwhile and retention removes this one's index, the other one
     answers.
     """
+
+    def found(live: Release) -> tuple[Release, list[Hit]]:
+        return live, placed(stores, live, _hits(collection, stores, live, text, k, embedding))
+
+    return of_live(stores, collection.name, found)
+
+
+def of_live(stores: Stores, collection: str, ask: Callable[[Release], _Answer]) -> _Answer:
+    """What the live release answers, or the one that became live meanwhile where this one's index was removed."""
     while True:
-        live = _live_release(collection, stores)
+        live = served.newest_live(stores, collection)
         try:
-            return live, placed(stores, live, _hits(collection, stores, live, text, k, embedding))
+            return ask(live)
         except (IndexUnavailable, IndexLost):
-            if _live_release(collection, stores) == live:
+            if served.newest_live(stores, collection) == live:
                 raise
-
-
-def _live_release(collection: Collection, stores: Stores) -> Release:
-    with stores.state.read() as connection:
-        live = releases.require_live(connection, collection.name)
-        served.require_newest(stores, connection, collection.name)
-    return live
 
 
 def _hits(collection: Collection, stores: Stores, live: Release, text: str, k: int, embedding: str) -> list[Hit]:

@@ -13,10 +13,9 @@ from ai_assets.run.released import ReleasedLine
 from ai_assets.search_server.errors import FilterUnknown
 from ai_assets.signoff import releases, served
 from ai_assets.signoff.candidate import HIDDEN
-from ai_assets.signoff.errors import DocumentUnknown, IndexLost, ReleaseFilesRemoved
+from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
-from ai_assets.storage.index import IndexUnavailable
 from ai_assets.storage.ranking import Hit
 
 MOST = 100
@@ -91,22 +90,16 @@ def collections_of(desk: Desk, person: Person) -> list[SearchedCollection]:
 
 
 def search(desk: Desk, person: Person, name: str, question: SearchRequest) -> SearchAnswer:
-    """The best documents of the live release. Where another one becomes live meanwhile and retention removes this
-    one's index, the other one answers."""
+    """The best documents of the live release."""
     collection = collection_seen(desk, person, name)
-    while True:
-        live = _live(desk, name)
-        try:
-            return _answer(desk, collection, live, question)
-        except (IndexUnavailable, IndexLost, ReleaseFilesRemoved):
-            if _live(desk, name) == live:
-                raise
+    return explain.of_live(desk.stores, name, lambda live: _answer(desk, collection, live, question))
 
 
 def _answer(desk: Desk, collection: Collection, live: Release, question: SearchRequest) -> SearchAnswer:
-    known = released.stages_of(desk.stores, collection, live)
-    if unknown := [stage for stage in question.labels if stage not in known]:
-        raise FilterUnknown(collection.name, unknown[0], known)
+    if question.labels:
+        known = released.stages_of(desk.stores, collection, live)
+        if unknown := [stage for stage in question.labels if stage not in known]:
+            raise FilterUnknown(collection.name, unknown[0], known)
     lines: dict[str, Mapping[str, ReleasedLine]] = {}
 
     def line_of(hit: Hit) -> ReleasedLine | None:
@@ -147,7 +140,7 @@ def _hit(hit: Hit, line: ReleasedLine | None) -> SearchHit:
 def document(desk: Desk, person: Person, name: str, document_id: str) -> LiveDocument:
     """A document as it is live, whole."""
     collection = collection_seen(desk, person, name)
-    live = _live(desk, name)
+    live = served.newest_live(desk.stores, name)
     line, row = released.document_of(desk.stores, collection, live, document_id)
     if not line.is_read:
         raise DocumentUnknown(name, document_id, f" in release {live.number} that readers get.")
@@ -165,10 +158,3 @@ def document(desk: Desk, person: Person, name: str, document_id: str) -> LiveDoc
 def explained(desk: Desk, person: Person, name: str, document_id: str) -> dict[str, Any]:
     """Where it comes from, what was made of it, in which release it is live, and who signed."""
     return explain.explain(collection_seen(desk, person, name), desk.stores, document_id)
-
-
-def _live(desk: Desk, name: str) -> Release:
-    with desk.stores.state.read() as connection:
-        live = releases.require_live(connection, name)
-        served.require_newest(desk.stores, connection, name)
-        return live

@@ -45,12 +45,9 @@ def paired_of(documents: Iterable[ComparedDocument], release: int | None) -> Pai
     golden = [each for each in documents if each.golden is not None]
     if not golden:
         return None
-    return PairedLabels(
-        release=release,
-        n=len(golden),
-        better=sum(each.new_said == each.golden != each.live_said for each in golden),
-        worse=sum(each.live_said == each.golden != each.new_said for each in golden),
-    )
+    return PairedLabels.of(
+        release, ((each.new_said == each.golden, each.live_said == each.golden) for each in golden)
+    )  # fmt: skip
 
 
 def qualities(

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,7 +47,7 @@ class _Pointer:
     def place(self) -> tuple[str, str | None, int]:
         return self.release.index_name, self.release.index_branch, self.release.index_version
 
-    @property
+    @cached_property
     def statement(self) -> dict[str, Json]:
         release, seal = self.release, self.release.index_seal
         return {
@@ -65,7 +66,7 @@ class _Pointer:
             "release_file": release_file(self.release_content),
         }
 
-    @property
+    @cached_property
     def release_content(self) -> bytes:
         """Parts of the release with their files and who signed them, for who has no state store."""
         return canonical_json(releases.as_file(self.release)).encode()
@@ -88,9 +89,10 @@ def difference(stores: Stores, connection: sa.Connection, collection: str, *, wh
         if said.get("release") == pointer.release.number:
             return f"{FILE} says of release {pointer.release.number} what it is not, or less than this version says"
         return f"{FILE} names release {said.get('release')}, and release {pointer.release.number} is live"
-    named = release_file(pointer.release_content)
-    if whole and stores.index_place(collection).kept(named).content != pointer.release_content:
-        return f"{named}, which {FILE} names, is missing or altered"
+    if whole:
+        named = release_file(pointer.release_content)
+        if stores.index_place(collection).kept(named).content != pointer.release_content:
+            return f"{named}, which {FILE} names, is missing or altered"
     if (tagged := _tagged(stores, collection, pointer.release.index_name)) != pointer.place[1:]:
         names = "nothing" if tagged is None else f"version {tagged[1]} of {tagged[0] or 'the table itself'}"
         return f"the tag {FIRST_INDEX} names {names}, and release {pointer.release.number} is live"

@@ -325,13 +325,16 @@ def _sum(calls: Iterable[AnsweredCall]) -> float | None:
 
 def scores_in(said: Mapping[str, Any]) -> tuple[Score, ...]:
     """Of a request's summary; with intervals, where it is known how sure they are."""
-    errors = {tuple(each[:3]): each[3:] for each in said.get("evaluation", {}).get("errors", ())}
-    return tuple(
-        with_interval(Score.of(row), errors.get((row["metric"], row["scope"], row["stage"]))) for row in said["scores"]
-    ) if said.get("scores") else ()  # fmt: skip
+    return with_intervals(said.get("scores") or (), said.get("evaluation", {}).get("errors", ()))
 
 
-def with_interval(score: Score, error: Sequence[Any] | None) -> Score:
+def with_intervals(rows: Iterable[Mapping[str, Any]], errors: Iterable[Sequence[Any]]) -> tuple[Score, ...]:
+    """Scores as rows, each with the error that is kept of it: its key, then what `_with_interval` takes."""
+    known = {tuple(said[:3]): said[3:] for said in errors}
+    return tuple(_with_interval(score, known.get(tuple(score.key))) for score in map(Score.of, rows))
+
+
+def _with_interval(score: Score, error: Sequence[Any] | None) -> Score:
     """`error`: the standard error of its value, and the number of clusters that it is of."""
     from ai_assets.statistics.intervals import share_bounds
 

@@ -56,6 +56,14 @@ def require_served(stores: Stores, connection: sa.Connection, collection: str) -
     return live
 
 
+def newest_live(stores: Stores, collection: str) -> Release:
+    """The live release, if no later record was taken away; its index is not looked at."""
+    with stores.state.read() as connection:
+        live = releases.require_live(connection, collection)
+        require_newest(stores, connection, collection)
+        return live
+
+
 _walked: dict[tuple[str, int, str], tuple[int, str]] = {}
 """How far the chain was walked from a record on, by store and record."""
 

@@ -463,15 +463,10 @@ class CorpusEvaluation:
         if live is None or not self.collection.judges_labels:
             return None
         before = labels_of(self.work, live, self.stage.name, self.truth)
-        there = [name for name in self.truth if name in before]
-        now = {name: self.predicted.get(name) == self.truth[name] for name in there}
-        then = {name: before[name] == self.truth[name] for name in there}
-        return PairedLabels(
-            release=live.number,
-            n=len(there),
-            better=sum(now[name] and not then[name] for name in there),
-            worse=sum(then[name] and not now[name] for name in there),
-        )
+        both = [(name, label) for name, label in self.truth.items() if name in before]
+        return PairedLabels.of(
+            live.number, ((self.predicted.get(name) == label, before[name] == label) for name, label in both)
+        )  # fmt: skip
 
     @property
     def _agreed(self) -> dict[str, list[str]]:
