@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
 
     from ai_assets.desk.context import Desk
+    from ai_assets.reading.published import Published
     from ai_assets.signoff.people import Person
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -219,6 +220,28 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         made.documents(per_day=3, days=2)
         made.refresh(made.declare(stages=[dict(STAGE)]))
         return made
+
+
+@pytest.fixture(scope="session")
+def published_project(labelled_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Two releases, to be read: the second differs from the first in one document."""
+    from published import published_twice
+
+    with pytest.MonkeyPatch.context() as patch:
+        made = project_at(tmp_path_factory.mktemp("published"), patch)
+        made.copy(labelled_project)
+        published_twice(made)
+        return made
+
+
+@pytest.fixture
+def live(published_project: Project, monkeypatch: pytest.MonkeyPatch) -> "Published":
+    """Its live release, in whose home this process then works."""
+    import ai_assets
+
+    for name, value in published_project.home.variables().items():
+        monkeypatch.setenv(name, value)
+    return ai_assets.live("notes", project=published_project.root)
 
 
 @pytest.fixture(scope="session")

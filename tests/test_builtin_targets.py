@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from conftest import STAGE, Project, project_at
 from postgres_server import POSTGRES_PASSWORD, running_postgres
+from published import FIRST
 from signing import decide, known
-from test_reading import FIRST
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection, load_collection

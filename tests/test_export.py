@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import signal
-from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, get_args
@@ -12,8 +11,8 @@ from typing import Any, get_args
 import duckdb
 import pyarrow as pa
 import pytest
-from conftest import Project, project_at
-from test_reading import FIRST, published_twice
+from conftest import Project
+from published import FIRST
 
 import ai_assets
 from ai_assets.base.errors import UserError
@@ -25,22 +24,6 @@ ENGINES = importlib.util.find_spec("deltalake") is None or importlib.util.find_s
 needs_engines = pytest.mark.skipif(
     ENGINES, reason="deltalake, pyiceberg and polars are not here: pip install -r tests/engines.txt"
 )
-
-
-@pytest.fixture(scope="module")
-def told(labelled_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with pytest.MonkeyPatch.context() as patch:
-        made = project_at(tmp_path_factory.mktemp("exported"), patch)
-        made.copy(labelled_project)
-        published_twice(made)
-        yield made
-
-
-@pytest.fixture
-def live(told: Project, monkeypatch: pytest.MonkeyPatch) -> Published:
-    for name, value in told.home.variables().items():
-        monkeypatch.setenv(name, value)
-    return ai_assets.live("notes", project=told.root)
 
 
 def texts(rows: list[tuple[Any, ...]]) -> dict[str, str]:
@@ -88,8 +71,8 @@ def test_a_column_that_delta_cannot_hold_is_named() -> None:
         delta._field(pa.field("row.took", pa.duration("us")))
 
 
-def test_the_command_says_where_it_is(live: Published, told: Project, tmp_path: Path) -> None:
-    done = told.cli("export", "notes", str(tmp_path / "to"), "--release", "1", "--json")
+def test_the_command_says_where_it_is(live: Published, published_project: Project, tmp_path: Path) -> None:
+    done = published_project.cli("export", "notes", str(tmp_path / "to"), "--release", "1", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["release"], found["rows"]["documents"]) == (1, 6)
@@ -116,9 +99,9 @@ def killed(folder: Path, variables: dict[str, str], into: Format, number: int) -
 @pytest.mark.slow
 @pytest.mark.parametrize("into", ["parquet", "delta"])
 def test_a_killed_export_shows_the_release_before_or_the_new_one(
-    live: Published, told: Project, tmp_path: Path, into: Format, processes: ForkServerContext
+    live: Published, published_project: Project, tmp_path: Path, into: Format, processes: ForkServerContext
 ) -> None:
-    variables = {**told.home.variables(), "PROJECT": str(told.root)}
+    variables = {**published_project.home.variables(), "PROJECT": str(published_project.root)}
     export(live.release(1), tmp_path, into)
 
     def seen() -> bool:
@@ -149,7 +132,7 @@ def test_a_killed_export_shows_the_release_before_or_the_new_one(
 
 @needs_engines
 @pytest.mark.slow
-def test_real_engines_read_what_was_written(live: Published, told: Project, tmp_path: Path) -> None:
+def test_real_engines_read_what_was_written(live: Published, published_project: Project, tmp_path: Path) -> None:
     import polars as pl
     from deltalake import DeltaTable
     from pyiceberg.catalog.sql import SqlCatalog

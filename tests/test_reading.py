@@ -5,55 +5,21 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import Project, project_at
+from conftest import Project
+from published import DAY, FIRST, OTHER, published_twice
 from s3_server import CREDENTIALS, bucket_credentials, s3_server  # noqa: F401 - a fixture
-from signing import decide, known
 
 import ai_assets
 from ai_assets.base.errors import DatasetAltered, UserError
-from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.collection.loading import load_collection
 from ai_assets.reading.published import Published
 from ai_assets.signoff import live_index, releases
 from ai_assets.signoff.errors import ReleaseAltered
-from ai_assets.signoff.publication import publish
-
-DAY, OTHER = "2026-10-05", "2026-10-06"
-FIRST = f"{DAY}/0.txt"
-
-
-def published_twice(project: Project) -> Collection:
-    """Release 2 differs from 1 in one document."""
-    collection = load_collection(project.root / "collections", "notes")
-    state = project.stores().state
-    known(state)
-    decide(state, collection)
-    publish(collection, project.stores(), by="ann")
-    project.edit(collection, FIRST, "An invoice about a heron: the total due is 9.00, payment terms 30 days.")
-    decide(state, collection)
-    publish(collection, project.stores(), by="ann")
-    return collection
-
-
-@pytest.fixture(scope="module")
-def told(labelled_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with pytest.MonkeyPatch.context() as patch:
-        made = project_at(tmp_path_factory.mktemp("reading"), patch)
-        made.copy(labelled_project)
-        published_twice(made)
-        yield made
-
-
-@pytest.fixture
-def live(told: Project, monkeypatch: pytest.MonkeyPatch) -> Published:
-    for name, value in told.home.variables().items():
-        monkeypatch.setenv(name, value)
-    return ai_assets.live("notes", project=told.root)
 
 
 def test_rows_have_text_labels_and_who_signed(live: Published) -> None:
@@ -116,15 +82,17 @@ def test_a_place_without_a_home_is_said_and_none_is_made(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def copied(told: Project, folder: Path) -> Project:
+def copied(given: Project, folder: Path) -> Project:
     """To be altered."""
-    shutil.copytree(told.root, folder / "project")
-    shutil.copytree(told.home.root, folder / "home")
-    return Project(root=folder / "project", home=replace(told.home, root=folder / "home", project=folder / "project"))
+    shutil.copytree(given.root, folder / "project")
+    shutil.copytree(given.home.root, folder / "home")
+    return Project(root=folder / "project", home=replace(given.home, root=folder / "home", project=folder / "project"))
 
 
-def test_altered_files_are_not_given_to_anybody(told: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = copied(told, tmp_path)
+def test_altered_files_are_not_given_to_anybody(
+    published_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copied(published_project, tmp_path)
     monkeypatch.setenv("AI_ASSETS_HOME", str(other.home.root))
     found = ai_assets.live("notes", project=other.root)
     [path] = {found._file("documents", DAY)}
@@ -140,11 +108,11 @@ def test_altered_files_are_not_given_to_anybody(told: Project, tmp_path: Path, m
         ai_assets.live("notes", project=other.root)
 
 
-def test_who_has_the_data_alone_reads_what_the_trusted_key_signed(told: Project, tmp_path: Path) -> None:
+def test_who_has_the_data_alone_reads_what_the_trusted_key_signed(published_project: Project, tmp_path: Path) -> None:
     """As on another machine: a folder with lake and index, read-only, and the file of public keys."""
     for name in ("lake", "index"):
-        shutil.copytree(told.home.root / name, tmp_path / "data" / name)
-    trust = shutil.copy(told.home.keys / "trust.json", tmp_path)
+        shutil.copytree(published_project.home.root / name, tmp_path / "data" / name)
+    trust = shutil.copy(published_project.home.keys / "trust.json", tmp_path)
     for path in sorted((tmp_path / "data").rglob("*"), reverse=True):
         path.chmod(stat.S_IRUSR | stat.S_IXUSR if path.is_dir() else stat.S_IRUSR)
     program = (
@@ -155,7 +123,7 @@ def test_who_has_the_data_alone_reads_what_the_trusted_key_signed(told: Project,
         [sys.executable, "-c", program, tmp_path / "data", trust], cwd=tmp_path, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    with told.stores().state.read() as connection:
+    with published_project.stores().state.read() as connection:
         there = releases.require_live(connection, "notes")
     assert done.stdout.split() == ["2", there.digest, "6", str(sum(p.chunks for p in there.parts.values())), FIRST]
     alone = ai_assets.live("notes", data=tmp_path / "data", trust=trust)
@@ -163,10 +131,12 @@ def test_who_has_the_data_alone_reads_what_the_trusted_key_signed(told: Project,
         alone.release(1)
 
 
-def test_a_live_json_of_another_key_or_another_release_file_is_refused(told: Project, tmp_path: Path) -> None:
+def test_a_live_json_of_another_key_or_another_release_file_is_refused(
+    published_project: Project, tmp_path: Path
+) -> None:
     for name in ("lake", "index"):
-        shutil.copytree(told.home.root / name, tmp_path / name)
-    trust = told.home.keys / "trust.json"
+        shutil.copytree(published_project.home.root / name, tmp_path / name)
+    trust = published_project.home.keys / "trust.json"
     file = tmp_path / "index" / "notes" / live_index.FILE
     [released] = file.parent.glob("release-*.json")  # that of release 1 went when the second was shown
     whole = released.read_bytes()
@@ -180,8 +150,8 @@ def test_a_live_json_of_another_key_or_another_release_file_is_refused(told: Pro
         ai_assets.live("notes", data=tmp_path, trust=trust)
 
 
-def test_the_sensor_and_verify_bring_back_a_release_file(told: Project, tmp_path: Path) -> None:
-    other = copied(told, tmp_path)
+def test_the_sensor_and_verify_bring_back_a_release_file(published_project: Project, tmp_path: Path) -> None:
+    other = copied(published_project, tmp_path)
     [released] = (other.home.index / "notes").glob("release-*.json")
     released.write_bytes(b"{}")
     stores = other.stores()

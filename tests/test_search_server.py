@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from conftest import DAYS, STAGE, Project, free_port, project_at
+from published import DAY, FIRST, OTHER, published_twice
 from signing import known
 from starlette.testclient import TestClient
-from test_reading import DAY, FIRST, OTHER, published_twice
 
 from ai_assets.base.errors import UserError
 from ai_assets.desk.context import Desk
