@@ -33,6 +33,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "policy": ("regopy",),
     "iceberg": ("pyiceberg",),
     "serve": ("fastapi", "starlette", "uvicorn", "mcp"),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    "openlineage": ("openlineage",),
+    "qdrant": ("qdrant_client",),
 }
 """The modules that each brings; the packages are in pyproject.toml."""
 
@@ -45,5 +48,12 @@ class ExtraMissing(UserError):
 def need(extra: str, what: str) -> None:
     """Raises one sentence where a package of the extra is not installed."""
     for module in EXTRAS[extra]:
-        if importlib.util.find_spec(module) is None:
+        if not _is_there(module):
             raise ExtraMissing(what, extra, module)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
