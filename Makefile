@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: run test test-fast test-slow test-servers test-gpu test-image test-k8s setup lint bench soak pictures lock
+.PHONY: run test test-fast test-slow test-servers test-gpu test-image test-k8s setup site lint bench soak pictures lock
 run: setup
 	@$(BIN)/ai-assets up
 
@@ -58,6 +58,12 @@ soak: setup
 # The pictures in docs/, taken again in less than a minute on two idle cores; needs chromium.
 pictures: setup
 	@$(BIN)/python docs/pictures
+
+# The documentation as a site, in .site/: any web server shows it, `python -m http.server -d .site` for one.
+site: setup
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r docs/site/requirements.txt
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in .site/; look at it: $(BIN)/python -m http.server -d .site"
 
 # Needs uv. The lock names no package index, so that everyone's own is used.
 lock:
