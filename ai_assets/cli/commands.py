@@ -83,6 +83,11 @@ COMMANDS: Mapping[str, Command] = {
         "card",
         "What is in a release, what made it, what was measured, who signed, what it cost, and its known limits.",
     ),
+    "contract": Command(
+        "contract",
+        "contract",
+        "What readers of a release are promised, whether it is kept, and as JSON Schema or dbt sources.",
+    ),
     "evaluate": Command(
         "evaluate",
         "evaluate",
