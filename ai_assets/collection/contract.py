@@ -251,10 +251,9 @@ def _changed(promised: ColumnPromise, there: FoundColumn) -> str | None:
     same = promised.type == there.type and promised.dimensions in (None, there.dimensions)
     if not same or (promised.space is not None and there.space is not None and promised.space != there.space):
         return f"was {promised.in_words} and is {there.in_words}"
-    if promised.values is not None and there.values is not None:
-        if more := [value for value in there.values if value not in promised.values]:
-            return f"was one of {listed(promised.values)} and can be {listed(more)} too"
-    return None
+    known = there.values or () if promised.values is not None else ()
+    more = [value for value in known if value not in (promised.values or ())]
+    return f"was one of {listed(promised.values or ())} and can be {listed(more)} too" if more else None
 
 
 def broken_promises(before: Contract, after: Contract) -> list[BrokenPromise]:

@@ -309,9 +309,9 @@ class Work:
         from ai_assets.signoff.contracts import why_undeclarable
 
         declared = self.collection.contract
-        if declared is not None and declared.on_break == "refuse":
-            if (why := why_undeclarable(self.collection, self._contracts[0])) is not None:
-                raise ContractUndeclarable(self.collection.name, why)
+        refuses = declared is not None and declared.on_break == "refuse"
+        if refuses and (why := why_undeclarable(self.collection, self._contracts[0])) is not None:
+            raise ContractUndeclarable(self.collection.name, why)
 
     def contract(self, frozen: "FrozenCandidate") -> "GateVerdict | None":
         """Whether it keeps what readers were promised; None where nothing was."""

@@ -257,7 +257,7 @@ def gathered(
         searched_by=release.searched_by.in_words,
         documents=release.documents,
         partitions=parts,
-        limits=tuple([*_limits(parts), *_limits_of_contract(release)]),
+        limits=(*_limits(parts), *_limits_of_contract(release)),
         contract=None
         if (promised := release.contract) is None
         else ContractCard(
