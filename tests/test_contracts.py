@@ -1,6 +1,9 @@
 """Claims about contracts: what readers are promised is declared, kept, and broken only by a new version or a waiver."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.collection.release_columns import release_columns
 from ai_assets.reading.contract_schemas import dbt_sources, json_schema
+from ai_assets.reading.export import export
 from ai_assets.reading.published import Published
 from ai_assets.run.errors import ContractUndeclarable, PartitionsFailed
 from ai_assets.signoff import audit, live_index
@@ -410,3 +414,31 @@ def test_the_sources_of_dbt_have_every_promise(promised: Collection) -> None:
         "data_tests": ["not_null", {"accepted_values": {"arguments": {"values": ["invoice", "incident"]}}}],
     }  # fmt: skip
     assert [column["name"] for column in chunks["columns"]] == [*ADDED_BY_READER]
+
+
+@pytest.mark.slow
+def test_dbt_holds_an_export_to_the_contract(project: Project, promised: Collection, tmp_path: Path) -> None:
+    """A project of somebody else, on the files of an export."""
+    into = tmp_path / "handed"
+    export(ai_assets.live("notes"), into, "parquet")
+    theirs = tmp_path / "theirs"
+    (theirs / "models").mkdir(parents=True)
+    (theirs / "dbt_project.yml").write_text("name: theirs\nversion: '1.0.0'\nconfig-version: 2\nprofile: theirs\n")
+    profile = {"theirs": {"target": "t", "outputs": {"t": {"type": "duckdb", "path": str(theirs / "their.duckdb")}}}}
+    (theirs / "profiles.yml").write_text(yaml.safe_dump(profile))
+
+    def tested(values: list[str]) -> "subprocess.CompletedProcess[str]":
+        columns = {**PROMISED, "kind_label": {**LABEL, "values": values}}
+        contract = Contract.from_data({"version": 1, "columns": columns, "chunks": {}})
+        (theirs / "models" / "sources.yml").write_text(dbt_sources("notes", contract, {}, str(into)))
+        dbt = Path(sys.executable).with_name("dbt")
+        flags = ["--profiles-dir", str(theirs), "--project-dir", str(theirs), "--no-version-check"]
+        environment = {**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONWARNINGS": "ignore"}
+        return subprocess.run(
+            [dbt, "test", *flags], cwd=theirs, env=environment, capture_output=True, text=True, check=False
+        )
+
+    kept = tested(["invoice", "incident"])
+    assert "PASS=12 " in kept.stdout, kept.stdout
+    broken = tested(["note"])
+    assert (broken.returncode, "accepted_values_notes_documents_kind_label__note" in broken.stdout) == (1, True)

@@ -70,6 +70,7 @@ COMMANDS: Mapping[str, Command] = {
         "cost",
         "Where the dollars went: paid, saved by reuse, maybe billed; what the money was for; the month's forecast.",
     ),
+    "warehouse": Command("warehouse", "app", "The cost warehouse: its documentation, and sources for a dbt project."),
     "publish": Command(
         "releases", "publish", "Publish what is approved, now: the same Dagster run that the sensor asks for."
     ),
