@@ -57,7 +57,9 @@ def sources() -> None:
     sys.stdout.write(warehouse_sources())
     for each in Catalog(home()).all():
         if each.contract is not None:
-            said = {table: _said(columns) for table, columns in found_in_definitions(each).items()}
+            said: dict[str, Mapping[str, str]] = {
+                table: _said(columns) for table, columns in found_in_definitions(each).items()
+            }
             [_, *lines] = dbt_sources(each.name, each.contract.contract, said).splitlines()
             sys.stdout.write("\n".join(lines[lines.index("sources:") + 1 :]) + "\n")
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ai_assets.costs.marts import models, raw_tables
+from ai_assets.costs.marts import Model, RawTable, models, raw_tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -15,7 +15,8 @@ SELECT schema_name, view_name, 'VIEW' FROM duckdb_views() WHERE database_name = 
 
 def describe(connection: "duckdb.DuckDBPyConnection") -> None:
     """Of all that is there; most tables of `raw` are gone by then."""
-    said = {(each.schema, each.name): each for each in (*raw_tables(), *models())}
+    every: list[RawTable | Model] = [*raw_tables(), *models()]
+    said = {(each.schema, each.name): each for each in every}
     for schema, name, kind in connection.execute(_THERE).fetchall():
         if (found := said.get((schema, name))) is not None:
             connection.execute(f"COMMENT ON {kind} {schema}.{name} IS {_text(found.description)}")
