@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from conftest import STAGE, Project
+from desks import Visitor, desk_of, served
 from published import DAY, FIRST, OTHER
 from signing import current, decide, known
 
@@ -237,6 +238,12 @@ def test_a_break_can_be_waived_by_who_says_why(project: Project, promised: Colle
         "contract: version 1 is broken by 2026-10-05: documents.kind_label was a string and is gone; "
         "documents.kind_confidence was a number and is gone. Bring it back, or declare the break"
     )
+    with served(desk_of(project)) as desk:
+        visitor = Visitor(desk.url)
+        visitor.sign_in("ann")
+        page = visitor.get(f"/requests/{current(stores.state, DAY).request_id}").text
+        visitor.http.close()
+    assert "documents.kind_label was a string and is gone" in page
     with pytest.raises(DecisionRefused, match="the gate 'contract' failed"):
         decide(stores.state, collection)
     decide(stores.state, collection, waivers={"contract": "nobody reads the old label"})
