@@ -13,6 +13,7 @@ from ai_assets.checks.base import Check, CheckContext, CheckOutcome, CheckSpec, 
 from ai_assets.checks.budget import BudgetCheck
 from ai_assets.checks.canary import CanaryCheck
 from ai_assets.checks.ceilings import CeilingsCheck
+from ai_assets.checks.contract import ContractCheck
 from ai_assets.checks.drift import DriftCheck
 from ai_assets.checks.gates import GatesCheck
 from ai_assets.checks.suites import SuiteCheck
@@ -21,6 +22,7 @@ from ai_assets.collection.settings import (
     BUDGET_CHECK,
     CANARY_CHECK,
     CEILINGS_CHECK,
+    CONTRACT_CHECK,
     DRIFT_CHECK,
     GATES_CHECK,
     QUALITY_CHECK,
@@ -34,9 +36,12 @@ if TYPE_CHECKING:
 
 BUILTIN: tuple[Check, ...] = (
     BudgetCheck(), AnsweredCheck(), CeilingsCheck(), SuiteCheck(), GatesCheck(), DriftCheck(), CanaryCheck(),
+    ContractCheck(),
 )  # fmt: skip
 """In the order in which they are run on one asset."""
-TAKEN = (ANSWERED_CHECK, BUDGET_CHECK, CANARY_CHECK, CEILINGS_CHECK, DRIFT_CHECK, GATES_CHECK, QUALITY_CHECK)
+TAKEN = (
+    ANSWERED_CHECK, BUDGET_CHECK, CANARY_CHECK, CEILINGS_CHECK, CONTRACT_CHECK, DRIFT_CHECK, GATES_CHECK, QUALITY_CHECK,
+)  # fmt: skip
 
 
 def specs_of(collection: "Collection") -> list[tuple[Check, CheckSpec]]:

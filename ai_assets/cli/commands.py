@@ -70,6 +70,7 @@ COMMANDS: Mapping[str, Command] = {
         "cost",
         "Where the dollars went: paid, saved by reuse, maybe billed; what the money was for; the month's forecast.",
     ),
+    "warehouse": Command("warehouse", "app", "The cost warehouse: its documentation, and sources for a dbt project."),
     "publish": Command(
         "releases", "publish", "Publish what is approved, now: the same Dagster run that the sensor asks for."
     ),
@@ -82,6 +83,11 @@ COMMANDS: Mapping[str, Command] = {
         "card",
         "card",
         "What is in a release, what made it, what was measured, who signed, what it cost, and its known limits.",
+    ),
+    "contract": Command(
+        "contract",
+        "contract",
+        "What readers of a release are promised, whether it is kept, and as JSON Schema or dbt sources.",
     ),
     "evaluate": Command(
         "evaluate",

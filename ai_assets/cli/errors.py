@@ -11,6 +11,9 @@ NoEndpoints                          `ai-assets inference test` without one to t
 NoCanaries                           `ai-assets canary` where no endpoint declares one
 StageNotAdaptable                    `ai-assets adapt` of a stage that is not the built-in classifier
 AdaptationUnwritable                 its file or the declaration cannot be written
+NoContract                           `ai-assets contract` where none is declared or published
+ContractUnwritable                   its file cannot be written
+OneForm                              several of its options that each say what to do
 StageNotWritable                     its declaration is not written as lines, so none is added
 """
 
@@ -96,6 +99,27 @@ class NoCanaries(UserError):
         super().__init__(
             f"No endpoint of {path} declares a canary. Write `canary: {{}}` below one; docs/canary.md has the settings."
         )
+
+
+class NoContract(UserError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"{collection} declares no contract, and what is live was published without one. Make one of what is live: "
+            f"ai-assets contract {collection} --write"
+        )
+
+
+class ContractUnwritable(UserError):
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"The contract {path} cannot be written ({error.strerror or error}); nothing was changed. Let this user "
+            "write there, or make room."
+        )
+
+
+class OneForm(UserError):
+    def __init__(self) -> None:
+        super().__init__("Choose one of --json-schema, --dbt-sources, --check and --write.")
 
 
 class StageNotAdaptable(UserError):

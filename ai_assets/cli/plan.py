@@ -21,6 +21,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.collection.catalog import Catalog
+from ai_assets.collection.contract_reading import broken_by_definition
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import known_folders, look, stored_listing
 from ai_assets.planning.changes import changed_collection
@@ -29,6 +30,7 @@ from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.records import StagePlan
 from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
 from ai_assets.run.spending_policy import SpendingQuestion
+from ai_assets.signoff.contracts import published_contracts, why_undeclarable
 from ai_assets.signoff.launches import Launch
 from ai_assets.storage.stores import Stores
 
@@ -66,12 +68,23 @@ def plan(
         denied = SpendingQuestion(
             collection=chosen, stores=places, inference=inference, partitions=found.planned, launch=Launch(), plan=found
         ).denied
+        broken = _broken_contract(chosen, places)
     if as_json:
-        print_json({**described(found), **({"policy_denies": denied} if denied else {})})
+        more = {"policy_denies": denied, "contract_broken": broken}
+        print_json({**described(found), **{key: said for key, said in more.items() if said}})
         return
     show(found)
+    for reason in broken:
+        errors.print(led("the contract is broken:", "bold red", f" {reason}"))
     for reason in denied:
         errors.print(led("policy forbids it:", "bold red", f" {reason}"))
+
+
+def _broken_contract(chosen: Collection, places: Stores) -> list[str]:
+    """What of it is known before anything is computed."""
+    with places.state.read() as connection:
+        problem = why_undeclarable(chosen, published_contracts(connection, chosen.name))
+    return [*([problem] if problem else []), *map(str, broken_by_definition(chosen))]
 
 
 def partitions_of(chosen: Collection, places: Stores, one: str | None, span: str | None) -> list[str] | None:

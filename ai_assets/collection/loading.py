@@ -17,6 +17,8 @@ from ai_assets.base.home import Home, project_directory
 from ai_assets.base.tenants import Tenants, TenantUndeclared, load_tenants
 from ai_assets.base.yaml_settings import line_of, located, nearest, read_yaml
 from ai_assets.collection.adaptations import read_adaptations
+from ai_assets.collection.contract import DeclaredContract
+from ai_assets.collection.contract_reading import read_contract, require_kept
 from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_embeddings, embedded_texts
 from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
 from ai_assets.collection.partitions import PartitionScheme
@@ -97,6 +99,8 @@ class Collection:
     """Assets that may have to wait for a window: their own, or that of an endpoint or a device."""
     canaries: tuple[str, ...] = ()
     """Endpoints whose model is watched, where the collection asks models."""
+    contract: DeclaredContract | None = None
+    """What readers of its releases are promised."""
 
     @cached_property
     def scheme(self) -> PartitionScheme:
@@ -309,6 +313,7 @@ class Collection:
                 *([["drift", settings.drift.model_dump(mode="json")]] if settings.drift else []),
                 *self._holds_described,
                 *self._search_described,
+                *([["contract-1", declared.contract.digest, declared.on_break]] if (declared := self.contract) else []),
             ],
         }
         for stage in self.stages:
@@ -448,6 +453,7 @@ def build_collection(
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
     own = gathered.attempt(OwnParts(), load_own, settings, path, node)
     reranker = gathered.attempt(None, read_reranker, settings.rerank, path, node, inference)
+    contract = gathered.attempt(None, read_contract, name, settings, folder, path, node)
     gathered.attempt(None, refuse_unknown_gpus, settings, folder, path, node)
     gathered.attempt(None, require_sound, PolicySet.of(folder, project_directory(folder)))
     gathered.refuse(CollectionInvalid, first=path)
@@ -468,9 +474,11 @@ def build_collection(
         ratings=ratings,
         windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),
         canaries=_canaries(inference()) if hours else (),
+        contract=contract,
     )  # fmt: skip
     _require_fitting_checks(found, path, node)
     _require_fitting_suites(found, path, node)
+    require_kept(found)
     return found
 
 

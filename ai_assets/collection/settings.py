@@ -19,6 +19,7 @@ from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.collection.builtins import BuiltinSettings
 from ai_assets.collection.ceilings import CeilingSettings, ceilings_of, wrong_ceilings
+from ai_assets.collection.contract import ContractSettings
 from ai_assets.collection.deadlines import wrong_deadlines
 from ai_assets.collection.drift_settings import DriftSettings
 from ai_assets.collection.expectations import Expectation
@@ -54,6 +55,7 @@ BUDGET_CHECK = "budget"
 DRIFT_CHECK = "drift"
 CANARY_CHECK = "canary"
 CEILINGS_CHECK = "ceilings"
+CONTRACT_CHECK = "contract"
 FIXED_ASSETS = (
     "source_files", "corrections", "documents", "chunks", "embeddings", "evaluation_scores", "release_candidate",
     "sign_off", "published",
@@ -493,6 +495,8 @@ class CollectionSettings(WithDeadline):
     quality: dict[str, tuple[Expectation, ...]] = Field(default={})
     """Great Expectations suites by asset: `documents`, `chunks`, a stage's name, or `release_candidate`, whose rows are
     what a release publishes."""
+    contract: ContractSettings | None = None
+    """Without it readers are promised nothing."""
     signoff: SignoffSettings = SignoffSettings()
     publish: PublishSettings = PublishSettings()
     """Where a release goes beside the built-in index."""

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.home import Home
 from ai_assets.costs import load_raw
+from ai_assets.costs.comments import describe
 from ai_assets.costs.day_rows import ATTEMPT_FACTS
 from ai_assets.costs.dbt_build import Step
 from ai_assets.costs.ledger_days import (
@@ -193,6 +194,7 @@ def _finish(site: Site) -> None:
 
     with duckdb.connect(str(site.file)) as connection:
         load_raw.clear(connection)
+        describe(connection)
         connection.execute("CHECKPOINT")
 
 

@@ -59,7 +59,7 @@ def starting(site: Site) -> Iterator[Callable[[], Sequence[Step]]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=_environment(site),
+        env=environment(site),
         cwd=project(),
     )
     with process:
@@ -107,7 +107,7 @@ def _last_words(invocation: "DbtCliInvocation") -> str:
     return said[-1].strip() if said else "dbt ended without a word"
 
 
-def _environment(site: Site) -> dict[str, str]:
+def environment(site: Site) -> dict[str, str]:
     """Nothing is written beside the project, nobody is told, nothing is looked up."""
     target = site.folder / "target"
     told = {

@@ -18,8 +18,20 @@ _SOURCE = re.compile(r"\bsource\('(\w+)', '(\w+)'\)")
 
 
 @dataclass(frozen=True, kw_only=True)
+class RawTable:
+    """What the builder loads; most of them are gone when the warehouse is finished."""
+
+    name: str
+    description: str
+    columns: Mapping[str, tuple[str, str]]
+    """Type and description by name."""
+    schema: str = "raw"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     name: str
+    schema: str
     description: str
     columns: Mapping[str, tuple[str, str]]
     """Type and description by name."""
@@ -45,7 +57,10 @@ def models() -> tuple[Model, ...]:
     for folder in sorted((project() / "models").iterdir()):
         if folder.is_dir():
             declared = _read(folder / "schema.yml")["models"]
-            found += [_model(item, (folder / f"{item['name']}.sql").read_text(encoding="utf-8")) for item in declared]
+            found += [
+                _model(item, (folder / f"{item['name']}.sql").read_text(encoding="utf-8"), folder.name)
+                for item in declared
+            ]
     return tuple(sorted(found, key=lambda model: model.name))
 
 
@@ -57,8 +72,44 @@ def in_order(tables: Sequence[Model]) -> list[str]:
 @lru_cache(maxsize=1)
 def assets_of_sources() -> Mapping[str, str]:
     """The asset that a table of the schema `raw` is loaded from, where one is."""
+    return {table["name"]: table["meta"]["asset"] for table in _raw()["tables"] if "meta" in table}
+
+
+@lru_cache(maxsize=1)
+def raw_tables() -> tuple[RawTable, ...]:
+    return tuple(
+        RawTable(name=table["name"], description=_line(table["description"]), columns=_columns(table))
+        for table in _raw()["tables"]
+    )
+
+
+def _raw() -> Mapping[str, Any]:
     (raw,) = _read(project() / "models" / "sources.yml")["sources"]
-    return {table["name"]: table["meta"]["asset"] for table in raw["tables"] if "meta" in table}
+    found: Mapping[str, Any] = raw
+    return found
+
+
+def warehouse_sources() -> str:
+    """`sources.yml` of what somebody's own dbt project may build on: the marts, and the views of single calls."""
+    source = {
+        "name": "ai_assets_costs",
+        "description": "The cost warehouse of ai-assets, which is replaced as a whole. Attach it to be read.",
+        "schema": "marts",
+        "tables": [
+            {
+                "name": model.name,
+                "description": model.description,
+                "columns": [
+                    {"name": name, "description": said, "data_type": kind}
+                    for name, (kind, said) in model.columns.items()
+                ],
+            }
+            for model in models()
+            if model.schema == "marts"
+        ],
+    }
+    head = "# Made by: ai-assets warehouse sources\n"
+    return head + str(yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, width=110))
 
 
 def _read(path: Path) -> Any:
@@ -66,14 +117,20 @@ def _read(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
 
 
-def _model(declared: Mapping[str, Any], sql: str) -> Model:
+def _line(said: str) -> str:
+    return " ".join(said.split())
+
+
+def _columns(declared: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    return {column["name"]: (column["data_type"], _line(column["description"])) for column in declared["columns"]}
+
+
+def _model(declared: Mapping[str, Any], sql: str, schema: str) -> Model:
     return Model(
         name=declared["name"],
-        description=" ".join(declared["description"].split()),
-        columns={
-            column["name"]: (column["data_type"], " ".join(column["description"].split()))
-            for column in declared["columns"]
-        },
+        schema=schema,
+        description=_line(declared["description"]),
+        columns=_columns(declared),
         models=tuple(sorted(set(_REF.findall(sql)))),
         sources=tuple(sorted({table for _, table in _SOURCE.findall(sql)})),
         tests=dict(_tests(declared)),

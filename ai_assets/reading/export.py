@@ -181,7 +181,9 @@ def _as_iceberg(release: Published, to: Path, say: Say) -> Exported:
 
 def _about(release: Published) -> dict[str, Any]:
     return {"collection": release.collection, "release": release.number, "digest": release.digest,
-            "published_at": release.published_at}  # fmt: skip
+            "published_at": release.published_at,
+            **({"contract": {"version": promised.version, "digest": promised.digest}}
+               if (promised := release.contract) is not None else {})}  # fmt: skip
 
 
 def _require_ours(to: Path, into: Format) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from ai_assets.base.home import TRUST_VARIABLE, Home, variable
+from ai_assets.collection.contract import SOMETIMES
 from ai_assets.reading.errors import ColumnsMissing, MomentUnclear, PartitionUnreleased, TableUnknown
 from ai_assets.reading.places import DataPlace, HomePlace, ReleasePlace
 from ai_assets.run.released import ABSENT
 from ai_assets.signoff.candidate import HIDDEN, content_of_files
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.frozen_candidate import snapshot_paths
-from ai_assets.signoff.releases import Release, release_digest
+from ai_assets.signoff.releases import Release, ReleasedContract, release_digest
 from ai_assets.storage.lake import parquet_schema, read_batches
 from ai_assets.storage.ranking import Hit
 
@@ -86,6 +87,12 @@ class Published:
         return self._release.created_at
 
     @property
+    def contract(self) -> ReleasedContract | None:
+        """What its readers are promised: `version`, `digest`, columns, and partitions that break it; None where nothing
+        is."""
+        return self._release.contract
+
+    @property
     def partitions(self) -> list[str]:
         return sorted(self._release.parts)
 
@@ -129,10 +136,26 @@ class Published:
         found = list(dict.fromkeys(parquet_schema(self._file(table, name)) for name in self.partitions))
         files = pa.unify_schemas(found, promote_options="permissive") if found else pa.schema([])
         own = [field for field in files if field.name not in HIDDEN]
+        own += self._promised_and_empty(table, files.names)
         said = [pa.field("partition", pa.string()), *own, pa.field(RELEASE, pa.int64()),
                 pa.field(REQUEST, pa.string()), pa.field(SIGNED_BY, pa.list_(pa.string()))]  # fmt: skip
         about = {"collection": self.collection, "release": str(self.number), "digest": self.digest}
+        about |= {"contract": f"{self.contract.version} {self.contract.digest}"} if self.contract else {}
         return pa.schema(said, metadata={f"ai_assets.{name}": value for name, value in about.items()})
+
+    def _promised_and_empty(self, table: Table, there: Sequence[str]) -> "list[pa.Field]":
+        """Columns that are written only where a document says something in them: who was promised one has it."""
+        import pyarrow as pa
+
+        if self.contract is None:
+            return []
+        kinds = {"string": pa.string(), "number": pa.float64(), "integer": pa.int64()}
+        promised = self.contract.contract.of(table)
+        return [
+            pa.field(name, kinds[kind])
+            for name, kind in SOMETIMES[table].items()
+            if name in promised and name not in there
+        ]
 
     def arrow(
         self,

@@ -24,7 +24,7 @@ from ai_assets.documents.source_listing import Listing, limits_of, observe
 from ai_assets.embedding.spec import Embedding
 from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.run.baton import Baton
-from ai_assets.run.errors import EmbedderLost, InputMissing, RunStopped
+from ai_assets.run.errors import ContractUndeclarable, EmbedderLost, InputMissing, RunStopped
 from ai_assets.run.events import Advanced, CallsMade, Said, Waiting
 from ai_assets.run.sinks import Sinks
 from ai_assets.signoff import forgotten
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ai_assets.embedding.own import OwnEmbedder
     from ai_assets.embedding.route import RouteEmbedder
     from ai_assets.embedding.searched_by import SearchedBy
+    from ai_assets.evaluation.verdict import GateVerdict
     from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.by_deadline import DeadlineAsker
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from ai_assets.run.datasets.few_shot import FewShotExample
     from ai_assets.run.text_process import TextWork
     from ai_assets.signoff.canaries import CanaryFinding
+    from ai_assets.signoff.contracts import PublishedContracts
     from ai_assets.signoff.corrections import Corrections
     from ai_assets.signoff.drifting import DriftBench
     from ai_assets.signoff.fitted_searches import FittedWeight
@@ -294,6 +296,31 @@ class Work:
         from ai_assets.signoff.drifting import DriftBench
 
         return DriftBench(stores=self.stores, collection=self.collection)
+
+    @cached_property
+    def _contracts(self) -> "tuple[PublishedContracts, dict[str, GateVerdict | None]]":
+        from ai_assets.signoff.contracts import published_contracts
+
+        with self.stores.state.read() as connection:
+            return published_contracts(connection, self.collection.name), {}
+
+    def refuse_broken_contract(self) -> None:
+        """What is declared cannot be published, so nothing is paid for it."""
+        from ai_assets.signoff.contracts import why_undeclarable
+
+        declared = self.collection.contract
+        refuses = declared is not None and declared.on_break == "refuse"
+        if refuses and (why := why_undeclarable(self.collection, self._contracts[0])) is not None:
+            raise ContractUndeclarable(self.collection.name, why)
+
+    def contract(self, frozen: "FrozenCandidate") -> "GateVerdict | None":
+        """Whether it keeps what readers were promised; None where nothing was."""
+        from ai_assets.signoff.contracts import contract_verdict
+
+        published, known = self._contracts
+        if frozen.digest not in known:
+            known[frozen.digest] = contract_verdict(self.collection, self.stores.lake, frozen, published)
+        return known[frozen.digest]
 
     def canary(self, frozen: "FrozenCandidate") -> "CanaryFinding":
         """Its rows that were made after a change of their model, as it is known now."""

@@ -7,6 +7,7 @@ TooManyWithoutVectors  more documents are refused by the model than may be relea
 EmbedderLost           what a release was embedded by is not there any more
 RerankerLost           what answers are reranked by is not there, or does not answer
 EmbeddingUnknown       a search by an embedding that the live release does not have
+ContractUndeclarable   what is declared of the contract cannot follow on what is published
 StageWithoutRoute      a stage in a process pool asks a model
 StageProcessDied       the process of a `cpu` stage ended
 RunStopped             a partition that is under way is to end now
@@ -41,6 +42,14 @@ class ExampleUnreadable(UserError):
         super().__init__(
             f"Stage '{stage}' of {collection} shows '{document}' as an example, but {found}. "
             f"Bring it back, or take it out of the stage's 'examples' in collections/{collection}/defs.yaml."
+        )
+
+
+class ContractUndeclarable(UserError):
+    def __init__(self, collection: str, why: str) -> None:
+        super().__init__(
+            f"{collection} is not run, because what comes of it could not be published. Its contract: {why}. "
+            f"See: ai-assets contract {collection}"
         )
 
 

@@ -42,6 +42,7 @@ def refresh(
     """
     wanted = [asset for asset in work.collection.asset_names if selected is None or asset in selected]
     with run_told(work, partitions, wanted), old_objects_left_alone():
+        work.refuse_broken_contract()
         require_run(work, partitions, wanted)
         for event in _refresh(work, partitions, wanted, part):
             if isinstance(event, Outcome):

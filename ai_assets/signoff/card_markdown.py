@@ -32,6 +32,7 @@ def sections(card: ReleaseCard) -> list[tuple[str, str]]:
         "Prompts and models": _models(card),
         "Evaluation": _evaluation(card),
         "Gates": _gates(card),
+        "Contract": _contract(card),
         "Drift": _drift(card),
         "Held documents": _held(card),
         "Cost": _cost(card),
@@ -187,6 +188,15 @@ def _gates(card: ReleaseCard) -> Iterator[str]:
     if waived:
         yield "Passed over by a person:"
         yield table(("Partition", "Gate", "By", "When", "Why"), waived)
+
+
+def _contract(card: ReleaseCard) -> Iterator[str]:
+    promised = card.contract
+    if promised is not None:
+        said = (
+            f"Version {promised.version} promises readers {promised.columns} columns. Its digest: `{promised.digest}`"
+        )
+        yield f"{said}. Broken by {', '.join(map(text, promised.broken))}." if promised.broken else f"{said}."
 
 
 def _drift(card: ReleaseCard) -> Iterator[str]:

@@ -19,6 +19,7 @@ GoldenLabelRefused                  a golden label that cannot be given, or a sa
 HeldDecisionRefused                 what cannot be decided of a held document
 LabelFileRefused                    a file of labels with mistakes, all of them named
 CanaryAcceptRefused                 a changed model that cannot be taken as the new baseline
+ContractHolds, ContractNotKept      rows that break what readers were promised, and that nobody has waived
 CanaryHolds                         rows that a changed model made, and that nobody has accepted or waived
 NothingToAskAgain                   no document without a result that another question could help
 ReleaseUnknown                      no such release
@@ -89,6 +90,27 @@ class CanaryHolds(UserError):
         super().__init__(
             f"{collection} {partition} is not published: {sentence}. See: ai-assets canary changes; or make the rows "
             f"again with another model: ai-assets run {collection} --partition {partition}"
+        )
+
+
+class ContractHolds(UserError):
+    def __init__(self, collection: str, partition: str, sentence: str, *, otherwise: bool) -> None:
+        waived = " It was waived as it was broken then, and not so." if otherwise else ""
+        super().__init__(
+            f"{collection} {partition} is not published: {sentence}.{waived} Then: ai-assets run {collection} "
+            f"--partition {partition}"
+        )
+
+
+class ContractNotKept(UserError):
+    def __init__(self, collection: str, contract: str, broken: Mapping[str, Sequence[str]]) -> None:
+        names = list(broken)
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        super().__init__(
+            f"Readers of {collection} would be promised {contract}, and partitions that are live already break it: "
+            f"{shown} ({broken[names[0]][0]}). Not published. Run them, have them signed, and all are published "
+            f"together: ai-assets run {collection}; ai-assets signoff approve {collection} --all; "
+            f"ai-assets publish {collection}"
         )
 
 

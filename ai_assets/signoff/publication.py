@@ -24,6 +24,7 @@ from ai_assets.embedding.spec import FIRST, Embedding, further_columns, in_words
 from ai_assets.policy.errors import PublicationDenied
 from ai_assets.signoff import (
     checkpoints,
+    contracts,
     decisions,
     forgotten,
     live_index,
@@ -39,6 +40,8 @@ from ai_assets.signoff.errors import (
     ApprovalInsufficient,
     CanaryHolds,
     CandidateChanged,
+    ContractHolds,
+    ContractNotKept,
     EmbeddingsMixed,
     IndexAltered,
     IndexLost,
@@ -51,7 +54,7 @@ from ai_assets.signoff.errors import (
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, SnapshotFiles, current_candidate, snapshot_paths
 from ai_assets.signoff.live_index import FIRST_INDEX
 from ai_assets.signoff.policy_facts import publication_verdict
-from ai_assets.signoff.releases import Part, Release
+from ai_assets.signoff.releases import Part, Release, ReleasedContract
 from ai_assets.storage.content import file_sha256, named_by_content
 from ai_assets.storage.index import IndexUnavailable, SearchIndex
 from ai_assets.storage.lake import parquet_columns, parquet_rows, read_batches
@@ -124,6 +127,7 @@ def publish(
         merged = {**(before.parts if before else {}), **parts}
         embeddings = _one_set(collection, merged)
         _require_one_search(collection, merged)
+        contract = _contract(collection, stores, approved, standings, before, merged, say)
         for partition in instead or {}:
             files[partition] = _still_published(collection, stores, gone, partition, parts[partition])
         base = None if lost or instead is not None else _to_build_on(before, embeddings)
@@ -160,6 +164,7 @@ def publish(
                 parts=merged,
                 created_at=now(),
                 created_by=by,
+                contract=contract,
             )
             with stores.state.read() as connection:
                 earlier = release_cards.card_before(connection, before)
@@ -242,18 +247,21 @@ def _admitted(
 ) -> list[requests.SignoffRequest]:
     """What the policies, as they are now, let go live; what they forbid is taken out of `parts`, and waits.
 
-    So does what a changed model made, where it holds. Raises PublicationDenied or CanaryHolds where nothing is left and
-    something is `required`.
+    So does what a changed model made, where it holds, and what breaks the contract as it is declared now. Raises the
+    first of them where nothing is left and something is `required`.
     """
     policies = collection.policies
     found: list[requests.SignoffRequest] = []
     denied: list[UserError] = []
+    with stores.state.read() as connection:
+        promised = contracts.published_contracts(connection, collection.name)
     for request in approved:
         candidate = current_candidate(stores.lake, collection.name, request.partition)
         assert candidate is not None
         standing = standings[request.request_id]
         said = publication_verdict(collection, request, standing, candidate, before, policies)
-        held = _held_by_canary(collection, stores, candidate, standing)
+        held: UserError | None = _held_by_canary(collection, stores, candidate, standing)
+        held = held or _held_by_contract(collection, stores, candidate, request, standing, promised)
         if said.denied or held is not None:
             del parts[request.partition]
             denied.append(held or PublicationDenied(collection.name, request.partition, said.denied))
@@ -277,6 +285,56 @@ def _held_by_canary(
     if not verdict.holds or (verdict.waivable and GATE in standing.waived):
         return None
     return CanaryHolds(collection.name, candidate.partition, verdict.sentence)
+
+
+def _held_by_contract(
+    collection: Collection,
+    stores: Stores,
+    candidate: FrozenCandidate,
+    request: requests.SignoffRequest,
+    standing: decisions.DecisionState,
+    promised: contracts.PublishedContracts,
+) -> ContractHolds | None:
+    """As the contract is declared now. A waiver is of what its sentence said."""
+    verdict = contracts.contract_verdict(collection, stores.lake, candidate, promised)
+    if verdict is None or not verdict.holds:
+        return None
+    waived = verdict.waivable and contracts.GATE in standing.waived
+    shown = [each.sentence for each in request.verdicts if each.name == contracts.GATE]
+    if waived and shown == [verdict.sentence]:
+        return None
+    return ContractHolds(collection.name, candidate.partition, verdict.sentence, otherwise=waived)
+
+
+def _contract(
+    collection: Collection,
+    stores: Stores,
+    approved: Sequence[requests.SignoffRequest],
+    standings: Mapping[str, decisions.DecisionState],
+    before: Release | None,
+    merged: Mapping[str, Part],
+    say: Callable[[str], None],
+) -> ReleasedContract | None:
+    """What readers of the new release are promised; what is published again as it is promises what it did.
+
+    Partitions that are live already were held against the contract of their time, and are against another one.
+    """
+    if not approved:
+        return before.contract if before else None
+    if collection.contract is None:
+        return None
+    contract, last = collection.contract.contract, before.contract if before else None
+    new = {request.partition for request in approved}
+    same = last is not None and last.digest == contract.digest
+    waived = {each.partition for each in approved if contracts.GATE in standings[each.request_id].waived}
+    known = {name for name in last.broken if name not in new} if last is not None and same else set[str]()
+    older = {} if same else {name: part for name, part in merged.items() if name not in new}
+    broken = contracts.broken_parts(contract, stores.lake, collection.name, older)
+    if broken and collection.contract.on_break == "refuse":
+        raise ContractNotKept(collection.name, str(contract), broken)
+    for name, why in broken.items():
+        say(f"{name}, which is live already, breaks {contract}: {why[0]}")
+    return ReleasedContract(contract=contract, broken=tuple(sorted({*waived, *known, *broken})))
 
 
 def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:

@@ -113,6 +113,18 @@ class PartitionCard:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContractCard:
+    """What readers were promised when it was published."""
+
+    version: int
+    digest: str
+    columns: int
+    """Of documents and passages together, how many are promised."""
+    broken: tuple[str, ...]
+    """Partitions whose rows break it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseCard:
     format: int
     collection: str
@@ -129,6 +141,7 @@ class ReleaseCard:
     """That readers get."""
     partitions: Mapping[str, PartitionCard]
     limits: tuple[str, ...]
+    contract: ContractCard | None = None
 
     @property
     def newest(self) -> PartitionCard | None:
@@ -244,7 +257,15 @@ def gathered(
         searched_by=release.searched_by.in_words,
         documents=release.documents,
         partitions=parts,
-        limits=tuple(_limits(parts)),
+        limits=(*_limits(parts), *_limits_of_contract(release)),
+        contract=None
+        if (promised := release.contract) is None
+        else ContractCard(
+            version=promised.version,
+            digest=promised.digest,
+            broken=promised.broken,
+            columns=len(promised.contract.columns) + len(promised.contract.chunks),
+        ),
     )
     return _adapter().validate_json(card.encoded())  # as it is read again, so that it is written the same then
 
@@ -469,6 +490,11 @@ def _limits(parts: Mapping[str, PartitionCard]) -> Iterable[str]:
             unknown[why].append(name)
     for why, names in sorted(unknown.items()):
         yield f"{_named(names)}: {why}."
+
+
+def _limits_of_contract(release: Release) -> Iterable[str]:
+    if release.contract is not None and release.contract.broken:
+        yield f"Rows of {_named(release.contract.broken)} break the contract, version {release.contract.version}."
 
 
 def _judged_last(parts: Iterable[PartitionCard]) -> PartitionCard | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.collection.contract import Contract
 from ai_assets.embedding.searched_by import AS_ALWAYS, SearchedBy, as_recorded_search, recorded_search
 from ai_assets.embedding.spec import Embedding, as_recorded, recorded_embeddings
 from ai_assets.signoff import audit, authority
@@ -58,6 +59,30 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleasedContract:
+    """What readers of a release were promised when it was published."""
+
+    contract: Contract
+    broken: tuple[str, ...] = ()
+    """Partitions whose rows break it, as somebody who approved them said they may."""
+
+    @property
+    def version(self) -> int:
+        return self.contract.version
+
+    @property
+    def digest(self) -> str:
+        return self.contract.digest
+
+    def as_data(self) -> dict[str, Any]:
+        return {**self.contract.as_data(), **({"broken": list(self.broken)} if self.broken else {})}
+
+    @classmethod
+    def from_data(cls, found: Mapping[str, Any]) -> "ReleasedContract":
+        return cls(contract=Contract.from_data(found), broken=tuple(found.get("broken", ())))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Release:
     collection: str
     number: int
@@ -72,6 +97,8 @@ class Release:
     parts: Mapping[str, Part]
     created_at: str
     created_by: str
+    contract: ReleasedContract | None = None
+    """None where none was declared."""
 
     @property
     def documents(self) -> int:
@@ -214,7 +241,7 @@ def require_live(connection: sa.Connection, collection: str) -> Release:
 
 def _release(row: Mapping[str, Any] | sa.RowMapping) -> Release:
     manifest: dict[str, Any] = json.loads(row["manifest"])
-    parts, sealed = manifest["parts"], manifest.get("index")
+    parts, sealed, promised = manifest["parts"], manifest.get("index"), manifest.get("contract")
     return Release(
         collection=row["collection"],
         number=row["number"],
@@ -226,6 +253,7 @@ def _release(row: Mapping[str, Any] | sa.RowMapping) -> Release:
         parts={name: _part(part) for name, part in parts.items()},
         created_at=row["created_at"],
         created_by=row["created_by"],
+        contract=None if promised is None else ReleasedContract.from_data(promised),
     )
 
 
@@ -266,6 +294,7 @@ def _manifest(release: Release) -> str:
             "parts": {name: _recorded(part) for name, part in release.parts.items()},
             **({} if release.index_seal is None else {"index": as_recorded_seal(release.index_seal)}),
             **({} if release.index_branch is None else {"branch": release.index_branch}),
+            **({} if release.contract is None else {"contract": release.contract.as_data()}),
         }
     )
 

@@ -139,7 +139,7 @@ def open_request(
     reason = f"replaced by candidate {candidate[:12]}"
     if current is not None and author_known and current.status == "open":
         current, reason = None, "the same candidate is asked about again, now with a known author"
-    if current is not None and news and current.status == "open":
+    if current is not None and news and current.status in ("open", "approved"):
         current, reason = None, news
     replaced = ANSWERED if nothing_new else ("open", "approved")
     for request in found:

@@ -72,6 +72,7 @@ def build(work: Work, partition: str) -> Outcome:
     refuse_unsound_candidate(work, outcome.manifest)
     _refuse_drifted(work, outcome.manifest)
     _refuse_changed_models(work, outcome.manifest)
+    _refuse_broken_contract(work, outcome.manifest)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest, held))
 
 
@@ -112,6 +113,12 @@ def _refuse_drifted(work: Work, manifest: Manifest) -> None:
 
 def _refuse_changed_models(work: Work, manifest: Manifest) -> None:
     if work.collection.canaries and (verdict := work.canary(FrozenCandidate.of(manifest)).verdict).stops:
+        raise GateFailed([verdict.sentence])
+
+
+def _refuse_broken_contract(work: Work, manifest: Manifest) -> None:
+    verdict = work.contract(FrozenCandidate.of(manifest))
+    if verdict is not None and verdict.stops:
         raise GateFailed([verdict.sentence])
 
 

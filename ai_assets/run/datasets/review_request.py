@@ -11,8 +11,7 @@ from ai_assets.run.context import Work
 from ai_assets.run.datasets import answered, evaluation_scores
 from ai_assets.run.datasets.ceilings import ceiling_verdicts
 from ai_assets.run.datasets.holding import NOTHING, PartitionHolds
-from ai_assets.signoff import releases, requests
-from ai_assets.signoff.canaries import GATE
+from ai_assets.signoff import canaries, contracts, releases, requests
 from ai_assets.signoff.candidate import Headed, difference, leaves_of_files, snapshot_folder
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.risk import LOW_CONFIDENCE, request_risk
@@ -39,7 +38,8 @@ def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = N
         current = requests.latest_of(connection, work.collection.name, partition)
     part = live.parts.get(partition) if live else None
     of_canary = _of_canary(work, frozen)
-    news = _canary_news(current, of_canary)
+    of_contract = _of_contract(work, frozen)
+    news = _canary_news(current, of_canary) or _contract_news(current, of_contract)
     known_now = work.launch.known and _waits_for_a_known_author(work, current)
     if (
         current is not None
@@ -51,7 +51,7 @@ def ask(work: Work, partition: str, manifest: Manifest, held: PartitionHolds = N
     lost = live is not None and part is not None and _lost(work, partition, live, part)
     published = () if part is None or lost else _published(work, partition, part)
     changes = difference(_candidate(work, manifest), published, stages)
-    verdicts = [*_verdicts(work, partition), *_of_drift(work, frozen), *of_canary]
+    verdicts = [*_verdicts(work, partition), *_of_drift(work, frozen), *of_canary, *of_contract]
     facts = {**_facts(work, partition, frozen, changes, verdicts), **_held_facts(work, held)}
     summary = {
         **changes,
@@ -159,11 +159,29 @@ def _canary_news(current: requests.SignoffRequest | None, now: Sequence[GateVerd
     """Why people are asked again about a candidate that they have not decided on."""
     if current is None or current.status != "open":
         return ""
-    if [each.sentence for each in current.verdicts if each.name == GATE] == [each.sentence for each in now]:
+    if [each.sentence for each in current.verdicts if each.name == canaries.GATE] == [each.sentence for each in now]:
         return ""
     if now:
         return "the same candidate is asked about again: a model that made rows of it has changed"
     return "the same candidate is asked about again: the changed model that made rows of it was accepted"
+
+
+def _of_contract(work: Work, frozen: FrozenCandidate) -> list[GateVerdict]:
+    """Whether readers still get what they were promised."""
+    verdict = work.contract(frozen)
+    return [] if verdict is None else [verdict]
+
+
+def _contract_news(current: requests.SignoffRequest | None, now: Sequence[GateVerdict]) -> str:
+    """Why people are asked again about the same candidate: also one that they approved, for what they were told of the
+    contract does not hold any more."""
+    if current is None or current.status not in ("open", "approved"):
+        return ""
+    told = [each.sentence for each in current.verdicts if each.name == contracts.GATE and each.holds]
+    if told == [each.sentence for each in now if each.holds]:
+        return ""
+    what = "breaks the contract in another way" if now and now[0].holds else "keeps the contract, as it is now"
+    return f"the same candidate is asked about again: it {what}"
 
 
 def _drift(work: Work, frozen: FrozenCandidate) -> dict[str, Any]:
