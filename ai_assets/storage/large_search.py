@@ -37,6 +37,8 @@ _STRETCH = 64
 """Passages of which the best is looked at first."""
 _MANY = 6
 """A word that one in so many passages has is added to all of them."""
+_MOST_DENSE = 64
+"""Such words are kept as a number for each passage, up to so many."""
 _ASCII_WORD = re.compile(r"[0-9a-z]+")
 
 
@@ -176,8 +178,8 @@ class LargeIndex:
         return self._texts[name][int(self.lies_at[row])].as_py() or ""
 
     def hit(self, row: int, score: float) -> Hit:
-        said = {name: self.text(row, name) for name in ("document_id", "title", "text")}
-        return Hit(**said, chunk_id="", partition="", score=score)
+        document, title, text = (self.text(row, name) for name in ("document_id", "title", "text"))
+        return Hit(document_id=document, chunk_id="", partition="", title=title, text=text, score=score)
 
 
 def computed(
@@ -306,10 +308,6 @@ class _LargeSearch:
     def _hits(self, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
         order = sorted(range(len(rows)), key=lambda at: (-scores[at], rows[at]))[: self._depth.of_each]
         return [self._index.hit(int(rows[at]), float(scores[at])) for at in order]
-
-
-_MOST_DENSE = 64
-"""Words that many passages have, kept as a number for each passage."""
 
 
 def _least_of_best(scores: np.ndarray, number: int) -> float:
