@@ -59,6 +59,22 @@ def test_what_looks_as_before_does_not_drift() -> None:
     assert drifted(profile([row(n, 9) for n in range(80)]), before()) == set()
 
 
+def test_a_side_that_others_were_held_against_finds_the_same_as_one_that_is_put_together_anew() -> None:
+    """Also after one of fewer words, whose vocabulary ends earlier or later than that of the side."""
+    many = [f"word{number}" for number in range(20_000)]
+    sides = [profile([row(n, seed, many) for n in range(300)]) for seed in range(3)]
+    shared = Reference(profiles=sides)
+    assert min(each.below for each in sides) < 2**32 - 1
+    for seed, number in ((7, 80), (8, 900), (9, 60), (10, 900)):
+        new = profile([row(n, seed, many) for n in range(number)], np.random.default_rng(seed).normal(size=(50, 4)))
+        anew = Reference(profiles=sides)
+        assert compare(new, {"it": shared}, DriftSettings(), 3) == compare(new, {"it": anew}, DriftSettings(), 3)
+        words, known = set(new.asked[0].tolist()), set().union(*(each.words.tolist() for each in sides))
+        below = min(each.below for each in [new, *sides])
+        counted = [word for word in words if word <= below]
+        assert shared.unseen(new)[0][0] == pytest.approx(sum(word not in known for word in counted) / len(counted))
+
+
 @pytest.mark.parametrize(
     ("place", "changed"),
     [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ai_assets.statistics.drift import means_apart, mixes_apart, vectors_apart
+from ai_assets.statistics.drift import _dealt, means_apart, mixes_apart, vectors_apart
 
 RUNS = 200
 LEVEL = 0.05
@@ -90,3 +90,30 @@ def test_the_same_seed_gives_the_same_chance() -> None:
     rng = np.random.default_rng(5)
     new, old = rng.normal(size=(30, 4)), rng.normal(size=(30, 4))
     assert vectors_apart(new, old, draws=99, seed=7) == vectors_apart(new, old, draws=99, seed=7)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_drawing_stops_only_where_the_chance_cannot_be_as_small_as_asked_for(seed: int) -> None:
+    """What is significant is so with all draws, to the last digit; what is not says a chance above the level."""
+    rng = np.random.default_rng(seed)
+    new, old = rng.normal(rng.choice([0.0, 0.4, 2.0]), size=(40, 4)), rng.normal(size=(400, 4))
+    mixes = [counted(rng.integers(0, 6, 60)), counted(rng.choice(6, 900, p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.1]))]
+    whole = mixes_apart(*mixes, draws=1999, seed=seed), means_apart(new[:, 0], old[:, 0], draws=1999, seed=seed)
+    stopped = (
+        mixes_apart(*mixes, draws=1999, seed=seed, level=LEVEL),
+        means_apart(new[:, 0], old[:, 0], draws=1999, seed=seed, level=LEVEL),
+    )
+    both = vectors_apart(new, old, draws=999, seed=seed), vectors_apart(new, old, draws=999, seed=seed, level=LEVEL)
+    for one, other in [*zip(whole, stopped, strict=True), both]:
+        assert other.effect == one.effect
+        assert other.p == one.p if one.p <= LEVEL else other.p > LEVEL
+
+
+@pytest.mark.parametrize(("of", "size"), [(2000, 30), (40, 30)], ids=["few of many", "most of few"])
+def test_each_value_is_dealt_as_often_as_any_other_and_never_twice(of: int, size: int) -> None:
+    dealt = _dealt(np.random.default_rng(1), 4000, of, size)
+    assert dealt.shape == (4000, size)
+    assert all(len(set(row)) == size for row in dealt.tolist())
+    often = np.bincount(dealt.ravel(), minlength=of)
+    wanted = 4000 * size / of
+    assert abs(often - wanted).max() < 5 * wanted**0.5

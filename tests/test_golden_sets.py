@@ -20,6 +20,8 @@ from ai_assets.evaluation.golden import read_golden_queries
 from ai_assets.evaluation.leaks import ShownText, ShownTexts, prompt_text
 from ai_assets.evaluation.reliability import Reliability, reliability_of
 from ai_assets.evaluation.scoring import Score
+from ai_assets.run.datasets import live_search
+from ai_assets.run.datasets.live_search import found_in
 from ai_assets.signoff import corrections, golden_labels, golden_retirements, golden_sets, verification
 from ai_assets.signoff.errors import DecisionRefused, GoldenLabelRefused
 from ai_assets.signoff.golden_status import golden_status
@@ -363,3 +365,34 @@ def test_the_live_index_is_asked_and_a_text_that_search_lost_holds_the_candidate
     [second] = current_request(noted).changes["gates"]
     assert (second["verdict"], second["baseline"]["release"], second["baseline"]["value"]) == ("failed", 1, 1.0)
     assert "against release 1 on 2 queries about 2 documents (0 better, " in second["sentence"]
+
+
+def test_a_release_is_asked_each_query_once_and_its_kept_answers_are_those_of_asking(
+    noted: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        asked.append(len(arguments[5]))
+        return found_in(*arguments, **more)
+
+    monkeypatch.setattr(live_search, "found_in", counted)
+    gates = [{"metric": "mrr", "no_worse_by": 0.05, "undecided": "warn", "waivable": True}]
+    collection = declared(noted, gates=gates)
+    noted.refresh(collection)
+    known(noted.stores().state, "ann")
+    decide(noted.stores().state, collection)
+    publish(collection, noted.stores(), by="test")
+    noted.edit(collection, "2026-10-05/3.txt", "Oil leak at pump 3.")
+    first = current_request(noted).changes["gates"]
+    noted.edit(collection, "2026-10-05/3.txt", "Minutes of a meeting.")
+    assert len(asked) == 1
+    assert current_request(noted).changes["gates"] != first
+    [path] = (noted.home.index / "notes").rglob("answers.json")
+    path.write_text("{")  # what is not whole counts as nothing
+    noted.edit(collection, "2026-10-05/3.txt", "Oil leak at pump 3. ")
+    assert (len(asked), current_request(noted).changes["gates"]) == (2, first)
+    decide(noted.stores().state, collection)
+    publish(collection, noted.stores(), by="test")
+    noted.edit(collection, "2026-10-05/3.txt", "A new release is asked for itself.")
+    assert len(asked) == 3

@@ -164,7 +164,7 @@ def test_an_index_that_scores_otherwise_is_asked_everything(tmp_path: Path, monk
     index = SearchIndex(tmp_path, "chunks", DIMENSIONS)
     version = index.replace({"a": passages("a", drawn, 200, 1, PLAIN)}, base_version=None)
     asked = questions(drawn, PLAIN, ranked_documents.FROM_QUESTIONS)
-    monkeypatch.setattr(text_scores, "_SATURATION", 1.21)
+    monkeypatch.setattr(text_scores, "SATURATION", 1.21)
     found = index.documents_found(version, asked, 10)
     assert found.asked == len(asked)
     assert found.documents == alone(index, version, asked)

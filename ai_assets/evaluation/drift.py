@@ -125,13 +125,14 @@ def _compared(
     if (missing := settings.least - min(sizes)) > 0:
         return replace(empty, missing=missing)
     if kind == MIX:
-        apart = mixes_apart(here, there, draws=draws, seed=seed)
+        apart = mixes_apart(here, there, draws=draws, seed=seed, level=settings.significance)
         return replace(empty, effect=apart.effect, p=apart.p, values=_moved(here, there))
     if kind == WORDS:
-        apart = means_apart(*reference.unseen(new), draws=draws, seed=seed)
+        apart = means_apart(*reference.unseen(new), draws=draws, seed=seed, level=settings.significance)
     else:
         vectors = reference.vectors(new.space).astype("float64")
-        apart = vectors_apart(new.vectors.astype("float64"), vectors, draws=draws, seed=seed)
+        here_too = new.vectors.astype("float64")
+        apart = vectors_apart(here_too, vectors, draws=draws, seed=seed, level=settings.significance)
     return replace(empty, effect=apart.effect, p=apart.p)
 
 

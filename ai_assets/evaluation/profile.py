@@ -12,8 +12,9 @@ import re
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -199,11 +200,14 @@ def _mixed(digests: Digests) -> Digests:
 
 @dataclass(kw_only=True)
 class Reference:
-    """Several partitions together."""
+    """Several partitions together. What they have in common is put together once, for all that is held against them."""
 
     profiles: Sequence[Profile]
+    _counts: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    _vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    _vocabularies: dict[int, "_Vocabulary"] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def documents(self) -> int:
         return sum(each.documents for each in self.profiles)
 
@@ -214,31 +218,64 @@ class Reference:
         return any(each.space == space and len(each.vectors) for each in self.profiles)
 
     def counts(self, look: str, slice_: str) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for each in self.profiles:
-            found.update(each.counts.get(look, {}).get(slice_, {}))
-        return found
+        if (look, slice_) not in self._counts:
+            found: Counter[str] = Counter()
+            for each in self.profiles:
+                found.update(each.counts.get(look, {}).get(slice_, {}))
+            self._counts[look, slice_] = found
+        return self._counts[look, slice_]
 
     def vectors(self, space: str) -> npt.NDArray[np.float32]:
         """Evenly of all, so that a large partition does not speak for the others."""
-        there = [each.vectors for each in self.profiles if each.space == space and len(each.vectors)]
-        if not there:
-            return np.empty((0, 0), np.float32)
-        each = max(2, -(-2 * VECTORS // len(there)))
-        return np.concatenate([vectors[:each] for vectors in there])[: 3 * VECTORS]
+        if space not in self._vectors:
+            there = [each.vectors for each in self.profiles if each.space == space and len(each.vectors)]
+            each = max(2, -(-2 * VECTORS // max(len(there), 1)))
+            self._vectors[space] = (
+                np.concatenate([vectors[:each] for vectors in there])[: 3 * VECTORS]
+                if there
+                else np.empty((0, 0), np.float32)
+            )
+        return self._vectors[space]
 
     def unseen(self, new: Profile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """By document, the share of its words that the partitions have not got; and of their own documents, that the
         others of them have not got."""
-        below = min(each.below for each in [new, *self.profiles])
+        below = min(new.below, self._below)
+        if (known := self._vocabularies.get(below)) is None:
+            known = self._vocabulary(below)
+            if below == self._below:  # a new side with a larger vocabulary is the exception
+                self._vocabularies[below] = known
+        return _shares(new.asked, known.words, below), known.own
+
+    @cached_property
+    def _below(self) -> int:
+        return min(each.below for each in self.profiles)
+
+    def _vocabulary(self, below: int) -> "_Vocabulary":
         cut = [each.words[each.words <= below] for each in self.profiles]
         words, there = np.unique(np.concatenate(cut), return_counts=True)
-        own = [share for each in self.profiles for share in _shares(each.asked, words[there > 1], below)]
-        return np.array(list(_shares(new.asked, words, below))), np.array(own)
+        shared = words[there > 1]
+        own = [_shares(each.asked, shared, below) for each in self.profiles]
+        return _Vocabulary(words=words, own=np.concatenate(own))
 
 
-def _shares(documents: Iterable[Digests], known: Digests, below: int) -> Iterator[float]:
-    for words in documents:
-        asked = words[words <= below]
-        if len(asked):
-            yield float(1 - np.isin(asked, known).mean())
+@dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    """Of several partitions, up to one digest."""
+
+    words: Digests
+    own: npt.NDArray[np.float64]
+    """Of their documents, the share of words that no other partition has."""
+
+
+def _shares(documents: Sequence[Digests], known: Digests, below: int) -> npt.NDArray[np.float64]:
+    """`known` is in order. Documents without a word up to there have no share."""
+    cut = [words[words <= below] for words in documents]
+    sizes = np.array([len(words) for words in cut if len(words)], np.int64)
+    if not len(sizes):
+        return np.empty(0, np.float64)
+    asked = np.concatenate(cut)
+    there = np.zeros(len(asked), np.int64)
+    if len(known):
+        there = (known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked).astype(np.int64)
+    return np.asarray(1 - np.add.reduceat(there, np.concatenate([[0], np.cumsum(sizes)[:-1]])) / sizes)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +35,10 @@ MOST_PARTITIONS = 100
 """Of a release, chosen by digest where it has more."""
 KEPT_S = 40 * 86400.0
 """What no candidate was held against for so long goes."""
+_IN_MEMORY = 160
+"""Profiles of the live release, some 300 KB each: those of two sides at once."""
+_SIDES = 4
+"""Sides that are put together and wait for further candidates. Those of shards are the same for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,9 @@ class DriftBench:
     _found: dict[str, DriftFound] = field(default_factory=dict)
     _looked_at: dict[str, DriftFound] = field(default_factory=dict)
     """By partition, what was found before its candidate was frozen."""
-    _profiles: dict[tuple[str, str], Profile | None] = field(default_factory=dict)
+    _profiles: OrderedDict[tuple[str, str], Profile | None] = field(default_factory=OrderedDict)
+    _references: OrderedDict[tuple[str, ...], Reference] = field(default_factory=OrderedDict)
+    _is_swept: bool = False
     _one_at_a_time: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -87,7 +94,7 @@ class DriftBench:
             if (before := self._looked_at.get(frozen.partition)) is not None:
                 return before
             if frozen.digest not in self._found:
-                profile = self._profile(frozen.partition, frozen, frozen.embeddings) if self.live is not None else None
+                profile = self._profile(frozen.partition, frozen, frozen.embeddings) if self.live else None
                 documents = frozen.documents - frozen.quarantined
                 self._found[frozen.digest] = self._compared(frozen.partition, profile, documents, frozen.content)
             return self._found[frozen.digest]
@@ -147,22 +154,40 @@ class DriftBench:
                 return sorted(sorted(live.parts, key=lambda name: digest([name]))[:MOST_PARTITIONS])
 
     def _reference(self, live: Release, partitions: Sequence[str]) -> Reference:
-        found = [self._profile(name, live.parts[name], live.parts[name].embeddings) for name in partitions]
-        return Reference(profiles=[each for each in found if each is not None])
+        if (known := self._references.get(tuple(partitions))) is not None:
+            return known
+        found = [self._released(name, live.parts[name]) for name in partitions]
+        made = Reference(profiles=[each for each in found if each is not None])
+        self._references[tuple(partitions)] = made
+        if len(self._references) > _SIDES:
+            self._references.popitem(last=False)
+        return made
 
-    def _profile(
-        self, partition: str, files: SnapshotFiles | Part, embeddings: Mapping[str, Embedding]
-    ) -> Profile | None:
+    def _released(self, partition: str, part: Part) -> Profile | None:
+        """Of the live release: what candidates are held against, one after the other."""
+        key, builder = self._named(partition, part, part.embeddings)
+        if key not in self._profiles:
+            self._profiles[key] = self._kept(key) or self._made(key, part, builder)
+            if len(self._profiles) > _IN_MEMORY:
+                self._profiles.popitem(last=False)
+        self._profiles.move_to_end(key)
+        return self._profiles[key]
+
+    def _profile(self, partition: str, files: SnapshotFiles, embeddings: Mapping[str, Embedding]) -> Profile | None:
         """None where its files are gone."""
+        key, builder = self._named(partition, files, embeddings)
+        return self._kept(key) or self._made(key, files, builder)
+
+    def _named(
+        self, partition: str, files: SnapshotFiles, embeddings: Mapping[str, Embedding]
+    ) -> tuple[tuple[str, str], ProfileBuilder]:
+        """How the profile of these files is kept, and what makes it."""
         space = embeddings[FIRST].space_key if FIRST in embeddings else ""
         builder = _builder(self.collection, space)
         named: list[Json] = [
             FORMAT, files.documents_file, files.chunks_file, list(builder.columns), list(builder.slices), space,
         ]  # fmt: skip
-        key = partition, digest(named)[:32]
-        if key not in self._profiles:
-            self._profiles[key] = self._kept(key) or self._made(key, files, builder)
-        return self._profiles[key]
+        return (partition, digest(named)[:32]), builder
 
     def _path(self, key: tuple[str, str]) -> Path:
         return profiles_of(self.stores, self.collection.name) / f"{key[1]}.npz"
@@ -181,11 +206,12 @@ class DriftBench:
             return None
         documents, chunks = snapshot_paths(self.stores.lake, self.collection.name, key[0], files)
         _take_in(builder, documents, chunks)
-        found = builder.profile()
-        if not self._profiles:
+        if not self._is_swept:
+            self._is_swept = True
             _sweep(self._path(key).parent)
-        write_file(self._path(key), found.encoded())
-        return found
+        encoded = builder.profile().encoded()
+        write_file(self._path(key), encoded)
+        return Profile.of(encoded)  # as it will be read again: its numbers are rounded
 
 
 def profiles_of(stores: Stores, collection: str) -> Path:

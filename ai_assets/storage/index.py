@@ -30,6 +30,7 @@ from ai_assets.storage.index_writing import (
     complete_indexes,
     delete_partitions,
 )
+from ai_assets.storage.large_search import computed
 from ai_assets.storage.ranked_documents import Depth, ranked
 from ai_assets.storage.ranking import Hit, combined
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
@@ -341,17 +342,19 @@ class SearchIndex:
         of: Sequence[str] = (),
         rules: SearchRules = FIRST_RULES,
     ) -> Found:
-        """The documents that `search_many` finds, in its order, in a fraction of the time where questions are many."""
+        """The documents that `search_many` finds, in its order, in a fraction of the time where questions are many. Of
+        an index that compares some vectors alone, those that it would find if it compared all."""
         reader = self._at(version)
         answers: list[list[str] | None] = [None for _ in questions]
-        if k >= 1 and 0 < reader.rows < index_reader.EXACT_BELOW_ROWS:
+        if k >= 1 and reader.rows:
             asked = [
                 (self._query_vector(vector, column), text[:_QUERY_CHARACTERS] if text.strip() else "")
                 for vector, text in questions
             ]
             depth = Depth(documents=k, of_each=max(_FUSED_DOCUMENTS, k), rules=rules)
+            compute = ranked if reader.rows < index_reader.EXACT_BELOW_ROWS else computed
             with self._lance("searching"):
-                answers = ranked(reader.table, reader.rows, asked, depth, column, of)
+                answers = compute(reader.table, reader.rows, asked, depth, column, of)
         left = [number for number, found in enumerate(answers) if found is None]
         for number, hits in zip(
             left,

@@ -25,7 +25,9 @@ _CODE = re.compile(r"[^\W_]+(?:[-/._:#][^\W_]+)+")
 _TITLE_BOOST = 0.5
 # bench/retrieval.py: 0.5 to 1.5 is level; without it recall@5 is 0.01 to 0.07 less where names say what a text is of.
 _NAME_BOOST = 1.0
-_SATURATION, _LENGTH_SHARE = 1.2, 0.75
+SATURATION, _LENGTH_SHARE = 1.2, 0.75
+FIELD_BOOSTS = (1.0, _TITLE_BOOST, _NAME_BOOST)
+"""Of body, title and name."""
 Tokenize: TypeAlias = Callable[[str], list[tuple[str, int]]]
 """Words of a text, with their places."""
 _MANY = 8
@@ -95,6 +97,21 @@ def _phrase(found: Sequence[tuple[str, int]]) -> tuple[str, ...] | None:
     return tuple(words) if usual else None
 
 
+def length_norms(lengths: np.ndarray) -> np.ndarray:
+    """What the length of each text takes from its words; those without a word do not count."""
+    mean = lengths.sum() / max(int((lengths > 0).sum()), 1)
+    norms: np.ndarray = SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * lengths / max(mean, 1e-9))
+    return norms
+
+
+def rarity(texts: int, having: np.ndarray) -> np.ndarray:
+    """Of words that so many of these texts have."""
+    import numpy as np
+
+    found: np.ndarray = np.log1p((texts - having + 0.5) / (having + 0.5))
+    return found
+
+
 class TextField:
     """One column of all passages, as far as the wanted words go."""
 
@@ -118,10 +135,8 @@ class TextField:
                 if word in placed:
                     self._places.setdefault(row, {}).setdefault(word, set()).add(place)
         self._rows = len(texts)
-        texts_with_words = int((lengths > 0).sum())  # LanceDB does not count the others
-        self._documents = texts_with_words
-        mean = lengths.sum() / max(texts_with_words, 1)
-        self._norms = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * lengths / max(mean, 1e-9))
+        self._documents = int((lengths > 0).sum())  # LanceDB does not count the others
+        self._norms = length_norms(lengths)
         self._found = {word: (np.array(rows), np.array(counts)) for word, (rows, counts) in found.items() if rows}
         self._scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._dense: dict[str, np.ndarray] = {}
@@ -134,8 +149,8 @@ class TextField:
             return None
         if word not in self._scores:
             rows, counts = self._found[word]
-            rarity = np.log1p((self._documents - len(rows) + 0.5) / (len(rows) + 0.5))
-            self._scores[word] = rows, rarity * counts * (_SATURATION + 1) / (counts + self._norms[rows])
+            weight = rarity(self._documents, np.array(len(rows)))
+            self._scores[word] = rows, weight * counts * (SATURATION + 1) / (counts + self._norms[rows])
         return self._scores[word]
 
     def add(self, word: str, weight: float, to: np.ndarray) -> None:

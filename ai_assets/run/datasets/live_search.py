@@ -1,10 +1,12 @@
 """Golden queries asked of a published index, as readers would ask it: with its embedders, weights and reranker.
 
 It is the index itself that is asked, a version of which stays as it was published; each query is embedded for the live
-release's own embedder, which a ledger answers where that is the same as now.
+release's own embedder, which a ledger answers where that is the same as now. A release does not change, so what it
+answered is kept, by release and query: a run after an edit asks it nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.errors import AiAssetsError
@@ -14,9 +16,11 @@ from ai_assets.evaluation.floors import PairedQueries, PairedSearch
 from ai_assets.evaluation.metrics import Evidence, QueryEvidence
 from ai_assets.evaluation.scoring import NDCG_DEPTH, RetrievalScores
 from ai_assets.run.context import Work
+from ai_assets.run.datasets.rankings import FOLDER, Rankings
 from ai_assets.run.reranking import reranked
 from ai_assets.signoff import served
 from ai_assets.signoff.releases import Part, Release, searched_by_of
+from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.index import SearchIndex
 
 if TYPE_CHECKING:
@@ -58,23 +62,35 @@ def paired_search(corpus: "CorpusEvaluation", live: Release) -> PairedSearch:
             for item in corpus.queries
         }
         texts = [query for query, names in relevant.items() if names]
+        kept = _answers_of(corpus.work, live)
         of: dict[str | None, PairedQueries] = {}
         for each in corpus.collection.embeddings:
             embedding = live.embeddings.get(each.name)
             if embedding is None or not texts:
                 continue
-            found = found_in(
-                corpus.work, index, live.index_version, live.parts, (each.name, embedding), texts,
-                asset="evaluation_scores",
-            )  # fmt: skip
+            embedded = each.name, embedding
+            ask = partial(
+                found_in, corpus.work, index, live.index_version, live.parts, embedded, asset="evaluation_scores"
+            )
+            then = _evidence(corpus, relevant, kept.answers(each.name, texts, ask))
             now = _evidence(corpus, relevant, {query: corpus.ranked[each.name][query] for query in texts})
-            then = _evidence(corpus, relevant, dict(zip(texts, found, strict=True)))
             of[None if each.name == FIRST else each.asset] = PairedQueries(
                 clusters=now.clusters, now=_by_metric(now.retrieval_scores), live=_by_metric(then.retrieval_scores)
             )
+        kept.keep([item.query for item in corpus.queries])
     except AiAssetsError as error:  # its index or its embedder is not there: the gate says so, and holds
         return PairedSearch(release=live.number, of={}, why_not=str(error))
     return PairedSearch(release=live.number, of=of)
+
+
+def _answers_of(work: Work, live: Release) -> Rankings:
+    """What is known of queries to this release."""
+    told: list[Json] = [
+        DEPTH, live.number, live.digest, live.created_at, live.index_name, live.index_branch, live.index_version,
+        live.searched_by.key, sorted([name, *each.space, *each.of] for name, each in live.embeddings.items()),
+    ]  # fmt: skip
+    folder = work.stores.home.index / work.collection.name / FOLDER / "live"
+    return Rankings.opened(folder / "answers.json", digest(told))
 
 
 def _evidence(
