@@ -65,8 +65,8 @@ class Example:
     def __init__(self, folder: Path, provider: Provider, environment: dict[str, str]) -> None:
         self.folder, self.provider, self.environment = folder, provider, environment
 
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        done = WARM.run(arguments, cwd=self.folder, env=self.environment, timeout_s=300)
+    def __call__(self, *arguments: str, code: int = 0, typed: str = "") -> str:
+        done = WARM.run(arguments, cwd=self.folder, env=self.environment, timeout_s=300, typed=typed)
         assert done.returncode == code, done.stderr + done.stdout
         return done.stdout + done.stderr
 
@@ -184,7 +184,8 @@ def test_an_edited_prompt_is_asked_again_alone(example: Example) -> None:
 @of("clinical-review")
 def test_two_doctors_reminders_and_who_it_was(example: Example) -> None:
     for name in ("ada", "bo"):
-        example("reviewers", "add", name, "--role", "approver", "--collection", "letters", "--group", "doctors")
+        role = ("--role", "approver", "--collection", "letters", "--group", "doctors")
+        example("reviewers", "add", name, *role, "--password-stdin", typed=PASSWORD)
     example("run", "letters")
     collection = load_collection(example.folder / "collections", "letters")
     with example.stores() as stores:

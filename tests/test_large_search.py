@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 from test_ranked_documents import CODES, DIMENSIONS, ODD, PLAIN, Question, alone, passages, questions
 
+from ai_assets.storage import index_reader
 from ai_assets.storage.index import SearchIndex
-from ai_assets.storage.large_search import Vocabulary, computed
-from ai_assets.storage.ranked_documents import Depth
+from ai_assets.storage.large_search import Vocabulary, computed, sampled, shared_share
+from ai_assets.storage.ranked_documents import SAMPLE, Depth
+from ai_assets.storage.ranking import Hit
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
 from ai_assets.storage.text_scores import tokenizer
 
@@ -90,6 +92,27 @@ def test_after_any_edits_it_finds_what_it_finds_in_an_index_made_of_the_same_pas
         wanted = found(anew, first, asked)
         assert found(index, version, asked) == wanted
     assert [found(index, version, [each])[0] for each in asked[:5]] == wanted[:5]
+
+
+def test_where_readers_get_other_documents_the_index_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = random.Random(13)
+    index, version = made(tmp_path, {"a": apart(passages("a", drawn, 200, 2, WORDS))})
+    asked = questions(drawn, WORDS, 30)
+    asked = [(vector, text) for vector, text in asked if text.strip()]
+    monkeypatch.setattr(index_reader, "EXACT_BELOW_ROWS", 10)  # a large one has 50,000 passages
+    assert index.documents_found(version, asked, 10).asked < len(asked)
+    monkeypatch.setattr("ai_assets.storage.index.AS_SERVED", 1.01)  # more than any index can have
+    found = index.documents_found(version, asked, 10)
+    assert found.asked == len(asked)
+    assert list(found.documents) == alone(index, version, asked)
+
+
+def test_the_share_that_readers_get_is_of_what_they_get() -> None:
+    hits = [Hit(document_id=name, chunk_id="", partition="", text="", title=None, score=1.0) for name in "abcd"]
+    assert shared_share(["a", "b", "x"], hits) == 0.5
+    assert shared_share(["a"], []) == 1.0
+    assert len(sampled(range(1000))) == SAMPLE == len(set(sampled(range(1000))))
+    assert list(sampled(range(5))) == [0, 1, 2, 3, 4]
 
 
 def test_words_are_those_of_the_tokenizer() -> None:

@@ -30,7 +30,7 @@ from ai_assets.storage.index_writing import (
     complete_indexes,
     delete_partitions,
 )
-from ai_assets.storage.large_search import computed
+from ai_assets.storage.large_search import AS_SERVED, computed, sampled, shared_share
 from ai_assets.storage.ranked_documents import Depth, ranked
 from ai_assets.storage.ranking import Hit, combined
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
@@ -343,7 +343,8 @@ class SearchIndex:
         rules: SearchRules = FIRST_RULES,
     ) -> Found:
         """The documents that `search_many` finds, in its order, in a fraction of the time where questions are many. Of
-        an index that compares some vectors alone, those that it would find if it compared all."""
+        an index that compares some vectors alone, those that it would find if it compared all; where a sample shows
+        that readers would get others, it is asked."""
         reader = self._at(version)
         answers: list[list[str] | None] = [None for _ in questions]
         if k >= 1 and reader.rows:
@@ -352,9 +353,15 @@ class SearchIndex:
                 for vector, text in questions
             ]
             depth = Depth(documents=k, of_each=max(_FUSED_DOCUMENTS, k), rules=rules)
-            compute = ranked if reader.rows < index_reader.EXACT_BELOW_ROWS else computed
+            large = reader.rows >= index_reader.EXACT_BELOW_ROWS
             with self._lance("searching"):
-                answers = compute(reader.table, reader.rows, asked, depth, column, of)
+                answers = (computed if large else ranked)(reader.table, reader.rows, asked, depth, column, of)
+            if large:
+                sample = sampled([number for number, found in enumerate(answers) if found])
+                served = self.search_many(version, [questions[n] for n in sample], k, column=column, of=of, rules=rules)
+                shared = [shared_share(answers[n] or (), hits) for n, hits in zip(sample, served, strict=True)]
+                if sample and sum(shared) < AS_SERVED * len(sample):
+                    answers = [None for _ in questions]
         left = [number for number, found in enumerate(answers) if found is None]
         for number, hits in zip(
             left,

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ai_assets.storage.ranked_documents import Depth
+from ai_assets.storage.ranked_documents import SAMPLE, Depth
 from ai_assets.storage.ranking import Hit, combined, weigh_by_words
 from ai_assets.storage.text_scores import FIELD_BOOSTS, SATURATION, TextQuery, Tokenize, length_norms, rarity, tokenizer
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+AS_SERVED = 0.95
+"""Of the documents that readers get for a sample of questions, at least this share has to be found here, on average."""
 AT_ONCE = 24
 """Questions whose scores of all passages are in memory at once, in single precision."""
 _SIDE_BY_SIDE = 2
@@ -40,6 +42,17 @@ _MANY = 6
 _MOST_DENSE = 64
 """Such words are kept as a number for each passage, up to so many."""
 _ASCII_WORD = re.compile(r"[0-9a-z]+")
+
+
+def sampled(numbers: Sequence[int]) -> Sequence[int]:
+    """Of questions, those that the index is asked too: some from everywhere."""
+    return numbers[:: max(1, len(numbers) // SAMPLE)][:SAMPLE]
+
+
+def shared_share(found: Sequence[str], served: Sequence[Hit]) -> float:
+    """How many of the documents that readers get were found, of 1."""
+    theirs = {hit.document_id for hit in served}
+    return len(theirs & set(found)) / len(theirs) if theirs else 1.0
 
 
 class Vocabulary:
