@@ -20,6 +20,7 @@ from ai_assets.storage.stores import Stores
 Partition = Annotated[
     list[str] | None, typer.Option("--partition", help="Only this partition's gates; may be repeated.")
 ]
+MOST_SHOWN = 10
 
 
 class NotEvaluated(UserError):
@@ -102,6 +103,7 @@ def _plain(name: str, reports: Sequence[PartitionReport]) -> dict[str, Any]:
         "measured_at": newest.written_at,
         "scores": [asdict(score) for score in newest.of_corpus],
         "slices": [each.as_data() for each in newest.slices],
+        "unknown": list(newest.unknown),
         "partitions": [
             {
                 "partition": report.evaluation.partition,
@@ -128,3 +130,9 @@ def _show(name: str, reports: Sequence[PartitionReport]) -> None:
         table("Gates and slices", ("partition", "outcome", "verdict", "what was found"), cases)
     else:
         console.print("No gate is declared.")
+    if newest.unknown:
+        console.print(f"{len(newest.unknown)} unknown to the source, and judged by nothing:")
+        for line in newest.unknown[:MOST_SHOWN]:
+            console.print(f"  {line}")
+        if len(newest.unknown) > MOST_SHOWN:
+            console.print(f"  and {len(newest.unknown) - MOST_SHOWN} more (--json has all)")

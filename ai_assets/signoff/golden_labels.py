@@ -315,9 +315,9 @@ def stage_of(collection: Collection) -> ClassifyStage:
         found = f"several stages that label ({', '.join(names)}); 'golden.labels_stage' in its defs.yaml names one"
         raise GoldenLabelRefused(collection.name, f"it has {found if names else 'no classify stage'}")
     if not collection.judges_labels:
-        raise GoldenLabelRefused(
-            collection.name, "its defs.yaml declares no golden labels; write golden: {review: true} there"
-        )
+        file = collection.settings.golden.labels
+        found = "declares no golden labels" if file is None else f"names {file}, which has none that counts"
+        raise GoldenLabelRefused(collection.name, f"its defs.yaml {found}; write golden: {{review: true}} there")
     return stage
 
 
