@@ -10,7 +10,9 @@ from desks import Visitor, desk_of, served
 from signing import decide, known
 from test_charts import drawn
 
+from ai_assets.desk.reliability_chart import reliability_chart
 from ai_assets.desk.score_charts import ScorePoint, score_line
+from ai_assets.evaluation.reliability import reliability_markdown
 from ai_assets.evaluation.verdict import Interval
 from ai_assets.run.evaluated import EVALUATION, evaluated_partitions
 from ai_assets.signoff.publication import publish
@@ -60,7 +62,7 @@ def test_the_page_shows_scores_releases_slices_the_matrix_and_leads_to_the_docum
     vic = seen(url, "vic")
     page = vic.get("/evaluation").text
     assert "Over releases" in page
-    assert page.count('<circle class="dot"') == 2 * 2  # two metrics, two releases
+    assert page.count("<title>Release ") == 2 * 2  # two metrics, two releases
     assert '<polygon class="band"' in page
     assert "language en" in page
     assert "golden=incident&amp;said=" in page
@@ -135,4 +137,28 @@ def test_bins_of_confidence_are_a_table_where_the_evaluation_has_them(url: str, 
     assert "are 0.237 apart on average" in page
     assert "0.6 to 0.7" in page
     assert "0.417" in page
+    assert '<line class="ideal"' in page
+    assert "Confidence 0.654 on average: 0.417 right" in page
     vic.http.close()
+
+
+@pytest.mark.parametrize("right", [0, 3, 8])
+def test_the_plot_of_confidence_has_a_point_for_each_bin_in_its_interval(right: int) -> None:
+    bins = [{"low": 0.9, "high": 1.0, "n": 8, "confidence": 0.95, "right": right / 8},
+            {"low": 0.2, "high": 0.3, "n": 2, "confidence": 0.25, "right": 0.5}]  # fmt: skip
+    svg = drawn(reliability_chart("r", '"<b>', "finding", {"n": 10, "bins": bins}))
+    dots = [each for each in svg.iter() if each.tag.endswith("circle")]
+    whiskers = [each for each in svg.iter() if each.attrib.get("class") == "whisker"]
+    assert [dot.attrib["cx"] for dot in dots] == ["95%", "25%"]
+    assert float(dots[0].attrib["cy"]) == pytest.approx(190 * (1 - right / 8), abs=0.1)
+    assert float(dots[0].attrib["r"]) > float(dots[1].attrib["r"])
+    for dot, line in zip(dots, whiskers, strict=True):
+        assert float(line.attrib["y1"]) <= float(dot.attrib["cy"]) <= float(line.attrib["y2"])
+
+
+def test_the_plot_in_letters_is_as_long_as_the_share_and_marks_the_confidence() -> None:
+    bins = [{"low": 0.7, "high": 0.8, "n": 8, "confidence": 0.75, "right": 0.5}]
+    [line] = reliability_markdown({"bins": bins}).splitlines()[1:-1]
+    bar = line.split("  ")[1]
+    assert (len(bar), bar.count("█"), bar.index("|")) == (40, 20, 30)
+    assert line.endswith("0.500 right, confidence 0.750, n = 8")
