@@ -12,6 +12,7 @@ from test_golden_sets import DAYS as ONE_DAY
 from test_golden_sets import DECLARED, GOLD, golden_files, noted
 
 from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.run.datasets.golden_slices import length_band, scored_slices
 from ai_assets.signoff.errors import LabelFileRefused
 from ai_assets.signoff.label_files import import_golden
 
@@ -138,3 +139,57 @@ def test_a_collection_with_golden_queries_alone_has_a_status(noted: Project) -> 
     noted.declare(partitions=dict(DAYS))
     refused = noted.cli("golden", "status", "notes")
     assert (refused.returncode, "it has no classify stage" in refused.stderr) == (2, True)
+
+
+SLICED = {"evaluation": {"slices": ["language", "source", "length", "label", "tenant", "kind.label"]}}
+
+
+def test_slices_that_no_gate_asks_for_are_scored_and_shown(noted: Project) -> None:
+    lines = [{"document": name, "label": label} for name, label in GOLD.items()]
+    wrong = {**lines[2], "label": "invoice"}
+    golden_files(noted, [*lines[:2], wrong, lines[3]])
+    noted.refresh(noted.declare(**DECLARED, partitions=ONE_DAY, **SLICED))
+    found = json.loads(noted.cli("evaluate", "notes", "--json").stdout)["slices"]
+    scored = {each["slice"]: (each["right"], each["n"]) for each in found}
+    assert scored == {
+        "language en": (3, 4), "source *.txt": (3, 4), "length below 500": (3, 4), "tenant default": (3, 4),
+        "label invoice": (2, 3), "label incident": (1, 1), "kind.label invoice": (2, 2), "kind.label incident": (1, 2),
+    }  # fmt: skip
+    assert found[0]["slice"] == "kind.label incident"  # the worst first
+    assert "kind.label incident" in noted.cli("evaluate", "notes").stdout
+
+
+def test_only_declared_slices_make_scores_stale_and_nothing_before_them(noted: Project) -> None:
+    plain, sliced = (noted.declare(**DECLARED, partitions=ONE_DAY, **more).code_versions for more in ({}, SLICED))
+    assert {asset for asset in plain if plain[asset] != sliced[asset]} == {"evaluation_scores"}
+
+
+@pytest.mark.parametrize(
+    ("slices", "says"),
+    [
+        (["colour"], r"defs.yaml:\d+: evaluation.slices.0: unknown slice 'colour'"),
+        (["langage"], "did you mean 'language'"),
+        (["kin.label"], "unknown stage 'kin'; did you mean 'kind'"),
+        (["kind.lable"], "stage 'kind' has no column 'lable'; did you mean 'label'"),
+        (["kind.confidence"], "'kind.confidence' is a number, and has no slices"),
+        (["language", "language"], "'language' is here twice"),
+    ],
+)
+def test_slices_that_cannot_be_are_refused_with_their_line(noted: Project, slices: list[str], says: str) -> None:
+    with pytest.raises(DeclarationInvalid, match=says):
+        noted.declare(**DECLARED, partitions=ONE_DAY, evaluation={"slices": slices})
+
+
+@pytest.mark.parametrize(
+    ("characters", "band"),
+    [(0, "below 500"), (499, "below 500"), (500, "500 to 2,000"), (7_999, "2,000 to 8,000"), (8_000, "8,000 and more")],
+)
+def test_every_length_has_one_band(characters: int, band: str) -> None:
+    assert length_band(characters) == band
+
+
+def test_of_a_column_with_many_values_the_largest_slices_are_kept() -> None:
+    within = {f"{n}": [f"kind.label v{n // 2 if n < 10 else n}"] for n in range(100)}
+    found = scored_slices(within, dict.fromkeys(within, True))
+    assert len(found) == 40
+    assert {each.slice for each in found} >= {f"kind.label v{n}" for n in range(5)}

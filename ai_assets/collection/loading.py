@@ -205,6 +205,10 @@ class Collection:
     @property
     def slices(self) -> tuple[str, ...]:
         """By what golden documents are divided."""
+        return tuple(dict.fromkeys((*self._gate_slices, *self.settings.evaluation.slices)))
+
+    @property
+    def _gate_slices(self) -> tuple[str, ...]:
         return tuple(sorted({each for gate in self.settings.metric_gates for each in gate.slices}))
 
     @cached_property
@@ -260,6 +264,7 @@ class Collection:
             case "evaluation_scores":
                 scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
                 judged = {stage.name for stage in self.labelling}
+                judged |= {each.partition(".")[0] for each in self.settings.evaluation.slices if "." in each}
                 judged |= {name for judge in self.judges for name in (judge.name, judge.judges)}
                 return (
                     *(["documents"] if "documents" in scored or self.slices else []),
@@ -304,10 +309,11 @@ class Collection:
                 *(["ece-1"] if any(gate.metric == ECE for gate in settings.metric_gates) else []),
                 *self._judges_described,
                 *(
-                    [["errors-1", list(self.slices)]]
+                    [["errors-1", list(self._gate_slices)]]
                     if any(gate.is_statistical for gate in settings.metric_gates)
                     else []
                 ),
+                *([["slices-1", list(declared)]] if (declared := settings.evaluation.slices) else []),
                 *self._search_described,
             ],
             "release_candidate": [
