@@ -7,6 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from ai_assets.desk import evaluation_query
 from ai_assets.desk.context import Desk
 from ai_assets.desk.evaluation_query import MISSING, EvaluationView, MetricHistory
+from ai_assets.desk.golden_items import golden_item
 from ai_assets.desk.pages.form import person_of
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.reliability_chart import in_words, reliability_chart
@@ -64,6 +65,15 @@ def documents(http: HttpRequest) -> Response:
 
 
 def document(http: HttpRequest) -> Response:
-    name, asked = http.path_params["collection"], storable(http.query_params.get("id")) or ""
-    found = evaluation_query.judged_text(Desk.of(http), person_of(http), name, asked)
-    return render(http, "evaluation_document.html", {"collection": name, "found": found, "missing": MISSING})
+    return document_page(http, storable(http.query_params.get("id")) or "")
+
+
+def document_page(http: HttpRequest, asked: str, *, problem: str | None = None, status_code: int = 200) -> Response:
+    name, desk, person = http.path_params["collection"], Desk.of(http), person_of(http)
+    found = evaluation_query.judged_text(desk, person, name, asked)
+    done = "Recorded. The next run measures with it." if http.query_params.get("done") and not problem else None
+    context = {
+        "collection": name, "found": found, "missing": MISSING, "problem": problem, "done": done,
+        "item": golden_item(desk, person, name, asked, found.digest),
+    }  # fmt: skip
+    return render(http, "evaluation_document.html", context, status_code)

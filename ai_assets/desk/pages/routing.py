@@ -51,6 +51,7 @@ def routes() -> list[BaseRoute]:
         _form("/golden", golden.draw),
         _page("/golden/{collection}", golden.page),
         _form("/golden/{collection}", golden.label),
+        _form("/golden/{collection}/item", golden.item),
         _page("/held", held.overview),
         _page("/held/{collection}", held.page),
         _form("/held/{collection}", held.decide),
