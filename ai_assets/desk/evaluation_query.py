@@ -107,7 +107,7 @@ def overview(desk: Desk, person: Person) -> list[OverviewLine]:
     return [
         OverviewLine(collection=name, evaluation=newest_evaluation(desk.stores, seen[name]))
         for name in sorted(seen)
-        if seen[name].metrics
+        if seen[name].evaluates
     ]
 
 

@@ -339,9 +339,9 @@ class CorpusEvaluation:
         found = functools.partial(intact, self.work)
         partitions = sorted(self.work.listing.by_partition)
         return [
-            JudgedPartitions(self.work.stores, self.collection, stage, partitions, found).with_ratings(
-                functools.partial(_partitions_of, self.work.listing)
-            )
+            JudgedPartitions(
+                self.work.stores, self.collection, stage, partitions, found, self.work.golden_labels.ratings
+            ).with_ratings(functools.partial(_partitions_of, self.work.listing))
             for stage in self.collection.judges
         ]
 
