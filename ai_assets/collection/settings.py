@@ -699,7 +699,7 @@ class CollectionSettings(WithDeadline):
                 yield wrong(f"'{each}' is here twice", *at)
             elif not column and each not in SLICED_BY:
                 yield wrong(
-                    f"unknown slice '{each}'{nearest(each, SLICED_BY)}; it is one of these, or STAGE.COLUMN", *at
+                    f"unknown slice '{each}'{nearest(each, list(SLICED_BY))}; it is one of these, or STAGE.COLUMN", *at
                 )
             elif column and stage not in stages:
                 yield wrong(f"unknown stage '{stage}'{nearest(stage, list(stages))}", *at)

@@ -76,7 +76,8 @@ def export_releases(stores: Stores, collection: str, to: str) -> MlflowExport:
     address, artifacts = _place(to)
     mlflow = _mlflow()
     experiment = f"ai-assets/{collection}"
-    made, kept = [], []
+    made: list[int] = []
+    kept: list[int] = []
     try:
         client = mlflow.MlflowClient(tracking_uri=address)
         found = client.get_experiment_by_name(experiment)

@@ -60,7 +60,7 @@ def _stated(last: CanaryRun, before: Sequence[CanaryRun], *, learned: bool) -> I
     pairs: tuple[tuple[FactKind, Callable[[CanaryAnswer], str | None], str, bool], ...] = (
         ("model", lambda each: each.model, "it names its model", True),
         ("fingerprint", lambda each: each.fingerprint, "its fingerprint is", learned),
-        ("dimensions", lambda each: each.dimensions and f"{each.dimensions:,}", "numbers in a vector:", True),
+        ("dimensions", lambda each: f"{each.dimensions:,}" if each.dimensions else None, "numbers in a vector:", True),
     )
     for kind, get, said, counts in pairs:
         now, was = _values([last], get), _values(before, get)
