@@ -14,6 +14,8 @@ import pytest
 import sqlalchemy as sa
 from conftest import Project
 from desks import Visitor, desk_of, served
+from doctoring import levels, seen
+from doctoring import one as one_finding
 from engines import declare, one, question, settings
 from provider import Provider
 from signing import PASSWORD, current, decide, known, somebody
@@ -28,6 +30,7 @@ from ai_assets.inference.canary.status import statuses
 from ai_assets.inference.canary_settings import CanarySettings
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.errors import CanaryInvalid, CanaryUndeclared
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.records import Caller
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.run.errors import PartitionsFailed
@@ -306,6 +309,96 @@ def test_another_declared_model_or_set_is_no_change_and_begins_anew(provider: Pr
     assert not found_changes(state)
 
 
+# Vectors
+
+
+def test_a_changed_vector_space_is_noticed_told_once_and_accepted_as_the_new_baseline(
+    provider: Provider, state: StateStore
+) -> None:
+    inference = one(provider.url, canary={**OFTEN, "embeds": True, "notify": ["team", "board"]})
+    tell = canaries.teller(inference)
+    asked_now = lambda number: [asked(of(inference), inference, state, tell=tell) for _ in range(number)]  # noqa: E731
+    before = asked_now(4)
+    assert not found_changes(state)
+    assert all(each.distance < 1e-5 for run in before if run for each in run.answers if each.distance is not None)
+    kept = [bool(run and any(each.vector for each in run.answers)) for run in before]
+    assert kept == [True, False, False, False]
+    provider.configure(swapped=True, swap_share=1.0)
+    asked_now(2)
+    [change] = found_changes(state)
+    [fact] = change.facts
+    assert (fact.kind, fact.size is not None and fact.size > 0.5) == ("vectors", True)
+    assert before[-1] is not None
+    assert change.alike_at == before[-1].started_at
+    with state.read() as connection:
+        told = connection.execute(sa.text("SELECT channel, kind, title, body FROM notices ORDER BY channel")).all()
+    assert [(each.channel, each.kind) for each in told] == [("board", "canary"), ("team", "canary")]
+    assert "mini (small) answers otherwise" in told[0].title
+    assert "ai-assets canary accept mini" in told[0].body
+    ann = known(state, "ann", "admin")
+    with state.write() as connection:
+        canaries.accept(connection, "mini", by=ann, reason="embedded anew")
+    asked_now(2)
+    assert not found_changes(state)
+    provider.configure(swapped=False)
+    asked_now(1)
+    [again] = found_changes(state)
+    assert [each.kind for each in again.facts] == ["vectors"]
+
+
+def vectors_run(number: int, distance: float, dimensions: int = 256) -> CanaryRun:
+    usual = [["usual"] * 2 for _ in QUESTIONS]
+    return made_run(number, usual, characters=0, confidence=None, dimensions=dimensions, distance=distance)
+
+
+def test_vectors_that_move_less_than_declared_are_no_change_and_another_length_is_one_at_once() -> None:
+    declared_set = CanarySettings(**{**OFTEN, "embeds": True})
+    past = [vectors_run(number, 0.0) for number in range(3)]
+    assert compared([*past, vectors_run(3, 0.009)], declared_set, ()).facts == ()
+    [moved] = compared([*past, vectors_run(3, 0.02)], declared_set, ()).facts
+    assert (moved.kind, moved.size) == ("vectors", pytest.approx(0.02))
+    [other] = compared([*past[:1], vectors_run(3, 0.0, dimensions=384)], declared_set, ()).facts
+    assert (other.kind, "384; before 256" in other.sentence) == ("dimensions", True)
+
+
+def test_texts_are_embedded_and_questions_asked_and_one_in_place_of_the_other_is_refused(tmp_path: Path) -> None:
+    file, beside = tmp_path / "canary.yaml", tmp_path / "inference.yaml"
+    file.write_text("questions:\n- {name: seal, embed: Two pump seals.}\n")
+    [text] = question_set(CanarySettings(items="canary.yaml", embeds=True), beside).questions
+    assert text.request("mini", None, 1).text == "Two pump seals."
+    with pytest.raises(CanaryInvalid, match=r"canary\.yaml:2: 'seal': the canary asks: write 'ask'"):
+        question_set(CanarySettings(items="canary.yaml"), beside)
+    file.write_text("questions:\n- {name: seal, embed: Two., ask: Which?}\n")
+    with pytest.raises(CanaryInvalid, match=r"canary\.yaml:2: .*either what is asked"):
+        question_set(CanarySettings(items="canary.yaml", embeds=True), beside)
+    assert (
+        BUILT_IN.digest == "3320a01b2e0121f8e4ab4274b292dce0dcf4edc7b68b12b356d32bdf39184a40"
+    )  # a baseline of an earlier version goes on
+
+
+# The doctor
+
+
+def test_the_doctor_names_an_overdue_canary_and_a_change_that_nobody_accepted(
+    project: Project, provider: Provider
+) -> None:
+    declare(project.root, provider.url, canary=OFTEN)
+    [fresh] = seen("canaries")
+    assert (fresh.level, fresh.found) == ("ok", "it was never asked")
+    inference, state = inference_at(project.home), project.stores().state
+    runs(inference, state, 3)
+    assert levels(seen("canaries")) == {"ok"}
+    with state.write() as connection:
+        connection.execute(sa.text("UPDATE canary_runs SET started_at = '2020' || substr(started_at, 5)"))
+    late = one_finding(seen("canaries"), "warning")
+    assert (late.looked_at, late.found.startswith("overdue: asked last 2020-")) == ("canary mini", True)
+    provider.configure(swapped=True)
+    runs(inference, state)
+    changed = one_finding(seen("canaries"), "warning")
+    assert "answers are others" in changed.found
+    assert "ai-assets canary accept mini" in changed.fix
+
+
 # Settings
 
 
@@ -334,8 +427,6 @@ def test_rows_made_after_a_change_hold_a_candidate_back_as_declared(
     project: Project, provider: Provider, blocks: str
 ) -> None:
     declare(project.root, provider.url, canary={**OFTEN, "blocks": blocks})
-    from ai_assets.inference.load import inference_at
-
     inference, state = inference_at(project.home), project.stores().state
     runs(inference, state, 3)
     project.documents(2)

@@ -1,18 +1,24 @@
 """Claims about the evaluation page: what was stored is shown, a cell leads to its documents, plots are well-formed."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+import httpx
 import pytest
 from conftest import STAGE, Project, project_at
 from desks import Visitor, desk_of, served
 from signing import decide, known
 from test_charts import drawn
 
+from ai_assets.collection.loading import load_collection
+from ai_assets.desk.reliability_chart import reliability_chart
 from ai_assets.desk.score_charts import ScorePoint, score_line
+from ai_assets.evaluation.reliability import reliability_markdown
 from ai_assets.evaluation.verdict import Interval
 from ai_assets.run.evaluated import EVALUATION, evaluated_partitions
+from ai_assets.signoff import audit, golden_labels, verification
 from ai_assets.signoff.publication import publish
 
 DAY = "2026-10-05"
@@ -37,6 +43,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         known(stores.state)
         known(stores.state, "vic", "viewer", "notes")
         known(stores.state, "otto", "viewer", "other")
+        known(stores.state, "rita", "reviewer", "notes")
         for text in ("A leak flooded the hall. The cause was a broken valve.", "A fire in the hall, and its cause."):
             made.edit(notes, "2026-10-06/4.txt", text)
             decide(stores.state, notes)
@@ -60,7 +67,7 @@ def test_the_page_shows_scores_releases_slices_the_matrix_and_leads_to_the_docum
     vic = seen(url, "vic")
     page = vic.get("/evaluation").text
     assert "Over releases" in page
-    assert page.count('<circle class="dot"') == 2 * 2  # two metrics, two releases
+    assert page.count("<title>Release ") == 2 * 2  # two metrics, two releases
     assert '<polygon class="band"' in page
     assert "language en" in page
     assert "golden=incident&amp;said=" in page
@@ -135,4 +142,80 @@ def test_bins_of_confidence_are_a_table_where_the_evaluation_has_them(url: str, 
     assert "are 0.237 apart on average" in page
     assert "0.6 to 0.7" in page
     assert "0.417" in page
+    assert '<line class="ideal"' in page
+    assert "Confidence 0.654 on average: 0.417 right" in page
     vic.http.close()
+
+
+@pytest.mark.parametrize("right", [0, 3, 8])
+def test_the_plot_of_confidence_has_a_point_for_each_bin_in_its_interval(right: int) -> None:
+    bins = [{"low": 0.9, "high": 1.0, "n": 8, "confidence": 0.95, "right": right / 8},
+            {"low": 0.2, "high": 0.3, "n": 2, "confidence": 0.25, "right": 0.5}]  # fmt: skip
+    svg = drawn(reliability_chart("r", '"<b>', "finding", {"n": 10, "bins": bins}))
+    dots = [each for each in svg.iter() if each.tag.endswith("circle")]
+    whiskers = [each for each in svg.iter() if each.attrib.get("class") == "whisker"]
+    assert [dot.attrib["cx"] for dot in dots] == ["95%", "25%"]
+    assert float(dots[0].attrib["cy"]) == pytest.approx(190 * (1 - right / 8), abs=0.1)
+    assert float(dots[0].attrib["r"]) > float(dots[1].attrib["r"])
+    for dot, line in zip(dots, whiskers, strict=True):
+        assert float(line.attrib["y1"]) <= float(dot.attrib["cy"]) <= float(line.attrib["y2"])
+
+
+def test_the_plot_in_letters_is_as_long_as_the_share_and_marks_the_confidence() -> None:
+    bins = [{"low": 0.7, "high": 0.8, "n": 8, "confidence": 0.75, "right": 0.5}]
+    [line] = reliability_markdown({"bins": bins}).splitlines()[1:-1]
+    bar = line.split("  ")[1]
+    assert (len(bar), bar.count("█"), bar.index("|")) == (40, 20, 30)
+    assert line.endswith("0.500 right, confidence 0.750, n = 8")
+
+
+def acts_on(visitor: Visitor, document: str, **fields: str) -> httpx.Response:
+    page = visitor.get(f"/evaluation/notes/document?id={document}").text
+    digest = re.search(r'name="digest" value="(\w+)"', page)
+    found = {"document": document, "from": "document", "digest": digest[1] if digest else "", **fields}
+    return visitor.submit("/golden/notes/item", **found)
+
+
+def in_force(judged: Project) -> golden_labels.GoldenInForce:
+    with judged.stores().state.read() as connection:
+        return golden_labels.in_force(connection, load_collection(judged.root / "collections", "notes"))
+
+
+def test_a_reviewer_retires_and_disputes_golden_items_and_the_chain_has_both(url: str, judged: Project) -> None:
+    rita, name = seen(url, "rita"), "2026-10-06/4.txt"
+    wordless = acts_on(rita, name, act="retire", reason=" ")
+    assert (wordless.status_code, "needs a reason" in wordless.text) == (400, True)
+    assert "retired</span> by rita: two reports in one" in acts_on(
+        rita, name, act="retire", reason="two reports in one"
+    ).text  # fmt: skip
+    assert set(in_force(judged).retired) == {name}
+    overview = rita.get("/golden").text
+    assert "1 golden item retired" in overview
+    assert "retired by rita: two reports in one" in overview
+    acts_on(rita, name, act="back")
+    assert not in_force(judged).retired
+    changed = acts_on(rita, name, act="dispute", label="invoice", reason="it bills", digest="0" * 64)
+    assert (changed.status_code, "has changed since it was shown" in changed.text) == (400, True)
+    unknown = acts_on(rita, name, act="dispute", label="invoyce", reason="it bills")
+    assert "did you mean" in unknown.text
+    assert "rita says <strong><bdi>invoice" in acts_on(rita, name, act="dispute", label="invoice", reason="bills").text
+    given = in_force(judged).agreed[name]
+    assert (given.label, given.authors, given.stratum) == ("invoice", ("rita",), "chosen")
+    with judged.stores().state.read() as connection:
+        told = [(each.actor, each.subject["answer"]) for each in audit.select(connection, actions=["labelled"])]
+    assert sorted(told) == [("rita", "label"), ("rita", "retired"), ("rita", "withdrawn")]
+    verification.verify(judged.stores().state)
+    rita.http.close()
+
+
+def test_who_may_not_review_sees_what_was_said_and_no_form(url: str, judged: Project) -> None:
+    vic, otto, name = seen(url, "vic"), seen(url, "otto"), "2026-10-05/1.txt"
+    page = vic.get(f"/evaluation/notes/document?id={name}").text
+    assert "The golden file says" in page
+    assert 'action="/golden/notes/item"' not in page
+    assert "take the role reviewer in notes" in page
+    assert acts_on(vic, name, act="retire", reason="because").status_code == 403
+    assert acts_on(otto, name, act="retire", reason="because").status_code == 404
+    assert name not in in_force(judged).retired
+    for each in (vic, otto):
+        each.http.close()

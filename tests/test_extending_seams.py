@@ -11,15 +11,17 @@ import dagster as dg
 import pytest
 import yaml
 from conftest import DAYS, STAGE, Project
+from desks import desk_of
 from llama import Llama
 from provider import Provider
-from signing import current, made_known, somebody
+from signing import current, known, made_known, somebody
 from signing import decide as approve
 
 import ai_assets
 from ai_assets.checks.base import CheckOutcome
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.partitions import RANGE_END, RANGE_START
+from ai_assets.desk import reading
 from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.decisions import Choice, decide
 from ai_assets.signoff.publication import publish
@@ -206,3 +208,43 @@ def test_the_kind_of_the_document_asks_with_its_own_settings(house: Project, pro
     assert len(provider.bills(every=True)) == 4
     with pytest.raises(CollectionInvalid, match="unknown key 'reader'; did you mean 'readers'"):
         house.declare(partitions={**DAYS, "end": DAY}, stages=[{"name": "a", "kind": stage["kind"], "reader": "x"}])
+
+
+GRADED = """
+from pathlib import Path
+from typing import ClassVar
+
+from ai_assets.stages.generate import PromptStage
+
+
+class Graded(PromptStage):
+    DESCRIPTION: ClassVar[str] = "A row is a document with its length in characters."
+    COLUMNS: ClassVar = {"length": "integer"}
+    HEADLINE: ClassVar[str] = "length"
+    PROMPT: ClassVar[Path] = Path(__file__).with_name("graded.md")
+
+    def read(self, answer, text):
+        return {"length": len(text)}
+"""
+
+
+def test_a_kind_whose_first_column_is_a_number_makes_a_candidate_that_people_can_read(
+    house: Project, provider: Provider
+) -> None:
+    (house.root / "inference.yaml").write_text(REHEARSED)
+    (house.root / "graded.md").write_text(PROMPT)
+    (house.root / "my_grades.py").write_text(GRADED)
+    collection = house.declare(partitions={**DAYS, "end": DAY}, stages=[{"name": "graded", "kind": "my_grades:Graded"}])
+    house.refresh(collection)
+    stores = house.stores()
+    manifest = stores.lake.manifest("notes", "release_candidate", DAY)
+    assert manifest is not None
+    assert {row["graded_length"] for row in stores.lake.rows(manifest)} == {"76", "74"}
+    bob = known(stores.state, "bob")
+    approve(stores.state, collection)
+    publish(collection, stores, by="ann")
+    house.edit(collection, f"{DAY}/bill.txt", "An invoice of 9.00.")
+    page = reading.document_page(desk_of(house), bob, current(stores.state, DAY).request_id, sort="name")
+    assert [(row.headlines, row.before) for row in page.rows] == [
+        ({"graded": "19"}, {"graded": "76"}), ({"graded": "74"}, {}),
+    ]  # fmt: skip

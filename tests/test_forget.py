@@ -28,7 +28,9 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.document_view import document_view
 from ai_assets.forgetting.erasing import ShownByPrompt, UnderLegalHold, forget
 from ai_assets.forgetting.places import find
+from ai_assets.inference.load import inference_at
 from ai_assets.inference.sent import unpacked
+from ai_assets.planning.plan import plan
 from ai_assets.retention import holds
 from ai_assets.run.explain import search
 from ai_assets.signoff import forgotten, integrity, notes, releases, verification
@@ -205,6 +207,18 @@ def documents_of(project: Project, collection: Collection) -> dict[str, dict[str
     manifest = lake.manifest(collection.name, "documents", DAY)
     assert manifest is not None
     return {row["document_id"]: row for row in lake.rows(manifest)}
+
+
+def test_a_plan_asks_about_forgotten_documents_no_more_than_a_run_does(project: Project, provider: Provider) -> None:
+    collection = furnished(project)
+    forget(project.stores(), collection, SECRET, by=known_admin(project), reason="erasure request 17")
+    asked = provider.stats()["calls"]
+    found = plan(collection, project.stores(), inference_at(project.home))
+    assert (found.new_calls, found.reused, found.money.high_nusd) == (0, 10, 0)
+    project.refresh(collection)
+    assert provider.stats()["calls"] == asked
+    found = plan(collection, project.stores(), inference_at(project.home))
+    assert (found.planned, found.reused, found.new_calls) == ([], 0, 0)
 
 
 def test_an_unknown_document_is_refused_with_near_names(project: Project) -> None:

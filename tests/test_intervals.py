@@ -8,6 +8,7 @@ import pytest
 from ai_assets.evaluation.scoring import label_scores
 from ai_assets.statistics.chance import holm, mcnemar
 from ai_assets.statistics.intervals import difference_bounds, macro_f1_error, mean_bounds, quantile, share_bounds
+from ai_assets.statistics.ranks import nearest_rank
 
 RUNS = 600
 LEAST = 0.925
@@ -134,3 +135,21 @@ def test_several_true_nulls_raise_an_alarm_no_more_often_than_one() -> None:
     chance = random.Random(6)
     alarms = sum(min(holm([chance.random() for _ in range(8)])) <= 0.05 for _ in range(2000))
     assert alarms / 2000 <= 0.065
+
+
+@pytest.mark.parametrize(
+    ("number", "share", "rank"),
+    [
+        (1, 0.95, 1),
+        (2, 0.5, 1),
+        (3, 0.5, 2),
+        (19, 0.95, 19),
+        (20, 0.95, 19),
+        (21, 0.95, 20),
+        (100, 0.95, 95),
+        (4, 0.0, 1),
+    ],
+)
+def test_the_nearest_rank_is_the_least_that_covers_the_share(number: int, share: float, rank: int) -> None:
+    assert nearest_rank([float(each) for each in range(1, number + 1)], share) == rank
+    assert nearest_rank([], share) is None

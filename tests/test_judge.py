@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import yaml
 from conftest import DAYS, Project, project_at
+from desks import Visitor, desk_of, served
 from provider import Provider
 from signing import current, decide, known
 
@@ -31,6 +33,8 @@ from ai_assets.rehearsal.judging import rating
 from ai_assets.rehearsal.reading import Reading, read
 from ai_assets.run.datasets.evaluation_scores import gate_verdicts
 from ai_assets.run.errors import PartitionsFailed
+from ai_assets.signoff import given_ratings, verification
+from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import LabelFileRefused
 from ai_assets.signoff.judged_outputs import as_computed, judge_of
 from ai_assets.signoff.label_files import written
@@ -276,6 +280,71 @@ def test_worse_by_more_than_declared_fails_and_too_close_to_tell_is_undecided() 
 
 
 # Sheets
+
+
+def next_task(page: str) -> dict[str, str]:
+    found = {name: re.search(rf'name="{name}" value="([^"]+)"', page) for name in ("document", "output")}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+def test_people_rate_on_the_desk_blind_and_their_ratings_count_as_those_of_the_file(office: Project) -> None:
+    collection, stores = declared(office), office.stores()
+    for name, role in (("rita", "reviewer"), ("vic", "viewer"), ("otto", None)):
+        known(stores.state, name, role)  # type: ignore[arg-type]
+    order = [line["document"] for line in sheet(stores, collection, collection.judges[0], 40)]
+    said = rows(office, "rated")
+    with served(desk_of(office)) as running:
+        rita, vic, otto = (Visitor(running.url) for _ in range(3))
+        for visitor, name in ((rita, "rita"), (vic, "vic"), (otto, "otto")):
+            visitor.sign_in(name)
+        here = "/golden/notes/ratings/rated"
+        assert "20 more let the judge say something" in rita.get("/golden").text
+        page = rita.get(here).text
+        for place in range(FEWEST_RATED):
+            task = next_task(page)
+            assert task["document"] == order[place], "in the order of a sheet"
+            assert str(said[task["document"]]["reason"]) not in page, "the judge's words are not shown"
+            page = rita.submit(here, rating=str(int(said[task["document"]]["score"])), **task).text
+        assert "Recorded." in page
+        assert f"{FEWEST_RATED} rated by people" in page
+        first = next_task(rita.get(f"{here}?id={order[0]}").text)
+        wrong = rita.submit(here, rating="9", **first)
+        assert (wrong.status_code, "not on the scale of rated: 1, 2, 3, 4, 5" in wrong.text) == (400, True)
+        gone = rita.submit(here, rating="1", document=order[0], output="0" * 16)
+        assert (gone.status_code, "has changed since it was shown" in gone.text) == (400, True)
+        assert vic.submit(here, rating="1", **first).status_code == 403
+        assert 'name="rating"' not in vic.get(here).text
+        assert (otto.get(here).status_code, rita.get("/golden/notes/ratings/rate").status_code) == (404, 404)
+        for visitor in (rita, vic, otto):
+            visitor.http.close()
+    found = as_computed(stores, collection, collection.judges[0]).with_ratings()
+    assert (len(found.pairs), {one == other for one, other in found.pairs}) == (FEWEST_RATED, {True})
+    assert order[0] not in {line["document"] for line in sheet(stores, collection, collection.judges[0], 40)}
+    again = declared(office, FLOOR)
+    office.refresh(again)
+    assert verdict(office, again).verdict in ("passed", "undecided")
+    assert verdict(office, again).n == FEWEST_RATED or "rate" not in verdict(office, again).sentence
+    verification.verify(stores.state)
+    with stores.state.write() as connection:
+        connection.execute(sa.text("UPDATE judge_ratings SET rating = '1' WHERE document_id = :d"), {"d": order[1]})
+    with pytest.raises(AuditBroken, match=f"rating 1 of rita of {order[1]} in rated"):
+        verification.verify(stores.state)
+
+
+def test_a_rating_of_the_desk_makes_only_the_scores_of_its_partition_due(office: Project) -> None:
+    collection, stores = declared(office), office.stores()
+    office.refresh(collection)
+    (line,) = sheet(stores, collection, collection.judges[0], 1)
+    rita = known(stores.state, "rita", "reviewer")
+    given_ratings.rate(stores, collection, collection.judges[0], line["document"], line["output"], "2", by=rita)
+    given_ratings.rate(stores, collection, collection.judges[0], line["document"], line["output"], "2", by=rita)
+    made = {each.manifest.asset: each.computed for each in office.refresh(collection)}
+    assert {asset for asset, computed in made.items() if computed} == {"evaluation_scores", "release_candidate"}
+    with stores.state.read() as connection:
+        assert [each.number for each in given_ratings.in_force(connection, "notes")] == [1]
+    given_ratings.rate(stores, collection, collection.judges[0], line["document"], line["output"], "5", by=rita)
+    with stores.state.read() as connection:
+        assert [(each.number, each.said) for each in given_ratings.in_force(connection, "notes")] == [(2, 5)]
 
 
 def test_a_sheet_is_blind_drawn_by_digest_and_goes_on_where_people_stopped(office: Project) -> None:

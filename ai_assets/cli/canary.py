@@ -51,7 +51,7 @@ def run(endpoint: AnEndpoint = None, as_json: AsJson = False) -> None:
             count = len(canary.questions.questions) * canary.settings.repeats
             errors.print(f"Asking {name} {count} questions ({in_full(canary.settings.budget_usd)} at most) …")
         try:
-            asking.asked(canary, settings, places.state)
+            asking.asked(canary, settings, places.state, tell=canaries.teller(settings))
         except UserError as error:
             if endpoint is not None:
                 raise

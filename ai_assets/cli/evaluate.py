@@ -20,6 +20,7 @@ from ai_assets.storage.stores import Stores
 Partition = Annotated[
     list[str] | None, typer.Option("--partition", help="Only this partition's gates; may be repeated.")
 ]
+MOST_SHOWN = 10
 
 
 class NotEvaluated(UserError):
@@ -41,6 +42,10 @@ def evaluate(
     to_inspect: Annotated[
         Path | None, typer.Option("--inspect", metavar="FILE", help="Write the newest evaluation as an inspect_ai log.")
     ] = None,
+    to_mlflow: Annotated[
+        str | None,
+        typer.Option("--mlflow", metavar="DIR_OR_URI", help="Export each release as a run of MLflow, once."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show stored scores, and hold the declared gates against them; exit code 1 where one fails.
@@ -54,6 +59,8 @@ def evaluate(
         _write(to_junit, junit(name, reports))
     if to_inspect is not None:
         _write(to_inspect, readable_json(inspect_log(chosen, newest), indent=1) + "\n")
+    if to_mlflow is not None:
+        _export(places, name, to_mlflow)
     failed = [case for report in reports for case in report.cases if case.outcome == "failed"]
     if as_json:
         print_json(_plain(name, reports))
@@ -63,6 +70,16 @@ def evaluate(
         if not as_json:
             errors.print(f"{len(failed)} of {sum(len(report.cases) for report in reports)} failed", style="red")
         raise typer.Exit(1)
+
+
+def _export(places: Stores, name: str, to: str) -> None:
+    from ai_assets.run.evaluation_mlflow import export_releases
+
+    done = export_releases(places, name, to)
+    runs = f"{len(done.made)} run{'' if len(done.made) == 1 else 's'}"
+    errors.print(f"MLflow: {runs} made in {done.experiment}, {len(done.kept)} there already.")
+    if "://" not in to:
+        errors.print(f"Look: mlflow ui --backend-store-uri {done.address}")
 
 
 def _reports(chosen: Collection, places: Stores, wanted: Sequence[str]) -> list[PartitionReport]:
@@ -102,6 +119,7 @@ def _plain(name: str, reports: Sequence[PartitionReport]) -> dict[str, Any]:
         "measured_at": newest.written_at,
         "scores": [asdict(score) for score in newest.of_corpus],
         "slices": [each.as_data() for each in newest.slices],
+        "unknown": list(newest.unknown),
         "partitions": [
             {
                 "partition": report.evaluation.partition,
@@ -128,3 +146,9 @@ def _show(name: str, reports: Sequence[PartitionReport]) -> None:
         table("Gates and slices", ("partition", "outcome", "verdict", "what was found"), cases)
     else:
         console.print("No gate is declared.")
+    if newest.unknown:
+        console.print(f"{len(newest.unknown)} unknown to the source, and judged by nothing:")
+        for line in newest.unknown[:MOST_SHOWN]:
+            console.print(f"  {line}")
+        if len(newest.unknown) > MOST_SHOWN:
+            console.print(f"  and {len(newest.unknown) - MOST_SHOWN} more (--json has all)")

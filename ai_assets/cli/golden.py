@@ -51,6 +51,16 @@ def status(name: CollectionName, as_json: AsJson = False) -> None:
     if as_json:
         print_json(_plain(found))
         return
+    if found.queries:
+        console.print(f"{found.queries} golden queries judge the search of {name}.")
+    if found.stage is None:
+        console.print("It has no golden labels; golden: {labels: FILE} or {review: true} declares them.")
+    else:
+        _show_labels(found)
+    _show_judged(found, leaked_count=chosen.settings.golden.leaked == "count")
+
+
+def _show_labels(found: GoldenStatus) -> None:
     rows = [(_SOURCES[source], number) for source, number in found.by_source.items()]
     table(f"Golden labels of {found.stage}", ("source", "labels"), rows, ("labels",))
     share = f", {found.right} of them as the model says" if found.scored else ""
@@ -69,7 +79,6 @@ def status(name: CollectionName, as_json: AsJson = False) -> None:
         console.print(f"{len(found.disagreed)} documents on which people disagree judge nothing: {shown}")
     if found.outdated:
         console.print(f"{found.outdated} labels are of texts that have changed since, and judge nothing.")
-    _show_judged(found, leaked_count=chosen.settings.golden.leaked == "count")
 
 
 def _show_judged(found: GoldenStatus, *, leaked_count: bool) -> None:

@@ -24,7 +24,7 @@ from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.reranking import read_reranker
-from ai_assets.collection.settings import OWN_TEXT, CollectionSettings
+from ai_assets.collection.settings import OWN_TEXT, CollectionSettings, GateSettings
 from ai_assets.collection.stage_windows import hours_by_asset, refuse_wrong_hours
 from ai_assets.collection.steps import SegmentStep, refuse_unknown_gpus, steps_of
 from ai_assets.collection.suite_columns import unknown_column
@@ -34,7 +34,15 @@ from ai_assets.embedding.searched_by import Reranker
 from ai_assets.embedding.spec import Embedding
 from ai_assets.evaluation.metrics import CALIBRATION, Metric, Of
 from ai_assets.evaluation.ratings import Rating, read_ratings
-from ai_assets.evaluation.scoring import ECE, GoldenLabel, GoldenQuery, read_golden_labels, read_golden_queries
+from ai_assets.evaluation.scoring import (
+    ECE,
+    OF_LABELS,
+    OF_QUERIES,
+    GoldenLabel,
+    GoldenQuery,
+    read_golden_labels,
+    read_golden_queries,
+)
 from ai_assets.extensions import look_in
 from ai_assets.own import OwnParts, load_own, metrics_of
 from ai_assets.policy.files import PolicySet
@@ -201,6 +209,10 @@ class Collection:
     @property
     def slices(self) -> tuple[str, ...]:
         """By what golden documents are divided."""
+        return tuple(dict.fromkeys((*self._gate_slices, *self.settings.evaluation.slices)))
+
+    @property
+    def _gate_slices(self) -> tuple[str, ...]:
         return tuple(sorted({each for gate in self.settings.metric_gates for each in gate.slices}))
 
     @cached_property
@@ -256,6 +268,7 @@ class Collection:
             case "evaluation_scores":
                 scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
                 judged = {stage.name for stage in self.labelling}
+                judged |= {each.partition(".")[0] for each in self.settings.evaluation.slices if "." in each}
                 judged |= {name for judge in self.judges for name in (judge.name, judge.judges)}
                 return (
                     *(["documents"] if "documents" in scored or self.slices else []),
@@ -300,10 +313,11 @@ class Collection:
                 *(["ece-1"] if any(gate.metric == ECE for gate in settings.metric_gates) else []),
                 *self._judges_described,
                 *(
-                    [["errors-1", list(self.slices)]]
+                    [["errors-1", list(self._gate_slices)]]
                     if any(gate.is_statistical for gate in settings.metric_gates)
                     else []
                 ),
+                *([["slices-1", list(declared)]] if (declared := settings.evaluation.slices) else []),
                 *self._search_described,
             ],
             "release_candidate": [
@@ -476,6 +490,7 @@ def build_collection(
         canaries=_canaries(inference()) if hours else (),
         contract=contract,
     )  # fmt: skip
+    _require_golden_items(found, path, node)
     _require_fitting_checks(found, path, node)
     _require_fitting_suites(found, path, node)
     require_kept(found)
@@ -543,6 +558,23 @@ def _leaked(settings: CollectionSettings, queries: Sequence[GoldenQuery]) -> Ite
         described = item.labels if isinstance(item, ClassifyStage) else ()
         examples = {example.strip().casefold() for label in described for example in label.examples}
         yield from ((number, query.query) for query in queries if query.query.strip().casefold() in examples)
+
+
+def _require_golden_items(found: Collection, path: Path, node: yaml.Node | None) -> None:
+    """A gate by golden data needs some that judges: it would never be made, and nothing would say so."""
+    golden, gathered = found.settings.golden, Gathered()
+    own = {metric.name: metric.of for metric in found.own.metrics}
+    for number, gate in enumerate(found.settings.gates):
+        if not isinstance(gate, GateSettings):
+            continue
+        of = "labels" if gate.metric in OF_LABELS else "queries" if gate.metric in OF_QUERIES else own.get(gate.metric)
+        if (of == "labels" and not found.judges_labels) or (of == "queries" and not found.golden_queries):
+            item, file = ("label", golden.labels) if of == "labels" else ("query", golden.queries)
+            problem = f"the gate on {gate.metric} has nothing to judge by: {file} has no golden {item} that counts"
+            gathered.errors.append(
+                CollectionInvalid(path, line_of(node, "attributes", "gates", number), f"gates.{number}: {problem}")
+            )
+    gathered.refuse(CollectionInvalid)
 
 
 def _require_fitting_checks(found: Collection, path: Path, node: yaml.Node | None) -> None:

@@ -299,6 +299,16 @@ class GoldenSettings(Strict):
         return self.labels is not None or self.review
 
 
+SLICED_BY = ("language", "source", "length", "label", "tenant")
+
+
+class EvaluationSettings(Strict):
+    """What is shown of golden labels beside the gates."""
+
+    slices: tuple[str, ...] = ()
+    """Scores by these, without a gate: language, source, length, label, tenant, or `STAGE.COLUMN`."""
+
+
 class SlaSettings(Strict):
     """What happens while nobody decides. Nothing is ever approved by waiting."""
 
@@ -488,6 +498,7 @@ class CollectionSettings(WithDeadline):
     metrics: tuple[MetricSettings, ...] = ()
     """Metrics of one's own, beside the built-in ones."""
     gates: tuple[AnyGate, ...] = ()
+    evaluation: EvaluationSettings = EvaluationSettings()
     checks: tuple[CheckSettings, ...] = ()
     """Checks of one's own: `asset checks` of Dagster, per partition."""
     drift: DriftSettings | None = None
@@ -541,6 +552,7 @@ class CollectionSettings(WithDeadline):
                 hint = nearest(asset, suited)
                 yield wrong(f"quality suite for unknown asset '{asset}'{hint}", "quality", asset)
         yield from self._wrong_golden([stage.name for stage in self.stages if isinstance(stage, ClassifyStage)])
+        yield from self._wrong_slices()
         yield from self._wrong_metrics(names)
         yield from wrong_holds(self)
         yield from wrong_judges(self)
@@ -681,6 +693,28 @@ class CollectionSettings(WithDeadline):
         elif self.golden.labels_stage is not None and self.golden.labels_stage not in names:
             hint = nearest(self.golden.labels_stage, names)
             yield wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
+
+    def _wrong_slices(self) -> Iterator[PydanticCustomError]:
+        stages = {stage.name: stage for stage in self.stages}
+        for number, each in enumerate(self.evaluation.slices):
+            at = ("evaluation", "slices", number)
+            stage, _, column = each.partition(".")
+            if each in self.evaluation.slices[:number]:
+                yield wrong(f"'{each}' is here twice", *at)
+            elif not column and each not in SLICED_BY:
+                yield wrong(
+                    f"unknown slice '{each}'{nearest(each, list(SLICED_BY))}; it is one of these, or STAGE.COLUMN", *at
+                )
+            elif column and stage not in stages:
+                yield wrong(f"unknown stage '{stage}'{nearest(stage, list(stages))}", *at)
+            elif column:
+                columns = stages[stage].columns.dataset
+                if column not in columns:
+                    yield wrong(f"stage '{stage}' has no column '{column}'{nearest(column, list(columns))}", *at)
+                elif columns[column] == "number":
+                    yield wrong(f"'{each}' is a number, and has no slices; name a column of few values", *at)
+        if self.evaluation.slices and not self.golden.has_labels:
+            yield wrong("slices need golden labels, and none are declared", "evaluation", "slices")
 
     def _wrong_conditions(self, names: list[str]) -> Iterator[PydanticCustomError]:
         stages = {stage.name: stage for stage in self.stages}

@@ -119,6 +119,8 @@ def _words(record: Record) -> str:
         case "labelled":
             about = f"{found['document']}: {found['stage']}: {found['label'] or found['answer']}"
             return about if found["author"] == record.actor else f"{about} (of {found['author']})"
+        case "rated":
+            return f"{found['document']}: {found['stage']}: {found['rating']}"
         case "hold reminded" | "hold escalated":
             return f"{found['documents']} documents of {found['stage']}"
         case "hold decided":

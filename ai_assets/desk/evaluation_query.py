@@ -97,6 +97,8 @@ class JudgedText:
     path: str
     text: str
     cut: bool
+    digest: str
+    """Of its text; empty where there is none."""
 
 
 def overview(desk: Desk, person: Person) -> list[OverviewLine]:
@@ -105,7 +107,7 @@ def overview(desk: Desk, person: Person) -> list[OverviewLine]:
     return [
         OverviewLine(collection=name, evaluation=newest_evaluation(desk.stores, seen[name]))
         for name in sorted(seen)
-        if seen[name].metrics
+        if seen[name].evaluates
     ]
 
 
@@ -201,6 +203,7 @@ def judged_text(desk: Desk, person: Person, name: str, document: str) -> JudgedT
         path=str(row.get("path") or ""),
         text=text[:LONGEST_TEXT],
         cut=len(text) > LONGEST_TEXT,
+        digest=str(row.get("digest") or ""),
     )
 
 

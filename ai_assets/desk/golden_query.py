@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
+from ai_assets.desk.ratings_query import RatingLine, rating_lines
 from ai_assets.signoff import golden_labels, golden_samples
 from ai_assets.signoff.golden_labels import GivenLabel, LabelPlace
 from ai_assets.signoff.golden_samples import SampledDocument, waits_for
@@ -34,6 +35,7 @@ class GoldenOverview:
     lines: Sequence[GoldenLine]
     without: Sequence[str]
     """Collections with a stage that labels, and no golden labels declared."""
+    judges: Sequence[RatingLine] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ def golden_overview(desk: Desk, person: Person) -> GoldenOverview:
                 may_label=person.may("reviewer", name),
             )
         )
-    return GoldenOverview(lines=lines, without=without)
+    return GoldenOverview(lines=lines, without=without, judges=rating_lines(desk, person))
 
 
 def labelling_view(desk: Desk, person: Person, name: str, document_id: str = "") -> LabellingView:

@@ -3,6 +3,7 @@
 from ai_assets.doctor import (
     bucket,
     budgets,
+    canary,
     cluster,
     code,
     contracts,
@@ -30,6 +31,7 @@ CHECKS = (
     HealthCheck(name="daemon", title="daemons, sensors and schedules", look=daemon.look),
     HealthCheck(name="secrets", title="keys", look=secret_files.look),
     HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
+    HealthCheck(name="canaries", title="canaries", look=canary.look),
     HealthCheck(name="budgets", title="budgets", look=budgets.look),
     HealthCheck(name="cluster", title="cluster", look=cluster.look),
     HealthCheck(name="programs", title="packages and programs", look=programs.look),

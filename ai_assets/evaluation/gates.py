@@ -122,6 +122,8 @@ class Gate(BaseModel):
             yield "no_worse_by", f"it is for accuracy, {JUDGED}, {', '.join(OF_QUERIES)}"
         if "slices" in given and self.metric != "accuracy":
             yield "slices", "it is for 'accuracy' alone"
+        if "slices" in given and not self.slices:
+            yield "slices", "it names no slice; name some, or leave it out"
         if self.at == "any_time" and self.metric != "accuracy":
             yield "at", "'any_time' is for 'accuracy' alone"
         if self.slices and self.at != "value":

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BINS = 10
 LEVEL = 0.95
+COLUMNS = 40
+"""Letters of a bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,20 @@ class Reliability:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         return cls(**{**data, "bins": [ReliabilityBin(**each) for each in data["bins"]]})
+
+
+def reliability_markdown(found: Mapping[str, Any]) -> str:
+    """A plot in letters, as Dagster's metadata shows it: a bar is the share of right labels, and `|` the confidence
+    that the model had on average."""
+    lines = []
+    for each in found["bins"]:
+        cells = ["█" if place < round(each["right"] * COLUMNS) else "·" for place in range(COLUMNS)]
+        cells[min(int(each["confidence"] * COLUMNS), COLUMNS - 1)] = "|"
+        at = f"{each['low']:.1f} to {each['high']:.1f}"
+        lines.append(
+            f"{at}  {''.join(cells)}  {each['right']:.3f} right, confidence {each['confidence']:.3f}, n = {each['n']}"
+        )
+    return "\n".join(["```", *lines, "```"])
 
 
 def reliability(evidence: "Evidence") -> Reliability | None:

@@ -20,8 +20,12 @@ class CanarySettings(Strict):
     """A fixed set that is asked on a schedule, to notice a model that was changed under its name."""
 
     every_hours: float = Field(default=24.0, ge=0.25, le=8760)
+    embeds: bool = False
+    """It makes vectors: a fixed set of texts is embedded, and nothing is asked."""
     items: str | None = Field(default=None, min_length=1)
-    """A YAML file of your own questions, relative to inference.yaml; without it the built-in ones."""
+    """A YAML file of your own questions or texts, relative to inference.yaml; without it the built-in ones."""
+    notify: tuple[str, ...] = ()
+    """Channels of desk.yaml that are told of a change."""
     blocks: Blocks = "no"
     """Whether rows that were made after a change hold a candidate back. `waivable`: whoever approves says why not."""
     budget_usd: float = Field(default=0.05, gt=0, le=1000)
@@ -38,6 +42,9 @@ class CanarySettings(Strict):
     """By how much the confidence of an answer must have moved, on average."""
     length: float = Field(default=0.25, gt=0, le=100)
     """By which share the length of an answer, or its tokens, must have moved, on average."""
+
+    vectors: float = Field(default=0.01, gt=0, le=2)
+    """How far vectors must be from those of the baseline, by cosine and on average."""
 
     @property
     def chance(self) -> float:
@@ -59,4 +66,5 @@ class CanarySettings(Strict):
         return self
 
     def least_of(self, stream: str) -> float:
-        return {"answers": self.answers, "confidence": self.confidence}.get(stream, self.length)
+        own = {"answers": self.answers, "confidence": self.confidence, "vectors": self.vectors}
+        return own.get(stream, self.length)

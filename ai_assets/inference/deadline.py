@@ -13,6 +13,8 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Literal
 
+from ai_assets.statistics.ranks import nearest_rank
+
 Way = Literal["batch", "flex", "sync"]
 WAYS: tuple[Way, ...] = ("sync", "flex", "batch")
 """The quickest first."""
@@ -159,7 +161,7 @@ def pace_of(
     concurrency, requests, tokens = limits
     return CallPace(
         concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens,
-        p50_s=found[len(found) // 2], p95_s=found[min(math.ceil(0.95 * len(found)), len(found)) - 1],
+        p50_s=found[len(found) // 2], p95_s=nearest_rank(found, 0.95) or found[-1],
         seen=len(latencies),
     )  # fmt: skip
 

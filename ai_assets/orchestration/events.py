@@ -11,6 +11,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.settings import DeskInvalid, desk_address, load_desk
+from ai_assets.evaluation.reliability import reliability_markdown
 from ai_assets.orchestration.specs import key_of
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def _score_metadata(stats: Mapping[str, Any]) -> dict[str, Any]:
         found["golden_set"], found["golden_digest"] = str(stats["golden"]["set"]), stats["golden"]["digest"]
     if "reliability" in stats:
         found["calibration_error"] = stats["reliability"]["ece"]
+        found["reliability"] = dg.MetadataValue.md(reliability_markdown(stats["reliability"]))
     for name in (
         "mislabelled",
         "leaked",

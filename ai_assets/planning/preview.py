@@ -12,7 +12,7 @@ from typing import Any
 from ai_assets.documents.parse_text import language_of
 from ai_assets.documents.source_listing import Listing, ListingEntry, look, stored_listing
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.documents import kept_rows, link_near, link_same_text, ok_rows, parsed_rows
+from ai_assets.run.datasets.documents import inputs_of, kept_rows, link_near, link_same_text, ok_rows, parsed_rows
 from ai_assets.run.datasets.llm_stage import asked_of
 from ai_assets.stages.llm import PromptDocument
 from ai_assets.storage.lake import Manifest
@@ -50,7 +50,7 @@ class Texts:
 
 def current_documents(work: Work, partition: str) -> Manifest | None:
     """The dataset `documents`, where a run would leave it as it is."""
-    same = work.unchanged("documents", partition, {"source_files": work.listing.digest_of(partition)})
+    same = work.unchanged("documents", partition, inputs_of(work, partition))
     return same.manifest if same else None
 
 
@@ -65,7 +65,10 @@ def changed_files(work: Work, partition: str) -> list[ListingEntry]:
     return [
         entry
         for entry in entries
-        if entry.problem is None and entry.duplicate_of is None and known.get(entry.path) != entry.digest
+        if entry.problem is None
+        and entry.duplicate_of is None
+        and known.get(entry.path) != entry.digest
+        and entry.path not in work.forgotten.documents
     ]
 
 
@@ -129,6 +132,8 @@ class ReadAhead:
         for entry in self._work.listing.by_partition.get(partition, ()):
             if found := kept_rows(entry, previous[entry.path]):
                 rows += found
+            elif entry.path in self._work.forgotten.documents:
+                counts["quarantined"] += 1
             elif entry.duplicate_of is not None:
                 counts["duplicate"] += 1
             elif entry.problem is not None:
@@ -138,7 +143,7 @@ class ReadAhead:
             else:
                 unread = self._guess(entry, unread)
         link_same_text(rows)
-        rows = link_near(self._work, rows)
+        rows = link_near(self._work, [self._work.forgotten.withheld(row) for row in rows])
         for row in rows:
             counts[row["status"]] += 1
         documents = [

@@ -132,7 +132,7 @@ def answered(
     if isinstance(request, TextsRequest):
         return _of_texts(request, behaviour)
     if isinstance(request, EmbeddingRequest):
-        body, usage = embed(request)
+        body, usage = embed(request, second=model.second)
         return EncodedAnswer(pieces=[json.dumps(body, separators=(",", ":")).encode()], streams=False, usage=usage)
     cached = prefixes.cached_tokens(request)
     quick = behaviour.answers == "quick"

@@ -64,8 +64,10 @@ def read_embedding(body: Mapping[str, Any], size: int) -> EmbeddingRequest:
     )
 
 
-def embed(request: EmbeddingRequest) -> tuple[dict[str, Any], TokenUsage]:
+def embed(request: EmbeddingRequest, *, second: bool = False) -> tuple[dict[str, Any], TokenUsage]:
+    """`second`: by another model, whose vectors have nothing in common with those of the first."""
     rows = _resized(embedder().embed(request.texts), request.dimensions)
+    rows = rows[:, ::-1].copy() if second else rows
     data = [
         {
             "object": "embedding",

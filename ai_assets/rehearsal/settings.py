@@ -85,7 +85,7 @@ class Behaviour(BaseModel):
     """Without it cached tokens cost as much as others."""
     price_output: float = Field(default=0.60, ge=0)
     swapped: bool = False
-    """Another model answers chats under the same name."""
+    """Another model answers chats and embeds under the same name."""
     swap_after: int | None = Field(default=None, ge=0)
     """The same, from the call after so many on."""
     swap_share: float = Field(default=0.5, ge=0, le=1)

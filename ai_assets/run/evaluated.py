@@ -57,6 +57,8 @@ class Evaluation:
     not_found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By embedding, golden queries whose documents are not among the first five found."""
 
+    unknown: tuple[str, ...] = ()
+    """Documents of the golden files that the source does not have, with file and line."""
     reliability: Mapping[str, Any] | None = None
     """Bins of confidence with the share of right labels, and the calibration error; where the evaluation has them."""
 
@@ -113,6 +115,7 @@ def evaluation_of(collection: Collection, manifest: Manifest) -> Evaluation:
             for each in details.get("mislabelled", ())
         ),
         agreed=details.get("agreed", {}),
+        unknown=tuple(details.get("unknown", ())),
         reliability=stats.get("reliability"),
         not_found={
             name.removeprefix(NOT_FOUND).strip() or "search": queries

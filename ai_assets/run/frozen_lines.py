@@ -82,5 +82,5 @@ def _cut(column: "pa.ChunkedArray") -> list[str | None]:
     import pyarrow.compute as pc
 
     if not pa.types.is_string(column.type):  # of a function that makes no text
-        return [None if value is None else in_short(str(value)) for value in column.to_pylist()]
+        return list(map(in_short, column.to_pylist()))
     return list(map(in_short, pc.utf8_slice_codeunits(column, 0, HEADLINE_CHARACTERS + 1).to_pylist()))

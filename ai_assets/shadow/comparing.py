@@ -13,6 +13,7 @@ from ai_assets.shadow.spec import (
     SidePrice,
     SliceDifference,
 )
+from ai_assets.statistics.ranks import nearest_rank
 
 LEVEL = 0.95
 RISK = 0.05
@@ -114,13 +115,9 @@ def price_of(calls: Iterable[str | None], facts: Mapping[str, CallFacts]) -> Sid
     return SidePrice(
         answers=len(there),
         per_document_usd=sum(costs) / len(costs) / 1e9 if costs else None,
-        p50_s=_quantile(waits, 0.5),
-        p95_s=_quantile(waits, 0.95),
+        p50_s=nearest_rank(waits, 0.5),
+        p95_s=nearest_rank(waits, 0.95),
     )
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
 def verdict(names: Sequence[str], found: Mapping[str, QualityDifference], *, of_labels: bool) -> ShadowVerdict:

@@ -25,7 +25,7 @@ Action = Literal[
     "restored",
     "hold placed", "hold released", "release pruned", "forgotten",
     "assigned", "unassigned",
-    "canary accepted",
+    "canary accepted", "rated",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     (

@@ -5,7 +5,7 @@ run of the canary that was alike. Of stages whose rows name their call it is tha
 and functions, every answer that the partition was given since.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.records import CanaryChange
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.signoff import audit, releases
+from ai_assets.signoff import audit, outbox, releases
 from ai_assets.signoff.errors import CanaryAcceptRefused
 from ai_assets.signoff.frozen_candidate import SnapshotFiles, snapshot_paths
 from ai_assets.signoff.people import EVERYWHERE, Person
@@ -95,6 +95,29 @@ class CanaryFinding:
     @property
     def sentences(self) -> list[str]:
         return [f"{_counted(rows)} made after {change.sentence}" for change, rows in self.made.items()]
+
+
+def teller(inference: InferenceSettings) -> Callable[[sa.Connection, CanaryChange], None]:
+    """Puts a message into the outbox for each change, to the channels that the endpoint's canary names."""
+
+    def tell(connection: sa.Connection, change: CanaryChange) -> None:
+        declared = inference.endpoints.get(change.endpoint)
+        to = () if declared is None or declared.canary is None else declared.canary.notify
+        blocks = blocks_of(inference, change.endpoint)
+        held = "Rows made since hold no candidate back." if blocks == "no" else (
+            "Candidates with rows made since are held back until somebody takes the new model as it is."
+        )  # fmt: skip
+        news = outbox.CanaryNews(
+            about=f"canary {change.endpoint} {change.change_id}",
+            title=f"{change.endpoint} ({change.model}) answers otherwise under the same name",
+            body="\n".join([
+                f"{change.sentence}.", held, f"What was made since: ai-assets canary changes {change.endpoint}",
+                f"Take it as it is: ai-assets canary accept {change.endpoint} --reason WHY",
+            ]),
+        )  # fmt: skip
+        outbox.make(connection, [news], to, change.found_at)
+
+    return tell
 
 
 def canary_finding(

@@ -209,6 +209,11 @@ class GoldenLabelRefused(UserError):
         super().__init__(f"No golden label of '{what}' was recorded: {problem}")
 
 
+class RatingRefused(UserError):
+    def __init__(self, document: str, why: str) -> None:
+        super().__init__(f"No rating of '{document}' was recorded: {why}")
+
+
 class HeldDecisionRefused(UserError):
     """What cannot be decided of a held document."""
 

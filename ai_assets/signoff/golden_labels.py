@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.loading import Collection
-from ai_assets.signoff import audit
+from ai_assets.signoff import audit, given_ratings
 from ai_assets.signoff.errors import DecisionRefused, GoldenLabelRefused
+from ai_assets.signoff.given_ratings import GivenRating
 from ai_assets.signoff.people import Person
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.digest import digest
@@ -98,6 +99,8 @@ class GoldenInForce:
     """The newest answer of each author and document that is a label the stage has."""
     retired: Mapping[str, GivenLabel] = field(default_factory=dict)
     """Documents that judge nothing any more, and who said so."""
+    ratings: Sequence[GivenRating] = ()
+    """Of outputs that judges rate: they make scores due as labels do."""
 
     @cached_property
     def _by_document(self) -> Mapping[str, Sequence[GivenLabel]]:
@@ -142,7 +145,8 @@ class GoldenInForce:
 
     @property
     def scored_partitions(self) -> set[str]:
-        return {item.partition for items in (self.scored, self.retired) for item in items.values()}
+        found = {item.partition for items in (self.scored, self.retired) for item in items.values()}
+        return found | {item.partition for item in self.ratings}
 
     def version(self, partition: str) -> str:
         """Of what is scored of the partition; empty where nothing is."""
@@ -152,6 +156,7 @@ class GoldenInForce:
             if item.partition == partition
         )
         said += sorted(["retired", name] for name, item in self.retired.items() if item.partition == partition)
+        said += given_ratings.described(self.ratings, partition)
         return digest(said)[:32] if said else ""
 
 
@@ -187,14 +192,15 @@ def newest(connection: sa.Connection, collection: str, stage: str) -> list[Given
 
 
 def in_force(connection: sa.Connection, collection: Collection) -> GoldenInForce:
-    """Of the stage that golden labels judge; of a collection without one, nothing."""
+    """Of the stage that golden labels judge, and of judges; of a collection without them, nothing."""
     stage = collection.judged_stage
+    ratings = given_ratings.in_force(connection, collection.name) if collection.judges else ()
     if stage is None or not collection.judges_labels:
-        return NOTHING
+        return GoldenInForce((), ratings=ratings) if ratings else NOTHING
     known = {label.name for label in stage.labels}
     found = newest(connection, collection.name, stage.name)
     given = [item for item in found if item.answer == "label" and item.label in known]
-    return GoldenInForce(given, {item.document_id: item for item in found if item.answer == "retired"})
+    return GoldenInForce(given, {item.document_id: item for item in found if item.answer == "retired"}, ratings)
 
 
 def present_texts(
@@ -315,9 +321,9 @@ def stage_of(collection: Collection) -> ClassifyStage:
         found = f"several stages that label ({', '.join(names)}); 'golden.labels_stage' in its defs.yaml names one"
         raise GoldenLabelRefused(collection.name, f"it has {found if names else 'no classify stage'}")
     if not collection.judges_labels:
-        raise GoldenLabelRefused(
-            collection.name, "its defs.yaml declares no golden labels; write golden: {review: true} there"
-        )
+        file = collection.settings.golden.labels
+        found = "declares no golden labels" if file is None else f"names {file}, which has none that counts"
+        raise GoldenLabelRefused(collection.name, f"its defs.yaml {found}; write golden: {{review: true}} there")
     return stage
 
 

@@ -31,7 +31,10 @@ class GateStanding:
 @dataclass(frozen=True, kw_only=True)
 class GoldenStatus:
     collection: str
-    stage: str
+    stage: str | None
+    """The one that golden labels judge; None of a collection that has golden queries alone."""
+    queries: int
+    """Golden queries that judge its search."""
     by_source: Mapping[str, int]
     """Labels of the present texts: of the file, and of people by how their documents were chosen."""
     scored: int
@@ -90,7 +93,10 @@ def last_judged(stores: "Stores", collection: str) -> LastJudged:
 
 
 def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
-    """Raises `GoldenLabelRefused` where the collection has no stage that golden labels judge."""
+    """Raises `GoldenLabelRefused` where the collection has nothing golden: neither queries nor a stage to label."""
+    judged = last_judged(stores, collection.name)
+    if collection.golden_queries and not collection.judges_labels:
+        return _of_queries(collection, judged)
     stage = golden_labels.stage_of(collection)
     with stores.state.read() as connection:
         found = golden_labels.in_force(connection, collection)
@@ -98,7 +104,6 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
         given = corrections.in_force(connection, collection)
     present = golden_labels.of_present_texts(stores, collection.name, found.agreed.values())
     taught = {item.document_id for item in given.taught.get(stage.name, ())} | collection.shown
-    judged = last_judged(stores, collection.name)
     out = taught | found.retired.keys()
     if collection.settings.golden.leaked == "exclude":
         out |= {each["item"] for each in judged.leaked if each["kind"] == "label"}
@@ -120,6 +125,7 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
     return GoldenStatus(
         collection=collection.name,
         stage=stage.name,
+        queries=_judging_queries(collection, judged),
         by_source={"file": len(collection.golden_labels), **Counter(item.stratum for item in present)},
         scored=len(counted),
         right=right,
@@ -131,10 +137,29 @@ def golden_status(collection: Collection, stores: "Stores") -> GoldenStatus:
         gates=gates,
         retired=[
             *({"item": name, "by": item.author, "why": item.note} for name, item in sorted(found.retired.items())),
-            *({"item": name, "by": "", "why": why} for name, why in sorted(collection.retired_in_files.items())),
+            *_retired_in_files(collection),
         ],
         judged=judged,
     )
+
+
+def _of_queries(collection: Collection, judged: LastJudged) -> GoldenStatus:
+    return GoldenStatus(
+        collection=collection.name, stage=None, queries=_judging_queries(collection, judged), by_source={}, scored=0,
+        right=0, disagreed=(), outdated=0, drawn=0, waiting=0, unsure=0, gates=(),
+        retired=_retired_in_files(collection), judged=judged,
+    )  # fmt: skip
+
+
+def _judging_queries(collection: Collection, judged: LastJudged) -> int:
+    """But for those that a prompt showed when they were looked at last."""
+    leaked = {each["item"] for each in judged.leaked if each["kind"] == "query"}
+    out = leaked if collection.settings.golden.leaked == "exclude" else set()
+    return sum(each.query not in out for each in collection.golden_queries)
+
+
+def _retired_in_files(collection: Collection) -> list[dict[str, str]]:
+    return [{"item": name, "by": "", "why": why} for name, why in sorted(collection.retired_in_files.items())]
 
 
 def _standing(gate: Gate, labels: int, right: int) -> Decidable:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ai_assets.evaluation.judged import JudgedOutputs
 from ai_assets.evaluation.ratings import by_output, output_digest
+from ai_assets.signoff.given_ratings import GivenRating, beside, in_force
 from ai_assets.signoff.golden_labels import partitions_of
 from ai_assets.stages.judge import JudgeStage
 
@@ -45,8 +46,11 @@ class JudgedPartitions:
     """Only rows that this very judge made of outputs as they are now count."""
 
     def __init__(
-        self, stores: "Stores", collection: "Collection", stage: JudgeStage, partitions: Sequence[str], found: Found
-    ) -> None:
+        self, stores: "Stores", collection: "Collection", stage: JudgeStage, partitions: Sequence[str], found: Found,
+        given: Sequence[GivenRating] = (),
+    ) -> None:  # fmt: skip
+        """`given`: ratings of the desk, which count beside those of the file."""
+        self._given = given
         self._stores, self._collection, self._stage = stores, collection, stage
         self.there: dict[str, tuple[Manifest, Manifest]] = {}
         self.waiting: list[str] = []
@@ -84,7 +88,8 @@ class JudgedPartitions:
         counts: Counter[int] = Counter()
         for judged, _ in self.there.values():
             counts.update({int(score): number for score, number in judged.stats["judged_scores"].items()})
-        people = by_output(self._collection.ratings.get(stage.name, ()), stage.score_of)
+        said = beside(self._collection.ratings.get(stage.name, ()), self._given, stage.name)
+        people = by_output(said, stage.score_of)
         pairs, unjudged = self._pairs(people, places)
         return JudgedOutputs(
             stage=stage.name,
@@ -126,4 +131,7 @@ def as_computed(stores: "Stores", collection: "Collection", stage: JudgeStage) -
     def found(asset: str, partition: str) -> "Manifest | None":
         return stores.lake.manifest(collection.name, asset, partition)
 
-    return JudgedPartitions(stores, collection, stage, partitions_of(stores, collection.name, stage.judges), found)
+    with stores.state.read() as connection:
+        given = in_force(connection, collection.name)
+    partitions = partitions_of(stores, collection.name, stage.judges)
+    return JudgedPartitions(stores, collection, stage, partitions, found, given)

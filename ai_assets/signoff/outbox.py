@@ -17,7 +17,7 @@ from ai_assets.signoff.channels import Message
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.storage.digest import digest
 
-Kind = Literal["opened", "reminded", "escalated", "expired", "budget", "hold reminded", "hold escalated"]
+Kind = Literal["opened", "reminded", "escalated", "expired", "budget", "hold reminded", "hold escalated", "canary"]
 EARLIER: Mapping[Kind, tuple[Kind, ...]] = {
     "opened": (),
     "reminded": ("opened",),
@@ -26,6 +26,7 @@ EARLIER: Mapping[Kind, tuple[Kind, ...]] = {
     "budget": (),
     "hold reminded": (),
     "hold escalated": (),
+    "canary": (),
 }
 """What a message makes pointless where it is still unsent."""
 HELD_KINDS: tuple[Kind, ...] = ("hold reminded", "hold escalated")
@@ -76,8 +77,19 @@ class HeldNews:
     kind: Literal["hold reminded", "hold escalated"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CanaryNews:
+    """What there is to tell of a model that was changed under its name."""
+
+    about: str
+    """The change."""
+    title: str
+    body: str
+    kind: Literal["canary"] = "canary"
+
+
 def make(
-    connection: sa.Connection, news: Sequence[News | BudgetNews | HeldNews], to: Sequence[str], moment: str
+    connection: sa.Connection, news: Sequence[News | BudgetNews | HeldNews | CanaryNews], to: Sequence[str], moment: str
 ) -> int:
     """Put messages into the outbox, in the caller's transaction; how many were not there yet."""
     made = 0
@@ -105,10 +117,10 @@ def make(
     return made
 
 
-def _told(news: News | BudgetNews | HeldNews) -> dict[str, str]:
+def _told(news: News | BudgetNews | HeldNews | CanaryNews) -> dict[str, str]:
     if isinstance(news, HeldNews):
         return {"collection": news.collection, "request_id": "", "title": _one_line(news.title), "body": news.body}
-    if isinstance(news, BudgetNews):
+    if isinstance(news, BudgetNews | CanaryNews):
         return {"collection": "", "request_id": "", "title": _one_line(news.title), "body": news.body}
     request = news.request
     names = {"collection": request.collection, "request_id": request.request_id}
@@ -183,7 +195,8 @@ def message(connection: sa.Connection, group: NoticeGroup, desk_url: str | None)
         shown.append(f"and {len(rows) - LISTED:,} more.")
     number = digest(sorted(ids))[:16]
     body = [*shown, _link(desk_url, _page(group), group), f"Message {number}."]
-    title = _one_line(f"{group.collection or 'Budgets'}: {len(rows):,} {_PLURAL[group.kind]}")
+    of_all = "Models" if group.kind == "canary" else "Budgets"
+    title = _one_line(f"{group.collection or of_all}: {len(rows):,} {_PLURAL[group.kind]}")
     return Message(title=title, body="\n".join(line for line in body if line), rows=ids)
 
 
@@ -271,6 +284,7 @@ _PLURAL: Mapping[Kind, str] = {
     "budget": "shares of limits were reached",
     "hold reminded": "stages hold documents that still wait (reminder)",
     "hold escalated": "stages hold documents that still wait (escalated)",
+    "canary": "models answer otherwise under the same name",
 }
 
 
@@ -280,6 +294,8 @@ def _page(group: NoticeGroup, request_id: str = "") -> str:
         return "costs"
     if group.kind in HELD_KINDS:
         return "held"
+    if group.kind == "canary":
+        return "runs"
     return f"requests/{request_id}" if request_id else ""
 
 
@@ -288,7 +304,9 @@ def _link(desk_url: str | None, page: str, group: NoticeGroup) -> str:
         return f"{desk_url}/{page}"
     if group.kind in HELD_KINDS:
         return f"Look: ai-assets held list {group.collection}"
-    return "Look: ai-assets budget show" if group.kind == "budget" else "Look: ai-assets signoff list"
+    return {"budget": "Look: ai-assets budget show", "canary": "Look: ai-assets canary status"}.get(
+        group.kind, "Look: ai-assets signoff list"
+    )
 
 
 def _title(news: News) -> str:

@@ -16,6 +16,7 @@ from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.loading import Collection
 from ai_assets.evaluation.ratings import Rating
 from ai_assets.signoff.errors import DecisionRefused, JudgeUnknown, LabelFileRefused, RatingsUndeclared
+from ai_assets.signoff.given_ratings import beside, in_force
 from ai_assets.signoff.judged_outputs import JudgedOutput, as_computed
 from ai_assets.signoff.label_files import FileReading, fields_of
 from ai_assets.signoff.people import Person
@@ -47,7 +48,10 @@ def judge_named(collection: Collection, name: str | None) -> JudgeStage:
 
 def sheet(stores: "Stores", collection: Collection, stage: JudgeStage, number: int) -> list[dict[str, Any]]:
     """The next outputs to rate: those that nobody has rated as they are."""
-    rated = {(item.document, item.output) for item in collection.ratings.get(stage.name, ())}
+    with stores.state.read() as connection:
+        given = in_force(connection, collection.name)
+    file = collection.ratings.get(stage.name, ())
+    rated = {(item.document, item.output) for item in beside(file, given, stage.name)}
     there = as_computed(stores, collection, stage)
     waiting = (
         output

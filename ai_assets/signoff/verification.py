@@ -36,6 +36,7 @@ CLOSED_AS: Mapping[str, str] = {
 STEP_OF: Mapping[str, int] = {"reminded": 1, "escalated": 2}
 CORRECTED = ("partition", "document_digest", "label", "was", "reason")
 """What the record of a correction says beside what names it."""
+RATED = ("partition", "rating")
 LABELLED = ("partition", "document_digest", "answer", "label", "stratum", "inclusion", "sample", "origin", "note")
 """The same of a golden label."""
 
@@ -81,6 +82,8 @@ class _ChainState:
     """By collection, stage, document and number."""
     labels: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     """Golden labels, by collection, stage, document, author and number."""
+    ratings: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    """Of outputs that a judge rates, by collection, judge, document, output, author and number."""
     held: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     """Decisions about held documents, by collection, stage, document, author and number."""
     limits: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -106,6 +109,7 @@ def verify_in(
     _hold_people(connection, known)
     _hold_corrections(connection, told)
     _hold_labels(connection, told)
+    _hold_ratings(connection, told)
     _hold_held(connection, told)
     _hold_limits(connection, told)
     _hold_canaries(connection, told)
@@ -232,6 +236,10 @@ def _replay(record: Record, told: _ChainState) -> None:
         case "labelled":
             named = (subject[name] for name in ("collection", "stage", "document", "author", "number"))
             told.labels[tuple(named)] = {**{name: subject[name] for name in LABELLED}, "recorded_by": record.actor}
+        case "rated":
+            named = (subject[name] for name in ("collection", "stage", "document", "output"))
+            about = {name: subject[name] for name in RATED}
+            told.ratings[(*named, record.actor, subject["number"])] = about
         case "hold decided":
             named = (subject[name] for name in ("collection", "stage", "document"))
             about = {name: subject[name] for name in HOLD_DECIDED}
@@ -314,6 +322,12 @@ def _hold_labels(connection: sa.Connection, told: _ChainState) -> None:
     for row in held.values():  # as the chain writes it
         row["inclusion"] = None if row["inclusion"] is None else repr(row["inclusion"])
     _hold(held, told.labels, lambda key: f"golden label {key[4]} of {key[3]} of {key[2]} ({key[0]})")
+
+
+def _hold_ratings(connection: sa.Connection, told: _ChainState) -> None:
+    named = ("collection", "stage", "document_id", "output", "author", "number")
+    held = _rows_of(connection, "judge_ratings", named, RATED)
+    _hold(held, told.ratings, lambda key: f"rating {key[5]} of {key[4]} of {key[2]} in {key[1]} ({key[0]})")
 
 
 def _hold_held(connection: sa.Connection, told: _ChainState) -> None:

@@ -1,13 +1,16 @@
 """The evaluation of a collection: scores over releases, slices, the confusion matrix and the documents behind it."""
 
+from markupsafe import Markup
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from ai_assets.desk import evaluation_query
 from ai_assets.desk.context import Desk
-from ai_assets.desk.evaluation_query import MISSING, MetricHistory
+from ai_assets.desk.evaluation_query import MISSING, EvaluationView, MetricHistory
+from ai_assets.desk.golden_items import golden_item
 from ai_assets.desk.pages.form import person_of
 from ai_assets.desk.pages.rendering import render
+from ai_assets.desk.reliability_chart import in_words, reliability_chart
 from ai_assets.desk.score_charts import score_line
 from ai_assets.storage.state import storable
 
@@ -28,7 +31,19 @@ def page(http: HttpRequest) -> Response:
         for place, each in enumerate(view.history[:MOST_CHARTS])
         if len(each.points) > 1
     ]
-    return render(http, "evaluation.html", {"view": view, "charts": charts, "missing": MISSING})
+    return render(
+        http,
+        "evaluation.html",
+        {"view": view, "charts": charts, "missing": MISSING, "reliability_plot": _reliability_plot(view)},
+    )
+
+
+def _reliability_plot(view: EvaluationView) -> Markup | None:
+    found = view.evaluation.reliability if view.evaluation else None
+    if not found or not found["bins"]:
+        return None
+    finding = " ".join(f"{in_words(each)}." for each in found["bins"])
+    return reliability_chart("reliability-plot", "Share of right labels by confidence", finding, found)
 
 
 def _finding(history: MetricHistory) -> str:
@@ -50,6 +65,15 @@ def documents(http: HttpRequest) -> Response:
 
 
 def document(http: HttpRequest) -> Response:
-    name, asked = http.path_params["collection"], storable(http.query_params.get("id")) or ""
-    found = evaluation_query.judged_text(Desk.of(http), person_of(http), name, asked)
-    return render(http, "evaluation_document.html", {"collection": name, "found": found, "missing": MISSING})
+    return document_page(http, storable(http.query_params.get("id")) or "")
+
+
+def document_page(http: HttpRequest, asked: str, *, problem: str | None = None, status_code: int = 200) -> Response:
+    name, desk, person = http.path_params["collection"], Desk.of(http), person_of(http)
+    found = evaluation_query.judged_text(desk, person, name, asked)
+    done = "Recorded. The next run measures with it." if http.query_params.get("done") and not problem else None
+    context = {
+        "collection": name, "found": found, "missing": MISSING, "problem": problem, "done": done,
+        "item": golden_item(desk, person, name, asked, found.digest),
+    }  # fmt: skip
+    return render(http, "evaluation_document.html", context, status_code)

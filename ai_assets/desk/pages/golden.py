@@ -1,18 +1,22 @@
 """Golden labels: which collections have them, samples to be drawn, and one document after the other to be labelled."""
 
+from urllib.parse import urlencode
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from ai_assets.base.errors import UserError
-from ai_assets.desk import golden_query
+from ai_assets.desk import golden_items, golden_query
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
+from ai_assets.desk.pages import evaluation
 from ai_assets.desk.pages.form import Form, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.refusal import status_of
 from ai_assets.signoff import golden_labels, golden_samples
+from ai_assets.signoff.errors import DecisionRefused, GoldenLabelRefused
 from ai_assets.signoff.golden_samples import RANDOM_SHARE, SIZE
 from ai_assets.storage.state import storable
 
@@ -54,6 +58,28 @@ def page(http: HttpRequest, *, problem: str | None = None, status_code: int = 20
     done = f"Recorded: {view.last_words}." if given.get("done") and view.last_words else None
     may = person_of(http).may("reviewer", name)
     return render(http, "label.html", {"view": view, "problem": problem, "done": done, "may": may}, status_code)
+
+
+async def item(http: HttpRequest) -> Response:
+    return await run_in_threadpool(_item, http, await Form.of(http))
+
+
+def _item(http: HttpRequest, form: Form) -> Response:
+    """Retires a golden document, takes that back, or gives it another label."""
+    name, document = http.path_params["collection"], form.exact("document")
+    on_document = form.one("from") == "document"
+    try:
+        golden_items.act(
+            Desk.of(http), person_of(http), name, document, what=form.one("act"), digest=form.one("digest"),
+            label=form.one("label"), reason=form.one("reason"),
+        )  # fmt: skip
+    except (DecisionRefused, GoldenLabelRefused) as error:
+        if on_document:
+            return evaluation.document_page(http, document, problem=in_words(error), status_code=status_of(error))
+        return overview(http, problem=in_words(error), status_code=status_of(error))
+    if on_document:
+        return RedirectResponse(f"/evaluation/{name}/document?{urlencode({'id': document, 'done': 'yes'})}", 303)
+    return RedirectResponse("/golden", 303)
 
 
 async def label(http: HttpRequest) -> Response:

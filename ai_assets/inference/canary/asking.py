@@ -5,14 +5,18 @@ killed goes on, and what was answered then is not asked again.
 """
 
 import datetime
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.comparing import compared
 from ai_assets.inference.canary.question_set import KIND, CanarySet, question_set
-from ai_assets.inference.canary.records import CanaryRun
+from ai_assets.inference.canary.records import CanaryChange, CanaryRun
+from ai_assets.inference.canary.vectors import measured, reference, without_vectors
 from ai_assets.inference.canary_settings import CanarySettings
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.errors import CanaryClosed, CanaryUndeclared
@@ -72,8 +76,17 @@ def due_at(last: CanaryRun | None, settings: CanarySettings) -> str | None:
     return None if found <= now() else found
 
 
+Tell = Callable[[sa.Connection, CanaryChange], object]
+"""Tells people of a change, in the transaction that records it."""
+
+
 def asked(
-    canary: DeclaredCanary, settings: InferenceSettings, state: StateStore, *, only_due: bool = False
+    canary: DeclaredCanary,
+    settings: InferenceSettings,
+    state: StateStore,
+    *,
+    only_due: bool = False,
+    tell: Tell = lambda _connection, _change: None,
 ) -> CanaryRun | None:
     """The run, and its change where it shows one; None: it is not due. Raises LeaseBusy where another process asks."""
     if not canary.declared.hours.allowed(datetime.datetime.now(datetime.UTC)):
@@ -98,14 +111,22 @@ def asked(
                 each for each in records.changes_of(connection, canary.endpoint, only_open=True)
                 if epoch and each.run_id >= epoch[0].run_id
             ]  # fmt: skip
-        verdict = None
+        verdict, others = None, _of_epoch([each for each in epoch if each.run_id != run.run_id])
+        run = replace(run, answers=measured(run.answers, reference(others)))
         if run.state == "asked":
-            verdict = compared([*(each for each in epoch if each.run_id != run.run_id), run], canary.settings, waiting)
+            verdict = compared([*others, run], canary.settings, waiting)
+        if reference(others) and not (verdict and verdict.facts):
+            run = replace(run, answers=without_vectors(run.answers))
         with lease.fenced() as connection:
             records.end_run(connection, run)
             if verdict is not None and verdict.facts:
-                records.add_change(connection, run, verdict.alike_at, verdict.facts)
+                tell(connection, records.add_change(connection, run, verdict.alike_at, verdict.facts))
         return run
+
+
+def _of_epoch(runs: Sequence[CanaryRun]) -> list[CanaryRun]:
+    """The first of an epoch is what the others are held against: after an accepted change, not what was before it."""
+    return [*(replace(run, answers=measured(run.answers, {})) for run in runs[:1]), *runs[1:]]
 
 
 def _goes_on(run: CanaryRun, canary: DeclaredCanary) -> bool:

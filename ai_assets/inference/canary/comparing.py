@@ -60,6 +60,7 @@ def _stated(last: CanaryRun, before: Sequence[CanaryRun], *, learned: bool) -> I
     pairs: tuple[tuple[FactKind, Callable[[CanaryAnswer], str | None], str, bool], ...] = (
         ("model", lambda each: each.model, "it names its model", True),
         ("fingerprint", lambda each: each.fingerprint, "its fingerprint is", learned),
+        ("dimensions", lambda each: f"{each.dimensions:,}" if each.dimensions else None, "numbers in a vector:", True),
     )
     for kind, get, said, counts in pairs:
         now, was = _values([last], get), _values(before, get)
@@ -125,19 +126,20 @@ def _others(
         ("confidence", lambda each: each.confidence),
         ("length", lambda each: each.characters),
         ("output tokens", lambda each: each.output_tokens),
+        ("vectors", lambda each: each.distance),
     )
     for kind, get in numbers:
         sides = [_by_question(side, get) for side in (new, old)]
         values = [[side.get(name, []) for name in names] for side in sides]
-        relative = kind != "confidence"
+        relative = kind not in ("confidence", "vectors")
         apart = numbers_apart(*values, draws=draws, seed=seed, relative=relative)
         if kind not in known and apart.effect >= settings.least_of(kind) and apart.p <= settings.chance:
             was, now = (_mean(side) for side in reversed(values))
-            by = f"{apart.effect:.0%}" if relative else f"{apart.effect:.2f}"
-            yield CanaryFact(
-                kind=kind, size=apart.effect, p=apart.p,
-                sentence=f"{kind} moved by {by} on average{over}, from {was:.3g} to {now:.3g}",
-            )  # fmt: skip
+            by = f"{apart.effect:.0%}" if relative else f"{apart.effect:.2g}"
+            said = f"{kind} moved by {by} on average{over}, from {was:.3g} to {now:.3g}"
+            if kind == "vectors":
+                said = f"vectors are {now:.2g} from the first ones{over}, by cosine and on average; before {was:.2g}"
+            yield CanaryFact(kind=kind, size=apart.effect, p=apart.p, sentence=said)  # fmt: skip
 
 
 def _mean(values: Sequence[Sequence[float]]) -> float:

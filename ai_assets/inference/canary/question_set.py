@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ai_assets.base.yaml_settings import Strict, located, read_yaml, wrong
+from ai_assets.base.yaml_settings import Strict, line_of, located, read_yaml, wrong
 from ai_assets.inference.canary_settings import CanarySettings
 from ai_assets.inference.errors import CanaryInvalid
 from ai_assets.inference.records import Request
@@ -19,7 +19,9 @@ MOST_CHOICES = 40
 
 class CanaryQuestion(Strict):
     name: str = Field(min_length=1, max_length=60, pattern=r"^[\w-]+$")
-    ask: str = Field(min_length=1, max_length=20_000)
+    ask: str | None = Field(default=None, min_length=1, max_length=20_000)
+    embed: str | None = Field(default=None, min_length=1, max_length=20_000)
+    """A text whose vector is compared, in place of a question."""
     choices: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         default=(), max_length=MOST_CHOICES
     )
@@ -28,11 +30,17 @@ class CanaryQuestion(Strict):
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:
+        if (self.ask is None) == (self.embed is None):
+            raise wrong("name either what is asked ('ask') or a text to embed ('embed')", "ask")
+        if self.embed is not None and self.choices:
+            raise wrong("a text to embed has no choices", "choices")
         if self.choices and len(set(self.choices)) < max(2, len(self.choices)):
             raise wrong("name at least two choices, each once", "choices")
         return self
 
     def request(self, endpoint: str, temperature: float | None, sample: int) -> Request:
+        if self.embed is not None:
+            return Request(text=self.embed, kind="embed", sample=sample, route=endpoint, document=self.name)
         schema: dict[str, Json] | None = None
         if self.choices:
             schema = {
@@ -68,19 +76,27 @@ class CanarySet(Strict):
 
     @cached_property
     def digest(self) -> str:
-        return digest(self.model_dump(mode="json"))
+        data = self.model_dump(mode="json")
+        for each in data["questions"]:
+            del each["ask" if each["embed"] is not None else "embed"]  # as it was before there were texts to embed
+        return digest(data)
 
 
 def question_set(settings: CanarySettings, inference: Path) -> CanarySet:
     """Of an endpoint; `inference` is the file that declares it."""
     if settings.items is None:
-        return BUILT_IN
+        return TEXTS if settings.embeds else BUILT_IN
     path = inference.parent / Path(settings.items).expanduser()
     node, data = read_yaml(path, CanaryInvalid)
     try:
-        return CanarySet.model_validate({} if data is None else data)
+        found = CanarySet.model_validate({} if data is None else data)
     except ValidationError as error:
         raise located(path, node, error, CanaryInvalid) from error
+    for number, each in enumerate(found.questions):
+        if settings.embeds is (each.embed is None):
+            said = "embeds texts: write 'embed'" if settings.embeds else "asks: write 'ask', or 'embeds: true' for it"
+            raise CanaryInvalid(path, line_of(node, "questions", number), f"'{each.name}': the canary {said}")
+    return found
 
 
 def _label(name: str, document: str, *choices: tuple[str, str]) -> CanaryQuestion:
@@ -147,3 +163,28 @@ def _built_in() -> Sequence[CanaryQuestion]:
 
 
 BUILT_IN = CanarySet(questions=tuple(_built_in()))
+TEXTS = CanarySet(
+    questions=tuple(
+        CanaryQuestion(name=name, embed=text)
+        for name, text in (
+            ("invoice", "Two pump seals at 38.50 each, in all 77.00 euros, payable within fourteen days."),
+            ("contract", "Either side may end this agreement with three months' notice."),
+            ("complaint", "Your invoice charges us twice for the same filter. Please take 61.20 euros off."),
+            ("report", "The left hinge of gate 3 is worn; we greased it, and it should be replaced."),
+            ("urgent", "Water drips from the ceiling onto the switch cabinet in hall 2."),
+            ("irony", "Wonderful: the third technician in a week, and the machine still stands."),
+            ("one-word", "pump"),
+            ("number", "EN ISO 13849-1, part no. 4417-B, 1,200 rpm"),
+            ("german", "Das Getriebe wurde am Montag getauscht und zwei Stunden lang geprüft."),
+            ("french", "La pompe fuit depuis mars et doit être remplacée avant l'hiver."),
+            ("table", "item | pieces | price\nseal | 2 | 77.00\nfilter | 1 | 61.20"),
+            (
+                "long",
+                "The pump in hall 3 was replaced on Monday. It had leaked since March. The new one is smaller, uses a "
+                "third less power and was tested for two hours. The old one stays in the store until somebody has "
+                "looked at its bearing; after that it may be scrapped, if the insurer agrees.",
+            ),
+        )
+    )
+)
+"""Plain and odd ones: a changed vector space moves all of them, a changed tokenizer or truncation some."""

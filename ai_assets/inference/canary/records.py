@@ -12,7 +12,9 @@ from ai_assets.inference.records import NO_USAGE, Answer
 from ai_assets.storage.state import now
 
 RunState = Literal["open", "asked", "no answer"]
-FactKind = Literal["model", "fingerprint", "input tokens", "answers", "confidence", "length", "output tokens"]
+FactKind = Literal[
+    "model", "fingerprint", "input tokens", "answers", "confidence", "length", "output tokens", "vectors", "dimensions"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,17 @@ class CanaryAnswer:
     output_tokens: int | None
     model: str
     fingerprint: str | None
+    dimensions: int | None = None
+    """Of a text that was embedded: how many numbers its vector has."""
+    distance: float | None = None
+    """How far its vector is from the one that is kept, by cosine: 0 is the same direction, 1 none in common."""
+    vector: str | None = None
+    """At length one; of the runs that others are held against."""
 
 
 def answer_of(question: str, answer: Answer) -> CanaryAnswer:
+    from ai_assets.inference.canary.vectors import packed
+
     chosen = answer.data.get("answer") if isinstance(answer.data, Mapping) else None
     said = str(chosen) if chosen is not None else answer.text.strip()
     sure = None
@@ -41,7 +51,8 @@ def answer_of(question: str, answer: Answer) -> CanaryAnswer:
     return CanaryAnswer(
         question=question, answer=said, confidence=sure, characters=len(said),
         input_tokens=usage.input_tokens if usage else None, output_tokens=usage.output_tokens if usage else None,
-        model=answer.model, fingerprint=answer.fingerprint,
+        model=answer.model, fingerprint=answer.fingerprint, dimensions=len(answer.vector) or None,
+        vector=packed(answer.vector) if answer.vector else None,
     )  # fmt: skip
 
 
@@ -101,6 +112,12 @@ class CanaryChange:
         return self.accepted_at is None
 
 
+def _as_kept(answer: CanaryAnswer) -> dict[str, Any]:
+    """What only vectors have is there only where there are some."""
+    of_vectors = ("dimensions", "distance", "vector")
+    return {name: value for name, value in asdict(answer).items() if name not in of_vectors or value is not None}
+
+
 def _run(row: Any) -> CanaryRun:
     answers = tuple(CanaryAnswer(**each) for each in json.loads(row["answers"]))
     return CanaryRun(**{**row, "answers": answers})
@@ -146,7 +163,7 @@ def end_run(connection: sa.Connection, run: CanaryRun) -> None:
         ),
         {
             "state": run.state, "ended_at": run.ended_at, "problem": run.problem, "cost_nusd": run.cost_nusd,
-            "run_id": run.run_id, "answers": json.dumps([asdict(each) for each in run.answers]),
+            "run_id": run.run_id, "answers": json.dumps([_as_kept(each) for each in run.answers]),
         },
     )  # fmt: skip
 
@@ -164,7 +181,7 @@ def changes_of(
             for row in rows]  # fmt: skip
 
 
-def add_change(connection: sa.Connection, run: CanaryRun, alike_at: str, facts: Sequence[CanaryFact]) -> None:
+def add_change(connection: sa.Connection, run: CanaryRun, alike_at: str, facts: Sequence[CanaryFact]) -> CanaryChange:
     connection.execute(
         sa.text(
             "INSERT INTO canary_changes (endpoint, model, run_id, alike_at, found_at, facts) "
@@ -175,6 +192,7 @@ def add_change(connection: sa.Connection, run: CanaryRun, alike_at: str, facts: 
             "found_at": run.ended_at, "facts": json.dumps([asdict(fact) for fact in facts]),
         },
     )  # fmt: skip
+    return changes_of(connection, run.endpoint)[-1]
 
 
 def last_accepted(connection: sa.Connection) -> str | None:

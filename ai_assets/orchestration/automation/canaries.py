@@ -50,6 +50,7 @@ def canaries() -> dg.SensorDefinition:
 def _asked(names: list[str], settings: "InferenceSettings", stores: "Stores") -> list[str]:
     from ai_assets.inference.canary.asking import asked, declared
     from ai_assets.inference.canary.records import changes_of
+    from ai_assets.signoff.canaries import teller
 
     started, said = time.monotonic(), []
     for name in names:
@@ -57,7 +58,8 @@ def _asked(names: list[str], settings: "InferenceSettings", stores: "Stores") ->
             said.append(f"{name} and those after it wait for the next tick")
             break
         try:
-            run = asked(declared(name, settings, stores.home.inference), settings, stores.state, only_due=True)
+            canary = declared(name, settings, stores.home.inference)
+            run = asked(canary, settings, stores.state, only_due=True, tell=teller(settings))
         except LeaseBusy:
             said.append(f"{name} is being asked by another process")
             continue

@@ -70,12 +70,18 @@ class _Sample:
         return [*refused, *self._others][:PREVIEW_ROWS]
 
 
-def build(work: Work, partition: str) -> Outcome:
-    """Parse what is new or changed, keep the rest, and leave a tombstone for what is gone."""
-    started = time.perf_counter()
+def inputs_of(work: Work, partition: str) -> dict[str, str]:
+    """The versions that the dataset is made from."""
     inputs = {"source_files": work.listing.digest_of(partition)}
     if work.forgotten.version is not None:
         inputs["forgotten"] = work.forgotten.version
+    return inputs
+
+
+def build(work: Work, partition: str) -> Outcome:
+    """Parse what is new or changed, keep the rest, and leave a tombstone for what is gone."""
+    started = time.perf_counter()
+    inputs = inputs_of(work, partition)
     unread = FileRetries(work, partition)
     spent = OcrSpent() if work.parser.ocr is None else replace(work.parser.ocr.spent)
     if not unread.again and (same := work.unchanged("documents", partition, inputs)):

@@ -9,7 +9,6 @@ partition never voids the sign-off of another.
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +18,7 @@ from typing import Any
 from ai_assets.base.yaml_settings import alike
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.reranking import RERANKED
-from ai_assets.documents.source_listing import Listing, path_of, source_of
+from ai_assets.documents.source_listing import Listing, path_of
 from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
 from ai_assets.embedding.spec import FIRST, vector_column
 from ai_assets.evaluation.floors import PairedLabels, PairedSearch, SliceScore
@@ -35,6 +34,7 @@ from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
 from ai_assets.run.datasets.fitted_search import fit_where_free, fits_told
 from ai_assets.run.datasets.golden_leaks import leaked_labels, leaked_queries
+from ai_assets.run.datasets.golden_slices import scored_slices, slices_of
 from ai_assets.run.datasets.live_search import DEPTH, paired_search
 from ai_assets.run.datasets.rankings import Rankings
 from ai_assets.run.reranking import reranked
@@ -339,9 +339,9 @@ class CorpusEvaluation:
         found = functools.partial(intact, self.work)
         partitions = sorted(self.work.listing.by_partition)
         return [
-            JudgedPartitions(self.work.stores, self.collection, stage, partitions, found).with_ratings(
-                functools.partial(_partitions_of, self.work.listing)
-            )
+            JudgedPartitions(
+                self.work.stores, self.collection, stage, partitions, found, self.work.golden_labels.ratings
+            ).with_ratings(functools.partial(_partitions_of, self.work.listing))
             for stage in self.collection.judges
         ]
 
@@ -428,32 +428,11 @@ class CorpusEvaluation:
 
     @cached_property
     def slices(self) -> list[SliceScore]:
-        """Of the golden documents that were judged, by what gates ask for; the worst first."""
+        """Of the golden documents that were judged, by what is declared; the worst first."""
         if not self.collection.judges_labels:
             return []
-        right: Counter[str] = Counter()
-        number: Counter[str] = Counter()
-        for name, within in self._sliced.items():
-            for each in within:
-                number[each] += 1
-                right[each] += self.predicted.get(name) == self.truth[name]
-        found = [SliceScore(slice=each, right=right[each], n=number[each]) for each in number]
-        return sorted(found, key=lambda each: (each.value, each.slice))
-
-    @cached_property
-    def _sliced(self) -> Mapping[str, Sequence[str]]:
-        """By golden document, the slices that it is in."""
-        by, truth = self.collection.slices, self.truth
-        found: dict[str, Sequence[str]] = {}
-        for partition in sorted({each for name in truth for each in self.placed.get(name, ())}):
-            manifest = intact(self.work, "documents", partition)
-            if manifest is None:
-                continue
-            for row in self.work.rows(manifest, ["document_id", "path", "status", "language"]):
-                if row["document_id"] in truth and row["status"] == "ok":
-                    said = {"language": row["language"] or "unknown", "source": source_of(row["path"])}
-                    found[row["document_id"]] = [f"{name} {said[name]}" for name in by]
-        return found
+        within = slices_of(self.work, self.collection.slices, self.truth, self.placed)
+        return scored_slices(within, {name: self.predicted.get(name) == self.truth[name] for name in within})
 
     @cached_property
     def paired(self) -> PairedLabels | None:

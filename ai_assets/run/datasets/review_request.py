@@ -321,5 +321,7 @@ def headlines(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: in_short(value) for name, value in found.items()}
 
 
-def in_short(text: str | None) -> str | None:
+def in_short(said: object) -> str | None:
+    """Also of a column that is no text: a number of a function or of a kind of one's own."""
+    text = None if said is None else str(said)
     return text[:HEADLINE_CHARACTERS] + "…" if text and len(text) > HEADLINE_CHARACTERS else text

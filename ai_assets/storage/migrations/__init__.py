@@ -38,6 +38,7 @@ from ai_assets.storage.migrations import (
     m045_shadows,
     m046_canary,
     m047_release_cards,
+    m049_judge_ratings,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -74,4 +75,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m045_shadows", m045_shadows.up),
     ("m046_canary", m046_canary.up),
     ("m047_release_cards", m047_release_cards.up),
+    ("m049_judge_ratings", m049_judge_ratings.up),
 )
