@@ -60,7 +60,7 @@ def test_the_page_shows_scores_releases_slices_the_matrix_and_leads_to_the_docum
     vic = seen(url, "vic")
     page = vic.get("/evaluation").text
     assert "Over releases" in page
-    assert page.count('<circle class="dot"') == 2 * 2  # two metrics, two releases
+    assert page.count('<circle class="dot"') == 2 * 2 + 3  # two metrics, two releases; all documents and two slices
     assert '<polygon class="band"' in page
     assert "language en" in page
     assert "golden=incident&amp;said=" in page
