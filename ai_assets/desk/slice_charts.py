@@ -59,8 +59,8 @@ def slice_lines(name: str, title: str, finding: str, marks: Sequence[SliceMark])
 def _row(top: int, mark: SliceMark) -> Markup:
     middle = top + MIDDLE_PX
     drawn = Markup(
-        '<text class="name" x="0" y="{0}">{1}</text><text class="amount" x="100%" y="{0}">{2}<tspan class="beside">{3}</tspan>'
-        '</text><rect class="track" x="0" y="{4}" width="100%" height="{5}" rx="2"/>'
+        '<text class="name" x="0" y="{0}">{1}</text><text class="amount" x="100%" y="{0}">{2}'
+        '<tspan class="beside">{3}</tspan></text><rect class="track" x="0" y="{4}" width="100%" height="{5}" rx="2"/>'
     ).format(top + 14, mark.name, mark.found, mark.beside, top + BAR_AT_PX, BAR_PX)
     if mark.low is not None and mark.high is not None:
         drawn += Markup('<line class="whisker" x1="{0}%" x2="{1}%" y1="{2}" y2="{2}"/>').format(
