@@ -130,9 +130,9 @@ def _models(card: ReleaseCard) -> Iterator[str]:
 def _compared(card: ReleaseCard) -> Iterator[str]:
     """Nothing where nothing was: most releases have no other prompt or model."""
     if card.compared:
-        rows = ((each.shadow, each.stage, each.by, _moment(each.at), each.verdict, each.promoted or "nothing")
+        rows = ((each.shadow, each.stage, each.by, _moment(each.at), each.promoted or "nothing", each.verdict)
                 for each in card.compared)  # fmt: skip
-        yield table(("Shadow", "Stage", "By", "When", "What it found", "Promoted"), rows)
+        yield table(("Shadow", "Stage", "By", "When", "Promoted", "What it found"), rows)
 
 
 def _evaluation(card: ReleaseCard) -> Iterator[str]:
