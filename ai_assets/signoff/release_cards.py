@@ -269,7 +269,7 @@ def gathered(
 
 def _compared(connection: sa.Connection, release: Release) -> Iterable[CardComparison]:
     query = sa.text("SELECT MAX(created_at) FROM releases WHERE collection = :c AND number < :n")
-    since = connection.execute(query, {"c": release.collection, "n": release.number}).scalar_one()
+    since: str | None = connection.execute(query, {"c": release.collection, "n": release.number}).scalar_one()
     query = sa.text(
         "SELECT name, stage, made_by, ended_at, promoted, results FROM shadows WHERE collection = :c AND "
         "state = 'done' AND ended_at > :since AND ended_at <= :until ORDER BY number"
