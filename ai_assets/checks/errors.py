@@ -7,6 +7,7 @@ AnswersMissing                          a stage has no usable answer for too man
 from collections.abc import Sequence
 
 from ai_assets.base.errors import UserError
+from ai_assets.documents.retries import NO_CANDIDATE
 
 
 class QualityFailed(UserError):
@@ -16,7 +17,7 @@ class QualityFailed(UserError):
 
 class GateFailed(UserError):
     def __init__(self, failures: Sequence[str]) -> None:
-        super().__init__(f"{'; '.join(failures)}. No release candidate was made.")
+        super().__init__(f"{'; '.join(failures)}. {NO_CANDIDATE}")
 
 
 class AnswersMissing(GateFailed):

@@ -53,9 +53,15 @@ def say_waiting(collection: str, found: Mapping[str, RetrySummary]) -> None:
         console.print(
             f"... and {len(said) - MOST_SHOWN} more partitions with documents without a result (--json has all)"
         )
-    if said:
+    asked = [key for key, _ in said if not found[key].is_stopped]
+    if len(asked) < len(said):
         console.print(
-            f"Ask at once: ai-assets run {collection} --partition {said[0][0]}    "
+            f"To run the same again changes nothing. See why: ai-assets evaluate {collection}, or Scores on the desk",
+            markup=False,
+        )
+    if asked:
+        console.print(
+            f"Ask at once: ai-assets run {collection} --partition {asked[0]}    "
             f"begin the count again: ai-assets run {collection} --ask-again",
             markup=False,
         )

@@ -126,7 +126,7 @@ def start(
         if as_json and not promotes:
             print_json(_plainly(shadow, documents))
         elif not as_json:
-            _show(chosen, shadow, documents)
+            _show(chosen, shadow, documents, promotes=promotes)
         if promotes:
             _promote(chosen, places, shadow, None, migrate=False, yes=False, as_json=as_json)
 
@@ -281,7 +281,7 @@ def _plainly(shadow: Shadow, documents: Sequence[ComparedDocument]) -> dict[str,
     return {**shadow.plain(), "documents": [each.model_dump(mode="json") for each in documents]}
 
 
-def _show(chosen: Collection, shadow: Shadow, documents: Sequence[ComparedDocument]) -> None:
+def _show(chosen: Collection, shadow: Shadow, documents: Sequence[ComparedDocument], *, promotes: bool = False) -> None:
     spec, results = shadow.spec, shadow.results
     told = f"stage '{spec.stage}' against {spec.compared_with}, by {shadow.made_by}, {shadow.made_at[:16]} UTC"
     console.print(led(f"{chosen.name} {shadow.name}: ", "bold", told))
@@ -295,7 +295,7 @@ def _show(chosen: Collection, shadow: Shadow, documents: Sequence[ComparedDocume
         console.print(note)
     if shadow.promoted:
         console.print(f"Promoted: {shadow.promoted}.")
-    else:
+    elif not promotes:
         console.print(f"Use it: ai-assets shadow promote {chosen.name} {shadow.name}")
 
 

@@ -1,7 +1,7 @@
 """Evaluations as the desk shows them, for one person: scores over releases, slices, who is mistaken for whom."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,16 +10,31 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen, collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.score_charts import ScorePoint
+from ai_assets.desk.slice_charts import SliceMark
+from ai_assets.desk.unanswered_query import stopped_candidates
+from ai_assets.desk.views import StoppedCandidates
+from ai_assets.evaluation.floors import SliceScore, slice_chances, slice_ruling
+from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import Score
 from ai_assets.evaluation.verdict import GateVerdict
-from ai_assets.run.evaluated import Evaluation, JudgedDocument, newest_evaluation, scores_of_releases
+from ai_assets.run.evaluated import (
+    Evaluation,
+    JudgedDocument,
+    ReleaseScores,
+    newest_evaluation,
+    newest_verdicts,
+    scores_of_releases,
+)
 from ai_assets.signoff import requests
 from ai_assets.signoff.people import Person
+from ai_assets.signoff.release_cards import scores_in
+from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.statistics.intervals import share_bounds
 from ai_assets.storage.lake import read_parquet_row
 
 LONGEST_TEXT = 50_000
 LEVEL = 0.95
+ACCURACY = "accuracy"
 MISSING = "*"
 """In an address: the model gave no label that is declared."""
 
@@ -36,15 +51,6 @@ class MetricHistory:
     @property
     def name(self) -> str:
         return f"{self.metric} of {self.stage}" if self.stage else self.metric
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceRow:
-    slice: str
-    value: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +78,20 @@ class EvaluationView:
     evaluation: Evaluation | None
     """The newest; None before the first run with golden data."""
     history: Sequence[MetricHistory]
-    slices: Sequence[SliceRow]
+    marks: Sequence[SliceMark]
+    """All golden documents, then the slices, the worst first; empty where no gate asks for slices."""
+    live: int | None
+    """The release that the marks are drawn beside; None where nothing is live, or it is the same."""
     columns: Sequence[str | None]
     """Of the matrix: labels that the model gave, and None for none."""
     matrix: Sequence[MatrixRow]
     gates: Sequence[GateVerdict]
     request_id: str | None
-    """In which these verdicts were shown."""
+    """In which these verdicts were shown; None where they are of scores that led to no request."""
+    not_judged: Sequence[str]
+    """Gates that only a run can judge, where there is no request of it."""
+    stopped: Sequence[StoppedCandidates]
+    """What gates stopped when it was run last."""
     holds: bool
     """Some stage of it holds documents."""
 
@@ -116,26 +129,40 @@ def evaluation_view(desk: Desk, person: Person, name: str) -> EvaluationView:
     found = newest_evaluation(desk.stores, collection)
     with desk.stores.state.read() as connection:
         asked = requests.latest_of(connection, collection.name, found.partition) if found else None
-        history = _history(connection, collection, found)
+        released = scores_of_releases(connection, collection.name)
+        stopped = stopped_candidates(connection, {collection.name: collection})
+    if asked is not None and not _is_of(asked, found):
+        asked = None
+    gates = asked.verdicts if asked else newest_verdicts(desk.stores, collection)
+    judged = {each.name for each in gates}
     columns, matrix = _matrix(found)
+    before = _before(released, found)
     return EvaluationView(
         collection=collection.name,
         evaluation=found,
-        history=history,
-        slices=_slices(found),
+        history=_history(released, found),
+        marks=list(_marks(collection, found, before)),
+        live=before.release if before else None,
         columns=columns,
         matrix=matrix,
-        gates=asked.verdicts if asked else (),
+        gates=gates,
         request_id=asked.request_id if asked else None,
+        not_judged=[] if asked else [each.name for each in collection.settings.score_gates if each.name not in judged],
+        stopped=stopped,
         holds=bool(collection.holding),
     )
 
 
-def _history(connection: sa.Connection, collection: Collection, found: Evaluation | None) -> list[MetricHistory]:
+def _is_of(asked: SignoffRequest, found: Evaluation | None) -> bool:
+    """A candidate that a gate stopped has scores and no request; that of the candidate before it shows others."""
+    return found is not None and set(scores_in(asked.changes)) == set(found.scores)
+
+
+def _history(released: Sequence[ReleaseScores], found: Evaluation | None) -> list[MetricHistory]:
     """Metrics as they are measured now come first, then those of older releases alone."""
     now = {(each.metric, each.stage): each for each in (found.of_corpus if found else ())}
     points: dict[tuple[str, str | None], list[ScorePoint]] = {key: [] for key in now}
-    for release in scores_of_releases(connection, collection.name):
+    for release in released:
         for each in release.scores:
             if each.value is not None:
                 point = ScorePoint(release=release.release, value=each.value, n=each.n, interval=each.interval)
@@ -146,14 +173,61 @@ def _history(connection: sa.Connection, collection: Collection, found: Evaluatio
     ]
 
 
-def _slices(found: Evaluation | None) -> list[SliceRow]:
-    rows = []
-    for each in found.slices if found else ():
-        error = math.sqrt(each.value * (1 - each.value) / each.n)
-        bounds = share_bounds(each.value, error, each.n, LEVEL)
-        low, high = (None, None) if bounds is None else (bounds.low, bounds.high)
-        rows.append(SliceRow(slice=each.slice, value=each.value, low=low, high=high, n=each.n))
-    return rows
+def _before(released: Sequence[ReleaseScores], found: Evaluation | None) -> ReleaseScores | None:
+    """The newest release, where it was measured otherwise than what is shown."""
+    if found is None or not released:
+        return None
+    newest = released[-1]
+    same = set(newest.scores) == set(found.of_corpus) and set(newest.slices) == set(found.slices)
+    return None if same else newest
+
+
+def _marks(collection: Collection, found: Evaluation | None, before: ReleaseScores | None) -> Iterator[SliceMark]:
+    if found is None or not found.slices:
+        return
+    gates = [each for each in collection.settings.score_gates if each.metric == ACCURACY and each.min is not None]
+    live = {each.slice: each.value for each in before.slices} if before else {}
+    of_all = _accuracy(found.of_corpus, found.stage)
+    if of_all is not None and of_all.value is not None:
+        asked = next((each.least for each in gates if not each.slices and each.at == "value"), None)
+        was = _accuracy(before.scores, found.stage) if before else None
+        yield SliceMark(
+            name="all golden documents",
+            value=of_all.value,
+            low=of_all.interval.low if of_all.interval else None,
+            high=of_all.interval.high if of_all.interval else None,
+            n=of_all.n,
+            minimum=asked,
+            ruling=None if asked is None else "passed" if of_all.value >= asked else "failed",
+            live=was.value if was else None,
+        )
+    for each in found.slices:
+        yield _mark(each, [gate for gate in gates if gate.slices], found.slices, live.get(each.slice))
+
+
+def _accuracy(scores: Sequence[Score], stage: str | None) -> Score | None:
+    return next((each for each in scores if (each.metric, each.stage) == (ACCURACY, stage)), None)
+
+
+def _mark(each: SliceScore, gates: Sequence[Gate], every: Sequence[SliceScore], live: float | None) -> SliceMark:
+    error = math.sqrt(each.value * (1 - each.value) / each.n)
+    bounds = share_bounds(each.value, error, each.n, LEVEL)
+    kind = each.slice.partition(" ")[0]
+    gate = max((gate for gate in gates if kind in gate.slices), key=lambda gate: gate.least, default=None)
+    ruling = None
+    if gate is not None:
+        judged = [other for other in every if other.slice.partition(" ")[0] in gate.slices]
+        ruling = slice_ruling(gate, each, slice_chances(gate, judged).get(each.slice))
+    return SliceMark(
+        name=each.slice,
+        value=each.value,
+        low=bounds.low if bounds else None,
+        high=bounds.high if bounds else None,
+        n=each.n,
+        minimum=None if gate is None else gate.least,
+        ruling=ruling,
+        live=live,
+    )
 
 
 def _matrix(found: Evaluation | None) -> tuple[list[str | None], list[MatrixRow]]:

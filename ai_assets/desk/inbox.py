@@ -13,7 +13,7 @@ from ai_assets.desk.access import collection_seen, known_view, told
 from ai_assets.desk.context import Desk
 from ai_assets.desk.held_query import held_counts
 from ai_assets.desk.inbox_order import aged_risk, closed_requests, count, open_requests
-from ai_assets.desk.unanswered_query import need_a_person
+from ai_assets.desk.unanswered_query import need_a_person, stopped_candidates
 from ai_assets.desk.views import Inbox, InboxRow, SlaState
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.evaluation.verdict import verdicts_of
@@ -73,6 +73,7 @@ def inbox(
         rows = _rows(connection, person, shown, seen, at)
         failing = _failing(connection, desk, person, seen)
         people = need_a_person(connection, seen)
+        stopped = stopped_candidates(connection, seen)
         held = held_counts(connection, seen)
         claimed = _claims(connection, person, list(seen))
     return Inbox(
@@ -85,6 +86,7 @@ def inbox(
         failing_channels=failing,
         held=held,
         need_a_person=people,
+        stopped=stopped,
         claims=claimed,
     )
 

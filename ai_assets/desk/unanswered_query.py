@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_seen, known_view
 from ai_assets.desk.context import Desk
-from ai_assets.desk.views import RetryView, UnansweredPage
+from ai_assets.desk.views import RetryView, StoppedCandidates, UnansweredPage
 from ai_assets.documents import retries
-from ai_assets.documents.retries import Retry
+from ai_assets.documents.retries import NO_CANDIDATE, Retry
 from ai_assets.signoff.asking_again import may_ask_again
 from ai_assets.signoff.people import Person
 from ai_assets.storage.state import now
@@ -86,3 +86,16 @@ def need_a_person(connection: sa.Connection, seen: Mapping[str, Collection]) -> 
         if number := retries.number_of_people(connection, name, most):
             found[name] = number
     return found
+
+
+def stopped_candidates(connection: sa.Connection, seen: Mapping[str, Collection]) -> list[StoppedCandidates]:
+    """What a gate stopped when it was run last, by collection and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(seen):
+        for retry in retries.stopped(connection, name):
+            why = retry.message.partition(NO_CANDIDATE)[0].strip()
+            found.setdefault((name, why), []).append(retry.partition)
+    return [
+        StoppedCandidates(collection=name, partitions=partitions, why=why, scored=bool(seen[name].metrics))
+        for (name, why), partitions in found.items()
+    ]

@@ -159,6 +159,18 @@ class QualityPage(View):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoppedCandidates(View):
+    """Partitions that have no candidate, all for the same reason."""
+
+    collection: str
+    partitions: Sequence[str]
+    why: str
+    """What the gates said that stopped them."""
+    scored: bool
+    """The collection has golden data, so that the page of its evaluation shows what was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inbox(View):
     rows: Sequence[InboxRow]
     """The page that was asked for, dearest risk first unless sorted otherwise."""
@@ -176,6 +188,8 @@ class Inbox(View):
     """Documents that wait for a person while the others go on, by collection that has any."""
     need_a_person: Mapping[str, int]
     """By collection, documents without a result that nothing asks about again by itself."""
+    stopped: Sequence[StoppedCandidates]
+    """What a gate stopped, so that nobody is asked to sign it."""
     claims: Mapping[str, int]
     """Open requests over all collections the person may see: `mine` and `unclaimed`."""
 

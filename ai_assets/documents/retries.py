@@ -32,6 +32,8 @@ CANDIDATE = "release_candidate"
 """The asset that a partition has none of when it failed."""
 WHOLE = ""
 """In place of a document where a partition failed as a whole."""
+NO_CANDIDATE = "No release candidate was made."
+"""What ends the message of a partition that a gate stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,11 @@ class Retry:
     def needs_person(self, most: int) -> bool:
         """Nothing asks again by itself."""
         return not self.resolved and (not self.passes or self.tries >= most)
+
+    @property
+    def stopped_by_gate(self) -> bool:
+        """Nothing is missing and nothing went wrong: what was measured is not good enough."""
+        return self.document_id == WHOLE and NO_CANDIDATE in self.message
 
 
 TABLE = sa.table("document_retries", *(sa.column(each.name) for each in fields(Retry) if each.name != "resolved"))
@@ -115,15 +122,19 @@ def _later(at: str, seconds: float) -> str:
 
 _OPEN_CALLS = sa.exists().where(_ATTEMPTS.c.call_key == TABLE.c.call, _ATTEMPTS.c.state == "ambiguous")
 _RESOLVED = sa.and_(TABLE.c.error == HELD, sa.not_(_OPEN_CALLS))
+_STOPPED = sa.and_(TABLE.c.document_id == WHOLE, TABLE.c.message.contains(NO_CANDIDATE))
 
 
 def number_of_people(connection: sa.Connection, collection: str, most: Mapping[str, int]) -> int:
-    """How many documents of a collection need a person; `most` has the number of tries by asset."""
+    """How many documents of a collection need a person; `most` has the number of tries by asset. What a gate stopped
+    is no document without a result."""
     some = [
         sa.and_(TABLE.c.asset == asset, sa.or_(TABLE.c.passes == 0, TABLE.c.tries >= number))
         for asset, number in most.items()
     ]
-    query = sa.select(sa.func.count()).where(TABLE.c.collection == collection, sa.or_(*some), sa.not_(_RESOLVED))
+    query = sa.select(sa.func.count()).where(
+        TABLE.c.collection == collection, sa.or_(*some), sa.not_(_RESOLVED), sa.not_(_STOPPED)
+    )
     return int(connection.execute(query).scalar_one())
 
 
@@ -143,6 +154,12 @@ def find(
             query = query.where(TABLE.c[name] == value)
     rows = connection.execute(query.order_by(TABLE.c.partition, TABLE.c.document_id, TABLE.c.asset)).mappings()
     return [Retry(**{**row, "passes": bool(row["passes"]), "resolved": bool(row["resolved"])}) for row in rows]
+
+
+def stopped(connection: sa.Connection, collection: str) -> list[Retry]:
+    """Partitions whose candidate a gate stopped when they were run last, in order."""
+    found = find(connection, collection, asset=CANDIDATE, document_id=WHOLE)
+    return [retry for retry in found if retry.stopped_by_gate]
 
 
 def need_a_person(connection: sa.Connection, collection: "Collection") -> list[Retry]:
@@ -183,6 +200,11 @@ class RetrySummary:
             return self.is_due
         again = self.is_due or not self.whole.needs_person(self.whole_most)
         return again and replace(self.whole, tries=0, passes=True).is_due(at, self.whole_most)
+
+    @property
+    def is_stopped(self) -> bool:
+        """A gate stopped the candidate: to run the same again changes nothing."""
+        return self.whole is not None and self.whole.stopped_by_gate and self.whole.needs_person(self.whole_most)
 
     def add(self, retry: Retry, at: str, most: int) -> None:
         if retry.document_id == WHOLE:
@@ -231,6 +253,8 @@ class RetrySummary:
 
     def _of_whole(self, whole: Retry) -> str:
         runs = "1 run" if whole.tries == 1 else f"{whole.tries} runs"
+        if self.is_stopped:
+            return f"stopped by a gate in {runs}"
         if whole.needs_person(self.whole_most):
             return f"failed in {runs}, needs a person"
         return f"failed in {runs}, next try at {shown(whole.next_at)}"

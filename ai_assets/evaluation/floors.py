@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
+from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 
 if TYPE_CHECKING:
     from ai_assets.evaluation.gates import Gate, GateCase
@@ -321,6 +321,13 @@ def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, fl
     judged = [each for each in slices if each.n >= gate.slice_documents]
     chances = holm([probability_of_at_most(each.right, each.n, gate.least) for each in judged])
     return {each.slice: chance for each, chance in zip(judged, chances, strict=True)}
+
+
+def slice_ruling(gate: "Gate", found: SliceScore, chance: float | None) -> Ruling:
+    """Of one slice, as it weighs in the gate's verdict; `chance` as `slice_chances` has it."""
+    if chance is None:
+        return "undecided"
+    return "failed" if found.value < gate.least and chance <= 1 - gate.confidence else "passed"
 
 
 def labels_to_tell(paired: PairedLabels, questions: int, risk: float) -> int | None:

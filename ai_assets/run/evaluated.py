@@ -15,7 +15,7 @@ from ai_assets.evaluation.scoring import Confusion, Score
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.answered import verdict_of
-from ai_assets.run.datasets.evaluation_scores import gate_verdicts
+from ai_assets.run.datasets.evaluation_scores import gate_verdicts, verdicts_by_scores
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.release_cards import scores_in, with_intervals
@@ -89,10 +89,22 @@ def evaluated_partitions(connection: sa.Connection, collection: str) -> list[str
 
 def newest_evaluation(stores: Stores, collection: Collection) -> Evaluation | None:
     """Whose scores over the corpus are the newest."""
+    manifest = _newest_manifest(stores, collection)
+    return None if manifest is None else evaluation_of(collection, manifest)
+
+
+def newest_verdicts(stores: Stores, collection: Collection) -> list[GateVerdict]:
+    """The declared gates, held against these scores; without those that compare with the live release, or are the
+    user's own code."""
+    manifest = _newest_manifest(stores, collection)
+    return [] if manifest is None else verdicts_by_scores(collection, manifest)
+
+
+def _newest_manifest(stores: Stores, collection: Collection) -> Manifest | None:
     with stores.state.read() as connection:
         partitions = evaluated_partitions(connection, collection.name)
     found = (stores.lake.manifest(collection.name, EVALUATION, name) for name in partitions)
-    return next((evaluation_of(collection, manifest) for manifest in found if manifest is not None), None)
+    return next((manifest for manifest in found if manifest is not None), None)
 
 
 def evaluation_of(collection: Collection, manifest: Manifest) -> Evaluation:
@@ -146,6 +158,7 @@ class ReleaseScores:
     created_at: str
     scores: tuple[Score, ...]
     """Over the corpus, as its newest request had them."""
+    slices: tuple[SliceScore, ...]
 
 
 def scores_of_releases(
@@ -162,7 +175,7 @@ def scores_of_releases(
 def _scores_of(
     connection: sa.Connection, found: Sequence[Release], opened: Mapping[str, str]
 ) -> Iterator[ReleaseScores]:
-    known: dict[str, tuple[Score, ...]] = {}
+    known: dict[str, tuple[tuple[Score, ...], tuple[SliceScore, ...]]] = {}
     for release in found:
         newest = max(
             (part.request_id for part in release.parts.values() if part.request_id in opened),
@@ -174,5 +187,8 @@ def _scores_of(
         if newest not in known:
             asked = requests.get(connection, newest)
             said: Mapping[str, Any] = asked.changes if asked else {}
-            known[newest] = tuple(each for each in scores_in(said) if each.scope == "corpus")
-        yield ReleaseScores(release=release.number, created_at=release.created_at, scores=known[newest])
+            of_corpus = tuple(each for each in scores_in(said) if each.scope == "corpus")
+            slices = tuple(SliceScore.of(each) for each in said.get("evaluation", {}).get("slices", ()))
+            known[newest] = of_corpus, slices
+        scores, slices = known[newest]
+        yield ReleaseScores(release=release.number, created_at=release.created_at, scores=scores, slices=slices)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ai_assets.base.printable import printable
 from ai_assets.collection.loading import Collection
-from ai_assets.evaluation.floors import SliceScore, slice_chances
+from ai_assets.evaluation.floors import slice_chances, slice_ruling
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import Score
 from ai_assets.evaluation.verdict import GateVerdict, Ruling
@@ -59,7 +59,7 @@ class PartitionReport:
         found = [each for each in self.evaluation.slices if each.slice.partition(" ")[0] in gate.slices]
         chances = slice_chances(gate, found)
         for each in found:
-            ruling = _ruling(gate, each, chances.get(each.slice))
+            ruling = slice_ruling(gate, each, chances.get(each.slice))
             sentence = f"{each.slice}: {each.value:.3f} (n = {each.n}); minimum {gate.least:g}"
             if ruling == "undecided":
                 sentence += f"; it takes {gate.slice_documents} documents to tell"
@@ -70,12 +70,6 @@ class PartitionReport:
                 outcome=_outcome(ruling, holds=gate.undecided == "block"),
                 sentence=sentence,
             )
-
-
-def _ruling(gate: Gate, found: SliceScore, chance: float | None) -> Ruling:
-    if chance is None:
-        return "undecided"
-    return "failed" if found.value < gate.least and chance <= 1 - gate.confidence else "passed"
 
 
 def _outcome(ruling: Ruling, *, holds: bool) -> Outcome:

@@ -30,6 +30,7 @@ def sections(card: ReleaseCard) -> list[tuple[str, str]]:
         "Known limits": _limits(card),
         "Data": _data(card),
         "Prompts and models": _models(card),
+        "Compared before": _compared(card),
         "Evaluation": _evaluation(card),
         "Gates": _gates(card),
         "Contract": _contract(card),
@@ -125,6 +126,14 @@ def _models(card: ReleaseCard) -> Iterator[str]:
     asked = {key[0] for key in found}
     others = ((*key, f"{n:,}") for key, n in sorted(versions.items()) if key[0] not in asked)
     yield table(of_assets, others, ("Partitions",))
+
+
+def _compared(card: ReleaseCard) -> Iterator[str]:
+    """Nothing where nothing was: most releases have no other prompt or model."""
+    if card.compared:
+        rows = ((each.shadow, each.stage, each.by, _moment(each.at), each.promoted or "nothing", each.verdict)
+                for each in card.compared)  # fmt: skip
+        yield table(("Shadow", "Stage", "By", "When", "Promoted", "What it found"), rows)
 
 
 def _evaluation(card: ReleaseCard) -> Iterator[str]:

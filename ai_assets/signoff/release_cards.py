@@ -4,6 +4,7 @@ It is gathered from what people signed (the candidate's digest, the request that
 once, when the release is published; the audit chain has the digest of its bytes. It names no document.
 """
 
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -125,6 +126,20 @@ class ContractCard:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CardComparison:
+    """A changed prompt or route that was compared with what was live (docs/shadow.md), before the release was made."""
+
+    shadow: str
+    stage: str
+    by: str
+    at: str
+    verdict: str
+    """In a sentence; it names variants, and no document."""
+    promoted: str | None
+    """The variant that was made the declared one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseCard:
     format: int
     collection: str
@@ -141,6 +156,8 @@ class ReleaseCard:
     """That readers get."""
     partitions: Mapping[str, PartitionCard]
     limits: tuple[str, ...]
+    compared: tuple[CardComparison, ...] = ()
+    """Since the release before, in order."""
     contract: ContractCard | None = None
 
     @property
@@ -258,6 +275,7 @@ def gathered(
         documents=release.documents,
         partitions=parts,
         limits=(*_limits(parts), *_limits_of_contract(release)),
+        compared=tuple(_compared(connection, release)),
         contract=None
         if (promised := release.contract) is None
         else ContractCard(
@@ -268,6 +286,25 @@ def gathered(
         ),
     )
     return _adapter().validate_json(card.encoded())  # as it is read again, so that it is written the same then
+
+
+def _compared(connection: sa.Connection, release: Release) -> Iterable[CardComparison]:
+    query = sa.text("SELECT MAX(created_at) FROM releases WHERE collection = :c AND number < :n")
+    since: str | None = connection.execute(query, {"c": release.collection, "n": release.number}).scalar_one()
+    query = sa.text(
+        "SELECT name, stage, made_by, ended_at, promoted, results FROM shadows WHERE collection = :c AND "
+        "state = 'done' AND ended_at > :since AND ended_at <= :until ORDER BY number"
+    )
+    moments = {"since": since or "", "until": release.created_at}
+    for row in connection.execute(query, {"c": release.collection, **moments}):
+        yield CardComparison(
+            shadow=row.name,
+            stage=row.stage,
+            by=row.made_by,
+            at=row.ended_at,
+            verdict=str(json.loads(row.results)["verdict"]["said"]),
+            promoted=row.promoted,
+        )
 
 
 def card_before(connection: sa.Connection, release: Release | None) -> ReleaseCard | None:

@@ -1,7 +1,8 @@
 """Makes the pictures of the documents anew: `make pictures`. Needs chromium; works in a folder of its own.
 
 A copy of the samples is run, most of it signed and published, then edited, so that there is something to decide, and
-run on several days, so that there is something to have cost; the desk is started on it and photographed.
+run on several days, so that there is something to have cost; the desk is started on it and photographed. Beside it
+the story of docs/story.md takes its course, in a process and a home of its own.
 """
 
 import io
@@ -24,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PREPARE = "prepare"
+PREPARE, STORY = "prepare", "story"
 PASSWORD = "a walk in the autumn rain"
 DAYS_AGO = ((13, 12, 9, 8), (6, 4, 1, 0))
 WIDTH, HEIGHT = 1280, 820
@@ -51,6 +52,11 @@ def main() -> None:
             "LOGNAME": "pipeline",
         }
         os.chdir(project)
+        told = Path(folder) / "story"
+        shutil.copytree(ROOT / "examples" / "story", told)
+        story = subprocess.Popen(
+            [sys.executable, HERE, STORY], cwd=told, env={**os.environ, "AI_ASSETS_HOME": str(Path(folder) / "told")}
+        )
         command("reviewers", "add", "maria", "--role", "approver", "--password-stdin", typed=PASSWORD)
         beside = subprocess.Popen([sys.executable, HERE, PREPARE], cwd=project)
         spend(project)
@@ -58,6 +64,8 @@ def main() -> None:
             sys.exit(beside.returncode)
         with desk() as url:
             photograph(url)
+        if story.wait():
+            sys.exit(story.returncode)
     print(f"in {time.perf_counter() - began:.0f} s")
 
 
@@ -96,6 +104,38 @@ def spend(project: Path) -> None:
     command("cost")
 
 
+def tell() -> None:
+    """docs/story.md from its beginning to its end, photographed on the way."""
+    for name, role in (("ann", "viewer"), ("maria", "approver")):
+        command("reviewers", "add", name, "--role", role, "--password-stdin", typed=PASSWORD)
+    command("run", "post", "--by", "ann")
+    publish("post")
+    shutil.copy("edits/plainer.md", "collections/post/prompts/triage.md")
+    command("run", "post", "--by", "ann", ends_with=1)
+    with desk() as url, signed_in(url) as page:
+        page.goto("/evaluation/post")
+        page.get_by_role("heading", name="Right labels by slice").wait_for()
+        picture(page, "story-stopped")
+    compared = ("--prompt", "edits/plainer-and-german.md", "--sample", "10")
+    command("shadow", "start", "post", "--stage", "triage", *compared, "--by", "ann", "--yes", "--promote")
+    command("backfill", "post", "--stage", "triage", "--by", "ann", "--yes")
+    command("run", "post", "--by", "ann")
+    publish("post")
+    with desk() as url, signed_in(url) as page:
+        page.goto("/shadows/post/1")
+        page.get_by_role("heading", name="triage-1").wait_for()
+        picture(page, "story-shadow")
+        page.goto("/releases/post/2/card")
+        page.get_by_role("heading", name="Compared before").scroll_into_view_if_needed()
+        page.get_by_role("heading", name="Compared before").evaluate("each => each.scrollIntoView()")
+        picture(page, "story-card")
+
+
+def publish(name: str) -> None:
+    command("signoff", "approve", name, "--all", "--by", "maria")
+    command("publish", name)
+
+
 def age(store: Path, days: tuple[int, ...]) -> None:
     """What was asked today was asked so many days ago, on the later days more than on the earlier ones."""
     weighed = [day for weight, day in enumerate(days, start=1) for _ in range(weight)]
@@ -113,7 +153,7 @@ def age(store: Path, days: tuple[int, ...]) -> None:
                 )
 
 
-def command(*arguments: str, typed: str = "") -> None:
+def command(*arguments: str, typed: str = "", ends_with: int = 0) -> None:
     """`ai-assets` in this process: to import it takes longer than most commands."""
     from ai_assets.cli.app import app
 
@@ -122,7 +162,7 @@ def command(*arguments: str, typed: str = "") -> None:
         code = app(list(arguments), standalone_mode=False)
     finally:
         sys.stdin = kept
-    if code:
+    if (code or 0) != ends_with:
         sys.exit(f"ai-assets {' '.join(arguments)} ended with {code}")
 
 
@@ -151,7 +191,9 @@ def desk() -> Iterator[str]:
             thread.join()
 
 
-def photograph(url: str) -> None:
+@contextmanager
+def signed_in(url: str) -> Iterator[Page]:
+    """The inbox of maria, in a browser."""
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -161,6 +203,12 @@ def photograph(url: str) -> None:
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("heading", name="Inbox").wait_for()
+        yield page
+        browser.close()
+
+
+def photograph(url: str) -> None:
+    with signed_in(url) as page:
         picture(page, "inbox")
         page.get_by_role("link", name="2026-10-05").click()
         page.locator("#decide").wait_for()
@@ -172,7 +220,6 @@ def photograph(url: str) -> None:
         page.goto("/costs?by=asset")
         page.get_by_role("heading", name="Spend over time").wait_for()
         picture(page, "costs")
-        browser.close()
 
 
 def picture(page: Page, name: str) -> None:
@@ -183,5 +230,7 @@ def picture(page: Page, name: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == [PREPARE]:
         prepare(Path.cwd())
+    elif sys.argv[1:] == [STORY]:
+        tell()
     else:
         main()

@@ -1,5 +1,7 @@
 """The evaluation of a collection: scores over releases, slices, the confusion matrix and the documents behind it."""
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
@@ -12,6 +14,7 @@ from ai_assets.desk.pages.form import person_of
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.reliability_chart import in_words, reliability_chart
 from ai_assets.desk.score_charts import score_line
+from ai_assets.desk.slice_charts import SliceMark, slice_lines
 from ai_assets.storage.state import storable
 
 MOST_CHARTS = 8
@@ -31,10 +34,17 @@ def page(http: HttpRequest) -> Response:
         for place, each in enumerate(view.history[:MOST_CHARTS])
         if len(each.points) > 1
     ]
+    slices = slice_lines("slices", "Right labels by slice", _worst(view.marks), view.marks) if view.marks else None
     return render(
         http,
         "evaluation.html",
-        {"view": view, "charts": charts, "missing": MISSING, "reliability_plot": _reliability_plot(view)},
+        {
+            "view": view,
+            "charts": charts,
+            "slices": slices,
+            "missing": MISSING,
+            "reliability_plot": _reliability_plot(view),
+        },
     )
 
 
@@ -44,6 +54,10 @@ def _reliability_plot(view: EvaluationView) -> Markup | None:
         return None
     finding = " ".join(f"{in_words(each)}." for each in found["bins"])
     return reliability_chart("reliability-plot", "Share of right labels by confidence", finding, found)
+
+
+def _worst(marks: Sequence[SliceMark]) -> str:
+    return "; ".join(f"{each.name}: {each.in_words}" for each in marks) + "."
 
 
 def _finding(history: MetricHistory) -> str:

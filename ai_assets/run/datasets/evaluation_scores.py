@@ -9,7 +9,7 @@ partition never voids the sign-off of another.
 
 import functools
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 
 from ai_assets.base.yaml_settings import alike
 from ai_assets.collection.embeddings import DeclaredEmbedding
+from ai_assets.collection.loading import Collection
 from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.source_listing import Listing, path_of
 from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
@@ -615,10 +616,9 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     own = work.collection.own
     compares = any(gate.no_worse_by is not None and gate.metric in OF_JUDGES for gate in gates)
     release, live = _live_scores(work, manifest.partition) if own.gates or compares else (None, ())
-    errors = {tuple(said[:3]): said[3:] for said in manifest.stats.get("errors", ())}
     asks_live = [gate for gate in gates if gate.no_worse_by is not None and gate.metric not in OF_JUDGES]
     bench = GateInputs(
-        scores=[_with_error(Score.of(row), errors) for row in work.read(manifest).to_pylist()],
+        scores=_with_errors(work.read(manifest).to_pylist(), manifest),
         slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
         paired=work.corpus.paired if any(gate.metric not in OF_QUERIES for gate in asks_live) else None,
         paired_search=work.corpus.paired_search if any(gate.metric in OF_QUERIES for gate in asks_live) else None,
@@ -632,9 +632,29 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     return judge(gates, bench, own.gates)
 
 
-def _with_error(score: Score, errors: Mapping[tuple[Any, ...], Sequence[Any]]) -> Score:
-    error, clusters = errors.get(tuple(score.key), (None, None))
-    return replace(score, error=error, clusters=clusters)
+def verdicts_by_scores(collection: Collection, manifest: Manifest) -> list[GateVerdict]:
+    """The same of gates that need nothing beside: no live release to compare with, and no code of the user's own."""
+    details = manifest.stats["details"]
+    gates = [gate for gate in collection.settings.score_gates if gate.no_worse_by is None and gate.use is None]
+    bench = GateInputs(
+        scores=_with_errors(manifest.stats["scores"], manifest),
+        slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
+        pending=details["pending"],
+        absent=details["absent"],
+        of_rows=frozenset((*OF_JUDGES, *(metric.name for metric in collection.own.metrics if metric.of == "rows"))),
+        labels_to_come=collection.settings.golden.review,
+    )
+    return judge(gates, bench)
+
+
+def _with_errors(rows: Iterable[Mapping[str, Any]], manifest: Manifest) -> list[Score]:
+    """Scores with their standard errors, which are kept beside the rows."""
+    errors = {tuple(said[:3]): said[3:] for said in manifest.stats.get("errors", ())}
+    found = []
+    for score in map(Score.of, rows):
+        error, clusters = errors.get(tuple(score.key), (None, None))
+        found.append(replace(score, error=error, clusters=clusters))
+    return found
 
 
 def _live_scores(work: Work, partition: str) -> tuple[int | None, Sequence[Score]]:
