@@ -33,6 +33,7 @@ class SearchHit(BaseModel):
     page: int | None = None
     headings: str | None = None
     labels: dict[str, str | None] = Field(description="By stage, what it says of the document, in short.")
+    signed_by: list[str] = Field(description="Who approved it.")
 
 
 class SearchAnswer(BaseModel):
@@ -108,7 +109,10 @@ def _answer(desk: Desk, collection: Collection, live: Release, question: SearchR
         release=live.number,
         digest=live.digest,
         by_words=by_words,
-        hits=[SearchHit(**vars(hit), labels=dict(said)) for hit, said in zip(hits, labels, strict=True)],
+        hits=[
+            SearchHit(**vars(hit), labels=dict(said), signed_by=list(live.parts[hit.partition].approved_by))
+            for hit, said in zip(hits, labels, strict=True)
+        ],
     )
 
 
