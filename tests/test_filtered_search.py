@@ -44,7 +44,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchIndex, int]:
 
 
 @pytest.mark.parametrize("named", [0, 1_000])
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     words=st.lists(st.sampled_from([*WORDS, "manual", "nothing", "the"]), min_size=1, max_size=5),
     chosen=st.sets(st.integers(0, DOCUMENTS - 1), min_size=1),

@@ -11,7 +11,7 @@ import json
 import re
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,7 @@ class Qdrant(Target):
             return QdrantClient(url=url, api_key=key, timeout=_TIMEOUT_S, check_compatibility=False)
 
 
-def _as_json(row: Row) -> Mapping[str, Any]:
+def _as_json(row: Row) -> dict[str, Any]:
     return {name: _plain(value) for name, value in row.items()}
 
 

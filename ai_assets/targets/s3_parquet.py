@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ai_assets.base.durable import write_whole
 from ai_assets.storage.content import file_sha256
-from ai_assets.storage.digest import canonical_json, digest
+from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.objects import ObjectReplaced, opened_bucket
 from ai_assets.targets.base import Receipt, Target, TargetRelease
 from ai_assets.targets.errors import FilesOfAnother, ReleaseFilesNotThere, TargetUnreached
@@ -49,7 +49,7 @@ class S3Parquet(Target):
         with _reached(self.place):
             self._require_ours(release.collection)
             partitions = {name: self._part(release, name) for name in sorted(release.partitions)}
-            said = {
+            said: dict[str, Json] = {
                 "format": FORMAT, "collection": release.collection, "release": release.number,
                 "digest": release.digest, "partitions": partitions,
             }  # fmt: skip
@@ -92,18 +92,18 @@ class S3Parquet(Target):
             what = f"a {LIVE} of something else" if found is None else f"releases of '{found}'"
             raise FilesOfAnother(self.place.where, what)
 
-    def _part(self, release: TargetRelease, partition: str) -> dict[str, Any]:
+    def _part(self, release: TargetRelease, partition: str) -> dict[str, Json]:
         """The two files of a partition; what is there whole already is not written again."""
         mark = f"parts/{digest([partition, release.partitions[partition]])}.json"
         if (known := self.place.read(mark)) is not None:
             there: dict[str, Any] = json.loads(known)
             if all(self.place.holds(there[table]["file"]) for table in TABLES):
                 return there
-        made = {table: self._table(release, table, partition) for table in TABLES}
+        made: dict[str, Json] = {table: self._table(release, table, partition) for table in TABLES}
         self.place.put(mark, canonical_json(made).encode())
         return made
 
-    def _table(self, release: TargetRelease, table: str, partition: str) -> dict[str, Any]:
+    def _table(self, release: TargetRelease, table: str, partition: str) -> dict[str, Json]:
         import pyarrow.parquet as pq
 
         with tempfile.NamedTemporaryFile(prefix="ai-assets-target-", suffix=".parquet") as file:
